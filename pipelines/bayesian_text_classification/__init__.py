@@ -1,0 +1,36 @@
+"""Honest confidence for Hugging Face text classifiers.
+
+Importing this package does one thing beside defining names: it registers the task "bayesian-text-classification" with
+Transformers, so that `pipeline("bayesian-text-classification")` works, and places the metric in Evaluate's cache, so
+that `evaluate.load("ece")` works without a network (not with BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1).
+"""
+
+from pathlib import Path
+
+from transformers import AutoModelForSequenceClassification
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from .metric import install_metric
+from .pipeline import BayesianTextClassificationPipeline
+from .twin import DropoutSite
+
+__all__ = ["TASK", "BayesianTextClassificationPipeline", "DropoutSite", "embedded_model"]
+
+TASK = "bayesian-text-classification"
+
+
+def embedded_model() -> Path:
+    """The folder of the small sentiment classifier that the package brings along, the task's default model."""
+    return Path(__file__).parent / "embedded" / "model"
+
+
+# A second import of the module (a reload, a copy on another path) must not be told that the task exists.
+if TASK not in PIPELINE_REGISTRY.supported_tasks:
+    PIPELINE_REGISTRY.register_pipeline(
+        TASK,
+        pipeline_class=BayesianTextClassificationPipeline,
+        pt_model=AutoModelForSequenceClassification,
+        default={"model": (str(embedded_model()), None)},
+        type="text",
+    )
+install_metric()

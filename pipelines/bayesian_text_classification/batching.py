@@ -1,0 +1,55 @@
+"""Which texts and samples go through the model together: batches of similar length under a token budget."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some texts (indices) and the samples of each that one forward pass takes: len(texts) * len(samples) rows."""
+
+    texts: Sequence[int]
+    samples: range
+
+
+def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Consecutive lists of `size` items, the last one shorter: memory does not grow with the input."""
+    iterator = iter(items)
+    while window := list(islice(iterator, size)):
+        yield window
+
+
+def plan(
+    lengths: Sequence[int],
+    samples: int,
+    budget: int,
+    *,
+    max_texts: int | None = None,
+    equal_lengths: bool = False,
+) -> Iterator[Batch]:
+    """Batches that cover every text and every sample once, the longest texts first.
+
+    Args:
+        lengths: tokens of each text.
+        samples: passes of each text. They stay in one batch unless a single text alone is over the budget.
+        budget: the most padded tokens (rows x longest length) in a batch; at least one row is always taken.
+        max_texts: the most texts in a batch.
+        equal_lengths: batches hold texts of one length, so that nothing is padded.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        longest = max(lengths[order[start]], 1)
+        rows = max(budget // longest, 1)
+        count = max(min(rows // samples, max_texts or len(order)), 1)
+        texts = order[start : start + count]
+        if equal_lengths:
+            texts = [i for i in texts if lengths[i] == longest]
+        start += len(texts)
+        step = min(rows, samples)
+        for first in range(0, samples, step):
+            yield Batch(texts, range(first, min(first + step, samples)))

@@ -1,0 +1,1 @@
+"""The classifier and the review set that work with no network."""

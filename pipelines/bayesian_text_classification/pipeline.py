@@ -1,0 +1,460 @@
+"""`pipeline("bayesian-text-classification")`: Hugging Face's text classification with MC-Dropout inside."""
+
+import difflib
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import TextClassificationPipeline
+
+from .batching import plan, windows
+from .masks import GROUP_SIZE, MASKS
+from .twin import DropoutSite, StochasticTwin
+from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs
+
+WINDOW = 1024  # texts that are tokenised and sorted together; streams hold one window in memory
+TOKENS_PER_BATCH = {"cpu": 8_192, "cuda": 131_072}  # rows x length; more rows than this no longer pay on the device
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How texts are sampled: `num_samples` passes each, keyed by `seed`, with "balanced" or "bernoulli" masks."""
+
+    num_samples: int = 20
+    seed: int = 0
+    masks: str = "balanced"
+
+    def __post_init__(self) -> None:
+        if not _is_int(self.num_samples) or self.num_samples < 0:
+            raise ValueError(f"num_samples={self.num_samples!r}; it must be an integer of at least 0")
+        if not _is_int(self.seed):
+            raise ValueError(f"seed={self.seed!r}; it must be an integer")
+        if self.masks not in MASKS:
+            raise ValueError(f"masks={self.masks!r}; it must be one of {', '.join(map(repr, MASKS))}")
+
+    @property
+    def group_size(self) -> int:
+        """Samples that share one draw."""
+        return GROUP_SIZE if self.masks == "balanced" else 1
+
+
+_SAMPLING = tuple(field.name for field in fields(Sampling))
+
+
+class BayesianTextClassificationPipeline(TextClassificationPipeline):
+    """Text classification whose score is the mean over `num_samples` dropout masks, with its uncertainty.
+
+        score = mean_t softmax(f(x, mask_t))        (MC-Dropout, Gal & Ghahramani 2016, arXiv:1506.02142)
+
+    Every dropout site of the model is stochastic, attention included; the model itself is never changed.
+
+    Inputs are those of `text-classification`: a str, a dict with "text" and "text_pair", a list, tuple or
+    `datasets` column of them (gives a list), a generator or torch Dataset such as `KeyDataset` (gives a lazy iterator).
+    Longer texts than the model's limit are truncated.
+
+    Args:
+        num_samples: forward passes with dropout for each text. 0 is the ordinary pipeline on the caller's own model.
+        seed: any integer; the same text, seed and model give the same answer in any batch, order or process.
+        masks: "balanced" (each unit is dropped in exactly its share of ten passes) or "bernoulli" (independent passes).
+        **kwargs: what `text-classification` takes: `model`, `tokenizer`, `device`, `dtype`, `top_k`,
+            `function_to_apply`, `batch_size` (the most texts in a batch), and arguments of the tokenizer's call.
+            `num_samples`, `seed` and `masks` may also be given with each call.
+
+    Raises:
+        ValueError: the model has no active dropout (and `num_samples` is not 0), or an option is out of range.
+        TypeError: an unknown option.
+    """
+
+    def __init__(self, num_samples: int = 20, seed: int = 0, masks: str = "balanced", **kwargs: Any) -> None:
+        self._sampling = Sampling(num_samples, seed, masks)
+        dtype = kwargs.get("dtype") or kwargs.get("torch_dtype")
+        self._requested_dtype = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+        kwargs.pop("local_files_only", None)  # `pipeline()` hands it on after it has done its work
+        self._lock = threading.Lock()
+        self._current_twin: StochasticTwin | None = None
+        super().__init__(**kwargs)
+        if num_samples > 0:
+            self._twin()
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Classify the text(s).
+
+        Returns:
+            The shapes of `text-classification`: a list with one dict for a str, a dict for a pair, a list for a list, an
+            iterator for a generator or dataset; a list of dicts in place of each dict where `top_k` is given. Keys:
+
+            - label, score: the winning label and its probability, averaged over the samples.
+            - score_std: standard deviation of that probability over the samples.
+            - standard_error: of the score, as an estimate of the mean over infinitely many samples; None for one sample.
+            - predictive_entropy, expected_entropy, mutual_information: total, data and model uncertainty in nats; None
+              for raw outputs.
+            - num_samples, truncated.
+
+            With `top_k` each dict has its own label, score and score_std, and the text's other keys again. Labels of a
+            multi-label model have entropies of their own.
+        """
+        options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
+        sampling = replace(self._sampling, **options)
+        single = isinstance(inputs, (str, Mapping))
+        if not single and not isinstance(inputs, Iterable):
+            raise TypeError(f"the input is {_shown(inputs)}; {_ITEM}, or several of them")
+        eager = not single and isinstance(inputs, Sized) and not isinstance(inputs, Dataset)
+
+        if sampling.num_samples == 0:
+            return self._stock(list(inputs) if eager else inputs, single, eager, kwargs)
+        tokenizer_options, _, post = self._resolved(kwargs)
+        items = [inputs] if single else inputs
+        results = self._results(items, sampling, tokenizer_options, kwargs.get("batch_size"), post)
+        if single:
+            (result,) = results
+            return [result] if isinstance(inputs, str) and "top_k" not in kwargs else result
+        return list(results) if eager else results
+
+    def sample_proba(self, texts: Iterable[Any], **kwargs: Any) -> NDArray[np.float32]:
+        """Probabilities of each pass, (texts, classes, samples), float32. Options as in a call."""
+        sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
+        if sampling.num_samples == 0:
+            raise ValueError("num_samples=0; sample_proba needs at least 1")
+        parts = [
+            self._sample(encoded, sampling, batch_size, activation)
+            for encoded in self._encoded_windows(texts, tokenizer_options)
+        ]
+        classes = self.model.config.num_labels
+        return np.concatenate(parts) if parts else np.empty((0, classes, sampling.num_samples), np.float32)
+
+    def predict_proba(self, texts: Iterable[Any], **kwargs: Any) -> NDArray[np.float32]:
+        """Averaged probabilities, (texts, classes), float32; those of the model without dropout for `num_samples=0`."""
+        sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
+        parts = []
+        for encoded in self._encoded_windows(texts, tokenizer_options):
+            samples = self._sample(encoded, sampling, batch_size, activation)
+            parts.append(samples.mean(2, dtype=np.float64).astype(np.float32))
+        return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
+
+    @property
+    def dropout_sites(self) -> list[DropoutSite]:
+        """Every module that applies dropout with p > 0 in a forward pass."""
+        return list(self._twin(required=False).sites)
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """As in `text-classification`, whose list of PEFT classes is keyed by the task's name."""
+        if type(self.model).__name__ != "PeftModelForSequenceClassification":
+            super().check_model_type(supported_models)
+
+    def _sanitize_parameters(
+        self, function_to_apply: Any = None, top_k: Any = "", **tokenizer_options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        legal = set(inspect.signature(self.tokenizer.__call__).parameters) - _OWN_TOKENIZER_ARGUMENTS
+        for name in tokenizer_options:
+            if name in _OWN_TOKENIZER_ARGUMENTS:
+                raise TypeError(f"{name!r} is set by the pipeline itself")
+            if name not in legal:
+                known = [*legal, *_SAMPLING, "top_k", "function_to_apply", "batch_size", "num_workers"]
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+                raise TypeError(f"unknown option {name!r}; the nearest is {near[0]!r}")
+        if function_to_apply == "default":
+            function_to_apply = None  # documented by text-classification, where it raises a KeyError
+        if isinstance(function_to_apply, str) and function_to_apply.lower() not in _ACTIVATIONS:
+            legal_names = ", ".join(map(repr, ("default", *_ACTIVATIONS)))
+            raise ValueError(f"function_to_apply={function_to_apply!r}; it must be one of {legal_names}")
+        sanitized: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = super()._sanitize_parameters(
+            function_to_apply=function_to_apply, top_k=top_k, **tokenizer_options
+        )
+        return sanitized
+
+    def _resolved(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """The options of a call on top of those of the constructor."""
+        own = {name: value for name, value in kwargs.items() if name not in ("batch_size", "num_workers")}
+        defaults = (self._preprocess_params, self._forward_params, self._postprocess_params)
+        merged = [{**old, **new} for old, new in zip(defaults, self._sanitize_parameters(**own), strict=True)]
+        return merged[0], merged[1], merged[2]
+
+    def _array_options(self, kwargs: dict[str, Any]) -> tuple[Sampling, dict[str, Any], int | None, str]:
+        options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
+        tokenizer_options, _, post = self._resolved(kwargs)
+        activation = self._activation(post.get("function_to_apply"))
+        return replace(self._sampling, **options), tokenizer_options, kwargs.get("batch_size"), activation
+
+    def _stock(self, inputs: Any, single: bool, eager: bool, kwargs: dict[str, Any]) -> Any:
+        """`text-classification` itself, on the caller's model."""
+        if eager and not inputs:
+            return []
+        if single or eager:
+            for index, item in enumerate([inputs] if single else inputs):
+                _text_and_pair(item, index)
+        return super().__call__(inputs, **kwargs)
+
+    def _results(
+        self,
+        items: Iterable[Any],
+        sampling: Sampling,
+        tokenizer_options: dict[str, Any],
+        batch_size: int | None,
+        post: dict[str, Any],
+    ) -> Iterator[Any]:
+        activation = self._activation(post.get("function_to_apply"))
+        for encoded in self._encoded_windows(items, tokenizer_options):
+            samples = self._sample(encoded, sampling, batch_size, activation)
+            yield from self._dicts(samples, encoded.truncated, sampling, activation, post)
+
+    def _dicts(
+        self,
+        samples: NDArray[np.float32],
+        truncated: Sequence[bool],
+        sampling: Sampling,
+        activation: str,
+        post: dict[str, Any],
+    ) -> Iterator[Any]:
+        summarise = {"softmax": over_classes, "sigmoid": over_labels, "none": over_outputs}[activation]
+        summary = summarise(samples, sampling.group_size)
+        names = self.model.config.id2label
+        listed, top_k = not post.get("_legacy", True), post.get("top_k", 1)
+        for i, row in enumerate(summary.mean):
+            order = np.argsort(-row, kind="stable")
+            if not listed:
+                # Without top_k the stock pipeline gives the winner for top_k = 1, its default.
+                order = order[:1]
+            elif top_k is not None:
+                order = order[:top_k]
+            dicts = [
+                {
+                    "label": names[int(c)],
+                    "score": float(row[c]),
+                    "score_std": float(summary.std[i, c]),
+                    **_text_keys(summary, i, int(c), int(row.argmax())),
+                    "num_samples": sampling.num_samples,
+                    "truncated": truncated[i],
+                }
+                for c in order
+            ]
+            yield dicts if listed else dicts[0]
+
+    def _sample(
+        self,
+        encoded: "_Encoded",
+        sampling: Sampling,
+        batch_size: int | None,
+        activation: str,
+        progress: Callable[[int], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """(texts, classes, samples); for `num_samples=0` the one deterministic pass. `progress` hears of rows done."""
+        twin = self._twin(required=sampling.num_samples > 0)
+        deterministic = sampling.num_samples == 0
+        balanced = sampling.masks == "balanced"
+        passes = max(sampling.num_samples, 1)
+        output: NDArray[np.float32] | None = None
+        batches = plan(
+            [len(ids) for ids in encoded.rows["input_ids"]],
+            passes,
+            TOKENS_PER_BATCH.get(self.device.type, TOKENS_PER_BATCH["cpu"]),
+            max_texts=batch_size or self._batch_size,
+            equal_lengths=twin.needs_equal_lengths or not self._can_pad,
+        )
+        for batch in batches:
+            with self.device_placement():
+                inputs = self._tensors(encoded, batch.texts)
+                if deterministic:
+                    logits = twin.logits(inputs).unsqueeze(1)
+                else:
+                    logits = twin.sample_logits(inputs, batch.samples, seed=sampling.seed, balanced=balanced)
+                values = _activate(logits.float(), activation).cpu().numpy()
+            if output is None:
+                output = np.empty((len(encoded), values.shape[2], passes), np.float32)
+            output[np.ix_(batch.texts, range(values.shape[2]), batch.samples)] = values.swapaxes(1, 2)
+            if progress is not None:
+                progress(len(batch.texts) * len(batch.samples))
+        assert output is not None  # a window is never empty
+        return output
+
+    def _encoded_windows(self, items: Iterable[Any], options: dict[str, Any]) -> Iterator["_Encoded"]:
+        first = 0
+        for window in windows(items, WINDOW):
+            yield self._encode(window, options, first)
+            first += len(window)
+
+    def _encode(self, items: Sequence[Any], options: Mapping[str, Any], first: int = 0) -> "_Encoded":
+        """Tokenise once: lists of ids without padding, truncated to the model's limit."""
+        options = dict(options)
+        padding = {name: options.pop(name) for name in _PADDING if name in options}
+        if padding.get("padding") == "max_length":
+            padding["max_length"] = options.get("max_length")
+        pair_for_all = options.pop("text_pair", None)
+        pairs = [_text_and_pair(item, first + i) for i, item in enumerate(items)]
+        texts, seconds = [text for text, _ in pairs], [pair_for_all if second is None else second for _, second in pairs]
+        options.setdefault("truncation", True)
+        if options["truncation"] and options.get("max_length") is None:
+            options["max_length"] = self._length_limit()
+        with self._lock:  # fast tokenizers keep truncation settings in a state that threads share
+            rows = _tokenised(self.tokenizer, texts, seconds, options)
+            truncated = [False] * len(texts)
+            full = [i for i, ids in enumerate(rows["input_ids"]) if len(ids) == options.get("max_length")]
+            if options["truncation"] and full:
+                untruncated = {**options, "truncation": False, "max_length": None, "verbose": False}
+                whole = _tokenised(self.tokenizer, [texts[i] for i in full], [seconds[i] for i in full], untruncated)
+                for i, ids in zip(full, whole["input_ids"], strict=True):
+                    truncated[i] = len(ids) > len(rows["input_ids"][i])
+        return _Encoded(rows, truncated, padding)
+
+    def _tensors(self, encoded: "_Encoded", texts: Sequence[int]) -> dict[str, Tensor]:
+        """The inputs of one batch on the device, padded to its longest text."""
+        rows = {name: [values[i] for i in texts] for name, values in encoded.rows.items()}
+        if encoded.padding.get("padding", True) is not False and self._can_pad:
+            with self._lock:
+                padded = self.tokenizer.pad(rows, **{"padding": True, **encoded.padding}, return_tensors="pt")
+            rows = dict(padded)
+        return {name: torch.as_tensor(values).to(self.device) for name, values in rows.items()}
+
+    @property
+    def _can_pad(self) -> bool:
+        """Decoders find a text's last token by `config.pad_token_id`; without it nothing may be padded."""
+        config = self.model.config.get_text_config()
+        return self.tokenizer.pad_token_id is not None and getattr(config, "pad_token_id", None) is not None
+
+    def _length_limit(self) -> int | None:
+        """The most tokens that tokenizer and model take; None where neither has a limit."""
+        limits = [self.tokenizer.model_max_length] if self.tokenizer.model_max_length < 10**9 else []
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if isinstance(positions, int) and positions > 0:
+            # RoBERTa and its kin number positions from padding_idx + 1.
+            offsets = [
+                module.padding_idx + 1
+                for name, module in self.model.named_modules()
+                if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+            ]
+            limits.append(positions - max(offsets, default=0))
+        return min(limits, default=None)
+
+    def _activation(self, function_to_apply: Any) -> str:
+        """The rule of `text-classification`: "softmax", "sigmoid" or "none"."""
+        if function_to_apply is not None:
+            return str(getattr(function_to_apply, "value", function_to_apply))
+        config = self.model.config
+        if config.problem_type == "regression":
+            return "none"
+        if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+            return "sigmoid"
+        return "softmax"
+
+    def _twin(self, required: bool = True) -> StochasticTwin:
+        """The twin of the model as it is now; raises if dropout is `required` and there is none."""
+        with self._lock:
+            twin = self._current_twin
+            if twin is None or not twin.is_current():
+                twin = StochasticTwin(
+                    self.model, self._probe_inputs, can_pad=self._can_pad, dtype=self._twin_dtype()
+                )
+                self._current_twin = twin
+        if required and not twin.sites:
+            name = getattr(self.model.config, "_name_or_path", "") or "the model"
+            raise ValueError(
+                f"{name} ({type(self.model).__name__}) has no active dropout, so there is nothing to sample. "
+                "Fine-tune it with dropout (for example attention_dropout=0.1 in its config), keep LoRA adapters "
+                "unmerged, or pass num_samples=0 for ordinary text classification."
+            )
+        return twin
+
+    def _probe_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        rows = self.tokenizer(list(texts), padding=self._can_pad, return_tensors="pt")
+        return {name: values.to(self.device) for name, values in rows.items()}
+
+    def _twin_dtype(self) -> torch.dtype | None:
+        if isinstance(self._requested_dtype, torch.dtype):
+            return self._requested_dtype
+        # Half-precision checkpoints save space; arithmetic in float16 is slow and coarse on a CPU.
+        return torch.float32 if self.model.dtype == torch.float16 and self.device.type == "cpu" else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_lock": None, "_current_twin": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """Tokenised texts: lists of unequal length under the tokenizer's names, and how the caller wants them padded."""
+
+    rows: dict[str, list[list[int]]]
+    truncated: list[bool]
+    padding: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.truncated)
+
+
+_ACTIVATIONS = ("sigmoid", "softmax", "none")
+_PADDING = ("padding", "pad_to_multiple_of", "padding_side")
+# Arguments of the tokenizer that decide how many rows come back or in what form.
+_OWN_TOKENIZER_ARGUMENTS = {
+    "text",
+    "text_target",
+    "text_pair_target",
+    "return_tensors",
+    "return_overflowing_tokens",
+    "is_split_into_words",
+    "kwargs",
+}
+_ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
+
+
+def _text_keys(summary: Uncertainty, text: int, label: int, winner: int) -> dict[str, float | None]:
+    """The keys that describe the text; entropies are the label's own where labels are independent."""
+
+    def at(values: NDArray[np.float64] | None) -> float | None:
+        if values is None:
+            return None
+        return float(values[text] if values.ndim == 1 else values[text, label])
+
+    error = float(summary.standard_error[text, winner])
+    return {
+        "standard_error": None if np.isnan(error) else error,
+        "predictive_entropy": at(summary.predictive_entropy),
+        "expected_entropy": at(summary.expected_entropy),
+        "mutual_information": at(summary.mutual_information),
+    }
+
+
+def _text_and_pair(item: Any, index: int) -> tuple[str, str | None]:
+    if isinstance(item, str):
+        return item, None
+    if isinstance(item, Mapping) and set(item) <= {"text", "text_pair"} and isinstance(item.get("text"), str):
+        pair = item.get("text_pair")
+        if pair is None or isinstance(pair, str):
+            return item["text"], pair
+    if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list) and len(item[0]) == 2:
+        return _text_and_pair({"text": item[0][0], "text_pair": item[0][1]}, index)  # an old form of pairs
+    raise ValueError(f"input {index} is {_shown(item)}; {_ITEM}")
+
+
+def _tokenised(
+    tokenizer: Any, texts: list[str], seconds: list[str | None], options: Mapping[str, Any]
+) -> dict[str, list[list[int]]]:
+    """Texts with and without a second text in one call would be mixed up by the tokenizer: each kind apart."""
+    if all(second is None for second in seconds):
+        return dict(tokenizer(texts, **options))
+    if all(second is not None for second in seconds):
+        return dict(tokenizer(texts, seconds, **options))
+    rows = [tokenizer(text, second, **options) for text, second in zip(texts, seconds, strict=True)]
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _activate(logits: Tensor, activation: str) -> Tensor:
+    if activation == "softmax":
+        return logits.softmax(-1)
+    return logits.sigmoid() if activation == "sigmoid" else logits
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -1,0 +1,96 @@
+"""What the samples of a text say: mean, spread and entropies. Pure functions of arrays, in nats.
+
+Samples have the shape (texts, classes, samples), BaaL's order. Arithmetic is in float64.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_PRIOR_GROUPS = 4  # weight of the naive variance, in degrees of freedom, while groups are few
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """The samples of each text, summarised.
+
+    For a distribution over classes each entropy has the shape (texts,); for independent labels (texts, classes).
+
+    Attributes:
+        mean: (texts, classes), the averaged probabilities m.
+        std: (texts, classes), standard deviation over the samples (divisor T).
+        standard_error: (texts, classes), of `mean`; NaN where there is one sample.
+        predictive_entropy: H(m), total uncertainty; None for raw outputs, which have no entropy.
+        expected_entropy: mean_t H(p_t), the part that comes from the data (aleatoric).
+        mutual_information: H(m) - mean_t H(p_t) >= 0, the part that comes from the model (epistemic, BALD).
+    """
+
+    mean: Array
+    std: Array
+    standard_error: Array
+    predictive_entropy: Array | None
+    expected_entropy: Array | None
+    mutual_information: Array | None
+
+
+def over_classes(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
+    """Uncertainty of one label among the classes; `samples` sum to 1 over axis 1.
+
+    mutual_information is BALD (Houlsby et al. 2011, arXiv:1112.5745): H(mean_t p_t) - mean_t H(p_t).
+    """
+    p = np.asarray(samples, dtype=np.float64)
+    mean = p.mean(axis=2)
+    return _with_entropies(p, mean, _entropy(mean).sum(1), _entropy(p).sum(1).mean(-1), group_size)
+
+
+def over_labels(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
+    """Uncertainty of labels that hold or do not, each by itself (multi-label): entropies of Bernoulli variables."""
+    p = np.asarray(samples, dtype=np.float64)
+    mean = p.mean(axis=2)
+    expected = (_entropy(p) + _entropy(1 - p)).mean(-1)
+    return _with_entropies(p, mean, _entropy(mean) + _entropy(1 - mean), expected, group_size)
+
+
+def over_outputs(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
+    """Mean and spread of raw outputs (regression, `function_to_apply="none"`), which have no entropy."""
+    x = np.asarray(samples, dtype=np.float64)
+    return Uncertainty(x.mean(2), x.std(2), standard_error(x, group_size), None, None, None)
+
+
+def standard_error(samples: NDArray[np.floating], group_size: int = 1) -> Array:
+    """Standard error of the mean over samples, from the text's own samples: (texts, classes).
+
+    Independent samples (`group_size` 1): sqrt(s^2 / T). Balanced samples are negatively correlated inside a group, so
+    s^2 / T is too large; the means of the g complete groups are independent, and their variance v_g / g is honest but
+    has only g - 1 degrees of freedom. The two are pooled, the naive one as a prior of d degrees of freedom:
+
+        (d s^2 / T + (g - 1) v_g / g) / (d + g - 1)
+
+    NaN for one sample.
+    """
+    x = np.asarray(samples, dtype=np.float64)
+    count = x.shape[2]
+    if count < 2:
+        return np.full(x.shape[:2], np.nan)
+    variance = x.var(axis=2, ddof=1) / count
+    groups = count // group_size
+    if group_size > 1 and groups > 1:
+        means = x[:, :, : groups * group_size].reshape(*x.shape[:2], groups, group_size).mean(3)
+        between = means.var(axis=2, ddof=1) / groups
+        variance = (_PRIOR_GROUPS * variance + (groups - 1) * between) / (_PRIOR_GROUPS + groups - 1)
+    return np.asarray(np.sqrt(variance))
+
+
+def _with_entropies(p: Array, mean: Array, total: Array, data: Array, group_size: int) -> Uncertainty:
+    # Concavity of H makes the difference non-negative; rounding may miss zero by a few 1e-17.
+    model = np.maximum(total - data, 0.0)
+    return Uncertainty(mean, p.std(2), standard_error(p, group_size), total, data, model)
+
+
+def _entropy(p: Array) -> Array:
+    """-p log p, 0 at p = 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(p > 0, -p * np.log(p), 0.0)
