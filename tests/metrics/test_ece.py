@@ -1,0 +1,645 @@
+import importlib.util
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import datasets
+import evaluate
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from baal.utils.metrics import ECE as BaalECE
+from hypothesis import given
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
+
+SCRIPT = Path(__file__).parents[2] / "metrics" / "ece" / "ece.py"
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("ece", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+ece = load_script()
+
+
+@pytest.fixture
+def metric(tmp_path):
+    """Makes metrics that keep their files in a folder of the test's own."""
+    return lambda config_name="default", **options: ece.ECE(config_name=config_name, cache_dir=tmp_path, **options)
+
+
+def bins_of(confidences, n_bins=10):
+    """The bin of each confidence, each binned on its own."""
+    return [ece.bin_sums([p], [1], n_bins, binary=True).counts.index(1) for p in confidences]
+
+
+# Hand arithmetic
+
+
+def test_top_label_by_hand():
+    predictions = [
+        [0.75, 0.25],  # says 0, true 0: right
+        [0.25, 0.75],  # says 1, true 0: wrong
+        [0.30, 0.70],  # says 1, true 1: right
+        [0.10, 0.90],  # says 1, true 1: right
+        [1.00, 0.00],  # says 0, true 1: wrong
+    ]
+    # Bin [.7, .8): 3 rows, accuracy 2/3, mean confidence (.75 + .75 + .70) / 3 = 2.2/3, gap .2/3.
+    # Bin [.9, 1]:  2 rows, accuracy 1/2, mean confidence (.90 + 1.00) / 2 = .95, gap .45.
+    # ECE = 3/5 * .2/3 + 2/5 * .45 = .04 + .18
+    assert ece.expected_calibration_error(predictions, [0, 0, 1, 1, 1]) == pytest.approx(0.22, abs=1e-15)
+
+
+def test_binary_by_hand():
+    # Bin [.2, .3): positives 1/2, mean probability .25, gap .25. Bin [.8, .9): 2/2, .8, gap .2. ECE = (.25 + .2) / 2
+    value = ece.expected_calibration_error([0.25, 0.25, 0.8, 0.8], [0, 1, 1, 1], binary=True)
+    assert value == pytest.approx(0.225, abs=1e-15)
+
+
+def test_the_bins_mean_confidence_counts_and_not_its_centre():
+    assert ece.expected_calibration_error([[0.01, 0.99]], [1]) == pytest.approx(0.01, abs=1e-15)  # centre: 0.05
+
+
+def test_bins_weigh_by_their_rows_and_not_equally():
+    value = ece.expected_calibration_error([0.0, 0.0, 0.0, 0.5], [0, 0, 0, 1], binary=True)
+    assert value == 0.125  # 3/4 * 0 + 1/4 * .5; bins with equal weights: 0.25
+
+
+def test_one_bin_is_the_distance_of_accuracy_and_mean_confidence():
+    value = ece.expected_calibration_error([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]], [1, 1, 0], n_bins=1)
+    assert value == pytest.approx(0.75 - 2 / 3, abs=1e-15)
+
+
+def test_first_of_equal_maxima_is_the_predicted_label():
+    assert ece.bin_sums([[0.5, 0.5]], [0]).correct == (0, 0, 0, 0, 0, 1, 0, 0, 0, 0)
+    assert ece.bin_sums([[0.5, 0.5]], [1]).correct == (0,) * 10
+
+
+def test_one_array_two_definitions():
+    rows, labels = np.array([[0.75, 0.25], [0.75, 0.25], [0.25, 0.75], [0.25, 0.75]]), [0, 1, 1, 1]
+    assert ece.expected_calibration_error(rows, labels) == 0.0
+    assert ece.expected_calibration_error(rows[:, 1], labels, binary=True) == 0.25
+
+
+def test_classes_are_the_columns_and_not_the_labels_seen():
+    value = ece.expected_calibration_error([[0.2, 0.2, 0.6], [0.6, 0.2, 0.2]], [0, 0])
+    assert value == pytest.approx(0.1, abs=1e-15)  # one bin: accuracy 1/2, mean confidence .6
+
+
+def test_logits_are_softmaxed_or_squashed_when_asked():
+    rows, labels = np.array([[0.125, 0.875], [0.5625, 0.4375], [0.3, 0.7]]), [1, 0, 0]
+    expected = ece.expected_calibration_error(rows, labels)
+    assert ece.expected_calibration_error(np.log(rows) + 7, labels, from_logits=True) == pytest.approx(expected)
+    odds = np.log(rows[:, 1] / rows[:, 0])
+    expected = ece.expected_calibration_error(rows[:, 1], labels, binary=True)
+    assert ece.expected_calibration_error(odds, labels, from_logits=True, binary=True) == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("error")
+def test_huge_logits_neither_overflow_nor_warn():
+    assert ece.expected_calibration_error([[800.0, -800.0], [-1e9, 3.0]], [0, 1], from_logits=True) == 0.0
+    assert ece.expected_calibration_error([800.0, -800.0], [1, 0], from_logits=True, binary=True) == 0.0
+
+
+def test_logits_are_never_guessed():
+    rows = [[0.1, 0.9], [0.6, 0.4]]  # legal as probabilities and as logits: only the caller knows
+    as_probabilities, as_logits = (ece.bin_sums(rows, [1, 0], from_logits=flag).counts for flag in (False, True))
+    assert as_probabilities == (0, 0, 0, 0, 0, 0, 1, 0, 0, 1)
+    assert as_logits == (0, 0, 0, 0, 0, 1, 1, 0, 0, 0)  # softmax: .55 and .69
+
+
+# Edges
+
+
+def test_confidence_of_one_is_in_the_last_bin():
+    predictions, references = [[0.05, 0.95], [0.0, 1.0]], [1, 0]
+    assert ece.bin_sums(predictions, references).counts == (0, 0, 0, 0, 0, 0, 0, 0, 0, 2)
+    assert ece.expected_calibration_error(predictions, references) == 0.475  # |1/2 - 1.95/2|
+    # torchmetrics gives 1.0 a bin of its own: 1/2 * |1 - .95| + 1/2 * |0 - 1|
+    peer = multiclass_calibration_error(torch.tensor(predictions), torch.tensor(references), 2, n_bins=10)
+    assert peer.item() == pytest.approx(0.525)
+
+
+def test_confidence_of_zero_is_in_the_first_bin():
+    assert ece.bin_sums([0.0], [0], binary=True).counts == (1, *[0] * 9)
+
+
+def test_perfect_model_measures_zero():
+    predictions, references = [[0.0, 1.0], [1.0, 0.0]], [1, 0]
+    assert ece.expected_calibration_error(predictions, references) == 0.0
+    # BaaL clips confidence to 0.9999
+    assert baal_ece(predictions, references, 10) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("n_bins", range(1, 101))
+def test_a_value_on_an_edge_belongs_to_the_bin_above(n_bins):
+    edges = np.array([i / n_bins for i in range(n_bins + 1)])
+    on, below = (ece.bin_sums(p, [1] * len(p), n_bins, binary=True) for p in (edges, np.nextafter(edges[1:], 0)))
+    assert on.counts == (*[1] * (n_bins - 1), 2)  # the last bin is closed: it holds (B - 1) / B and 1
+    assert below.counts == (1,) * n_bins
+    assert on.edges.tolist() == edges.tolist()
+
+
+def test_neither_floor_nor_linspace_find_the_bin():
+    assert bins_of([0.3, 0.6, 0.7]) == [3, 6, 7]
+    assert (np.digitize([0.3, 0.6, 0.7], np.linspace(0, 1, 11)) - 1).tolist() == [2, 5, 6]
+    assert bins_of([0.29], n_bins=100) == [29]
+    assert math.floor(0.29 * 100) == 28
+
+
+def test_a_float32_value_is_compared_as_it_is():
+    assert float(np.float32(0.7)) < 0.7 < float(np.float32(0.3)) + 0.4
+    assert bins_of(np.array([0.7, 0.3], dtype=np.float32)) == [6, 3]
+    assert bins_of(np.array([0.7, 0.3])) == [7, 3]
+
+
+def test_arrow_keeps_values_below_an_edge_in_float64(metric):
+    p = 0.3 - 1e-12  # float32(p) is 0.3000000119, over the edge
+    bins = metric("binary").compute(predictions=[p], references=[1], return_bins=True)["bins"]
+    assert bins["counts"] == [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert bins["mean_confidence"][2] == pytest.approx(p, abs=1e-16)
+
+
+# Peers
+
+
+def baal_ece(predictions, references, n_bins):
+    peer = BaalECE(n_bins=n_bins)
+    peer.update(torch.tensor(predictions, dtype=torch.float64), torch.tensor(references))
+    return float(peer.value)
+
+
+def interior_rows(n_bins, rows=400, classes=4):
+    """Rows whose largest probability lies well inside its bin, where all conventions agree."""
+    rng = np.random.default_rng(n_bins)
+    confidence = (rng.integers((n_bins + 1) // 2, n_bins, rows) + rng.uniform(0.2, 0.8, rows)) / n_bins
+    rest = rng.dirichlet(np.ones(classes - 1), rows) * (1 - confidence)[:, None]
+    return rng.permuted(np.column_stack([confidence, rest]), axis=1), rng.integers(0, classes, rows)
+
+
+@pytest.mark.parametrize("n_bins", [2, 7, 10, 15, 30])
+def test_equals_torchmetrics_and_baal_away_from_edges(n_bins):
+    rows, labels = interior_rows(n_bins)
+    value = ece.expected_calibration_error(rows, labels, n_bins)
+    peer = multiclass_calibration_error(torch.tensor(rows), torch.tensor(labels), rows.shape[1], n_bins=n_bins)
+    assert value == pytest.approx(peer.item(), abs=1e-6)  # torchmetrics computes in float32, whatever it is given
+    assert value == pytest.approx(baal_ece(rows, labels, n_bins), abs=1e-12)
+
+
+def test_binary_equals_torchmetrics_away_from_edges():
+    rng = np.random.default_rng(0)
+    p, labels = rng.integers(0, 10, 200) / 10 + rng.uniform(0.02, 0.08, 200), rng.integers(0, 2, 200)
+    peer = binary_calibration_error(torch.tensor(p), torch.tensor(labels), n_bins=10)
+    assert ece.expected_calibration_error(p, labels, binary=True) == pytest.approx(peer.item(), abs=1e-6)
+
+
+# Refusals
+
+NAN, INF = float("nan"), float("inf")
+GOOD = [[0.5, 0.5]]
+REFUSED = {
+    "nan": ([*GOOD, [NAN, 1.0]], [0, 1], "predictions[1][0] is nan; every value must be finite"),
+    "infinity": ([[INF, 0.0]], [0], "predictions[0][0] is inf; every value must be finite"),
+    "none": ([*GOOD, [0.5, None]], [0, 1], "predictions[1][1] is None; every value must be a number"),
+    "none as a row": ([*GOOD, None], [0, 1], "predictions[1] is None"),
+    "strings": ([["0.5", "0.5"]], [0], "predictions[0][0] is '0.5'; every value must be a number"),
+    "booleans": ([[True, False]], [0], "predictions[0][0] is True; every value must be a number"),
+    "above 1": ([*GOOD, [1.5, -0.5]], [0, 1], "predictions[1][0] is 1.5; probabilities must lie in [0, 1]. Pass from_"),
+    "below 0": ([[-1e-9, 1.0]], [1], "predictions[0][0] is -1e-09; probabilities must lie in [0, 1]"),
+    "sum": ([*GOOD, [0.31, 1.0]], [0, 1], "predictions[1] sums to 1.31; each row must be probabilities that sum to 1"),
+    "sum below": ([[0.3, 0.3]], [0], "predictions[0] sums to 0.6"),
+    "label too large": (GOOD * 2, [0, 2], "references[1] is 2; labels must be integers in [0, 1]"),
+    "label negative": (GOOD, [-100], "references[0] is -100; labels must be integers in [0, 1]. Leave out rows"),
+    "label beyond int64": (GOOD, [2**70], "references[0] is 1180591620717411303424; labels must be integers"),
+    "label 0.9": (GOOD * 2, [0, 0.9], "references[1] is 0.9 (float64); labels must be integers in [0, 1]"),
+    "label 1.0": (GOOD, [1.0], "references[0] is 1.0 (float64); labels must be integers in [0, 1]"),
+    "label nan": (GOOD, [NAN], "references[0] is nan (float64); labels must be integers"),
+    "label none": (GOOD * 2, [0, None], "references[1] is None; labels must be integers in [0, 1]"),
+    "label string": (GOOD, ["positive"], "references[0] is 'positive'; labels must be integers in [0, 1]"),
+    "label boolean": (GOOD, [True], "references[0] is True; labels must be integers in [0, 1]"),
+    "lengths": (GOOD * 3, [0, 1], "predictions has 3 rows and references has 2"),
+    "ragged": ([[0.2, 0.8], [0.2, 0.3, 0.5]], [0, 1], "predictions[1] is [0.2, 0.3, 0.5]; all rows must hold equally"),
+    "label ids": ([0, 1, 1], [0, 1, 1], "predictions has shape (3,); expected the probability of every class"),
+    "one column": ([[0.5], [0.5]], [0, 1], "predictions has shape (2, 1); expected the probability of every class"),
+    "three dimensions": ([GOOD], [0], "predictions has shape (1, 1, 2); expected the probability of every class"),
+    "one-hot labels": (GOOD, [[0, 1]], "references has shape (1, 2); expected one class id per row"),
+    "empty": ([], [], "predictions is empty, of shape (0,); at least one row is needed"),
+    "empty rows": ([[], []], [0, 1], "predictions is empty, of shape (2, 0); at least one row is needed"),
+    "empty labels": (GOOD, [], "references is empty; at least one label is needed"),
+    "no labels": (GOOD, None, "references is None; labels must be integers"),
+    "no predictions": (None, [0], "predictions is None; every value must be a number"),
+    "a dictionary": ({"a": 1.0}, [0], "predictions is {'a': 1.0}; every value must be a number"),
+}
+REFUSED_BINARY = {
+    "binary nan": ([0.5, NAN], [0, 1], "predictions[1] is nan; every value must be finite"),
+    "binary none": ([0.5, None], [0, 1], "predictions[1] is None; every value must be a number"),
+    "binary above 1": (
+        [0.5, 1.25],
+        [0, 1],
+        "predictions[1] is 1.25; probabilities must lie in [0, 1]. Pass from_logits",
+    ),
+    "binary below 0": ([-0.25], [0], "predictions[0] is -0.25; probabilities must lie in [0, 1]"),
+    "binary label": ([0.5], [2], "references[0] is 2; labels must be integers in [0, 1]"),
+    "binary float label": ([0.5], [1.0], "references[0] is 1.0 (float64); labels must be integers"),
+    "binary rows": (GOOD, [1], 'predictions has shape (1, 2); config "binary" takes the positive class\' probability'),
+    "binary empty": ([], [], "predictions is empty"),
+    "binary lengths": ([0.5], [1, 1], "predictions has 1 rows and references has 2"),
+}
+
+
+@pytest.mark.parametrize("case", [*REFUSED, *REFUSED_BINARY])
+def test_refuses(case, metric):
+    config_name = "default" if case in REFUSED else "binary"
+    predictions, references, message = {**REFUSED, **REFUSED_BINARY}[case]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ece.expected_calibration_error(predictions, references, binary=config_name == "binary")
+    shell = metric(config_name)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        shell.compute(predictions=predictions, references=references)
+    with pytest.raises(ValueError, match=re.escape(message)):  # at add_batch, or at compute where logits would be legal
+        shell.add_batch(predictions=predictions, references=references)
+        shell.compute()
+
+
+def test_a_refused_call_leaves_what_was_added(metric):
+    shell = metric()
+    shell.add_batch(predictions=[[0.05, 0.95]], references=[1])
+    for predictions, references, message in REFUSED.values():
+        with pytest.raises(ValueError):
+            shell.compute(predictions=predictions, references=references)
+        if "probabilities" not in message and "sums" not in message:  # these are refused at compute: they may be logits
+            with pytest.raises(ValueError):
+                shell.add_batch(predictions=predictions, references=references)
+    with pytest.raises(ValueError, match="n_bins is 0"):
+        shell.compute(n_bins=0)
+    with pytest.raises(ValueError, match="predictions has 3 columns; the rows added before have 2"):
+        shell.add(prediction=[0.2, 0.2, 0.6], reference=0)
+    assert len(shell) == 1
+    shell.add(prediction=[0.0, 1.0], reference=0)
+    assert shell.compute() == {"ece": 0.475}
+
+
+@pytest.mark.parametrize("reference", [0.9, None, True, 2])
+def test_add_refuses_labels_that_arrow_would_change(reference, metric):
+    with pytest.raises(ValueError, match=r"references\[0\] is "):
+        metric().add(prediction=[0.5, 0.5], reference=reference)
+
+
+@pytest.mark.parametrize("n_bins", [0, -1, 10.0, True, None, "10", NAN])
+def test_refuses_n_bins(n_bins, metric):
+    for compute in (ece.expected_calibration_error, ece.bin_sums):
+        with pytest.raises(ValueError, match=r"n_bins is .*; it must be an integer of at least 1"):
+            compute(GOOD, [0], n_bins=n_bins)
+    with pytest.raises(ValueError, match="n_bins is"):
+        metric().compute(predictions=GOOD, references=[0], n_bins=n_bins)
+
+
+def test_computing_nothing_is_refused(metric):
+    shell = metric()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="There is nothing to compute: pass predictions and references"):
+            shell.compute()
+        shell.compute(predictions=GOOD, references=[0])  # and computing leaves nothing behind
+    shell.compute(predictions=[[0.5, 0.25, 0.25]], references=[2])  # not even the number of classes
+
+
+def test_unknown_config_names_the_legal_ones(metric):
+    with pytest.raises(ValueError, match=r'config_name is .multilabel.; it must be "default" .* or "binary"'):
+        metric("multilabel")
+
+
+def test_booleans_are_labels_in_binary(metric):
+    for labels in ([False, True], np.array([False, True]), torch.tensor([False, True])):
+        assert ece.expected_calibration_error([0.25, 0.75], labels, binary=True) == 0.25
+        assert metric("binary").compute(predictions=[0.25, 0.75], references=labels) == {"ece": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("convert", "tolerance"),
+    [
+        (lambda rows: torch.tensor(rows, dtype=torch.bfloat16), 2e-2),
+        (lambda rows: torch.tensor(rows, dtype=torch.float16), 2e-3),
+        (lambda rows: np.array(rows, dtype=np.float16), 2e-3),
+        (lambda rows: torch.tensor(rows, dtype=torch.float32), 1e-4),
+        (lambda rows: np.array(rows, dtype=np.float32), 1e-4),
+        (lambda rows: rows, 1e-4),
+        (lambda rows: pa.array(rows), 1e-4),
+        (lambda rows: np.array(rows), 1e-5),
+        (lambda rows: torch.tensor(rows, dtype=torch.float64), 1e-5),
+    ],
+    ids=["bf16", "f16 torch", "f16 numpy", "f32 torch", "f32 numpy", "list", "arrow", "f64 numpy", "f64 torch"],
+)
+def test_row_sums_are_held_to_the_precision_of_the_input(convert, tolerance, metric):
+    ece.bin_sums(convert([[0.5, 0.5 - 0.75 * tolerance]]), [0])
+    too_far = convert([[0.5, 0.5 - 1.25 * tolerance]])
+    with pytest.raises(ValueError, match=rf"sums to 0\.9\d+; .* within {tolerance:g} for its dtype"):
+        ece.bin_sums(too_far, [0])
+    shell = metric()
+    shell.add_batch(predictions=too_far, references=[0])
+    with pytest.raises(ValueError, match=f"within {tolerance:g}"):
+        shell.compute()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("classes", [2, 150, 30_000])
+def test_a_softmax_of_any_precision_is_accepted(dtype, classes):
+    logits = torch.randn(50, classes, generator=torch.Generator().manual_seed(0)).to(dtype)
+    ece.bin_sums(torch.softmax(logits, -1), [0] * 50)
+
+
+# Kinds of input
+
+ROWS = [[0.125, 0.875], [0.75, 0.25], [0.5, 0.5], [0.375, 0.625]]  # exact in every dtype
+LABELS = [1, 1, 0, 1]
+COLUMNS = datasets.Dataset.from_dict({"p": ROWS, "y": LABELS})
+KINDS = {
+    "lists": (ROWS, LABELS),
+    "tuples": (tuple(map(tuple, ROWS)), tuple(LABELS)),
+    "numpy float64": (np.array(ROWS), np.array(LABELS)),
+    "numpy float32": (np.array(ROWS, dtype=np.float32), np.array(LABELS, dtype=np.uint8)),
+    "list of arrays": ([np.array(row, dtype=np.float16) for row in ROWS], [np.int32(y) for y in LABELS]),
+    "float64 tensor": (torch.tensor(ROWS, dtype=torch.float64), torch.tensor(LABELS)),
+    "float32 tensor": (torch.tensor(ROWS), torch.tensor(LABELS, dtype=torch.int32)),
+    "float16 tensor": (torch.tensor(ROWS).half(), torch.tensor(LABELS)),
+    "bfloat16 tensor": (torch.tensor(ROWS).bfloat16(), torch.tensor(LABELS)),
+    "tensor with a gradient": (torch.tensor(ROWS, requires_grad=True) * 1, LABELS),
+    "list of bfloat16 tensors": (list(torch.tensor(ROWS).bfloat16()), list(torch.tensor(LABELS))),
+    "arrow": (pa.array(ROWS), pa.array(LABELS)),
+    "chunked arrow": (pa.chunked_array([ROWS[:1], ROWS[1:]]), pa.chunked_array([LABELS])),
+    "dataset columns": (COLUMNS["p"], COLUMNS["y"]),
+    "dataset columns as numpy": (COLUMNS.with_format("numpy")["p"], COLUMNS.with_format("numpy")["y"]),
+    "dataset columns as torch": (COLUMNS.with_format("torch")["p"], COLUMNS.with_format("torch")["y"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_input_gives_the_same_value(kind, metric):
+    predictions, references = KINDS[kind]
+    expected = ece.expected_calibration_error(ROWS, LABELS)
+    assert expected == 0.4375  # four bins: (|1 - .875| + |0 - .75| + |1 - .5| + |1 - .625|) / 4
+    assert ece.expected_calibration_error(predictions, references) == expected
+    assert metric().compute(predictions=predictions, references=references) == {"ece": expected}
+
+
+def test_a_dataset_column_is_read_at_once(monkeypatch):
+    column, read, keys = type(COLUMNS["p"]), type(COLUMNS["p"]).__getitem__, []
+    monkeypatch.setattr(column, "__getitem__", lambda self, key: keys.append(key) or read(self, key))
+    ece.bin_sums(COLUMNS["p"], COLUMNS["y"])
+    assert keys == [slice(None)] * 2  # row by row it took 2 s for 100,000 rows, as tensors 23 s
+
+
+def test_integers_are_numbers_and_a_range_is_labels():
+    assert ece.expected_calibration_error([[1, 0], [0, 1]], range(2)) == 0.0
+
+
+# Ways of adding
+
+
+@pytest.mark.parametrize("keep_in_memory", [False, True])
+@pytest.mark.parametrize("from_logits", [False, True])
+@pytest.mark.parametrize("config_name", ["default", "binary"])
+def test_all_ways_of_adding_give_the_same_value(config_name, from_logits, keep_in_memory, metric):
+    rng = np.random.default_rng(0)
+    rows, labels = rng.dirichlet([1, 1], 200), rng.integers(0, 2, 200)
+    rows = rows if config_name == "default" else rows[:, 1]
+    rows = rows * 9 - 4 if from_logits else rows
+    options = {"n_bins": 15, "from_logits": from_logits, "return_bins": True}
+    sums = ece.bin_sums(rows, labels, 15, from_logits=from_logits, binary=config_name == "binary")
+    expected = {"ece": sums.ece, "bins": sums.as_dict()}
+
+    shell = metric(config_name, keep_in_memory=keep_in_memory)
+    assert shell.compute(predictions=rows, references=labels, **options) == expected
+    for row, label in zip(rows, labels, strict=True):
+        shell.add(prediction=row, reference=label)
+    assert shell.compute(**options) == expected
+    for row, label in zip(rows, labels, strict=True):
+        shell.add(predictions=row, references=label)  # the names in Evaluate's documentation
+    assert shell.compute(**options) == expected
+    for part in np.split(np.arange(200), [1, 50, 190]):
+        shell.add_batch(predictions=rows[part], references=labels[part])
+    assert shell.compute(**options) == expected
+    shell.add_batch(predictions=rows[:50], references=labels[:50])
+    shell.add(prediction=rows[50], reference=labels[50])
+    assert shell.compute(predictions=rows[51:], references=labels[51:], **options) == expected
+    combined = evaluate.combine([shell])
+    for row, label in zip(rows, labels, strict=True):
+        combined.add(row, label)
+    assert combined.compute(**options) == expected
+
+
+def test_forgetting_from_logits_costs_nothing(metric):
+    shell = metric()
+    shell.add_batch(predictions=[[0.5, 0.5]], references=[0])
+    shell.add_batch(predictions=[[0.0, 1.0], [3.0, -1.0]], references=[1, 0])
+    with pytest.raises(ValueError, match=r"predictions\[2\]\[0\] is 3.0; .* Pass from_logits=True for logits"):
+        shell.compute()
+    assert shell.compute(from_logits=True)["ece"] > 0
+    assert shell.compute(predictions=GOOD, references=[0]) == {"ece": 0.5}  # and the refusal is forgotten
+
+
+TWO_PROCESSES = """
+import importlib.util, json, sys
+sys.modules["transformers"] = None  # Evaluate would import it for its evaluators, which takes seconds
+import evaluate
+del sys.modules["transformers"]
+import numpy as np
+script, cache, process_id = sys.argv[1], sys.argv[2], int(sys.argv[3])
+spec = importlib.util.spec_from_file_location("ece", script)
+ece = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(ece)
+good = [np.array([[0.05, 0.95], [0.3, 0.7]]), np.array([[0.0, 1.0], [0.6, 0.401]], dtype=np.float16)]
+bad = [good[0], np.array([[3.0, -1.0], [0.6, 0.4]])]
+for name, batches in (("good", good), ("bad", bad)):
+    metric = ece.ECE(num_process=2, process_id=process_id, cache_dir=cache, experiment_id=name, timeout=30)
+    metric.add_batch(predictions=batches[process_id], references=[1, 0])
+    try:
+        print(json.dumps(metric.compute()))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_two_processes(tmp_path):
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_PROCESSES, str(SCRIPT), str(tmp_path), str(process_id)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for process_id in range(2)
+    ]
+    main, other = (process.communicate(timeout=100)[0].splitlines() for process in processes)
+    half = np.array(
+        [[0.0, 1.0], [0.6, 0.401]], dtype=np.float16
+    )  # rows sum to 1.0012: fine in float16, once known as such
+    sums = ece.bin_sums([[0.05, 0.95], [0.3, 0.7]], [1, 0]) + ece.bin_sums(half, [1, 0])
+    assert json.loads(main[0]) == {"ece": sums.ece}
+    assert json.loads(other[0]) is None
+    # Rows that are no probabilities are refused in the process that has them and in the one that would score them.
+    assert main[1].startswith("predictions[2][0] is 3.0; probabilities must lie in [0, 1]")
+    assert other[1].startswith("predictions[0][0] is 3.0; probabilities must lie in [0, 1]")
+
+
+# BinSums
+
+
+def test_bin_sums_by_hand():
+    sums = ece.bin_sums([0.25, 0.25, 0.75, 1.0], [0, 1, 1, 1], n_bins=4, binary=True)
+    assert sums.counts == (0, 2, 0, 2)
+    assert sums.confidence == (0, Fraction(1, 2), 0, Fraction(7, 4))
+    assert sums.correct == (0, 1, 0, 2)
+    np.testing.assert_array_equal(sums.edges, [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_array_equal(sums.mean_confidence, [np.nan, 0.25, np.nan, 0.875])
+    np.testing.assert_array_equal(sums.accuracy, [np.nan, 0.5, np.nan, 1.0])
+    assert sums.ece == 0.1875  # 2/4 * .25 + 2/4 * .125
+
+
+def test_bins_are_json_with_null_for_an_empty_bin(metric):
+    result = metric("binary").compute(predictions=[0.25, 0.75], references=[0, 1], n_bins=3, return_bins=True)
+    assert json.loads(json.dumps(result, allow_nan=False)) == {
+        "ece": 0.25,
+        "bins": {
+            "edges": [0, 1 / 3, 2 / 3, 1],
+            "counts": [1, 0, 1],
+            "mean_confidence": [0.25, None, 0.75],
+            "accuracy": [0.0, None, 1.0],
+        },
+    }
+
+
+def test_sums_over_different_bins_do_not_add_up():
+    with pytest.raises(ValueError, match="over 10 bins and over 15 bins"):
+        ece.bin_sums(GOOD, [0], 10) + ece.bin_sums(GOOD, [0], 15)
+
+
+def test_sums_are_exact_for_many_rows():
+    # Accumulated one by one in float32, a million times 0.1 is 0.9 % too much; in float64 it is 1.3e-11 too much.
+    sums = ece.bin_sums(np.full(1_000_000, 0.1), np.zeros(1_000_000, dtype=int), binary=True)
+    assert sums.confidence[1] == 1_000_000 * Fraction(0.1)
+    assert sums.ece == 0.1
+
+
+@pytest.mark.parametrize("smallest", [5e-324, 1e-300, 1e-17])
+def test_sums_are_exact_for_tiny_values(smallest):
+    assert ece.bin_sums([smallest, 1.0], [0, 1], n_bins=1, binary=True).confidence == (1 + Fraction(smallest),)
+
+
+# Properties
+
+
+@st.composite
+def examples(draw):
+    """Rows with many exact edges and ties among them, and labels."""
+    classes = draw(st.integers(2, 4))
+    weights = st.lists(st.one_of(st.integers(0, 3), st.floats(0, 1)), min_size=classes, max_size=classes)
+    rows = draw(st.lists(weights.filter(lambda row: sum(row) > 0.01), min_size=1, max_size=30))
+    rows = np.array(rows, dtype=np.float64)
+    labels = draw(st.lists(st.integers(0, classes - 1), min_size=len(rows), max_size=len(rows)))
+    return np.minimum(rows / rows.sum(axis=1, keepdims=True), 1.0), np.array(labels)
+
+
+BINS = st.integers(1, 40)
+
+
+@given(examples(), BINS)
+def test_range_and_lower_bound(example, n_bins):
+    rows, labels = example
+    value = ece.expected_calibration_error(rows, labels, n_bins)
+    accuracy, confidence = np.mean(rows.argmax(axis=1) == labels), np.mean(rows.max(axis=1))
+    assert abs(accuracy - confidence) - 1e-12 <= value <= 1  # Jensen: |sum of gaps| <= sum of |gaps|
+
+
+@given(examples(), BINS)
+def test_definition_row_by_row(example, n_bins):
+    rows, labels = example
+    edges = [Fraction(i / n_bins) for i in range(n_bins)]
+    gaps = dict.fromkeys(range(n_bins), Fraction(0))
+    for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
+        confidence = Fraction(max(row))
+        b = max(i for i, edge in enumerate(edges) if edge <= confidence)
+        gaps[b] += (row.index(max(row)) == label) - confidence
+    expected = float(sum(map(abs, gaps.values())) / len(rows))
+    assert ece.expected_calibration_error(rows, labels, n_bins) == expected
+
+
+@given(examples(), BINS, st.randoms(use_true_random=False))
+def test_order_and_duplication_change_nothing(example, n_bins, random):
+    rows, labels = example
+    order = random.sample(range(len(rows)), len(rows))
+    sums = ece.bin_sums(rows, labels, n_bins)
+    assert ece.bin_sums(rows[order], labels[order], n_bins) == sums
+    assert ece.expected_calibration_error(np.tile(rows, (7, 1)), np.tile(labels, 7), n_bins) == sums.ece
+
+
+@given(examples(), BINS, st.integers(0, 30))
+def test_shards_merge_exactly(example, n_bins, cut):
+    rows, labels = example
+    sums = ece.bin_sums(rows, labels, n_bins)
+    assert sum(sums.counts) == len(rows)
+    assert sum(sums.correct) == np.sum(rows.argmax(axis=1) == labels)
+    if 0 < cut < len(rows):
+        first, second = (ece.bin_sums(rows[part], labels[part], n_bins) for part in (slice(cut), slice(cut, None)))
+        assert first + second == second + first == sums
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), BINS)
+def test_binary_with_positives_only_is_one_less_the_mean(p, n_bins):
+    labels = [1] * len(p)
+    value = ece.expected_calibration_error(p, labels, n_bins, binary=True)
+    assert value == pytest.approx(1 - np.mean(p), abs=1e-12)  # all positive: every gap has one sign
+
+
+# Documentation
+
+RUN_EXAMPLES = """
+import doctest, re, sys
+sys.modules["transformers"] = None  # Evaluate would import it for its evaluators, which takes seconds
+import evaluate
+del sys.modules["transformers"]
+ece = evaluate.load("ece")  # from the folder metrics, where this runs
+module = sys.modules[type(ece).__module__]
+attempted = {}
+for name, text in {"docstring": module.__dict__["_KWARGS_DESCRIPTION"], "bin_sums": module.bin_sums.__doc__, "card":
+                   "\\n".join(re.findall(r"```python\\n(.*?)```", open("ece/README.md").read(), re.S))}.items():
+    test = doctest.DocTestParser().get_doctest(text, {**vars(module)}, name, name, 0)
+    failed, attempted[name] = doctest.DocTestRunner().run(test)
+    assert not failed and attempted[name] >= 3, (name, failed, attempted)
+assert "evaluate.load" in type(ece).__doc__ and "evaluate.load" in ece.compute.__doc__
+"""
+
+
+def test_examples_run(tmp_path):
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_EVALUATE_OFFLINE": "1"}
+    command = [sys.executable, "-c", RUN_EXAMPLES]
+    run = subprocess.run(command, cwd=SCRIPT.parents[1], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_evaluate_finds_libraries_only():
+    # Its parser knows one import on a line, would look for our own files beside the script, and takes the first
+    # evaluation module it sees, so that `from evaluate import Metric` would load the empty base class.
+    imports = evaluate.loading.get_imports(str(SCRIPT))
+    assert {kind for kind, *_ in imports} == {"library"}
+    assert {name for _, name, *_ in imports} - sys.stdlib_module_names == {"datasets", "evaluate", "numpy"}
+    modules = [x for x in vars(ece).values() if isinstance(x, type) and issubclass(x, evaluate.EvaluationModule)]
+    assert modules == [ece.ECE]
+
+
+def test_the_card_tells_the_tolerances_and_citations_of_the_code():
+    card = (SCRIPT.parent / "README.md").read_text()
+    for tolerance in ("0.02 for bfloat16", "0.002 for float16", "0.0001 for float32", "0.00001 for float64"):
+        assert tolerance in " ".join(card.split())
+        assert tolerance in " ".join(ece.expected_calibration_error.__doc__.split())
+        number, _, dtype = tolerance.partition(" for ")
+        assert ece._SUM_TOLERANCE[dtype] == float(number)
+    assert ece._CITATION.strip() in card
