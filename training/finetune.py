@@ -86,7 +86,7 @@ def fine_tune(
 
 
 def plain_tokenizer(encoder: str) -> PreTrainedTokenizerBase:
-    """The encoder's tokenizer without the settings of sentence embedding (128 tokens, fixed padding) it was saved with."""
+    """The encoder's tokenizer without what it was saved with for sentence embedding: 128 tokens, fixed padding."""
     tokenizer = AutoTokenizer.from_pretrained(encoder, model_max_length=512)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()

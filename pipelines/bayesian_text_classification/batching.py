@@ -25,7 +25,7 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 def plan(
     lengths: Sequence[int],
-    samples: int,
+    samples: range,
     budget: int,
     *,
     max_texts: int | None = None,
@@ -35,7 +35,7 @@ def plan(
 
     Args:
         lengths: tokens of each text.
-        samples: passes of each text. They stay in one batch unless a single text alone is over the budget.
+        samples: the passes of each text. They stay in one batch unless a single text alone is over the budget.
         budget: the most padded tokens (rows x longest length) in a batch; at least one row is always taken.
         max_texts: the most texts in a batch.
         equal_lengths: batches hold texts of one length, so that nothing is padded.
@@ -45,11 +45,10 @@ def plan(
     while start < len(order):
         longest = max(lengths[order[start]], 1)
         rows = max(budget // longest, 1)
-        count = max(min(rows // samples, max_texts or len(order)), 1)
+        count = max(min(rows // len(samples), max_texts or len(order)), 1)
         texts = order[start : start + count]
         if equal_lengths:
             texts = [i for i in texts if lengths[i] == longest]
         start += len(texts)
-        step = min(rows, samples)
-        for first in range(0, samples, step):
-            yield Batch(texts, range(first, min(first + step, samples)))
+        for first in range(0, len(samples), rows):
+            yield Batch(texts, samples[first : first + rows])

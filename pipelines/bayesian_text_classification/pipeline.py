@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import TextClassificationPipeline
 
-from .batching import plan, windows
+from .batching import Batch, plan, windows
 from .masks import GROUP_SIZE, MASKS
 from .twin import DropoutSite, StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs
@@ -48,7 +48,7 @@ class Sampling:
 _SAMPLING = tuple(field.name for field in fields(Sampling))
 
 
-class BayesianTextClassificationPipeline(TextClassificationPipeline):
+class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: ignore[misc]  # untyped
     """Text classification whose score is the mean over `num_samples` dropout masks, with its uncertainty.
 
         score = mean_t softmax(f(x, mask_t))        (MC-Dropout, Gal & Ghahramani 2016, arXiv:1506.02142)
@@ -87,12 +87,12 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):
         """Classify the text(s).
 
         Returns:
-            The shapes of `text-classification`: a list with one dict for a str, a dict for a pair, a list for a list, an
-            iterator for a generator or dataset; a list of dicts in place of each dict where `top_k` is given. Keys:
+            The shapes of `text-classification`: a list with one dict for a str, a dict for a pair, a list for a list,
+            an iterator for a generator or dataset; a list of dicts in place of each dict with `top_k`. Keys:
 
             - label, score: the winning label and its probability, averaged over the samples.
             - score_std: standard deviation of that probability over the samples.
-            - standard_error: of the score, as an estimate of the mean over infinitely many samples; None for one sample.
+            - standard_error: of the score, as an estimate of the mean over infinitely many; None for one sample.
             - predictive_entropy, expected_entropy, mutual_information: total, data and model uncertainty in nats; None
               for raw outputs.
             - num_samples, truncated.
@@ -117,26 +117,58 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):
             return [result] if isinstance(inputs, str) and "top_k" not in kwargs else result
         return list(results) if eager else results
 
-    def sample_proba(self, texts: Iterable[Any], **kwargs: Any) -> NDArray[np.float32]:
-        """Probabilities of each pass, (texts, classes, samples), float32. Options as in a call."""
+    def sample_proba(
+        self,
+        texts: Iterable[Any],
+        *,
+        first_sample: int = 0,
+        progress: Callable[[int], None] | None = None,
+        **kwargs: Any,
+    ) -> NDArray[np.float32]:
+        """Probabilities of each pass, (texts, classes, samples), float32.
+
+        Args:
+            texts: as in a call, several of them.
+            first_sample: the passes are number `first_sample` to `first_sample + num_samples - 1`, so that a later call
+                goes on where an earlier one stopped.
+            progress: called after each batch with the number of passes (rows) done in it.
+            **kwargs: options as in a call.
+        """
         sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
         if sampling.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
+        samples = range(first_sample, first_sample + sampling.num_samples)
         parts = [
-            self._sample(encoded, sampling, batch_size, activation)
+            self._sample(encoded, samples, sampling, batch_size, activation, progress)
             for encoded in self._encoded_windows(texts, tokenizer_options)
         ]
         classes = self.model.config.num_labels
         return np.concatenate(parts) if parts else np.empty((0, classes, sampling.num_samples), np.float32)
 
-    def predict_proba(self, texts: Iterable[Any], **kwargs: Any) -> NDArray[np.float32]:
-        """Averaged probabilities, (texts, classes), float32; those of the model without dropout for `num_samples=0`."""
+    def predict_proba(
+        self, texts: Iterable[Any], *, progress: Callable[[int], None] | None = None, **kwargs: Any
+    ) -> NDArray[np.float32]:
+        """Averaged probabilities, (texts, classes), float32; those of the model without dropout for `num_samples=0`.
+
+        Arguments as in `sample_proba`.
+        """
         sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
         parts = []
         for encoded in self._encoded_windows(texts, tokenizer_options):
-            samples = self._sample(encoded, sampling, batch_size, activation)
+            samples = self._sample(encoded, range(sampling.num_samples), sampling, batch_size, activation, progress)
             parts.append(samples.mean(2, dtype=np.float64).astype(np.float32))
         return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
+
+    def batches(self, texts: Sequence[Any], **kwargs: Any) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
+        """The inputs that one deterministic pass over `texts` would run, to give other models the same.
+
+        Yields:
+            The indices of the texts in a batch, and the model's inputs for them, padded and on the device.
+        """
+        _, tokenizer_options, batch_size, _ = self._array_options(kwargs)
+        encoded = self._encode(texts, tokenizer_options)
+        for batch in self._plan(encoded, range(1), batch_size):
+            yield batch.texts, self._tensors(encoded, batch.texts)
 
     @property
     def dropout_sites(self) -> list[DropoutSite]:
@@ -201,7 +233,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):
     ) -> Iterator[Any]:
         activation = self._activation(post.get("function_to_apply"))
         for encoded in self._encoded_windows(items, tokenizer_options):
-            samples = self._sample(encoded, sampling, batch_size, activation)
+            samples = self._sample(encoded, range(sampling.num_samples), sampling, batch_size, activation)
             yield from self._dicts(samples, encoded.truncated, sampling, activation, post)
 
     def _dicts(
@@ -239,39 +271,43 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):
     def _sample(
         self,
         encoded: "_Encoded",
+        samples: range,
         sampling: Sampling,
         batch_size: int | None,
         activation: str,
         progress: Callable[[int], None] | None = None,
     ) -> NDArray[np.float32]:
-        """(texts, classes, samples); for `num_samples=0` the one deterministic pass. `progress` hears of rows done."""
-        twin = self._twin(required=sampling.num_samples > 0)
-        deterministic = sampling.num_samples == 0
-        balanced = sampling.masks == "balanced"
-        passes = max(sampling.num_samples, 1)
+        """(texts, classes, samples); the one deterministic pass where `samples` is empty."""
+        twin = self._twin(required=bool(samples))
+        columns = samples or range(1)
         output: NDArray[np.float32] | None = None
-        batches = plan(
-            [len(ids) for ids in encoded.rows["input_ids"]],
-            passes,
-            TOKENS_PER_BATCH.get(self.device.type, TOKENS_PER_BATCH["cpu"]),
-            max_texts=batch_size or self._batch_size,
-            equal_lengths=twin.needs_equal_lengths or not self._can_pad,
-        )
-        for batch in batches:
+        for batch in self._plan(encoded, columns, batch_size):
             with self.device_placement():
                 inputs = self._tensors(encoded, batch.texts)
-                if deterministic:
-                    logits = twin.logits(inputs).unsqueeze(1)
+                if samples:
+                    logits = twin.sample_logits(
+                        inputs, batch.samples, seed=sampling.seed, balanced=sampling.masks == "balanced"
+                    )
                 else:
-                    logits = twin.sample_logits(inputs, batch.samples, seed=sampling.seed, balanced=balanced)
+                    logits = twin.logits(inputs).unsqueeze(1)
                 values = _activate(logits.float(), activation).cpu().numpy()
             if output is None:
-                output = np.empty((len(encoded), values.shape[2], passes), np.float32)
-            output[np.ix_(batch.texts, range(values.shape[2]), batch.samples)] = values.swapaxes(1, 2)
+                output = np.empty((len(encoded), values.shape[2], len(columns)), np.float32)
+            first = batch.samples.start - columns.start
+            output[batch.texts, :, first : first + len(batch.samples)] = values.swapaxes(1, 2)
             if progress is not None:
                 progress(len(batch.texts) * len(batch.samples))
         assert output is not None  # a window is never empty
         return output
+
+    def _plan(self, encoded: "_Encoded", samples: range, batch_size: int | None) -> Iterator[Batch]:
+        return plan(
+            [len(ids) for ids in encoded.rows["input_ids"]],
+            samples,
+            TOKENS_PER_BATCH.get(self.device.type, TOKENS_PER_BATCH["cpu"]),
+            max_texts=batch_size or self._batch_size,
+            equal_lengths=self._twin(required=False).needs_equal_lengths or not self._can_pad,
+        )
 
     def _encoded_windows(self, items: Iterable[Any], options: dict[str, Any]) -> Iterator["_Encoded"]:
         first = 0
@@ -287,7 +323,10 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):
             padding["max_length"] = options.get("max_length")
         pair_for_all = options.pop("text_pair", None)
         pairs = [_text_and_pair(item, first + i) for i, item in enumerate(items)]
-        texts, seconds = [text for text, _ in pairs], [pair_for_all if second is None else second for _, second in pairs]
+        texts, seconds = (
+            [text for text, _ in pairs],
+            [pair_for_all if second is None else second for _, second in pairs],
+        )
         options.setdefault("truncation", True)
         if options["truncation"] and options.get("max_length") is None:
             options["max_length"] = self._length_limit()
@@ -347,9 +386,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):
         with self._lock:
             twin = self._current_twin
             if twin is None or not twin.is_current():
-                twin = StochasticTwin(
-                    self.model, self._probe_inputs, can_pad=self._can_pad, dtype=self._twin_dtype()
-                )
+                twin = StochasticTwin(self.model, self._probe_inputs, can_pad=self._can_pad, dtype=self._twin_dtype())
                 self._current_twin = twin
         if required and not twin.sites:
             name = getattr(self.model.config, "_name_or_path", "") or "the model"
@@ -374,7 +411,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):
         return {**vars(self), "_lock": None, "_current_twin": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=threading.Lock())
 
 
 @dataclass(frozen=True)

@@ -193,9 +193,7 @@ class StochasticTwin:
             ordinal[call.module] += 1
         return active
 
-    def _turn_on(
-        self, inputs: Inputs, names: Mapping[nn.Module, str], active: set[tuple[str, int]]
-    ) -> list["_Call"]:
+    def _turn_on(self, inputs: Inputs, names: Mapping[nn.Module, str], active: set[tuple[str, int]]) -> list["_Call"]:
         """Set the flags that make the twin reach every active call, and return its calls, in order.
 
         Most code calls dropout in `eval()` too, with p and `training=False`; those calls need no flag, and their
@@ -219,6 +217,14 @@ class StochasticTwin:
             missing = sorted({owner for owner, _ordinal in active - reached})
             raise RuntimeError(f"{type(self._model).__name__}: dropout cannot be reached in {', '.join(missing)}")
         return calls
+
+
+def count_active_calls(model: nn.Module, inputs: Inputs) -> int:
+    """How many dropout calls with p > 0 are on in one forward pass of `model` in its present mode; none is done."""
+    calls: list[_Call] = []
+    with torch.no_grad(), _DropoutCalls(calls.append):
+        model(**inputs)
+    return sum(call.on for call in calls)
 
 
 @dataclass(frozen=True)
@@ -341,7 +347,7 @@ _KINDS = {
 
 
 def _drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
-    """x where kept, scaled by 1 / (1 - p), 0 elsewhere."""
+    """The kept units of x scaled by 1 / (1 - p), 0 elsewhere."""
     if p >= 1:
         return torch.zeros_like(x)
     return torch.where(keep, x, 0.0).mul_(1 / (1 - p))
@@ -350,7 +356,7 @@ def _drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
 def _alpha_drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
     """Dropped units take SELU's negative limit, then mean and variance are restored (Klambauer et al. 2017, sec. 3)."""
     limit = -1.7580993408473766
-    a = ((1 - p) * (1 + p * limit**2)) ** -0.5
+    a = float(((1 - p) * (1 + p * limit**2)) ** -0.5)
     return torch.where(keep, x, limit) * a - a * limit * p
 
 
@@ -365,9 +371,9 @@ def _attention_with_dropout(
     scale: float | None,
     enable_gqa: bool,
 ) -> Tensor:
-    """softmax(q k^T scale + mask), dropped, times v: what scaled_dot_product_attention computes (PyTorch's reference).
+    """Softmax(q k^T scale + mask), dropped, times v: what scaled_dot_product_attention computes (PyTorch's reference).
 
-    query (..., heads, L, E), key (..., heads or fewer, S, E), value (..., heads or fewer, S, V), keep (..., heads, L, S).
+    query (..., heads, L, E), keep (..., heads, L, S); key (..., S, E) and value (..., S, V) may have fewer heads.
     """
     if enable_gqa:
         key = key.repeat_interleave(query.size(-3) // key.size(-3), -3)
@@ -425,10 +431,11 @@ def _switch_off_other_noise(model: nn.Module) -> None:
                 setattr(owner, name, neutral)
     if config is not None and getattr(config, "_attn_implementation", "sdpa") not in ("eager", "sdpa"):
         model.set_attn_implementation("sdpa")  # type: ignore[operator]  # flash and flex drop inside their kernels
-    if hasattr(config, "get_text_config") and getattr(config.get_text_config(), "pad_token_id", None) is None:
+    text_config = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else None
+    if text_config is not None and getattr(text_config, "pad_token_id", None) is None:
         # Without it a decoder refuses batches. No token has this id, so the last token counts as the last real one,
         # which is right where nothing is padded.
-        config.get_text_config().pad_token_id = -1
+        text_config.pad_token_id = -1
 
 
 def _dtype(model: nn.Module) -> torch.dtype:
@@ -484,7 +491,8 @@ class _RandomState:
 
     def __init__(self) -> None:
         self.cpu = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        self.cuda = torch.cuda.get_rng_state_all() if in_use else []
 
     def moved(self) -> bool:
         now = _RandomState()

@@ -1,0 +1,268 @@
+"""The frequentist model, BaaL's patched copy and the Bayesian ensemble on the same labelled texts."""
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
+
+from .data import LabelledTexts
+from .masks import GROUP_SIZE
+from .metric import load_metric_module
+from .pipeline import BayesianTextClassificationPipeline
+from .twin import count_active_calls
+
+BINS = 10
+SWEEP_SIZES = range(1, 61)  # numbers of samples
+SWEEP_POOL = 3 * SWEEP_SIZES[-1]  # the orders of a smaller pool would repeat each other's samples
+SWEEP_ORDERS = 30
+SWEEP_ROWS = 2_000  # more rows move the curves less than the line is thick
+
+Probabilities = NDArray[np.floating]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """The bins of a reliability diagram: B + 1 edges, and what each bin holds; the means of an empty bin are None."""
+
+    edges: list[float]
+    counts: list[int]
+    mean_confidence: list[float | None]
+    accuracy: list[float | None]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How good and how honest probabilities are on labelled texts.
+
+    Attributes:
+        accuracy: share of texts whose most probable class is right.
+        ece: expected calibration error (Guo et al. 2017), top label, 10 uniform bins.
+        nll: mean negative log likelihood, nats.
+        brier: Brier score; for two classes (p - y)^2, for more the sum over classes.
+        reliability: the bins behind `ece`.
+    """
+
+    accuracy: float
+    ece: float
+    nll: float
+    brier: float
+    reliability: Reliability
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to get probabilities, measured.
+
+    Attributes:
+        name: "frequentist", "baal" or "bayesian".
+        passes: forward passes for each text.
+        dropout_calls: calls of dropout that are on in one pass.
+        seconds: wall-clock time of all passes.
+        probabilities: (texts, classes).
+    """
+
+    name: str
+    passes: int
+    dropout_calls: int
+    seconds: float
+    probabilities: Probabilities
+    measures: Measures
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """ECE and accuracy of the mean over 1, 2, ... samples: median and 5th and 95th percentile over orders of a pool.
+
+    Attributes:
+        sizes: numbers of samples.
+        pool: samples in the pool.
+        orders: random orders of the pool.
+        rows: texts.
+        ece: (3, sizes), 5th percentile, median and 95th percentile.
+        accuracy: likewise.
+    """
+
+    sizes: list[int]
+    pool: int
+    orders: int
+    rows: int
+    ece: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The three arms, in the order frequentist, baal, bayesian, and the sample sweep."""
+
+    arms: tuple[Arm, ...]
+    sweep: Sweep
+
+
+def compare(
+    classifier: BayesianTextClassificationPipeline,
+    data: LabelledTexts,
+    *,
+    num_samples: int = 20,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Comparison:
+    """Run the arms on the same texts, and the sweep from a pool that continues the Bayesian arm's samples.
+
+    Args:
+        classifier: of one label among at least two classes.
+        data: labelled texts.
+        num_samples: passes of the BaaL arm and of the Bayesian arm.
+        seed: of both arms' dropout and of the orders of the sweep.
+        progress: called with the number of rows (a text in one pass) done; `total_rows` says how many there will be.
+
+    Raises:
+        ValueError: the classifier is not of one label among at least two classes, or has no dropout.
+    """
+    config = classifier.model.config
+    if config.num_labels < 2 or config.problem_type in ("regression", "multi_label_classification"):
+        raise ValueError(
+            f"the model has {config.num_labels} output(s) and problem_type {config.problem_type!r}; "
+            "the comparison needs one label among at least two classes"
+        )
+    labels = np.asarray(data.labels, dtype=np.int64)
+    advance = progress or (lambda rows: None)
+
+    started = time.perf_counter()
+    point = classifier.predict_proba(data.texts, num_samples=0, progress=advance)
+    frequentist = Arm("frequentist", 1, 0, time.perf_counter() - started, point, measure(point, labels))
+
+    started = time.perf_counter()
+    patched, calls = _baal_probabilities(classifier, data.texts, num_samples, seed, advance)
+    baal = Arm("baal", num_samples, calls, time.perf_counter() - started, patched, measure(patched, labels))
+
+    started = time.perf_counter()
+    samples = classifier.sample_proba(data.texts, num_samples=num_samples, seed=seed, progress=advance)
+    seconds = time.perf_counter() - started
+    calls = sum(site.calls for site in classifier.dropout_sites)
+    mean = samples.mean(2, dtype=np.float64)
+    bayesian = Arm("bayesian", num_samples, calls, seconds, mean, measure(mean, labels))
+
+    rows = _sweep_rows(len(labels), seed)
+    pool = samples[rows]
+    if num_samples < SWEEP_POOL:
+        texts = [data.texts[i] for i in rows]
+        rest = classifier.sample_proba(
+            texts, first_sample=num_samples, num_samples=SWEEP_POOL - num_samples, seed=seed, progress=advance
+        )
+        pool = np.concatenate([pool, rest], axis=2)
+    return Comparison((frequentist, baal, bayesian), sample_sweep(pool, labels[rows], seed=seed))
+
+
+def total_rows(texts: int, num_samples: int) -> int:
+    """How many rows (a text in one pass) `compare` runs."""
+    rest = max(SWEEP_POOL - num_samples, 0) * min(texts, SWEEP_ROWS)
+    return texts * (1 + 2 * num_samples) + rest
+
+
+def measure(probabilities: Probabilities, labels: Labels) -> Measures:
+    """Measures of `probabilities` (texts, classes) against `labels` (texts,)."""
+    p = np.asarray(probabilities, dtype=np.float64)
+    p = p / p.sum(1, keepdims=True)  # float32 rows sum to 1 within 1e-7; scikit-learn warns about the rest
+    classes = range(p.shape[1])
+    bins = load_metric_module().bin_sums(p, labels, n_bins=BINS)
+    return Measures(
+        accuracy=float(accuracy_score(labels, p.argmax(1))),
+        ece=float(bins.ece),
+        nll=float(log_loss(labels, p, labels=classes)),
+        brier=float(brier_score_loss(labels, p if len(classes) > 2 else p[:, 1], labels=classes)),
+        reliability=Reliability(**bins.as_dict()),
+    )
+
+
+def error_rates(probabilities: Probabilities, labels: Sequence[int], kinds: Sequence[str]) -> dict[str, float]:
+    """Share of wrong texts of each kind, by name."""
+    wrong = np.asarray(probabilities).argmax(1) != np.asarray(labels)
+    groups = np.asarray(kinds)
+    return {str(kind): float(wrong[groups == kind].mean()) for kind in np.unique(groups)}
+
+
+def sample_sweep(
+    pool: NDArray[np.floating], labels: Labels, *, seed: int = 0, sizes: Sequence[int] = SWEEP_SIZES
+) -> Sweep:
+    """ECE and accuracy against the number of samples.
+
+    Every order permutes the groups of balanced samples whole, and the samples inside each group, so that any prefix is
+    a set of samples that the pipeline could have drawn.
+
+    Args:
+        pool: (texts, classes, samples), samples in the pipeline's order.
+        labels: (texts,).
+        seed: of the orders.
+        sizes: numbers of samples, each at most that of the pool.
+    """
+    random = np.random.default_rng(seed)
+    module = load_metric_module()
+    ece = np.empty((SWEEP_ORDERS, len(sizes)))
+    accuracy = np.empty_like(ece)
+    columns = np.asarray(sizes) - 1
+    for i in range(SWEEP_ORDERS):
+        order = _group_order(pool.shape[2], random)[: max(sizes)]
+        sums = np.cumsum(pool[:, :, order], axis=2, dtype=np.float64)[:, :, columns]
+        means = sums / np.asarray(sizes)
+        accuracy[i] = (means.argmax(1) == labels[:, None]).mean(0)
+        for j in range(len(sizes)):
+            mean = means[:, :, j]
+            ece[i, j] = module.bin_sums(mean / mean.sum(1, keepdims=True), labels, n_bins=BINS).ece
+    levels = [0.05, 0.5, 0.95]
+    return Sweep(
+        list(sizes),
+        pool.shape[2],
+        SWEEP_ORDERS,
+        len(labels),
+        np.quantile(ece, levels, axis=0),
+        np.quantile(accuracy, levels, axis=0),
+    )
+
+
+def _group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
+    groups = [np.arange(first, min(first + GROUP_SIZE, samples)) for first in range(0, samples, GROUP_SIZE)]
+    return np.concatenate([random.permutation(groups[g]) for g in random.permutation(len(groups))])
+
+
+def _sweep_rows(count: int, seed: int) -> NDArray[np.intp]:
+    if count <= SWEEP_ROWS:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, SWEEP_ROWS, replace=False))
+
+
+def _baal_probabilities(
+    classifier: BayesianTextClassificationPipeline,
+    texts: Sequence[str],
+    passes: int,
+    seed: int,
+    advance: Callable[[int], None],
+) -> tuple[Probabilities, int]:
+    """The 2021 experiment: BaaL's `patch_module` on a copy in eval mode, `passes` runs, probabilities averaged.
+
+    Returns (texts, classes) and the number of dropout calls that are on in one pass.
+    """
+    # Imported here: it configures structlog for the whole process and costs a second.
+    from baal.bayesian.dropout import patch_module
+
+    model = copy.deepcopy(classifier.model)
+    if model.dtype == torch.float16 and classifier.device.type == "cpu":
+        model = model.float()
+    model = patch_module(model, inplace=True).eval()
+    mean = np.zeros((len(texts), classifier.model.config.num_labels))
+    calls = 0
+    devices = [classifier.device] if classifier.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.inference_mode():
+        torch.manual_seed(seed)
+        for indices, inputs in classifier.batches(texts):
+            calls = calls or count_active_calls(model, inputs)
+            for _pass in range(passes):
+                logits = model(**inputs).logits
+                mean[list(indices)] += logits.float().softmax(-1).cpu().numpy() / passes
+                advance(len(indices))
+    return mean, calls
