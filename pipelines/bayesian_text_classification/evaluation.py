@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from .data import LabelledTexts
+from .dropout import count_active_calls
 from .masks import GROUP_SIZE
 from .metric import load_metric_module
 from .pipeline import BayesianTextClassificationPipeline
-from .twin import count_active_calls
 
 BINS = 10
 SWEEP_SIZES = range(1, 61)  # numbers of samples

@@ -22,10 +22,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from .dropout import Answer, Call, DropoutCalls
 from .masks import KeyedMasks, Layout, text_keys
 
 Inputs = Mapping[str, Tensor]
@@ -113,9 +112,9 @@ class StochasticTwin:
             return torch.cat([run(range(t, t + 1)) for t in samples], 1)
         return run(samples)
 
-    def _run(self, inputs: Inputs, answer: "_Answer") -> Tensor:
+    def _run(self, inputs: Inputs, answer: Answer) -> Tensor:
         extra = {"use_cache": False} if self._takes_use_cache else {}
-        with _DropoutCalls(answer):
+        with DropoutCalls(answer):
             outputs = self._model(**inputs, **extra)
         if isinstance(answer, _Sampler):
             answer.check_complete()
@@ -135,7 +134,7 @@ class StochasticTwin:
         # Layouts by comparison: another number of texts shows the batch dimension, another length the positions.
         shapes = [[call.shape for call in recorded]]
         for inputs in (triple, longer):
-            calls: list[_Call] = []
+            calls: list[Call] = []
             self._run(inputs, calls.append)
             shapes.append([call.shape for call in calls])
         self._layouts: list[Layout | None] = []
@@ -166,7 +165,7 @@ class StochasticTwin:
 
         With each of those calls made the identity, the pass must equal `expected` and consume no randomness.
         """
-        calls: list[_Call] = []
+        calls: list[Call] = []
         self._model.train()
         for module in self._model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -193,7 +192,7 @@ class StochasticTwin:
             ordinal[call.module] += 1
         return active
 
-    def _turn_on(self, inputs: Inputs, names: Mapping[nn.Module, str], active: set[tuple[str, int]]) -> list["_Call"]:
+    def _turn_on(self, inputs: Inputs, names: Mapping[nn.Module, str], active: set[tuple[str, int]]) -> list["Call"]:
         """Set the flags that make the twin reach every active call, and return its calls, in order.
 
         Most code calls dropout in `eval()` too, with p and `training=False`; those calls need no flag, and their
@@ -201,7 +200,7 @@ class StochasticTwin:
         """
         modules = {name: module for module, name in names.items()}
         reached: set[tuple[str, int]] = set()
-        calls: list[_Call] = []
+        calls: list[Call] = []
         for _attempt in range(2):
             calls.clear()
             with _tracing(self._model, names) as trace:
@@ -219,37 +218,14 @@ class StochasticTwin:
         return calls
 
 
-def count_active_calls(model: nn.Module, inputs: Inputs) -> int:
-    """How many dropout calls with p > 0 are on in one forward pass of `model` in its present mode; none is done."""
-    calls: list[_Call] = []
-    with torch.no_grad(), _DropoutCalls(calls.append):
-        model(**inputs)
-    return sum(call.on for call in calls)
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One call of a dropout function with p > 0."""
-
-    kind: str
-    p: float
-    on: bool  # the call's own `training` argument
-    shape: tuple[int, ...]  # of the tensor that the mask multiplies
-    module: str = ""
-
-
-# Answers a call with the mask of the units to keep, or None for the identity.
-_Answer = Callable[[_Call], Tensor | None]
-
-
 class _Recorder:
     """Appends each call with the module that made it; the answer is the identity."""
 
-    def __init__(self, calls: list[_Call], trace: "_Trace") -> None:
+    def __init__(self, calls: list[Call], trace: "_Trace") -> None:
         self._calls, self._trace = calls, trace
 
-    def __call__(self, call: _Call) -> None:
-        self._calls.append(_Call(call.kind, call.p, call.on, call.shape, self._trace.current))
+    def __call__(self, call: Call) -> None:
+        self._calls.append(Call(call.kind, call.p, call.on, call.shape, self._trace.current))
 
 
 class _Sampler:
@@ -258,7 +234,7 @@ class _Sampler:
     def __init__(self, layouts: Sequence[Layout | None], masks: KeyedMasks) -> None:
         self._layouts, self._masks, self._next = layouts, masks, 0
 
-    def __call__(self, call: _Call) -> Tensor | None:
+    def __call__(self, call: Call) -> Tensor | None:
         index = self._next
         self._next += 1
         if index >= len(self._layouts):
@@ -273,121 +249,6 @@ class _Sampler:
                 f"this forward pass called dropout {self._next} times or more, the probe saw {len(self._layouts)}: "
                 "the model's path depends on its input, so its masks cannot be keyed by call"
             )
-
-
-class _DropoutCalls(TorchFunctionMode):
-    """While active in this thread, gives every dropout call with p > 0 to `answer`, whatever its `training` flag."""
-
-    def __init__(self, answer: _Answer) -> None:
-        super().__init__()
-        self._answer = answer
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            return self._attention(*args, **kwargs)
-        kind = _KINDS.get(func)
-        if kind is None:
-            return func(*args, **kwargs)
-        return self._dropout(kind, *args, **kwargs)
-
-    def _dropout(
-        self,
-        kind: str,
-        input: Tensor,
-        p: float = 0.5,
-        training: bool = True,
-        inplace: bool = False,
-        train: bool | None = None,
-    ) -> Tensor:
-        on = training if train is None else train
-        if p <= 0:
-            return input
-        shape = tuple(input.shape) if kind != "feature" else (*input.shape[:2], *[1] * (input.ndim - 2))
-        keep = self._answer(_Call(kind, p, on, shape))
-        if keep is None:
-            return input
-        output = _alpha_drop(input, keep, p) if kind == "alpha" else _drop(input, keep, p)
-        return input.copy_(output) if inplace else output
-
-    def _attention(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        keep = None
-        if dropout_p > 0:
-            shape = (*query.shape[:-1], key.shape[-2])
-            keep = self._answer(_Call("attention", dropout_p, True, shape))
-        if keep is None:
-            return F.scaled_dot_product_attention(
-                query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
-            )
-        return _attention_with_dropout(query, key, value, attn_mask, keep, dropout_p, is_causal, scale, enable_gqa)
-
-
-_KINDS = {
-    F.dropout: "dropout",
-    torch.dropout: "dropout",
-    F.dropout1d: "feature",
-    F.dropout2d: "feature",
-    F.dropout3d: "feature",
-    torch.feature_dropout: "feature",
-    F.alpha_dropout: "alpha",
-    torch.alpha_dropout: "alpha",
-}
-
-
-def _drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
-    """The kept units of x scaled by 1 / (1 - p), 0 elsewhere."""
-    if p >= 1:
-        return torch.zeros_like(x)
-    return torch.where(keep, x, 0.0).mul_(1 / (1 - p))
-
-
-def _alpha_drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
-    """Dropped units take SELU's negative limit, then mean and variance are restored (Klambauer et al. 2017, sec. 3)."""
-    limit = -1.7580993408473766
-    a = float(((1 - p) * (1 + p * limit**2)) ** -0.5)
-    return torch.where(keep, x, limit) * a - a * limit * p
-
-
-def _attention_with_dropout(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None,
-    keep: Tensor,
-    p: float,
-    is_causal: bool,
-    scale: float | None,
-    enable_gqa: bool,
-) -> Tensor:
-    """Softmax(q k^T scale + mask), dropped, times v: what scaled_dot_product_attention computes (PyTorch's reference).
-
-    query (..., heads, L, E), keep (..., heads, L, S); key (..., S, E) and value (..., S, V) may have fewer heads.
-    """
-    if enable_gqa:
-        key = key.repeat_interleave(query.size(-3) // key.size(-3), -3)
-        value = value.repeat_interleave(query.size(-3) // value.size(-3), -3)
-    scores = (query * (query.size(-1) ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
-    if is_causal:
-        lower = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        scores = scores.masked_fill(~lower, float("-inf"))
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
-    weights = torch.softmax(scores, -1)
-    if attn_mask is not None:
-        weights = weights.nan_to_num(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
-    return _drop(weights, keep, p) @ value
 
 
 def _layout(shape: Sequence[int], more_texts: Sequence[int], longer: Sequence[int]) -> Layout:

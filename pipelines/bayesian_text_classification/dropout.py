@@ -1,0 +1,153 @@
+"""Every call of dropout in a forward pass, given to somebody else to answer.
+
+In transformers 5 dropout is called in several ways: by `nn.Dropout` modules, by `F.dropout`, and inside
+`scaled_dot_product_attention(dropout_p=...)`. All of them are functions that a `TorchFunctionMode` sees, in its own
+thread alone.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a dropout function with p > 0."""
+
+    kind: str
+    p: float
+    on: bool  # the call's own `training` argument
+    shape: tuple[int, ...]  # of the tensor that the mask multiplies
+    module: str = ""
+
+
+# Answers a call with the mask of the units to keep, or None for the identity.
+Answer = Callable[[Call], Tensor | None]
+
+
+class DropoutCalls(TorchFunctionMode):
+    """While active in this thread, gives every dropout call with p > 0 to `answer`, whatever its `training` flag."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return self._attention(*args, **kwargs)
+        kind = _KINDS.get(func)
+        if kind is None:
+            return func(*args, **kwargs)
+        return self._dropout(kind, *args, **kwargs)
+
+    def _dropout(
+        self,
+        kind: str,
+        input: Tensor,
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+        train: bool | None = None,
+    ) -> Tensor:
+        on = training if train is None else train
+        if p <= 0:
+            return input
+        shape = tuple(input.shape) if kind != "feature" else (*input.shape[:2], *[1] * (input.ndim - 2))
+        keep = self._answer(Call(kind, p, on, shape))
+        if keep is None:
+            return input
+        output = _alpha_drop(input, keep, p) if kind == "alpha" else _drop(input, keep, p)
+        return input.copy_(output) if inplace else output
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        keep = None
+        if dropout_p > 0:
+            shape = (*query.shape[:-1], key.shape[-2])
+            keep = self._answer(Call("attention", dropout_p, True, shape))
+        if keep is None:
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        return attention_with_dropout(query, key, value, attn_mask, keep, dropout_p, is_causal, scale, enable_gqa)
+
+
+def count_active_calls(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
+    """How many dropout calls with p > 0 are on in one forward pass of `model` in its present mode; none is done."""
+    calls: list[Call] = []
+    with torch.no_grad(), DropoutCalls(calls.append):
+        model(**inputs)
+    return sum(call.on for call in calls)
+
+
+_KINDS = {
+    F.dropout: "dropout",
+    torch.dropout: "dropout",
+    F.dropout1d: "feature",
+    F.dropout2d: "feature",
+    F.dropout3d: "feature",
+    torch.feature_dropout: "feature",
+    F.alpha_dropout: "alpha",
+    torch.alpha_dropout: "alpha",
+}
+
+
+def _drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
+    """The kept units of x scaled by 1 / (1 - p), 0 elsewhere."""
+    if p >= 1:
+        return torch.zeros_like(x)
+    return torch.where(keep, x, 0.0).mul_(1 / (1 - p))
+
+
+def _alpha_drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
+    """Dropped units take SELU's negative limit, then mean and variance are restored (Klambauer et al. 2017, sec. 3)."""
+    limit = -1.7580993408473766
+    a = float(((1 - p) * (1 + p * limit**2)) ** -0.5)
+    return torch.where(keep, x, limit) * a - a * limit * p
+
+
+def attention_with_dropout(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    keep: Tensor,
+    p: float,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+) -> Tensor:
+    """Softmax(q k^T scale + mask), dropped, times v: what scaled_dot_product_attention computes (PyTorch's reference).
+
+    query (..., heads, L, E), keep (..., heads, L, S); key (..., S, E) and value (..., S, V) may have fewer heads.
+    """
+    if enable_gqa:
+        key = key.repeat_interleave(query.size(-3) // key.size(-3), -3)
+        value = value.repeat_interleave(query.size(-3) // value.size(-3), -3)
+    scores = (query * (query.size(-1) ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
+    if is_causal:
+        lower = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~lower, float("-inf"))
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+    weights = torch.softmax(scores, -1)
+    if attn_mask is not None:
+        weights = weights.nan_to_num(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
+    return _drop(weights, keep, p) @ value
