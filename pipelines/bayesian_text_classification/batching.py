@@ -43,8 +43,8 @@ def plan(
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     start = 0
     while start < len(order):
-        longest = max(lengths[order[start]], 1)
-        rows = max(budget // longest, 1)
+        longest = lengths[order[start]]
+        rows = max(budget // max(longest, 1), 1)
         count = max(min(rows // len(samples), max_texts or len(order)), 1)
         texts = order[start : start + count]
         if equal_lengths:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -109,9 +110,7 @@ def evaluate(
 def main() -> None:
     """Entry point: what typer and click raise for bad usage becomes one line too."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        sys.exit(app(standalone_mode=False))  # the code of a `typer.Exit`, or None
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         sys.exit(130)
@@ -127,7 +126,7 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
     from .evaluation import error_rates
     from .figures import TITLES
 
-    table = Table(title=f"{len(data.texts)} texts, {comparison.arms[-1].passes} samples", title_justify="left")
+    table = _table(f"{len(data.texts)} texts, {comparison.arms[-1].passes} samples")
     table.add_column("")
     for name in ("ECE", "accuracy", "NLL", "Brier", "dropout calls", "seconds"):
         table.add_column(name, justify="right")
@@ -140,13 +139,17 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
         first, last = comparison.arms[0], comparison.arms[-1]
         before = error_rates(first.probabilities, data.labels, data.kinds)
         after = error_rates(last.probabilities, data.labels, data.kinds)
-        kinds = Table(title="errors by kind of text", title_justify="left")
+        kinds = _table("errors by kind of text")
         kinds.add_column("")
         for arm in (first, last):
             kinds.add_column(TITLES[arm.name], justify="right")
         for kind in before:
             kinds.add_row(kind, f"{before[kind]:.1%}", f"{after[kind]:.1%}")
         _stdout.print(kinds)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def _load_classifier(model: str, device: str | None, dtype: str | None) -> "BayesianTextClassificationPipeline":

@@ -1,22 +1,24 @@
 """Labelled texts from a file, from a dataset on the Hub, or from the review set that the package brings along."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet
 
 _TEXT_COLUMNS = ("text", "sentence")
 _LABEL_COLUMNS = ("label", "labels")
 # As text, empty cells kept: pandas would turn "NA" and "" into missing values and "007" into 7.
 _AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8"}
-_READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": lambda path: pd.read_csv(path, **_AS_TEXT),
+_READERS: Mapping[str, Callable[[Path], dict[str, list[Any]]]] = {
+    ".csv": lambda path: pd.read_csv(path, **_AS_TEXT).to_dict("list"),
     # Tab-separated sentences carry stray quotation marks; nothing is quoted there.
-    ".tsv": lambda path: pd.read_csv(path, sep="\t", quoting=3, **_AS_TEXT),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
-    ".parquet": lambda path: pd.read_parquet(path),
+    ".tsv": lambda path: pd.read_csv(path, sep="\t", quoting=3, **_AS_TEXT).to_dict("list"),
+    ".jsonl": lambda path: _read_jsonl(path),
+    ".parquet": lambda path: pyarrow.parquet.read_table(path).to_pydict(),
 }
 
 
@@ -129,10 +131,24 @@ def _read_file(path: Path) -> _Table:
     if path.suffix.lower() not in _READERS:
         raise DataError(f"{path}: a {path.suffix or 'file without ending'} cannot be read; use {', '.join(_READERS)}")
     try:
-        frame = _READERS[path.suffix.lower()](path)
+        return _Table(_READERS[path.suffix.lower()](path))
     except (ValueError, OSError) as error:  # the parsers' errors, Arrow's too, are ValueErrors
         raise DataError(f"{path} cannot be read: {_first_line(error)}") from error
-    return _Table({str(name): frame[name].tolist() for name in frame.columns})
+
+
+def _read_jsonl(path: Path) -> dict[str, list[Any]]:
+    """Columns of JSON objects, one a line; None where a row lacks a key (pandas would make labels floats there)."""
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(f"line {number} is not JSON ({error})") from error
+            if not isinstance(rows[-1], dict):
+                raise ValueError(f"line {number} is not a JSON object")
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _read_hub(name: str, config: str | None, split: str) -> _Table:

@@ -2,9 +2,10 @@
 
 In transformers 5 dropout is called in several ways: by `nn.Dropout` modules, by `F.dropout`, and inside
 `scaled_dot_product_attention(dropout_p=...)`. All of them are functions that a `TorchFunctionMode` sees, in its own
-thread alone.
+thread alone. `nn.MultiheadAttention` calls dropout inside one function of its own, which is opened.
 """
 
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,11 +39,14 @@ class DropoutCalls(TorchFunctionMode):
         self._answer = answer
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if func is F.scaled_dot_product_attention:
             return self._attention(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            with self:  # it calls dropout inside, and a mode is off while it handles a call
+                return _open_multi_head_attention(*args, **kwargs)
         kind = _KINDS.get(func)
         if kind is None:
             return func(*args, **kwargs)
@@ -60,11 +64,12 @@ class DropoutCalls(TorchFunctionMode):
         on = training if train is None else train
         if p <= 0:
             return input
-        shape = tuple(input.shape) if kind != "feature" else (*input.shape[:2], *[1] * (input.ndim - 2))
+        channels = (*input.shape[:2], *[1] * (input.ndim - 2))
+        shape = channels if kind.startswith("feature") else tuple(input.shape)
         keep = self._answer(Call(kind, p, on, shape))
         if keep is None:
             return input
-        output = _alpha_drop(input, keep, p) if kind == "alpha" else _drop(input, keep, p)
+        output = _alpha_drop(input, keep, p) if kind.endswith("alpha") else _drop(input, keep, p)
         return input.copy_(output) if inplace else output
 
     def _attention(
@@ -97,6 +102,13 @@ def count_active_calls(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
     return sum(call.on for call in calls)
 
 
+# PyTorch's function without its first lines, which would hand the whole call back to the mode.
+_open_multi_head_attention = types.FunctionType(
+    F.multi_head_attention_forward.__code__,
+    {**vars(F), "has_torch_function": lambda tensors: False},
+    argdefs=F.multi_head_attention_forward.__defaults__,
+)
+
 _KINDS = {
     F.dropout: "dropout",
     torch.dropout: "dropout",
@@ -104,6 +116,8 @@ _KINDS = {
     F.dropout2d: "feature",
     F.dropout3d: "feature",
     torch.feature_dropout: "feature",
+    F.feature_alpha_dropout: "feature alpha",
+    torch.feature_alpha_dropout: "feature alpha",
     F.alpha_dropout: "alpha",
     torch.alpha_dropout: "alpha",
 }

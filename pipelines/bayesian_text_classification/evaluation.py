@@ -20,7 +20,7 @@ BINS = 10
 SWEEP_SIZES = range(1, 61)  # numbers of samples
 SWEEP_POOL = 3 * SWEEP_SIZES[-1]  # the orders of a smaller pool would repeat each other's samples
 SWEEP_ORDERS = 30
-SWEEP_ROWS = 2_000  # more rows move the curves less than the line is thick
+SWEEP_TEXTS = 150  # at the least; more if that takes no longer than the arms
 
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -83,17 +83,19 @@ class Sweep:
         sizes: numbers of samples.
         pool: samples in the pool.
         orders: random orders of the pool.
-        rows: texts.
+        texts: a random part of all, so that the sweep takes about as long as the arms.
         ece: (3, sizes), 5th percentile, median and 95th percentile.
         accuracy: likewise.
+        frequentist: the frequentist arm on the same texts.
     """
 
     sizes: list[int]
     pool: int
     orders: int
-    rows: int
+    texts: int
     ece: NDArray[np.float64]
     accuracy: NDArray[np.float64]
+    frequentist: Measures
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def compare(
     mean = samples.mean(2, dtype=np.float64)
     bayesian = Arm("bayesian", num_samples, calls, seconds, mean, measure(mean, labels))
 
-    rows = _sweep_rows(len(labels), seed)
+    rows = np.random.default_rng(seed).permutation(len(labels))[: _sweep_texts(len(labels), num_samples)]
     pool = samples[rows]
     if num_samples < SWEEP_POOL:
         texts = [data.texts[i] for i in rows]
@@ -156,13 +158,12 @@ def compare(
             texts, first_sample=num_samples, num_samples=SWEEP_POOL - num_samples, seed=seed, progress=advance
         )
         pool = np.concatenate([pool, rest], axis=2)
-    return Comparison((frequentist, baal, bayesian), sample_sweep(pool, labels[rows], seed=seed))
+    return Comparison((frequentist, baal, bayesian), sample_sweep(pool, labels[rows], point[rows], seed=seed))
 
 
 def total_rows(texts: int, num_samples: int) -> int:
     """How many rows (a text in one pass) `compare` runs."""
-    rest = max(SWEEP_POOL - num_samples, 0) * min(texts, SWEEP_ROWS)
-    return texts * (1 + 2 * num_samples) + rest
+    return _arm_rows(texts, num_samples) + max(SWEEP_POOL - num_samples, 0) * _sweep_texts(texts, num_samples)
 
 
 def measure(probabilities: Probabilities, labels: Labels) -> Measures:
@@ -188,7 +189,12 @@ def error_rates(probabilities: Probabilities, labels: Sequence[int], kinds: Sequ
 
 
 def sample_sweep(
-    pool: NDArray[np.floating], labels: Labels, *, seed: int = 0, sizes: Sequence[int] = SWEEP_SIZES
+    pool: NDArray[np.floating],
+    labels: Labels,
+    frequentist: Probabilities,
+    *,
+    seed: int = 0,
+    sizes: Sequence[int] = SWEEP_SIZES,
 ) -> Sweep:
     """ECE and accuracy against the number of samples.
 
@@ -198,6 +204,7 @@ def sample_sweep(
     Args:
         pool: (texts, classes, samples), samples in the pipeline's order.
         labels: (texts,).
+        frequentist: (texts, classes), for comparison.
         seed: of the orders.
         sizes: numbers of samples, each at most that of the pool.
     """
@@ -222,6 +229,7 @@ def sample_sweep(
         len(labels),
         np.quantile(ece, levels, axis=0),
         np.quantile(accuracy, levels, axis=0),
+        measure(frequentist, labels),
     )
 
 
@@ -230,10 +238,13 @@ def _group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
     return np.concatenate([random.permutation(groups[g]) for g in random.permutation(len(groups))])
 
 
-def _sweep_rows(count: int, seed: int) -> NDArray[np.intp]:
-    if count <= SWEEP_ROWS:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, SWEEP_ROWS, replace=False))
+def _arm_rows(texts: int, num_samples: int) -> int:
+    return texts * (1 + 2 * num_samples)
+
+
+def _sweep_texts(texts: int, num_samples: int) -> int:
+    rest = max(SWEEP_POOL - num_samples, 1)
+    return min(texts, max(SWEEP_TEXTS, _arm_rows(texts, num_samples) // rest))
 
 
 def _baal_probabilities(

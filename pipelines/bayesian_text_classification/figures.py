@@ -6,11 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .evaluation import Arm, Comparison, Sweep
+from .evaluation import Arm, Sweep
 
 # Okabe & Ito (2008): told apart with every common colour vision deficiency, and in print.
 COLOURS = {"frequentist": "#D55E00", "baal": "#E69F00", "bayesian": "#0072B2"}
-TITLES = {"frequentist": "Frequentist", "baal": "BaaL patch_module", "bayesian": "Bayesian"}
+TITLES = {"frequentist": "Frequentist", "baal": "BaaL (patch_module)", "bayesian": "Bayesian"}
 _GAP = "#999999"
 
 
@@ -28,7 +28,7 @@ def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def sweep_curves(sweep: Sweep, comparison: Comparison) -> Figure:
+def sweep_curves(sweep: Sweep) -> Figure:
     """ECE and accuracy against the number of samples: median and 5 to 95 % band over orders of the pool."""
     figure = _figure(9.0, 3.8)
     for axes, curve, measure, title in zip(
@@ -37,10 +37,10 @@ def sweep_curves(sweep: Sweep, comparison: Comparison) -> Figure:
         low, middle, high = curve
         axes.fill_between(sweep.sizes, low, high, color=COLOURS["bayesian"], alpha=0.25, linewidth=0, label="5 to 95 %")
         axes.plot(sweep.sizes, middle, color=COLOURS["bayesian"], label="Bayesian, median order")
-        level = getattr(comparison.arms[0].measures, measure)
+        level = getattr(sweep.frequentist, measure)
         axes.axhline(level, color=COLOURS["frequentist"], linestyle="--", label="Frequentist")
         axes.set_xlabel("number of samples")
-        axes.set_title(title)
+        axes.set_title(f"{title}, {sweep.texts} texts", fontsize=10)
         axes.set_xlim(sweep.sizes[0], sweep.sizes[-1])
         axes.margins(y=0.15)
         axes.grid(alpha=0.25)
@@ -65,6 +65,7 @@ def _reliability(top: Axes, bottom: Axes, arm: Arm) -> None:
     top.plot([0, 1], [0, 1], color="black", linestyle=":", linewidth=1)
     top.set_title(f"{TITLES[arm.name]}\nECE {arm.measures.ece:.4f}   accuracy {arm.measures.accuracy:.4f}", fontsize=10)
     top.set_xlim(0, 1)
+    top.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     top.set_ylim(0, 1)
     top.legend(frameon=False, fontsize=8, loc="upper left")
     bottom.bar(bins.edges[:-1], bins.counts, width, align="edge", color=colour, edgecolor="white")

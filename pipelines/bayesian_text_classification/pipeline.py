@@ -20,7 +20,7 @@ from .twin import DropoutSite, StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs
 
 WINDOW = 1024  # texts that are tokenised and sorted together; streams hold one window in memory
-TOKENS_PER_BATCH = {"cpu": 8_192, "cuda": 131_072}  # rows x length; more rows than this no longer pay on the device
+TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 131_072}  # rows x length; more rows than this no longer pay on the device
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class Sampling:
     masks: str = "balanced"
 
     def __post_init__(self) -> None:
+        for name in ("num_samples", "seed"):
+            if isinstance(getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(getattr(self, name)))
         if not _is_int(self.num_samples) or self.num_samples < 0:
             raise ValueError(f"num_samples={self.num_samples!r}; it must be an integer of at least 0")
         if not _is_int(self.seed):
@@ -103,14 +106,11 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
         sampling = replace(self._sampling, **options)
         single = isinstance(inputs, (str, Mapping))
-        if not single and not isinstance(inputs, Iterable):
-            raise TypeError(f"the input is {_shown(inputs)}; {_ITEM}, or several of them")
         eager = not single and isinstance(inputs, Sized) and not isinstance(inputs, Dataset)
-
+        items = _several(inputs)
         if sampling.num_samples == 0:
-            return self._stock(list(inputs) if eager else inputs, single, eager, kwargs)
+            return self._stock(inputs if single else list(items) if eager else items, single, eager, kwargs)
         tokenizer_options, _, post = self._resolved(kwargs)
-        items = [inputs] if single else inputs
         results = self._results(items, sampling, tokenizer_options, kwargs.get("batch_size"), post)
         if single:
             (result,) = results
@@ -140,7 +140,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         samples = range(first_sample, first_sample + sampling.num_samples)
         parts = [
             self._sample(encoded, samples, sampling, batch_size, activation, progress)
-            for encoded in self._encoded_windows(texts, tokenizer_options)
+            for encoded in self._encoded_windows(_several(texts), tokenizer_options)
         ]
         classes = self.model.config.num_labels
         return np.concatenate(parts) if parts else np.empty((0, classes, sampling.num_samples), np.float32)
@@ -154,7 +154,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         """
         sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
         parts = []
-        for encoded in self._encoded_windows(texts, tokenizer_options):
+        for encoded in self._encoded_windows(_several(texts), tokenizer_options):
             samples = self._sample(encoded, range(sampling.num_samples), sampling, batch_size, activation, progress)
             parts.append(samples.mean(2, dtype=np.float64).astype(np.float32))
         return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
@@ -191,14 +191,18 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                 known = [*legal, *_SAMPLING, "top_k", "function_to_apply", "batch_size", "num_workers"]
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
                 raise TypeError(f"unknown option {name!r}; the nearest is {near[0]!r}")
-        if function_to_apply == "default":
-            function_to_apply = None  # documented by text-classification, where it raises a KeyError
-        if isinstance(function_to_apply, str) and function_to_apply.lower() not in _ACTIVATIONS:
+        default = function_to_apply == "default"  # documented by text-classification, where it raises a KeyError
+        if default:
+            function_to_apply = None
+        chosen = getattr(function_to_apply, "value", function_to_apply)  # of transformers' own enumeration
+        if chosen is not None and (not isinstance(chosen, str) or chosen.lower() not in _ACTIVATIONS):
             legal_names = ", ".join(map(repr, ("default", *_ACTIVATIONS)))
             raise ValueError(f"function_to_apply={function_to_apply!r}; it must be one of {legal_names}")
         sanitized: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = super()._sanitize_parameters(
             function_to_apply=function_to_apply, top_k=top_k, **tokenizer_options
         )
+        if default:
+            sanitized[2]["function_to_apply"] = None  # takes back what the constructor was told
         return sanitized
 
     def _resolved(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -218,9 +222,11 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         """`text-classification` itself, on the caller's model."""
         if eager and not inputs:
             return []
-        if single or eager:
-            for index, item in enumerate([inputs] if single else inputs):
-                _text_and_pair(item, index)
+        if not single and not eager:
+            # Of what is lazy, stock knows torch Datasets and generators.
+            return super().__call__((item for item in inputs), **kwargs)
+        for index, item in enumerate([inputs] if single else inputs):
+            _text_and_pair(item, index)
         return super().__call__(inputs, **kwargs)
 
     def _results(
@@ -306,7 +312,10 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             samples,
             TOKENS_PER_BATCH.get(self.device.type, TOKENS_PER_BATCH["cpu"]),
             max_texts=batch_size or self._batch_size,
-            equal_lengths=self._twin(required=False).needs_equal_lengths or not self._can_pad,
+            equal_lengths=self._twin(required=False).needs_equal_lengths
+            or not (self._can_pad and encoded.padded)
+            # The probe saw padding on the tokenizer's own side alone.
+            or encoded.padding.get("padding_side", self.tokenizer.padding_side) != self.tokenizer.padding_side,
         )
 
     def _encoded_windows(self, items: Iterable[Any], options: dict[str, Any]) -> Iterator["_Encoded"]:
@@ -319,8 +328,6 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         """Tokenise once: lists of ids without padding, truncated to the model's limit."""
         options = dict(options)
         padding = {name: options.pop(name) for name in _PADDING if name in options}
-        if padding.get("padding") == "max_length":
-            padding["max_length"] = options.get("max_length")
         pair_for_all = options.pop("text_pair", None)
         pairs = [_text_and_pair(item, first + i) for i, item in enumerate(items)]
         texts, seconds = (
@@ -328,8 +335,11 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             [pair_for_all if second is None else second for _, second in pairs],
         )
         options.setdefault("truncation", True)
-        if options["truncation"] and options.get("max_length") is None:
-            options["max_length"] = self._length_limit()
+        if options["truncation"] or padding.get("padding") == "max_length":
+            limits = [limit for limit in (options.get("max_length"), self._length_limit()) if limit is not None]
+            options["max_length"] = min(limits, default=None)
+        if padding.get("padding") == "max_length":
+            padding["max_length"] = options["max_length"]
         with self._lock:  # fast tokenizers keep truncation settings in a state that threads share
             rows = _tokenised(self.tokenizer, texts, seconds, options)
             truncated = [False] * len(texts)
@@ -339,12 +349,15 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                 whole = _tokenised(self.tokenizer, [texts[i] for i in full], [seconds[i] for i in full], untruncated)
                 for i, ids in zip(full, whole["input_ids"], strict=True):
                     truncated[i] = len(ids) > len(rows["input_ids"][i])
+        for i, ids in enumerate(rows["input_ids"]):
+            if not ids:
+                raise ValueError(f"input {first + i} is {_shown(items[i])}; the tokenizer makes no token of it")
         return _Encoded(rows, truncated, padding)
 
     def _tensors(self, encoded: "_Encoded", texts: Sequence[int]) -> dict[str, Tensor]:
         """The inputs of one batch on the device, padded to its longest text."""
         rows = {name: [values[i] for i in texts] for name, values in encoded.rows.items()}
-        if encoded.padding.get("padding", True) is not False and self._can_pad:
+        if encoded.padded and self._can_pad:
             with self._lock:
                 padded = self.tokenizer.pad(rows, **{"padding": True, **encoded.padding}, return_tensors="pt")
             rows = dict(padded)
@@ -425,6 +438,11 @@ class _Encoded:
     def __len__(self) -> int:
         return len(self.truncated)
 
+    @property
+    def padded(self) -> bool:
+        """Whether the caller lets texts be padded at all."""
+        return self.padding.get("padding", True) not in (False, "do_not_pad")
+
 
 _ACTIVATIONS = ("sigmoid", "softmax", "none")
 _PADDING = ("padding", "pad_to_multiple_of", "padding_side")
@@ -456,6 +474,17 @@ def _text_keys(summary: Uncertainty, text: int, label: int, winner: int) -> dict
         "expected_entropy": at(summary.expected_entropy),
         "mutual_information": at(summary.mutual_information),
     }
+
+
+def _several(inputs: Any) -> Iterable[Any]:
+    """What to iterate over for the texts: one text is a list of one, a torch Dataset need not be iterable."""
+    if isinstance(inputs, (str, Mapping)):
+        return [inputs]
+    if isinstance(inputs, Iterable):
+        return inputs
+    if isinstance(inputs, Dataset) and isinstance(inputs, Sized):
+        return (inputs[i] for i in range(len(inputs)))
+    raise TypeError(f"the input is {_shown(inputs)}; {_ITEM}, or several of them")
 
 
 def _text_and_pair(item: Any, index: int) -> tuple[str, str | None]:

@@ -27,7 +27,7 @@ def write_report(folder: Path, comparison: Comparison, data: LabelledTexts, sett
     paths = [folder / name for name in ("report.json", "reliability.png", "samples.png")]
     paths[0].write_text(json.dumps(as_dict(comparison, data, settings), indent=2) + "\n", encoding="utf-8")
     reliability_diagrams(comparison.arms).savefig(paths[1])
-    sweep_curves(comparison.sweep, comparison).savefig(paths[2])
+    sweep_curves(comparison.sweep).savefig(paths[2])
     return paths
 
 
@@ -42,10 +42,11 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any
             "sizes": sweep.sizes,
             "pool": sweep.pool,
             "orders": sweep.orders,
-            "rows": sweep.rows,
+            "texts": sweep.texts,
             "percentiles": [5, 50, 95],
             "ece": sweep.ece.tolist(),
             "accuracy": sweep.accuracy.tolist(),
+            "frequentist": {"ece": sweep.frequentist.ece, "accuracy": sweep.frequentist.accuracy},
         },
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
     }

@@ -37,8 +37,8 @@ class DropoutSite:
 
     Attributes:
         name: the module's path in the model.
-        kind: "dropout" (single units), "feature" (whole channels), "alpha" (for SELU), "attention" (the weights inside
-            scaled_dot_product_attention).
+        kind: "dropout" (single units), "feature" (whole channels), "alpha" and "feature alpha" (for SELU), "attention"
+            (the weights inside scaled_dot_product_attention).
         p: probability that a unit is dropped.
         calls: calls in one forward pass.
         batch_dim: which dimension of its input holds the texts; None where all texts share one mask.
@@ -168,9 +168,13 @@ class StochasticTwin:
         calls: list[Call] = []
         self._model.train()
         for module in self._model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()  # it would move the running statistics that the twin shares with the caller
-        with _unmoved_random_state() as state, _tracing(self._model, names, state.moved) as trace:
+            if isinstance(module, nn.modules.batchnorm._NormBase):
+                module.eval()  # in training it computes with the batch's own statistics
+        with (
+            _own_buffers(self._model),
+            _unmoved_random_state() as state,
+            _tracing(self._model, names, state.moved) as trace,
+        ):
             actual = self._run(inputs, _Recorder(calls, trace))
             moved = state.moved()
         self._model.eval()
@@ -179,8 +183,8 @@ class StochasticTwin:
             self.hidden_randomness = trace.suspect or type(self._model).__name__
             warnings.warn(
                 f"{type(self._model).__name__} has randomness that is not dropout, in {self.hidden_randomness!r}: "
-                "with every dropout call off, train() mode still differs from eval(). It stays off here, so it is "
-                "not part of the samples.",
+                "with every dropout call off, train() mode still differs from eval(). It stays off here, and so does "
+                "dropout that cannot be on without it: neither is part of the samples.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -196,20 +200,27 @@ class StochasticTwin:
         """Set the flags that make the twin reach every active call, and return its calls, in order.
 
         Most code calls dropout in `eval()` too, with p and `training=False`; those calls need no flag, and their
-        owners keep it off (LayerDrop lives in such owners). Attention passes p = 0 unless its own flag is set.
+        owners keep it off (LayerDrop lives in such owners). Attention passes p = 0 unless its own flag is set. An
+        owner whose flag would also turn on randomness that no mask can key stays off as a whole.
         """
         modules = {name: module for module, name in names.items()}
         reached: set[tuple[str, int]] = set()
         calls: list[Call] = []
-        for _attempt in range(2):
+        for _attempt in range(2 + len(modules)):
             calls.clear()
-            with _tracing(self._model, names) as trace:
+            with _unmoved_random_state() as state, _tracing(self._model, names, state.moved) as trace:
                 self._run(inputs, _Recorder(calls, trace))
+            if trace.suspect is not None and modules[trace.suspect].training:
+                modules[trace.suspect].training = False
+                active -= {call for call in active if call[0] == trace.suspect}
+                continue
             ordinal: Counter[str] = Counter()
             reached.clear()
             for call in calls:
                 reached.add((call.module, ordinal[call.module]))
                 ordinal[call.module] += 1
+            if active <= reached:
+                break
             for owner, _ordinal in active - reached:
                 modules[owner].training = True
         if active - reached:
@@ -331,7 +342,8 @@ def _plain(value: Any, with_versions: bool) -> Any:
     if isinstance(value, (bool, int, float, str, type(None), torch.dtype)):
         return value
     if isinstance(value, Tensor):
-        return (_Same(value), value.dtype, value.device, value._version if with_versions else None)
+        version = (value._version, value.data_ptr()) if with_versions else None  # `.data = ...` moves the second alone
+        return (_Same(value), value.dtype, value.device, version)
     return _Same(value)
 
 
@@ -374,6 +386,20 @@ def _unmoved_random_state() -> Iterator[_RandomState]:
         yield state
     finally:
         state.restore()
+
+
+@contextmanager
+def _own_buffers(model: nn.Module) -> Iterator[None]:
+    """Clones in place of the buffers that are shared with the caller: training mode may move running statistics."""
+    shared = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
+    clones = {id(buffer): buffer.clone() for _, _, buffer in shared if buffer is not None}
+    for module, name, buffer in shared:
+        module._buffers[name] = None if buffer is None else clones[id(buffer)]
+    try:
+        yield
+    finally:
+        for module, name, buffer in shared:
+            module._buffers[name] = buffer
 
 
 class _Trace:

@@ -34,7 +34,9 @@ def test_evaluate_prints_a_table_and_the_paths_and_nothing_else_to_stdout(small_
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].strip() == "3 texts, 3 samples"
-    assert all(name in done.stdout for name in ("Frequentist", "BaaL patch_module", "Bayesian", "ECE", "NLL", "Brier"))
+    assert all(
+        name in done.stdout for name in ("Frequentist", "BaaL (patch_module)", "Bayesian", "ECE", "NLL", "Brier")
+    )
     assert lines[-3:] == [str(folder / "out" / name) for name in ("report.json", "reliability.png", "samples.png")]
 
 
@@ -71,7 +73,7 @@ def test_pictures_are_pictures(small_run):
         (["evaluate", "--dataset", "missing.csv"], "error: missing.csv: no such file"),
         (["evaluate", "--model", "no-such-folder/model"], "error: cannot load 'no-such-folder/model': "),
         (["evaluate", "--device", "abacus"], "error: cannot load "),
-        (["evaluate", "--num-samples", "0"], "error: Invalid value for '--num-samples': 0 is not in the range x>=1."),
+        (["evaluate", "--num-samples", "0"], "error: Invalid value for '--num-samples': "),
         (["evaluate", "--num-sample", "3"], "error: No such option: --num-sample"),
         (["evalute"], "error: No such command 'evalute'."),
     ],

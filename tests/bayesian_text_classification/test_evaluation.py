@@ -94,12 +94,13 @@ def test_sweep_ends_at_the_mean_of_the_whole_pool():
     random = np.random.default_rng(0)
     pool = random.dirichlet([1, 1, 1], (40, 30)).swapaxes(1, 2)  # (texts, classes, samples)
     labels = random.integers(0, 3, 40)
-    sweep = sample_sweep(pool, labels, sizes=[1, 10, 30])
+    sweep = sample_sweep(pool, labels, pool[:, :, 0], sizes=[1, 10, 30])
     whole = measure(pool.mean(2), labels)
     assert sweep.ece[:, 2] == pytest.approx([whole.ece] * 3)
     assert sweep.accuracy[:, 2] == pytest.approx([whole.accuracy] * 3)
     assert (np.diff(sweep.ece, axis=0) >= 0).all()
     assert sweep.ece[2, 0] > sweep.ece[0, 0]  # one sample: orders differ
+    assert sweep.frequentist == measure(pool[:, :, 0], labels)
 
 
 def test_sweep_permutes_whole_groups():
@@ -114,6 +115,13 @@ def test_sweep_permutes_whole_groups():
 def test_sweep_pool_has_three_times_the_largest_size(comparison):
     assert comparison.sweep.sizes == list(range(1, 61))
     assert comparison.sweep.pool == 180
+
+
+def test_sweep_takes_all_of_few_texts_and_about_as_long_as_the_arms_on_many():
+    assert evaluation._sweep_texts(100, 20) == 100
+    assert evaluation._sweep_texts(300, 20) == 150
+    texts = evaluation._sweep_texts(10_000, 40)
+    assert texts * 140 == pytest.approx(10_000 * 81, rel=1e-3)
 
 
 def test_error_rates_by_kind():

@@ -1,0 +1,116 @@
+import csv
+import json
+from collections import Counter
+
+import pytest
+
+HEAVY = ["baal", "evaluate", "matplotlib", "datasets", "sklearn"]
+
+
+@pytest.fixture
+def quiet(tmp_path):
+    """A cache of its own: importing places the metric in Evaluate's."""
+    return {"HF_MODULES_CACHE": str(tmp_path / "modules")}
+
+
+def test_importing_registers_the_task_and_loads_nothing_heavy(python, quiet):
+    code = f"""
+import sys
+import bayesian_text_classification as package
+from transformers.pipelines import PIPELINE_REGISTRY
+assert package.TASK == "bayesian-text-classification"
+targeted = PIPELINE_REGISTRY.check_task(package.TASK)[1]
+assert targeted["impl"] is package.BayesianTextClassificationPipeline
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    assert python(code, **quiet) == "[]\n"
+
+
+def test_importing_prints_nothing_and_leaves_the_random_state(python, quiet):
+    code = """
+import random
+import numpy as np
+import torch
+before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+import bayesian_text_classification
+after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
+"""
+    assert python(code, **quiet) == ""
+
+
+def test_a_second_import_is_fine_and_silent(python, quiet):
+    code = """
+import importlib
+import logging
+import sys
+import warnings
+warnings.simplefilter("error", UserWarning)
+import transformers
+messages = []
+handler = logging.Handler()
+handler.emit = lambda record: messages.append(record.getMessage())
+logging.getLogger("transformers").addHandler(handler)
+import bayesian_text_classification
+importlib.reload(bayesian_text_classification)
+for name in [name for name in sys.modules if name.startswith("bayesian_text_classification")]:
+    del sys.modules[name]
+import bayesian_text_classification
+assert messages == [], messages
+from transformers import pipeline
+print(pipeline("bayesian-text-classification", num_samples=2)("good")[0]["num_samples"])
+"""
+    assert python(code, **quiet) == "2\n"
+
+
+def test_the_task_is_found_by_its_name_alone_after_import(python, quiet):
+    code = """
+from transformers import pipeline
+import bayesian_text_classification
+classifier = pipeline("bayesian-text-classification")
+print(type(classifier).__name__, classifier.model.config.id2label)
+"""
+    expected = "BayesianTextClassificationPipeline {0: 'NEGATIVE', 1: 'POSITIVE'}\n"
+    assert python(code, HF_HUB_OFFLINE="1", **quiet) == expected
+
+
+def test_the_embedded_model_is_small_and_in_float16():
+    from bayesian_text_classification import embedded_model
+    from safetensors import safe_open
+
+    folder = embedded_model()
+    assert (folder / "model.safetensors").stat().st_size <= 46_000_000
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"F16"}  # noqa: SIM118
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "float16"
+
+
+def test_the_embedded_folder_leaks_no_path(package):
+    for path in (package / "embedded" / "model").glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        assert "/root" not in text and "/work" not in text and "_name_or_path" not in text
+
+
+def test_the_reviews_are_balanced_and_of_every_kind(package):
+    with (package / "embedded" / "reviews.csv").open(newline="", encoding="utf-8") as file:
+        reviews = list(csv.DictReader(file))
+    assert len(reviews) >= 300
+    labels = Counter(review["label"] for review in reviews)
+    assert labels == {"POSITIVE": len(reviews) // 2, "NEGATIVE": len(reviews) // 2}
+    kinds = Counter(review["kind"] for review in reviews)
+    assert len(kinds) >= 5 and min(kinds.values()) >= 30
+    assert len({" ".join(review["text"].lower().split()) for review in reviews}) == len(reviews)
+    assert all(review["text"] == review["text"].strip() != "" for review in reviews)
+
+
+def test_the_embedded_model_knows_good_from_bad(classifier, package):
+    """A broken export answers by chance; on plain reviews it must not."""
+    with (package / "embedded" / "reviews.csv").open(newline="", encoding="utf-8") as file:
+        plain = [review for review in csv.DictReader(file) if review["kind"] == "plain"]
+    found = classifier([review["text"] for review in plain], num_samples=2)
+    right = sum(answer["label"] == review["label"] for answer, review in zip(found, plain, strict=True))
+    assert right / len(plain) > 0.9
+
+
+def test_the_source_is_typed(package):
+    assert (package / "py.typed").is_file()

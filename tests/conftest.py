@@ -1,0 +1,169 @@
+"""What several test files need: the embedded pipeline, its stock counterpart, tiny classifiers of many architectures.
+
+Imports of torch and transformers are inside the fixtures, so that the metric's tests do not wait for them.
+"""
+
+import contextlib
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# The package under test, installed or in the checkout; not imported, since the metric's tests do without it.
+_found = importlib.util.find_spec("bayesian_text_classification")
+_checkout = Path(__file__).parents[1] / "pipelines" / "bayesian_text_classification"
+PACKAGE = Path(_found.origin).parent if _found is not None and _found.origin is not None else _checkout
+
+
+_DECODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+_ENCODER = {**_DECODER, "max_position_embeddings": 64}
+
+# Architecture: the settings of a model with two layers (ModernBERT has local and global ones, so three).
+SETTINGS = {
+    "albert": {**_ENCODER, "embedding_size": 16, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
+    "bart": {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+        "max_position_embeddings": 64,
+        "dropout": 0.1,
+        "attention_dropout": 0.1,
+        "activation_dropout": 0.1,
+        "classifier_dropout": 0.1,
+        "pad_token_id": 0,
+        "bos_token_id": 101,
+        "eos_token_id": 102,
+        "decoder_start_token_id": 102,
+    },
+    "bert": _ENCODER,
+    "deberta-v2": {**_ENCODER, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pad_token_id": 0},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 64},
+    "electra": {**_ENCODER, "embedding_size": 16},
+    "fnet": {**_DECODER, "max_position_embeddings": 64, "pad_token_id": 0},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "pad_token_id": None},
+    "llama": {**_ENCODER, "num_key_value_heads": 2, "attention_dropout": 0.1, "pad_token_id": None},
+    "modernbert": {
+        **_ENCODER,
+        "num_hidden_layers": 3,
+        "attention_dropout": 0.1,
+        "embedding_dropout": 0.1,
+        "mlp_dropout": 0.1,
+        "classifier_dropout": 0.1,
+        "pad_token_id": 0,
+    },
+    "mpnet": {**_ENCODER, "pad_token_id": 0},
+    "roberta": {**_ENCODER, "max_position_embeddings": 66, "pad_token_id": 0},
+    "t5": {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "classifier_dropout": 0.1,
+           "pad_token_id": 0, "eos_token_id": 102, "decoder_start_token_id": 0},
+    "xlnet": {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "pad_token_id": 0},
+}  # fmt: skip
+
+
+def make_tiny(architecture, *, attention=None, **settings):
+    """A classifier with random weights, large enough that its answers to two texts differ; always the same one."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.for_model(architecture, **{"vocab_size": 30522, **SETTINGS[architecture], **settings})
+    chosen = {} if attention is None else {"attn_implementation": attention}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config, **chosen)
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.ndim > 1:
+                    weight.normal_(0, 0.3)
+    return model.eval()
+
+
+def fresh_python(code, *arguments, **variables):
+    """The output of `code` in another interpreter that finds the package."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def package():
+    """The source folder of the package."""
+    return PACKAGE
+
+
+@pytest.fixture(scope="session")
+def python():
+    """Runs code in a fresh interpreter, gives what it prints."""
+    return fresh_python
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Makes a tiny classifier: `tiny("bert", num_labels=3)`. The embedded tokenizer's ids fit it."""
+    return make_tiny
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The embedded model's tokenizer."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(PACKAGE / "embedded" / "model")
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    """The pipeline as a user gets it with no argument at all."""
+    import bayesian_text_classification  # noqa: F401  # registers the task
+    from transformers import pipeline
+
+    return pipeline("bayesian-text-classification")
+
+
+@pytest.fixture(scope="session")
+def stock():
+    """Transformers' own pipeline on the embedded model."""
+    from transformers import pipeline
+
+    return pipeline("text-classification", model=str(PACKAGE / "embedded" / "model"))
+
+
+@pytest.fixture
+def bayesian(tokenizer):
+    """Makes our pipeline around a model instance."""
+    import bayesian_text_classification  # noqa: F401
+    from transformers import pipeline
+
+    def make(model, **options):
+        return pipeline("bayesian-text-classification", model=model, **{"tokenizer": tokenizer, **options})
+
+    return make
+
+
+@pytest.fixture
+def same_random_state():
+    """A context in which PyTorch's, NumPy's and Python's global random states must not move."""
+    import random
+
+    import numpy as np
+    import torch
+
+    def states():
+        kind, keys, *rest = np.random.get_state()  # noqa: NPY002  # the legacy state is the global one
+        return torch.get_rng_state().tolist(), (kind, keys.tolist(), *rest), random.getstate()
+
+    @contextlib.contextmanager
+    def check():
+        before = states()
+        yield
+        assert states() == before
+
+    return check
