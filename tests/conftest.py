@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# The tests compare bits with the stock pipeline in float32 on a CPU; a GPU would be taken by default.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 # The package under test, installed or in the checkout; not imported, since the metric's tests do without it.
 _found = importlib.util.find_spec("bayesian_text_classification")
 _checkout = Path(__file__).parents[1] / "pipelines" / "bayesian_text_classification"

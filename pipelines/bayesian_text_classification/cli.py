@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -64,8 +65,10 @@ def evaluate(
     from .evaluation import compare, total_rows
     from .report import write_report
 
-    if output.exists() and not output.is_dir():
-        _fail(f"--output {output} is a file; name a folder")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # before the work, not after it
+        _fail(f"--output {output} cannot be a folder: {error.strerror or error}")
     with _stderr.status("loading"):
         classifier = _load_classifier(model or str(embedded_model()), device, dtype)
         try:
@@ -85,8 +88,9 @@ def evaluate(
             comparison = compare(
                 classifier, data, num_samples=num_samples, seed=seed, progress=lambda n: progress.advance(task, n)
             )
-        except ValueError as error:
-            _fail(str(error))
+        except (ValueError, RuntimeError) as error:  # no such problem, or out of memory
+            _fail(_first_line(error))
+    _print_comparison(comparison, data)
     settings = {
         "model": model or "embedded",
         "dataset": dataset or "embedded",
@@ -97,14 +101,14 @@ def evaluate(
         "num_samples": num_samples,
         "seed": seed,
         "device": str(classifier.device),
-        "dtype": dtype,
+        "dtype": str(classifier.run_dtype).removeprefix("torch."),
+        "masks": "balanced",
     }
     try:
         paths = write_report(output, comparison, data, settings)
     except OSError as error:
         _fail(f"cannot write to {output}: {error.strerror or error}")
-    _print_comparison(comparison, data)
-    _stdout.print("\n" + "\n".join(str(path) for path in paths), highlight=False, soft_wrap=True)
+    _stdout.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
 
 
 def main() -> None:
@@ -118,7 +122,8 @@ def main() -> None:
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        print(f"error: {message()}", file=sys.stderr)
+        if message():  # empty where the help was shown instead
+            print(f"error: {message()}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -127,8 +132,8 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
     from .figures import TITLES
 
     table = _table(f"{len(data.texts)} texts, {comparison.arms[-1].passes} samples")
-    table.add_column("")
-    for name in ("ECE", "accuracy", "NLL", "Brier", "dropout calls", "seconds"):
+    table.add_column("", no_wrap=True)
+    for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\ncalls", "seconds"):
         table.add_column(name, justify="right")
     for arm in comparison.arms:
         m = arm.measures
@@ -144,7 +149,7 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
         for arm in (first, last):
             kinds.add_column(TITLES[arm.name], justify="right")
         for kind in before:
-            kinds.add_row(kind, f"{before[kind]:.1%}", f"{after[kind]:.1%}")
+            kinds.add_row(escape(kind), f"{before[kind]:.1%}", f"{after[kind]:.1%}")
         _stdout.print(kinds)
 
 

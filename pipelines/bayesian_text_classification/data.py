@@ -1,6 +1,7 @@
 """Labelled texts from a file, from a dataset on the Hub, or from the review set that the package brings along."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,10 @@ import pyarrow.parquet
 
 _TEXT_COLUMNS = ("text", "sentence")
 _LABEL_COLUMNS = ("label", "labels")
-# As text, empty cells kept: pandas would turn "NA" and "" into missing values and "007" into 7.
-_AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8"}
 _READERS: Mapping[str, Callable[[Path], dict[str, list[Any]]]] = {
-    ".csv": lambda path: pd.read_csv(path, **_AS_TEXT).to_dict("list"),
+    ".csv": lambda path: _read_csv(path, sep=","),
     # Tab-separated sentences carry stray quotation marks; nothing is quoted there.
-    ".tsv": lambda path: pd.read_csv(path, sep="\t", quoting=3, **_AS_TEXT).to_dict("list"),
+    ".tsv": lambda path: _read_csv(path, sep="\t", quoting=3),
     ".jsonl": lambda path: _read_jsonl(path),
     ".parquet": lambda path: pyarrow.parquet.read_table(path).to_pydict(),
 }
@@ -91,7 +90,7 @@ def load_labelled_texts(
     names = table.class_names.get(label_column, [])
     if {name.casefold() for name in names} == {name.casefold() for name in id2label.values()}:
         # The dataset names its classes as the model does: names count, whatever their order.
-        values = [names[value] if 0 <= value < len(names) else value for value in values]
+        values = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
     labels = label_ids(values, id2label, source)
     kinds = [str(kind) for kind in table.columns.get("kind", [])]
     return LabelledTexts(source, texts, labels, kinds)
@@ -111,7 +110,7 @@ def label_ids(values: Sequence[Any], id2label: Mapping[int, str], source: str) -
         if known is None and not isinstance(value, bool):
             if isinstance(value, int):
                 known = value
-            elif isinstance(value, str) and value.strip().lstrip("-").isdigit():
+            elif isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value.strip()):
                 known = int(value)
         if known is None or known not in id2label:
             names = ", ".join(f"{i} ({name})" for i, name in list(id2label.items())[:8])
@@ -136,17 +135,27 @@ def _read_file(path: Path) -> _Table:
         raise DataError(f"{path} cannot be read: {_first_line(error)}") from error
 
 
+def _read_csv(path: Path, **options: Any) -> dict[str, list[Any]]:
+    # As text, empty cells kept: pandas would turn "NA" and "" into missing values and "007" into 7.
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas took the first column for row names
+        raise ValueError("its rows have more fields than its header")
+    columns: dict[str, list[Any]] = frame.to_dict("list")
+    return columns
+
+
 def _read_jsonl(path: Path) -> dict[str, list[Any]]:
     """Columns of JSON objects, one a line; None where a row lacks a key (pandas would make labels floats there)."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise ValueError(f"line {number} is not JSON ({error})") from error
-            if not isinstance(rows[-1], dict):
-                raise ValueError(f"line {number} is not a JSON object")
+    with path.open(encoding="utf-8-sig", newline="\n") as file:  # `splitlines` would also part at U+2028 inside a text
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except ValueError as error:
+                    raise ValueError(f"line {number} is not JSON ({error})") from error
+                if not isinstance(rows[-1], dict):
+                    raise ValueError(f"line {number} is not a JSON object")
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
 

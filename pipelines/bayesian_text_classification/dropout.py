@@ -69,6 +69,7 @@ class DropoutCalls(TorchFunctionMode):
         keep = self._answer(Call(kind, p, on, shape))
         if keep is None:
             return input
+        keep = keep.to(input.device)  # where the model is spread over devices
         output = _alpha_drop(input, keep, p) if kind.endswith("alpha") else _drop(input, keep, p)
         return input.copy_(output) if inplace else output
 
@@ -91,6 +92,7 @@ class DropoutCalls(TorchFunctionMode):
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
             )
+        keep = keep.to(query.device)
         return attention_with_dropout(query, key, value, attn_mask, keep, dropout_p, is_causal, scale, enable_gqa)
 
 
@@ -158,10 +160,10 @@ def attention_with_dropout(
     scores = (query * (query.size(-1) ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
     if is_causal:
         lower = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        scores = scores.masked_fill(~lower, float("-inf"))
+        scores.masked_fill_(~lower, float("-inf"))
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
     weights = torch.softmax(scores, -1)
     if attn_mask is not None:
-        weights = weights.nan_to_num(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
+        weights.nan_to_num_(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
     return _drop(weights, keep, p) @ value

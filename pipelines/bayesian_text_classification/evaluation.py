@@ -15,12 +15,13 @@ from .dropout import count_active_calls
 from .masks import GROUP_SIZE
 from .metric import load_metric_module
 from .pipeline import BayesianTextClassificationPipeline
+from .twin import allow_batches
 
 BINS = 10
 SWEEP_SIZES = range(1, 61)  # numbers of samples
 SWEEP_POOL = 3 * SWEEP_SIZES[-1]  # the orders of a smaller pool would repeat each other's samples
 SWEEP_ORDERS = 30
-SWEEP_TEXTS = 150  # at the least; more if that takes no longer than the arms
+SWEEP_TEXTS = range(150, 2_001)  # at the least and at the most; between them as many as take as long as the arms
 
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -139,8 +140,9 @@ def compare(
     point = classifier.predict_proba(data.texts, num_samples=0, progress=advance)
     frequentist = Arm("frequentist", 1, 0, time.perf_counter() - started, point, measure(point, labels))
 
+    model = _patched_by_baal(classifier)
     started = time.perf_counter()
-    patched, calls = _baal_probabilities(classifier, data.texts, num_samples, seed, advance)
+    patched, calls = _baal_probabilities(model, classifier, data.texts, num_samples, seed, advance)
     baal = Arm("baal", num_samples, calls, time.perf_counter() - started, patched, measure(patched, labels))
 
     started = time.perf_counter()
@@ -150,7 +152,7 @@ def compare(
     mean = samples.mean(2, dtype=np.float64)
     bayesian = Arm("bayesian", num_samples, calls, seconds, mean, measure(mean, labels))
 
-    rows = np.random.default_rng(seed).permutation(len(labels))[: _sweep_texts(len(labels), num_samples)]
+    rows = np.random.default_rng(seed % 2**64).permutation(len(labels))[: _sweep_texts(len(labels), num_samples)]
     pool = samples[rows]
     if num_samples < SWEEP_POOL:
         texts = [data.texts[i] for i in rows]
@@ -208,7 +210,7 @@ def sample_sweep(
         seed: of the orders.
         sizes: numbers of samples, each at most that of the pool.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed % 2**64)
     module = load_metric_module()
     ece = np.empty((SWEEP_ORDERS, len(sizes)))
     accuracy = np.empty_like(ece)
@@ -244,32 +246,40 @@ def _arm_rows(texts: int, num_samples: int) -> int:
 
 def _sweep_texts(texts: int, num_samples: int) -> int:
     rest = max(SWEEP_POOL - num_samples, 1)
-    return min(texts, max(SWEEP_TEXTS, _arm_rows(texts, num_samples) // rest))
+    as_the_arms = _arm_rows(texts, num_samples) // rest
+    return min(texts, SWEEP_TEXTS[-1], max(SWEEP_TEXTS[0], as_the_arms))
+
+
+def _patched_by_baal(classifier: BayesianTextClassificationPipeline) -> torch.nn.Module:
+    """A copy with BaaL's dropout modules, in eval mode, in the dtype that the other arms run in."""
+    # Imported here: it configures structlog for the whole process and costs a second.
+    from baal.bayesian.dropout import patch_module
+
+    model = copy.deepcopy(classifier.model).to(dtype=classifier.run_dtype)
+    allow_batches(model)
+    patched: torch.nn.Module = patch_module(model, inplace=True).eval()
+    return patched
 
 
 def _baal_probabilities(
+    model: torch.nn.Module,
     classifier: BayesianTextClassificationPipeline,
     texts: Sequence[str],
     passes: int,
     seed: int,
     advance: Callable[[int], None],
 ) -> tuple[Probabilities, int]:
-    """The 2021 experiment: BaaL's `patch_module` on a copy in eval mode, `passes` runs, probabilities averaged.
+    """The 2021 experiment: `passes` runs of the patched `model`, probabilities averaged.
 
     Returns (texts, classes) and the number of dropout calls that are on in one pass.
     """
-    # Imported here: it configures structlog for the whole process and costs a second.
-    from baal.bayesian.dropout import patch_module
-
-    model = copy.deepcopy(classifier.model)
-    if model.dtype == torch.float16 and classifier.device.type == "cpu":
-        model = model.float()
-    model = patch_module(model, inplace=True).eval()
     mean = np.zeros((len(texts), classifier.model.config.num_labels))
     calls = 0
-    devices = [classifier.device] if classifier.device.type == "cuda" else []
+    # `manual_seed` below reseeds every device.
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if in_use else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % 2**63)
         for indices, inputs in classifier.batches(texts):
             calls = calls or count_active_calls(model, inputs)
             for _pass in range(passes):

@@ -5,6 +5,7 @@ import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, fields, replace
+from types import GeneratorType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from .twin import DropoutSite, StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs
 
 WINDOW = 1024  # texts that are tokenised and sorted together; streams hold one window in memory
-TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 131_072}  # rows x length; more rows than this no longer pay on the device
+TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; attention weights of such a batch fit beside it
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
 
     def __init__(self, num_samples: int = 20, seed: int = 0, masks: str = "balanced", **kwargs: Any) -> None:
         self._sampling = Sampling(num_samples, seed, masks)
-        dtype = kwargs.get("dtype") or kwargs.get("torch_dtype")
-        self._requested_dtype = getattr(torch, dtype) if isinstance(dtype, str) and dtype != "auto" else dtype
+        self._requested_dtype = _as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
         kwargs.pop("local_files_only", None)  # `pipeline()` hands it on after it has done its work
         self._lock = threading.Lock()
         self._current_twin: StochasticTwin | None = None
@@ -101,7 +101,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             - num_samples, truncated.
 
             With `top_k` each dict has its own label, score and score_std, and the text's other keys again. Labels of a
-            multi-label model have entropies of their own.
+            multi-label model have a standard error and entropies of their own.
         """
         options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
         sampling = replace(self._sampling, **options)
@@ -109,7 +109,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         eager = not single and isinstance(inputs, Sized) and not isinstance(inputs, Dataset)
         items = _several(inputs)
         if sampling.num_samples == 0:
-            return self._stock(inputs if single else list(items) if eager else items, single, eager, kwargs)
+            return self._stock(list(items) if eager else inputs, single, eager, kwargs)
         tokenizer_options, _, post = self._resolved(kwargs)
         results = self._results(items, sampling, tokenizer_options, kwargs.get("batch_size"), post)
         if single:
@@ -222,11 +222,12 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         """`text-classification` itself, on the caller's model."""
         if eager and not inputs:
             return []
-        if not single and not eager:
-            # Of what is lazy, stock knows torch Datasets and generators.
-            return super().__call__((item for item in inputs), **kwargs)
-        for index, item in enumerate([inputs] if single else inputs):
-            _text_and_pair(item, index)
+        if not single and not eager and not isinstance(inputs, (Dataset, GeneratorType)):
+            inputs = (item for item in inputs)  # of what is lazy, stock knows torch Datasets and generators
+        others = set(inspect.signature(self.tokenizer.__call__).parameters) - {"text", "text_pair"}
+        for index, item in enumerate([inputs] if single else inputs if eager else ()):
+            # There a dict may hold any arguments of the tokenizer.
+            _text_and_pair({k: item[k] for k in item if k not in others} if isinstance(item, Mapping) else item, index)
         return super().__call__(inputs, **kwargs)
 
     def _results(
@@ -266,7 +267,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                     "label": names[int(c)],
                     "score": float(row[c]),
                     "score_std": float(summary.std[i, c]),
-                    **_text_keys(summary, i, int(c), int(row.argmax())),
+                    **_uncertainty_keys(summary, i, int(c), int(c) if activation == "sigmoid" else int(row.argmax())),
                     "num_samples": sampling.num_samples,
                     "truncated": truncated[i],
                 }
@@ -399,7 +400,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         with self._lock:
             twin = self._current_twin
             if twin is None or not twin.is_current():
-                twin = StochasticTwin(self.model, self._probe_inputs, can_pad=self._can_pad, dtype=self._twin_dtype())
+                twin = StochasticTwin(self.model, self._probe_inputs, can_pad=self._can_pad, dtype=self.run_dtype)
                 self._current_twin = twin
         if required and not twin.sites:
             name = getattr(self.model.config, "_name_or_path", "") or "the model"
@@ -414,11 +415,14 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         rows = self.tokenizer(list(texts), padding=self._can_pad, return_tensors="pt")
         return {name: values.to(self.device) for name, values in rows.items()}
 
-    def _twin_dtype(self) -> torch.dtype | None:
-        if isinstance(self._requested_dtype, torch.dtype):
+    @property
+    def run_dtype(self) -> torch.dtype:
+        """The dtype of the sampled passes: the one asked for, else the model's own, but never float16 on a CPU."""
+        if self._requested_dtype is not None:
             return self._requested_dtype
         # Half-precision checkpoints save space; arithmetic in float16 is slow and coarse on a CPU.
-        return torch.float32 if self.model.dtype == torch.float16 and self.device.type == "cpu" else None
+        own: torch.dtype = self.model.dtype
+        return torch.float32 if own == torch.float16 and self.device.type == "cpu" else own
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None, "_current_twin": None}
@@ -459,15 +463,15 @@ _OWN_TOKENIZER_ARGUMENTS = {
 _ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
 
 
-def _text_keys(summary: Uncertainty, text: int, label: int, winner: int) -> dict[str, float | None]:
-    """The keys that describe the text; entropies are the label's own where labels are independent."""
+def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) -> dict[str, float | None]:
+    """The keys that describe the text; `erring` is the label whose standard error they hold."""
 
     def at(values: NDArray[np.float64] | None) -> float | None:
         if values is None:
             return None
         return float(values[text] if values.ndim == 1 else values[text, label])
 
-    error = float(summary.standard_error[text, winner])
+    error = float(summary.standard_error[text, erring])
     return {
         "standard_error": None if np.isnan(error) else error,
         "predictive_entropy": at(summary.predictive_entropy),
@@ -515,6 +519,16 @@ def _activate(logits: Tensor, activation: str) -> Tensor:
     if activation == "softmax":
         return logits.softmax(-1)
     return logits.sigmoid() if activation == "sigmoid" else logits
+
+
+def _as_dtype(dtype: Any) -> torch.dtype | None:
+    """None for "auto", which `pipeline()` passes on where its caller said nothing."""
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
+    if isinstance(found, torch.dtype):
+        return found
+    if found in (None, "auto") and dtype in (None, "auto"):
+        return None
+    raise ValueError(f"dtype={dtype!r}; it must be a torch dtype or its name, such as 'float32' or 'bfloat16'")
 
 
 def _is_int(value: Any) -> bool:

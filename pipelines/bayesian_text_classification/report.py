@@ -11,7 +11,16 @@ from .data import LabelledTexts
 from .evaluation import BINS, Arm, Comparison, error_rates
 from .figures import reliability_diagrams, sweep_curves
 
-_PACKAGES = ("bayesian-text-classification", "torch", "transformers", "evaluate", "datasets", "baal", "numpy")
+_PACKAGES = (
+    "bayesian-text-classification",
+    "torch",
+    "transformers",
+    "evaluate",
+    "datasets",
+    "baal",
+    "numpy",
+    "scikit-learn",
+)
 
 
 def write_report(folder: Path, comparison: Comparison, data: LabelledTexts, settings: dict[str, Any]) -> list[Path]:

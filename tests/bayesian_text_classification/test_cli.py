@@ -34,9 +34,18 @@ def test_evaluate_prints_a_table_and_the_paths_and_nothing_else_to_stdout(small_
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].strip() == "3 texts, 3 samples"
-    assert all(
-        name in done.stdout for name in ("Frequentist", "BaaL (patch_module)", "Bayesian", "ECE", "NLL", "Brier")
-    )
+    for name in (
+        "Frequentist",
+        "BaaL (patch_module)",
+        "Bayesian",
+        "ECE",
+        "accuracy",
+        "NLL",
+        "Brier",
+        "dropout",
+        "calls",
+    ):
+        assert name in done.stdout
     assert lines[-3:] == [str(folder / "out" / name) for name in ("report.json", "reliability.png", "samples.png")]
 
 
@@ -45,7 +54,8 @@ def test_report_holds_every_number_and_setting(small_run):
     report = json.loads((folder / "out" / "report.json").read_text())
     assert report["settings"] | {"device": "cpu"} == {
         "model": "embedded", "dataset": str(folder / "few.csv"), "config": None, "split": None, "text_column": None,
-        "label_column": None, "num_samples": 3, "seed": 7, "device": "cpu", "dtype": None, "n_bins": 10,
+        "label_column": None, "num_samples": 3, "seed": 7, "device": "cpu", "dtype": "float32", "n_bins": 10,
+        "masks": "balanced",
     }  # fmt: skip
     assert report["data"]["rows"] == 3
     assert list(report["arms"]) == ["frequentist", "baal", "bayesian"]
@@ -103,7 +113,7 @@ def test_output_that_is_a_file_is_refused_before_the_work(tmp_path):
     (tmp_path / "out").write_text("")
     done = run("evaluate", "--output", tmp_path / "out")
     assert done.returncode == 2
-    assert "is a file; name a folder" in done.stderr
+    assert "cannot be a folder: File exists" in done.stderr
 
 
 def test_a_model_without_dropout_is_one_line(tmp_path, tiny, tokenizer):
@@ -119,3 +129,9 @@ def test_help_shows_commands():
     done = run("--help")
     assert done.returncode == 0
     assert "evaluate" in done.stdout
+
+
+def test_no_arguments_show_the_help_and_no_empty_error():
+    done = run()
+    assert done.returncode == 2
+    assert "error" not in done.stderr.lower().split()

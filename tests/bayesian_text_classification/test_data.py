@@ -103,3 +103,23 @@ def test_a_missing_file_and_an_unknown_ending(tmp_path):
     (tmp_path / "d.xlsx").write_text("x")
     with pytest.raises(DataError, match=r"a \.xlsx cannot be read; use \.csv, \.tsv, \.jsonl, \.parquet"):
         load_labelled_texts(str(tmp_path / "d.xlsx"), NAMES)
+
+
+def test_a_line_separator_inside_a_json_text_is_not_a_new_line(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(json.dumps({"text": "one\u2028two\u0085three", "label": 1}, ensure_ascii=False) + "\n")
+    assert load_labelled_texts(str(path), NAMES).texts == ["one\u2028two\u0085three"]
+
+
+def test_rows_with_more_fields_than_the_header_are_refused(tmp_path):
+    """pandas takes the first column for row names then, and texts and labels move by one."""
+    path = tmp_path / "d.csv"
+    path.write_text("text,label\ngood film,POSITIVE,0\nbad film,NEGATIVE,1\n")
+    with pytest.raises(DataError, match="its rows have more fields than its header"):
+        load_labelled_texts(str(path), NAMES)
+
+
+@pytest.mark.parametrize("value", ["²", "--1", ""])
+def test_what_only_looks_like_a_number_is_no_label(value):
+    with pytest.raises(DataError, match="is none of the model's labels"):
+        label_ids([value], NAMES, "d")

@@ -1002,3 +1002,26 @@ def test_dropout_sites_are_listed(small):
     sites = small.dropout_sites
     assert type(sites) is list and sum(site.calls for site in sites) == 8
     assert sites[0].name == "bert.embeddings.dropout"
+
+
+def test_zero_samples_take_a_dict_with_arguments_of_the_tokenizer(small, small_stock):
+    given = {"text": TEXTS[0], "text_pair": TEXTS[1], "truncation": True, "max_length": 5}
+    assert small(given, num_samples=0) == small_stock(given)
+    assert small([given], num_samples=0) == small_stock([given])
+
+
+def test_a_multi_label_dict_has_the_standard_error_of_its_own_label(tiny, bayesian):
+    classifier = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"))
+    errors = {entry["standard_error"] for entry in classifier(TEXTS[0], top_k=None)}
+    assert len(errors) == 3
+
+
+@pytest.mark.parametrize("dtype", ["fp16", 16])
+def test_a_wrong_dtype_is_named(tiny, tokenizer, dtype):
+    with pytest.raises(ValueError, match="dtype="):
+        BayesianTextClassificationPipeline(model=tiny("bert"), tokenizer=tokenizer, dtype=dtype)
+
+
+def test_it_is_built_under_inference_mode(tiny, bayesian):
+    with torch.inference_mode():
+        assert bayesian(tiny("bert"), dtype="bfloat16")(TEXTS[0])[0]["score"] > 0

@@ -829,3 +829,17 @@ def test_p_of_one_drops_everything(encode, twin_of):
     model = Own(nn.Dropout(1.0))
     found = samples(twin_of(model), encode(TEXTS))
     torch.testing.assert_close(found, model.out.bias.detach().expand_as(found))
+
+
+def test_padding_that_changes_the_answer_is_seen_in_half_precision_too(tiny, encode):
+    assert StochasticTwin(tiny("xlnet"), encode, dtype=torch.bfloat16).needs_equal_lengths
+
+
+def test_no_padding_problem_is_imagined_in_half_precision(tiny, encode):
+    assert not StochasticTwin(tiny("bert"), encode, dtype=torch.bfloat16).needs_equal_lengths
+
+
+def test_one_module_with_two_rates_is_two_sites(tiny, encode):
+    twin = StochasticTwin(tiny("bart", activation_dropout=0.3), encode)
+    rates = {site.p for site in twin.sites if site.name.endswith("encoder.layers.0")}
+    assert rates == {0.1, 0.3}
