@@ -61,7 +61,7 @@ def fine_tune(
     optimizer = torch.optim.AdamW(_decay_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
 
-    step, seen, started = 0, 0.0, time.perf_counter()
+    step, started = 0, time.perf_counter()
     order = random.Random(recipe.seed)
     for _epoch in range(recipe.epochs):
         for batch in _buckets(lengths, recipe.batch_size, order):
@@ -79,8 +79,7 @@ def fine_tune(
             step += 1
             if step % 500 == 0 or step == steps:
                 value, elapsed = loss.item(), time.perf_counter() - started
-                seen = value if step == 500 else 0.8 * seen + 0.2 * value
-                print(f"step {step}/{steps}  loss {seen:.3f}  {elapsed:.0f} s", flush=True)
+                print(f"step {step}/{steps}  loss {value:.3f}  {elapsed:.0f} s", flush=True)
 
     model.eval().half().to("cpu").save_pretrained(output)
 

@@ -1,6 +1,7 @@
 import csv
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,13 @@ def test_the_embedded_model_knows_good_from_bad(classifier, package):
 
 def test_the_source_is_typed(package):
     assert (package / "py.typed").is_file()
+
+
+def test_the_metric_is_found_in_the_wheel_and_in_the_editable_checkout(package):
+    from bayesian_text_classification.metric import metric_folder
+
+    folder = metric_folder()
+    checkout = Path(__file__).parents[2]
+    editable = package == checkout / "pipelines" / "bayesian_text_classification"
+    assert folder == (checkout if editable else package) / "metrics" / "ece"
+    assert (folder / "ece.py").read_bytes() == (checkout / "metrics" / "ece" / "ece.py").read_bytes()
