@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .masks import INTEGERS
+
 
 @dataclass(frozen=True)
 class Call:
@@ -24,10 +26,12 @@ class Call:
     p: float
     on: bool  # the call's own `training` argument
     shape: tuple[int, ...]  # of the tensor that the mask multiplies
+    dtype: torch.dtype  # of that tensor
     module: str = ""
 
 
-# Answers a call with the mask of the units to keep, or None for the identity.
+# Answers a call with its mask, or None for the identity. A mask holds integers as wide as the input: all bits set where
+# a unit is kept, 0 where it is dropped.
 Answer = Callable[[Call], Tensor | None]
 
 
@@ -66,7 +70,7 @@ class DropoutCalls(TorchFunctionMode):
             return input
         channels = (*input.shape[:2], *[1] * (input.ndim - 2))
         shape = channels if kind.startswith("feature") else tuple(input.shape)
-        keep = self._answer(Call(kind, p, on, shape))
+        keep = self._answer(Call(kind, p, on, shape, input.dtype))
         if keep is None:
             return input
         keep = keep.to(input.device)  # where the model is spread over devices
@@ -87,7 +91,7 @@ class DropoutCalls(TorchFunctionMode):
         keep = None
         if dropout_p > 0:
             shape = (*query.shape[:-1], key.shape[-2])
-            keep = self._answer(Call("attention", dropout_p, True, shape))
+            keep = self._answer(Call("attention", dropout_p, True, shape, query.dtype))
         if keep is None:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -129,14 +133,16 @@ def _drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
     """The kept units of x scaled by 1 / (1 - p), 0 elsewhere."""
     if p >= 1:
         return torch.zeros_like(x)
-    return torch.where(keep, x, 0.0).mul_(1 / (1 - p))
+    # Under autocast x may be of another width than the call's input; a mask's sign fills whatever width it is given.
+    bits = x.view(INTEGERS[x.dtype.itemsize])
+    return (bits & keep.to(bits.dtype)).view(x.dtype).mul_(1 / (1 - p))
 
 
 def _alpha_drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
     """Dropped units take SELU's negative limit, then mean and variance are restored (Klambauer et al. 2017, sec. 3)."""
     limit = -1.7580993408473766
     a = float(((1 - p) * (1 + p * limit**2)) ** -0.5)
-    return torch.where(keep, x, limit) * a - a * limit * p
+    return torch.where(keep != 0, x, limit) * a - a * limit * p
 
 
 def attention_with_dropout(

@@ -18,7 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -240,7 +240,7 @@ class _Recorder:
         self._calls, self._trace = calls, trace
 
     def __call__(self, call: Call) -> None:
-        self._calls.append(Call(call.kind, call.p, call.on, call.shape, self._trace.current))
+        self._calls.append(replace(call, module=self._trace.current))
 
 
 class _Sampler:
@@ -255,7 +255,7 @@ class _Sampler:
         if index >= len(self._layouts):
             self.check_complete()
         layout = self._layouts[index]
-        return None if layout is None else self._masks.keep(index, call.shape, call.p, layout)
+        return None if layout is None else self._masks.keep(index, call.shape, call.p, layout, call.dtype)
 
     def check_complete(self) -> None:
         """Raise if the pass did not make exactly the calls that the probe saw."""

@@ -34,7 +34,15 @@ def draw(texts=((1, 2, 3),), samples=range(10), *, p=0.1, seed=0, balanced=True,
     length = ids.shape[1]
     unit = (length, inner) if layout == HIDDEN else (inner, length, length)
     shape = (len(texts) * len(samples), *unit)
-    return keyed.keep(call, shape, p, layout).view(len(texts), len(samples), *unit)
+    return keeps(keyed, call, shape, p, layout).view(len(texts), len(samples), *unit)
+
+
+def keeps(keyed, call, shape, p, layout, dtype=torch.float32):
+    """The mask as booleans, once it is known to be one."""
+    bits = keyed.keep(call, shape, p, layout, dtype)
+    assert bits.shape == shape and bits.element_size() == dtype.itemsize
+    assert ((bits == 0) | (bits == -1)).all()  # none of the bits or all of them
+    return bits != 0
 
 
 def large(p, *, balanced=False, samples=range(200), **options):
@@ -193,8 +201,8 @@ def test_a_batch_at_dimension_one_has_the_same_masks():
     """XLNet is sequence-first."""
     ids, real = encode([[1, 2, 3], [4, 5, 6]])
     keyed = KeyedMasks(text_keys(ids, real), None, range(5), 4, seed=0, balanced=True)
-    first = keyed.keep(2, (10, 3, 8), 0.33, HIDDEN)
-    assert torch.equal(keyed.keep(2, (3, 10, 8), 0.33, Layout(1, (0,))), first.movedim(0, 1))
+    first = keeps(keyed, 2, (10, 3, 8), 0.33, HIDDEN)
+    assert torch.equal(keeps(keyed, 2, (3, 10, 8), 0.33, Layout(1, (0,))), first.movedim(0, 1))
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -202,10 +210,12 @@ def test_a_folded_batch_dimension_counts_as_two(side):
     ids, real = encode([[1, 2, 3], [4, 5]], side)
     starts = real.argmax(1) if side == "left" else None
     keyed = KeyedMasks(text_keys(ids, real), starts, range(5), 4, seed=0, balanced=True)
-    plain = keyed.keep(1, (10, 4, 3, 8), 0.33, Layout(0, (1,)))
-    assert torch.equal(keyed.keep(1, (40, 3, 8), 0.33, Layout(0, (1,))), plain.flatten(0, 1))
-    sequence_first = keyed.keep(1, (3, 40, 8), 0.33, Layout(1, (0,))).movedim(0, 1).unflatten(0, (10, 4)).movedim(2, 1)
-    assert torch.equal(sequence_first, keyed.keep(1, (10, 3, 4, 8), 0.33, Layout(0, (0,))))
+    plain = keeps(keyed, 1, (10, 4, 3, 8), 0.33, Layout(0, (1,)))
+    assert torch.equal(keeps(keyed, 1, (40, 3, 8), 0.33, Layout(0, (1,))), plain.flatten(0, 1))
+    sequence_first = (
+        keeps(keyed, 1, (3, 40, 8), 0.33, Layout(1, (0,))).movedim(0, 1).unflatten(0, (10, 4)).movedim(2, 1)
+    )
+    assert torch.equal(sequence_first, keeps(keyed, 1, (10, 3, 4, 8), 0.33, Layout(0, (0,))))
 
 
 def test_without_a_batch_dimension_all_texts_share_the_mask():
@@ -215,13 +225,22 @@ def test_without_a_batch_dimension_all_texts_share_the_mask():
     for texts in ([[1, 2, 3]], [[4, 5, 6], [7, 8]], [[1], [2], [3]]):
         ids, real = encode(texts, "left")
         keyed = KeyedMasks(text_keys(ids, real), real.argmax(1), range(4, 5), 4, seed=3, balanced=True)
-        seen.append(keyed.keep(0, (32, 16), 0.5, layout))
+        seen.append(keeps(keyed, 0, (32, 16), 0.5, layout))
     assert torch.equal(seen[0], seen[1]) and torch.equal(seen[0], seen[2])
     assert seen[0].shape == (32, 16)
-    other = KeyedMasks(text_keys(ids, real), None, range(5, 6), 4, seed=3, balanced=False).keep(
-        0, (32, 16), 0.5, layout
-    )
+    keyed = KeyedMasks(text_keys(ids, real), None, range(5, 6), 4, seed=3, balanced=False)
+    other = keeps(keyed, 0, (32, 16), 0.5, layout)
     assert abs(correlation(seen[0], other)) < 5 / np.sqrt(512)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_every_width_has_the_same_masks(dtype, balanced):
+    ids, real = encode([[1, 2, 3], [4, 5]])
+    keyed = KeyedMasks(text_keys(ids, real), None, range(3, 27), 4, seed=0, balanced=balanced)
+    for p in RATES:
+        expected = keeps(keyed, 1, (48, 3, 8), p, HIDDEN)
+        assert torch.equal(keeps(keyed, 1, (48, 3, 8), p, HIDDEN, dtype), expected)
 
 
 def test_left_padding_moves_masks_with_the_text_in_both_length_dimensions():

@@ -312,7 +312,7 @@ CASES = ["plain", "causal", "bool mask", "float mask", "minimum mask", "broadcas
 def test_attention_that_keeps_everything_is_pytorchs(case, p):
     query, key, value, options = attention_inputs(case)
     expected = F.scaled_dot_product_attention(query, key, value, **options)
-    keep = torch.ones(*query.shape[:-1], key.shape[-2], dtype=torch.bool)
+    keep = torch.full((*query.shape[:-1], key.shape[-2]), -1, dtype=torch.int32)
     found = attention_with_dropout(
         query, key, value, options.get("attn_mask"), keep, p, options.get("is_causal", False),
         options.get("scale"), options.get("enable_gqa", False),
@@ -324,7 +324,7 @@ def test_attention_drops_weights_after_the_softmax():
     query, key, value, _ = attention_inputs("plain")
     keep = torch.rand(2, 4, 5, 5, generator=torch.Generator().manual_seed(1)) > 0.5
     weights = torch.softmax(query @ key.mT / 8**0.5, -1)
-    found = attention_with_dropout(query, key, value, None, keep, 0.5, False, None, False)
+    found = attention_with_dropout(query, key, value, None, -keep.int(), 0.5, False, None, False)
     torch.testing.assert_close(found, (weights * keep * 2) @ value)
 
 
