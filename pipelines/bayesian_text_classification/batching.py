@@ -15,6 +15,26 @@ class Batch:
     texts: Sequence[int]
     samples: range
 
+    @property
+    def rows(self) -> int:
+        """Rows of the batch."""
+        return len(self.texts) * len(self.samples)
+
+
+class TokenBudget:
+    """The most padded tokens (rows x longest length) of a batch; smaller for good once a batch did not fit in memory.
+
+    Attributes:
+        tokens: at least one row is taken, however long it is.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def halve(self, failed: int) -> None:
+        """Batches of `failed` tokens do not fit: from now on half as many at the most."""
+        self.tokens = max(min(self.tokens, failed) // 2, 1)
+
 
 def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Consecutive lists of `size` items, the last one shorter: memory does not grow with the input."""
@@ -26,7 +46,7 @@ def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
 def plan(
     lengths: Sequence[int],
     samples: range,
-    budget: int,
+    budget: TokenBudget,
     *,
     max_texts: int | None = None,
     equal_lengths: bool = False,
@@ -36,7 +56,7 @@ def plan(
     Args:
         lengths: tokens of each text.
         samples: the passes of each text. They stay in one batch unless a single text alone is over the budget.
-        budget: the most padded tokens (rows x longest length) in a batch; at least one row is always taken.
+        budget: looked at before each batch, so that one that shrinks meanwhile is kept to.
         max_texts: the most texts in a batch.
         equal_lengths: batches hold texts of one length, so that nothing is padded.
     """
@@ -44,7 +64,7 @@ def plan(
     start = 0
     while start < len(order):
         longest = lengths[order[start]]
-        rows = max(budget // max(longest, 1), 1)
+        rows = max(budget.tokens // max(longest, 1), 1)
         count = max(min(rows // len(samples), max_texts or len(order)), 1)
         texts = order[start : start + count]
         if equal_lengths:

@@ -4,7 +4,7 @@ import difflib
 import inspect
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from types import GeneratorType
 from typing import Any
 
@@ -15,39 +15,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import TextClassificationPipeline
 
-from .batching import Batch, plan, windows
-from .masks import GROUP_SIZE, MASKS
+from .batching import TokenBudget, plan, windows
+from .encoding import Encoded, Encoder, not_texts, text_and_pair
+from .sampling import Draws, Passes, Sampling, fixed, until_sure
 from .twin import DropoutSite, StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs
 
 WINDOW = 1024  # texts that are tokenised and sorted together; streams hold one window in memory
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; attention weights of such a batch fit beside it
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How texts are sampled: `num_samples` passes each, keyed by `seed`, with "balanced" or "bernoulli" masks."""
-
-    num_samples: int = 20
-    seed: int = 0
-    masks: str = "balanced"
-
-    def __post_init__(self) -> None:
-        for name in ("num_samples", "seed"):
-            if isinstance(getattr(self, name), np.integer):
-                object.__setattr__(self, name, int(getattr(self, name)))
-        if not _is_int(self.num_samples) or self.num_samples < 0:
-            raise ValueError(f"num_samples={self.num_samples!r}; it must be an integer of at least 0")
-        if not _is_int(self.seed):
-            raise ValueError(f"seed={self.seed!r}; it must be an integer")
-        if self.masks not in MASKS:
-            raise ValueError(f"masks={self.masks!r}; it must be one of {', '.join(map(repr, MASKS))}")
-
-    @property
-    def group_size(self) -> int:
-        """Samples that share one draw."""
-        return GROUP_SIZE if self.masks == "balanced" else 1
-
 
 _SAMPLING = tuple(field.name for field in fields(Sampling))
 
@@ -64,24 +39,35 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     Longer texts than the model's limit are truncated.
 
     Args:
-        num_samples: forward passes with dropout for each text. 0 is the ordinary pipeline on the caller's own model.
+        num_samples: forward passes with dropout for each text; with a tolerance, the most of them. 0 is the ordinary
+            pipeline on the caller's own model.
+        tolerance: stop sampling a text once the standard error of its score is below it (of every label's score, for a
+            multi-label model). It is looked at after each five passes. None: every text gets all passes.
         seed: any integer; the same text, seed and model give the same answer in any batch, order or process.
         masks: "balanced" (each unit is dropped in exactly its share of ten passes) or "bernoulli" (independent passes).
         **kwargs: what `text-classification` takes: `model`, `tokenizer`, `device`, `dtype`, `top_k`,
             `function_to_apply`, `batch_size` (the most texts in a batch), and arguments of the tokenizer's call.
-            `num_samples`, `seed` and `masks` may also be given with each call.
+            `num_samples`, `tolerance`, `seed` and `masks` may also be given with each call.
 
     Raises:
         ValueError: the model has no active dropout (and `num_samples` is not 0), or an option is out of range.
         TypeError: an unknown option.
     """
 
-    def __init__(self, num_samples: int = 20, seed: int = 0, masks: str = "balanced", **kwargs: Any) -> None:
-        self._sampling = Sampling(num_samples, seed, masks)
+    def __init__(
+        self,
+        num_samples: int = 20,
+        tolerance: float | None = None,
+        seed: int = 0,
+        masks: str = "balanced",
+        **kwargs: Any,
+    ) -> None:
+        self._sampling = Sampling(num_samples, tolerance, seed, masks)
         self._requested_dtype = _as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
         kwargs.pop("local_files_only", None)  # `pipeline()` hands it on after it has done its work
         self._lock = threading.Lock()
         self._current_twin: StochasticTwin | None = None
+        self._budgets = {device: TokenBudget(tokens) for device, tokens in TOKENS_PER_BATCH.items()}
         super().__init__(**kwargs)
         if num_samples > 0:
             self._twin()
@@ -134,14 +120,16 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             progress: called after each batch with the number of passes (rows) done in it.
             **kwargs: options as in a call.
         """
+        if "tolerance" in kwargs:
+            raise TypeError("'tolerance' has no place here: sample_proba gives num_samples samples of every text")
         sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
         if sampling.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
         samples = range(first_sample, first_sample + sampling.num_samples)
-        parts = [
-            self._sample(encoded, samples, sampling, batch_size, activation, progress)
-            for encoded in self._encoded_windows(_several(texts), tokenizer_options)
-        ]
+        parts = []
+        for encoded in self._encoded_windows(_several(texts), tokenizer_options):
+            passes = self._passes(encoded, sampling, batch_size, activation, progress)
+            parts.append(fixed(passes, len(encoded), samples).values)
         classes = self.model.config.num_labels
         return np.concatenate(parts) if parts else np.empty((0, classes, sampling.num_samples), np.float32)
 
@@ -150,13 +138,16 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     ) -> NDArray[np.float32]:
         """Averaged probabilities, (texts, classes), float32; those of the model without dropout for `num_samples=0`.
 
-        Arguments as in `sample_proba`.
+        Arguments as in `sample_proba`, and `tolerance`.
         """
         sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
         parts = []
         for encoded in self._encoded_windows(_several(texts), tokenizer_options):
-            samples = self._sample(encoded, range(sampling.num_samples), sampling, batch_size, activation, progress)
-            parts.append(samples.mean(2, dtype=np.float64).astype(np.float32))
+            draws = self._draws(encoded, sampling, batch_size, activation, progress)
+            means = np.empty(draws.values.shape[:2], np.float32)
+            for rows, samples in draws.by_count():
+                means[rows] = samples.mean(2, dtype=np.float64)
+            parts.append(means)
         return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
 
     def batches(self, texts: Sequence[Any], **kwargs: Any) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
@@ -166,9 +157,10 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             The indices of the texts in a batch, and the model's inputs for them, padded and on the device.
         """
         _, tokenizer_options, batch_size, _ = self._array_options(kwargs)
-        encoded = self._encode(texts, tokenizer_options)
-        for batch in self._plan(encoded, range(1), batch_size):
-            yield batch.texts, self._tensors(encoded, batch.texts)
+        encoded = self._encoder.encode(texts, tokenizer_options)
+        budget, most, equal = self._budget, batch_size or self._batch_size, self._needs_equal_lengths(encoded)
+        for batch in plan(encoded.lengths, range(1), budget, max_texts=most, equal_lengths=equal):
+            yield batch.texts, self._encoder.tensors(encoded, batch.texts, self.device)
 
     @property
     def dropout_sites(self) -> list[DropoutSite]:
@@ -227,7 +219,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         others = set(inspect.signature(self.tokenizer.__call__).parameters) - {"text", "text_pair"}
         for index, item in enumerate([inputs] if single else inputs if eager else ()):
             # There a dict may hold any arguments of the tokenizer.
-            _text_and_pair({k: item[k] for k in item if k not in others} if isinstance(item, Mapping) else item, index)
+            text_and_pair({k: item[k] for k in item if k not in others} if isinstance(item, Mapping) else item, index)
         return super().__call__(inputs, **kwargs)
 
     def _results(
@@ -240,19 +232,19 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     ) -> Iterator[Any]:
         activation = self._activation(post.get("function_to_apply"))
         for encoded in self._encoded_windows(items, tokenizer_options):
-            samples = self._sample(encoded, range(sampling.num_samples), sampling, batch_size, activation)
-            yield from self._dicts(samples, encoded.truncated, sampling, activation, post)
+            draws = self._draws(encoded, sampling, batch_size, activation)
+            results: list[Any] = [None] * len(encoded)
+            for texts, samples in draws.by_count():
+                summary = _SUMMARIES[activation](samples, sampling.group_size)
+                count = samples.shape[2]
+                for i, result in zip(texts, self._dicts(summary, activation, post, num_samples=count), strict=True):
+                    results[i] = result
+            for result, truncated in zip(results, encoded.truncated, strict=True):
+                for entry in result if isinstance(result, list) else [result]:
+                    entry["truncated"] = truncated
+            yield from results
 
-    def _dicts(
-        self,
-        samples: NDArray[np.float32],
-        truncated: Sequence[bool],
-        sampling: Sampling,
-        activation: str,
-        post: dict[str, Any],
-    ) -> Iterator[Any]:
-        summarise = {"softmax": over_classes, "sigmoid": over_labels, "none": over_outputs}[activation]
-        summary = summarise(samples, sampling.group_size)
+    def _dicts(self, summary: Uncertainty, activation: str, post: dict[str, Any], num_samples: int) -> Iterator[Any]:
         names = self.model.config.id2label
         listed, top_k = not post.get("_legacy", True), post.get("top_k", 1)
         for i, row in enumerate(summary.mean):
@@ -268,121 +260,74 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                     "score": float(row[c]),
                     "score_std": float(summary.std[i, c]),
                     **_uncertainty_keys(summary, i, int(c), int(c) if activation == "sigmoid" else int(row.argmax())),
-                    "num_samples": sampling.num_samples,
-                    "truncated": truncated[i],
+                    "num_samples": num_samples,
                 }
                 for c in order
             ]
             yield dicts if listed else dicts[0]
 
-    def _sample(
+    def _draws(
         self,
-        encoded: "_Encoded",
-        samples: range,
+        encoded: Encoded,
         sampling: Sampling,
         batch_size: int | None,
         activation: str,
         progress: Callable[[int], None] | None = None,
-    ) -> NDArray[np.float32]:
-        """(texts, classes, samples); the one deterministic pass where `samples` is empty."""
-        twin = self._twin(required=bool(samples))
-        columns = samples or range(1)
-        output: NDArray[np.float32] | None = None
-        for batch in self._plan(encoded, columns, batch_size):
+    ) -> Draws:
+        """The samples of each text; its one deterministic pass for `num_samples=0`."""
+        passes = self._passes(encoded, sampling, batch_size, activation, progress)
+        if sampling.tolerance is None or sampling.num_samples < 2:
+            return fixed(passes, len(encoded), range(max(sampling.num_samples, 1)))
+        return until_sure(
+            passes,
+            len(encoded),
+            sampling.num_samples,
+            sampling.tolerance,
+            lambda samples: _error_of_score(_SUMMARIES[activation](samples, sampling.group_size), activation),
+        )
+
+    def _passes(
+        self,
+        encoded: Encoded,
+        sampling: Sampling,
+        batch_size: int | None,
+        activation: str,
+        progress: Callable[[int], None] | None,
+    ) -> Passes:
+        """Stochastic passes of the twin; deterministic ones for `num_samples=0`."""
+        twin, encoder = self._twin(required=sampling.num_samples > 0), self._encoder
+
+        def run(texts: Sequence[int], samples: range) -> NDArray[np.float32]:
             with self.device_placement():
-                inputs = self._tensors(encoded, batch.texts)
-                if samples:
+                inputs = encoder.tensors(encoded, texts, self.device)
+                if sampling.num_samples > 0:
                     logits = twin.sample_logits(
-                        inputs, batch.samples, seed=sampling.seed, balanced=sampling.masks == "balanced"
+                        inputs, samples, seed=sampling.seed, balanced=sampling.masks == "balanced"
                     )
                 else:
                     logits = twin.logits(inputs).unsqueeze(1)
-                values = _activate(logits.float(), activation).cpu().numpy()
-            if output is None:
-                output = np.empty((len(encoded), values.shape[2], len(columns)), np.float32)
-            first = batch.samples.start - columns.start
-            output[batch.texts, :, first : first + len(batch.samples)] = values.swapaxes(1, 2)
-            if progress is not None:
-                progress(len(batch.texts) * len(batch.samples))
-        assert output is not None  # a window is never empty
-        return output
+                values: NDArray[np.float32] = _activate(logits.float(), activation).cpu().numpy()
+            return values
 
-    def _plan(self, encoded: "_Encoded", samples: range, batch_size: int | None) -> Iterator[Batch]:
-        return plan(
-            [len(ids) for ids in encoded.rows["input_ids"]],
-            samples,
-            TOKENS_PER_BATCH.get(self.device.type, TOKENS_PER_BATCH["cpu"]),
-            max_texts=batch_size or self._batch_size,
-            equal_lengths=self._twin(required=False).needs_equal_lengths
-            or not (self._can_pad and encoded.padded)
-            # The probe saw padding on the tokenizer's own side alone.
-            or encoded.padding.get("padding_side", self.tokenizer.padding_side) != self.tokenizer.padding_side,
-        )
+        most, equal = batch_size or self._batch_size, self._needs_equal_lengths(encoded)
+        return Passes(run, encoded.lengths, self._budget, most, equal, progress)
 
-    def _encoded_windows(self, items: Iterable[Any], options: dict[str, Any]) -> Iterator["_Encoded"]:
+    def _encoded_windows(self, items: Iterable[Any], options: dict[str, Any]) -> Iterator[Encoded]:
         first = 0
         for window in windows(items, WINDOW):
-            yield self._encode(window, options, first)
+            yield self._encoder.encode(window, options, first)
             first += len(window)
 
-    def _encode(self, items: Sequence[Any], options: Mapping[str, Any], first: int = 0) -> "_Encoded":
-        """Tokenise once: lists of ids without padding, truncated to the model's limit."""
-        options = dict(options)
-        padding = {name: options.pop(name) for name in _PADDING if name in options}
-        pair_for_all = options.pop("text_pair", None)
-        pairs = [_text_and_pair(item, first + i) for i, item in enumerate(items)]
-        texts, seconds = (
-            [text for text, _ in pairs],
-            [pair_for_all if second is None else second for _, second in pairs],
-        )
-        options.setdefault("truncation", True)
-        if options["truncation"] or padding.get("padding") == "max_length":
-            limits = [limit for limit in (options.get("max_length"), self._length_limit()) if limit is not None]
-            options["max_length"] = min(limits, default=None)
-        if padding.get("padding") == "max_length":
-            padding["max_length"] = options["max_length"]
-        with self._lock:  # fast tokenizers keep truncation settings in a state that threads share
-            rows = _tokenised(self.tokenizer, texts, seconds, options)
-            truncated = [False] * len(texts)
-            full = [i for i, ids in enumerate(rows["input_ids"]) if len(ids) == options.get("max_length")]
-            if options["truncation"] and full:
-                untruncated = {**options, "truncation": False, "max_length": None, "verbose": False}
-                whole = _tokenised(self.tokenizer, [texts[i] for i in full], [seconds[i] for i in full], untruncated)
-                for i, ids in zip(full, whole["input_ids"], strict=True):
-                    truncated[i] = len(ids) > len(rows["input_ids"][i])
-        for i, ids in enumerate(rows["input_ids"]):
-            if not ids:
-                raise ValueError(f"input {first + i} is {_shown(items[i])}; the tokenizer makes no token of it")
-        return _Encoded(rows, truncated, padding)
-
-    def _tensors(self, encoded: "_Encoded", texts: Sequence[int]) -> dict[str, Tensor]:
-        """The inputs of one batch on the device, padded to its longest text."""
-        rows = {name: [values[i] for i in texts] for name, values in encoded.rows.items()}
-        if encoded.padded and self._can_pad:
-            with self._lock:
-                padded = self.tokenizer.pad(rows, **{"padding": True, **encoded.padding}, return_tensors="pt")
-            rows = dict(padded)
-        return {name: torch.as_tensor(values).to(self.device) for name, values in rows.items()}
+    @property
+    def _encoder(self) -> Encoder:
+        return Encoder(self.tokenizer, self.model, self._lock)
 
     @property
-    def _can_pad(self) -> bool:
-        """Decoders find a text's last token by `config.pad_token_id`; without it nothing may be padded."""
-        config = self.model.config.get_text_config()
-        return self.tokenizer.pad_token_id is not None and getattr(config, "pad_token_id", None) is not None
+    def _budget(self) -> TokenBudget:
+        return self._budgets.get(self.device.type, self._budgets["cpu"])
 
-    def _length_limit(self) -> int | None:
-        """The most tokens that tokenizer and model take; None where neither has a limit."""
-        limits = [self.tokenizer.model_max_length] if self.tokenizer.model_max_length < 10**9 else []
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if isinstance(positions, int) and positions > 0:
-            # RoBERTa and its kin number positions from padding_idx + 1.
-            offsets = [
-                module.padding_idx + 1
-                for name, module in self.model.named_modules()
-                if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
-            ]
-            limits.append(positions - max(offsets, default=0))
-        return min(limits, default=None)
+    def _needs_equal_lengths(self, encoded: Encoded) -> bool:
+        return self._twin(required=False).needs_equal_lengths or not self._encoder.may_pad(encoded)
 
     def _activation(self, function_to_apply: Any) -> str:
         """The rule of `text-classification`: "softmax", "sigmoid" or "none"."""
@@ -400,7 +345,9 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         with self._lock:
             twin = self._current_twin
             if twin is None or not twin.is_current():
-                twin = StochasticTwin(self.model, self._probe_inputs, can_pad=self._can_pad, dtype=self.run_dtype)
+                twin = StochasticTwin(
+                    self.model, self._probe_inputs, can_pad=self._encoder.can_pad, dtype=self.run_dtype
+                )
                 self._current_twin = twin
         if required and not twin.sites:
             name = getattr(self.model.config, "_name_or_path", "") or "the model"
@@ -412,7 +359,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         return twin
 
     def _probe_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        rows = self.tokenizer(list(texts), padding=self._can_pad, return_tensors="pt")
+        rows = self.tokenizer(list(texts), padding=self._encoder.can_pad, return_tensors="pt")
         return {name: values.to(self.device) for name, values in rows.items()}
 
     @property
@@ -431,25 +378,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         self.__dict__.update(state, _lock=threading.Lock())
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """Tokenised texts: lists of unequal length under the tokenizer's names, and how the caller wants them padded."""
-
-    rows: dict[str, list[list[int]]]
-    truncated: list[bool]
-    padding: dict[str, Any]
-
-    def __len__(self) -> int:
-        return len(self.truncated)
-
-    @property
-    def padded(self) -> bool:
-        """Whether the caller lets texts be padded at all."""
-        return self.padding.get("padding", True) not in (False, "do_not_pad")
-
-
+_SUMMARIES = {"softmax": over_classes, "sigmoid": over_labels, "none": over_outputs}
 _ACTIVATIONS = ("sigmoid", "softmax", "none")
-_PADDING = ("padding", "pad_to_multiple_of", "padding_side")
 # Arguments of the tokenizer that decide how many rows come back or in what form.
 _OWN_TOKENIZER_ARGUMENTS = {
     "text",
@@ -460,7 +390,6 @@ _OWN_TOKENIZER_ARGUMENTS = {
     "is_split_into_words",
     "kwargs",
 }
-_ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
 
 
 def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) -> dict[str, float | None]:
@@ -480,6 +409,13 @@ def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) 
     }
 
 
+def _error_of_score(summary: Uncertainty, activation: str) -> NDArray[np.float64]:
+    """The standard error that must fall below the tolerance, (texts,): the winner's among classes, else the largest."""
+    if activation == "softmax":
+        return np.take_along_axis(summary.standard_error, summary.mean.argmax(1)[:, None], 1)[:, 0]
+    return np.asarray(summary.standard_error.max(1))
+
+
 def _several(inputs: Any) -> Iterable[Any]:
     """What to iterate over for the texts: one text is a list of one, a torch Dataset need not be iterable."""
     if isinstance(inputs, (str, Mapping)):
@@ -488,31 +424,7 @@ def _several(inputs: Any) -> Iterable[Any]:
         return inputs
     if isinstance(inputs, Dataset) and isinstance(inputs, Sized):
         return (inputs[i] for i in range(len(inputs)))
-    raise TypeError(f"the input is {_shown(inputs)}; {_ITEM}, or several of them")
-
-
-def _text_and_pair(item: Any, index: int) -> tuple[str, str | None]:
-    if isinstance(item, str):
-        return item, None
-    if isinstance(item, Mapping) and set(item) <= {"text", "text_pair"} and isinstance(item.get("text"), str):
-        pair = item.get("text_pair")
-        if pair is None or isinstance(pair, str):
-            return item["text"], pair
-    if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list) and len(item[0]) == 2:
-        return _text_and_pair({"text": item[0][0], "text_pair": item[0][1]}, index)  # an old form of pairs
-    raise ValueError(f"input {index} is {_shown(item)}; {_ITEM}")
-
-
-def _tokenised(
-    tokenizer: Any, texts: list[str], seconds: list[str | None], options: Mapping[str, Any]
-) -> dict[str, list[list[int]]]:
-    """Texts with and without a second text in one call would be mixed up by the tokenizer: each kind apart."""
-    if all(second is None for second in seconds):
-        return dict(tokenizer(texts, **options))
-    if all(second is not None for second in seconds):
-        return dict(tokenizer(texts, seconds, **options))
-    rows = [tokenizer(text, second, **options) for text, second in zip(texts, seconds, strict=True)]
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    raise not_texts(inputs)
 
 
 def _activate(logits: Tensor, activation: str) -> Tensor:
@@ -529,12 +441,3 @@ def _as_dtype(dtype: Any) -> torch.dtype | None:
     if found in (None, "auto") and dtype in (None, "auto"):
         return None
     raise ValueError(f"dtype={dtype!r}; it must be a torch dtype or its name, such as 'float32' or 'bfloat16'")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"

@@ -1,7 +1,7 @@
 from itertools import count, islice
 
 import pytest
-from bayesian_text_classification.batching import plan, windows
+from bayesian_text_classification.batching import TokenBudget, plan, windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +17,7 @@ anything = {
 
 def batches(lengths, samples, budget, **options):
     """The plan; a plan of more batches than there are rows never ends."""
-    found = list(islice(plan(lengths, samples, budget, **options), len(lengths) * len(samples) + 1))
+    found = list(islice(plan(lengths, samples, TokenBudget(budget), **options), len(lengths) * len(samples) + 1))
     assert len(found) <= len(lengths) * len(samples), "the plan does not end"
     return found
 
@@ -67,13 +67,13 @@ def test_samples_of_a_text_part_only_where_it_alone_is_over_the_budget(
 
 
 def test_an_example_by_hand():
-    planned = [(list(b.texts), b.samples) for b in plan([3, 10, 4, 4], samples=range(2), budget=24)]
+    planned = [(list(b.texts), b.samples) for b in plan([3, 10, 4, 4], samples=range(2), budget=TokenBudget(24))]
     # 24 tokens hold two rows of 10 (one text), six of 4 (three texts).
     assert planned == [([1], range(2)), ([2, 3, 0], range(2))]
 
 
 def test_a_long_text_is_sampled_in_parts():
-    assert [b.samples for b in plan([10], samples=range(5, 12), budget=30)] == [
+    assert [b.samples for b in plan([10], samples=range(5, 12), budget=TokenBudget(30))] == [
         range(5, 8),
         range(8, 11),
         range(11, 12),
@@ -81,7 +81,7 @@ def test_a_long_text_is_sampled_in_parts():
 
 
 def test_texts_of_equal_length_keep_their_order():
-    assert [list(b.texts) for b in plan([4] * 5, samples=range(1), budget=8)] == [[0, 1], [2, 3], [4]]
+    assert [list(b.texts) for b in plan([4] * 5, samples=range(1), budget=TokenBudget(8))] == [[0, 1], [2, 3], [4]]
 
 
 def test_a_text_without_tokens_ends_too():
@@ -89,8 +89,27 @@ def test_a_text_without_tokens_ends_too():
     assert len(batches([0, 3, 0], range(2), 100, equal_lengths=True)) == 2
 
 
+def test_a_budget_that_shrinks_meanwhile_is_kept_to():
+    budget = TokenBudget(40)
+    planned = plan([10, 10, 10, 10, 10, 10, 10], range(1), budget)
+    assert len(next(planned).texts) == 4
+    budget.halve(40)
+    assert [len(batch.texts) for batch in planned] == [2, 1]
+
+
+def test_a_budget_is_halved_from_what_failed_and_never_ends_at_nothing():
+    budget = TokenBudget(1000)
+    budget.halve(60)  # a batch far below the budget did not fit
+    assert budget.tokens == 30
+    budget.halve(500)  # an old batch fails late
+    assert budget.tokens == 15
+    for _ in range(9):
+        budget.halve(1)
+    assert budget.tokens == 1
+
+
 def test_nothing_gives_nothing():
-    assert list(plan([], range(20), 100)) == []
+    assert list(plan([], range(20), TokenBudget(100))) == []
 
 
 @pytest.mark.parametrize(("items", "expected"), [(0, []), (3, [3]), (4, [4]), (9, [4, 4, 1])])

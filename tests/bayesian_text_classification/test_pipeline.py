@@ -11,6 +11,7 @@ import pytest
 import torch
 from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification import pipeline as module
+from bayesian_text_classification.batching import TokenBudget
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, pipeline
 from transformers.pipelines.pt_utils import KeyDataset, KeyPairDataset
 
@@ -298,6 +299,80 @@ def test_the_standard_error_is_the_distance_to_many_samples(masks, small):
     z = [(r["score"] - truth) / r["standard_error"]
          for seed in range(60) for r in small(TEXTS[:1], seed=seed, masks=masks, num_samples=20)]  # fmt: skip
     assert 0.6 < np.sqrt(np.mean(np.square(z))) < 1.4
+
+
+# --- stopping early -------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_sampled_until_its_standard_error_is_below_the_tolerance(small):
+    """The answer is that of a call with the number of samples that the text turned out to need."""
+    options = {"num_samples": 60, "tolerance": 0.03}
+    results = small(MANY, **options)
+    counts = [result["num_samples"] for result in results]
+    assert len(set(counts)) > 2 and min(counts) >= 5 and max(counts) <= 60
+    assert all(type(count) is int and count % 5 == 0 for count in counts)
+    for text, result in zip(MANY, results, strict=True):
+        count = result["num_samples"]
+        assert_close(small([text], num_samples=count), [result])
+        assert result["standard_error"] < 0.03 or count == 60
+        if count > 5:
+            assert small([text], num_samples=count - 5)[0]["standard_error"] >= 0.03
+    np.testing.assert_allclose(
+        small.predict_proba(MANY, **options).max(1), [result["score"] for result in results], atol=1e-6
+    )
+
+
+def test_a_tolerance_stops_each_text_alone_as_in_a_batch(small):
+    options = {"num_samples": 60, "tolerance": 0.03, "top_k": None}
+    together = small(MANY, **options)
+    assert_close(together, small(MANY[::-1], **options, batch_size=2)[::-1])
+    assert_close(together, [small([text], **options)[0] for text in MANY])
+    assert [r[0]["num_samples"] for r in together] == [small(text, **options)[0]["num_samples"] for text in MANY]
+    assert_close(together, list(small((text for text in MANY), **options)))
+
+
+def test_a_tolerance_is_given_at_construction_or_call(small):
+    made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, num_samples=60, tolerance=0.03)
+    assert made(TEXTS) == small(TEXTS, num_samples=60, tolerance=0.03)
+    assert made(TEXTS, tolerance=None) == small(TEXTS, num_samples=60)
+    assert [result["num_samples"] for result in made(TEXTS, tolerance=1e-9)] == [60] * 3
+    assert [result["num_samples"] for result in made(TEXTS, tolerance=1e9)] == [5] * 3, "never zero samples"
+    assert made(TEXTS, num_samples=1) == small(TEXTS, num_samples=1)
+    assert made(TEXTS, num_samples=0) == small(TEXTS, num_samples=0)
+
+
+def test_every_label_of_a_multi_label_model_is_sure_enough(tiny, bayesian):
+    ours = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"), num_samples=60)
+    for result in ours(MANY, tolerance=0.05, top_k=None):
+        assert max(entry["standard_error"] for entry in result) < 0.05 or result[0]["num_samples"] == 60
+
+
+def test_all_samples_of_every_text_have_no_tolerance(small):
+    with pytest.raises(TypeError, match="tolerance"):
+        small.sample_proba(TEXTS, tolerance=0.1)
+    made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, num_samples=7, tolerance=1e9)
+    assert made.sample_proba(TEXTS).shape == (3, 3, 7)
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(small, monkeypatch):
+    """Also where only some answers are left to sample."""
+    expected = small(MANY, num_samples=60, tolerance=0.03)
+    original, sizes = module.StochasticTwin.sample_logits, []
+
+    def with_little_memory(self, inputs, samples, **options):
+        rows = inputs["input_ids"].numel() * len(samples)
+        sizes.append(rows)
+        if rows > 200:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(self, inputs, samples, **options)
+
+    monkeypatch.setattr(module.StochasticTwin, "sample_logits", with_little_memory)
+    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(2048))
+    assert_close(small(MANY, num_samples=60, tolerance=0.03), expected)
+    assert small._budgets["cpu"].tokens <= 200 and max(sizes) > 200
+    sizes.clear()
+    small(MANY)
+    assert max(sizes) <= 200, "what did not fit once is tried again"
 
 
 # --- other kinds of models ------------------------------------------------------------------------------------------
@@ -711,7 +786,7 @@ def test_batch_size_caps_the_texts_of_a_batch(small, monkeypatch):
         return original(self, inputs, samples, **options)
 
     monkeypatch.setattr(module.StochasticTwin, "sample_logits", spy)
-    monkeypatch.setattr(module, "TOKENS_PER_BATCH", {"cpu": 10**6})  # nothing else limits a batch
+    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(10**6))  # nothing else limits a batch
     small(MANY, batch_size=3)
     assert max(seen) <= 3 and sum(seen) == len(MANY)
     seen.clear()
@@ -724,7 +799,7 @@ def test_batch_size_caps_the_texts_of_a_batch(small, monkeypatch):
 
 def test_the_token_budget_does_not_change_answers(small, monkeypatch):
     expected = small(MANY)
-    monkeypatch.setattr(module, "TOKENS_PER_BATCH", {"cpu": 64})
+    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(64))
     assert_close(small(MANY), expected)
 
 

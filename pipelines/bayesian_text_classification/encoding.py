@@ -1,0 +1,156 @@
+"""Texts as a model's inputs: tokenised once, truncated to the model's limit, padded batch by batch."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_PADDING = ("padding", "pad_to_multiple_of", "padding_side")
+_ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokenised texts: lists of unequal length under the tokenizer's names, and how the caller wants them padded."""
+
+    rows: dict[str, list[list[int]]]
+    truncated: list[bool]
+    padding: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.truncated)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each text."""
+        return [len(ids) for ids in self.rows["input_ids"]]
+
+    @property
+    def padded(self) -> bool:
+        """Whether the caller lets texts be padded at all."""
+        return self.padding.get("padding", True) not in (False, "do_not_pad")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A tokenizer with the limits of the model that it serves.
+
+    Attributes:
+        tokenizer: of transformers.
+        model: the classifier.
+        lock: fast tokenizers keep truncation and padding in a state that threads share.
+    """
+
+    tokenizer: Any
+    model: nn.Module
+    lock: AbstractContextManager[Any]
+
+    @property
+    def can_pad(self) -> bool:
+        """Decoders find a text's last token by `config.pad_token_id`; without it nothing may be padded."""
+        config = self.model.config.get_text_config()  # type: ignore[operator, union-attr]
+        return self.tokenizer.pad_token_id is not None and getattr(config, "pad_token_id", None) is not None
+
+    def may_pad(self, encoded: Encoded) -> bool:
+        """Whether the caller's padding is one that the probe of the model has seen, on the tokenizer's own side."""
+        side = encoded.padding.get("padding_side", self.tokenizer.padding_side)
+        return self.can_pad and encoded.padded and bool(side == self.tokenizer.padding_side)
+
+    def encode(self, items: Sequence[Any], options: Mapping[str, Any], first: int = 0) -> Encoded:
+        """Tokenise: lists of ids without padding, truncated to the model's limit.
+
+        Args:
+            items: each a str or a dict with "text" and, for a pair, "text_pair".
+            options: arguments of the tokenizer's call.
+            first: number of the first item, for errors.
+        """
+        options = dict(options)
+        padding = {name: options.pop(name) for name in _PADDING if name in options}
+        pair_for_all = options.pop("text_pair", None)
+        pairs = [text_and_pair(item, first + i) for i, item in enumerate(items)]
+        texts, seconds = (
+            [text for text, _ in pairs],
+            [pair_for_all if second is None else second for _, second in pairs],
+        )
+        options.setdefault("truncation", True)
+        if options["truncation"] or padding.get("padding") == "max_length":
+            limits = [limit for limit in (options.get("max_length"), self._length_limit()) if limit is not None]
+            options["max_length"] = min(limits, default=None)
+        if padding.get("padding") == "max_length":
+            padding["max_length"] = options["max_length"]
+        with self.lock:
+            rows = _tokenised(self.tokenizer, texts, seconds, options)
+            truncated = [False] * len(texts)
+            full = [i for i, ids in enumerate(rows["input_ids"]) if len(ids) == options.get("max_length")]
+            if options["truncation"] and full:
+                untruncated = {**options, "truncation": False, "max_length": None, "verbose": False}
+                whole = _tokenised(self.tokenizer, [texts[i] for i in full], [seconds[i] for i in full], untruncated)
+                for i, ids in zip(full, whole["input_ids"], strict=True):
+                    truncated[i] = len(ids) > len(rows["input_ids"][i])
+        for i, ids in enumerate(rows["input_ids"]):
+            if not ids:
+                raise ValueError(f"input {first + i} is {shown(items[i])}; the tokenizer makes no token of it")
+        return Encoded(rows, truncated, padding)
+
+    def tensors(self, encoded: Encoded, texts: Sequence[int], device: torch.device) -> dict[str, Tensor]:
+        """The inputs of the `texts` (indices) as one batch, padded to its longest text: (texts, length) each."""
+        rows: Mapping[str, Any] = {name: [values[i] for i in texts] for name, values in encoded.rows.items()}
+        if encoded.padded and self.can_pad:
+            with self.lock:
+                rows = self.tokenizer.pad(rows, **{"padding": True, **encoded.padding}, return_tensors="pt")
+        return {name: torch.as_tensor(values).to(device) for name, values in rows.items()}
+
+    def _length_limit(self) -> int | None:
+        """The most tokens that tokenizer and model take; None where neither has a limit."""
+        limits = [self.tokenizer.model_max_length] if self.tokenizer.model_max_length < 10**9 else []
+        config = self.model.config.get_text_config()  # type: ignore[operator, union-attr]
+        positions = getattr(config, "max_position_embeddings", None)
+        if isinstance(positions, int) and positions > 0:
+            # RoBERTa and its kin number positions from padding_idx + 1.
+            offsets = [
+                padding_idx + 1
+                for name, module in self.model.named_modules()
+                if name.endswith("position_embeddings")
+                and isinstance(padding_idx := getattr(module, "padding_idx", None), int)
+            ]
+            limits.append(positions - max(offsets, default=0))
+        return min(limits, default=None)
+
+
+def text_and_pair(item: Any, index: int) -> tuple[str, str | None]:
+    """The text of an item and the second text of a pair; ValueError, with the item's number `index`, for all else."""
+    if isinstance(item, str):
+        return item, None
+    if isinstance(item, Mapping) and set(item) <= {"text", "text_pair"} and isinstance(item.get("text"), str):
+        pair = item.get("text_pair")
+        if pair is None or isinstance(pair, str):
+            return item["text"], pair
+    if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list) and len(item[0]) == 2:
+        return text_and_pair({"text": item[0][0], "text_pair": item[0][1]}, index)  # an old form of pairs
+    raise ValueError(f"input {index} is {shown(item)}; {_ITEM}")
+
+
+def not_texts(value: Any) -> TypeError:
+    """The error for a whole input that is neither a text nor several."""
+    return TypeError(f"the input is {shown(value)}; {_ITEM}, or several of them")
+
+
+def shown(value: Any) -> str:
+    """A value for an error message, shortened, with its type."""
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def _tokenised(
+    tokenizer: Any, texts: list[str], seconds: list[str | None], options: Mapping[str, Any]
+) -> dict[str, list[list[int]]]:
+    """Texts with and without a second text in one call would be mixed up by the tokenizer: each kind apart."""
+    if all(second is None for second in seconds):
+        return dict(tokenizer(texts, **options))
+    if all(second is not None for second in seconds):
+        return dict(tokenizer(texts, seconds, **options))
+    rows = [tokenizer(text, second, **options) for text, second in zip(texts, seconds, strict=True)]
+    return {name: [row[name] for row in rows] for name in rows[0]}

@@ -1,0 +1,175 @@
+"""The passes that each text gets: a fixed number, or as many as its score needs; in batches that fit into memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .batching import Batch, TokenBudget, plan
+from .masks import GROUP_SIZE, MASKS
+
+ROUND = 5  # passes between two looks at a text's standard error
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How texts are sampled.
+
+    Attributes:
+        num_samples: passes for each text; the most of them where there is a tolerance.
+        tolerance: stop once the standard error of a text's score is below it; None: never.
+        seed: any integer.
+        masks: "balanced" or "bernoulli".
+    """
+
+    num_samples: int = 20
+    tolerance: float | None = None
+    seed: int = 0
+    masks: str = "balanced"
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "seed"):
+            if isinstance(getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(getattr(self, name)))
+        if not _is_int(self.num_samples) or self.num_samples < 0:
+            raise ValueError(f"num_samples={self.num_samples!r}; it must be an integer of at least 0")
+        if self.tolerance is not None and not (_is_real(self.tolerance) and 0 < self.tolerance < np.inf):
+            raise ValueError(
+                f"tolerance={self.tolerance!r}; it must be a positive number, the standard error of a score at which "
+                "sampling stops (such as 0.02), or None"
+            )
+        if not _is_int(self.seed):
+            raise ValueError(f"seed={self.seed!r}; it must be an integer")
+        if self.masks not in MASKS:
+            raise ValueError(f"masks={self.masks!r}; it must be one of {', '.join(map(repr, MASKS))}")
+
+    @property
+    def group_size(self) -> int:
+        """Samples that share one draw."""
+        return GROUP_SIZE if self.masks == "balanced" else 1
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The samples of several texts.
+
+    Attributes:
+        values: (texts, classes, samples), a text's own samples first.
+        counts: (texts,), how many each text has; what stands behind them means nothing.
+    """
+
+    values: Values
+    counts: NDArray[np.int64]
+
+    def by_count(self) -> Iterator[tuple[NDArray[np.intp], Values]]:
+        """Texts (indices) that have equally many samples, and those samples: (texts, classes, their count)."""
+        for count in np.unique(self.counts):
+            texts = np.flatnonzero(self.counts == count)
+            yield texts, self.values[texts, :, :count]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward passes over some texts, in batches.
+
+    Attributes:
+        run: takes texts (indices) and samples, returns (texts, samples, classes).
+        lengths: tokens of each text.
+        budget: of a batch. Where memory runs out it is halved, and the work goes on.
+        max_texts: of a batch.
+        equal_lengths: nothing may be padded.
+        progress: called after each batch with its number of rows.
+    """
+
+    run: Callable[[Sequence[int], range], Values]
+    lengths: Sequence[int]
+    budget: TokenBudget
+    max_texts: int | None = None
+    equal_lengths: bool = False
+    progress: Callable[[int], None] | None = None
+
+    def __call__(self, texts: Sequence[int], samples: range) -> Values:
+        """The `samples` of the `texts`, at least one of each: (texts, classes, samples)."""
+        output: Values | None = None
+        for batch, values in self._all(texts, samples):
+            if output is None:
+                output = np.empty((len(texts), values.shape[2], len(samples)), np.float32)
+            first = batch.samples.start - samples.start
+            output[batch.texts, :, first : first + len(batch.samples)] = values.swapaxes(1, 2)
+            if self.progress is not None:
+                self.progress(batch.rows)
+        assert output is not None
+        return output
+
+    def _all(self, texts: Sequence[int], samples: range) -> Iterator[tuple[Batch, Values]]:
+        """Batches of indices into `texts`, and what came of them."""
+        lengths = [self.lengths[i] for i in texts]
+        for batch in plan(lengths, samples, self.budget, max_texts=self.max_texts, equal_lengths=self.equal_lengths):
+            try:
+                values = self.run([texts[i] for i in batch.texts], batch.samples)
+            except (RuntimeError, MemoryError) as error:
+                if batch.rows == 1 or not _is_out_of_memory(error):
+                    raise
+            else:
+                yield batch, values
+                continue
+            # Behind the handler, whose exception holds on to the tensors of the pass that failed.
+            self.budget.halve(batch.rows * max(lengths[i] for i in batch.texts))
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.empty_cache()
+            for part, values in self._all([texts[i] for i in batch.texts], batch.samples):
+                yield Batch([batch.texts[i] for i in part.texts], part.samples), values
+
+
+def fixed(passes: Passes, texts: int, samples: range) -> Draws:
+    """The same samples of every text."""
+    return Draws(passes(range(texts), samples), np.full(texts, len(samples)))
+
+
+def until_sure(
+    passes: Passes, texts: int, most: int, tolerance: float, error: Callable[[Values], NDArray[np.float64]]
+) -> Draws:
+    """Samples of each text until the standard error of its score is below `tolerance`.
+
+    After every `ROUND` passes the texts that are sure enough leave, and the others go on together.
+
+    Args:
+        passes: over the texts.
+        texts: how many there are.
+        most: samples of a text.
+        tolerance: in units of the score.
+        error: the standard error of each score, (texts,), from samples (texts, classes, samples).
+    """
+    values: Values | None = None
+    counts = np.zeros(texts, np.int64)
+    active = np.arange(texts)
+    for done in range(0, most, ROUND):
+        samples = range(done, min(done + ROUND, most))
+        drawn = passes(active.tolist(), samples)
+        if values is None:
+            values = np.empty((texts, drawn.shape[1], most), np.float32)
+        values[active, :, samples.start : samples.stop] = drawn
+        counts[active] = samples.stop
+        active = active[~(error(values[active, :, : samples.stop]) < tolerance)]
+        if not active.size:
+            break
+    assert values is not None
+    return Draws(values, counts)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Each device has its own error, and PyTorch's CPU allocator and MPS a plain RuntimeError."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
