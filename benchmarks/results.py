@@ -1,0 +1,43 @@
+"""Where measurements are kept: one section of RESULTS.md for each benchmark, with the machine that gave it."""
+
+import platform
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def write_section(title: str, command: str, body: str) -> None:
+    """Replace the section `title` of RESULTS.md, or add it, and print it."""
+    section = f"## {title}\n\n`{command}`, on {machine()}.\n\n{body.strip()}\n"
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results of the benchmarks\n"
+    sections = re.split(r"\n(?=## )", text.rstrip() + "\n")
+    kept = [part for part in sections if not part.startswith(f"## {title}\n")]
+    RESULTS.write_text("\n".join(part.rstrip() + "\n" for part in [*kept, section]), encoding="utf-8")
+    print(section)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in [header, rule, *rows])
+
+
+def machine() -> str:
+    """The processor, its cores and vector units, and the versions that ran."""
+    cpu, flags = platform.processor() or platform.machine(), ""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        text = info.read_text()
+        cpu = (re.search(r"model name\s*: (.*)", text) or [cpu, cpu])[1]
+        known = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+        flags = " with " + next((flag.upper() for flag in known if re.search(rf"\b{flag}\b", text)), "no AVX2")
+    cores = torch.get_num_threads()
+    return (
+        f"{cpu}, {cores} cores{flags}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}"
+    )
