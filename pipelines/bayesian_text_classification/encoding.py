@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .inputs import shown, text_and_pair
+
 _PADDING = ("padding", "pad_to_multiple_of", "padding_side")
-_ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class Encoder:
         """
         options = dict(options)
         padding = {name: options.pop(name) for name in _PADDING if name in options}
+        multiple = padding.get("pad_to_multiple_of")
+        if multiple is not None and multiple < 1:
+            raise ValueError(f"pad_to_multiple_of={multiple!r}; it must be an integer of at least 1")
         pair_for_all = options.pop("text_pair", None)
         pairs = [text_and_pair(item, first + i) for i, item in enumerate(items)]
         texts, seconds = (
@@ -93,6 +97,8 @@ class Encoder:
         for i, ids in enumerate(rows["input_ids"]):
             if not ids:
                 raise ValueError(f"input {first + i} is {shown(items[i])}; the tokenizer makes no token of it")
+        # What is no input of the model (offsets, lengths) was asked for in vain.
+        rows = {name: values for name, values in rows.items() if name in self.tokenizer.model_input_names}
         return Encoded(rows, truncated, padding)
 
     def tensors(self, encoded: Encoded, texts: Sequence[int], device: torch.device) -> dict[str, Tensor]:
@@ -118,30 +124,6 @@ class Encoder:
             ]
             limits.append(positions - max(offsets, default=0))
         return min(limits, default=None)
-
-
-def text_and_pair(item: Any, index: int) -> tuple[str, str | None]:
-    """The text of an item and the second text of a pair; ValueError, with the item's number `index`, for all else."""
-    if isinstance(item, str):
-        return item, None
-    if isinstance(item, Mapping) and set(item) <= {"text", "text_pair"} and isinstance(item.get("text"), str):
-        pair = item.get("text_pair")
-        if pair is None or isinstance(pair, str):
-            return item["text"], pair
-    if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list) and len(item[0]) == 2:
-        return text_and_pair({"text": item[0][0], "text_pair": item[0][1]}, index)  # an old form of pairs
-    raise ValueError(f"input {index} is {shown(item)}; {_ITEM}")
-
-
-def not_texts(value: Any) -> TypeError:
-    """The error for a whole input that is neither a text nor several."""
-    return TypeError(f"the input is {shown(value)}; {_ITEM}, or several of them")
-
-
-def shown(value: Any) -> str:
-    """A value for an error message, shortened, with its type."""
-    text = repr(value)
-    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
 def _tokenised(

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from transformers import TextClassificationPipeline
 
 from .batching import TokenBudget, plan, windows
-from .encoding import Encoded, Encoder, not_texts, text_and_pair
+from .encoding import Encoded, Encoder
+from .inputs import Stream, items_of, kind_of, text_and_pair
 from .sampling import Draws, Passes, Sampling, fixed, until_sure
 from .twin import DropoutSite, StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs
@@ -63,6 +64,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         **kwargs: Any,
     ) -> None:
         self._sampling = Sampling(num_samples, tolerance, seed, masks)
+        _check_batch_size(kwargs.get("batch_size"))
         self._requested_dtype = _as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
         kwargs.pop("local_files_only", None)  # `pipeline()` hands it on after it has done its work
         self._lock = threading.Lock()
@@ -91,17 +93,21 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         """
         options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
         sampling = replace(self._sampling, **options)
-        single = isinstance(inputs, (str, Mapping))
-        eager = not single and isinstance(inputs, Sized) and not isinstance(inputs, Dataset)
-        items = _several(inputs)
+        kind = kind_of(inputs)
+        _check_batch_size(kwargs.get("batch_size"))
         if sampling.num_samples == 0:
-            return self._stock(list(items) if eager else inputs, single, eager, kwargs)
+            return self._stock(inputs, kwargs)
         tokenizer_options, _, post = self._resolved(kwargs)
-        results = self._results(items, sampling, tokenizer_options, kwargs.get("batch_size"), post)
-        if single:
-            (result,) = results
+
+        def results() -> Iterator[Any]:
+            return self._results(items_of(inputs), sampling, tokenizer_options, kwargs.get("batch_size"), post)
+
+        if kind == "one":
+            (result,) = results()
             return [result] if isinstance(inputs, str) and "top_k" not in kwargs else result
-        return list(results) if eager else results
+        if kind == "list":
+            return list(results())
+        return Stream(inputs, results) if isinstance(inputs, Sized) else results()
 
     def sample_proba(
         self,
@@ -118,16 +124,18 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             first_sample: the passes are number `first_sample` to `first_sample + num_samples - 1`, so that a later call
                 goes on where an earlier one stopped.
             progress: called after each batch with the number of passes (rows) done in it.
-            **kwargs: options as in a call.
+            **kwargs: options as in a call, but for `top_k` and `tolerance`.
         """
         if "tolerance" in kwargs:
             raise TypeError("'tolerance' has no place here: sample_proba gives num_samples samples of every text")
         sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
         if sampling.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
+        if not isinstance(first_sample, int) or isinstance(first_sample, bool) or first_sample < 0:
+            raise ValueError(f"first_sample={first_sample!r}; it must be an integer of at least 0")
         samples = range(first_sample, first_sample + sampling.num_samples)
         parts = []
-        for encoded in self._encoded_windows(_several(texts), tokenizer_options):
+        for encoded in self._encoded_windows(items_of(texts), tokenizer_options):
             passes = self._passes(encoded, sampling, batch_size, activation, progress)
             parts.append(fixed(passes, len(encoded), samples).values)
         classes = self.model.config.num_labels
@@ -138,11 +146,14 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     ) -> NDArray[np.float32]:
         """Averaged probabilities, (texts, classes), float32; those of the model without dropout for `num_samples=0`.
 
-        Arguments as in `sample_proba`, and `tolerance`.
+        Args:
+            texts: as in a call, several of them.
+            progress: called after each batch with the number of passes (rows) done in it.
+            **kwargs: options as in a call, but for `top_k`.
         """
         sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
         parts = []
-        for encoded in self._encoded_windows(_several(texts), tokenizer_options):
+        for encoded in self._encoded_windows(items_of(texts), tokenizer_options):
             draws = self._draws(encoded, sampling, batch_size, activation, progress)
             means = np.empty(draws.values.shape[:2], np.float32)
             for rows, samples in draws.by_count():
@@ -205,22 +216,30 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         return merged[0], merged[1], merged[2]
 
     def _array_options(self, kwargs: dict[str, Any]) -> tuple[Sampling, dict[str, Any], int | None, str]:
+        if "top_k" in kwargs:
+            raise TypeError("'top_k' has no place here: the arrays hold every class")
+        _check_batch_size(kwargs.get("batch_size"))
         options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
         tokenizer_options, _, post = self._resolved(kwargs)
         activation = self._activation(post.get("function_to_apply"))
         return replace(self._sampling, **options), tokenizer_options, kwargs.get("batch_size"), activation
 
-    def _stock(self, inputs: Any, single: bool, eager: bool, kwargs: dict[str, Any]) -> Any:
+    def _stock(self, inputs: Any, kwargs: dict[str, Any]) -> Any:
         """`text-classification` itself, on the caller's model."""
-        if eager and not inputs:
-            return []
-        if not single and not eager and not isinstance(inputs, (Dataset, GeneratorType)):
-            inputs = (item for item in inputs)  # of what is lazy, stock knows torch Datasets and generators
-        others = set(inspect.signature(self.tokenizer.__call__).parameters) - {"text", "text_pair"}
-        for index, item in enumerate([inputs] if single else inputs if eager else ()):
-            # There a dict may hold any arguments of the tokenizer.
-            text_and_pair({k: item[k] for k in item if k not in others} if isinstance(item, Mapping) else item, index)
-        return super().__call__(inputs, **kwargs)
+        kind = kind_of(inputs)
+        if kind == "list":
+            inputs = list(inputs)
+            if not inputs:
+                return []
+        elif kind == "stream" and not isinstance(inputs, (Dataset, GeneratorType)):
+            inputs = (item for item in items_of(inputs))  # the streams that stock knows
+        try:
+            return super().__call__(inputs, **kwargs)
+        except (TypeError, ValueError):
+            # Stock took the input for something else, or its tokenizer did; if an item is to blame, name it.
+            for index, item in enumerate(items_of(inputs) if kind != "stream" else ()):
+                text_and_pair(item, index)
+            raise
 
     def _results(
         self,
@@ -345,9 +364,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         with self._lock:
             twin = self._current_twin
             if twin is None or not twin.is_current():
-                twin = StochasticTwin(
-                    self.model, self._probe_inputs, can_pad=self._encoder.can_pad, dtype=self.run_dtype
-                )
+                model: Any = getattr(self.model, "_orig_mod", self.model)  # what torch.compile wrapped
+                twin = StochasticTwin(model, self._probe_inputs, can_pad=self._encoder.can_pad, dtype=self.run_dtype)
                 self._current_twin = twin
         if required and not twin.sites:
             name = getattr(self.model.config, "_name_or_path", "") or "the model"
@@ -416,15 +434,9 @@ def _error_of_score(summary: Uncertainty, activation: str) -> NDArray[np.float64
     return np.asarray(summary.standard_error.max(1))
 
 
-def _several(inputs: Any) -> Iterable[Any]:
-    """What to iterate over for the texts: one text is a list of one, a torch Dataset need not be iterable."""
-    if isinstance(inputs, (str, Mapping)):
-        return [inputs]
-    if isinstance(inputs, Iterable):
-        return inputs
-    if isinstance(inputs, Dataset) and isinstance(inputs, Sized):
-        return (inputs[i] for i in range(len(inputs)))
-    raise not_texts(inputs)
+def _check_batch_size(batch_size: Any) -> None:
+    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1):
+        raise ValueError(f"batch_size={batch_size!r}; it must be an integer of at least 1, the most texts in a batch")
 
 
 def _activate(logits: Tensor, activation: str) -> Tensor:
@@ -436,8 +448,8 @@ def _activate(logits: Tensor, activation: str) -> Tensor:
 def _as_dtype(dtype: Any) -> torch.dtype | None:
     """None for "auto", which `pipeline()` passes on where its caller said nothing."""
     found = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
-    if isinstance(found, torch.dtype):
+    if isinstance(found, torch.dtype) and found.is_floating_point:
         return found
     if found in (None, "auto") and dtype in (None, "auto"):
         return None
-    raise ValueError(f"dtype={dtype!r}; it must be a torch dtype or its name, such as 'float32' or 'bfloat16'")
+    raise ValueError(f"dtype={dtype!r}; it must be a floating-point type or its name, such as 'float32' or 'bfloat16'")

@@ -7,6 +7,7 @@ import warnings
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 import torch
 from bayesian_text_classification import BayesianTextClassificationPipeline
@@ -62,6 +63,7 @@ EAGER = {
     "empty tuple": ((), []),
     "column": (ROWS["text"], TEXTS),
     "array": (np.array(TEXTS), TEXTS),
+    "series": (pandas.Series(TEXTS, index=[5, 5, 1]), TEXTS),
     "list of pairs": (PAIRS, PAIRS),
     "mixed": ([TEXTS[0], PAIRS[0], {"text": TEXTS[1]}], [TEXTS[0], PAIRS[0], TEXTS[1]]),
     "old pairs": ([[["A film.", "It was good."]], [["Another film.", "No."]]], PAIRS),
@@ -90,6 +92,8 @@ LAZY = {
         [{"text": a, "text_pair": b} for a, b in zip(TEXTS, ["so", "and", "so"], strict=True)],
     ),
     "torch Dataset": (Lengthy, TEXTS),
+    "datasets.Dataset": (lambda: ROWS.select_columns("text"), TEXTS),
+    "IterableDataset": (lambda: ROWS.select_columns("text").to_iterable_dataset(), TEXTS),
 }
 
 
@@ -107,9 +111,17 @@ def test_lists_give_lists(name, small):
 def test_generators_and_datasets_give_lazy_iterators(name, small):
     make, items = LAZY[name]
     found = small(make())
-    assert not isinstance(found, list) and iter(found) is not None
+    assert not isinstance(found, list)
     # A dataset that never ends would hang: one more than there are.
     assert_close(list(itertools.islice(found, len(items) + 1)), small(items))
+
+
+@pytest.mark.parametrize("name", ["KeyDataset", "torch Dataset", "datasets.Dataset"])
+def test_results_of_a_dataset_have_its_length_and_can_be_read_again(name, small, small_stock):
+    """As in stock: tqdm knows the total."""
+    found = small(LAZY[name][0]())
+    assert len(found) == 3
+    assert list(found) == list(found) != []
 
 
 def test_an_endless_generator_gives_its_first_answer(small):
@@ -244,13 +256,9 @@ def test_more_samples_begin_with_the_fewer_ones(small):
 
 
 def test_a_string_is_one_text_for_arrays_too(small):
-    """Not a sequence of letters: one row, or an error."""
+    """Not a sequence of letters."""
     for method in (small.sample_proba, small.predict_proba):
-        try:
-            found = method(TEXTS[0])
-        except TypeError:
-            continue
-        np.testing.assert_allclose(found, method(TEXTS[:1]), atol=1e-5)
+        np.testing.assert_allclose(method(TEXTS[0]), method(TEXTS[:1]), atol=1e-5)
 
 
 @pytest.mark.parametrize("given", [[], ()])
@@ -529,17 +537,29 @@ def test_with_samples_the_labels_and_order_are_those_of_stock(tiny, tokenizer):
         (7, "7"),
         ([TEXTS[0], None], r"input 1 is None"),
         ([TEXTS[0], TEXTS[1], 3.5], r"input 2 is 3\.5 \(float\)"),
-        ({"text": "a", "pair": "b"}, "text_pair"),
         ({"txt": "a"}, "'txt'"),
         ({"text": None}, "None"),
         ({"text": "a", "text_pair": 4}, "4"),
         ([{"text": "a"}, {"text_pair": "b"}], "input 1"),
         ([["a", "b"]], r"input 0 is \['a', 'b'\]"),
+        (["good", "half a \ud800 character"], "input 1 .* surrogate"),
+        (b"a film", "decode"),
+        (np.array("a film"), "ndarray"),
+        (pandas.DataFrame({"text": TEXTS, "label": [1, 0, 1]}), r"'text', 'label'"),
+        (datasets.Dataset.from_dict({"text": TEXTS}).with_format("numpy")[0:0], "text"),
     ],
+    ids=lambda value: repr(value)[:30],
 )
 def test_wrong_inputs_are_shown_and_numbered(given, shown, num_samples, small):
     with pytest.raises((TypeError, ValueError), match=shown):
         small(given, num_samples=num_samples)
+
+
+def test_a_dict_with_another_key_is_refused_unless_stock_answers(small, small_stock):
+    given = {"text": "a", "pair": "b"}
+    with pytest.raises(ValueError, match="text_pair"):
+        small(given)
+    assert small(given, num_samples=0) == small_stock(given)
 
 
 def test_a_wrong_item_of_a_stream_is_numbered_from_the_start(small, monkeypatch):
@@ -637,6 +657,39 @@ def test_options_out_of_range_are_shown(options, shown, small):
         small(TEXTS, **options)
     with pytest.raises(ValueError, match=shown):
         pipeline(TASK, model=small.model, tokenizer=small.tokenizer, **options)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, True, 2.0, "a"])
+@pytest.mark.parametrize("num_samples", [2, 0])
+def test_a_batch_size_out_of_range_is_shown(batch_size, num_samples, small):
+    with pytest.raises(ValueError, match=f"batch_size={batch_size!r}"):
+        small(TEXTS, batch_size=batch_size, num_samples=num_samples)
+    with pytest.raises(ValueError, match=f"batch_size={batch_size!r}"):
+        small.predict_proba(TEXTS, batch_size=batch_size)
+    with pytest.raises(ValueError, match=f"batch_size={batch_size!r}"):
+        pipeline(TASK, model=small.model, tokenizer=small.tokenizer, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("first_sample", [-5, 1.5, "a", True])
+def test_a_first_sample_out_of_range_is_shown(first_sample, small):
+    with pytest.raises(ValueError, match="first_sample"):
+        small.sample_proba(TEXTS, first_sample=first_sample)
+
+
+def test_arrays_hold_every_class(small):
+    for method in (small.sample_proba, small.predict_proba):
+        with pytest.raises(TypeError, match="top_k"):
+            method(TEXTS, top_k=2)
+
+
+@pytest.mark.parametrize("option", ["return_offsets_mapping", "return_special_tokens_mask", "return_length"])
+def test_what_is_no_input_of_the_model_is_left_out(option, small):
+    assert_close(small(TEXTS, **{option: True}), small(TEXTS))
+
+
+def test_padding_to_a_multiple_of_nothing_is_refused(small):
+    with pytest.raises(ValueError, match="pad_to_multiple_of=0"):
+        small(TEXTS, pad_to_multiple_of=0)
 
 
 def test_numpys_integers_are_integers(small):
@@ -1069,6 +1122,13 @@ def test_batches_are_those_of_a_deterministic_pass(small):
         np.testing.assert_allclose(small.predict_proba([MANY[i] for i in indices], num_samples=0), expected, atol=1e-6)
 
 
+def test_a_compiled_instance_is_sampled_as_the_plain_one(tiny, bayesian):
+    """What torch.compile wraps has no parameters of its own to copy."""
+    model = tiny("bert")
+    compiled = bayesian(torch.compile(model, backend="eager"))
+    assert_close(compiled(TEXTS), bayesian(model)(TEXTS))
+
+
 def test_num_workers_at_a_call_is_legal(small):
     assert_close(small(TEXTS, num_workers=0), small(TEXTS))
 
@@ -1091,7 +1151,7 @@ def test_a_multi_label_dict_has_the_standard_error_of_its_own_label(tiny, bayesi
     assert len(errors) == 3
 
 
-@pytest.mark.parametrize("dtype", ["fp16", 16])
+@pytest.mark.parametrize("dtype", ["fp16", 16, "int8", torch.int64])
 def test_a_wrong_dtype_is_named(tiny, tokenizer, dtype):
     with pytest.raises(ValueError, match="dtype="):
         BayesianTextClassificationPipeline(model=tiny("bert"), tokenizer=tokenizer, dtype=dtype)

@@ -1,0 +1,83 @@
+"""What a caller may hand in: one text, several, or a stream of them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any, Literal
+
+from torch.utils.data import Dataset
+
+Kind = Literal["one", "list", "stream"]
+
+_ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
+
+
+def kind_of(inputs: Any) -> Kind:
+    """One text, several that are there ("list": a list, tuple, array, column), or several that come when asked for.
+
+    Raises:
+        TypeError: neither.
+    """
+    if isinstance(inputs, (str, Mapping)):
+        return "one"
+    if isinstance(inputs, (bytes, bytearray, memoryview)):
+        raise TypeError(f"the input is {shown(inputs)}; decode it first, such as data.decode('utf-8')")
+    if hasattr(inputs, "iloc") and hasattr(inputs, "columns"):  # iterating over a DataFrame gives its column names
+        raise TypeError(f"the input is a table with the columns {list(inputs.columns)}; pass one of them, as a list")
+    if hasattr(inputs, "column_names") or isinstance(inputs, Dataset):  # of the library `datasets`, of PyTorch
+        return "stream"
+    if isinstance(inputs, Iterable) and getattr(inputs, "ndim", 1) > 0:
+        return "list" if isinstance(inputs, Sized) else "stream"
+    raise TypeError(f"the input is {shown(inputs)}; {_ITEM}, or several of them")
+
+
+def items_of(inputs: Any) -> Iterable[Any]:
+    """What to iterate over: one text is a list of one, and a torch Dataset need not be iterable. Errors: `kind_of`."""
+    if kind_of(inputs) == "one":
+        return [inputs]
+    if isinstance(inputs, Iterable):
+        return inputs
+    return (inputs[i] for i in range(len(inputs)))
+
+
+class Stream:
+    """Results of a stream that has a length: each iteration reads the stream anew."""
+
+    def __init__(self, inputs: Sized, results: Callable[[], Iterator[Any]]) -> None:
+        self._inputs, self._results = inputs, results
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._results()
+
+
+def text_and_pair(item: Any, index: int) -> tuple[str, str | None]:
+    """The text of an item and the second text of a pair; ValueError, with the item's number `index`, for all else."""
+    pair = None
+    if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list) and len(item[0]) == 2:
+        text, pair = item[0]  # an old form of pairs
+    elif isinstance(item, Mapping) and set(item) <= {"text", "text_pair"}:
+        text, pair = item.get("text"), item.get("text_pair")
+    else:
+        text = item
+    if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
+        raise ValueError(f"input {index} is {shown(item)}; {_ITEM}")
+    for part in (text, pair or ""):
+        if not _is_unicode(part):
+            raise ValueError(f"input {index} is {shown(item)}, with half of a character (a lone surrogate) in it")
+    return text, pair
+
+
+def shown(value: Any) -> str:
+    """A value for an error message, shortened, with its type."""
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether every character is one: JSON can escape half of a pair of surrogates, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
