@@ -49,26 +49,25 @@ def plan(
     budget: TokenBudget,
     *,
     max_texts: int | None = None,
-    equal_lengths: bool = False,
+    apart: Sequence[int] | None = None,
 ) -> Iterator[Batch]:
-    """Batches that cover every text and every sample once, the longest texts first.
+    """Batches that cover every text and every sample once, the longest texts first (of those with one `apart`).
 
     Args:
         lengths: tokens of each text.
         samples: the passes of each text. They stay in one batch unless a single text alone is over the budget.
         budget: looked at before each batch, so that one that shrinks meanwhile is kept to.
         max_texts: the most texts in a batch.
-        equal_lengths: batches hold texts of one length, so that nothing is padded.
+        apart: a number for each text; texts of different numbers never share a batch.
     """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    apart = [0] * len(lengths) if apart is None else apart
+    order = sorted(range(len(lengths)), key=lambda i: (apart[i], -lengths[i]))
     start = 0
     while start < len(order):
         longest = lengths[order[start]]
         rows = max(budget.tokens // max(longest, 1), 1)
         count = max(min(rows // len(samples), max_texts or len(order)), 1)
-        texts = order[start : start + count]
-        if equal_lengths:
-            texts = [i for i in texts if lengths[i] == longest]
+        texts = [i for i in order[start : start + count] if apart[i] == apart[order[start]]]
         start += len(texts)
         for first in range(0, len(samples), rows):
             yield Batch(texts, samples[first : first + rows])

@@ -15,9 +15,17 @@ _PADDING = ("padding", "pad_to_multiple_of", "padding_side")
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokenised texts: lists of unequal length under the tokenizer's names, and how the caller wants them padded."""
+    """Tokenised texts.
+
+    Attributes:
+        rows: lists of unequal length under the tokenizer's names.
+        pairs: which of them are pairs of texts.
+        truncated: which of them were longer than the limit.
+        padding: the tokenizer's arguments for it, as the caller wants them.
+    """
 
     rows: dict[str, list[list[int]]]
+    pairs: list[bool]
     truncated: list[bool]
     padding: dict[str, Any]
 
@@ -99,7 +107,7 @@ class Encoder:
                 raise ValueError(f"input {first + i} is {shown(items[i])}; the tokenizer makes no token of it")
         # What is no input of the model (offsets, lengths) was asked for in vain.
         rows = {name: values for name, values in rows.items() if name in self.tokenizer.model_input_names}
-        return Encoded(rows, truncated, padding)
+        return Encoded(rows, [second is not None for second in seconds], truncated, padding)
 
     def tensors(self, encoded: Encoded, texts: Sequence[int], device: torch.device) -> dict[str, Tensor]:
         """The inputs of the `texts` (indices) as one batch, padded to its longest text: (texts, length) each."""

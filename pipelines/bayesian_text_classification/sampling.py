@@ -81,7 +81,7 @@ class Passes:
         lengths: tokens of each text.
         budget: of a batch. Where memory runs out it is halved, and the work goes on.
         max_texts: of a batch.
-        equal_lengths: nothing may be padded.
+        apart: a number for each text; texts of different numbers never share a batch.
         progress: called after each batch with its number of rows.
     """
 
@@ -89,7 +89,7 @@ class Passes:
     lengths: Sequence[int]
     budget: TokenBudget
     max_texts: int | None = None
-    equal_lengths: bool = False
+    apart: Sequence[int] | None = None
     progress: Callable[[int], None] | None = None
 
     def __call__(self, texts: Sequence[int], samples: range) -> Values:
@@ -108,7 +108,8 @@ class Passes:
     def _all(self, texts: Sequence[int], samples: range) -> Iterator[tuple[Batch, Values]]:
         """Batches of indices into `texts`, and what came of them."""
         lengths = [self.lengths[i] for i in texts]
-        for batch in plan(lengths, samples, self.budget, max_texts=self.max_texts, equal_lengths=self.equal_lengths):
+        apart = None if self.apart is None else [self.apart[i] for i in texts]
+        for batch in plan(lengths, samples, self.budget, max_texts=self.max_texts, apart=apart):
             try:
                 values = self.run([texts[i] for i in batch.texts], batch.samples)
             except (RuntimeError, MemoryError) as error:

@@ -11,7 +11,7 @@ anything = {
     "samples": st.builds(lambda first, count: range(first, first + count), st.integers(0, 12), st.integers(1, 25)),
     "budget": st.integers(1, 600),
     "max_texts": st.none() | st.integers(1, 8),
-    "equal_lengths": st.booleans(),
+    "apart": st.none() | st.lists(st.integers(-1, 1), min_size=30, max_size=30),
 }
 
 
@@ -24,10 +24,10 @@ def batches(lengths, samples, budget, **options):
 
 @settings(max_examples=150, deadline=None)
 @given(**anything)
-def test_every_sample_of_every_text_is_planned_once(lengths, samples, budget, max_texts, equal_lengths):
+def test_every_sample_of_every_text_is_planned_once(lengths, samples, budget, max_texts, apart):
     rows = [
         (text, sample)
-        for batch in batches(lengths, samples, budget, max_texts=max_texts, equal_lengths=equal_lengths)
+        for batch in batches(lengths, samples, budget, max_texts=max_texts, apart=apart)
         for text in batch.texts
         for sample in batch.samples
     ]
@@ -36,31 +36,30 @@ def test_every_sample_of_every_text_is_planned_once(lengths, samples, budget, ma
 
 @settings(max_examples=150, deadline=None)
 @given(**anything)
-def test_a_batch_keeps_to_its_limits(lengths, samples, budget, max_texts, equal_lengths):
-    for batch in batches(lengths, samples, budget, max_texts=max_texts, equal_lengths=equal_lengths):
+def test_a_batch_keeps_to_its_limits(lengths, samples, budget, max_texts, apart):
+    for batch in batches(lengths, samples, budget, max_texts=max_texts, apart=apart):
         rows, longest = len(batch.texts) * len(batch.samples), max(lengths[i] for i in batch.texts)
         assert rows >= 1
         assert rows * longest <= budget or rows == 1
         assert max_texts is None or len(batch.texts) <= max_texts
-        if equal_lengths:
-            assert len({lengths[i] for i in batch.texts}) == 1
+        if apart is not None:
+            assert len({apart[i] for i in batch.texts}) == 1
 
 
 @settings(max_examples=100, deadline=None)
 @given(**anything)
-def test_the_longest_texts_come_first(lengths, samples, budget, max_texts, equal_lengths):
+def test_the_longest_texts_come_first(lengths, samples, budget, max_texts, apart):
     """Memory that runs out runs out at once."""
-    planned = batches(lengths, samples, budget, max_texts=max_texts, equal_lengths=equal_lengths)
-    order = [lengths[i] for batch in planned for i in batch.texts]
-    assert order == sorted(order, reverse=True)
+    planned = batches(lengths, samples, budget, max_texts=max_texts, apart=apart)
+    for number in {0} if apart is None else set(apart):
+        order = [lengths[i] for batch in planned for i in batch.texts if apart is None or apart[i] == number]
+        assert order == sorted(order, reverse=True)
 
 
 @settings(max_examples=100, deadline=None)
 @given(**anything)
-def test_samples_of_a_text_part_only_where_it_alone_is_over_the_budget(
-    lengths, samples, budget, max_texts, equal_lengths
-):
-    for batch in batches(lengths, samples, budget, max_texts=max_texts, equal_lengths=equal_lengths):
+def test_samples_of_a_text_part_only_where_it_alone_is_over_the_budget(lengths, samples, budget, max_texts, apart):
+    for batch in batches(lengths, samples, budget, max_texts=max_texts, apart=apart):
         if len(batch.samples) < len(samples):
             assert len(batch.texts) == 1
             assert len(samples) * max(lengths[batch.texts[0]], 1) > budget
@@ -86,7 +85,7 @@ def test_texts_of_equal_length_keep_their_order():
 
 def test_a_text_without_tokens_ends_too():
     """A tokenizer without special tokens (GPT-2) makes nothing of an empty text."""
-    assert len(batches([0, 3, 0], range(2), 100, equal_lengths=True)) == 2
+    assert len(batches([0, 3, 0], range(2), 100, apart=[0, 3, 0])) == 2
 
 
 def test_a_budget_that_shrinks_meanwhile_is_kept_to():
