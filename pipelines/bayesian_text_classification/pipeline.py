@@ -43,7 +43,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         num_samples: forward passes with dropout for each text; with a tolerance, the most of them. 0 is the ordinary
             pipeline on the caller's own model.
         tolerance: stop sampling a text once the standard error of its score is below it (of every label's score, for a
-            multi-label model). It is looked at after each five passes. None: every text gets all passes.
+            multi-label model). It is looked at after 4 passes, where it must be below a quarter of it, and then after
+            each ten. None: every text gets all passes.
         seed: any integer; the same text, seed and model give the same answer in any batch, order or process.
         masks: "balanced" (each unit is dropped in exactly its share of ten passes) or "bernoulli" (independent passes).
         **kwargs: what `text-classification` takes: `model`, `tokenizer`, `device`, `dtype`, `top_k`,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from bayesian_text_classification.batching import TokenBudget
-from bayesian_text_classification.sampling import ROUND, Passes, Sampling, fixed, until_sure
+from bayesian_text_classification.sampling import FIRST_LOOK, Passes, Sampling, fixed, until_sure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,12 +109,13 @@ def falling(starts):
 
 
 def test_texts_leave_when_they_are_sure():
-    starts, lengths = [0.0, 7.5, 12.0, 99.0, 5.0], [3, 9, 4, 1, 2]
+    starts, lengths = [4.2, 10.9, 20.5, 99.0, 4.3], [3, 9, 4, 1, 2]
     model = Model(lengths)
-    draws = until_sure(Passes(model, lengths, TokenBudget(50)), 5, 17, 1.0, falling(starts))
-    # After 5 samples text 0 is at -5, text 4 at 0; after 10 text 1 at -2.5; after 15 text 2; text 3 never, at most 17.
-    assert draws.counts.tolist() == [5, 10, 15, 17, 5]
-    assert sum(model.seen) < 17 * 5 * 9
+    draws = until_sure(Passes(model, lengths, TokenBudget(50)), 5, 27, 1.0, falling(starts))
+    # Standard errors: after 4 samples text 0 is at .2, below a quarter of the tolerance, and text 4 at .3; after 10 text
+    # 1 is at .9; after 20 text 2 is at .5; text 3 never is below, and gets the most, 27.
+    assert draws.counts.tolist() == [4, 10, 20, 27, 10]
+    assert sum(model.seen) < 27 * 5 * 9
     for texts, values in draws.by_count():
         count = draws.counts[texts[0]]
         np.testing.assert_array_equal(values, expected(texts, range(count)))
@@ -124,7 +125,7 @@ def test_texts_leave_when_they_are_sure():
 def test_nobody_leaves_before_the_first_look_or_goes_over_the_most():
     lengths = [2, 2]
     passes = Passes(Model(lengths), lengths, TokenBudget(50))
-    assert until_sure(passes, 2, 40, 1e9, falling([0, 0])).counts.tolist() == [ROUND, ROUND]
+    assert until_sure(passes, 2, 40, 1e9, falling([0, 0])).counts.tolist() == [FIRST_LOOK, FIRST_LOOK]
     assert until_sure(passes, 2, 3, 1e9, falling([0, 0])).counts.tolist() == [3, 3]
     assert until_sure(passes, 2, 12, 1e-9, lambda samples: np.full(len(samples), np.nan)).counts.tolist() == [12, 12]
 

@@ -1,6 +1,12 @@
 import numpy as np
 import pytest
-from bayesian_text_classification.uncertainty import over_classes, over_labels, over_outputs, standard_error
+from bayesian_text_classification.uncertainty import (
+    over_classes,
+    over_labels,
+    over_outputs,
+    standard_error,
+    standard_error_of_probability,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -23,8 +29,8 @@ def test_classes_by_hand():
     assert found.predictive_entropy == pytest.approx([LN2])
     assert found.expected_entropy == pytest.approx([0.0])
     assert found.mutual_information == pytest.approx([LN2])
-    # s^2 = (.25 + .25) / 1, over two samples.
-    assert found.standard_error == pytest.approx(np.full((1, 2), 0.5))
+    # s^2 = (.25 + .25) / 1, shrunk towards .1 / 4 with 2 degrees of freedom, over two samples.
+    assert found.standard_error == pytest.approx(np.full((1, 2), np.sqrt((2 * 0.025 + 1 * 0.5) / 3 / 2)))
 
 
 def test_samples_that_agree_leave_all_to_the_data():
@@ -121,16 +127,47 @@ def test_independent_samples_have_the_textbook_standard_error():
     np.testing.assert_allclose(standard_error(x), stats.sem(x, axis=2), rtol=1e-12)
 
 
+@pytest.mark.parametrize("count", [4, 10, 20])
+@pytest.mark.parametrize("spread", [0.5, 1.0])
+def test_samples_that_agree_by_luck_are_not_taken_at_their_word(count, spread):
+    """A confident text: the logit is Gaussian around 5, so that nearly all probabilities are .99 and a few are not."""
+    rng = np.random.default_rng(0)
+    x = 1 / (1 + np.exp(-rng.normal(5, spread, size=(4000, 1, count))))
+    truth = (1 / (1 + np.exp(-rng.normal(5, spread, size=10**6)))).mean()
+    shrunk, plain = (
+        (np.abs(x.mean(2) - truth) < 1.96 * error(x)).mean()
+        for error in (standard_error_of_probability, standard_error)
+    )
+    assert shrunk > 0.93 > 0.91 > plain
+
+
+def test_many_samples_overrule_the_prior():
+    x = np.random.default_rng(0).beta(8, 2, size=(5, 2, 2000))
+    for group_size in (1, 10):
+        found, plain = standard_error_of_probability(x, group_size), standard_error(x, group_size)
+        np.testing.assert_allclose(found, plain, rtol=0.02)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.sampled_from([1, 10]))
+def test_a_probability_and_its_complement_have_one_standard_error(seed, count, group_size):
+    p = np.random.default_rng(seed).beta(0.3, 0.5, size=(3, 1, count))
+    np.testing.assert_allclose(
+        standard_error_of_probability(p, group_size), standard_error_of_probability(1 - p, group_size), atol=1e-12
+    )
+
+
 @pytest.mark.parametrize("group_size", [1, 10])
 def test_one_sample_has_no_standard_error(group_size):
-    assert np.isnan(standard_error(np.ones((2, 3, 1)), group_size)).all()
+    for error in (standard_error, standard_error_of_probability):
+        assert np.isnan(error(np.ones((2, 3, 1)), group_size)).all()
 
 
 @pytest.mark.parametrize("count", range(2, 45))
 def test_two_samples_or_more_always_have_one(count):
     x = np.random.default_rng(count).uniform(size=(2, 3, count))
-    assert np.isfinite(standard_error(x, 10)).all()
-    assert (standard_error(x, 10) > 0).all()
+    for error in (standard_error, standard_error_of_probability):
+        assert (error(x, 10) > 0).all()
 
 
 @pytest.mark.parametrize("count", [2, 9, 10, 19])
