@@ -112,8 +112,8 @@ def test_texts_leave_when_they_are_sure():
     starts, lengths = [4.2, 10.9, 20.5, 99.0, 4.3], [3, 9, 4, 1, 2]
     model = Model(lengths)
     draws = until_sure(Passes(model, lengths, TokenBudget(50)), 5, 27, 1.0, falling(starts))
-    # Standard errors: after 4 samples text 0 is at .2, below a quarter of the tolerance, and text 4 at .3; after 10 text
-    # 1 is at .9; after 20 text 2 is at .5; text 3 never is below, and gets the most, 27.
+    # Standard errors: after 4 samples text 0 is at .2, below a quarter of the tolerance, and text 4 at .3; after 10
+    # text 1 is at .9; after 20 text 2 is at .5; text 3 never is below, and gets the most, 27.
     assert draws.counts.tolist() == [4, 10, 20, 27, 10]
     assert sum(model.seen) < 27 * 5 * 9
     for texts, values in draws.by_count():

@@ -1,0 +1,36 @@
+"""What importing the package costs beyond what every Transformers pipeline imports.
+
+    python benchmarks/imports.py
+
+Fresh processes, with and without the package in turn.
+"""
+
+import statistics
+import subprocess
+import sys
+
+from results import write_section
+
+BASE = "import torch; from transformers import TextClassificationPipeline, AutoModelForSequenceClassification"
+CODE = f"import time; {BASE}; started = time.perf_counter(); {{}}; print(time.perf_counter() - started)"
+REPETITIONS = 9
+
+
+def main() -> None:
+    """Measure, and write a section of RESULTS.md."""
+    times = [seconds("import bayesian_text_classification") for _ in range(REPETITIONS + 1)][1:]
+    body = (
+        f"`import bayesian_text_classification` takes {statistics.median(times) * 1e3:.0f} ms (median of {REPETITIONS} "
+        f"fresh processes, {min(times) * 1e3:.0f} to {max(times) * 1e3:.0f}) after `{BASE}`."
+    )
+    write_section("Import", "python benchmarks/imports.py", body)
+
+
+def seconds(statement: str) -> float:
+    """How long the statement takes in a fresh process that has imported the base."""
+    done = subprocess.run([sys.executable, "-c", CODE.format(statement)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    main()
