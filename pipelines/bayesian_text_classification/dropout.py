@@ -24,6 +24,7 @@ class Call:
     p: float
     on: bool  # the call's own `training` argument
     shape: tuple[int, ...]  # of the tensor that the mask multiplies
+    input: Tensor  # of the function; the query of an attention, whose leading dimensions are those of the weights
     module: str = ""
 
 
@@ -66,7 +67,7 @@ class DropoutCalls(TorchFunctionMode):
             return input
         channels = (*input.shape[:2], *[1] * (input.ndim - 2))
         shape = channels if kind.startswith("feature") else tuple(input.shape)
-        keep = self._answer(Call(kind, p, on, shape))
+        keep = self._answer(Call(kind, p, on, shape, input))
         if keep is None:
             return input
         keep = keep.to(input.device)  # where the model is spread over devices
@@ -87,7 +88,7 @@ class DropoutCalls(TorchFunctionMode):
         keep = None
         if dropout_p > 0:
             shape = (*query.shape[:-1], key.shape[-2])
-            keep = self._answer(Call("attention", dropout_p, True, shape))
+            keep = self._answer(Call("attention", dropout_p, True, shape, query))
         if keep is None:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa

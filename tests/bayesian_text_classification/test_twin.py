@@ -1,7 +1,6 @@
 import copy
 import threading
 import warnings
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -41,56 +40,6 @@ def calls_of(twin):
     return sum(site.calls for site in twin.sites)
 
 
-def state(model):
-    """Everything of a model that a caller could see changed."""
-    return (
-        {name: value.clone() for name, value in model.state_dict().items()},
-        [module.training for module in model.modules()],
-        [{**vars(module), "training": None}.keys() for module in model.modules()],
-        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
-        repr(model),
-        str(model.config) if hasattr(model, "config") else None,
-    )
-
-
-def assert_same(before, after):
-    weights, *rest = before
-    weights_after, *rest_after = after
-    assert rest == rest_after
-    assert weights.keys() == weights_after.keys()
-    for name in weights:
-        assert torch.equal(weights[name], weights_after[name]), name
-
-
-class Counted:
-    """Counts dropout calls with p > 0 that are on, by replacing PyTorch's functions: none of the package's code."""
-
-    def __init__(self, monkeypatch):
-        self.calls = Counter()
-        for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"):
-            monkeypatch.setattr(F, name, self.counting(name, getattr(F, name)))
-        attention = F.scaled_dot_product_attention
-
-        def counted(query, key, value, attn_mask=None, dropout_p=0.0, *rest, **more):
-            self.calls["attention"] += dropout_p > 0
-            return attention(query, key, value, attn_mask, dropout_p, *rest, **more)
-
-        monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
-
-    def counting(self, name, function):
-        def counted(input, p=0.5, training=True, inplace=False):
-            self.calls[name] += training and p > 0
-            return function(input, p, training, inplace)
-
-        return counted
-
-    @torch.no_grad()
-    def __call__(self, model, inputs):
-        self.calls.clear()
-        model(**inputs)
-        return sum(self.calls.values())
-
-
 # --- what is stochastic ---------------------------------------------------------------------------------------------
 
 # Calls in one forward of train() mode and of baal's patch_module, as measured in transformers 5.23 and baal 2.1.
@@ -119,11 +68,10 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(("architecture", "attention"), EXPECTED)
-def test_the_sites_are_the_calls_of_train_mode(architecture, attention, tiny, encode, twin_of, monkeypatch):
+def test_the_sites_are_the_calls_of_train_mode(architecture, attention, tiny, encode, twin_of, active_calls):
     model = tiny(architecture, attention=attention)
     twin = twin_of(model, can_pad=model.config.pad_token_id is not None)
-    counted = Counted(monkeypatch)
-    truth = counted(copy.deepcopy(model).train(), encode([TEXTS[0]]))
+    truth = active_calls(copy.deepcopy(model).train(), encode([TEXTS[0]]))
     assert calls_of(twin) == truth
     assert truth == EXPECTED[architecture, attention][0]
     assert twin.hidden_randomness is None
@@ -131,7 +79,7 @@ def test_the_sites_are_the_calls_of_train_mode(architecture, attention, tiny, en
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(("architecture", "attention"), EXPECTED)
-def test_baal_reaches_no_attention_dropout(architecture, attention, tiny, encode, monkeypatch):
+def test_baal_reaches_no_attention_dropout(architecture, attention, tiny, encode, active_calls):
     """The reason for this package. If baal mends it, this fails, and the README's comparison is out of date."""
     from baal.bayesian.dropout import patch_module
 
@@ -139,13 +87,13 @@ def test_baal_reaches_no_attention_dropout(architecture, attention, tiny, encode
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patched = patch_module(copy.deepcopy(model), inplace=False).eval()
-    assert Counted(monkeypatch)(patched, encode([TEXTS[0]])) == EXPECTED[architecture, attention][1]
+    assert active_calls(patched, encode([TEXTS[0]])) == EXPECTED[architecture, attention][1]
 
 
-def test_the_embedded_model_is_stochastic_everywhere(classifier, monkeypatch):
+def test_the_embedded_model_is_stochastic_everywhere(classifier, active_calls):
     inputs = dict(classifier.tokenizer(["a good film"], return_tensors="pt"))
     model = copy.deepcopy(classifier.model).float().train()
-    assert sum(site.calls for site in classifier.dropout_sites) == Counted(monkeypatch)(model, inputs) == 20
+    assert sum(site.calls for site in classifier.dropout_sites) == active_calls(model, inputs) == 20
     assert {site.kind for site in classifier.dropout_sites} == {"dropout", "attention"}
     assert all(site.batch_dim == 0 and site.p == 0.1 for site in classifier.dropout_sites)
 
@@ -223,8 +171,8 @@ def test_every_call_has_a_mask_of_its_own(architecture, tiny, encode, twin_of, m
     from bayesian_text_classification.masks import KeyedMasks
 
     original = KeyedMasks.keep
-    monkeypatch.setattr(keep, lambda self, call, *rest: seen.append(call) or original(self, call, *rest))
     twin = twin_of(tiny(architecture))
+    monkeypatch.setattr(keep, lambda self, call, *rest: seen.append(call) or original(self, call, *rest))
     samples(twin, encode(TEXTS))
     assert len(seen) == len(set(seen)) == calls_of(twin)
 
@@ -392,14 +340,14 @@ def test_threads_do_not_disturb_each_other(tiny, encode, twin_of):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("architecture", ["bert", "bart", "gpt2", "xlnet"])
-def test_the_callers_model_is_left_as_it_was(architecture, training, tiny, encode, twin_of, same_random_state):
+def test_the_callers_model_is_left_as_it_was(
+    architecture, training, tiny, encode, twin_of, same_random_state, same_model
+):
     model, inputs = tiny(architecture).train(training), encode(TEXTS[:1])
-    before = state(model)
-    with same_random_state():
+    with same_random_state(), same_model(model):
         twin = twin_of(model, can_pad=model.config.pad_token_id is not None)
         samples(twin, inputs)
         twin.logits(inputs)
-    assert_same(before, state(model))
     assert all(value.grad is None and value.requires_grad for value in model.parameters())
 
 
@@ -794,13 +742,12 @@ MOVING = {
 
 @pytest.mark.filterwarnings("ignore:.*has randomness that is not dropout")
 @pytest.mark.parametrize("name", MOVING)
-def test_buffers_that_training_moves_do_not_move(name, encode, twin_of):
+def test_buffers_that_training_moves_do_not_move(name, encode, twin_of, same_model):
     """The twin shares them with the caller."""
     model = Own(nn.Sequential(MOVING[name](), nn.Dropout(0.1)))
-    before = state(model)
-    twin = twin_of(model)
-    samples(twin, encode(TEXTS))
-    assert_same(before, state(model))
+    with same_model(model):
+        twin = twin_of(model)
+        samples(twin, encode(TEXTS))
 
 
 def test_batchnorm_stays_in_eval_and_the_answer_is_right(encode, twin_of):
