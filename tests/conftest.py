@@ -21,6 +21,10 @@ _checkout = Path(__file__).parents[1] / "pipelines" / "bayesian_text_classificat
 PACKAGE = Path(_found.origin).parent if _found is not None and _found.origin is not None else _checkout
 
 
+def pytest_addoption(parser):
+    parser.addoption("--write-docs", action="store_true", help="write the tables that tests compare with reality")
+
+
 _DECODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 _ENCODER = {**_DECODER, "max_position_embeddings": 64}
 
@@ -151,7 +155,7 @@ def bayesian(tokenizer):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def same_random_state():
     """A context in which PyTorch's, NumPy's and Python's global random states must not move."""
     import random
@@ -172,7 +176,7 @@ def same_random_state():
     return check
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def same_model():
     """A context in which nothing of a model that its owner could see must change."""
     import torch
@@ -200,7 +204,7 @@ def same_model():
     return check
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def active_calls():
     """Counts dropout calls with p > 0 that are on in a forward pass, with none of the package's code.
 

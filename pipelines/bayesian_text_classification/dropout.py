@@ -33,11 +33,14 @@ Answer = Callable[[Call], Tensor | None]
 
 
 class DropoutCalls(TorchFunctionMode):
-    """While active in this thread, gives every dropout call with p > 0 to `answer`, whatever its `training` flag."""
+    """While active in this thread, gives every dropout call with p > 0 to `answer`, whatever its `training` flag.
 
-    def __init__(self, answer: Answer) -> None:
+    `other_draw` is told the name of each other function that draws random numbers, before it does.
+    """
+
+    def __init__(self, answer: Answer, other_draw: Callable[[str], None] = lambda name: None) -> None:
         super().__init__()
-        self._answer = answer
+        self._answer, self._other_draw = answer, other_draw
 
     def __torch_function__(
         self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -50,6 +53,8 @@ class DropoutCalls(TorchFunctionMode):
                 return _open_multi_head_attention(*args, **kwargs)
         kind = _KINDS.get(func)
         if kind is None:
+            if func in _DRAWS:
+                self._other_draw(func.__name__)
             return func(*args, **kwargs)
         return self._dropout(kind, *args, **kwargs)
 
@@ -123,6 +128,16 @@ _KINDS = {
     torch.feature_alpha_dropout: "feature alpha",
     F.alpha_dropout: "alpha",
     torch.alpha_dropout: "alpha",
+}
+
+# Every other function that reads the global random state; those of a Tensor are methods.
+_DRAWS = {F.gumbel_softmax} | {
+    getattr(owner, name)
+    for owner, names in {
+        torch: "bernoulli multinomial normal poisson rand rand_like randint randint_like randn randn_like randperm",
+        Tensor: "bernoulli multinomial bernoulli_ cauchy_ exponential_ geometric_ log_normal_ normal_ random_ uniform_",
+    }.items()
+    for name in names.split()
 }
 
 

@@ -72,7 +72,8 @@ class StochasticTwin:
             runs alone.
 
     Raises:
-        ValueError: the model draws random numbers in `eval()` mode too.
+        ValueError: the model draws random numbers in `eval()` mode too (also raised by a later pass, where only longer
+            texts make it do so), or refuses to run in `train()` mode.
         RuntimeError: the number of dropout calls depends on the input, or a call cannot be reached.
     """
 
@@ -97,7 +98,7 @@ class StochasticTwin:
     @torch.no_grad()
     def logits(self, inputs: Inputs) -> Tensor:
         """Deterministic logits, dropout off: (texts, classes)."""
-        return self._run(inputs, lambda call: None)
+        return self._run(inputs, _ignore)
 
     @torch.no_grad()
     def sample_logits(self, inputs: Inputs, samples: range, *, seed: int, balanced: bool) -> Tensor:
@@ -124,9 +125,9 @@ class StochasticTwin:
             return torch.cat([run(range(t, t + 1)) for t in samples], 1)
         return run(samples)
 
-    def _run(self, inputs: Inputs, answer: Answer) -> Tensor:
+    def _run(self, inputs: Inputs, answer: Answer, may_draw: bool = False) -> Tensor:
         extra = {"use_cache": False} if self._takes_use_cache else {}
-        with DropoutCalls(answer):
+        with DropoutCalls(answer, _ignore if may_draw else self._refuse_draw):
             outputs = self._model(**inputs, **extra)
         if isinstance(answer, _Sampler):
             answer.check_complete()
@@ -139,7 +140,7 @@ class StochasticTwin:
         pair, triple, longer = encode([short] * 2), encode([short] * 3), encode([long] * 2)
         self._model.eval()
         with _unmoved_random_state():
-            self._run(pair, lambda call: None)  # BigBird replaces modules of itself at its first short text
+            self._run(pair, _ignore, may_draw=True)  # BigBird replaces modules of itself at its first short text
             names = {module: name for name, module in self._model.named_modules()}
             active = self._full_train_calls(pair, names, self._reproducible_logits(pair, names))
             recorded = self._turn_on(pair, names, active)
@@ -180,14 +181,16 @@ class StochasticTwin:
     def _reproducible_logits(self, inputs: Inputs, names: Mapping[nn.Module, str]) -> Tensor:
         """Deterministic logits of a model that is deterministic."""
         with _unmoved_random_state() as state, _tracing(self._model, names, state.moved) as trace:
-            logits = self._run(inputs, lambda call: None)
+            logits = self._run(inputs, _ignore, may_draw=True)
             if state.moved():
-                raise ValueError(
-                    f"{type(self._model).__name__} draws random numbers in eval() mode too, in "
-                    f"{trace.suspect or 'its forward'!r}: the same text has no fixed answer, with or without dropout. "
-                    "Use another model."
-                )
+                self._refuse_draw(trace.suspect or "its forward")
         return logits
+
+    def _refuse_draw(self, where: str) -> None:
+        raise ValueError(
+            f"{type(self._model).__name__} draws random numbers in eval() mode too, in {where!r}: the same text has no "
+            "fixed answer, with or without dropout. Use another model."
+        )
 
     def _calls(self, inputs: Inputs) -> list[Call]:
         calls: list[Call] = []
@@ -241,7 +244,13 @@ class StochasticTwin:
             _unmoved_random_state() as state,
             _tracing(self._model, names, state.moved) as trace,
         ):
-            actual = self._run(inputs, _Recorder(calls, trace))
+            try:
+                actual = self._run(inputs, _Recorder(calls, trace), may_draw=True)
+            except ValueError as error:
+                reason = " ".join(str(error).split())
+                raise ValueError(
+                    f"{type(self._model).__name__} refuses train() mode for a short text: {reason}"
+                ) from error
             moved = state.moved()
         self._model.eval()
         self.hidden_randomness: str | None = None
@@ -269,7 +278,7 @@ class StochasticTwin:
         for _attempt in range(2 + len(modules)):
             calls.clear()
             with _unmoved_random_state() as state, _tracing(self._model, names, state.moved) as trace:
-                self._run(inputs, _Recorder(calls, trace))
+                self._run(inputs, _Recorder(calls, trace), may_draw=True)
             if trace.suspect is not None and modules[trace.suspect].training:
                 modules[trace.suspect].training = False
                 active -= {call for call in active if call[0] == trace.suspect}
@@ -283,6 +292,10 @@ class StochasticTwin:
             missing = sorted({owner for owner, _ordinal in active - reached})
             raise RuntimeError(f"{type(self._model).__name__}: dropout cannot be reached in {', '.join(missing)}")
         return calls
+
+
+def _ignore(call: object) -> None:
+    """The identity for every call of dropout; no objection to any other draw."""
 
 
 class _Recorder:
