@@ -138,6 +138,9 @@ class StochasticTwin:
     def _probe(self, encode: Encode, can_pad: bool) -> None:
         short, long = "a b c", "a b c d e f g"
         pair, triple, longer = encode([short] * 2), encode([short] * 3), encode([long] * 2)
+        ids = triple["input_ids"][0]
+        different = [encode([text])["input_ids"][0] for text in ("d e f", "x y z")]
+        same_length = [ids.flip(0), *(other for other in different if other.shape == ids.shape)]
         self._model.eval()
         with _unmoved_random_state():
             self._run(pair, _ignore, may_draw=True)  # BigBird replaces modules of itself at its first short text
@@ -160,7 +163,7 @@ class StochasticTwin:
             self.loops_over_samples = bool(common)
             self.needs_equal_lengths = any(layout.length_dims for layout in common)
             self.loops_over_texts = any(layout is _ALONE for layout in self._layouts)
-            self.loops_over_texts |= not self._rows_are_apart(triple)
+            self.loops_over_texts |= not self._rows_are_apart(triple, same_length)
             if self.loops_over_texts:
                 # A row alone has any layout that gives each unit a number.
                 self._layouts = [
@@ -197,17 +200,20 @@ class StochasticTwin:
         self._run(inputs, _Recorder(calls, _Trace()))
         return calls
 
-    def _rows_are_apart(self, three: Inputs) -> bool:
+    def _rows_are_apart(self, three: Inputs, others: Sequence[Tensor]) -> bool:
         """Whether each call's input holds the rows where its layout says, seen by changing the middle one of three."""
-        changed_ids = three["input_ids"].clone()
-        changed_ids[1] = changed_ids[1].flip(0)
-        before, after = self._calls(three), self._calls({**three, "input_ids": changed_ids})
-        if len(before) != len(after):
-            raise _path_depends_on_input(len(after), len(before))
-        return all(
-            layout is None or layout.batch_dim is None or _only_the_middle_changes(layout.batch_dim, a.input, b.input)
-            for layout, a, b in zip(self._layouts, before, after, strict=True)
-        )
+        before = self._calls(three)
+        for other in others:
+            ids = three["input_ids"].clone()
+            ids[1] = other
+            after = self._calls({**three, "input_ids": ids})
+            if len(before) != len(after):
+                raise _path_depends_on_input(len(after), len(before))
+            for layout, a, b in zip(self._layouts, before, after, strict=True):
+                dim = None if layout is None else layout.batch_dim
+                if dim is not None and not _only_the_middle_changes(dim, a.input, b.input):
+                    return False
+        return True
 
     def _padding_matters(self, encode: Encode, short: str, long: str) -> bool:
         """Whether a longer text in the batch changes what a text gets, without dropout or with it."""
@@ -566,7 +572,7 @@ def _own_buffers(model: nn.Module) -> Iterator[None]:
 
 
 class _Trace:
-    """Which module is running, and the first one to finish after the random state had moved under it."""
+    """Which module is running, and the one that was when the random state first moved."""
 
     def __init__(self) -> None:
         self.stack: list[str] = []
@@ -584,6 +590,8 @@ def _tracing(
     trace = _Trace()
 
     def enter(module: nn.Module, args: Any) -> None:
+        if moved is not None and trace.suspect is None and moved():
+            trace.suspect = trace.current
         trace.stack.append(names[module])
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:

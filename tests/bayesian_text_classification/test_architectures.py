@@ -306,6 +306,15 @@ def test_both_implementations_give_the_same_samples(case):
         torch.testing.assert_close(other, first, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["gpt_oss", "t5gemma"])
+def test_flash_attention_becomes_eager_where_there_is_no_sdpa(name):
+    model = make(name, "eager")
+    expected = StochasticTwin(model, encode).sample_logits(encode(TEXTS[:1]), range(4), seed=0, balanced=True)
+    model.config._attn_implementation_internal = "flash_attention_2"
+    found = StochasticTwin(model, encode).sample_logits(encode(TEXTS[:1]), range(4), seed=0, balanced=True)
+    assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("case", WITH_LORA, indirect=True)
 def test_adapters_are_among_the_sites(case):
     for variant in case.variants.values():
