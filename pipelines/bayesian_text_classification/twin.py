@@ -8,8 +8,12 @@ gradient checkpointing and BatchNorm updates.
 The twin is a private copy of the module tree that shares every parameter and buffer with the caller's model, which is
 never touched. It is probed once: a full `train()` forward shows which calls of dropout exist, and the same forward with
 those calls made the identity must equal `eval()` and leave the random state unmoved, or the model has randomness that
-the twin cannot see. Inference then runs in `eval()` mode, with the flag set only on modules that read it to decide
-whether to call dropout at all, and every call that the probe found is answered with a mask (`masks.py`).
+the twin cannot see. Where a site holds the texts is read off its shapes and confirmed by changing one text of three; a
+site that cannot be told apart makes every row run alone.
+
+Inference runs in `eval()` mode, with the flag set only on modules that read it to decide whether to call dropout at
+all, and every call that the probe found is answered with a mask (`masks.py`). A model that draws random numbers of its
+own in that mode is refused.
 """
 
 import copy
@@ -43,7 +47,8 @@ class DropoutSite:
             (the weights inside scaled_dot_product_attention).
         p: probability that a unit is dropped.
         calls: calls in one forward pass.
-        batch_dim: which dimension of its input holds the texts; None where all texts share one mask.
+        batch_dim: which dimension of its input holds the texts; None where all texts share one mask, or where rows run
+            alone because it cannot be told.
     """
 
     name: str
@@ -65,8 +70,8 @@ class StochasticTwin:
     Attributes:
         sites: every dropout site with p > 0 that full `train()` mode activates, in order of their first call.
         hidden_randomness: path of the first module with randomness that is not a dropout call; None if there is none.
-        needs_equal_lengths: nothing may be padded, because the deterministic output of a text changes when it is, or
-            because a site that all texts share has a shape that depends on the length.
+        needs_equal_lengths: nothing may be padded, because the output of a text changes when it is, without dropout or
+            with it, or because a site that all texts share has a shape that depends on the length.
         loops_over_samples: a site has no batch dimension, so samples cannot be rows of one batch.
         loops_over_texts: a site mixes the rows of a batch in a way that the probe cannot tell apart, so that every row
             runs alone.
