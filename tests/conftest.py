@@ -21,6 +21,10 @@ _checkout = Path(__file__).parents[1] / "pipelines" / "bayesian_text_classificat
 PACKAGE = Path(_found.origin).parent if _found is not None and _found.origin is not None else _checkout
 
 
+def pytest_addoption(parser):
+    parser.addoption("--write-docs", action="store_true", help="write the tables that tests compare with reality")
+
+
 _DECODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 _ENCODER = {**_DECODER, "max_position_embeddings": 64}
 
@@ -151,7 +155,7 @@ def bayesian(tokenizer):
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def same_random_state():
     """A context in which PyTorch's, NumPy's and Python's global random states must not move."""
     import random
@@ -170,3 +174,66 @@ def same_random_state():
         assert states() == before
 
     return check
+
+
+@pytest.fixture(scope="session")
+def same_model():
+    """A context in which nothing of a model that its owner could see must change."""
+    import torch
+
+    def state(model):
+        config = getattr(model, "config", None)
+        return (
+            [module.training for module in model.modules()],
+            [{**vars(module), "training": None}.keys() for module in model.modules()],
+            [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
+            repr(model),
+            (config.to_dict(), str(config._attn_implementation)) if hasattr(config, "to_dict") else None,
+        )
+
+    @contextlib.contextmanager
+    def check(model):
+        weights = {name: value.clone() for name, value in model.state_dict().items()}
+        before = state(model)
+        yield
+        assert state(model) == before
+        assert model.state_dict().keys() == weights.keys()
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, weights[name]), name
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def active_calls():
+    """Counts dropout calls with p > 0 that are on in a forward pass, with none of the package's code.
+
+    PyTorch's functions are replaced for that pass alone: the package tells them by identity.
+    """
+    import torch
+    import torch.nn.functional as F
+
+    def count(model, inputs):
+        calls = []
+
+        def counting(function):
+            def counted(input, p=0.5, training=True, inplace=False):
+                calls.append(training and p > 0)
+                return function(input, p, training, inplace)
+
+            return counted
+
+        attention = F.scaled_dot_product_attention
+
+        def counted_attention(query, key, value, attn_mask=None, dropout_p=0.0, *rest, **more):
+            calls.append(dropout_p > 0)
+            return attention(query, key, value, attn_mask, dropout_p, *rest, **more)
+
+        with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+            for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"):
+                patch.setattr(F, name, counting(getattr(F, name)))
+            patch.setattr(F, "scaled_dot_product_attention", counted_attention)
+            model(**inputs)
+        return sum(map(bool, calls))
+
+    return count

@@ -26,7 +26,7 @@ class Call:
     p: float
     on: bool  # the call's own `training` argument
     shape: tuple[int, ...]  # of the tensor that the mask multiplies
-    dtype: torch.dtype  # of that tensor
+    input: Tensor  # of the function; the query of an attention, whose leading dimensions are those of the weights
     module: str = ""
 
 
@@ -36,11 +36,14 @@ Answer = Callable[[Call], Tensor | None]
 
 
 class DropoutCalls(TorchFunctionMode):
-    """While active in this thread, gives every dropout call with p > 0 to `answer`, whatever its `training` flag."""
+    """While active in this thread, gives every dropout call with p > 0 to `answer`, whatever its `training` flag.
 
-    def __init__(self, answer: Answer) -> None:
+    `other_draw` is told the name of each other function that draws random numbers, before it does.
+    """
+
+    def __init__(self, answer: Answer, other_draw: Callable[[str], None] = lambda name: None) -> None:
         super().__init__()
-        self._answer = answer
+        self._answer, self._other_draw = answer, other_draw
 
     def __torch_function__(
         self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -53,6 +56,8 @@ class DropoutCalls(TorchFunctionMode):
                 return _open_multi_head_attention(*args, **kwargs)
         kind = _KINDS.get(func)
         if kind is None:
+            if func in _DRAWS:
+                self._other_draw(func.__name__)
             return func(*args, **kwargs)
         return self._dropout(kind, *args, **kwargs)
 
@@ -70,7 +75,7 @@ class DropoutCalls(TorchFunctionMode):
             return input
         channels = (*input.shape[:2], *[1] * (input.ndim - 2))
         shape = channels if kind.startswith("feature") else tuple(input.shape)
-        keep = self._answer(Call(kind, p, on, shape, input.dtype))
+        keep = self._answer(Call(kind, p, on, shape, input))
         if keep is None:
             return input
         keep = keep.to(input.device)  # where the model is spread over devices
@@ -91,7 +96,7 @@ class DropoutCalls(TorchFunctionMode):
         keep = None
         if dropout_p > 0:
             shape = (*query.shape[:-1], key.shape[-2])
-            keep = self._answer(Call("attention", dropout_p, True, shape, query.dtype))
+            keep = self._answer(Call("attention", dropout_p, True, shape, query))
         if keep is None:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -126,6 +131,16 @@ _KINDS = {
     torch.feature_alpha_dropout: "feature alpha",
     F.alpha_dropout: "alpha",
     torch.alpha_dropout: "alpha",
+}
+
+# Every other function that reads the global random state; those of a Tensor are methods.
+_DRAWS = {F.gumbel_softmax} | {
+    getattr(owner, name)
+    for owner, names in {
+        torch: "bernoulli multinomial normal poisson rand rand_like randint randint_like randn randn_like randperm",
+        Tensor: "bernoulli multinomial bernoulli_ cauchy_ exponential_ geometric_ log_normal_ normal_ random_ uniform_",
+    }.items()
+    for name in names.split()
 }
 
 

@@ -1,7 +1,8 @@
 import copy
+import random
 import threading
 import warnings
-from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -41,56 +42,6 @@ def calls_of(twin):
     return sum(site.calls for site in twin.sites)
 
 
-def state(model):
-    """Everything of a model that a caller could see changed."""
-    return (
-        {name: value.clone() for name, value in model.state_dict().items()},
-        [module.training for module in model.modules()],
-        [{**vars(module), "training": None}.keys() for module in model.modules()],
-        [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()],
-        repr(model),
-        str(model.config) if hasattr(model, "config") else None,
-    )
-
-
-def assert_same(before, after):
-    weights, *rest = before
-    weights_after, *rest_after = after
-    assert rest == rest_after
-    assert weights.keys() == weights_after.keys()
-    for name in weights:
-        assert torch.equal(weights[name], weights_after[name]), name
-
-
-class Counted:
-    """Counts dropout calls with p > 0 that are on, by replacing PyTorch's functions: none of the package's code."""
-
-    def __init__(self, monkeypatch):
-        self.calls = Counter()
-        for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"):
-            monkeypatch.setattr(F, name, self.counting(name, getattr(F, name)))
-        attention = F.scaled_dot_product_attention
-
-        def counted(query, key, value, attn_mask=None, dropout_p=0.0, *rest, **more):
-            self.calls["attention"] += dropout_p > 0
-            return attention(query, key, value, attn_mask, dropout_p, *rest, **more)
-
-        monkeypatch.setattr(F, "scaled_dot_product_attention", counted)
-
-    def counting(self, name, function):
-        def counted(input, p=0.5, training=True, inplace=False):
-            self.calls[name] += training and p > 0
-            return function(input, p, training, inplace)
-
-        return counted
-
-    @torch.no_grad()
-    def __call__(self, model, inputs):
-        self.calls.clear()
-        model(**inputs)
-        return sum(self.calls.values())
-
-
 # --- what is stochastic ---------------------------------------------------------------------------------------------
 
 # Calls in one forward of train() mode and of baal's patch_module, as measured in transformers 5.23 and baal 2.1.
@@ -119,11 +70,10 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(("architecture", "attention"), EXPECTED)
-def test_the_sites_are_the_calls_of_train_mode(architecture, attention, tiny, encode, twin_of, monkeypatch):
+def test_the_sites_are_the_calls_of_train_mode(architecture, attention, tiny, encode, twin_of, active_calls):
     model = tiny(architecture, attention=attention)
     twin = twin_of(model, can_pad=model.config.pad_token_id is not None)
-    counted = Counted(monkeypatch)
-    truth = counted(copy.deepcopy(model).train(), encode([TEXTS[0]]))
+    truth = active_calls(copy.deepcopy(model).train(), encode([TEXTS[0]]))
     assert calls_of(twin) == truth
     assert truth == EXPECTED[architecture, attention][0]
     assert twin.hidden_randomness is None
@@ -131,7 +81,7 @@ def test_the_sites_are_the_calls_of_train_mode(architecture, attention, tiny, en
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(("architecture", "attention"), EXPECTED)
-def test_baal_reaches_no_attention_dropout(architecture, attention, tiny, encode, monkeypatch):
+def test_baal_reaches_no_attention_dropout(architecture, attention, tiny, encode, active_calls):
     """The reason for this package. If baal mends it, this fails, and the README's comparison is out of date."""
     from baal.bayesian.dropout import patch_module
 
@@ -139,13 +89,13 @@ def test_baal_reaches_no_attention_dropout(architecture, attention, tiny, encode
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         patched = patch_module(copy.deepcopy(model), inplace=False).eval()
-    assert Counted(monkeypatch)(patched, encode([TEXTS[0]])) == EXPECTED[architecture, attention][1]
+    assert active_calls(patched, encode([TEXTS[0]])) == EXPECTED[architecture, attention][1]
 
 
-def test_the_embedded_model_is_stochastic_everywhere(classifier, monkeypatch):
+def test_the_embedded_model_is_stochastic_everywhere(classifier, active_calls):
     inputs = dict(classifier.tokenizer(["a good film"], return_tensors="pt"))
     model = copy.deepcopy(classifier.model).float().train()
-    assert sum(site.calls for site in classifier.dropout_sites) == Counted(monkeypatch)(model, inputs) == 20
+    assert sum(site.calls for site in classifier.dropout_sites) == active_calls(model, inputs) == 20
     assert {site.kind for site in classifier.dropout_sites} == {"dropout", "attention"}
     assert all(site.batch_dim == 0 and site.p == 0.1 for site in classifier.dropout_sites)
 
@@ -223,8 +173,8 @@ def test_every_call_has_a_mask_of_its_own(architecture, tiny, encode, twin_of, m
     from bayesian_text_classification.masks import KeyedMasks
 
     original = KeyedMasks.keep
-    monkeypatch.setattr(keep, lambda self, call, *rest: seen.append(call) or original(self, call, *rest))
     twin = twin_of(tiny(architecture))
+    monkeypatch.setattr(keep, lambda self, call, *rest: seen.append(call) or original(self, call, *rest))
     samples(twin, encode(TEXTS))
     assert len(seen) == len(set(seen)) == calls_of(twin)
 
@@ -392,14 +342,14 @@ def test_threads_do_not_disturb_each_other(tiny, encode, twin_of):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("architecture", ["bert", "bart", "gpt2", "xlnet"])
-def test_the_callers_model_is_left_as_it_was(architecture, training, tiny, encode, twin_of, same_random_state):
+def test_the_callers_model_is_left_as_it_was(
+    architecture, training, tiny, encode, twin_of, same_random_state, same_model
+):
     model, inputs = tiny(architecture).train(training), encode(TEXTS[:1])
-    before = state(model)
-    with same_random_state():
+    with same_random_state(), same_model(model):
         twin = twin_of(model, can_pad=model.config.pad_token_id is not None)
         samples(twin, inputs)
         twin.logits(inputs)
-    assert_same(before, state(model))
     assert all(value.grad is None and value.requires_grad for value in model.parameters())
 
 
@@ -794,13 +744,12 @@ MOVING = {
 
 @pytest.mark.filterwarnings("ignore:.*has randomness that is not dropout")
 @pytest.mark.parametrize("name", MOVING)
-def test_buffers_that_training_moves_do_not_move(name, encode, twin_of):
+def test_buffers_that_training_moves_do_not_move(name, encode, twin_of, same_model):
     """The twin shares them with the caller."""
     model = Own(nn.Sequential(MOVING[name](), nn.Dropout(0.1)))
-    before = state(model)
-    twin = twin_of(model)
-    samples(twin, encode(TEXTS))
-    assert_same(before, state(model))
+    with same_model(model):
+        twin = twin_of(model)
+        samples(twin, encode(TEXTS))
 
 
 def test_batchnorm_stays_in_eval_and_the_answer_is_right(encode, twin_of):
@@ -843,3 +792,214 @@ def test_one_module_with_two_rates_is_two_sites(tiny, encode):
     twin = StochasticTwin(tiny("bart", activation_dropout=0.3), encode)
     rates = {site.p for site in twin.sites if site.name.endswith("encoder.layers.0")}
     assert rates == {0.1, 0.3}
+
+
+# --- what the probe cannot tell apart -------------------------------------------------------------------------------
+
+
+class HeadsFirst(nn.Module):
+    """(batch, length, width) -> (heads * batch, length, width / heads), dropped, and back: the batch is innermost."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        folded = x.view(batch, length, 4, width // 4).permute(2, 0, 1, 3).reshape(-1, length, width // 4)
+        return self.drop(folded).view(4, batch, length, width // 4).permute(1, 2, 0, 3).reshape(x.shape)
+
+
+class Chosen(nn.Module):
+    """Drops units of some tokens only, packed: how many there are depends on the texts, as in a mixture of experts."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, x):
+        chosen = x[..., 0] > 0
+        output = x.clone()
+        output[chosen] = self.drop(x[chosen])
+        return output
+
+
+class Mixed(nn.Module):
+    """Two dimensions that grow with the number of texts."""
+
+    def forward(self, x):
+        weights = torch.eye(len(x)).to(x)[:, :, None, None].expand(-1, -1, *x.shape[1:])
+        return (F.dropout(weights, 0.2, self.training) * x).sum(1)
+
+
+@pytest.mark.parametrize("module", [HeadsFirst, Chosen, Mixed])
+def test_rows_that_cannot_be_told_apart_run_alone(module, encode, twin_of):
+    twin = twin_of(Own(module()))
+    assert (twin.loops_over_texts, twin.needs_equal_lengths) == (True, True)
+    assert {site.batch_dim for site in twin.sites} == {None}
+    texts = ["a good film", "a bad film", "no such film"]
+    together = samples(twin, encode(texts), 7)
+    assert together.std(1).max() > 0
+    for i, text in enumerate(texts):
+        torch.testing.assert_close(together[i], samples(twin, encode([text]), 7)[0], rtol=0, atol=1e-6)
+    assert not torch.equal(together[0], together[1])
+
+
+def test_rows_that_can_be_told_apart_do_not_run_alone(tiny, twin_of):
+    for architecture in ("bert", "xlnet", "deberta-v2", "bart"):
+        assert not twin_of(tiny(architecture)).loops_over_texts
+
+
+class Windows(nn.Module):
+    """Pads to whole windows and folds them into the batch, as Longformer's kin do."""
+
+    def __init__(self, window):
+        super().__init__()
+        self.drop, self.window = nn.Dropout(0.2), window
+
+    def forward(self, x):
+        padded = F.pad(x, (0, 0, 0, -x.shape[1] % self.window))
+        dropped = self.drop(padded.reshape(-1, self.window, x.shape[-1]))
+        return dropped.view(padded.shape)[:, : x.shape[1]]
+
+
+def test_windows_that_the_probe_sees_need_equal_lengths(encode, twin_of):
+    """Alone the short text has one window, beside the long one two: its units would have other numbers."""
+    twin = twin_of(Own(Windows(6)))
+    assert (twin.needs_equal_lengths, twin.loops_over_texts) == (True, False)
+
+
+def test_windows_that_the_probe_does_not_see_are_refused_where_texts_are_padded(encode, twin_of):
+    twin = twin_of(Own(Windows(16)))
+    long = " ".join(["film"] * 20)
+    assert not twin.needs_equal_lengths
+    with pytest.raises(RuntimeError, match="padding=False"):
+        samples(twin, encode([long, "a good film"]))
+    equal = samples(twin, encode([long, " ".join(["bad"] * 20)]))
+    torch.testing.assert_close(equal[1:], samples(twin, encode([" ".join(["bad"] * 20)])), rtol=0, atol=1e-6)
+
+
+def test_a_dimension_that_grows_beyond_the_probe_is_no_matter(encode, twin_of):
+    """Longformer pads to its window of 512: the probe cannot see that this dimension is the length."""
+
+    class Padded(nn.Module):
+        def forward(self, x):
+            padded = F.pad(x, (0, 0, 0, -x.shape[1] % 16))
+            heads = padded.view(*padded.shape[:2], 4, 4).transpose(1, 2)
+            dropped = F.dropout(heads, 0.2, self.training)
+            return dropped.transpose(1, 2).reshape(padded.shape)[:, : x.shape[1]]
+
+    twin = twin_of(Own(Padded()))
+    together = samples(twin, encode([" ".join(["film"] * 20), "a good film"]))
+    torch.testing.assert_close(together[1:], samples(twin, encode(["a good film"])), rtol=0, atol=1e-6)
+
+
+class DrawsInEval(nn.Module):
+    """Reformer's hashing: random rotations in every mode, for texts of more than one chunk."""
+
+    def __init__(self, draw, at_least=0):
+        super().__init__()
+        self.draw, self.at_least, self.drop = draw, at_least, nn.Dropout(0.1)
+
+    def forward(self, x):
+        return self.drop(x + self.draw(x) if x.shape[1] >= self.at_least else x)
+
+
+DRAWS = {
+    "torch": lambda x: torch.randn(x.shape[-1]),
+    "tensor": lambda x: torch.empty_like(x).uniform_(),
+    "numpy": lambda x: np.random.rand(),  # noqa: NPY002  # what a model might do
+    "python": lambda x: random.random(),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS)
+def test_a_model_that_draws_in_eval_mode_is_refused(draw, encode, twin_of, same_random_state):
+    with same_random_state(), pytest.raises(ValueError, match=r"in eval\(\) mode too, in 'subject'") as caught:
+        twin_of(Own(DrawsInEval(DRAWS[draw])))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("draw", ["torch", "tensor"])
+def test_a_model_that_draws_for_long_texts_alone_is_refused_there(draw, encode, twin_of, same_random_state):
+    twin = twin_of(Own(DrawsInEval(DRAWS[draw], at_least=20)))
+    samples(twin, encode(TEXTS))
+    long = encode([" ".join(["film"] * 20)])
+    for run in (lambda: samples(twin, long), lambda: twin.logits(long)):
+        with same_random_state(), pytest.raises(ValueError, match=r"in eval\(\) mode too"):
+            run()
+
+
+@pytest.mark.parametrize("draw", ["numpy", "python"])
+def test_hidden_randomness_of_numpy_and_python_is_seen(draw, twin_of, same_random_state):
+    class Noise(nn.Module):
+        def forward(self, x):
+            return x * (1 + 1e-9 * DRAWS[draw](x)) if self.training else x
+
+    with pytest.warns(UserWarning, match="randomness"), same_random_state():
+        assert twin_of(Own(nn.Sequential(nn.Dropout(0.1), Noise()))).hidden_randomness == "subject.1"
+
+
+class BuildsItself(nn.Module):
+    """BigBird at its first short text: a layer in place of another, initialised at random."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.new = nn.Dropout(0.1), None
+
+    def forward(self, x):
+        if self.new is None:
+            self.new = nn.Linear(16, 16)
+            self.new.weight.data.fill_(0.1)
+        return self.drop(x + self.new(x) * 0)
+
+
+def test_a_model_that_rebuilds_itself_disturbs_nobody(encode, twin_of, same_model, same_random_state):
+    model = Own(BuildsItself())
+    with same_random_state(), same_model(model):
+        twin = twin_of(model)
+        samples(twin, encode(TEXTS))
+    assert calls_of(twin) == 1
+
+
+class Jitter(nn.Module):
+    """Mixtral's: noise in train() mode. Phi-MoE reads the same attribute in eval() too, as a threshold."""
+
+    def __init__(self):
+        super().__init__()
+        self.jitter_noise = 0.25
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x):
+        if self.training and self.jitter_noise > 0:
+            x = x * torch.empty_like(x).uniform_(1 - self.jitter_noise, 1 + self.jitter_noise)
+        return self.drop(x)
+
+
+def test_jitter_stays_off_and_keeps_its_value(encode, twin_of):
+    twin = twin_of(Own(Jitter()))
+    assert (twin.hidden_randomness, calls_of(twin)) == (None, 1)
+    assert twin._model.subject.jitter_noise == 0.25
+
+
+@pytest.mark.parametrize("setting", ["flex_attention", "flash_attention_2"])
+@pytest.mark.parametrize("architecture", ["bert", "llama", "modernbert"])
+def test_flash_and_flex_attention_become_sdpa(architecture, setting, tiny, encode, twin_of, same_model):
+    """Their dropout is inside a kernel. The caller's own setting stays."""
+    model = tiny(architecture, **({"pad_token_id": 0} if architecture == "llama" else {}))
+    expected = samples(twin_of(model), encode(TEXTS))
+    model.config._attn_implementation_internal = setting
+    with same_model(model):
+        twin = twin_of(model)
+        assert torch.equal(samples(twin, encode(TEXTS)), expected)
+    assert (model.config._attn_implementation, twin._model.config._attn_implementation) == (setting, "sdpa")
+
+
+@pytest.mark.parametrize("architecture", ["bert", "deberta-v2", "xlnet"])
+def test_threads_do_not_disturb_each_other_in_loops(architecture, tiny, encode, twin_of):
+    """Rows of a batch, one pass at a time, and equal lengths: the same twin in four threads."""
+    twin, inputs = twin_of(tiny(architecture)), [encode([text]) for text in TEXTS]
+    expected = [samples(twin, batch) for batch in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda batch: samples(twin, batch), inputs * 4))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected * 4, strict=True))
