@@ -170,7 +170,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         """
         _, tokenizer_options, batch_size, _ = self._array_options(kwargs)
         encoded = self._encoder.encode(texts, tokenizer_options)
-        most, apart = batch_size or self._batch_size, self._apart(encoded)
+        most, apart = batch_size or self._batch_size, self._apart(encoded, self._twin(required=False))
         for batch in plan(encoded.lengths, range(1), self._budget, max_texts=most, apart=apart):
             yield batch.texts, self._encoder.tensors(encoded, batch.texts, self.device)
 
@@ -329,7 +329,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                 values: NDArray[np.float32] = _activate(logits.float(), activation).cpu().numpy()
             return values
 
-        most, apart = batch_size or self._batch_size, self._apart(encoded)
+        most, apart = batch_size or self._batch_size, self._apart(encoded, twin)
         return Passes(run, encoded.lengths, self._budget, most, apart, progress)
 
     def _encoded_windows(self, items: Iterable[Any], options: dict[str, Any]) -> Iterator[Encoded]:
@@ -346,12 +346,12 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     def _budget(self) -> TokenBudget:
         return self._budgets.get(self.device.type, self._budgets["cpu"])
 
-    def _apart(self, encoded: Encoded) -> list[int]:
+    def _apart(self, encoded: Encoded, twin: StochasticTwin) -> list[int]:
         """Texts that may not share a batch differ here: of unequal length where nothing may be padded.
 
         Pairs stand apart from single texts, as BART takes no batch whose rows differ in their separators.
         """
-        if self._twin(required=False).needs_equal_lengths or not self._encoder.may_pad(encoded):
+        if twin.needs_equal_lengths or not self._encoder.may_pad(encoded):
             return [pair - 2 * length for length, pair in zip(encoded.lengths, encoded.pairs, strict=True)]
         return [int(pair) for pair in encoded.pairs]
 
