@@ -1033,8 +1033,8 @@ def test_a_decoder_without_a_padding_token(architecture, tiny, bayesian):
     assert_close(bayesian(model, tokenizer=no_pad)(MANY), ours(MANY))
 
 
-def test_an_empty_text_without_special_tokens_is_named_or_answered(tiny, roberta_tokenizer, python, tmp_path):
-    """GPT-2's tokenizer makes no token of it. Whatever comes of that, it must come to an end."""
+def test_an_empty_text_without_special_tokens_is_named(tiny, roberta_tokenizer, python, tmp_path):
+    """GPT-2's tokenizer makes no token of it; planning batches of texts without length must come to an end."""
     bare = copy.deepcopy(roberta_tokenizer)
     from tokenizers.processors import TemplateProcessing
 
@@ -1053,7 +1053,7 @@ except ValueError as error:
     assert "input 1" in str(error), error
     print("ValueError")
 """
-    assert python(code, tmp_path) in ("2\n", "ValueError\n")
+    assert python(code, tmp_path) == "ValueError\n"
 
 
 @pytest.fixture
