@@ -132,7 +132,8 @@ def test_sweep_is_of_the_texts_in_the_table(comparison):
     assert comparison.sweep.frequentist.ece > 0
 
 
-def test_sweep_is_of_a_seeded_part_of_very_many_texts_and_says_so(classifier, monkeypatch):
+def test_sweep_is_of_a_seeded_part_of_very_many_texts_and_says_so(tiny, bayesian, monkeypatch):
+    classifier = bayesian(tiny("bert"))
     monkeypatch.setattr(evaluation, "SWEEP_TEXTS", 3)
     rows = []
     found = [
