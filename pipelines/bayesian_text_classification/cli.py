@@ -8,7 +8,6 @@ import logging
 import sys
 import tempfile
 import warnings
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -35,14 +34,6 @@ _stdout = Console()
 _stderr = Console(stderr=True)
 
 
-class Dtype(str, Enum):
-    """What a model can be run in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
 def _not_empty(value: str | None) -> str | None:
     if value is not None and not value.strip():  # such as an unset variable of a script
         raise typer.BadParameter("it is empty; give a value or leave the option out")
@@ -53,7 +44,15 @@ def _device(value: str | None) -> str | None:
     from .loading import available_devices
 
     if value is not None and value not in available_devices():
-        raise typer.BadParameter(f"{value!r} is not on this machine, which has {', '.join(available_devices())}")
+        raise typer.BadParameter(f"{value!r}; on this machine it must be one of {', '.join(available_devices())}")
+    return value
+
+
+def _dtype(value: str | None) -> str | None:
+    from .loading import DTYPES
+
+    if value is not None and value not in DTYPES:
+        raise typer.BadParameter(f"{value!r}; it must be one of {', '.join(DTYPES)}")
     return value
 
 
@@ -89,7 +88,10 @@ def evaluate(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)
     ] = None,
-    dtype: Annotated[Dtype | None, typer.Option(show_default="the model's own")] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype),
+    ] = None,
     output: Annotated[
         str, typer.Option(help="Folder for report.json and the pictures.", callback=_not_empty)
     ] = "bayesian-report",
@@ -108,9 +110,7 @@ def evaluate(
     folder = _writable_folder(output)
     with _stderr.status("loading"):
         try:
-            classifier = load_classifier(
-                str(embedded_model()) if model is None else model, device, None if dtype is None else dtype.value
-            )
+            classifier = load_classifier(str(embedded_model()) if model is None else model, device, dtype)
             data = load_labelled_texts(
                 str(embedded_reviews()) if dataset is None else dataset,
                 classifier.model.config.id2label,

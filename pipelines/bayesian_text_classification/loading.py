@@ -11,6 +11,8 @@ from . import TASK
 from .messages import first_line
 from .pipeline import BayesianTextClassificationPipeline
 
+DTYPES = ("float32", "bfloat16", "float16")  # what a classifier is run in
+
 
 class ModelError(ValueError):
     """The model cannot be used; the message is one line for the user."""
@@ -24,7 +26,7 @@ def load_classifier(
     Args:
         name: a folder or a Hub id, of a model or of a PEFT adapter.
         device: one of `available_devices()`; None for the best.
-        dtype: a torch dtype's name; None for the model's own.
+        dtype: one of `DTYPES`; None for the model's own.
 
     Raises:
         ModelError: it cannot be loaded, has no active dropout, lacks weights (transformers would draw them at random),
