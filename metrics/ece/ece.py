@@ -175,7 +175,8 @@ def expected_calibration_error(
     Raises:
         ValueError: for NaN, infinity, None, a value outside [0, 1], a row that does not sum to 1 (within 0.02 for
             bfloat16, 0.002 for float16, 0.0001 for float32 and Python lists, 0.00001 for float64), a label that is no
-            integer or out of range, shapes that are wrong or differ, no rows, n_bins below 1. The message says where.
+            integer or out of range, a masked entry, shapes that are wrong or differ, no rows, n_bins below 1, a flag
+            that is no boolean. The message says where.
     """
     return bin_sums(predictions, references, n_bins, from_logits=from_logits, binary=binary).ece
 
@@ -191,6 +192,7 @@ def bin_sums(
     (0, 0, 0, 0, 0, 0, 0, 1, 1, 1)
     """
     _check_n_bins(n_bins)
+    _check_flags(from_logits=from_logits, binary=binary)
     rows, labels, tolerance = _read(predictions, references, binary)
     if not from_logits:
         _check_probabilities(rows, tolerance)
@@ -253,6 +255,7 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
     ) -> dict[str, Any] | None:
         """Compute the ECE of all examples added so far and of those given here. A refusal leaves what was added."""
         _check_n_bins(n_bins)
+        _check_flags(from_logits=from_logits, return_bins=return_bins)
         if predictions is None and references is None and not len(self):
             raise ValueError("There is nothing to compute: pass predictions and references, or add some first.")
         refusal = None if from_logits else self._refusal
@@ -319,7 +322,10 @@ def _bin(confidence: NDArray[np.float64], correct: NDArray[np.bool_], n_bins: in
 
 
 def _exact_sums(values: NDArray[np.float64], bins: NDArray[np.int64], n_bins: int) -> tuple[Fraction, ...]:
-    """Sums of values in [0, 1] per bin, without rounding: a float sum depends on the order of its terms.
+    """Sums of values in [0, 1] per bin, without rounding.
+
+    A float sum depends on the order of its terms, and so on how rows were split into batches, shards and processes;
+    exact sums may be merged in any way and give the same bits. A Fraction holds one without rounding.
 
     The values are summed as integers, 27 binary digits at a time (three times for values over 2**-28, as float64 has 53
     digits), so that int64 has room for 2**36 rows.
@@ -354,6 +360,12 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 def _check_n_bins(n_bins: int) -> None:
     if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
         raise ValueError(f"n_bins is {n_bins!r}; it must be an integer of at least 1, such as 10 or 15.")
+
+
+def _check_flags(**flags: bool) -> None:
+    for name, flag in flags.items():
+        if not isinstance(flag, (bool, np.bool_)):  # the string "no" would count as True
+            raise ValueError(f"{name} is {flag!r}; it must be True or False.")
 
 
 def _check_probabilities(rows: NDArray[np.float64], tolerance: float, first_row: int = 0) -> None:
@@ -436,9 +448,12 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
         tensor = values.detach().cpu()
         array = (tensor.double() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
         return array, _SUM_TOLERANCE.get(str(tensor.dtype).removeprefix("torch."), _SUM_TOLERANCE["float64"])
+    _refuse_masked(values, name)
     tolerance = 0.0
     if isinstance(values, (list, tuple)):
         tolerance = _SUM_TOLERANCE["float32"]
+        for i, row in enumerate(values):
+            _refuse_masked(row, name, i)
         if any(hasattr(row, "detach") for row in values):
             arrays, tolerances = zip(*(_to_array(row, name) for row in values), strict=True)
             values, tolerance = arrays, max(tolerances)
@@ -451,6 +466,15 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
             f"{name}[{odd}] is {reprlib.repr(values[odd])}; all rows must hold equally many numbers."
         ) from None
     return array, max(tolerance, _SUM_TOLERANCE.get(array.dtype.name, _SUM_TOLERANCE["float64"]))
+
+
+def _refuse_masked(values: Any, name: str, *outer: int) -> None:
+    """Raise ValueError for the first masked entry, whose value NumPy would otherwise hand over like any other."""
+    if isinstance(values, np.ma.MaskedArray) and (index := _first(np.ma.getmaskarray(values))) is not None:
+        raise ValueError(
+            f"{_place(name, (*outer, *index))} is masked; every value must be there. Leave the row out of predictions "
+            "and references, or fill it with a value that is meant."
+        )
 
 
 def _refuse_non_number(array: NDArray[Any], name: str, legal: str) -> None:

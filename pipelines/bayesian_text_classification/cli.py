@@ -4,10 +4,12 @@ Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 130 interrupt
 else to stderr.
 """
 
+import logging
 import sys
+import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich import box
@@ -16,10 +18,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .messages import first_line
+
 if TYPE_CHECKING:
     from .data import LabelledTexts
     from .evaluation import Comparison
-    from .pipeline import BayesianTextClassificationPipeline
 
 app = typer.Typer(
     add_completion=False,
@@ -31,6 +34,28 @@ _stdout = Console()
 _stderr = Console(stderr=True)
 
 
+def _not_empty(value: str | None) -> str | None:
+    if value is not None and not value.strip():  # such as an unset variable of a script
+        raise typer.BadParameter("it is empty; give a value or leave the option out")
+    return value
+
+
+def _device(value: str | None) -> str | None:
+    from .loading import available_devices
+
+    if value is not None and value not in available_devices():
+        raise typer.BadParameter(f"{value!r}; on this machine it must be one of {', '.join(available_devices())}")
+    return value
+
+
+def _dtype(value: str | None) -> str | None:
+    from .loading import DTYPES
+
+    if value is not None and value not in DTYPES:
+        raise typer.BadParameter(f"{value!r}; it must be one of {', '.join(DTYPES)}")
+    return value
+
+
 @app.callback()
 def _main() -> None:
     """Honest confidence for Hugging Face text classifiers."""
@@ -38,22 +63,38 @@ def _main() -> None:
 
 @app.command()
 def evaluate(
-    model: Annotated[str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded one")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded one", callback=_not_empty)
+    ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="A csv, tsv, jsonl or parquet file, or a Hub id.", show_default="the embedded reviews"),
+        typer.Option(
+            help="A csv, tsv, jsonl or parquet file, or a Hub id.",
+            show_default="the embedded reviews",
+            callback=_not_empty,
+        ),
     ] = None,
-    config: Annotated[str | None, typer.Option(help="Configuration of a dataset on the Hub.")] = None,
-    split: Annotated[str, typer.Option(help="Split of a dataset on the Hub.")] = "validation",
-    text_column: Annotated[str | None, typer.Option(show_default="text, else sentence")] = None,
-    label_column: Annotated[str | None, typer.Option(show_default="label, else labels")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Configuration of a dataset on the Hub.", callback=_not_empty)
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split of a dataset on the Hub.", show_default="validation", callback=_not_empty),
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(show_default="text, else sentence", callback=_not_empty)] = None,
+    label_column: Annotated[str | None, typer.Option(show_default="label, else labels", callback=_not_empty)] = None,
     num_samples: Annotated[int, typer.Option(min=1, help="Forward passes with dropout for each text.")] = 20,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own")
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for report.json and the pictures.")] = Path("bayesian-report"),
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype),
+    ] = None,
+    output: Annotated[
+        str, typer.Option(help="Folder for report.json and the pictures.", callback=_not_empty)
+    ] = "bayesian-report",
 ) -> None:
     """Compare the frequentist model, BaaL's patched copy and the Bayesian ensemble on labelled texts.
 
@@ -63,24 +104,22 @@ def evaluate(
     from . import embedded_model
     from .data import DataError, embedded_reviews, load_labelled_texts
     from .evaluation import compare, total_rows
+    from .loading import ModelError, load_classifier
     from .report import write_report
 
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # before the work, not after it
-        _fail(f"--output {output} cannot be a folder: {error.strerror or error}")
+    folder = _writable_folder(output)
     with _stderr.status("loading"):
-        classifier = _load_classifier(model or str(embedded_model()), device, dtype)
         try:
+            classifier = load_classifier(str(embedded_model()) if model is None else model, device, dtype)
             data = load_labelled_texts(
-                dataset or str(embedded_reviews()),
+                str(embedded_reviews()) if dataset is None else dataset,
                 classifier.model.config.id2label,
                 config=config,
                 split=split,
                 text_column=text_column,
                 label_column=label_column,
             )
-        except DataError as error:
+        except (ModelError, DataError) as error:
             _fail(str(error))
     with _progress() as progress:
         task = progress.add_task("sampling", total=total_rows(len(data.texts), num_samples))
@@ -88,16 +127,18 @@ def evaluate(
             comparison = compare(
                 classifier, data, num_samples=num_samples, seed=seed, progress=lambda n: progress.advance(task, n)
             )
-        except (ValueError, RuntimeError) as error:  # no such problem, or out of memory
-            _fail(_first_line(error))
+        except ValueError as error:  # our own: what is wrong with model or data
+            _fail(first_line(error))
+        except Exception as error:  # out of memory, or what a model's own code raises
+            _fail(f"the comparison stopped at {type(error).__name__}: {first_line(error)}")
     _print_comparison(comparison, data)
     settings = {
-        "model": model or "embedded",
-        "dataset": dataset or "embedded",
+        "model": "embedded" if model is None else model,
+        "dataset": "embedded" if dataset is None else dataset,
         "config": config,
-        "split": split if dataset and not Path(dataset).exists() else None,
-        "text_column": text_column,
-        "label_column": label_column,
+        "split": data.split,
+        "text_column": data.text_column,
+        "label_column": data.label_column,
         "num_samples": num_samples,
         "seed": seed,
         "device": str(classifier.device),
@@ -105,19 +146,16 @@ def evaluate(
         "masks": "balanced",
     }
     try:
-        paths = write_report(output, comparison, data, settings)
+        paths = write_report(folder, comparison, data, settings)
     except OSError as error:
-        _fail(f"cannot write to {output}: {error.strerror or error}")
+        _fail(f"cannot write to {folder}: {error.strerror or error}")
     _stdout.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
 
 
 def main() -> None:
-    """Entry point: what typer and click raise for bad usage becomes one line too."""
+    """Run the command; what typer raises for bad usage becomes one line too."""
     try:
         sys.exit(app(standalone_mode=False))  # the code of a `typer.Exit`, or None
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
     except Exception as error:
         message = getattr(error, "format_message", None)
         if message is None:
@@ -127,19 +165,31 @@ def main() -> None:
         sys.exit(2)
 
 
+def _writable_folder(output: str) -> Path:
+    """The folder of results, made where it does not exist: what is wrong with it is said before the work."""
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        _fail(f"--output {folder} cannot be a folder to write to: {error.strerror or error}")
+    return folder
+
+
 def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
     from .evaluation import error_rates
     from .figures import TITLES
 
     table = _table(f"{len(data.texts)} texts, {comparison.arms[-1].passes} samples")
-    table.add_column("", no_wrap=True)
-    for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\ncalls", "seconds"):
+    table.add_column("")
+    for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\nsites", "seconds"):
         table.add_column(name, justify="right")
     for arm in comparison.arms:
         m = arm.measures
         numbers = [f"{value:.4f}" for value in (m.ece, m.accuracy, m.nll, m.brier)]
-        table.add_row(TITLES[arm.name], *numbers, str(arm.dropout_calls), f"{arm.seconds:.1f}")
-    _stdout.print(table)
+        table.add_row(TITLES[arm.name], *numbers, str(arm.dropout_sites), f"{arm.seconds:.1f}")
+    _print(table)
     if data.kinds:
         first, last = comparison.arms[0], comparison.arms[-1]
         before = error_rates(first.probabilities, data.labels, data.kinds)
@@ -150,23 +200,18 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
             kinds.add_column(TITLES[arm.name], justify="right")
         for kind in before:
             kinds.add_row(escape(kind), f"{before[kind]:.1%}", f"{after[kind]:.1%}")
-        _stdout.print(kinds)
+        _print(kinds)
 
 
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
-def _load_classifier(model: str, device: str | None, dtype: str | None) -> "BayesianTextClassificationPipeline":
-    from transformers import pipeline
-
-    from . import TASK
-
-    options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
-    try:
-        return pipeline(TASK, model=model, device=device, **options)  # type: ignore[no-any-return]
-    except Exception as error:  # a wrong name, a folder that is no model, a device that is not there, no dropout
-        _fail(f"cannot load {model!r}: {_first_line(error)}")
+def _print(table: Table) -> None:
+    """Print in full width: in a terminal that is too narrow lines wrap, but no number is cut."""
+    wide = _stdout.options.update(width=1_000)
+    table.width = _stdout.measure(table, options=wide).maximum
+    _stdout.print(table, soft_wrap=True)
 
 
 def _progress() -> Progress:
@@ -184,15 +229,11 @@ def _progress() -> Progress:
 
 def _quiet_libraries() -> None:
     """Loading bars and advice of the libraries would bury the one line that a user needs."""
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)  # a logger's own level would be reset where its library is imported later
     warnings.filterwarnings("ignore", module=r"(?!bayesian_text_classification)")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _fail(message: str) -> NoReturn:

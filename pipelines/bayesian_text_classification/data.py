@@ -1,32 +1,24 @@
 """Labelled texts from a file, from a dataset on the Hub, or from the review set that the package brings along."""
 
+import csv
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow.parquet
+
+from .messages import first_line, row_name
+
+HUB_SPLIT = "validation"  # of a dataset on the Hub, unless another is asked for
 
 _TEXT_COLUMNS = ("text", "sentence")
 _LABEL_COLUMNS = ("label", "labels")
-_READERS: Mapping[str, Callable[[Path], dict[str, list[Any]]]] = {
-    ".csv": lambda path: _read_csv(path, sep=","),
-    # Tab-separated sentences carry stray quotation marks; nothing is quoted there.
-    ".tsv": lambda path: _read_csv(path, sep="\t", quoting=3),
-    ".jsonl": lambda path: _read_jsonl(path),
-    ".parquet": lambda path: pyarrow.parquet.read_table(path).to_pydict(),
-}
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Columns by name, and the names of the classes where a column of ids has them."""
-
-    columns: dict[str, list[Any]]
-    class_names: dict[str, list[str]] = field(default_factory=dict)
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 class DataError(ValueError):
@@ -42,12 +34,18 @@ class LabelledTexts:
         texts: N texts.
         labels: N ids into the model's classes.
         kinds: N group names, where the data have a column `kind`; otherwise empty.
+        text_column: the column that the texts were read from, if they were.
+        label_column: that of the labels.
+        split: that of a dataset on the Hub.
     """
 
     name: str
     texts: list[str]
     labels: list[int]
     kinds: list[str]
+    text_column: str | None = None
+    label_column: str | None = None
+    split: str | None = None
 
 
 def embedded_reviews() -> Path:
@@ -60,7 +58,7 @@ def load_labelled_texts(
     id2label: Mapping[int, str],
     *,
     config: str | None = None,
-    split: str = "validation",
+    split: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
 ) -> LabelledTexts:
@@ -68,107 +66,180 @@ def load_labelled_texts(
 
     Args:
         source: a .csv (quoted as usual), .tsv (not quoted), .jsonl or .parquet file, or a dataset's id on the Hub.
-        id2label: the model's classes. Labels may be their ids or their names.
+        id2label: the model's classes. Labels may be their ids or their names. Where the dataset names its classes as
+            the model does, its ids are read as these names, whatever their order.
         config: the configuration of a dataset on the Hub.
-        split: the split of a dataset on the Hub.
+        split: the split of a dataset on the Hub, default `validation`.
         text_column: default `text`, else `sentence`.
         label_column: default `label`, else `labels`.
 
     Raises:
-        DataError: no such file, dataset, column or label, or no rows.
+        DataError: no such file, dataset, column or label, or no rows; a row that is not whole; a text that is no
+            Unicode; an option that this source cannot have.
     """
-    table = _read_file(Path(source)) if _is_file_name(source) else _read_hub(source, config, split)
+    if _is_file_name(source):
+        for option, value in (("config", config), ("split", split)):
+            if value is not None:
+                raise DataError(f"--{option} {value} is for a dataset on the Hub, and {source} is a file: leave it out")
+        table = _read_file(Path(source))
+    else:
+        split = HUB_SPLIT if split is None else split
+        table = _read_hub(source, config, split)
+    if not any(table.columns.values()):
+        raise DataError(f"{source} has no rows")
     text_column = _column(table, text_column, _TEXT_COLUMNS, "text")
     label_column = _column(table, label_column, _LABEL_COLUMNS, "label")
+    if text_column == label_column:
+        raise DataError(
+            f"column {text_column!r} cannot be both text and label; choose two with --text-column and --label-column"
+        )
     texts = table.columns[text_column]
-    if not texts:
-        raise DataError(f"{source} has no rows")
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise DataError(f"{source}, row {row}: column {text_column!r} holds {text!r}, not a text")
-    values = table.columns[label_column]
-    names = table.class_names.get(label_column, [])
-    if {name.casefold() for name in names} == {name.casefold() for name in id2label.values()}:
-        # The dataset names its classes as the model does: names count, whatever their order.
-        values = [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
-    labels = label_ids(values, id2label, source)
     kinds = [str(kind) for kind in table.columns.get("kind", [])]
-    return LabelledTexts(source, texts, labels, kinds)
+    for name, column in ((text_column, texts), ("kind", kinds)):
+        for index, text in enumerate(column):
+            if reason := _not_a_text(text):
+                raise DataError(f"{source}, {row_name(index)}: column {name!r} holds {reason}")
+    values = _by_name(table.columns[label_column], table.class_names.get(label_column, []), id2label, source)
+    return LabelledTexts(source, texts, label_ids(values, id2label, source), kinds, text_column, label_column, split)
 
 
 def label_ids(values: Sequence[Any], id2label: Mapping[int, str], source: str) -> list[int]:
-    """Class ids from ids (int, or digits in a text file) or names of classes (case ignored if that is unambiguous)."""
-    exact = {name: i for i, name in id2label.items()}
-    folded = {name.casefold(): i for i, name in id2label.items()}
-    if len(folded) < len(exact):
-        folded = {}
+    """Class ids from ids (int, or digits in a text file) or names of classes.
+
+    Blanks around a label do not count, nor does case where it is not needed to tell two names apart.
+    """
+    id_of = _name_reader(id2label)
     ids = []
-    for row, value in enumerate(values):
-        known: int | None = None
-        if isinstance(value, str):
-            known = exact.get(value, folded.get(value.casefold()))
+    for index, value in enumerate(values):
+        known = id_of(value) if isinstance(value, str) else None
         if known is None and not isinstance(value, bool):
             if isinstance(value, int):
                 known = value
-            elif isinstance(value, str) and re.fullmatch(r"-?[0-9]+", value.strip()):
+            elif isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value.strip()):
                 known = int(value)
         if known is None or known not in id2label:
-            names = ", ".join(f"{i} ({name})" for i, name in list(id2label.items())[:8])
-            more = ", ..." if len(id2label) > 8 else ""
-            raise DataError(f"{source}, row {row}: label {value!r} is none of the model's labels {names}{more}")
+            raise DataError(
+                f"{source}, {row_name(index)}: label {value!r} is none of the model's labels {_shown(id2label)}"
+            )
         ids.append(known)
     return ids
 
 
+@dataclass(frozen=True)
+class _Table:
+    """Columns by name, and the names of the classes where a column of ids has them."""
+
+    columns: dict[str, list[Any]]
+    class_names: dict[str, list[str]] = field(default_factory=dict)
+
+
 def _is_file_name(source: str) -> bool:
-    return Path(source).suffix.lower() in _READERS or Path(source).exists()
+    """Whether `source` is meant as a path. What could also be a dataset's id is one only if that file exists."""
+    path = Path(source)
+    return path.suffix.lower() in _READERS or path.is_file() or not _HUB_ID.fullmatch(source)
 
 
 def _read_file(path: Path) -> _Table:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; pass one of its files, or a dataset's id on the Hub")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.suffix.lower() not in _READERS:
         raise DataError(f"{path}: a {path.suffix or 'file without ending'} cannot be read; use {', '.join(_READERS)}")
     try:
-        return _Table(_READERS[path.suffix.lower()](path))
-    except (ValueError, OSError) as error:  # the parsers' errors, Arrow's too, are ValueErrors
-        raise DataError(f"{path} cannot be read: {_first_line(error)}") from error
+        return _READERS[path.suffix.lower()](path)
+    except (ValueError, OSError, csv.Error, pyarrow.ArrowException) as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
 
 
-def _read_csv(path: Path, **options: Any) -> dict[str, list[Any]]:
-    # As text, empty cells kept: pandas would turn "NA" and "" into missing values and "007" into 7.
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
-    if not isinstance(frame.index, pd.RangeIndex):  # pandas took the first column for row names
-        raise ValueError("its rows have more fields than its header")
-    columns: dict[str, list[Any]] = frame.to_dict("list")
-    return columns
+def _read_csv(path: Path, **dialect: Any) -> _Table:
+    with path.open(encoding="utf-8-sig", newline="") as file, _cells_of_any_size():
+        lines = (cells for cells in csv.reader(file, strict=True, **dialect) if cells)
+        header = next(lines, [])
+        _refuse_twins(header)
+        rows: list[list[str]] = []
+        for cells in lines:
+            if len(cells) != len(header):
+                raise ValueError(f"{row_name(len(rows))} has {len(cells)} fields and the header has {len(header)}")
+            rows.append(cells)
+    return _Table({name: [row[i] for row in rows] for i, name in enumerate(header)})
 
 
-def _read_jsonl(path: Path) -> dict[str, list[Any]]:
-    """Columns of JSON objects, one a line; None where a row lacks a key (pandas would make labels floats there)."""
-    rows = []
+def _read_jsonl(path: Path) -> _Table:
+    """Columns of JSON objects, one a line; None where a row lacks a key."""
+    rows: list[dict[str, Any]] = []
     with path.open(encoding="utf-8-sig", newline="\n") as file:  # `splitlines` would also part at U+2028 inside a text
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError as error:
-                    raise ValueError(f"line {number} is not JSON ({error})") from error
-                if not isinstance(rows[-1], dict):
-                    raise ValueError(f"line {number} is not a JSON object")
+        for line in filter(str.strip, file):
+            try:
+                rows.append(json.loads(line, object_pairs_hook=_json_object))
+            except json.JSONDecodeError as error:
+                reason = f"{error.msg} at character {error.pos + 1}"
+                raise ValueError(f"{row_name(len(rows))} is not JSON: {reason}") from error
+            except RecursionError as error:
+                raise ValueError(f"{row_name(len(rows))} is nested too deeply") from error
+            if not isinstance(rows[-1], dict):
+                raise ValueError(f"{row_name(len(rows) - 1)} is not a JSON object")
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
+    return _Table({name: [row.get(name) for row in rows] for name in names})
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_twins([name for name, _ in pairs])
+    return dict(pairs)
+
+
+def _read_parquet(path: Path) -> _Table:
+    table = pyarrow.parquet.ParquetFile(path).read()
+    _refuse_twins(table.column_names)
+    names = {}
+    if b"huggingface" in (table.schema.metadata or {}):  # the file was written by `datasets`
+        from datasets import Features
+
+        names = _class_names(Features.from_arrow_schema(table.schema))
+    return _Table(table.to_pydict(), names)
 
 
 def _read_hub(name: str, config: str | None, split: str) -> _Table:
-    from datasets import ClassLabel, load_dataset  # a second of imports that files do not need
+    from datasets import load_dataset  # a second of imports that files do not need
 
+    shadow = Path(name).is_dir()  # `load_dataset` would take a folder of that name for the dataset
     try:
-        rows = load_dataset(name, config, split=split)
+        rows = load_dataset(f"hf://datasets/{name}" if shadow else name, config, split=split)
     except Exception as error:  # network, name, config and split each raise their own class
-        raise DataError(f"dataset {name!r} (config {config!r}, split {split!r}): {_first_line(error)}") from error
-    classes = {key: feature.names for key, feature in rows.features.items() if isinstance(feature, ClassLabel)}
-    return _Table({key: list(rows[key]) for key in rows.column_names}, classes)
+        hint = f" (the folder {name} is not read; pass one of its files)" if shadow else ""
+        raise DataError(f"dataset {name!r} (config {config!r}, split {split!r}): {first_line(error)}{hint}") from error
+    return _Table({key: list(rows[key]) for key in rows.column_names}, _class_names(rows.features))
+
+
+def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
+    from datasets import ClassLabel
+
+    return {key: feature.names or [] for key, feature in features.items() if isinstance(feature, ClassLabel)}
+
+
+_READERS: Mapping[str, Callable[[Path], _Table]] = {
+    ".csv": _read_csv,
+    # Tab-separated sentences carry stray quotation marks; nothing is quoted there.
+    ".tsv": lambda path: _read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE),
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}
+
+
+@contextmanager
+def _cells_of_any_size() -> Iterator[None]:
+    """The csv module refuses cells of more than 131,072 characters; a whole document may be longer."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _refuse_twins(names: Sequence[str]) -> None:
+    twins = [name for name, count in Counter(names).items() if count > 1]
+    if twins:
+        raise ValueError(f"it has several columns {twins[0]!r}, and only one can be meant")
 
 
 def _column(table: _Table, wanted: str | None, usual: Sequence[str], role: str) -> str:
@@ -182,5 +253,47 @@ def _column(table: _Table, wanted: str | None, usual: Sequence[str], role: str) 
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _not_a_text(value: Any) -> str | None:
+    """Why no tokenizer can read it; None for a text."""
+    if not isinstance(value, str):
+        return f"{value!r}, not a text"
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        return f"{value[error.start]!r} at character {error.start + 1}, a lone surrogate, which is no Unicode text"
+    return None
+
+
+def _name_reader(id2label: Mapping[int, str]) -> Callable[[str], int | None]:
+    """Finds the id of a name: exactly, else by what is left of it without case if that is unambiguous."""
+    exact = {name.strip(): i for i, name in id2label.items()}
+    folded = {name.casefold(): i for name, i in exact.items()}
+    if len(folded) < len(exact):
+        folded = {}
+    return lambda name: exact.get(name.strip(), folded.get(name.strip().casefold()))
+
+
+def _shown(id2label: Mapping[int, str]) -> str:
+    names = [f"{i} ({name})" for i, name in id2label.items()]
+    return ", ".join(names[:8] + ["..."] * (len(names) > 8))
+
+
+def _by_name(
+    values: Sequence[Any], class_names: Sequence[str], id2label: Mapping[int, str], source: str
+) -> Sequence[Any]:
+    """The dataset's own ids as the model's ids, where both name their classes alike; unchanged where no name is shared.
+
+    Raises:
+        DataError: some names are shared and some are not, so that neither names nor ids can be trusted.
+    """
+    id_of = _name_reader(id2label)
+    ids = [id_of(name) for name in class_names]
+    strange = [name for name, i in zip(class_names, ids, strict=True) if i is None]
+    if len(strange) == len(ids):
+        return values
+    if strange:
+        raise DataError(
+            f"{source}: its class {strange[0]!r} is none of the model's labels {_shown(id2label)}, and others are; "
+            "give dataset and model the same names"
+        )
+    return [ids[value] if isinstance(value, int) and 0 <= value < len(ids) else value for value in values]

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 from .data import LabelledTexts
 from .dropout import count_active_calls
 from .masks import GROUP_SIZE
+from .messages import row_name
 from .metric import load_metric_module
 from .pipeline import BayesianTextClassificationPipeline
 from .twin import allow_batches
@@ -21,7 +22,7 @@ BINS = 10
 SWEEP_SIZES = range(1, 61)  # numbers of samples
 SWEEP_POOL = 3 * SWEEP_SIZES[-1]  # the orders of a smaller pool would repeat each other's samples
 SWEEP_ORDERS = 30
-SWEEP_TEXTS = range(150, 2_001)  # at the least and at the most; between them as many as take as long as the arms
+SWEEP_TEXTS = 2_000  # at most: the sweep takes 180 passes of each
 
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -63,13 +64,15 @@ class Arm:
     Attributes:
         name: "frequentist", "baal" or "bayesian".
         passes: forward passes for each text.
-        dropout_calls: calls of dropout that are on in one pass.
+        dropout_sites: modules whose dropout is on.
+        dropout_calls: calls of dropout that are on in one pass; a module may be called more than once.
         seconds: wall-clock time of all passes.
         probabilities: (texts, classes).
     """
 
     name: str
     passes: int
+    dropout_sites: int
     dropout_calls: int
     seconds: float
     probabilities: Probabilities
@@ -84,7 +87,8 @@ class Sweep:
         sizes: numbers of samples.
         pool: samples in the pool.
         orders: random orders of the pool.
-        texts: a random part of all, so that the sweep takes about as long as the arms.
+        texts: all of the arms' texts, or a random part of so many.
+        all_texts: those of the arms.
         ece: (3, sizes), 5th percentile, median and 95th percentile.
         accuracy: likewise.
         frequentist: the frequentist arm on the same texts.
@@ -94,6 +98,7 @@ class Sweep:
     pool: int
     orders: int
     texts: int
+    all_texts: int
     ece: NDArray[np.float64]
     accuracy: NDArray[np.float64]
     frequentist: Measures
@@ -125,7 +130,8 @@ def compare(
         progress: called with the number of rows (a text in one pass) done; `total_rows` says how many there will be.
 
     Raises:
-        ValueError: the classifier is not of one label among at least two classes, or has no dropout.
+        ValueError: the classifier is not of one label among at least two classes, has no dropout, or gives
+            probabilities that are no numbers.
     """
     config = classifier.model.config
     if config.num_labels < 2 or config.problem_type in ("regression", "multi_label_classification"):
@@ -138,21 +144,28 @@ def compare(
 
     started = time.perf_counter()
     point = classifier.predict_proba(data.texts, num_samples=0, progress=advance)
-    frequentist = Arm("frequentist", 1, 0, time.perf_counter() - started, point, measure(point, labels))
+    seconds = time.perf_counter() - started
+    _refuse_nan(point)
+    frequentist = Arm("frequentist", 1, 0, 0, seconds, point, measure(point, labels))
 
     model = _patched_by_baal(classifier)
     started = time.perf_counter()
-    patched, calls = _baal_probabilities(model, classifier, data.texts, num_samples, seed, advance)
-    baal = Arm("baal", num_samples, calls, time.perf_counter() - started, patched, measure(patched, labels))
+    patched, sites, calls = _baal_probabilities(model, classifier, data.texts, num_samples, seed, advance)
+    seconds = time.perf_counter() - started
+    _refuse_nan(patched)
+    baal = Arm("baal", num_samples, sites, calls, seconds, patched, measure(patched, labels))
 
     started = time.perf_counter()
     samples = classifier.sample_proba(data.texts, num_samples=num_samples, seed=seed, progress=advance)
     seconds = time.perf_counter() - started
-    calls = sum(site.calls for site in classifier.dropout_sites)
     mean = samples.mean(2, dtype=np.float64)
-    bayesian = Arm("bayesian", num_samples, calls, seconds, mean, measure(mean, labels))
+    _refuse_nan(mean)
+    calls = sum(site.calls for site in classifier.dropout_sites)
+    bayesian = Arm("bayesian", num_samples, len(classifier.dropout_sites), calls, seconds, mean, measure(mean, labels))
 
-    rows = np.random.default_rng(seed % 2**64).permutation(len(labels))[: _sweep_texts(len(labels), num_samples)]
+    rows = np.arange(len(labels))
+    if len(rows) > SWEEP_TEXTS:
+        rows = np.random.default_rng(seed % 2**64).permutation(rows)[:SWEEP_TEXTS]
     pool = samples[rows]
     if num_samples < SWEEP_POOL:
         texts = [data.texts[i] for i in rows]
@@ -160,12 +173,13 @@ def compare(
             texts, first_sample=num_samples, num_samples=SWEEP_POOL - num_samples, seed=seed, progress=advance
         )
         pool = np.concatenate([pool, rest], axis=2)
-    return Comparison((frequentist, baal, bayesian), sample_sweep(pool, labels[rows], point[rows], seed=seed))
+    sweep = sample_sweep(pool, labels[rows], point[rows], seed=seed, all_texts=len(labels))
+    return Comparison((frequentist, baal, bayesian), sweep)
 
 
 def total_rows(texts: int, num_samples: int) -> int:
     """How many rows (a text in one pass) `compare` runs."""
-    return _arm_rows(texts, num_samples) + max(SWEEP_POOL - num_samples, 0) * _sweep_texts(texts, num_samples)
+    return texts * (1 + 2 * num_samples) + max(SWEEP_POOL - num_samples, 0) * min(texts, SWEEP_TEXTS)
 
 
 def measure(probabilities: Probabilities, labels: Labels) -> Measures:
@@ -197,6 +211,7 @@ def sample_sweep(
     *,
     seed: int = 0,
     sizes: Sequence[int] = SWEEP_SIZES,
+    all_texts: int | None = None,
 ) -> Sweep:
     """ECE and accuracy against the number of samples.
 
@@ -209,6 +224,7 @@ def sample_sweep(
         frequentist: (texts, classes), for comparison.
         seed: of the orders.
         sizes: numbers of samples, each at most that of the pool.
+        all_texts: how many there are, where these are a part of them.
     """
     random = np.random.default_rng(seed % 2**64)
     module = load_metric_module()
@@ -217,18 +233,20 @@ def sample_sweep(
     columns = np.asarray(sizes) - 1
     for i in range(SWEEP_ORDERS):
         order = _group_order(pool.shape[2], random)[: max(sizes)]
-        sums = np.cumsum(pool[:, :, order], axis=2, dtype=np.float64)[:, :, columns]
-        means = sums / np.asarray(sizes)
-        accuracy[i] = (means.argmax(1) == labels[:, None]).mean(0)
+        sums = np.cumsum(pool[:, :, order], axis=2, dtype=np.float64)[:, :, columns]  # (texts, classes, sizes)
+        confidence = sums.max(1) / sums.sum(1)
+        correct = sums.argmax(1) == labels[:, None]
+        accuracy[i] = correct.mean(0)
+        # The top-label ECE is the binary one of being right: no need to hand over all classes 1,800 times.
         for j in range(len(sizes)):
-            mean = means[:, :, j]
-            ece[i, j] = module.bin_sums(mean / mean.sum(1, keepdims=True), labels, n_bins=BINS).ece
+            ece[i, j] = module.bin_sums(confidence[:, j], correct[:, j], n_bins=BINS, binary=True).ece
     levels = [0.05, 0.5, 0.95]
     return Sweep(
         list(sizes),
         pool.shape[2],
         SWEEP_ORDERS,
         len(labels),
+        all_texts or len(labels),
         np.quantile(ece, levels, axis=0),
         np.quantile(accuracy, levels, axis=0),
         measure(frequentist, labels),
@@ -240,14 +258,13 @@ def _group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
     return np.concatenate([random.permutation(groups[g]) for g in random.permutation(len(groups))])
 
 
-def _arm_rows(texts: int, num_samples: int) -> int:
-    return texts * (1 + 2 * num_samples)
-
-
-def _sweep_texts(texts: int, num_samples: int) -> int:
-    rest = max(SWEEP_POOL - num_samples, 1)
-    as_the_arms = _arm_rows(texts, num_samples) // rest
-    return min(texts, SWEEP_TEXTS[-1], max(SWEEP_TEXTS[0], as_the_arms))
+def _refuse_nan(probabilities: Probabilities) -> None:
+    (bad,) = np.nonzero(np.isnan(probabilities).any(1))
+    if bad.size:
+        raise ValueError(
+            f"the model's probabilities are NaN for {bad.size} of {len(probabilities)} texts, first for "
+            f"{row_name(int(bad[0]))}; its weights are damaged, or need a wider dtype"
+        )
 
 
 def _patched_by_baal(classifier: BayesianTextClassificationPipeline) -> torch.nn.Module:
@@ -268,22 +285,38 @@ def _baal_probabilities(
     passes: int,
     seed: int,
     advance: Callable[[int], None],
-) -> tuple[Probabilities, int]:
+) -> tuple[Probabilities, int, int]:
     """The 2021 experiment: `passes` runs of the patched `model`, probabilities averaged.
 
-    Returns (texts, classes) and the number of dropout calls that are on in one pass.
+    Returns (texts, classes), and how many modules of BaaL's and how many dropout calls are on in one pass.
     """
     mean = np.zeros((len(texts), classifier.model.config.num_labels))
-    calls = 0
+    reach = (0, 0)
     # `manual_seed` below reseeds every device.
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count()) if in_use else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode():
         torch.manual_seed(seed % 2**63)
         for indices, inputs in classifier.batches(texts):
-            calls = calls or count_active_calls(model, inputs)
+            reach = reach if any(reach) else _reach(model, inputs)
             for _pass in range(passes):
                 logits = model(**inputs).logits
                 mean[list(indices)] += logits.float().softmax(-1).cpu().numpy() / passes
                 advance(len(indices))
-    return mean, calls
+    return mean, *reach
+
+
+def _reach(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[int, int]:
+    """How many of BaaL's dropout modules one pass runs, and how many dropout calls are on in it."""
+    from baal.bayesian.dropout import Dropout, Dropout2d
+
+    reached = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda module, inputs: reached.add(module))
+        for module in model.modules()
+        if isinstance(module, (Dropout, Dropout2d)) and module.p > 0
+    ]
+    calls = count_active_calls(model, inputs)
+    for hook in hooks:
+        hook.remove()
+    return len(reached), calls

@@ -30,6 +30,7 @@ def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
 
 def sweep_curves(sweep: Sweep) -> Figure:
     """ECE and accuracy against the number of samples: median and 5 to 95 % band over orders of the pool."""
+    part = f"a random {sweep.texts:,} of {sweep.all_texts:,}" if sweep.texts < sweep.all_texts else f"{sweep.texts:,}"
     figure = _figure(9.0, 3.8)
     for axes, curve, measure, title in zip(
         figure.subplots(1, 2), (sweep.ece, sweep.accuracy), ("ece", "accuracy"), ("ECE", "accuracy"), strict=True
@@ -40,7 +41,7 @@ def sweep_curves(sweep: Sweep) -> Figure:
         level = getattr(sweep.frequentist, measure)
         axes.axhline(level, color=COLOURS["frequentist"], linestyle="--", label="Frequentist")
         axes.set_xlabel("number of samples")
-        axes.set_title(f"{title}, {sweep.texts} texts", fontsize=10)
+        axes.set_title(f"{title}, {part} texts", fontsize=10)
         axes.set_xlim(sweep.sizes[0], sweep.sizes[-1])
         axes.margins(y=0.15)
         axes.grid(alpha=0.25)

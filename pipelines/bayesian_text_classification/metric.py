@@ -65,10 +65,12 @@ def install_metric() -> Path | None:
             _write(script, content)
         _make_latest(script)
     except OSError as error:
+        # Evaluate itself writes below HF_HOME too, so that HF_MODULES_CACHE alone would not do.
+        variable = "HF_MODULES_CACHE" if "HF_MODULES_CACHE" in os.environ else "HF_HOME"
         warnings.warn(
-            f'evaluate.load("ece") may not find the metric, which could not be placed in {cache}: {error}. '
-            "evaluate.load(str(bayesian_text_classification.metric.metric_folder())) finds it. "
-            "Set BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1 to leave the cache alone.",
+            f'evaluate.load("ece") will not find the metric, which could not be placed in {cache}: {error}. '
+            f"Set {variable} to a folder that can be written to, or BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1 to do "
+            "without.",
             stacklevel=2,
         )
         return None

@@ -27,12 +27,11 @@ def write_report(folder: Path, comparison: Comparison, data: LabelledTexts, sett
     """Write `report.json`, `reliability.png` and `samples.png`; returns their paths.
 
     Args:
-        folder: made if it does not exist.
+        folder: one that exists.
         comparison: what to report.
         data: the texts it was measured on; no text is written.
         settings: of the run; any JSON values.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("report.json", "reliability.png", "samples.png")]
     paths[0].write_text(json.dumps(as_dict(comparison, data, settings), indent=2) + "\n", encoding="utf-8")
     reliability_diagrams(comparison.arms).savefig(paths[1])
@@ -52,6 +51,7 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any
             "pool": sweep.pool,
             "orders": sweep.orders,
             "texts": sweep.texts,
+            "all_texts": sweep.all_texts,
             "percentiles": [5, 50, 95],
             "ece": sweep.ece.tolist(),
             "accuracy": sweep.accuracy.tolist(),
@@ -64,6 +64,7 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any
 def _arm(arm: Arm, data: LabelledTexts) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "passes": arm.passes,
+        "dropout_sites": arm.dropout_sites,
         "dropout_calls": arm.dropout_calls,
         "seconds": arm.seconds,
         **asdict(arm.measures),

@@ -2,28 +2,41 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+from bayesian_text_classification import cli
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
 
 
-def run(*arguments, **variables):
+def run(*arguments, command=(COMMAND,), **variables):
     return subprocess.run(
-        [COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, env={**os.environ, **variables}
+        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, env={**os.environ, **variables}
     )
+
+
+def error_line(done):
+    """The one line of a run that was refused."""
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    return line.removeprefix("error: ")
 
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    (folder / "few.csv").write_text("text,label\na wonderful film,POSITIVE\ndull,0\nI want my money back,negative\n")
+    (folder / "few.csv").write_text(
+        "text,label,kind\na wonderful film,POSITIVE,a\ndull,0,b\nI want my money back,negative,b\n"
+    )
     done = run(
         "evaluate", "--dataset", folder / "few.csv", "--num-samples", 3, "--seed", 7, "--output", folder / "out",
-        HF_HUB_OFFLINE="1",
+        HF_HUB_OFFLINE="1", COLUMNS="40",
     )  # fmt: skip
     return done, folder
 
@@ -34,34 +47,47 @@ def test_evaluate_prints_a_table_and_the_paths_and_nothing_else_to_stdout(small_
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].strip() == "3 texts, 3 samples"
-    for name in (
-        "Frequentist",
-        "BaaL (patch_module)",
-        "Bayesian",
-        "ECE",
-        "accuracy",
-        "NLL",
-        "Brier",
-        "dropout",
-        "calls",
-    ):
-        assert name in done.stdout
+    assert lines[3].split() == ["ECE", "accuracy", "NLL", "Brier", "sites", "seconds"]
     assert lines[-3:] == [str(folder / "out" / name) for name in ("report.json", "reliability.png", "samples.png")]
+
+
+def test_a_narrow_terminal_cuts_no_number(small_run):
+    done, folder = small_run
+    arms = json.loads((folder / "out" / "report.json").read_text())["arms"]
+    rows = [line.split() for line in done.stdout.splitlines()]
+    for title, arm in zip((["Frequentist"], ["BaaL", "(patch_module)"], ["Bayesian"]), arms.values(), strict=True):
+        numbers = [f"{arm[measure]:.4f}" for measure in ("ece", "accuracy", "nll", "brier")]
+        assert [*title, *numbers, str(arm["dropout_sites"]), f"{arm['seconds']:.1f}"] in rows
+    assert re.search(r"^ b +\d+\.0% +\d+\.0%", done.stdout, re.MULTILINE)
+    assert "…" not in done.stdout
 
 
 def test_report_holds_every_number_and_setting(small_run):
     _, folder = small_run
     report = json.loads((folder / "out" / "report.json").read_text())
     assert report["settings"] | {"device": "cpu"} == {
-        "model": "embedded", "dataset": str(folder / "few.csv"), "config": None, "split": None, "text_column": None,
-        "label_column": None, "num_samples": 3, "seed": 7, "device": "cpu", "dtype": "float32", "n_bins": 10,
+        "model": "embedded", "dataset": str(folder / "few.csv"), "config": None, "split": None, "text_column": "text",
+        "label_column": "label", "num_samples": 3, "seed": 7, "device": "cpu", "dtype": "float32", "n_bins": 10,
         "masks": "balanced",
     }  # fmt: skip
     assert report["data"]["rows"] == 3
     assert list(report["arms"]) == ["frequentist", "baal", "bayesian"]
     for arm in report["arms"].values():
-        assert {"passes", "dropout_calls", "seconds", "accuracy", "ece", "nll", "brier", "reliability"} <= set(arm)
+        assert {
+            "passes",
+            "dropout_sites",
+            "dropout_calls",
+            "seconds",
+            "accuracy",
+            "ece",
+            "nll",
+            "brier",
+            "reliability",
+        } <= set(arm)
         assert sum(arm["reliability"]["counts"]) == 3
+    assert [arm["dropout_sites"] for arm in report["arms"].values()] == [0, 14, 20]
+    assert report["arms"]["frequentist"]["error_rate_by_kind"].keys() == {"a", "b"}
+    assert (report["sweep"]["texts"], report["sweep"]["all_texts"]) == (3, 3)
     assert len(report["sweep"]["ece"]) == 3
     assert len(report["sweep"]["ece"][1]) == 60
     assert report["versions"]["transformers"].startswith("5")
@@ -77,52 +103,127 @@ def test_pictures_are_pictures(small_run):
         assert pixels.std() > 0.1
 
 
+EMPTY = "it is empty; give a value or leave the option out"
+USAGE = [
+    (["evalute"], "No such command 'evalute'."),
+    (["evaluate", "--num-sample", "3"], "No such option: --num-sample"),
+    (["evaluate", "--num-samples", "0"], "Invalid value for '--num-samples': "),
+    *(
+        (["evaluate", option, value], f"Invalid value for '{option}': {EMPTY}")
+        for option in ("--model", "--dataset", "--config", "--split", "--text-column", "--label-column", "--output")
+        for value in ("", " ")
+    ),
+    *(
+        (
+            ["evaluate", "--device", value],
+            f"Invalid value for '--device': {value!r}; on this machine it must be one of cpu",
+        )
+        for value in ("", "-1", "nonsense", "meta", "cuda", "cuda:99")  # conftest hides what GPUs there are
+    ),
+    *(
+        (["evaluate", "--dtype", value], f"Invalid value for '--dtype': {value!r}; it must be one of float32, bfloat16")
+        for value in ("", "float17", "int8", "float64")
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), USAGE)
+def test_bad_usage_is_one_line_that_names_the_option(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bayesian-text-classification", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "--dataset", "missing.csv"], "error: missing.csv: no such file"),
-        (["evaluate", "--model", "no-such-folder/model"], "error: cannot load 'no-such-folder/model': "),
-        (["evaluate", "--device", "abacus"], "error: cannot load "),
-        (["evaluate", "--num-samples", "0"], "error: Invalid value for '--num-samples': "),
-        (["evaluate", "--num-sample", "3"], "error: No such option: --num-sample"),
-        (["evalute"], "error: No such command 'evalute'."),
+        (["--dataset", "missing.csv"], "missing.csv: no such file"),
+        (["--model", "no-such-folder/model"], "cannot load 'no-such-folder/model': "),
+        (["--split", "test"], "--split test is for a dataset on the Hub, and "),
+        (
+            ["--dataset", "d.csv"],
+            "d.csv, row 1 (the first text is row 1): label 'maybe' is none of the model's labels 0 (",
+        ),
     ],
 )
-def test_bad_usage_and_bad_input_are_one_line_and_exit_code_2(tmp_path, arguments, message):
-    done = run(*arguments, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith(message)
-    assert done.stderr.count("\n") == 1
+def test_bad_input_is_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("d.csv").write_text("text,label\nfine,maybe\n")
+    assert error_line(run("evaluate", *arguments, HF_HUB_OFFLINE="1")).startswith(message)
 
 
-def test_missing_column_and_label_are_one_line(tmp_path):
-    path = tmp_path / "d.csv"
-    path.write_text("text,label\nfine,maybe\n")
-    done = run("evaluate", "--dataset", path)
-    assert (done.returncode, done.stderr) == (
-        2, f"error: {path}, row 0: label 'maybe' is none of the model's labels 0 (NEGATIVE), 1 (POSITIVE)\n",
-    )  # fmt: skip
-    done = run("evaluate", "--dataset", path, "--text-column", "body")
-    assert (done.returncode, done.stderr.splitlines()) == (
-        2, ["error: no text column 'body'; the columns are 'text', 'label' (choose with --text-column)"],
-    )  # fmt: skip
+@pytest.mark.parametrize("option", ["--model", "--dataset"])
+def test_an_unreachable_hub_is_one_line(option, tmp_path):
+    """huggingface_hub tells of each of its five tries, and waits longer before each."""
+    code = """
+import sys, time
+time.sleep = lambda seconds: None
+from bayesian_text_classification_command import main
+main()
+"""
+    done = run("evaluate", option, "some/where", "--output", tmp_path / "out", command=(sys.executable, "-c", code),
+               HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0")  # fmt: skip
+    assert re.match("cannot load 'some/where': .*connect|dataset 'some/where' .*reach", error_line(done))
 
 
-def test_output_that_is_a_file_is_refused_before_the_work(tmp_path):
+def test_an_output_that_cannot_be_written_to_is_refused_before_the_work(tmp_path):
     (tmp_path / "out").write_text("")
-    done = run("evaluate", "--output", tmp_path / "out")
-    assert done.returncode == 2
-    assert "cannot be a folder: File exists" in done.stderr
+    message = error_line(run("evaluate", "--output", tmp_path / "out"))
+    assert message == f"--output {tmp_path / 'out'} cannot be a folder to write to: File exists"
+    message = error_line(run("evaluate", "--output", "/proc/self"))  # a folder that takes no files, from root neither
+    assert message.startswith("--output /proc/self cannot be a folder to write to: ")
+
+
+def test_a_report_that_cannot_be_written_is_one_line_after_the_table(tmp_path):
+    (tmp_path / "out" / "report.json").mkdir(parents=True)
+    (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
+    done = run("evaluate", "--dataset", tmp_path / "d.csv", "--num-samples", 1, "--output", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (2, f"error: cannot write to {tmp_path / 'out'}: Is a directory\n")
+    assert "1 texts, 1 samples" in done.stdout
+
+
+def test_what_stops_the_comparison_is_one_line(tmp_path, tiny, tokenizer):
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<odd>"]})
+    for owner in (tiny("bert"), tokenizer):
+        owner.save_pretrained(tmp_path / "m")
+    (tmp_path / "d.csv").write_text("text,label\nan <odd> film,1\n")
+    done = run("evaluate", "--model", tmp_path / "m", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out")
+    assert error_line(done) == "the comparison stopped at IndexError: index out of range in self"
+
+
+@pytest.mark.parametrize("moment", ["torch", "matplotlib", "baal"])
+def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
+    """While the package is imported, while the command's own needs are, and while it samples."""
+    (tmp_path / f"{moment}.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
+    process = subprocess.Popen(
+        [COMMAND, "evaluate", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where these tests ignore it
+    )
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=50)
+    assert (process.returncode, err) == (130, "interrupted\n")
+
+
+def test_a_cache_that_cannot_be_written_to_is_no_matter_of_the_command(tmp_path):
+    (tmp_path / "file").touch()
+    done = run("--help", HF_HOME=str(tmp_path / "file" / "home"))
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_model_without_dropout_is_one_line(tmp_path, tiny, tokenizer):
     tiny("llama", attention_dropout=0.0).save_pretrained(tmp_path / "m")
     tokenizer.save_pretrained(tmp_path / "m")
-    done = run("evaluate", "--model", tmp_path / "m")
-    assert done.returncode == 2
-    assert "has no active dropout" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert "has no active dropout" in error_line(run("evaluate", "--model", tmp_path / "m"))
 
 
 def test_help_shows_commands():

@@ -5,6 +5,7 @@ import pytest
 from bayesian_text_classification import evaluation
 from bayesian_text_classification.data import LabelledTexts
 from bayesian_text_classification.evaluation import compare, error_rates, measure, sample_sweep, total_rows
+from bayesian_text_classification.figures import sweep_curves
 from sklearn.metrics import log_loss
 
 TEXTS = [
@@ -65,7 +66,7 @@ def test_frequentist_arm_is_the_stock_pipeline(comparison, stock):
     expected = [[s["NEGATIVE"], s["POSITIVE"]] for s in scores]
     # The stock pipeline keeps the half-precision weights' arithmetic in half precision.
     np.testing.assert_allclose(comparison.arms[0].probabilities, expected, atol=5e-3)
-    assert comparison.arms[0].dropout_calls == 0
+    assert comparison.arms[0].dropout_sites == comparison.arms[0].dropout_calls == 0
 
 
 def test_bayesian_arm_is_the_pipeline(comparison, classifier):
@@ -76,16 +77,23 @@ def test_bayesian_arm_is_the_pipeline(comparison, classifier):
 def test_baal_arm_reaches_fewer_sites_because_attention_dropout_is_functional(comparison, classifier):
     """facts: BERT, 6 of 8 in 2 layers; here 6 layers: 1 + 2 x 6 + 1 modules, and 6 attention calls more."""
     _, baal, bayesian = comparison.arms
-    assert baal.dropout_calls == 14
-    assert bayesian.dropout_calls == 20 == sum(site.calls for site in classifier.dropout_sites)
+    assert baal.dropout_sites == baal.dropout_calls == 14
+    assert bayesian.dropout_sites == bayesian.dropout_calls == 20 == len(classifier.dropout_sites)
+
+
+def test_a_module_that_is_called_twice_is_one_site(tiny, bayesian):
+    """facts: RoBERTa 9 calls, 7 of them BaaL's; its head calls one dropout module twice."""
+    arms = compare(bayesian(tiny("roberta")), DATA, num_samples=2).arms
+    assert [arm.dropout_sites for arm in arms] == [0, 6, 8]
+    assert [arm.dropout_calls for arm in arms] == [0, 7, 9]
 
 
 def test_baal_arm_is_random_and_seeded_and_leaves_the_global_state(classifier, same_random_state):
     model = evaluation._patched_by_baal(classifier)
     with same_random_state():
-        first, _ = evaluation._baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
-    again, _ = evaluation._baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
-    other, _ = evaluation._baal_probabilities(model, classifier, TEXTS, 2, 1, lambda rows: None)
+        first, *_ = evaluation._baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
+    again, *_ = evaluation._baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
+    other, *_ = evaluation._baal_probabilities(model, classifier, TEXTS, 2, 1, lambda rows: None)
     assert (first == again).all()
     assert (first != other).any()
     np.testing.assert_allclose(first.sum(1), 1, atol=1e-6)
@@ -118,12 +126,41 @@ def test_sweep_pool_has_three_times_the_largest_size(comparison):
     assert comparison.sweep.pool == 180
 
 
-def test_sweep_takes_all_of_few_texts_and_about_as_long_as_the_arms_on_many():
-    assert evaluation._sweep_texts(100, 20) == 100
-    assert evaluation._sweep_texts(300, 20) == 150
-    texts = evaluation._sweep_texts(872, 40)
-    assert texts * 140 == pytest.approx(872 * 81, rel=1e-2)
-    assert evaluation._sweep_texts(10**6, 40) == 2_000
+def test_sweep_is_of_the_texts_in_the_table(comparison):
+    assert comparison.sweep.texts == comparison.sweep.all_texts == len(TEXTS)
+    assert comparison.sweep.frequentist == comparison.arms[0].measures
+    assert comparison.sweep.frequentist.ece > 0
+
+
+def test_sweep_is_of_a_seeded_part_of_very_many_texts_and_says_so(tiny, bayesian, monkeypatch):
+    classifier = bayesian(tiny("bert"))
+    monkeypatch.setattr(evaluation, "SWEEP_TEXTS", 3)
+    rows = []
+    found = [
+        compare(classifier, DATA, num_samples=2, seed=seed, progress=rows.append).sweep.frequentist.nll
+        for seed in (0, 0, 1)
+    ]
+    assert found[0] == found[1] != found[2]
+    assert sum(rows) == 3 * total_rows(len(TEXTS), 2) == 3 * (5 * (1 + 2 * 2) + 3 * 178)
+    sweep = compare(classifier, DATA, num_samples=2).sweep
+    assert (sweep.texts, sweep.all_texts) == (3, 5)
+    assert [axes.get_title() for axes in sweep_curves(sweep).axes] == [
+        "ECE, a random 3 of 5 texts", "accuracy, a random 3 of 5 texts",
+    ]  # fmt: skip
+
+
+def test_pictures_of_all_texts_say_how_many(comparison):
+    assert [axes.get_title() for axes in sweep_curves(comparison.sweep).axes] == ["ECE, 5 texts", "accuracy, 5 texts"]
+
+
+def test_probabilities_that_are_nan_name_their_row(tiny, bayesian, tokenizer):
+    import torch
+
+    model = tiny("bert")
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[tokenizer.convert_tokens_to_ids("money")] = torch.nan
+    with pytest.raises(ValueError, match=r"are NaN for 1 of 5 texts, first for row 4 \(the first text is row 1\)"):
+        compare(bayesian(model), DATA, num_samples=2)
 
 
 def test_error_rates_by_kind():

@@ -152,10 +152,32 @@ def test_a_failed_write_leaves_nothing_behind(cache, monkeypatch):
 def test_a_cache_that_cannot_be_written_is_one_warning(tmp_path, cache, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "file" / "modules"))
-    with pytest.warns(UserWarning, match=r'evaluate.load\("ece"\) may not find the metric.*metric_folder') as warnings:
+    with pytest.warns(UserWarning, match=r'evaluate.load\("ece"\) will not find the metric.*Not a dir') as warnings:
         assert metric.install_metric() is None
     assert len(warnings) == 1
     assert Path(warnings[0].filename) == Path(__file__)  # it points at the caller
+
+
+@pytest.mark.parametrize("variable", ["HF_HOME", "HF_MODULES_CACHE"])
+def test_what_the_warning_advises_helps(variable, tmp_path):
+    (tmp_path / "file").touch()
+    homes = {"HF_HOME": tmp_path / "home", "HF_HUB_OFFLINE": 1}
+    code = f"""
+{LOAD_METRIC}
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    metric.install_metric()
+print(json.dumps([str(warning.message) for warning in caught]))
+"""
+    (message,) = printed(python(code, **{**homes, variable: tmp_path / "file" / "cache"}))
+    assert f"Set {variable} to a folder that can be written to" in message
+    code = f"""
+{LOAD_METRIC}
+metric.install_metric()
+{IMPORT_EVALUATE}
+print(json.dumps(evaluate.load("ece").compute(predictions=[[0.05, 0.95], [0.0, 1.0]], references=[1, 0])))
+"""
+    assert printed(python(code, **{**homes, variable: tmp_path / "good"})) == {"ece": 0.475}
 
 
 def test_no_cache_leaves_the_cache_alone(tmp_path, cache, monkeypatch):

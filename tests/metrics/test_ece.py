@@ -239,7 +239,12 @@ REFUSED = {
     "no labels": (GOOD, None, "references is None; labels must be integers"),
     "no predictions": (None, [0], "predictions is None; every value must be a number"),
     "a dictionary": ({"a": 1.0}, [0], "predictions is {'a': 1.0}; every value must be a number"),
-}
+    "masked": (
+        np.ma.array([*GOOD, [0.2, 0.8]], mask=[[0, 0], [0, 1]]), [0, 1], "predictions[1][1] is masked; every value must"
+    ),
+    "a masked row": ([*GOOD, np.ma.array([0.2, 0.8], mask=True)], [0, 1], "predictions[1][0] is masked; every value"),
+    "a masked label": (GOOD * 2, np.ma.array([0, 1], mask=[0, 1]), "references[1] is masked; every value must"),
+}  # fmt: skip
 REFUSED_BINARY = {
     "binary nan": ([0.5, NAN], [0, 1], "predictions[1] is nan; every value must be finite"),
     "binary none": ([0.5, None], [0, 1], "predictions[1] is None; every value must be a number"),
@@ -302,6 +307,25 @@ def test_refuses_n_bins(n_bins, metric):
             compute(GOOD, [0], n_bins=n_bins)
     with pytest.raises(ValueError, match="n_bins is"):
         metric().compute(predictions=GOOD, references=[0], n_bins=n_bins)
+
+
+@pytest.mark.parametrize("flag", ["no", "False", 0, 1, None, [], np.array([True])])
+def test_a_flag_that_is_no_boolean_is_refused_and_not_taken_for_true(flag, metric):
+    for compute in (ece.expected_calibration_error, ece.bin_sums):
+        for name in ("from_logits", "binary"):
+            with pytest.raises(ValueError, match=rf"{name} is .*; it must be True or False"):
+                compute(GOOD, [0], **{name: flag})
+    shell = metric()
+    shell.add(prediction=[0.0, 1.0], reference=1)
+    for name in ("from_logits", "return_bins"):
+        with pytest.raises(ValueError, match=rf"{name} is .*; it must be True or False"):
+            shell.compute(**{name: flag})
+    assert shell.compute(from_logits=np.False_) == {"ece": 0.0}  # what was added is still there
+
+
+def test_a_masked_array_without_masked_entries_is_an_array():
+    rows = np.ma.array([[0.05, 0.95], [0.0, 1.0]], mask=False)
+    assert ece.expected_calibration_error(rows, np.ma.array([1, 0])) == 0.475
 
 
 def test_computing_nothing_is_refused(metric):

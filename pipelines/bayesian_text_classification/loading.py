@@ -1,0 +1,110 @@
+"""The classifier that the command compares. What transformers mends in silence, or calls a warning, is refused here."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
+from transformers.utils import find_adapter_config_file, is_peft_available
+
+from . import TASK
+from .messages import first_line
+from .pipeline import BayesianTextClassificationPipeline
+
+DTYPES = ("float32", "bfloat16", "float16")  # what a classifier is run in
+
+
+class ModelError(ValueError):
+    """The model cannot be used; the message is one line for the user."""
+
+
+def load_classifier(
+    name: str, device: str | None = None, dtype: str | None = None
+) -> BayesianTextClassificationPipeline:
+    """The pipeline for a model that is complete: all weights from its checkpoint, and a tokenizer that is its own.
+
+    Args:
+        name: a folder or a Hub id, of a model or of a PEFT adapter.
+        device: one of `available_devices()`; None for the best.
+        dtype: one of `DTYPES`; None for the model's own.
+
+    Raises:
+        ModelError: it cannot be loaded, has no active dropout, lacks weights (transformers would draw them at random),
+            or its tokenizer does not fit (transformers makes an empty one where there are no files).
+    """
+    options = {} if dtype is None else {"dtype": dtype}
+    try:
+        base = _base(name)
+        model = _complete_model(name, base, dtype)
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        _check_vocabulary(tokenizer, model)
+        classifier: BayesianTextClassificationPipeline = pipeline(
+            TASK, model=model, tokenizer=tokenizer, device=device, **options
+        )
+    except Exception as error:  # transformers and the Hub raise many classes
+        raise ModelError(f"cannot load {name!r}: {first_line(error)}") from error
+    return classifier
+
+
+def available_devices() -> list[str]:
+    """What a model can be moved to on this machine, by PyTorch's names."""
+    devices = ["cpu"]
+    for kind in (torch.cuda, torch.xpu):
+        if kind.is_available():
+            name = kind.__name__.removeprefix("torch.")
+            devices += [name, *(f"{name}:{i}" for i in range(kind.device_count()))]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return devices
+
+
+def _base(name: str) -> str:
+    """Where model and tokenizer are: `name` itself, or what the adapter of that name was trained for."""
+    if not is_peft_available() or (Path(name) / "config.json").is_file() or find_adapter_config_file(name) is None:
+        return name
+    from peft import PeftConfig
+
+    return str(PeftConfig.from_pretrained(name).base_model_name_or_path)
+
+
+def _complete_model(name: str, base: str, dtype: str | None) -> PreTrainedModel:
+    model, missing = _load(name, dtype)
+    if base != name:
+        # Transformers tells only what the adapter lacks. What the base lacks may be in the adapter, such as the head.
+        marker = ".modules_to_save."
+        saved = tuple(f"{key.partition(marker)[0]}." for key in model.state_dict() if marker in key)
+        missing |= {key for key in _load(base, dtype)[1] if not key.startswith(saved)}
+    if missing:
+        shown = ", ".join(sorted(missing)[:3]) + ", ..." * (len(missing) > 3)
+        raise ValueError(
+            f"its checkpoint has no {shown}, which would be random numbers; pass a model that was trained as a "
+            "sequence classifier"
+        )
+    return model
+
+
+def _load(name: str, dtype: str | None) -> tuple[PreTrainedModel, set[str]]:
+    """A model, and the names of its weights that were not in the checkpoint."""
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        name, dtype=dtype or "auto", output_loading_info=True
+    )
+    return model, set(info["missing_keys"])
+
+
+def _check_vocabulary(tokenizer: Any, model: PreTrainedModel) -> None:
+    try:
+        rows = model.get_input_embeddings().num_embeddings
+    except (AttributeError, NotImplementedError):  # hashed characters, for example, have no table of words
+        return
+    # Special tokens beyond the table (a mask token, say) may never be used.
+    words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
+    if len(words) * 10 < rows:  # tables are rounded up, never tenfold
+        raise ValueError(
+            f"its tokenizer knows {len(words):,} tokens and the model {rows:,}; the tokenizer's files are missing, or "
+            "another model's"
+        )
+    if max(words) >= rows:
+        raise ValueError(
+            f"its tokenizer has token ids up to {max(words):,} and the model only those below {rows:,}; the tokenizer "
+            "is another model's"
+        )

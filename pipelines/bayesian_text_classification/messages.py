@@ -1,0 +1,11 @@
+"""Parts of the lines that a user of the command reads."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without what follows its first line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def row_name(index: int) -> str:
+    """A row of the data by its index from 0, counted as a reader counts: from 1, without a header or empty lines."""
+    return f"row {index + 1} (the first text is row 1)"

@@ -1,0 +1,27 @@
+"""The entry point of the command `bayesian-text-classification`: Ctrl-C is one line and exit code 130 at any moment.
+
+It stands outside the package, whose import takes seconds.
+"""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+
+def main() -> None:
+    """Run the command."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored (`nohup`, `&`)
+        signal.signal(signal.SIGINT, _interrupted)
+    # The command loads the metric by its path; `evaluate.load("ece")` is a matter of whoever imports the package.
+    os.environ["BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE"] = "1"
+    from bayesian_text_classification.cli import main as run
+
+    run()
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """Leave at once: a KeyboardInterrupt is swallowed by some libraries, printed by others, and waits for threads."""
+    show_cursor = b"\x1b[?25h\n" if sys.stderr.isatty() else b""  # which the progress bar hides
+    os.write(2, show_cursor + b"interrupted\n")  # `print` may be what was interrupted
+    os._exit(130)
