@@ -5,7 +5,7 @@ import pytest
 from bayesian_text_classification import evaluation
 from bayesian_text_classification.data import LabelledTexts
 from bayesian_text_classification.evaluation import compare, error_rates, measure, sample_sweep, total_rows
-from bayesian_text_classification.figures import sweep_curves
+from bayesian_text_classification.figures import reliability_diagrams, sweep_curves
 from sklearn.metrics import log_loss
 
 TEXTS = [
@@ -147,6 +147,28 @@ def test_sweep_is_of_a_seeded_part_of_very_many_texts_and_says_so(tiny, bayesian
     assert [axes.get_title() for axes in sweep_curves(sweep).axes] == [
         "ECE, a random 3 of 5 texts", "accuracy, a random 3 of 5 texts",
     ]  # fmt: skip
+
+
+def test_gaps_in_the_reliability_diagram_add_up_to_the_ece(comparison):
+    axes = reliability_diagrams(comparison.arms).axes
+    for arm, top, bottom in zip(comparison.arms, axes[:3], axes[3:], strict=True):
+        counts = {bar.get_x(): bar.get_height() for bar in bottom.containers[0]}
+        gaps = {bar.get_x(): abs(bar.get_height()) for bar in top.containers[1]}
+        assert sum(counts[x] * gap for x, gap in gaps.items()) / len(TEXTS) == pytest.approx(arm.measures.ece)
+        assert sum(counts.values()) == len(TEXTS)
+
+
+def test_curves_are_those_of_the_sweep(comparison):
+    sweep = comparison.sweep
+    for axes, curve, level in zip(
+        sweep_curves(sweep).axes,
+        (sweep.ece, sweep.accuracy),
+        (sweep.frequentist.ece, sweep.frequentist.accuracy),
+        strict=True,
+    ):
+        median, frequentist = axes.lines
+        assert median.get_ydata().tolist() == curve[1].tolist()
+        assert set(frequentist.get_ydata()) == {level}
 
 
 def test_pictures_of_all_texts_say_how_many(comparison):
