@@ -3,12 +3,14 @@ import random
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from bayesian_text_classification.dropout import attention_with_dropout
+from bayesian_text_classification.masks import KeyedMasks
 from bayesian_text_classification.twin import StochasticTwin
 from torch import nn
 
@@ -107,11 +109,12 @@ def test_every_site_moves_the_answer(architecture, tiny, encode, twin_of):
     """A site that is counted but not dropped would go unseen above: with all others silent, samples still differ."""
     model = tiny(architecture)
     twin = twin_of(model, can_pad=model.config.pad_token_id is not None)
-    layouts = list(twin._layouts)
+    plan = twin._plan
     inputs = encode(TEXTS[:1])
-    for index, layout in enumerate(layouts):
+    for index, layout in enumerate(plan.layouts):
         if layout is not None:
-            twin._layouts = [layout if i == index else None for i in range(len(layouts))]
+            only = tuple(layout if i == index else None for i in range(len(plan.layouts)))
+            twin._plan = replace(plan, layouts=only)
             found = samples(twin, inputs, 20)
             assert found.std(1).max() > 0, (architecture, index)
 
@@ -169,12 +172,9 @@ def test_one_module_called_twice_is_one_site_with_two_calls(tiny, twin_of):
 @pytest.mark.parametrize("architecture", ["bert", "albert"])
 def test_every_call_has_a_mask_of_its_own(architecture, tiny, encode, twin_of, monkeypatch):
     seen = []
-    keep = "bayesian_text_classification.twin.KeyedMasks.keep"
-    from bayesian_text_classification.masks import KeyedMasks
-
     original = KeyedMasks.keep
     twin = twin_of(tiny(architecture))
-    monkeypatch.setattr(keep, lambda self, call, *rest: seen.append(call) or original(self, call, *rest))
+    monkeypatch.setattr(KeyedMasks, "keep", lambda self, call, *rest: seen.append(call) or original(self, call, *rest))
     samples(twin, encode(TEXTS))
     assert len(seen) == len(set(seen)) == calls_of(twin)
 
