@@ -96,9 +96,7 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
         )
         common = [layout for layout in layouts if layout is not None and layout.batch_dim is None]
         needs_equal_lengths = any(layout.length_dims for layout in common)
-        alone = any(layout is ALONE for layout in layouts) or not _rows_are_apart(
-            forward, layouts, triple, more_texts, encode
-        )
+        alone = not _rows_are_apart(forward, layouts, triple, more_texts, encode)
         if alone:
             # A row alone has any layout that gives each unit a number.
             layouts = tuple(layout and (ALONE if layout.batch_dim is not None else layout) for layout in layouts)
@@ -197,6 +195,8 @@ def _rows_are_apart(
 
     `before` are the calls for `three`, the same text thrice.
     """
+    if any(layout is ALONE for layout in layouts):
+        return False
     same = three["input_ids"][0]
     different = [encode([text])["input_ids"][0] for text in ("d e f", "x y z")]
     for other in (same.flip(0), *(other for other in different if other.shape == same.shape)):
