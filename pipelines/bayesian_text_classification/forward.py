@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import Answer, Call, DropoutCalls
+from .layouts import ALONE
 from .masks import KeyedMasks, Layout, text_keys
 
 Inputs = Mapping[str, Tensor]
@@ -60,7 +61,8 @@ class Forward:
     def sample_logits(self, inputs: Inputs, samples: range, plan: Plan, *, seed: int, balanced: bool) -> Tensor:
         """Logits of the passes `samples` for each text: (texts, len(samples), classes).
 
-        The samples of a text are rows of one batch, which then holds texts x samples rows.
+        The samples of a text are rows of one batch, which then holds texts x samples rows. Where a pass makes other
+        calls than the plan's and nothing is padded, each text runs alone, and its masks are keyed by its own calls.
         """
         texts = len(inputs["input_ids"])
         if plan.loops_over_texts and texts > 1:
@@ -80,9 +82,25 @@ class Forward:
             sampler.check_complete()
             return logits.view(texts, len(part), -1)
 
-        if plan.loops_over_samples or plan.loops_over_texts:
-            return torch.cat([run(range(t, t + 1)) for t in samples], 1)
-        return run(samples)
+        try:
+            if plan.loops_over_samples or plan.loops_over_texts:
+                return torch.cat([run(range(t, t + 1)) for t in samples], 1)
+            return run(samples)
+        except PathError as error:
+            if folds is not None:
+                raise RuntimeError(f"{error} in a padded batch. Pass padding=False.") from error
+            own = replace(plan, loops_over_texts=True)
+            if texts == 1:
+                count = self._count_calls(inputs)
+                own = Plan((ALONE,) * count, (None,) * count, loops_over_samples=True, loops_over_texts=True)
+            if None in plan.layouts or own == plan:
+                raise  # a call of another path may be one that stays off; or the path depends on the masks
+        return self.sample_logits(inputs, samples, own, seed=seed, balanced=balanced)
+
+    def _count_calls(self, inputs: Inputs) -> int:
+        shapes: list[tuple[int, ...]] = []
+        self.logits(inputs, lambda call: shapes.append(call.shape))
+        return len(shapes)
 
     def refuse_draw(self, where: str) -> None:
         """Raise the error for a draw in `where`, a function or a module."""
@@ -139,12 +157,14 @@ class _Sampler:
     def check_complete(self) -> None:
         """Raise if the pass did not make exactly the calls that the probe saw."""
         if self._next != len(self._layouts):
-            raise path_depends_on_input(self._next, len(self._layouts))
+            raise PathError(self._next, len(self._layouts))
 
 
-def path_depends_on_input(calls: int, expected: int) -> RuntimeError:
-    """The error for a pass with another number of calls than expected."""
-    return RuntimeError(
-        f"this forward pass called dropout {calls} times or more, the probe saw {expected}: "
-        "the model's path depends on its input, so its masks cannot be keyed by call"
-    )
+class PathError(RuntimeError):
+    """A pass made another number of dropout calls than expected."""
+
+    def __init__(self, calls: int, expected: int) -> None:
+        super().__init__(
+            f"this forward pass called dropout {calls} times or more, not {expected} as expected: "
+            "the model's path depends on its input, so its masks cannot be keyed by call"
+        )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import Call
-from .forward import Forward, Inputs, Plan, Recorder, path_depends_on_input
+from .forward import Forward, Inputs, PathError, Plan, Recorder
 from .layouts import ALONE, fold_of, layout_of, only_the_middle_changes
 from .masks import Layout
 from .randomness import first_to_draw, unmoved_random_state
@@ -73,7 +73,7 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
 
     Raises:
         ValueError: the model draws random numbers in `eval()` mode too, or refuses to run in `train()` mode.
-        RuntimeError: the number of dropout calls depends on the input, or a call cannot be reached.
+        RuntimeError: short texts already differ in their number of dropout calls, or a call cannot be reached.
     """
     short, long = "a b c", "a b c d e f g"
     pair, triple, longer = encode([short] * 2), encode([short] * 3), encode([long] * 2)
@@ -174,7 +174,7 @@ def _calls(forward: Forward, inputs: Inputs, expected: int) -> list[Call]:
     recorder = Recorder()
     forward.logits(inputs, recorder)
     if len(recorder.calls) != expected:
-        raise path_depends_on_input(len(recorder.calls), expected)
+        raise PathError(len(recorder.calls), expected)
     return recorder.calls
 
 

@@ -43,7 +43,8 @@ class StochasticTwin:
     Raises:
         ValueError: the model draws random numbers in `eval()` mode too (also raised by a later pass, where only longer
             texts make it do so), or refuses to run in `train()` mode.
-        RuntimeError: the number of dropout calls depends on the input, or a call cannot be reached.
+        RuntimeError: a call of dropout cannot be reached, or the number of calls depends on the input in a way that
+            running each text alone does not mend.
     """
 
     def __init__(

@@ -147,14 +147,71 @@ def test_every_call_has_a_mask_of_its_own(architecture, tiny, encode, twin_of, m
     assert len(seen) == len(set(seen)) == calls_of(twin)
 
 
-def test_a_path_that_depends_on_the_input_is_refused(encode, twin_of, samples, own):
-    """Masks are keyed by the order of calls."""
+class Branch(nn.Module):
+    """Another call of dropout for texts longer than the probe's."""
 
-    class Branch(nn.Module):
-        def forward(self, x):
-            x = F.dropout(x, 0.1, self.training)
-            return F.dropout(x, 0.1, self.training) if x.shape[1] > 10 else x
+    def __init__(self, extra=lambda x, training: F.dropout(x, 0.1, training)):
+        super().__init__()
+        self.extra = extra
 
+    def forward(self, x):
+        x = F.dropout(x, 0.1, self.training)
+        return self.extra(x, self.training) if x.shape[1] > 10 else x
+
+
+def test_a_text_that_takes_another_path_runs_alone(encode, twin_of, samples, own):
     twin = twin_of(own(Branch()))
+    long = [" ".join([word] * 20) for word in ("film", "bad")]
+    together = samples(twin, encode(long), 12)
+    for row, text in zip(together, long, strict=True):
+        torch.testing.assert_close(row, samples(twin, encode([text]), 12)[0], rtol=0, atol=1e-6)
+        assert row.std(0).min() > 0
+    assert not torch.equal(*together)
+    short = samples(twin, encode(["a good film"]), 12)
+    torch.testing.assert_close(samples(twin, encode(["a good film"] * 2), 12)[1:], short, rtol=0, atol=1e-6)
+
+
+def test_the_masks_of_another_path_are_pytorchs(encode, twin_of, own):
+    """Both calls drop: as much spread as in train() mode."""
+    model, inputs = own(Branch()), encode([" ".join(["film"] * 20)])
+    keyed = twin_of(model).sample_logits(inputs, range(1000), seed=0, balanced=False)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        rows = {key: value.repeat_interleave(1000, 0) for key, value in inputs.items()}
+        native = copy.deepcopy(model).train()(**rows)["logits"]
+    assert keyed[0].std(0) == pytest.approx(native.std(0), rel=0.15)
+
+
+def test_a_path_that_padding_may_have_chosen_is_refused(encode, twin_of, samples, own):
+    twin = twin_of(own(Branch()))
+    with pytest.raises(RuntimeError, match=r"depends on its input.*padding=False"):
+        samples(twin, encode([" ".join(["film"] * 20), "a good film"]))
+
+
+def test_a_path_that_depends_on_the_masks_is_refused(encode, twin_of, samples, own):
+    twin = twin_of(own(Branch(lambda x, training: F.dropout(x, 0.1, training) if bool((x == 0).any()) else x)))
+    with pytest.raises(RuntimeError, match="depends on its input"):
+        samples(twin, encode([" ".join(["film"] * 20)]), 40)
+
+
+@pytest.mark.filterwarnings("ignore:.*has randomness that is not dropout")
+def test_a_path_beside_dropout_that_stays_off_is_refused(encode, twin_of, samples, own):
+    """Which of the new calls would have to stay off cannot be told."""
+
+    class Off(nn.Module):
+        def forward(self, x):
+            return F.dropout(x, 0.1, False)
+
+    twin = twin_of(own(nn.Sequential(Off(), Branch())))
     with pytest.raises(RuntimeError, match="depends on its input"):
         samples(twin, encode([" ".join(["film"] * 20)]))
+
+
+def test_canine_takes_texts_of_several_chunks(tiny, encode, twin_of, samples):
+    """Its local attention calls dropout once for each chunk of `local_transformer_stride` characters."""
+    twin = twin_of(tiny("canine"))
+    texts = [" ".join([word] * 40) for word in ("film", "bad", "good")]
+    together = samples(twin, encode(texts))
+    assert together.std(1).min() > 0
+    for row, text in zip(together, texts, strict=True):
+        torch.testing.assert_close(row, samples(twin, encode([text]))[0], rtol=0, atol=1e-5)
