@@ -50,6 +50,7 @@ SETTINGS = {
         "decoder_start_token_id": 102,
     },
     "bert": _ENCODER,
+    "canine": {**_ENCODER, "num_hash_buckets": 64, "local_transformer_stride": 16, "pad_token_id": 0},
     "deberta-v2": {**_ENCODER, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pad_token_id": 0},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 64},
     "electra": {**_ENCODER, "embedding_size": 16},

@@ -12,7 +12,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .metric import install_metric
 from .pipeline import BayesianTextClassificationPipeline
-from .twin import DropoutSite
+from .probe import DropoutSite
 
 __all__ = ["TASK", "BayesianTextClassificationPipeline", "DropoutSite", "embedded_model"]
 

@@ -18,8 +18,9 @@ from transformers import TextClassificationPipeline
 from .batching import TokenBudget, plan, windows
 from .encoding import Encoded, Encoder
 from .inputs import Stream, items_of, kind_of, text_and_pair
+from .probe import DropoutSite
 from .sampling import Draws, Passes, Sampling, fixed, until_sure
-from .twin import DropoutSite, StochasticTwin
+from .twin import StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs
 
 WINDOW = 1024  # texts that are tokenised and sorted together; streams hold one window in memory

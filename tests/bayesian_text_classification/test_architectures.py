@@ -94,7 +94,7 @@ HIDDEN = {"phimoe": "model.layers.0.mlp.router"}
 REMARKS = {
     "big_bird": "full attention for every text: a short one switches the model over for good, and the probe is short",
     "bigbird_pegasus": "as BigBird",
-    "canine": "a text of more than `local_transformer_stride` (128) characters takes more dropout calls: an error",
+    "canine": "a text of more than `local_transformer_stride` (128) characters runs alone, one pass at a time",
     "diffllama": "no dropout: transformers refuses a rate above 0",
     "funnel": "transformers itself fails on texts of fewer than 5 tokens",
     "layoutlmv2": "not sampled: transformers needs detectron2, which PyPI does not have",

@@ -1,0 +1,73 @@
+"""What `train()` mode brings along beside dropout, kept off.
+
+LayerDrop, router jitter and gradient checkpointing; statistics of the batch, and buffers that move; attention kernels
+that drop inside.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+# Attributes of modules that switch on noise other than dropout, or work that only training needs.
+_LAYERDROP = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
+_JITTER = ("jitter_noise", "router_jitter_noise", "input_jitter_noise", "moe_jitter_eps")
+
+
+def switch_off_other_noise(model: nn.Module) -> None:
+    """LayerDrop and gradient checkpointing off for good; attention in a form whose dropout is a call."""
+    config = getattr(model, "config", None)
+    for owner in (config, *model.modules()):
+        for name in (*_LAYERDROP, "gradient_checkpointing"):
+            value = getattr(owner, name, None)
+            if value:
+                setattr(owner, name, type(value)(0))
+    if config is not None and getattr(config, "_attn_implementation", "sdpa") not in ("eager", "sdpa"):
+        # Flash and flex drop inside their kernels.
+        model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", True) else "eager")  # type: ignore[operator]
+
+
+@contextmanager
+def train_mode(model: nn.Module) -> Iterator[None]:
+    """`train()` mode, without router jitter, with normalisation in `eval()` and no buffer moved; then `eval()` mode."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            module.eval()  # in training it computes with the batch's own statistics
+    try:
+        with _own_buffers(model), _no_jitter(model):
+            yield
+    finally:
+        model.eval()
+
+
+@contextmanager
+def _no_jitter(model: nn.Module) -> Iterator[None]:
+    """Router jitter off for a pass in train() mode; never in eval(), where Phi-MoE reads it as a threshold."""
+    found = [
+        (module, name, getattr(module, name))
+        for module in model.modules()
+        for name in _JITTER
+        if getattr(module, name, None)
+    ]
+    for module, name, _ in found:
+        setattr(module, name, 0.0)
+    try:
+        yield
+    finally:
+        for module, name, value in found:
+            setattr(module, name, value)
+
+
+@contextmanager
+def _own_buffers(model: nn.Module) -> Iterator[None]:
+    """Clones in place of the buffers that are shared with the caller: training mode may move running statistics."""
+    shared = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
+    clones = {id(buffer): buffer.clone() for _, _, buffer in shared if buffer is not None}
+    for module, name, buffer in shared:
+        module._buffers[name] = None if buffer is None else clones[id(buffer)]
+    try:
+        yield
+    finally:
+        for module, name, buffer in shared:
+            module._buffers[name] = buffer

@@ -1,0 +1,73 @@
+"""What the tests of the twin and of its parts need."""
+
+import pytest
+import torch
+from bayesian_text_classification.twin import StochasticTwin
+from torch import nn
+
+
+class Own(nn.Module):
+    """Embedding, the subject, mean over positions, linear."""
+
+    def __init__(self, subject, width=16):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.embedding = nn.Embedding(30522, width)
+            self.subject = subject() if isinstance(subject, type) else subject
+            self.out = nn.Linear(width, 2)
+        self.eval()
+
+    def forward(self, input_ids, attention_mask):
+        hidden = self.subject(self.embedding(input_ids))
+        weight = attention_mask[..., None].to(hidden.dtype)
+        return {"logits": self.out((hidden * weight).sum(1) / weight.sum(1))}
+
+
+@pytest.fixture(scope="session")
+def own():
+    """Makes a model of one's own around a module: `own(nn.Dropout(0.1))`."""
+    return Own
+
+
+@pytest.fixture(scope="session")
+def texts():
+    """Three texts of unequal length; the first is not the longest."""
+    return ["a good film", "what a terribly long and boring film this was", "no"]
+
+
+@pytest.fixture(scope="session")
+def encode(tokenizer):
+    """Texts as the model's inputs."""
+
+    def encode(texts, **options):
+        rows = tokenizer(list(texts), padding=True, return_tensors="pt", **options)
+        return {"input_ids": rows["input_ids"], "attention_mask": rows["attention_mask"]}
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def twin_of(encode):
+    """Makes the twin of a model."""
+
+    def make(model, **options):
+        return StochasticTwin(model, encode, **options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def samples():
+    """Logits of the first passes: (texts, count, classes)."""
+
+    def draw(twin, inputs, count=4, **options):
+        return twin.sample_logits(inputs, range(count), **{"seed": 0, "balanced": True, **options})
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def calls_of():
+    """How many calls a twin's sites make in one pass."""
+    return lambda twin: sum(site.calls for site in twin.sites)
