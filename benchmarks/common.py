@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,3 @@ def sample_in_a_loop(
 def root_mean_square(values: Array) -> float:
     """sqrt(mean(values^2))."""
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
-
-
-Run = Callable[[], Any]

@@ -2,7 +2,7 @@
 
     python benchmarks/imports.py
 
-Fresh processes, with and without the package in turn.
+Each time is that of a fresh process.
 """
 
 import statistics

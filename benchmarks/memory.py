@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py --dataset FILE
 
-FILE is tab-separated with the columns label and text. Each measurement is a process of its own; memory is its largest
-resident set.
+FILE is tab-separated with the columns label and text. Each measurement is a process of its own: of the
+pipelines its largest resident set, of the stream what is resident at three points of it.
 """
 
 import argparse

@@ -38,6 +38,15 @@ class Encoded:
         return [len(ids) for ids in self.rows["input_ids"]]
 
     @property
+    def padded_lengths(self) -> list[int]:
+        """Tokens of each text in a batch of its own, with the padding that the caller asks for."""
+        if not self.padded:
+            return self.lengths
+        least = self.padding.get("max_length") or 0
+        multiple = self.padding.get("pad_to_multiple_of") or 1
+        return [-(-max(length, least) // multiple) * multiple for length in self.lengths]
+
+    @property
     def padded(self) -> bool:
         """Whether the caller lets texts be padded at all."""
         return self.padding.get("padding", True) not in (False, "do_not_pad")

@@ -215,8 +215,8 @@ def sample_sweep(
 ) -> Sweep:
     """ECE and accuracy against the number of samples.
 
-    Every order permutes the groups of balanced samples whole, and the samples inside each group, so that any prefix is
-    a set of samples that the pipeline could have drawn.
+    Every order permutes the groups of balanced samples whole, and the samples inside each group: any prefix is some
+    whole groups and a part of one more, as in a call of the pipeline.
 
     Args:
         pool: (texts, classes, samples), samples in the pipeline's order.

@@ -88,7 +88,7 @@ class Forward:
             return run(samples)
         except PathError as error:
             if folds is not None:
-                raise RuntimeError(f"{error} in a padded batch. Pass padding=False.") from error
+                raise PaddingError(f"{error} in a padded batch. Pass padding=False.") from error
             own = replace(plan, loops_over_texts=True)
             if texts == 1:
                 count = self._count_calls(inputs)
@@ -149,7 +149,7 @@ class _Sampler:
     def _check_fold(self, shape: tuple[int, ...], dim: int, expected: int | None) -> None:
         fold, rest = divmod(shape[dim], self._rows)
         if rest or (expected is not None and fold != expected):
-            raise RuntimeError(
+            raise PaddingError(
                 f"dropout on {shape} has {shape[dim]} parts for {self._rows} rows, not {expected or 'equally many'} "
                 "each as in the probe: its masks cannot be keyed in a padded batch. Pass padding=False."
             )
@@ -158,6 +158,10 @@ class _Sampler:
         """Raise if the pass did not make exactly the calls that the probe saw."""
         if self._next != len(self._layouts):
             raise PathError(self._next, len(self._layouts))
+
+
+class PaddingError(RuntimeError):
+    """A padded batch whose masks cannot be keyed."""
 
 
 class PathError(RuntimeError):

@@ -71,6 +71,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         kwargs.pop("local_files_only", None)  # `pipeline()` hands it on after it has done its work
         self._lock = threading.Lock()
         self._current_twin: StochasticTwin | None = None
+        self._twin_settings: tuple[Any, ...] = ()  # of the caller's, which the twin was made for
         self._budgets = {device: TokenBudget(tokens) for device, tokens in TOKENS_PER_BATCH.items()}
         super().__init__(**kwargs)
         if num_samples > 0:
@@ -172,7 +173,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         _, tokenizer_options, batch_size, _ = self._array_options(kwargs)
         encoded = self._encoder.encode(texts, tokenizer_options)
         most, apart = batch_size or self._batch_size, self._apart(encoded, self._twin(required=False))
-        for batch in plan(encoded.lengths, range(1), self._budget, max_texts=most, apart=apart):
+        for batch in plan(encoded.padded_lengths, range(1), self._budget, max_texts=most, apart=apart):
             yield batch.texts, self._encoder.tensors(encoded, batch.texts, self.device)
 
     @property
@@ -331,7 +332,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             return values
 
         most, apart = batch_size or self._batch_size, self._apart(encoded, twin)
-        return Passes(run, encoded.lengths, self._budget, most, apart, progress)
+        return Passes(run, encoded.padded_lengths, self._budget, most, apart, progress)
 
     def _encoded_windows(self, items: Iterable[Any], options: dict[str, Any]) -> Iterator[Encoded]:
         first = 0
@@ -369,12 +370,13 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
 
     def _twin(self, required: bool = True) -> StochasticTwin:
         """The twin of the model as it is now; raises if dropout is `required` and there is none."""
+        model: Any = getattr(self.model, "_orig_mod", self.model)  # what torch.compile wrapped
+        settings = (model, self._encoder.can_pad, self.tokenizer.padding_side, self.run_dtype)
         with self._lock:
             twin = self._current_twin
-            if twin is None or not twin.is_current():
-                model: Any = getattr(self.model, "_orig_mod", self.model)  # what torch.compile wrapped
+            if twin is None or self._twin_settings != settings or not twin.is_current():
                 twin = StochasticTwin(model, self._probe_inputs, can_pad=self._encoder.can_pad, dtype=self.run_dtype)
-                self._current_twin = twin
+                self._current_twin, self._twin_settings = twin, settings
         if required and not twin.sites:
             name = getattr(self.model.config, "_name_or_path", "") or "the model"
             raise ValueError(
@@ -398,7 +400,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         return torch.float32 if own == torch.float16 and self.device.type == "cpu" else own
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_lock": None, "_current_twin": None}
+        return {**vars(self), "_lock": None, "_current_twin": None, "_twin_settings": ()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
@@ -436,10 +438,10 @@ def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) 
 
 
 def _error_of_score(summary: Uncertainty, activation: str) -> NDArray[np.float64]:
-    """The standard error that must fall below the tolerance, (texts,): the winner's among classes, else the largest."""
-    if activation == "softmax":
-        return np.take_along_axis(summary.standard_error, summary.mean.argmax(1)[:, None], 1)[:, 0]
-    return np.asarray(summary.standard_error.max(1))
+    """The standard error that must fall below the tolerance, (texts,): the winner's, or the largest of all labels'."""
+    if activation == "sigmoid":
+        return np.asarray(summary.standard_error.max(1))
+    return np.take_along_axis(summary.standard_error, summary.mean.argmax(1)[:, None], 1)[:, 0]
 
 
 def _check_batch_size(batch_size: Any) -> None:

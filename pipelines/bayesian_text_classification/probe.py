@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import Call
-from .forward import Forward, Inputs, PathError, Plan, Recorder
+from .forward import Forward, Inputs, PaddingError, PathError, Plan, Recorder
 from .layouts import ALONE, fold_of, layout_of, only_the_middle_changes
 from .masks import Layout
 from .randomness import first_to_draw, unmoved_random_state
@@ -223,7 +223,7 @@ def _padding_matters(forward: Forward, plan: Plan, encode: Encode, short: str, l
             forward.sample_logits(inputs, range(1), plan, seed=0, balanced=True)[row]
             for inputs, row in ((alone, 0), (twice, 1), (padded, 1))
         )
-    except RuntimeError:
+    except PaddingError:
         return True  # a mask does not fit: the site's size is no multiple of the rows once some are padded
     return _distance(drawn, among) > 10 * _distance(drawn, beside) + _rounding(drawn)
 

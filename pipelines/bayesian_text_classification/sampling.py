@@ -11,9 +11,8 @@ from .batching import Batch, TokenBudget, plan
 from .masks import GROUP_SIZE, MASKS
 
 # When a text's standard error is looked at: after a few passes, then after each whole group. A few passes say little
-# about their own spread, so that a text leaves there only if it is far below the tolerance. On the embedded model this
-# reached the error of 20 independent samples with 5 to 6 passes a text (benchmarks/inference.py); looks after each 5
-# passes, all at the same bound, took 8.
+# about their own spread, so that a text leaves there only if it is far below the tolerance; and half a group lets go of
+# what makes a whole one exact. benchmarks/standard_error.py says what it comes to.
 FIRST_LOOK, FIRST_SHARE = 4, 0.25
 
 Values = NDArray[np.float32]
@@ -179,7 +178,7 @@ def _looks(most: int) -> Iterator[tuple[int, float]]:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """Each device has its own error, and PyTorch's CPU allocator and MPS a plain RuntimeError."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    words = ("out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 
 

@@ -131,6 +131,8 @@ def _plain(value: Any, with_versions: bool) -> Any:
         counted = with_versions and not value.is_inference()
         version = (value._version if counted else None, value.data_ptr() if with_versions else None)
         return (_Same(value), value.dtype, value.device, version)
+    if isinstance(value, (list, tuple, set, frozenset)):  # PEFT keeps the names of merged adapters in a list
+        return (type(value), [_plain(item, with_versions) for item in value])
     return _Same(value)
 
 

@@ -351,6 +351,11 @@ def test_a_tolerance_is_given_at_construction_or_call(small):
     assert made(TEXTS, num_samples=0) == small(TEXTS, num_samples=0)
 
 
+def test_raw_outputs_stop_at_the_error_that_they_report(small):
+    for result in small(MANY, function_to_apply="none", num_samples=60, tolerance=0.2):
+        assert result["standard_error"] < 0.2 or result["num_samples"] == 60
+
+
 def test_every_label_of_a_multi_label_model_is_sure_enough(tiny, bayesian):
     ours = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"), num_samples=60)
     for result in ours(MANY, tolerance=0.05, top_k=None):
@@ -1122,6 +1127,40 @@ def test_batches_are_those_of_a_deterministic_pass(small):
         with torch.no_grad():
             expected = small.model(**inputs).logits.softmax(-1)
         np.testing.assert_allclose(small.predict_proba([MANY[i] for i in indices], num_samples=0), expected, atol=1e-6)
+
+
+def test_another_model_in_the_pipeline_is_the_one_that_answers(tiny, bayesian):
+    ours, other = bayesian(tiny("bert")), tiny("distilbert")
+    before = ours(TEXTS)
+    ours.model = other
+    assert_close(ours(TEXTS), bayesian(other)(TEXTS))
+    assert ours(TEXTS) != before
+
+
+def test_an_adapter_that_is_merged_in_place_is_seen(lora, bayesian):
+    """PEFT then adds it to the shared weights: a twin that still ran it would apply it twice."""
+    model = lora()
+    ours = bayesian(model)
+    assert ours.dropout_sites
+    model.merge_adapter()
+    with pytest.raises(ValueError, match="no active dropout"):
+        ours(TEXTS)
+    model.unmerge_adapter()
+    assert_close(ours(TEXTS), bayesian(model)(TEXTS))
+
+
+@pytest.mark.parametrize("padding", [{"padding": "max_length", "max_length": 60}, {"pad_to_multiple_of": 60}], ids=str)
+def test_the_token_budget_counts_the_padding_that_is_asked_for(padding, small, monkeypatch):
+    original, sizes = module.StochasticTwin.sample_logits, []
+
+    def spy(self, inputs, samples, **options):
+        sizes.append(inputs["input_ids"].numel() * len(samples))
+        return original(self, inputs, samples, **options)
+
+    monkeypatch.setattr(module.StochasticTwin, "sample_logits", spy)
+    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(300))
+    assert_close(small(MANY, num_samples=5, **padding), small(MANY, num_samples=5))
+    assert max(sizes) <= 300
 
 
 def test_a_compiled_instance_is_sampled_as_the_plain_one(tiny, bayesian):
