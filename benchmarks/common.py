@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from bayesian_text_classification import embedded_model
 from numpy.typing import NDArray
+from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, DistilBertConfig, PreTrainedModel
 
 Array = NDArray[np.floating]
@@ -65,7 +66,7 @@ def sample_in_a_loop(
 ) -> Array:
     """Positive class' probability in each pass of a model whose dropout is on: (texts, passes), independent samples."""
     found = np.empty((sum(len(texts) for texts, _ in batches), passes), np.float32)
-    for texts, inputs in batches:
+    for texts, inputs in tqdm(batches, type(model).__name__, disable=passes < 100):
         for t in range(passes):
             found[texts, t] = model(**inputs).logits.float().softmax(-1)[:, 1].numpy()
     return found

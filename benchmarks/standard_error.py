@@ -17,6 +17,7 @@ from bayesian_text_classification import TASK
 from bayesian_text_classification.masks import GROUP_SIZE
 from common import Array, embedded, read_sentences, root_mean_square, stratified, tokenizer
 from results import table, write_section
+from tqdm import tqdm
 from transformers import pipeline
 from transformers.utils import logging
 
@@ -36,7 +37,9 @@ def main() -> None:
     logging.set_verbosity_error()
     texts = stratified(read_sentences(args.dataset)[0], args.sentences)
     ours = pipeline(TASK, model=embedded(torch.float32), tokenizer=tokenizer())
-    samples = ours.sample_proba(texts, num_samples=args.reference, seed=REFERENCE_SEED)[:, 1]
+    with tqdm(desc="limits", total=len(texts) * args.reference, unit="pass") as bar:
+        limits = ours.sample_proba(texts, num_samples=args.reference, seed=REFERENCE_SEED, progress=bar.update)
+    samples = limits[:, 1]
     rows = [*fixed_rows(ours, texts, samples, args.seeds), *stopped_rows(ours, texts, samples, args.seeds)]
     header = ["samples", "on average", "RMSE", "of independent", "within 1.96 errors", "stopped: within 2 tolerances"]
     body = (
@@ -53,8 +56,9 @@ def fixed_rows(ours: Any, texts: list[str], reference: Array, seeds: int) -> lis
     rows = []
     for masks, counts in (("balanced", (4, 10, 20, 40)), ("bernoulli", (10, 20))):
         for count in counts:
-            results = [ours(texts, num_samples=count, seed=seed, masks=masks) for seed in range(seeds)]
-            rows.append(row(f"{count}, {masks}", results, reference))
+            name = f"{count}, {masks}"
+            results = [ours(texts, num_samples=count, seed=seed, masks=masks) for seed in tqdm(range(seeds), desc=name)]
+            rows.append(row(name, results, reference))
     return rows
 
 
@@ -62,8 +66,11 @@ def stopped_rows(ours: Any, texts: list[str], reference: Array, seeds: int) -> l
     """Rows for tolerances."""
     rows = []
     for tolerance in TOLERANCES:
-        results = [ours(texts, num_samples=MOST, tolerance=tolerance, seed=seed) for seed in range(seeds)]
-        rows.append(row(f"tolerance {tolerance}", results, reference, tolerance))
+        name = f"tolerance {tolerance}"
+        results = [
+            ours(texts, num_samples=MOST, tolerance=tolerance, seed=seed) for seed in tqdm(range(seeds), desc=name)
+        ]
+        rows.append(row(name, results, reference, tolerance))
     return rows
 
 
