@@ -15,6 +15,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -192,7 +193,7 @@ def arms_of(
         **{
             f"loop {size}": Arm(
                 f"train() in a loop, sorted batches of {size}, {dtype}",
-                lambda batches=sorted_batches(texts, size): sample_in_a_loop(loop, batches, 4),
+                partial(sample_in_a_loop, loop, sorted_batches(texts, size), 4),
                 passes=4,
                 total=SAMPLES,
                 error=errors["independent"],
