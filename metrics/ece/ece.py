@@ -1,11 +1,12 @@
-"""Expected calibration error (ECE) as an Evaluate module: pure functions hold the maths, `evaluate.Metric` is a shell.
+"""Calibration errors (ECE and its kin) as an Evaluate module: pure functions hold the maths, a class is the shell.
 
 The file stands alone, because Evaluate copies it, without its neighbours, to wherever it is loaded.
 """
 
 import dataclasses
+import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -20,7 +21,8 @@ calibrated model makes with confidence 0.8, 80 % are correct.
 
     ECE = sum_b (n_b / N) * |accuracy_b - mean confidence_b|        (Guo et al. 2017, https://arxiv.org/abs/1706.04599)
 
-over the bins b = [i/B, (i+1)/B), the last one closed. 0 is best, 1 is worst.
+over the bins b = [i/B, (i+1)/B), the last one closed. 0 is best, 1 is worst. Also class-wise, with bins of equal mass,
+in the norms l2 (debiased if asked) and max (MCE), with an interval and with what a calibrated model would measure.
 """
 
 _KWARGS_DESCRIPTION = """
@@ -30,13 +32,31 @@ Args:
         number per example, the probability of the positive class.
     references: the true labels, integers from 0 to classes - 1. Config "binary": 0 and 1, or booleans.
         Both may be lists, NumPy arrays, torch tensors, Arrow arrays or columns of a dataset.
-    n_bins (int): how many bins of equal width. Defaults to 10.
+    n_bins (int): how many bins. Defaults to 10.
+    binning (str): "uniform", bins of equal width (the default), or "quantile", bins of equally many rows; equal
+        confidences always share a bin, so that there may be fewer than n_bins.
+    norm (str): "l1", the ECE (the default); "l2", the root of the weighted mean square gap; "max", the largest gap of
+        any bin (MCE).
+    class_wise (bool): measure the probability of every class, not only of the predicted one, and average over the
+        classes (Kull et al. 2019). Defaults to False. Not in config "binary".
     from_logits (bool): predictions are logits. Defaults to False; it is never guessed from the values.
+    debias (bool): subtract from the squared gaps of norm="l2" what chance alone puts there (Kumar et al. 2019).
+        Defaults to False.
+    confidence_level (float): also return an interval at this level, such as 0.95, from 1,000 bootstrap resamples of the
+        rows (see `bootstrap` in this file), and what a perfectly calibrated model with these probabilities would
+        measure. Defaults to None: neither.
     return_bins (bool): also return what a reliability diagram shows. Defaults to False.
+    seed (int): of the resamples. Defaults to 0.
 Returns:
     ece (float): in [0, 1].
-    bins (dict): with return_bins=True, the lists "edges" (n_bins + 1 values), "counts", "mean_confidence" and
-        "accuracy" (n_bins values each; None for an empty bin; the share of positives in config "binary").
+    ece_interval (list of two floats), ece_bias (float): with confidence_level. How much higher than the truth the
+        value is to be expected, as the resamples show it; the interval accounts for it.
+    null_ece (float), null_interval (list of two floats): with confidence_level. The mean value of a perfectly
+        calibrated model with these probabilities on this many rows, and the band that holds it at this level. An ECE
+        inside the band gives no evidence of miscalibration.
+    bins (dict): with return_bins=True, the lists "edges" (one more than bins), "counts", "mean_confidence" and
+        "accuracy" (None for an empty bin; the share of positives in config "binary"). A list of them, one for each
+        class, with class_wise=True.
 Examples:
     Confidences 0.95 and 1.0 share the last bin: its accuracy is 0.5, its mean confidence 0.975.
 
@@ -46,6 +66,12 @@ Examples:
 
     >>> ece.compute(predictions=[[0.25, 0.75], [0.5, 0.5]], references=[1, 0], n_bins=2, return_bins=True)["bins"]
     {'edges': [0.0, 0.5, 1.0], 'counts': [0, 2], 'mean_confidence': [None, 0.625], 'accuracy': [None, 1.0]}
+
+    Two bins of two rows each, the second from confidence 0.75 on; the larger gap of the two:
+
+    >>> predictions = [[0.5, 0.5], [0.625, 0.375], [0.25, 0.75], [0.125, 0.875]]
+    >>> ece.compute(predictions=predictions, references=[0, 1, 1, 0], n_bins=2, binning="quantile", norm="max")
+    {'ece': 0.3125}
 
     The positive class' probability, in batches:
 
@@ -72,7 +98,27 @@ _CITATION = """\
   pages = {2901--2907},
   year = {2015}
 }
+@inproceedings{kull2019beyond,
+  title = {Beyond temperature scaling: Obtaining well-calibrated multi-class probabilities with {Dirichlet}
+    calibration},
+  author = {Kull, Meelis and Perello Nieto, Miquel and K{\\"a}ngsepp, Markus and Silva Filho, Telmo and Song, Hao
+    and Flach, Peter},
+  booktitle = {Advances in Neural Information Processing Systems 32},
+  year = {2019},
+  url = {https://arxiv.org/abs/1910.12656}
+}
+@inproceedings{kumar2019verified,
+  title = {Verified Uncertainty Calibration},
+  author = {Kumar, Ananya and Liang, Percy and Ma, Tengyu},
+  booktitle = {Advances in Neural Information Processing Systems 32},
+  year = {2019},
+  url = {https://arxiv.org/abs/1909.10155}
+}
 """
+
+BINNINGS = ("uniform", "quantile")
+NORMS = ("l1", "l2", "max")
+RESAMPLES = 1_000  # of the interval, and of the null value
 
 _CONFIGS = {
     "default": datasets.Sequence(datasets.Value("float64")),  # float32 would move values across bin edges
@@ -83,32 +129,40 @@ _CONFIGS = {
 # 150,000 classes). float64 arrays often hold float32 results, and Python lists nearly always do.
 _SUM_TOLERANCE = {"bfloat16": 2e-2, "float16": 2e-3, "float32": 1e-4, "float64": 1e-5}
 
+_Sums = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # counts, confidence, correct: (..., columns, bins) each
+
+_CHUNK = 1 << 16  # rows worked on at once: their temporaries stay in a processor's cache
+_BLOCK = 1 << 20  # rows of all resamples that are drawn at once
+
 
 @dataclasses.dataclass(frozen=True)
 class BinSums:
-    """The sufficient statistics of ECE: per bin, a count and two sums. Adding two of them merges two shards exactly.
+    """The sufficient statistics of calibration errors: per bin, a count and two sums. Adding two merges two shards.
 
-    Bin i holds the confidences in `[i/B, (i+1)/B)`, the last bin 1.0 too. All sums are exact, so that neither the order
-    of the rows nor how they were split into shards, batches or processes changes a single bit of the result.
+    Bin i holds the confidences in `[edges[i], edges[i + 1])`, the last bin its upper edge too. All sums are exact, so
+    that neither the order of the rows nor how they were split into shards, batches or processes changes a single bit.
 
     Attributes:
-        counts: rows in each bin. *Shape:* (n_bins,).
-        confidence: sum of the confidences in each bin. *Shape:* (n_bins,).
-        correct: correct rows in each bin (binary: positive rows). *Shape:* (n_bins,).
+        edges: of the bins, ascending, from 0 to 1. *Shape:* (bins + 1,).
+        counts: rows in each bin. *Shape:* (bins,).
+        confidence: sum of the confidences in each bin. *Shape:* (bins,).
+        correct: correct rows in each bin (binary: positive rows; class-wise: rows of the class). *Shape:* (bins,).
     """
 
+    edges: tuple[float, ...]
     counts: tuple[int, ...]
     confidence: tuple[Fraction, ...]
     correct: tuple[int, ...]
 
     def __add__(self, other: "BinSums") -> "BinSums":
-        """Merge with the sums of other rows over the same bins; ValueError if the number of bins differs."""
-        if len(self.counts) != len(other.counts):
+        """Merge with the sums of other rows over the same bins; ValueError if the bins differ."""
+        if self.edges != other.edges:
             raise ValueError(
-                f"Cannot add sums over {len(self.counts)} bins and over {len(other.counts)} bins; "
-                "compute both with the same n_bins."
+                f"Cannot add sums over {len(self.counts)} bins and over {len(other.counts)} bins with other edges; "
+                "compute both with the same n_bins, or with the same edges (quantile_edges of all rows)."
             )
         return BinSums(
+            edges=self.edges,
             counts=tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)),
             confidence=tuple(a + b for a, b in zip(self.confidence, other.confidence, strict=True)),
             correct=tuple(a + b for a, b in zip(self.correct, other.correct, strict=True)),
@@ -117,36 +171,56 @@ class BinSums:
     @property
     def ece(self) -> float:
         """`sum_b (n_b / N) * |accuracy_b - mean confidence_b|`, which is `sum_b |correct_b - confidence_b| / N`."""
-        gaps = (abs(correct - confidence) for correct, confidence in zip(self.correct, self.confidence, strict=True))
-        return float(sum(gaps, Fraction(0)) / sum(self.counts))
-
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        """The bins' edges `i / B`. *Shape:* (n_bins + 1,)."""
-        return _edges(len(self.counts))
+        return calibration_error([self])
 
     @property
     def mean_confidence(self) -> NDArray[np.float64]:
-        """Mean confidence in each bin, NaN where it is empty. *Shape:* (n_bins,)."""
+        """Mean confidence in each bin, NaN where it is empty. *Shape:* (bins,)."""
         return _means(self.confidence, self.counts)
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """Share of correct rows in each bin (binary: of positive rows), NaN where it is empty. *Shape:* (n_bins,)."""
+        """Share of correct rows in each bin (binary: of positive rows), NaN where it is empty. *Shape:* (bins,)."""
         return _means(self.correct, self.counts)
 
     def as_dict(self) -> dict[str, list[Any]]:
         """A reliability diagram's numbers as plain lists, ready for JSON (which has no NaN): None for an empty bin."""
         return {
-            "edges": self.edges.tolist(),
+            "edges": list(self.edges),
             "counts": list(self.counts),
             "mean_confidence": [None if np.isnan(mean) else mean for mean in self.mean_confidence.tolist()],
             "accuracy": [None if np.isnan(mean) else mean for mean in self.accuracy.tolist()],
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Bootstrap:
+    """What chance does to a calibration error.
+
+    Attributes:
+        interval: of the error, at the confidence level asked for.
+        bias: how much higher than the truth the value is to be expected.
+        null: the mean value of a perfectly calibrated model with these probabilities, on as many rows.
+        null_interval: the band that holds such a model's value, at the confidence level asked for.
+    """
+
+    interval: tuple[float, float]
+    bias: float
+    null: float
+    null_interval: tuple[float, float]
+
+
 def expected_calibration_error(
-    predictions: Any, references: Any, n_bins: int = 10, *, from_logits: bool = False, binary: bool = False
+    predictions: Any,
+    references: Any,
+    n_bins: int = 10,
+    *,
+    binning: str = "uniform",
+    norm: str = "l1",
+    class_wise: bool = False,
+    from_logits: bool = False,
+    debias: bool = False,
+    binary: bool = False,
 ) -> float:
     """`ECE = sum_b (n_b / N) * |accuracy_b - mean confidence_b|` (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
 
@@ -155,6 +229,10 @@ def expected_calibration_error(
 
     Top-label, the default: the confidence is a row's largest probability, and the row is correct if the class that has
     it is the true one. `argmax` takes the first of equal maxima: at [0.5, 0.5] the predicted label is 0.
+
+    Class-wise (Kull et al. 2019, https://arxiv.org/abs/1910.12656, eq. 3): every class k of the K has its own bins,
+    filled with the k-th probability of all rows, and "accuracy" is the share of rows whose label is k. The value is the
+    mean over the classes.
 
     Binary: the confidence is the probability p of the positive class, anywhere in [0, 1], and "accuracy" the share of
     positives. It says whether p can be trusted. The top-label ECE of (1 - p, p) says whether max(p, 1 - p) can: that
@@ -166,37 +244,157 @@ def expected_calibration_error(
             binary: (rows,).
         references: true labels, integers in [0, classes - 1]; binary: 0 and 1, or booleans. *Shape:* (rows,).
         n_bins: number of bins B, at least 1.
+        binning: "uniform", or "quantile": the inner edges are those of `quantile_edges`.
+        norm: "l1"; "l2": `sqrt(sum_b (n_b / N) * gap_b^2)`, class-wise the root of the mean over the classes; "max":
+            `max_b |gap_b|` (MCE).
+        class_wise: measure every class' probability.
         from_logits: turn logits into probabilities first, with a softmax over the row (binary: a sigmoid) in float64.
+        debias: for norm "l2" (Kumar et al. 2019, https://arxiv.org/abs/1909.10155, definition 5.1): subtract
+            `accuracy_b * (1 - accuracy_b) / (n_b - 1)` from each squared gap; a bin of one row counts 0, a negative
+            sum too.
         binary: measure the positive class' probability.
 
     Returns:
-        The ECE, in [0, 1].
+        The error, in [0, 1].
 
     Raises:
         ValueError: for NaN, infinity, None, a value outside [0, 1], a row that does not sum to 1 (within 0.02 for
             bfloat16, 0.002 for float16, 0.0001 for float32 and Python lists, 0.00001 for float64), a label that is no
             integer or out of range, a masked entry, shapes that are wrong or differ, no rows, n_bins below 1, a flag
-            that is no boolean. The message says where.
+            that is no boolean, an unknown binning or norm, options that contradict each other. The message says where.
     """
-    return bin_sums(predictions, references, n_bins, from_logits=from_logits, binary=binary).ece
+    _check_options(n_bins, binning, norm, class_wise, debias, binary, from_logits=from_logits)
+    columns = _columns(predictions, references, from_logits, class_wise, binary)
+    return calibration_error(columns.sums(columns.edges(n_bins, binning)), norm, debias=debias)
 
 
 def bin_sums(
-    predictions: Any, references: Any, n_bins: int = 10, *, from_logits: bool = False, binary: bool = False
+    predictions: Any,
+    references: Any,
+    n_bins: int = 10,
+    *,
+    edges: Sequence[float] | None = None,
+    from_logits: bool = False,
+    binary: bool = False,
 ) -> BinSums:
     """The per-bin sums behind `expected_calibration_error`, which has the arguments and errors; shards of data add up.
+
+    Args:
+        predictions: as there.
+        references: as there.
+        n_bins: of equal width.
+        edges: of other bins, ascending, from 0 to 1; such as `quantile_edges` of all shards.
+        from_logits: as there.
+        binary: as there.
 
     >>> first = bin_sums([[0.2, 0.8], [0.9, 0.1]], [1, 1])
     >>> second = bin_sums([[0.7, 0.3]], [0])
     >>> (first + second).counts
     (0, 0, 0, 0, 0, 0, 0, 1, 1, 1)
     """
-    _check_n_bins(n_bins)
-    _check_flags(from_logits=from_logits, binary=binary)
-    rows, labels, tolerance = _read(predictions, references, binary)
-    if not from_logits:
-        _check_probabilities(rows, tolerance)
-    return _bin(*_confidence_and_correct(rows, labels, from_logits), n_bins)
+    _check_options(n_bins, from_logits=from_logits, binary=binary)
+    columns = _columns(predictions, references, from_logits, False, binary)
+    return columns.sums([_uniform_edges(n_bins) if edges is None else _checked_edges(edges)])[0]
+
+
+def class_wise_bin_sums(
+    predictions: Any,
+    references: Any,
+    n_bins: int = 10,
+    *,
+    edges: Sequence[Sequence[float]] | None = None,
+    from_logits: bool = False,
+) -> list[BinSums]:
+    """As `bin_sums`, of every class' probability: one for each class, with `edges` for each class if they are given."""
+    _check_options(n_bins, from_logits=from_logits)
+    columns = _columns(predictions, references, from_logits, True, False)
+    if edges is not None and len(edges) != len(columns.confidence):
+        raise ValueError(f"edges are those of {len(edges)} classes; predictions has {len(columns.confidence)} columns.")
+    own = [_checked_edges(e) for e in edges] if edges is not None else columns.edges(n_bins, "uniform")
+    return columns.sums(own)
+
+
+def quantile_edges(confidence: Any, n_bins: int = 10) -> list[float]:
+    """Edges of bins that hold equally many of the confidences: 0, inner edges, 1.
+
+    The j-th inner edge is the confidence at rank `ceil(j * N / B)` from below, counted from 0. Equal confidences are
+    never split: equal edges are one, and there may be fewer than B bins. The order of the confidences does not matter.
+
+    Args:
+        confidence: values in [0, 1]. *Shape:* (rows,).
+        n_bins: number of bins B, at least 1.
+    """
+    _check_options(n_bins)
+    values, _ = _to_array(confidence, "confidence")
+    if values.ndim != 1 or not values.size or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"confidence has shape {values.shape}; give at least one number in [0, 1], of shape (rows,).")
+    return list(_quantile_edges(values.astype(np.float64), n_bins))
+
+
+def calibration_error(sums: Sequence[BinSums], norm: str = "l1", *, debias: bool = False) -> float:
+    """The error from sums alone: `[bin_sums(...)]`, or `class_wise_bin_sums(...)`, merged from shards or not.
+
+    `norm` and `debias` are those of `expected_calibration_error`. Exact until the last rounding.
+    """
+    _check_options(norm=norm, debias=debias)
+    widest = max(len(one.counts) for one in sums)
+
+    def padded(values: Iterable[Sequence[Fraction | int]]) -> NDArray[np.object_]:
+        return np.array([[*map(Fraction, row), *[Fraction(0)] * (widest - len(row))] for row in values], dtype=object)
+
+    error = _error(
+        padded(one.counts for one in sums),
+        padded(one.confidence for one in sums),
+        padded(one.correct for one in sums),
+        norm,
+        debias,
+    ).item()
+    return math.sqrt(error) if norm == "l2" else float(error)
+
+
+def bootstrap(
+    predictions: Any,
+    references: Any,
+    n_bins: int = 10,
+    *,
+    confidence_level: float = 0.95,
+    seed: int = 0,
+    binning: str = "uniform",
+    norm: str = "l1",
+    class_wise: bool = False,
+    from_logits: bool = False,
+    debias: bool = False,
+    binary: bool = False,
+) -> Bootstrap:
+    """What chance does to `expected_calibration_error`, which has the other arguments and the errors.
+
+    Rows are drawn with replacement 1,000 times; the bins stay where they are. An ECE measured on rows is higher than
+    that of all data, because a bin's gap is an absolute value, and a resample is higher again: the mean of the
+    resamples less the value e is the bias. With the resamples' quantiles q the interval is
+
+        [2 e - q(1 - a/2),  e + (q(1 - a/2) - q(a/2)) / 2]      cut to [0, 1].
+
+    Its lower end is that of the basic bootstrap (Davison and Hinkley 1997, section 5.2), which takes the bias out; the
+    upper end lies half-way between those of the basic and the percentile bootstrap, because the estimate of the bias
+    varies itself, and the basic one alone ends too low. The card says how often it holds the truth. The null value and
+    its band come from 1,000 draws of labels from the probabilities as they are.
+
+    Args:
+        predictions: as there.
+        references: as there.
+        n_bins: as there.
+        confidence_level: 1 - a, between 0 and 1.
+        seed: of the draws, at least 0.
+        binning: as there, and so all others.
+        norm: as there.
+        class_wise: as there.
+        from_logits: as there.
+        debias: as there.
+        binary: as there.
+    """
+    _check_options(n_bins, binning, norm, class_wise, debias, binary, confidence_level, seed, from_logits=from_logits)
+    columns = _columns(predictions, references, from_logits, class_wise, binary)
+    return columns.bootstrap(columns.edges(n_bins, binning), norm, debias, confidence_level, seed)
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
@@ -250,12 +448,27 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
         predictions: Any = None,
         references: Any = None,
         n_bins: int = 10,
+        binning: str = "uniform",
+        norm: str = "l1",
+        class_wise: bool = False,
         from_logits: bool = False,
+        debias: bool = False,
+        confidence_level: float | None = None,
         return_bins: bool = False,
+        seed: int = 0,
     ) -> dict[str, Any] | None:
         """Compute the ECE of all examples added so far and of those given here. A refusal leaves what was added."""
-        _check_n_bins(n_bins)
-        _check_flags(from_logits=from_logits, return_bins=return_bins)
+        options: dict[str, Any] = {
+            "n_bins": n_bins,
+            "binning": binning,
+            "norm": norm,
+            "class_wise": class_wise,
+            "debias": debias,
+            "confidence_level": confidence_level,
+            "seed": seed,
+        }
+        flags: dict[str, Any] = {"from_logits": from_logits, "return_bins": return_bins}
+        _check_options(**options, **flags, binary=self._binary)
         if predictions is None and references is None and not len(self):
             raise ValueError("There is nothing to compute: pass predictions and references, or add some first.")
         refusal = None if from_logits else self._refusal
@@ -265,19 +478,43 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
             rows, labels = self._checked(predictions, references, defer=from_logits)
             super().add_batch(predictions=rows, references=labels)
         self._columns = self._refusal = None
-        result: dict[str, Any] | None = super().compute(n_bins=n_bins, from_logits=from_logits, return_bins=return_bins)
+        result: dict[str, Any] | None = super().compute(**options, **flags)
         if refusal:  # not process 0, which is waiting for this process' rows and must get them first
             raise ValueError(refusal)
         return result
 
     def _compute(
-        self, predictions: Any, references: Any, n_bins: int, from_logits: bool, return_bins: bool
+        self,
+        predictions: Any,
+        references: Any,
+        n_bins: int,
+        binning: str,
+        norm: str,
+        class_wise: bool,
+        from_logits: bool,
+        debias: bool,
+        confidence_level: float | None,
+        return_bins: bool,
+        seed: int,
     ) -> dict[str, Any]:
         rows, labels, _ = _read(predictions, references, self._binary)
         if not from_logits:  # each process has checked its own rows, by their dtype, which Arrow does not keep
             _check_probabilities(rows, tolerance=max(_SUM_TOLERANCE.values()))
-        sums = _bin(*_confidence_and_correct(rows, labels, from_logits), n_bins)
-        return {"ece": sums.ece, "bins": sums.as_dict()} if return_bins else {"ece": sums.ece}
+        columns = _Columns(rows, labels, from_logits, class_wise)
+        edges = columns.edges(n_bins, binning)
+        sums = columns.sums(edges)
+        result: dict[str, Any] = {"ece": calibration_error(sums, norm, debias=debias)}
+        if confidence_level is not None:
+            chance = columns.bootstrap(edges, norm, debias, confidence_level, seed)
+            result |= {
+                "ece_interval": list(chance.interval),
+                "ece_bias": chance.bias,
+                "null_ece": chance.null,
+                "null_interval": list(chance.null_interval),
+            }
+        if return_bins:
+            result["bins"] = [one.as_dict() for one in sums] if class_wise else sums[0].as_dict()
+        return result
 
     def _checked(
         self, predictions: Any, references: Any, defer: bool = True
@@ -294,51 +531,209 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
                 raise
             self._refusal = self._refusal or str(error)
         self._columns = columns
-        return rows, labels
+        return rows.astype(np.float64, copy=False), labels
 
 
-def _edges(n_bins: int) -> NDArray[np.float64]:
-    return np.arange(n_bins + 1) / n_bins  # not linspace, whose edges differ from i / B by rounding
+class _Columns:
+    """What is binned: the predicted class' probability, or the positive class', or that of every class.
+
+    Attributes:
+        confidence: one array for each column. *Shape:* (rows,).
+        correct: whether what the column gives a probability for is the case. *Shape:* (rows,).
+    """
+
+    def __init__(
+        self, rows: NDArray[np.floating], labels: NDArray[np.int64], from_logits: bool, class_wise: bool
+    ) -> None:
+        """From checked input: (rows, classes), or (rows,) for the positive class' probability."""
+        self.confidence: list[NDArray[np.float64]]
+        self.correct: list[NDArray[np.bool_]]
+        if class_wise:
+            probabilities = np.empty(rows.shape[::-1])  # a class' column lies in one piece
+            for where, part in _chunks(rows):
+                probabilities[:, where] = (_softmax(part) if from_logits else part).T
+            self.confidence = list(probabilities)
+            self.correct = [labels == k for k in range(len(probabilities))]
+            return
+        confidence, correct = np.empty(len(rows)), np.empty(len(rows), bool)
+        for where, part in _chunks(rows):
+            if rows.ndim == 1:
+                confidence[where] = _sigmoid(part) if from_logits else part
+                correct[where] = labels[where] == 1
+            else:
+                probabilities = _softmax(part) if from_logits else part
+                predicted = probabilities.argmax(axis=1)
+                confidence[where] = probabilities[np.arange(len(part)), predicted]
+                correct[where] = predicted == labels[where]
+        self.confidence, self.correct = [confidence], [correct]
+
+    def edges(self, n_bins: int, binning: str) -> list[tuple[float, ...]]:
+        """The edges of each column's bins."""
+        if binning == "uniform":
+            return [_uniform_edges(n_bins)] * len(self.confidence)
+        return [_quantile_edges(confidence, n_bins) for confidence in self.confidence]
+
+    def sums(self, edges: Sequence[tuple[float, ...]]) -> list[BinSums]:
+        """The sums of each column over its bins."""
+        return [_bin(*column) for column in zip(self.confidence, self.correct, edges, strict=True)]
+
+    def bootstrap(
+        self, edges: Sequence[tuple[float, ...]], norm: str, debias: bool, confidence_level: float, seed: int
+    ) -> Bootstrap:
+        """See the function `bootstrap`."""
+        bins = [_bins(confidence, e) for confidence, e in zip(self.confidence, edges, strict=True)]
+        widest = max(len(e) for e in edges) - 1
+        tails = [(1 - confidence_level) / 2, (1 + confidence_level) / 2]
+
+        def errors(draws: Iterator[_Sums]) -> NDArray[np.float64]:
+            found = np.concatenate([_error(*sums, norm=norm, debias=debias) for sums in draws])
+            return np.sqrt(found) if norm == "l2" else found
+
+        value = calibration_error(self.sums(edges), norm, debias=debias)
+        resampled = errors(self._resampled(bins, widest, np.random.default_rng([seed, 0])))
+        null = errors(self._calibrated(bins, widest, np.random.default_rng([seed, 1])))
+        low, high = np.quantile(resampled, tails)
+        null_low, null_high = np.quantile(null, tails)
+        interval = np.clip([2 * value - high, value + (high - low) / 2], 0, 1)
+        return Bootstrap(
+            (float(interval[0]), float(interval[1])),
+            float(resampled.mean()) - value,
+            float(null.mean()),
+            (float(null_low), float(null_high)),
+        )
+
+    def _resampled(self, bins: Sequence[NDArray[np.intp]], widest: int, rng: np.random.Generator) -> Iterator[_Sums]:
+        """Sums of rows drawn with replacement: counts, confidence, correct, (resamples, columns, bins) each."""
+        rows = len(bins[0])
+        for count in _blocks(rows):
+            chosen = rng.integers(0, rows, (count, rows))
+            sums = np.empty((3, count, len(bins), widest))
+            for k, (own, confidence, correct) in enumerate(zip(bins, self.confidence, self.correct, strict=True)):
+                place = own[chosen]
+                place += np.arange(count)[:, None] * widest
+                for i, weights in enumerate((None, confidence[chosen], correct[chosen])):
+                    flat = None if weights is None else weights.ravel()
+                    found = np.bincount(place.ravel(), weights=flat, minlength=count * widest)
+                    sums[i, :, k] = found.reshape(count, widest)
+            yield sums[0], sums[1], sums[2]
+
+    def _calibrated(self, bins: Sequence[NDArray[np.intp]], widest: int, rng: np.random.Generator) -> Iterator[_Sums]:
+        """Sums of the rows as they are, labels drawn from their probabilities; shapes as in `_resampled`."""
+        rows, columns = len(bins[0]), len(bins)
+        counts, confidence = np.zeros((columns, widest)), np.zeros((columns, widest))
+        for k, own in enumerate(bins):
+            counts[k] = np.bincount(own, minlength=widest)
+            confidence[k] = np.bincount(own, weights=self.confidence[k], minlength=widest)
+        upto = np.cumsum(self.confidence, axis=0)  # (columns, rows)
+        for count in _blocks(rows * columns):
+            uniform = rng.random((count, 1, rows))
+            if columns == 1:
+                happens = uniform < upto
+            else:  # one class of each row; the last takes what rounding leaves
+                label = (uniform >= upto[:-1]).sum(axis=1)
+                happens = label[:, None] == np.arange(columns)[:, None]
+            correct = np.empty((count, columns, widest))
+            for k, own in enumerate(bins):
+                draw, row = np.nonzero(happens[:, k])
+                found = np.bincount(draw * widest + own[row], minlength=count * widest)
+                correct[:, k] = found.reshape(count, widest)
+            yield np.broadcast_to(counts, correct.shape), np.broadcast_to(confidence, correct.shape), correct
 
 
-def _confidence_and_correct(
-    rows: NDArray[np.float64], labels: NDArray[np.int64], from_logits: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Both *Shape:* (rows,), from checked input: (rows, classes) is top-label, (rows,) is binary."""
-    if rows.ndim == 1:
-        return (_sigmoid(rows) if from_logits else rows), labels == 1
-    probabilities = _softmax(rows) if from_logits else rows
-    return probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+def _columns(predictions: Any, references: Any, from_logits: bool, class_wise: bool, binary: bool) -> _Columns:
+    """From input as it comes, or ValueError."""
+    rows, labels, tolerance = _read(predictions, references, binary)
+    if not from_logits:
+        _check_probabilities(rows, tolerance)
+    return _Columns(rows, labels, from_logits, class_wise)
 
 
-def _bin(confidence: NDArray[np.float64], correct: NDArray[np.bool_], n_bins: int) -> BinSums:
+def _error(
+    counts: NDArray[Any], confidence: NDArray[Any], correct: NDArray[Any], norm: str, debias: bool
+) -> NDArray[Any]:
+    """The error, with norm "l2" its square: (...), from sums (..., columns, bins), which are floats or Fractions."""
+    gaps = abs(correct - confidence)
+    filled = np.maximum(counts, 1)
+    if norm == "max":
+        return np.asarray((gaps / filled).max(axis=(-2, -1)))
+    if norm == "l2":
+        gaps = gaps * gaps / filled
+        if debias:
+            chance = correct * (counts - correct) / (filled * np.maximum(counts - 1, 1))
+            gaps = np.where(counts > 1, gaps - chance, 0 * gaps)
+    # Every column holds all rows, so that this is the mean over the columns.
+    return np.asarray(np.maximum(gaps.sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)), 0))
+
+
+def _chunks(rows: NDArray[np.floating]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Some consecutive rows at a time, in float64."""
+    step = max(_CHUNK // rows[0].size, 1)
+    for first in range(0, len(rows), step):
+        where = slice(first, first + step)
+        yield where, rows[where].astype(np.float64, copy=False)
+
+
+def _blocks(rows: int) -> Iterator[int]:
+    """How many resamples of `rows` numbers each are drawn at once."""
+    step = min(max(_BLOCK // rows, 1), RESAMPLES)
+    for first in range(0, RESAMPLES, step):
+        yield min(step, RESAMPLES - first)
+
+
+def _uniform_edges(n_bins: int) -> tuple[float, ...]:
+    return tuple(i / n_bins for i in range(n_bins + 1))  # not linspace, whose edges differ from i / B by rounding
+
+
+def _quantile_edges(confidence: NDArray[np.float64], n_bins: int) -> tuple[float, ...]:
+    ranks = sorted({j * len(confidence) // n_bins for j in range(n_bins)})
+    below = np.unique(np.partition(confidence, ranks)[ranks]).tolist()  # the smallest of each bin
+    return (0.0, *below[1:], 1.0)
+
+
+def _checked_edges(edges: Sequence[float]) -> tuple[float, ...]:
+    values = np.asarray(edges, dtype=np.float64)
+    steps = np.diff(values)  # the last bin may be [1, 1]
+    if values.ndim != 1 or len(values) < 2 or values[0] != 0 or values[-1] != 1 or (steps[:-1] <= 0).any():
+        raise ValueError(f"edges are {reprlib.repr(edges)}; they must ascend from 0 to 1.")
+    return tuple(values.tolist())
+
+
+def _bins(confidence: NDArray[np.float64], edges: Sequence[float]) -> NDArray[np.intp]:
+    """The bin of each confidence. *Shape:* (rows,)."""
     # Not floor(confidence * n_bins): 0.29 * 100 is 28.999999999999996 in float64, and 0.29 belongs to bin 29.
-    bins = np.minimum(np.searchsorted(_edges(n_bins), confidence, side="right") - 1, n_bins - 1)
-    return BinSums(
-        counts=tuple(np.bincount(bins, minlength=n_bins).tolist()),
-        confidence=_exact_sums(confidence, bins, n_bins),
-        correct=tuple(np.bincount(bins[correct], minlength=n_bins).tolist()),
-    )
+    return np.minimum(np.searchsorted(edges, confidence, side="right") - 1, len(edges) - 2)
 
 
-def _exact_sums(values: NDArray[np.float64], bins: NDArray[np.int64], n_bins: int) -> tuple[Fraction, ...]:
+def _bin(confidence: NDArray[np.float64], correct: NDArray[np.bool_], edges: tuple[float, ...]) -> BinSums:
+    n_bins = len(edges) - 1
+    counts, hits = np.zeros(n_bins, np.int64), np.zeros(n_bins, np.int64)
+    sums = [Fraction(0)] * n_bins
+    for where, values in _chunks(confidence):
+        bins = _bins(values, edges)
+        counts += np.bincount(bins, minlength=n_bins)
+        hits += np.bincount(bins[correct[where]], minlength=n_bins)
+        sums = [total + more for total, more in zip(sums, _exact_sums(values, bins, n_bins), strict=True)]
+    return BinSums(edges, tuple(counts.tolist()), tuple(sums), tuple(hits.tolist()))
+
+
+def _exact_sums(values: NDArray[np.float64], bins: NDArray[np.intp], n_bins: int) -> list[Fraction]:
     """Sums of values in [0, 1] per bin, without rounding.
 
     A float sum depends on the order of its terms, and so on how rows were split into batches, shards and processes;
     exact sums may be merged in any way and give the same bits. A Fraction holds one without rounding.
 
-    The values are summed as integers, 27 binary digits at a time (three times for values over 2**-28, as float64 has 53
-    digits), so that int64 has room for 2**36 rows.
+    The values are summed as integers, 27 binary digits at a time (twice for values of 1/2 and more, as float64 has 53
+    digits). Sums of up to 2^26 such integers are exact in float64.
     """
     sums, scale = [0] * n_bins, 1
     while values.any():
         values = values * 2.0**27
         digits = np.floor(values)
         values -= digits
-        part = np.zeros(n_bins, np.int64)
-        np.add.at(part, bins, digits.astype(np.int64))
-        sums, scale = [total * 2**27 + more for total, more in zip(sums, part.tolist(), strict=True)], scale * 2**27
-    return tuple(Fraction(total, scale) for total in sums)
+        part = np.bincount(bins, weights=digits, minlength=n_bins)
+        sums = [total * 2**27 + int(more) for total, more in zip(sums, part.tolist(), strict=True)]
+        scale *= 2**27
+    return [Fraction(total, scale) for total in sums]
 
 
 def _means(sums: Sequence[Fraction | int], counts: Sequence[int]) -> NDArray[np.float64]:
@@ -357,36 +752,64 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return probabilities
 
 
-def _check_n_bins(n_bins: int) -> None:
+def _check_options(
+    n_bins: int = 10,
+    binning: str = "uniform",
+    norm: str = "l1",
+    class_wise: bool = False,
+    debias: bool = False,
+    binary: bool = False,
+    confidence_level: float | None = None,
+    seed: int = 0,
+    **flags: bool,
+) -> None:
     if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
         raise ValueError(f"n_bins is {n_bins!r}; it must be an integer of at least 1, such as 10 or 15.")
-
-
-def _check_flags(**flags: bool) -> None:
-    for name, flag in flags.items():
+    for name, value, legal in (("binning", binning, BINNINGS), ("norm", norm, NORMS)):
+        if value not in legal:
+            raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, legal))}.")
+    for name, flag in {"class_wise": class_wise, "debias": debias, "binary": binary, **flags}.items():
         if not isinstance(flag, (bool, np.bool_)):  # the string "no" would count as True
             raise ValueError(f"{name} is {flag!r}; it must be True or False.")
-
-
-def _check_probabilities(rows: NDArray[np.float64], tolerance: float, first_row: int = 0) -> None:
-    """Raise ValueError for the first value outside [0, 1], else for the first row that does not sum to 1."""
-    if (index := _first((rows < 0) | (rows > 1))) is not None:
-        place = _place("predictions", (first_row + index[0], *index[1:]))
+    if confidence_level is not None:
+        real = isinstance(confidence_level, (float, np.floating))
+        if not real or not 0 < confidence_level < 1:
+            raise ValueError(f"confidence_level is {confidence_level!r}; it must lie between 0 and 1, such as 0.95.")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; it must be an integer of at least 0.")
+    if debias and norm != "l2":
+        raise ValueError(f'debias is True and norm is {norm!r}; debiasing is defined for norm="l2" alone.')
+    if class_wise and binary:
         raise ValueError(
-            f"{place} is {rows[index]}; probabilities must lie in [0, 1]. Pass from_logits=True for logits."
+            "class_wise is True for the positive class' probability alone; leave it out, or pass rows of all classes "
+            'to config "default".'
         )
+
+
+def _check_probabilities(rows: NDArray[np.floating], tolerance: float, first_row: int = 0) -> None:
+    """Raise ValueError for the first value outside [0, 1], else for the first row that does not sum to 1."""
+    for where, part in _chunks(rows):
+        if part.min() < 0 or part.max() > 1:
+            index = _first((part < 0) | (part > 1))
+            place = _place("predictions", (first_row + where.start + index[0], *index[1:]))
+            raise ValueError(
+                f"{place} is {part[index]}; probabilities must lie in [0, 1]. Pass from_logits=True for logits."
+            )
     if rows.ndim == 1:
         return
-    totals = rows.sum(axis=1)
-    if (index := _first(np.abs(totals - 1) > tolerance)) is not None:
-        raise ValueError(
-            f"{_place('predictions', (first_row + index[0],))} sums to {totals[index]:.6g}; each row must be "
-            f"probabilities that sum to 1, within {tolerance:g} for its dtype. Pass from_logits=True for logits; "
-            'divide rounded rows by their sum; measure multi-label scores one label at a time, with config "binary".'
-        )
+    for where, part in _chunks(rows):
+        totals = part @ np.ones(part.shape[1])
+        if (wrong := np.abs(totals - 1) > tolerance).any():
+            row = _first(wrong)[0]
+            raise ValueError(
+                f"{_place('predictions', (first_row + where.start + row,))} sums to {totals[row]:.6g}; each row "
+                f"must be probabilities that sum to 1, within {tolerance:g} for its dtype. Pass from_logits=True for "
+                "logits; divide rounded rows by their sum; measure multi-label scores one label at a time, with config "
+                '"binary".'
+            )
 
 
-def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
+def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.floating], NDArray[np.int64], float]:
     """Arrays of predictions (probabilities or logits, unchanged) and labels, and how far from 1 a row may sum."""
     rows, tolerance = _to_array(predictions, "predictions")
     if rows.size == 0:
@@ -404,12 +827,13 @@ def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.f
             "with at least two classes. Label ids carry no confidence. For the positive class' probability alone, of "
             'shape (rows,), use evaluate.load("ece", "binary"), or binary=True in a function call.'
         )
-    rows = rows.astype(np.float64)
-    if (index := _first(~np.isfinite(rows))) is not None:
-        raise ValueError(
-            f"{_place('predictions', index)} is {rows[index]}; every value must be finite. Leave such rows out, or "
-            "mend what made them; give a masked logit a large negative number."
-        )
+    for where, part in _chunks(rows):
+        if not (finite := np.isfinite(part)).all():
+            index = _first(~finite)
+            raise ValueError(
+                f"{_place('predictions', (where.start + index[0], *index[1:]))} is {part[index]}; every value must be "
+                "finite. Leave such rows out, or mend what made them; give a masked logit a large negative number."
+            )
     labels = _read_labels(references, classes=2 if binary else rows.shape[1], allow_bool=binary)
     if len(rows) != len(labels):
         raise ValueError(f"predictions has {len(rows)} rows and references has {len(labels)}; give one label per row.")
@@ -422,8 +846,7 @@ def _read_labels(references: Any, classes: int, allow_bool: bool) -> NDArray[np.
         raise ValueError("references is empty; at least one label is needed.")
     legal = f"labels must be integers in [0, {classes - 1}]"
     if labels.dtype.kind == "f":
-        index = _first(labels != np.floor(labels))
-        index = (0,) * labels.ndim if index is None else index
+        index = _first(labels != np.floor(labels))  # 0 where all are whole
         raise ValueError(
             f"{_place('references', index)} is {labels[index]} ({labels.dtype}); {legal}. Pass class ids as integers."
         )
@@ -431,11 +854,12 @@ def _read_labels(references: Any, classes: int, allow_bool: bool) -> NDArray[np.
         _refuse_non_number(labels, "references", legal)
     if labels.ndim != 1:
         raise ValueError(f"references has shape {labels.shape}; expected one class id per row, of shape (rows,).")
-    if (bad := _first((labels < 0) | (labels >= classes))) is not None:
+    if labels.min() < 0 or labels.max() >= classes:
+        bad = _first((labels < 0) | (labels >= classes))
         raise ValueError(
             f"{_place('references', bad)} is {labels[bad]}; {legal}. Leave out rows that have no label, such as -100."
         )
-    return labels.astype(np.int64)
+    return labels.astype(np.int64, copy=False)
 
 
 def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
@@ -446,7 +870,7 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
         values = values.to_pylist()  # an Arrow array
     if hasattr(values, "detach"):  # a torch tensor, known by its method: torch is not imported
         tensor = values.detach().cpu()
-        array = (tensor.double() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
+        array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()  # NumPy has no bfloat16
         return array, _SUM_TOLERANCE.get(str(tensor.dtype).removeprefix("torch."), _SUM_TOLERANCE["float64"])
     _refuse_masked(values, name)
     tolerance = 0.0
@@ -470,7 +894,8 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
 
 def _refuse_masked(values: Any, name: str, *outer: int) -> None:
     """Raise ValueError for the first masked entry, whose value NumPy would otherwise hand over like any other."""
-    if isinstance(values, np.ma.MaskedArray) and (index := _first(np.ma.getmaskarray(values))) is not None:
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        index = _first(np.ma.getmaskarray(values))
         raise ValueError(
             f"{_place(name, (*outer, *index))} is masked; every value must be there. Leave the row out of predictions "
             "and references, or fill it with a value that is meant."
@@ -485,9 +910,9 @@ def _refuse_non_number(array: NDArray[Any], name: str, legal: str) -> None:
     raise ValueError(f"{_place(name, index)} is {reprlib.repr(item)}; {legal}.")
 
 
-def _first(bad: NDArray[np.bool_]) -> tuple[int, ...] | None:
-    """Index of the first True, None if there is none."""
-    return tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape)) if bad.any() else None
+def _first(bad: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Index of the first True."""
+    return tuple(int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
 
 
 def _place(name: str, index: tuple[int, ...]) -> str:

@@ -2,21 +2,21 @@
 
 Importing this package does one thing beside defining names: it registers the task "bayesian-text-classification" with
 Transformers, so that `pipeline("bayesian-text-classification")` works, and places the metric in Evaluate's cache, so
-that `evaluate.load("ece")` works without a network (not with BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1).
+that `evaluate.load("ece")` works without a network (not with BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1). Where evaluate
+has been imported before, its `evaluator` learns the task too; else import `bayesian_text_classification.evaluator`.
 """
 
+import sys
 from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .metric import install_metric
-from .pipeline import BayesianTextClassificationPipeline
+from .pipeline import TASK, BayesianTextClassificationPipeline
 from .probe import DropoutSite
 
 __all__ = ["TASK", "BayesianTextClassificationPipeline", "DropoutSite", "embedded_model"]
-
-TASK = "bayesian-text-classification"
 
 
 def embedded_model() -> Path:
@@ -34,3 +34,5 @@ if TASK not in PIPELINE_REGISTRY.supported_tasks:
         type="text",
     )
 install_metric()
+if "evaluate" in sys.modules:  # which takes a second to import
+    from .evaluator import BayesianTextClassificationEvaluator  # noqa: F401  # for its own effect

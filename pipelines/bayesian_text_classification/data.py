@@ -99,15 +99,27 @@ def load_labelled_texts(
         for index, text in enumerate(column):
             if reason := _not_a_text(text):
                 raise DataError(f"{source}, {row_name(index)}: column {name!r} holds {reason}")
-    values = _by_name(table.columns[label_column], table.class_names.get(label_column, []), id2label, source)
-    return LabelledTexts(source, texts, label_ids(values, id2label, source), kinds, text_column, label_column, split)
+    labels = label_ids(
+        table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, [])
+    )
+    return LabelledTexts(source, texts, labels, kinds, text_column, label_column, split)
 
 
-def label_ids(values: Sequence[Any], id2label: Mapping[int, str], source: str) -> list[int]:
+def label_ids(
+    values: Sequence[Any], id2label: Mapping[int, str], source: str, *, class_names: Sequence[str] = ()
+) -> list[int]:
     """Class ids from ids (int, or digits in a text file) or names of classes.
 
     Blanks around a label do not count, nor does case where it is not needed to tell two names apart.
+
+    Args:
+        values: ids or names.
+        id2label: the model's classes.
+        source: where the values come from, for errors.
+        class_names: what the dataset calls its ids, if it does. Where these are the model's names, ids are read as
+            names.
     """
+    values = _by_name(values, class_names, id2label, source)
     id_of = _name_reader(id2label)
     ids = []
     for index, value in enumerate(values):

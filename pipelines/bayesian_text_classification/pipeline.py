@@ -23,6 +23,7 @@ from .sampling import Draws, Passes, Sampling, fixed, until_sure
 from .twin import StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs
 
+TASK = "bayesian-text-classification"
 WINDOW = 1024  # texts that are tokenised and sorted together; streams hold one window in memory
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; attention weights of such a batch fit beside it
 

@@ -1,0 +1,209 @@
+"""`evaluate.evaluator("bayesian-text-classification")`: Evaluate's metrics on the averaged probabilities.
+
+Importing this module registers the evaluator with Evaluate. Importing the package does so too, if evaluate has been
+imported before: evaluate is slow to import, and not everybody needs it.
+
+Evaluate's own evaluator hands label names to every metric, and fails on pipeline instances since transformers 5
+(it asks for `transformers.TFPreTrainedModel`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Value
+from evaluate.evaluator import SUPPORTED_EVALUATOR_TASKS, TextClassificationEvaluator
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+from transformers import Pipeline, PreTrainedModel, pipeline
+
+from .data import label_ids
+from .pipeline import TASK
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What a pipeline says about N texts.
+
+    Attributes:
+        names: of the classes, in the order of their ids where that is known.
+        predicted: (N,), the index of each text's label in `names`.
+        probabilities: (N, classes); None where only the winning label was given.
+    """
+
+    names: list[str]
+    predicted: NDArray[np.intp]
+    probabilities: NDArray[np.float64] | None
+
+    def in_order(self, names: Sequence[str]) -> "_Scores":
+        """The same with the classes in the order of `names`, which are these and perhaps more."""
+        place_of = np.array([names.index(name) for name in self.names])
+        probabilities = None
+        if self.probabilities is not None:
+            probabilities = np.zeros((len(self.predicted), len(names)))
+            probabilities[:, place_of] = self.probabilities
+        return _Scores(list(names), place_of[self.predicted], probabilities)
+
+    def of(self, rows: NDArray[np.intp]) -> "_Scores":
+        """Those of some texts."""
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return replace(self, predicted=self.predicted[rows], probabilities=probabilities)
+
+
+class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type: ignore[misc]  # untyped
+    """Evaluate a classifier on a dataset with any metric: `evaluator(TASK).compute(model_or_pipeline, data, metric)`.
+
+    Each metric is handed what its features ask for: rows of probabilities, the positive class' probability (of two
+    classes), or label ids. `evaluate.combine` may mix them. References may be class ids or class names.
+
+    `model_or_pipeline` is a name, path or model (made a Bayesian pipeline), a text classification pipeline (Bayesian or
+    not), a function that takes the list of texts and returns an array (texts, classes) of probabilities, such as
+    `classifier.predict_proba`, or what a pipeline returns; or None, the embedded model. Where the labels' ids are not
+    known from a model's config, `label_mapping` tells them.
+    """
+
+    def prepare_data(
+        self, data: Dataset, input_column: str, second_input_column: str | None, label_column: str
+    ) -> tuple[dict[str, Any], Any]:
+        """The references with the names of their classes, and the texts."""
+        inputs, texts = super().prepare_data(data, input_column, second_input_column, label_column)
+        feature = data.features[label_column]
+        names = list(feature.names or []) if isinstance(feature, ClassLabel) else []
+        return {"references": (list(inputs["references"]), names)}, texts
+
+    def prepare_pipeline(
+        self, model_or_pipeline: Any = None, tokenizer: Any = None, feature_extractor: Any = None, device: Any = None
+    ) -> Any:
+        """A pipeline or function; a model or its name becomes a Bayesian pipeline."""
+        if model_or_pipeline is None or isinstance(model_or_pipeline, (str, PreTrainedModel)):
+            return pipeline(TASK, model=model_or_pipeline, tokenizer=tokenizer, device=device)
+        if not callable(model_or_pipeline):
+            raise TypeError(
+                f"model_or_pipeline is of type {type(model_or_pipeline).__name__}; it must be a model, its name or "
+                "path, a text classification pipeline, or a function from a list of texts to probabilities"
+            )
+        return model_or_pipeline
+
+    def call_pipeline(self, pipe: Any, texts: Any) -> tuple[_Scores, dict[str, float]]:
+        """The scores of all texts, and how long they took."""
+        items = [item if item.get("text_pair") is not None else item["text"] for item in texts]
+        started = perf_counter()
+        outputs = pipe(items, top_k=None, truncation=True) if isinstance(pipe, Pipeline) else pipe(items)
+        ended = perf_counter()
+        id2label = pipe.model.config.id2label if isinstance(pipe, Pipeline) else {}
+        scores = _scores(outputs, [id2label[i] for i in sorted(id2label)])
+        if len(scores.predicted) != len(items):
+            raise ValueError(f"model_or_pipeline returned {len(scores.predicted)} results for {len(items)} texts")
+        return scores, self._compute_time_perf(started, ended, len(items))
+
+    def predictions_processor(self, predictions: _Scores, label_mapping: Mapping[str, int] | None) -> dict[str, Any]:
+        """The scores with their classes in the order of the ids."""
+        names = predictions.names
+        if label_mapping is not None:
+            ids = sorted(label_mapping.values())
+            if set(names) - set(label_mapping) or ids != list(range(len(ids))):
+                raise ValueError(
+                    f"label_mapping is {dict(label_mapping)!r}; it must map the labels {', '.join(names)} to the ids 0 "
+                    f"to {len(names) - 1}"
+                )
+            names = sorted(label_mapping, key=label_mapping.__getitem__)
+        return {"scores": predictions.in_order(names)}
+
+    def compute_metric(
+        self,
+        metric: Any,
+        metric_inputs: dict[str, Any],
+        strategy: str = "simple",
+        confidence_level: float = 0.95,
+        n_resamples: int = 9999,
+        random_state: int | None = None,
+    ) -> dict[str, Any]:
+        """The metric's results; with strategy "bootstrap", of each number its interval and standard error too."""
+        scores: _Scores = metric_inputs["scores"]
+        values, class_names = metric_inputs["references"]
+        id2label = dict(enumerate(scores.names))
+        references = np.array(label_ids(values, id2label, "data", class_names=class_names), dtype=np.int64)
+
+        def computed(rows: NDArray[np.intp]) -> dict[str, Any]:
+            return _computed(metric, scores.of(rows), references[rows])
+
+        every = np.arange(len(references))
+        result = computed(every)
+        if strategy != "bootstrap":
+            return result
+        found = {}
+        for key in [key for key, value in result.items() if isinstance(value, (int, float, np.number))]:
+            interval = bootstrap(
+                (every,),
+                lambda rows, key=key: computed(rows)[key],
+                vectorized=False,
+                confidence_level=confidence_level,
+                n_resamples=n_resamples,
+                random_state=random_state,
+            )
+            low, high = interval.confidence_interval
+            found[key] = {
+                "confidence_interval": (float(low), float(high)),
+                "standard_error": float(interval.standard_error),
+                "score": result[key],
+            }
+        return found
+
+
+def _scores(outputs: Any, names: Sequence[str]) -> _Scores:
+    """From an array (texts, classes), or what a pipeline returns; `names` of the classes in their order, if known."""
+    outputs = outputs if hasattr(outputs, "shape") else list(outputs)
+    if hasattr(outputs, "shape"):
+        probabilities = np.asarray(outputs, dtype=np.float64)
+        names = list(names) or [f"LABEL_{i}" for i in range(probabilities.shape[1])]
+        return _Scores(names, probabilities.argmax(1), probabilities)
+    rows = [[output] if isinstance(output, Mapping) else output for output in outputs]
+    names = list(names) or sorted({score["label"] for row in rows for score in row})
+    place = {name: i for i, name in enumerate(names)}
+    predicted = np.array([place[max(row, key=lambda score: score["score"])["label"]] for row in rows], dtype=np.intp)
+    if any(isinstance(output, Mapping) or len(output) < len(names) for output in outputs):
+        return _Scores(names, predicted, None)
+    probabilities = np.empty((len(rows), len(names)))
+    for i, row in enumerate(rows):
+        for score in row:
+            probabilities[i, place[score["label"]]] = score["score"]
+    return _Scores(names, predicted, probabilities)
+
+
+def _computed(metric: Any, scores: _Scores, references: NDArray[np.integer]) -> dict[str, Any]:
+    """A metric, or several combined, each on the predictions that it wants."""
+    modules = getattr(metric, "evaluation_modules", None)
+    if modules is not None:
+        results: dict[str, Any] = metric._merge_results([_computed(module, scores, references) for module in modules])
+        return results
+    features = metric.features[0] if isinstance(metric.features, list) else metric.features
+    inputs = {
+        name: references.tolist() if name == "references" else _wanted(feature, scores, metric.name)
+        for name, feature in features.items()
+    }
+    result: dict[str, Any] = metric.compute(**inputs)
+    return result
+
+
+def _wanted(feature: Any, scores: _Scores, metric: str) -> Any:
+    """Rows of probabilities for a sequence, the positive class' for a float, else label ids."""
+    one_number = isinstance(feature, Value)
+    if one_number and not feature.dtype.startswith("float"):
+        return scores.predicted.tolist()
+    if scores.probabilities is None:
+        raise ValueError(f"{metric} wants probabilities, and model_or_pipeline gave the winning label's score alone")
+    if not one_number:
+        return scores.probabilities
+    if len(scores.names) != 2:
+        raise ValueError(
+            f"{metric} wants the positive class' probability, and the model has {len(scores.names)} classes"
+        )
+    return scores.probabilities[:, 1].tolist()
+
+
+SUPPORTED_EVALUATOR_TASKS[TASK] = {
+    "implementation": BayesianTextClassificationEvaluator,
+    "default_metric_name": "ece",
+}

@@ -1,0 +1,226 @@
+import subprocess
+import sys
+
+import datasets
+import evaluate
+import numpy as np
+import pytest
+import transformers
+from bayesian_text_classification import TASK, embedded_model
+from bayesian_text_classification.evaluator import BayesianTextClassificationEvaluator
+from bayesian_text_classification.metric import load_metric_module
+from transformers import pipeline
+
+TEXTS = ["A wonderful film.", "Dull and far too long.", "I loved it.", "Not good, not good at all.", "Fine."]
+LABELS = [1, 0, 1, 0, 1]
+DATA = datasets.Dataset.from_dict({"text": TEXTS, "label": LABELS})
+
+# A metric of label ids, as accuracy and F1 are: those of the Hub cannot be loaded without it.
+SHARE = """
+import datasets
+import evaluate
+
+
+class {name}(evaluate.Metric):
+    def _info(self):
+        features = {{"predictions": datasets.Value("{dtype}"), "references": datasets.Value("int32")}}
+        return evaluate.MetricInfo(
+            description="", citation="", inputs_description="", features=datasets.Features(features)
+        )
+
+    def _compute(self, predictions, references):
+        assert isinstance(predictions[0], {kind}), predictions[0]
+        return {{"{key}": {expression} / len(references)}}
+"""
+LABEL_METRIC = SHARE.format(
+    name="Share",
+    dtype="int32",
+    kind="int",
+    key="share",
+    expression="sum(map(int.__eq__, predictions, references))",
+)
+FLOAT_METRIC = SHARE.format(
+    name="Brier",
+    dtype="float64",
+    kind="float",
+    key="brier",
+    expression="sum((p - r) ** 2 for p, r in zip(predictions, references))",
+)
+
+
+@pytest.fixture(scope="module")
+def ours(classifier):
+    return evaluate.evaluator(TASK)
+
+
+@pytest.fixture(scope="module")
+def metrics(tmp_path_factory):
+    """Metrics that want label ids, the positive class' probability, and rows of probabilities."""
+    found = {}
+    for name, code in (("share", LABEL_METRIC), ("brier", FLOAT_METRIC)):
+        folder = tmp_path_factory.mktemp("metrics") / name
+        folder.mkdir()
+        (folder / f"{name}.py").write_text(code)
+        found[name] = lambda folder=folder: evaluate.load(str(folder), keep_in_memory=True)
+    module = load_metric_module()
+    return {**found, "ece": lambda: module.ECE(config_name="default", keep_in_memory=True)}
+
+
+def test_it_is_evaluates_own_entry(ours):
+    assert type(ours) is BayesianTextClassificationEvaluator
+    assert ours.default_metric_name == "ece"
+
+
+def test_a_pipeline_instance_where_stock_breaks(ours, classifier, metrics):
+    # Evaluate's own evaluator asks for a class that transformers 5 has not.
+    assert not hasattr(transformers, "TFPreTrainedModel")
+    with pytest.raises(AttributeError, match="TFPreTrainedModel"):
+        evaluate.evaluator("text-classification").compute(
+            pipeline("text-classification", model=classifier.model, tokenizer=classifier.tokenizer),
+            DATA,
+            metric=metrics["share"](),
+        )
+    result = ours.compute(classifier, DATA, metric=metrics["share"]())
+    predicted = classifier.predict_proba(TEXTS).argmax(1)
+    assert result["share"] == np.mean(predicted == LABELS)
+    assert set(result) == {"share", "total_time_in_seconds", "samples_per_second", "latency_in_seconds"}
+    assert result["samples_per_second"] == pytest.approx(5 / result["total_time_in_seconds"])
+
+
+def test_each_metric_gets_what_it_wants(ours, classifier, metrics):
+    combined = evaluate.combine([metrics["share"](), metrics["brier"](), metrics["ece"]()])
+    result = ours.compute(classifier, DATA, metric=combined)
+    p = classifier.predict_proba(TEXTS).astype(float)
+    assert result["share"] == np.mean(p.argmax(1) == LABELS)
+    assert result["brier"] == pytest.approx(np.mean((p[:, 1] - LABELS) ** 2), abs=1e-6)
+    expected = load_metric_module().expected_calibration_error(p, LABELS)
+    assert result["ece"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_ece_is_the_metric_where_none_is_given(ours, classifier):
+    result = ours.compute(classifier, DATA)
+    p = classifier.predict_proba(TEXTS)
+    assert result["ece"] == pytest.approx(load_metric_module().expected_calibration_error(p, LABELS), abs=1e-6)
+
+
+def test_a_name_a_model_nothing_and_functions_are_the_same(ours, classifier, metrics):
+    expected = ours.compute(classifier, DATA, metric=metrics["ece"]())["ece"]
+    given = {
+        "name": (str(embedded_model()), {}),
+        "model": (classifier.model, {"tokenizer": classifier.tokenizer}),
+        "nothing": (None, {}),
+        "array": (classifier.predict_proba, {"label_mapping": {"LABEL_0": 0, "LABEL_1": 1}}),
+        "array, ids": (classifier.predict_proba, {}),
+        "results": (lambda texts: classifier(texts, top_k=None), {"label_mapping": {"NEGATIVE": 0, "POSITIVE": 1}}),
+    }
+    for name, (model, options) in given.items():
+        found = ours.compute(model, DATA, metric=metrics["ece"](), **options)["ece"]
+        assert found == pytest.approx(expected, abs=1e-6), name
+
+
+def test_the_frequentist_pipeline_is_measured_too(ours, classifier, stock, metrics):
+    found = ours.compute(stock, DATA, metric=metrics["ece"]())["ece"]
+    p = classifier.predict_proba(TEXTS, num_samples=0)
+    assert found == pytest.approx(load_metric_module().expected_calibration_error(p, LABELS), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        datasets.Dataset.from_dict({"text": TEXTS, "label": ["POSITIVE" if y else "NEGATIVE" for y in LABELS]}),
+        datasets.Dataset.from_dict({"text": TEXTS, "label": [1 - y for y in LABELS]}).cast_column(
+            "label", datasets.ClassLabel(names=["positive", "negative"])
+        ),
+    ],
+    ids=["names", "other order"],
+)
+def test_references_may_be_names_in_any_order(labels, ours, classifier, metrics):
+    expected = ours.compute(classifier, DATA, metric=metrics["share"]())["share"]
+    assert ours.compute(classifier, labels, metric=metrics["share"]())["share"] == expected
+
+
+def test_a_label_mapping_turns_the_classes_round(ours, classifier, metrics):
+    turned = datasets.Dataset.from_dict({"text": TEXTS, "label": [1 - y for y in LABELS]})
+    mapping = {"NEGATIVE": 1, "POSITIVE": 0}
+    for name, key in (("ece", "ece"), ("share", "share")):
+        expected = ours.compute(classifier, DATA, metric=metrics[name]())[key]
+        found = ours.compute(classifier, turned, metric=metrics[name](), label_mapping=mapping)[key]
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_pairs(ours, classifier, metrics):
+    pairs = datasets.Dataset.from_dict({"a": TEXTS, "b": TEXTS[::-1], "y": LABELS})
+    found = ours.compute(
+        classifier, pairs, metric=metrics["ece"](), input_column="a", second_input_column="b", label_column="y"
+    )
+    p = classifier.predict_proba([{"text": a, "text_pair": b} for a, b in zip(TEXTS, TEXTS[::-1], strict=True)])
+    assert found["ece"] == pytest.approx(load_metric_module().expected_calibration_error(p, LABELS), abs=1e-6)
+
+
+def test_the_bootstrap_resamples_texts(ours, classifier, metrics):
+    result = ours.compute(
+        classifier, DATA, metric=metrics["ece"](), strategy="bootstrap", n_resamples=30, random_state=0
+    )
+    low, high = result["ece"]["confidence_interval"]
+    assert low <= high
+    assert result["ece"]["standard_error"] > 0
+    assert result["ece"]["score"] == ours.compute(classifier, DATA, metric=metrics["ece"]())["ece"]
+
+
+def winner_only(texts):
+    return [{"label": "LABEL_1", "score": 0.9} for _ in texts]
+
+
+def test_errors_are_one_line(ours, classifier, metrics):
+    for model, options, sentence in (
+        (3, {}, "model_or_pipeline is of type int; it must be a model"),
+        (
+            winner_only,
+            {"label_mapping": {"LABEL_0": 0, "LABEL_1": 1}},
+            "ece wants probabilities, and model_or_pipeline",
+        ),
+        (lambda texts: np.full((2, 2), 0.5), {}, "returned 2 results for 5 texts"),
+        (
+            classifier,
+            {"label_mapping": {"NEG": 0, "POS": 1}},
+            "it must map the labels NEGATIVE, POSITIVE to the ids 0 to 1",
+        ),
+    ):
+        with pytest.raises((ValueError, TypeError)) as error:
+            ours.compute(model, DATA, metric=metrics["ece"](), **options)
+        assert sentence in str(error.value)
+    strange = datasets.Dataset.from_dict({"text": TEXTS, "label": [5] * 5})
+    with pytest.raises(ValueError, match=r"label 5 is none of the model's labels 0 \(NEGATIVE\), 1 \(POSITIVE\)"):
+        ours.compute(classifier, strange, metric=metrics["ece"]())
+    three = lambda texts: np.full((5, 3), 1 / 3)  # noqa: E731
+    with pytest.raises(ValueError, match="brier wants the positive class' probability, and the model has 3 classes"):
+        ours.compute(three, DATA, metric=metrics["brier"]())
+
+
+def test_labels_alone_are_enough_for_metrics_of_labels(ours, metrics):
+    mapping = {"LABEL_0": 0, "LABEL_1": 1}
+    result = ours.compute(winner_only, DATA, metric=metrics["share"](), label_mapping=mapping)
+    assert result["share"] == 0.6
+
+
+ORDER = """
+import {first}
+import {second}
+import sys
+from evaluate import evaluator
+print(type(evaluator("bayesian-text-classification")).__name__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("evaluate", "bayesian_text_classification"),
+        ("bayesian_text_classification", "bayesian_text_classification.evaluator"),
+    ],
+)
+def test_evaluate_knows_the_task_in_a_fresh_process(first, second, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    code = ORDER.format(first=first, second=second)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "BayesianTextClassificationEvaluator", run.stderr
