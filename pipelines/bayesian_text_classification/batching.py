@@ -50,6 +50,7 @@ def plan(
     *,
     max_texts: int | None = None,
     apart: Sequence[int] | None = None,
+    samples_are_rows: bool = True,
 ) -> Iterator[Batch]:
     """Batches that cover every text and every sample once, the longest texts first (of those with one `apart`).
 
@@ -59,6 +60,7 @@ def plan(
         budget: looked at before each batch, so that one that shrinks meanwhile is kept to.
         max_texts: the most texts in a batch.
         apart: a number for each text; texts of different numbers never share a batch.
+        samples_are_rows: a forward pass holds all samples of its texts; otherwise one after the other.
     """
     apart = [0] * len(lengths) if apart is None else apart
     order = sorted(range(len(lengths)), key=lambda i: (apart[i], -lengths[i]))
@@ -66,8 +68,9 @@ def plan(
     while start < len(order):
         longest = lengths[order[start]]
         rows = max(budget.tokens // max(longest, 1), 1)
-        count = max(min(rows // len(samples), max_texts or len(order)), 1)
+        count = max(min(rows // (len(samples) if samples_are_rows else 1), max_texts or len(order)), 1)
         texts = [i for i in order[start : start + count] if apart[i] == apart[order[start]]]
         start += len(texts)
-        for first in range(0, len(samples), rows):
-            yield Batch(texts, samples[first : first + rows])
+        together = rows if samples_are_rows else len(samples)
+        for first in range(0, len(samples), together):
+            yield Batch(texts, samples[first : first + together])

@@ -133,11 +133,13 @@ _KINDS = {
     torch.alpha_dropout: "alpha",
 }
 
-# Every other function that reads the global random state; those of a Tensor are methods.
+# Other functions that read the global random state; those of a Tensor are methods. The probe sees every draw of a
+# short text; what only longer texts draw, and by another way (NumPy, in-place dropout), is not seen.
 _DRAWS = {F.gumbel_softmax} | {
     getattr(owner, name)
     for owner, names in {
-        torch: "bernoulli multinomial normal poisson rand rand_like randint randint_like randn randn_like randperm",
+        torch: "bernoulli multinomial normal poisson rand rand_like randint randint_like randn randn_like randperm "
+        "binomial _standard_gamma _sample_dirichlet",
         Tensor: "bernoulli multinomial bernoulli_ cauchy_ exponential_ geometric_ log_normal_ normal_ random_ uniform_",
     }.items()
     for name in names.split()

@@ -98,7 +98,7 @@ class Encoder:
         )
         options.setdefault("truncation", True)
         if options["truncation"] or padding.get("padding") == "max_length":
-            limits = [limit for limit in (options.get("max_length"), self._length_limit()) if limit is not None]
+            limits = [limit for limit in (options.get("max_length"), self.length_limit()) if limit is not None]
             options["max_length"] = min(limits, default=None)
         if padding.get("padding") == "max_length":
             padding["max_length"] = options["max_length"]
@@ -126,7 +126,7 @@ class Encoder:
                 rows = self.tokenizer.pad(rows, **{"padding": True, **encoded.padding}, return_tensors="pt")
         return {name: torch.as_tensor(values).to(device) for name, values in rows.items()}
 
-    def _length_limit(self) -> int | None:
+    def length_limit(self) -> int | None:
         """The most tokens that tokenizer and model take; None where neither has a limit."""
         limits = [self.tokenizer.model_max_length] if self.tokenizer.model_max_length < 10**9 else []
         config = self.model.config.get_text_config()  # type: ignore[operator, union-attr]

@@ -39,7 +39,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
 
     Inputs are those of `text-classification`: a str, a dict with "text" and "text_pair", a list, tuple or
     `datasets` column of them (gives a list), a generator or torch Dataset such as `KeyDataset` (gives a lazy iterator).
-    Longer texts than the model's limit are truncated.
+    A lazy iterator reads 1,024 texts, which it sorts by length, before it gives the first result. Longer texts than the
+    model's limit are truncated.
 
     Args:
         num_samples: forward passes with dropout for each text; with a tolerance, the most of them. 0 is the ordinary
@@ -333,7 +334,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             return values
 
         most, apart = batch_size or self._batch_size, self._apart(encoded, twin)
-        return Passes(run, encoded.padded_lengths, self._budget, most, apart, progress)
+        return Passes(run, encoded.padded_lengths, self._budget, most, apart, not twin.loops_over_samples, progress)
 
     def _encoded_windows(self, items: Iterable[Any], options: dict[str, Any]) -> Iterator[Encoded]:
         first = 0
@@ -388,7 +389,9 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         return twin
 
     def _probe_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        rows = self.tokenizer(list(texts), padding=self._encoder.can_pad, return_tensors="pt")
+        limit = self._encoder.length_limit()
+        options = {} if limit is None else {"truncation": True, "max_length": limit}
+        rows = self.tokenizer(list(texts), padding=self._encoder.can_pad, return_tensors="pt", **options)
         return {name: values.to(self.device) for name, values in rows.items()}
 
     @property

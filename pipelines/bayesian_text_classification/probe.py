@@ -75,8 +75,11 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
         ValueError: the model draws random numbers in `eval()` mode too, or refuses to run in `train()` mode.
         RuntimeError: short texts already differ in their number of dropout calls, or a call cannot be reached.
     """
-    short, long = "a b c", "a b c d e f g"
-    pair, triple, longer = encode([short] * 2), encode([short] * 3), encode([long] * 2)
+    short, *longs = "a b c", "a b c d e f g", "a, b; c. d! e? f - g: 1 2 3"
+    pair, triple = encode([short] * 2), encode([short] * 3)
+    # A tokenizer may make one unknown token of all letters.
+    long = max(longs, key=lambda text: encode([text])["input_ids"].shape[1] > pair["input_ids"].shape[1])
+    longer = encode([long] * 2)
     forward.model.eval()
     with unmoved_random_state():
         forward.logits(pair, may_draw=True)  # BigBird replaces modules of itself at its first short text
@@ -101,7 +104,9 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
             # A row alone has any layout that gives each unit a number.
             layouts = tuple(layout and (ALONE if layout.batch_dim is not None else layout) for layout in layouts)
         plan = Plan(layouts, folds, loops_over_samples=bool(common), loops_over_texts=alone)
-        needs_equal_lengths |= alone or (can_pad and _padding_matters(forward, plan, encode, short, long))
+        # Where no text is longer than another (a limit of a few tokens), what depends on the length is not known.
+        needs_equal_lengths |= alone or longer["input_ids"].shape[1] <= pair["input_ids"].shape[1]
+        needs_equal_lengths |= can_pad and _padding_matters(forward, plan, encode, short, long)
     return Found(plan, _sites(calls, plan), hidden, needs_equal_lengths)
 
 

@@ -85,6 +85,7 @@ class Passes:
         budget: of a batch. Where memory runs out it is halved, and the work goes on.
         max_texts: of a batch.
         apart: a number for each text; texts of different numbers never share a batch.
+        samples_are_rows: the samples of a text go through the model together; otherwise one after the other.
         progress: called after each batch with its number of rows.
     """
 
@@ -93,6 +94,7 @@ class Passes:
     budget: TokenBudget
     max_texts: int | None = None
     apart: Sequence[int] | None = None
+    samples_are_rows: bool = True
     progress: Callable[[int], None] | None = None
 
     def __call__(self, texts: Sequence[int], samples: range) -> Values:
@@ -112,17 +114,26 @@ class Passes:
         """Batches of indices into `texts`, and what came of them."""
         lengths = [self.lengths[i] for i in texts]
         apart = None if self.apart is None else [self.apart[i] for i in texts]
-        for batch in plan(lengths, samples, self.budget, max_texts=self.max_texts, apart=apart):
+        batches = plan(
+            lengths,
+            samples,
+            self.budget,
+            max_texts=self.max_texts,
+            apart=apart,
+            samples_are_rows=self.samples_are_rows,
+        )
+        for batch in batches:
+            rows = batch.rows if self.samples_are_rows else len(batch.texts)  # of a forward pass
             try:
                 values = self.run([texts[i] for i in batch.texts], batch.samples)
             except (RuntimeError, MemoryError) as error:
-                if batch.rows == 1 or not _is_out_of_memory(error):
+                if rows == 1 or not _is_out_of_memory(error):
                     raise
             else:
                 yield batch, values
                 continue
             # Behind the handler, whose exception holds on to the tensors of the pass that failed.
-            self.budget.halve(batch.rows * max(lengths[i] for i in batch.texts))
+            self.budget.halve(rows * max(lengths[i] for i in batch.texts))
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
             for part, values in self._all([texts[i] for i in batch.texts], batch.samples):
@@ -148,23 +159,25 @@ def until_sure(
         tolerance: in units of the score.
         error: the standard error of each score, (texts,), from samples (texts, classes, samples).
     """
-    values: Values | None = None
-    counts = np.zeros(texts, np.int64)
+    left: list[tuple[NDArray[np.intp], Values]] = []
     active = np.arange(texts)
+    values: Values | None = None  # of the active texts: `most` may be far more than any of them needs
     done = 0
     for look, share in _looks(most):
-        samples = range(done, look)
+        drawn = passes(active.tolist(), range(done, look))
+        values = drawn if values is None else np.concatenate([values, drawn], axis=2)
         done = look
-        drawn = passes(active.tolist(), samples)
-        if values is None:
-            values = np.empty((texts, drawn.shape[1], most), np.float32)
-        values[active, :, samples.start : look] = drawn
-        counts[active] = look
-        active = active[~(error(values[active, :, :look]) < share * tolerance)]
+        leaves = error(values) < share * tolerance if look < most else np.full(len(active), True)
+        left.append((active[leaves], values[leaves]))
+        active, values = active[~leaves], values[~leaves]
         if not active.size:
             break
-    assert values is not None
-    return Draws(values, counts)
+    counts = np.zeros(texts, np.int64)
+    output = np.empty((texts, left[0][1].shape[1], done), np.float32)
+    for who, samples in left:
+        counts[who] = samples.shape[2]
+        output[who, :, : samples.shape[2]] = samples
+    return Draws(output, counts)
 
 
 def _looks(most: int) -> Iterator[tuple[int, float]]:

@@ -69,7 +69,11 @@ class StochasticTwin:
         self.loops_over_texts = found.plan.loops_over_texts
 
     def is_current(self) -> bool:
-        """Whether the caller's model is still the one that was copied: modules, tensors, dtypes, devices, settings."""
+        """Whether the caller's model is still the one that was copied: modules, tensors, dtypes, devices, settings.
+
+        A converted copy of the weights follows in-place changes too, but for those through `.data`, of which PyTorch
+        keeps no account (`weight.data.zero_()`; `weight.data = ...` is seen).
+        """
         return _snapshot(self._source, with_versions=self._converted) == self._snapshot
 
     def logits(self, inputs: Inputs) -> Tensor:

@@ -122,3 +122,9 @@ def test_windows_read_no_further_than_they_must():
     numbers = count()
     assert next(windows(numbers, 4)) == [0, 1, 2, 3]
     assert next(numbers) == 4
+
+
+def test_samples_that_go_one_after_the_other_leave_the_budget_to_texts():
+    # 100 tokens of budget, texts of 10: ten rows are ten texts, whatever the number of samples.
+    found = batches([10] * 25, range(20), 100, samples_are_rows=False)
+    assert [(len(batch.texts), batch.samples) for batch in found] == [(10, range(20)), (10, range(20)), (5, range(20))]

@@ -1201,3 +1201,40 @@ def test_a_wrong_dtype_is_named(tiny, tokenizer, dtype):
 def test_it_is_built_under_inference_mode(tiny, bayesian):
     with torch.inference_mode():
         assert bayesian(tiny("bert"), dtype="bfloat16")(TEXTS[0])[0]["score"] > 0
+
+
+def test_a_site_that_all_texts_share_leaves_the_batch_to_texts(tiny, bayesian):
+    """DeBERTa's passes go one after the other; each holds as many texts as the budget allows."""
+    ours = bayesian(tiny("deberta-v2"))
+    passes = []
+    ours._twin()._model.register_forward_pre_hook(
+        lambda module, args, kwargs: passes.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    ours(["a film of great merit"] * 64, num_samples=10)
+    assert len(passes) == 10
+    assert {rows for rows, _length in passes} == {64}
+
+
+def test_a_limit_of_few_tokens_is_kept_in_the_probe(tiny, tokenizer):
+    """Both texts of the probe are cut to one length: what depends on it is not known, and nothing is padded."""
+    short = copy.deepcopy(tokenizer)
+    short.model_max_length = 4
+    ours = pipeline(TASK, model=tiny("bert", max_position_embeddings=4), tokenizer=short)
+    assert ours._twin().needs_equal_lengths
+    found = ours(["no", *TEXTS])
+    assert [result["truncated"] for result in found] == [False, True, True, True]
+    assert_close(found, [ours(text)[0] for text in ["no", *TEXTS]])
+
+
+def test_a_tokenizer_that_makes_one_token_of_all_letters(tiny):
+    """The probe compares a short text with a longer one, whatever it takes to make one."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, ",": 2, ";": 3, ".": 4}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Split(",", "isolated")
+    own = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+    ours = pipeline(TASK, model=tiny("bert"), tokenizer=own)
+    texts = ["a", "a,b", "a,b,c,d,,e"]
+    assert not ours._twin().needs_equal_lengths
+    assert_close(ours(texts), [ours(text)[0] for text in texts])
+    assert_close(ours(texts, padding_side="left"), ours(texts, padding_side="right"))

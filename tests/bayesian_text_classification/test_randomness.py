@@ -9,6 +9,9 @@ from torch import nn
 DRAWS = {
     "torch": lambda x: torch.randn(x.shape[-1]),
     "tensor": lambda x: torch.empty_like(x).uniform_(),
+    "gamma": lambda x: torch.distributions.Gamma(torch.ones(x.shape[-1]), 1.0).rsample(),
+    "dirichlet": lambda x: torch.distributions.Dirichlet(torch.ones(x.shape[-1])).rsample(),
+    "binomial": lambda x: torch.distributions.Binomial(5, torch.full((x.shape[-1],), 0.5)).sample(),
     "numpy": lambda x: np.random.rand(),  # noqa: NPY002  # what a model might do
     "python": lambda x: random.random(),
 }
@@ -55,7 +58,7 @@ def test_a_model_that_draws_in_eval_mode_is_refused(draw, encode, twin_of, same_
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("draw", ["torch", "tensor"])
+@pytest.mark.parametrize("draw", ["torch", "tensor", "gamma", "dirichlet", "binomial"])
 def test_a_model_that_draws_for_long_texts_alone_is_refused_there(
     draw, encode, twin_of, same_random_state, samples, own, texts
 ):

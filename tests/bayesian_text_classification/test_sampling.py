@@ -135,3 +135,25 @@ def test_a_tolerance_out_of_range_is_shown(tolerance):
     with pytest.raises(ValueError, match=r"tolerance=.*positive number"):
         Sampling(tolerance=tolerance)
     assert Sampling(tolerance=np.float32(0.5)).tolerance == 0.5
+
+
+def test_the_most_samples_take_no_memory_before_they_are_drawn():
+    passes = Passes(Model([1] * 3), [1] * 3, TokenBudget(100))
+    found = until_sure(passes, 3, 10**12, 0.1, lambda values: np.zeros(len(values)))
+    assert found.values.shape == (3, 2, FIRST_LOOK)
+    np.testing.assert_array_equal(found.values, expected(range(3), range(FIRST_LOOK)))
+
+
+def test_a_failed_pass_of_one_sample_halves_by_its_texts():
+    """One after the other, four texts of five tokens are a pass of 20 tokens, however many samples they take."""
+    model = Model([5] * 4, most=10**9)
+
+    def run(texts, samples):
+        if len(texts) * 5 > 10:
+            raise RuntimeError("out of memory")
+        return model(texts, samples)
+
+    budget = TokenBudget(100)
+    passes = Passes(run, [5] * 4, budget, samples_are_rows=False)
+    np.testing.assert_array_equal(passes(range(4), range(8)), expected(range(4), range(8)))
+    assert budget.tokens == 10
