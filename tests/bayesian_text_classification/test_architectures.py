@@ -5,12 +5,14 @@ The types are transformers' own list, so that a new one fails here until it has 
 """
 
 import copy
+import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from bayesian_text_classification.twin import StochasticTwin
 from transformers import AutoModelForSequenceClassification
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -329,6 +331,8 @@ def table(request):
     """Gives the row of a type in the file; with `--write-docs` the row found is what the file will say."""
     writing = request.config.getoption("--write-docs")
     found = {}
+    if not writing:
+        skip_another_version()
 
     def row(name, truth):
         found[name] = truth
@@ -339,12 +343,27 @@ def table(request):
         text = DOCS.read_text(encoding="utf-8")
         rows = {**rows_in_docs(), **found}
         lines = [rows[name] for name in sorted(rows) if name in TYPES]
-        DOCS.write_text("\n".join([text.partition(HEAD)[0] + HEAD, *lines]) + "\n", encoding="utf-8")
+        head = re.sub(VERSION, f"transformers {here()}", text.partition(HEAD)[0])
+        DOCS.write_text("\n".join([head + HEAD, *lines]) + "\n", encoding="utf-8")
 
 
 HEAD = """\
 | type | attention | sites | calls | batch dimension | equal lengths | one pass at a time | remarks |
 |---|---|---|---|---|---|---|---|"""
+
+
+VERSION = r"transformers ([0-9]+\.[0-9]+)"
+
+
+def here():
+    return ".".join(transformers.__version__.split(".")[:2])
+
+
+def skip_another_version():
+    """A new release may know another type, or another attention of an old one; the other tests here hold for it too."""
+    written = re.search(VERSION, DOCS.read_text(encoding="utf-8"))[1]
+    if written != here():
+        pytest.skip(f"the table is of transformers {written}; write it anew for {here()} with --write-docs")
 
 
 def rows_in_docs():
@@ -354,6 +373,7 @@ def rows_in_docs():
 
 def test_the_table_has_every_type_and_no_other(request):
     if not request.config.getoption("--write-docs"):
+        skip_another_version()
         assert list(rows_in_docs()) == sorted(TYPES)
 
 
