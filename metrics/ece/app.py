@@ -1,0 +1,262 @@
+"""The metric as a page: the calibration error of a csv, what chance alone would give, and the reliability diagram."""
+
+import csv
+import html
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from ece import ECE
+from matplotlib.figure import Figure
+
+MAX_BYTES = 5_000_000
+MAX_ROWS = 50_000
+MAX_VALUES = 500_000  # rows x classes
+
+MEASURES = {"Predicted label (top-label)": "top-label", "Every class (class-wise)": "class-wise"}
+BINNINGS = {"Equal width": "uniform", "Equal mass (quantiles)": "quantile"}
+NORMS = {"Mean gap (ECE, l1)": "l1", "Root mean square gap (l2)": "l2", "Largest gap (MCE, max)": "max"}
+
+HELP = """
+A csv with a header. The column **label** holds the true class (0, 1, 2, ...); every other column is the probability of
+one class, in the order of the classes. With one column of probabilities it is the positive class', and the label is 0
+or 1. Uploads are deleted within the hour.
+"""
+PLACEHOLDER = "label,p0,p1\n1,0.05,0.95\n0,0.80,0.20\n1,0.61,0.39"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a csv holds: labels as written (int where they are whole numbers) and probabilities (rows, columns)."""
+
+    labels: list[Any]
+    probabilities: np.ndarray
+
+    @property
+    def binary(self) -> bool:
+        """Whether there is one column, the positive class' probability."""
+        return self.probabilities.shape[1] == 1
+
+
+def read_csv(text: str, divide: bool = False) -> Table:
+    """Parse, and divide rows by their sum if asked; ValueError in one sentence that counts data rows from 0."""
+    lines = text.strip("\ufeff \r\n")
+    if not lines:
+        raise ValueError("There are no rows: paste a csv, upload one, or load the example.")
+    if len(lines) > MAX_BYTES:
+        raise ValueError(f"The csv has {len(lines):,} characters; this page takes up to {MAX_BYTES:,}.")
+    first = lines.splitlines()[0]
+    delimiter = max(",;\t", key=first.count)
+    header, *rows = list(csv.reader(io.StringIO(lines), delimiter=delimiter))
+    rows = [row for row in rows if row]
+    names = [name.strip().lower() for name in header]
+    if "label" not in names:
+        raise ValueError(f"The header is {header[:6]}; it must name a column label, and one column for each class.")
+    if len(names) < 2:
+        raise ValueError("There is no column of probabilities beside the column label.")
+    if not rows:
+        raise ValueError("There are no rows below the header.")
+    if len(rows) > MAX_ROWS or len(rows) * (len(names) - 1) > MAX_VALUES:
+        raise ValueError(
+            f"The csv has {len(rows):,} rows of {len(names) - 1} probabilities; this page takes up to {MAX_ROWS:,} "
+            f"rows and {MAX_VALUES:,} probabilities. The metric itself takes any number."
+        )
+    at = names.index("label")
+    labels, probabilities = [], np.empty((len(rows), len(names) - 1))
+    for i, row in enumerate(rows):
+        if len(row) != len(names):
+            raise ValueError(f"Row {i} has {len(row)} cells; the header has {len(names)}.")
+        labels.append(_number(row[at], i, header[at], whole=True))
+        others = [(cell, name) for j, (cell, name) in enumerate(zip(row, header, strict=True)) if j != at]
+        probabilities[i] = [_number(cell, i, name) for cell, name in others]
+    if divide and probabilities.shape[1] > 1:
+        probabilities /= np.where((totals := probabilities.sum(1, keepdims=True)) > 0, totals, 1)
+    return Table(labels, probabilities)
+
+
+def _number(cell: str, row: int, column: str, whole: bool = False) -> float | int:
+    try:
+        return int(cell) if whole and cell.strip().lstrip("-").isdigit() else float(cell)
+    except ValueError:
+        raise ValueError(f"Row {row}, column {column}: {cell[:40]!r} is no number.") from None
+
+
+def measure(table: Table, kind: str, n_bins: int, binning: str, norm: str) -> dict[str, Any]:
+    """Everything that the metric can tell, at the 95 % level."""
+    metric = ECE(config_name="binary" if table.binary else "default", keep_in_memory=True)
+    result: dict[str, Any] = metric.compute(
+        predictions=(table.probabilities[:, 0] if table.binary else table.probabilities).tolist(),
+        references=table.labels,
+        n_bins=n_bins,
+        binning=binning,
+        norm=norm,
+        class_wise=kind == "class-wise" and not table.binary,
+        confidence_level=0.95,
+        return_bins=True,
+    )
+    return result
+
+
+def summary(result: dict[str, Any], rows: int, name: str) -> str:
+    """The value, its interval, and what chance alone would give, as HTML."""
+    value, (low, high), (null_low, null_high) = result["ece"], result["ece_interval"], result["null_interval"]
+    if value > null_high:
+        verdict = f"More than chance explains: these probabilities are miscalibrated{_direction(result['bins'])}."
+    else:
+        verdict = "No more than chance explains: these rows give no evidence of miscalibration."
+    return f"""
+<div class="figures">
+  <div><span>{html.escape(name)}</span><b id="value">{value:.4f}</b>
+       <span>95 % interval {low:.4f} to {high:.4f}, {rows:,} rows</span></div>
+  <div><span>a perfectly calibrated model</span><b id="null">{result["null_ece"]:.4f}</b>
+       <span>would measure this here; 95 % band {null_low:.4f} to {null_high:.4f}</span></div>
+</div>
+<p class="verdict">{verdict}</p>
+"""
+
+
+def _direction(bins: Any) -> str:
+    """Whether the probabilities are too high or too low on average; class-wise they sum to 1 and are neither."""
+    if isinstance(bins, list):
+        return ""
+    filled = [i for i, count in enumerate(bins["counts"]) if count]
+    gaps = [bins["counts"][i] * (bins["mean_confidence"][i] - bins["accuracy"][i]) for i in filled]
+    mean = sum(gaps) / sum(bins["counts"])
+    return f", on average {abs(mean):.3f} {'higher' if mean > 0 else 'lower'} than what happens"
+
+
+def refusal(error: Exception) -> str:
+    """The metric's own sentence."""
+    return f'<p class="refusal" role="alert">{html.escape(str(error))}</p>'
+
+
+def diagrams(bins: list[dict[str, Any]], binary: bool) -> Figure:
+    """A reliability diagram with its counts for each of the first nine columns."""
+    shown = bins[:9]
+    across = min(len(shown), 3)
+    down = -(-len(shown) // across)
+    size = (5.2, 5.4) if len(shown) == 1 else (3.4 * across, 3.8 * down)
+    figure = Figure(figsize=size, layout="constrained")
+    cells = figure.subfigures(down, across, squeeze=False).ravel()
+    for k, one in enumerate(shown):
+        title = "Reliability diagram" if len(bins) == 1 else f"class {k}"
+        _diagram(cells[k], one, title, binary or len(bins) > 1)
+    return figure
+
+
+def _diagram(figure: Any, bins: dict[str, Any], title: str, of_class: bool) -> None:
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    edges, counts = np.array(bins["edges"]), np.array(bins["counts"])
+    filled = counts > 0
+    left, width = edges[:-1][filled], np.diff(edges)[filled]
+    accuracy = np.array([a for a in bins["accuracy"] if a is not None])
+    confidence = np.array([c for c in bins["mean_confidence"] if c is not None])
+    style = {"align": "edge", "edgecolor": "white", "linewidth": 0.6}
+    upper.bar(left, accuracy, width, color="#2a6f97", label="share of the class" if of_class else "accuracy", **style)
+    upper.bar(
+        left, confidence - accuracy, width, accuracy, color="#f4a259", alpha=0.75, hatch="//", label="gap", **style
+    )
+    upper.plot([0, 1], [0, 1], "--", color="#444444", linewidth=1, label="calibrated")
+    upper.plot(confidence, accuracy, "o", color="#0b2545", markersize=3.5)
+    upper.set(ylim=(0, 1), xlim=(0, 1), ylabel="share of the class" if of_class else "accuracy", title=title)
+    upper.legend(loc="upper left", frameon=False, fontsize=8)
+    lower.bar(left, counts[filled], width, color="#8d99ae", **style)
+    lower.set(xlabel="probability" if of_class else "confidence", ylabel="rows")
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def bin_table(bins: list[dict[str, Any]]) -> list[list[Any]]:
+    """One line for each bin that holds rows."""
+    lines = []
+    for k, one in enumerate(bins):
+        edges = one["edges"]
+        for i, (count, confidence, accuracy) in enumerate(
+            zip(one["counts"], one["mean_confidence"], one["accuracy"], strict=True)
+        ):
+            if count:
+                close = "]" if i == len(one["counts"]) - 1 else ")"
+                place = f"[{edges[i]:.4g}, {edges[i + 1]:.4g}{close}"
+                label = place if len(bins) == 1 else f"class {k}: {place}"
+                lines.append([label, count, f"{confidence:.4f}", f"{accuracy:.4f}", f"{accuracy - confidence:+.4f}"])
+    return lines
+
+
+def run(
+    text: str, file: str | None, kind: str, n_bins: int, binning: str, norm: str, divide: bool = False
+) -> tuple[str, Any, Any]:
+    """From what the page holds to what it shows: HTML, diagram, table."""
+    try:
+        if file is not None:
+            if Path(file).stat().st_size > MAX_BYTES:
+                raise ValueError(f"The file has {Path(file).stat().st_size:,} bytes; this page takes {MAX_BYTES:,}.")
+            text = Path(file).read_text(encoding="utf-8-sig")
+        table = read_csv(text, divide)
+        result = measure(table, MEASURES[kind], int(n_bins), BINNINGS[binning], NORMS[norm])
+    except UnicodeDecodeError:
+        return refusal(ValueError("The file is not UTF-8 text; save it as csv in UTF-8.")), None, []
+    except (ValueError, csv.Error) as error:
+        return refusal(error), None, []
+    bins = result["bins"] if isinstance(result["bins"], list) else [result["bins"]]
+    return summary(result, len(table.labels), norm), diagrams(bins, table.binary), bin_table(bins)
+
+
+def example() -> str:
+    """Four hundred rows of a classifier that is too sure of itself."""
+    random = np.random.default_rng(3)
+    logits = random.normal(0, 1.6, 400)
+    labels = random.random(400) < 1 / (1 + np.exp(-logits))
+    positive = 1 / (1 + np.exp(-2.2 * logits))
+    rows = [f"{int(label)},{1 - p:.4f},{p:.4f}" for label, p in zip(labels, np.round(positive, 4), strict=True)]
+    return "\n".join(["label,p0,p1", *rows])
+
+
+CSS = """
+.figures { display: flex; gap: 1rem; flex-wrap: wrap; }
+.figures > div {
+  flex: 1 1 14rem; padding: .9rem 1.1rem; border: 1px solid var(--border-color-primary); border-radius: .6rem;
+}
+.figures span { display: block; color: var(--body-text-color-subdued); font-size: .9rem; }
+.figures b { font-size: 2.2rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
+.verdict { font-size: 1.05rem; margin: .8rem 0 0; }
+.refusal { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
+"""
+
+
+def build() -> gr.Blocks:
+    """The page."""
+    with gr.Blocks(title="Expected calibration error", delete_cache=(600, 3600)) as page:
+        gr.Markdown("# Expected calibration error\nCan your classifier's confidence be taken at its word?\n" + HELP)
+        with gr.Row():
+            with gr.Column(scale=2):
+                text = gr.Textbox(label="Paste a csv", lines=9, max_lines=14, placeholder=PLACEHOLDER, elem_id="csv")
+                file = gr.File(label="or upload one", file_types=[".csv", ".tsv", ".txt"], height=110, elem_id="file")
+                with gr.Row():
+                    load = gr.Button("Load an example", elem_id="example")
+                    go = gr.Button("Measure", variant="primary", elem_id="measure")
+                with gr.Accordion("Options", open=True):
+                    kind = gr.Radio(list(MEASURES), value=next(iter(MEASURES)), label="Whose probability")
+                    n_bins = gr.Slider(1, 50, value=10, step=1, label="Bins")
+                    binning = gr.Radio(list(BINNINGS), value=next(iter(BINNINGS)), label="Binning")
+                    norm = gr.Radio(list(NORMS), value=next(iter(NORMS)), label="Norm")
+                    divide = gr.Checkbox(label="Divide each row by its sum (rounded probabilities)")
+            with gr.Column(scale=3):
+                result = gr.HTML("<p class='verdict'>Load the example, or bring your own csv.</p>", elem_id="result")
+                plot = gr.Plot(show_label=False, elem_id="diagram")
+                table = gr.Dataframe(
+                    headers=["bin", "rows", "mean confidence", "accuracy", "gap"], label="Bins", elem_id="bins"
+                )
+        inputs, outputs = [text, file, kind, n_bins, binning, norm, divide], [result, plot, table]
+        go.click(run, inputs, outputs)
+        load.click(lambda: (example(), None), None, [text, file]).then(run, inputs, outputs)
+        for option in (kind, binning, norm, divide):
+            option.input(run, inputs, outputs)
+        n_bins.release(run, inputs, outputs)
+    return page
+
+
+if __name__ == "__main__":
+    build().launch(css=CSS, theme=gr.themes.Soft(font=["system-ui", "sans-serif"]), max_file_size=MAX_BYTES)

@@ -1,0 +1,209 @@
+"""The metric's page: its functions, and the page itself in a real browser."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bayesian_text_classification.metric import load_metric_module, metric_folder
+
+sys.path.insert(0, str(metric_folder()))  # a Space runs in its own folder
+import app
+import ece as neighbour
+
+sys.path.remove(str(metric_folder()))
+ece = load_metric_module()
+ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def run(text, file=None, kind=0, n_bins=10, binning=0, norm=0, divide=False):
+    choices = (list(app.MEASURES)[kind], n_bins, list(app.BINNINGS)[binning], list(app.NORMS)[norm])
+    return app.run(text, file, *choices, divide)
+
+
+def value_in(page):
+    return float(re.search(r'<b id="value">([0-9.]+)</b>', page)[1])
+
+
+def test_it_uses_the_file_beside_it():
+    assert neighbour.__file__ == str(metric_folder() / "ece.py")
+
+
+def test_the_example_is_measured_as_the_metric_does():
+    lines = [line.split(",") for line in app.example().splitlines()[1:]]
+    labels, rows = [int(line[0]) for line in lines], np.array([line[1:] for line in lines], float)
+    page, figure, table = run(app.example())
+    assert value_in(page) == round(ece.expected_calibration_error(rows, labels), 4)
+    assert "are miscalibrated, on average" in page and "400 rows" in page
+    assert len(figure.axes) == 2
+    assert sum(line[1] for line in table) == 400
+    options = {"binning": "quantile", "norm": "max", "class_wise": True}
+    page, figure, table = run(app.example(), kind=1, n_bins=5, binning=1, norm=2)
+    assert value_in(page) == round(ece.expected_calibration_error(rows, labels, 5, **options), 4)
+    assert len(figure.axes) == 4
+    assert len(table) == 10
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv_as_it_comes(delimiter, end):
+    lines = [["Label", "p0", "p1"], ["1", "0.05", "0.95"], ["0", "0", "1.0"]]
+    text = "\ufeff" + end.join(delimiter.join(line) for line in lines) + end + end
+    table = app.read_csv(text)
+    assert table.labels == [1, 0]
+    np.testing.assert_array_equal(table.probabilities, [[0.05, 0.95], [0.0, 1.0]])
+    assert value_in(run(text)[0]) == 0.475
+
+
+def test_one_column_is_the_positive_class():
+    page, _, table = run("p,label\n0.25,0\n0.25,1\n0.75,1\n0.75,1")
+    assert value_in(page) == 0.25
+    assert [line[0] for line in table] == ["[0.2, 0.3)", "[0.7, 0.8)"]
+
+
+def test_rounded_rows_are_divided_when_asked():
+    text = "label,a,b,c\n0,0.33,0.33,0.33\n1,0.1,0.9,0"
+    assert "sums to 0.99" in run(text)[0]
+    assert value_in(run(text, divide=True)[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "There are no rows: paste a csv, upload one, or load the example."),
+        ("label,p0,p1", "There are no rows below the header."),
+        ("a,b\n1,2", "it must name a column label"),
+        ("label\n1", "There is no column of probabilities"),
+        ("label,p\n1,x", "Row 0, column p: 'x' is no number."),
+        ("label,p\n1,0.5\n1", "Row 1 has 1 cells; the header has 2."),
+        ("label,p\n1,1.5", "predictions[0] is 1.5; probabilities must lie in [0, 1]."),
+        ("label,p0,p1\n7,0.5,0.5", "references[0] is 7; labels must be integers in [0, 1]."),
+        ("label,p\n0.9,0.5", "references[0] is 0.9 (float64); labels must be integers in [0, 1]."),
+        ("label,p\n1,nan", "predictions[0] is nan; every value must be finite."),
+        ("label,p\n,0.5", "Row 0, column label: '' is no number."),
+        ("label,<script>alert(1)</script>\n1,x", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ("label,p\n" + "1,0.5\n" * 50_001, "this page takes up to 50,000 rows"),
+        ("label,p\n" + "1,0.5\n" * 900_000, "this page takes up to 5,000,000"),
+        ('label,p\n1,"0.5', "predictions"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_a_bad_csv_gets_a_sentence(text, sentence):
+    page, figure, table = run(text)
+    if sentence == "predictions":  # a quotation mark that never ends is read to the end
+        assert "value" in page
+        return
+    assert sentence.replace("'", "&#x27;") in page and "Traceback" not in page
+    assert figure is None and table == []
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "table.csv").write_bytes(b"label,p\n1,\xff\xfe")
+    assert "The file is not UTF-8 text" in run("", str(tmp_path / "table.csv"))[0]
+
+
+def test_more_classes_than_fit_are_drawn_in_part():
+    rows = np.random.default_rng(0).dirichlet(np.ones(12), 50)
+    lines = [",".join(["label", *(f"p{k}" for k in range(12))])]
+    lines += [",".join([str(i % 12), *(repr(float(p)) for p in row)]) for i, row in enumerate(rows)]
+    _, figure, _ = run("\n".join(lines), kind=1)
+    assert len(figure.axes) == 18
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """The page, served by a process of its own in its own folder, as in a Space."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    environment = {
+        **os.environ,
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(home),
+        "GRADIO_TEMP_DIR": str(home / "uploads"),
+    }
+    log = home / "log"
+    with log.open("w") as output:
+        command = [sys.executable, "app.py"]
+        process = subprocess.Popen(command, cwd=metric_folder(), env=environment, stdout=output, stderr=output)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(url, timeout=1).close()
+                break
+            except OSError:
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.5)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def page(address):
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 1250})
+        page.set_default_timeout(60_000)
+        page.goto(address)
+        yield page
+        browser.close()
+
+
+def test_the_page_in_a_browser(page, tmp_path):
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    page.click("#example")
+    page.wait_for_selector("#value")
+    assert float(page.inner_text("#value")) == value_in(run(app.example())[0])
+    page.wait_for_selector("#diagram img")
+    page.wait_for_timeout(1_500)
+    ARTEFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTEFACTS / "ece-page.png", full_page=True)
+
+    (tmp_path / "mine.csv").write_text("label,p0,p1\n1,0.05,0.95\n0,0.0,1.0\n")
+    page.set_input_files("#file input[type=file]", tmp_path / "mine.csv")
+    page.wait_for_selector("#file :text('mine.csv')")
+    page.click("#measure")
+    page.wait_for_function("document.querySelector('#value')?.innerText === '0.4750'")
+    assert "2 rows" in page.inner_text("#result")
+
+    page.fill("#csv textarea", "label,p\n1,1.5")
+    page.click("#file button[aria-label='Clear'], #file button[aria-label='Remove this file']")
+    page.click("#measure")
+    page.wait_for_selector("#result [role=alert]")
+    assert "predictions[0] is 1.5; probabilities must lie in [0, 1]" in page.inner_text("#result")
+    page.screenshot(path=ARTEFACTS / "ece-page-refusal.png")
+    assert errors == []
+
+
+def test_the_page_on_a_telephone(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click("#example")
+    page.wait_for_selector("#value")
+    page.wait_for_timeout(1_500)
+    ARTEFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTEFACTS / "ece-page-telephone.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
