@@ -23,7 +23,7 @@ def shell(command, folder):
 
 
 def test_readme_has_the_blocks_that_these_tests_know():
-    assert len(PYTHON) == 2
+    assert len(PYTHON) == 3
     assert [len(SHELL), len(HUB)] == [3, 1]
 
 
@@ -34,6 +34,7 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
         exec(compile(code, "README.md", "exec"), namespace)
     assert namespace["ece"] == {"ece": pytest.approx(0.45)}  # |1 - .9| / 2 + |0 - .8| / 2
     assert namespace["samples"].shape == (2, 2, 40)
+    assert {"ece", "samples_per_second"} <= namespace["result"].keys()
 
 
 def test_the_command_on_your_own_data_runs(tmp_path):
