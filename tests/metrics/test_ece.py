@@ -144,6 +144,12 @@ def test_a_float32_value_is_compared_as_it_is():
     assert bins_of(np.array([0.7, 0.3])) == [7, 3]
 
 
+def test_a_float16_value_is_compared_as_it_is():
+    values = np.array([0.1, 0.3, 0.7], np.float16)  # 0.09997559, 0.30004883, 0.7001953
+    assert bins_of(values) == [0, 3, 7]
+    assert bins_of(torch.tensor(values)) == [0, 3, 7]
+
+
 def test_arrow_keeps_values_below_an_edge_in_float64(metric):
     p = 0.3 - 1e-12  # float32(p) is 0.3000000119, over the edge
     bins = metric("binary").compute(predictions=[p], references=[1], return_bins=True)["bins"]
