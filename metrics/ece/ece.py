@@ -131,6 +131,7 @@ _SUM_TOLERANCE = {"bfloat16": 2e-2, "float16": 2e-3, "float32": 1e-4, "float64":
 
 _Sums = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # counts, confidence, correct: (..., columns, bins) each
 
+_ROUNDING = 1e-12  # of sums in float64
 _CHUNK = 1 << 16  # rows worked on at once: their temporaries stay in a processor's cache
 _BLOCK = 1 << 20  # rows of all resamples that are drawn at once
 
@@ -317,7 +318,7 @@ def class_wise_bin_sums(
 def quantile_edges(confidence: Any, n_bins: int = 10) -> list[float]:
     """Edges of bins that hold equally many of the confidences: 0, inner edges, 1.
 
-    The j-th inner edge is the confidence at rank `ceil(j * N / B)` from below, counted from 0. Equal confidences are
+    The j-th inner edge is the confidence at rank `floor(j * N / B)` from below, counted from 0. Equal confidences are
     never split: equal edges are one, and there may be fewer than B bins. The order of the confidences does not matter.
 
     Args:
@@ -594,7 +595,9 @@ class _Columns:
         null = errors(self._calibrated(bins, widest, np.random.default_rng([seed, 1])))
         low, high = np.quantile(resampled, tails)
         null_low, null_high = np.quantile(null, tails)
-        interval = np.clip([2 * value - high, value + (high - low) / 2], 0, 1)
+        # The draws are summed in float64, the value exactly: what is equal may differ by rounding.
+        interval = np.clip([min(2 * value - high, value), max(value + (high - low) / 2, value)], 0, 1)
+        null_low, null_high = np.clip([null_low - _ROUNDING, null_high + _ROUNDING], 0, 1)
         return Bootstrap(
             (float(interval[0]), float(interval[1])),
             float(resampled.mean()) - value,

@@ -68,7 +68,7 @@ def test_resamples_are_measured_as_the_rows_are(norm, debias):
 def test_labels_of_the_null_come_from_the_rows_probabilities():
     # Rows that are sure measure 0 always; the class-wise null of two classes is that of the binary column.
     sure = np.eye(3)[[0, 1, 2, 2]]
-    assert ece.bootstrap(sure, [0, 1, 0, 0], class_wise=True).null_interval == (0.0, 0.0)
+    assert ece.bootstrap(sure, [0, 1, 0, 0], class_wise=True).null_interval == (0.0, pytest.approx(0.0, abs=2e-12))
     p, labels = overconfident(400)
     both = np.stack([1 - p, p], 1)
     two = ece.bootstrap(both, labels.astype(int), class_wise=True)
@@ -94,6 +94,15 @@ def test_the_seed_decides_and_global_state_stays(same_random_state):
     with same_random_state():
         first, again, other = (ece.bootstrap(*data, seed=seed, binary=True) for seed in (3, 3, 4))
     assert first == again != other
+
+
+@pytest.mark.parametrize("p", [0.9999, 0.99999, 0.999999])
+def test_a_sure_model_that_is_always_right_is_inside_its_intervals(p):
+    """All draws are alike, but for the rounding of their sums."""
+    value = ece.expected_calibration_error([p] * 872, [1] * 872, binary=True)
+    chance = ece.bootstrap([p] * 872, [1] * 872, binary=True)
+    for low, high in (chance.interval, chance.null_interval):
+        assert low <= value <= high
 
 
 def test_blocks_cover_all_resamples():
