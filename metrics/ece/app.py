@@ -12,7 +12,7 @@ import numpy as np
 from ece import ECE
 from matplotlib.figure import Figure
 
-MAX_BYTES = 5_000_000
+MAX_BYTES = 2_000_000
 MAX_ROWS = 50_000
 MAX_VALUES = 500_000  # rows x classes
 
@@ -53,6 +53,8 @@ def read_csv(text: str, divide: bool = False) -> Table:
     header, *rows = list(csv.reader(io.StringIO(lines), delimiter=delimiter))
     rows = [row for row in rows if row]
     names = [name.strip().lower() for name in header]
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError(f"The header is {header[:6]}; every column must have a name of its own.")
     if "label" not in names:
         raise ValueError(f"The header is {header[:6]}; it must name a column label, and one column for each class.")
     if len(names) < 2:
@@ -79,9 +81,12 @@ def read_csv(text: str, divide: bool = False) -> Table:
 
 def _number(cell: str, row: int, column: str, whole: bool = False) -> float | int:
     try:
+        if "_" in cell:  # Python would read 1_0 as 10
+            raise ValueError
         return int(cell) if whole and cell.strip().lstrip("-").isdigit() else float(cell)
     except ValueError:
-        raise ValueError(f"Row {row}, column {column}: {cell[:40]!r} is no number.") from None
+        hint = " Write decimals with a point." if "," in cell else ""
+        raise ValueError(f"Row {row}, column {column}: {cell[:40]!r} is no number.{hint}") from None
 
 
 def measure(table: Table, kind: str, n_bins: int, binning: str, norm: str) -> dict[str, Any]:
@@ -185,23 +190,24 @@ def bin_table(bins: list[dict[str, Any]]) -> list[list[Any]]:
     return lines
 
 
-def run(
-    text: str, file: str | None, kind: str, n_bins: int, binning: str, norm: str, divide: bool = False
-) -> tuple[str, Any, Any]:
+def run(text: str, kind: str, n_bins: int, binning: str, norm: str, divide: bool = False) -> tuple[str, Any, Any]:
     """From what the page holds to what it shows: HTML, diagram, table."""
     try:
-        if file is not None:
-            if Path(file).stat().st_size > MAX_BYTES:
-                raise ValueError(f"The file has {Path(file).stat().st_size:,} bytes; this page takes {MAX_BYTES:,}.")
-            text = Path(file).read_text(encoding="utf-8-sig")
         table = read_csv(text, divide)
         result = measure(table, MEASURES[kind], int(n_bins), BINNINGS[binning], NORMS[norm])
-    except UnicodeDecodeError:
-        return refusal(ValueError("The file is not UTF-8 text; save it as csv in UTF-8.")), None, []
     except (ValueError, csv.Error) as error:
         return refusal(error), None, []
     bins = result["bins"] if isinstance(result["bins"], list) else [result["bins"]]
     return summary(result, len(table.labels), norm), diagrams(bins, table.binary), bin_table(bins)
+
+
+def upload(file: str, *options: Any) -> tuple[str, str, Any, Any]:
+    """The file's text, for the page to hold, and what `run` says of it."""
+    try:
+        text = Path(file).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        return "", refusal(ValueError("The file is not UTF-8 text; save it as csv in UTF-8.")), None, []
+    return (text, *run(text, *options))
 
 
 def example() -> str:
@@ -233,8 +239,8 @@ def build() -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=2):
                 text = gr.Textbox(label="Paste a csv", lines=9, max_lines=14, placeholder=PLACEHOLDER, elem_id="csv")
-                file = gr.File(label="or upload one", file_types=[".csv", ".tsv", ".txt"], height=110, elem_id="file")
                 with gr.Row():
+                    file = gr.UploadButton("Upload a csv", file_types=[".csv", ".tsv", ".txt"], elem_id="file")
                     load = gr.Button("Load an example", elem_id="example")
                     go = gr.Button("Measure", variant="primary", elem_id="measure")
                 with gr.Accordion("Options", open=True):
@@ -249,9 +255,10 @@ def build() -> gr.Blocks:
                 table = gr.Dataframe(
                     headers=["bin", "rows", "mean confidence", "accuracy", "gap"], label="Bins", elem_id="bins"
                 )
-        inputs, outputs = [text, file, kind, n_bins, binning, norm, divide], [result, plot, table]
+        inputs, outputs = [text, kind, n_bins, binning, norm, divide], [result, plot, table]
         go.click(run, inputs, outputs)
-        load.click(lambda: (example(), None), None, [text, file]).then(run, inputs, outputs)
+        file.upload(upload, [file, *inputs[1:]], [text, *outputs])
+        load.click(example, None, text).then(run, inputs, outputs)
         for option in (kind, binning, norm, divide):
             option.input(run, inputs, outputs)
         n_bins.release(run, inputs, outputs)

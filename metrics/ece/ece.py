@@ -364,13 +364,12 @@ def bootstrap(
     norm: str = "l1",
     class_wise: bool = False,
     from_logits: bool = False,
-    debias: bool = False,
     binary: bool = False,
 ) -> Bootstrap:
     """What chance does to `expected_calibration_error`, which has the other arguments and the errors.
 
-    Rows are drawn with replacement 1,000 times; the bins stay where they are. An ECE measured on rows is higher than
-    that of all data, because a bin's gap is an absolute value, and a resample is higher again: the mean of the
+    Rows are drawn with replacement 1,000 times; the bins stay where they are. An ECE (l1) measured on rows is higher
+    than that of all data, because a bin's gap is an absolute value, and a resample is higher again: the mean of the
     resamples less the value e is the bias. With the resamples' quantiles q the interval is
 
         [2 e - q(1 - a/2),  e + (q(1 - a/2) - q(a/2)) / 2]      cut to [0, 1].
@@ -390,12 +389,11 @@ def bootstrap(
         norm: as there.
         class_wise: as there.
         from_logits: as there.
-        debias: as there.
         binary: as there.
     """
-    _check_options(n_bins, binning, norm, class_wise, debias, binary, confidence_level, seed, from_logits=from_logits)
+    _check_options(n_bins, binning, norm, class_wise, False, binary, confidence_level, seed, from_logits=from_logits)
     columns = _columns(predictions, references, from_logits, class_wise, binary)
-    return columns.bootstrap(columns.edges(n_bins, binning), norm, debias, confidence_level, seed)
+    return columns.bootstrap(columns.edges(n_bins, binning), norm, confidence_level, seed)
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
@@ -506,7 +504,7 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
         sums = columns.sums(edges)
         result: dict[str, Any] = {"ece": calibration_error(sums, norm, debias=debias)}
         if confidence_level is not None:
-            chance = columns.bootstrap(edges, norm, debias, confidence_level, seed)
+            chance = columns.bootstrap(edges, norm, confidence_level, seed)
             result |= {
                 "ece_interval": list(chance.interval),
                 "ece_bias": chance.bias,
@@ -578,19 +576,17 @@ class _Columns:
         """The sums of each column over its bins."""
         return [_bin(*column) for column in zip(self.confidence, self.correct, edges, strict=True)]
 
-    def bootstrap(
-        self, edges: Sequence[tuple[float, ...]], norm: str, debias: bool, confidence_level: float, seed: int
-    ) -> Bootstrap:
+    def bootstrap(self, edges: Sequence[tuple[float, ...]], norm: str, confidence_level: float, seed: int) -> Bootstrap:
         """See the function `bootstrap`."""
         bins = [_bins(confidence, e) for confidence, e in zip(self.confidence, edges, strict=True)]
         widest = max(len(e) for e in edges) - 1
         tails = [(1 - confidence_level) / 2, (1 + confidence_level) / 2]
 
         def errors(draws: Iterator[_Sums]) -> NDArray[np.float64]:
-            found = np.concatenate([_error(*sums, norm=norm, debias=debias) for sums in draws])
+            found = np.concatenate([_error(*sums, norm=norm, debias=False) for sums in draws])
             return np.sqrt(found) if norm == "l2" else found
 
-        value = calibration_error(self.sums(edges), norm, debias=debias)
+        value = calibration_error(self.sums(edges), norm)
         resampled = errors(self._resampled(bins, widest, np.random.default_rng([seed, 0])))
         null = errors(self._calibrated(bins, widest, np.random.default_rng([seed, 1])))
         low, high = np.quantile(resampled, tails)
@@ -608,7 +604,7 @@ class _Columns:
     def _resampled(self, bins: Sequence[NDArray[np.intp]], widest: int, rng: np.random.Generator) -> Iterator[_Sums]:
         """Sums of rows drawn with replacement: counts, confidence, correct, (resamples, columns, bins) each."""
         rows = len(bins[0])
-        for count in _blocks(rows):
+        for count in _blocks(max(rows, 3 * len(bins) * widest)):
             chosen = rng.integers(0, rows, (count, rows))
             sums = np.empty((3, count, len(bins), widest))
             for k, (own, confidence, correct) in enumerate(zip(bins, self.confidence, self.correct, strict=True)):
@@ -628,7 +624,7 @@ class _Columns:
             counts[k] = np.bincount(own, minlength=widest)
             confidence[k] = np.bincount(own, weights=self.confidence[k], minlength=widest)
         upto = np.cumsum(self.confidence, axis=0)  # (columns, rows)
-        for count in _blocks(rows * columns):
+        for count in _blocks(columns * max(rows, widest)):
             uniform = rng.random((count, 1, rows))
             if columns == 1:
                 happens = uniform < upto
@@ -676,18 +672,20 @@ def _chunks(rows: NDArray[np.floating]) -> Iterator[tuple[slice, NDArray[np.floa
         yield where, rows[where].astype(np.float64, copy=False)
 
 
-def _blocks(rows: int) -> Iterator[int]:
-    """How many resamples of `rows` numbers each are drawn at once."""
-    step = min(max(_BLOCK // rows, 1), RESAMPLES)
+def _blocks(numbers: int) -> Iterator[int]:
+    """How many resamples of so many numbers each are drawn at once."""
+    step = min(max(_BLOCK // numbers, 1), RESAMPLES)
     for first in range(0, RESAMPLES, step):
         yield min(step, RESAMPLES - first)
 
 
 def _uniform_edges(n_bins: int) -> tuple[float, ...]:
+    n_bins = int(n_bins)  # a narrow integer of NumPy has no room for one more
     return tuple(i / n_bins for i in range(n_bins + 1))  # not linspace, whose edges differ from i / B by rounding
 
 
 def _quantile_edges(confidence: NDArray[np.float64], n_bins: int) -> tuple[float, ...]:
+    n_bins = int(n_bins)
     ranks = sorted({j * len(confidence) // n_bins for j in range(n_bins)})
     below = np.unique(np.partition(confidence, ranks)[ranks]).tolist()  # the smallest of each bin
     return (0.0, *below[1:], 1.0)
@@ -696,7 +694,7 @@ def _quantile_edges(confidence: NDArray[np.float64], n_bins: int) -> tuple[float
 def _checked_edges(edges: Sequence[float]) -> tuple[float, ...]:
     values = np.asarray(edges, dtype=np.float64)
     steps = np.diff(values)  # the last bin may be [1, 1]
-    if values.ndim != 1 or len(values) < 2 or values[0] != 0 or values[-1] != 1 or (steps[:-1] <= 0).any():
+    if values.ndim != 1 or len(values) < 2 or values[0] != 0 or values[-1] != 1 or not (steps[:-1] > 0).all():
         raise ValueError(f"edges are {reprlib.repr(edges)}; they must ascend from 0 to 1.")
     return tuple(values.tolist())
 
@@ -782,6 +780,11 @@ def _check_options(
         raise ValueError(f"seed is {seed!r}; it must be an integer of at least 0.")
     if debias and norm != "l2":
         raise ValueError(f'debias is True and norm is {norm!r}; debiasing is defined for norm="l2" alone.')
+    if debias and confidence_level is not None:
+        raise ValueError(
+            "debias is True and confidence_level is given; a resample holds the chance of the data and its own, and "
+            "debiasing takes out one of the two. Ask for one of them."
+        )
     if class_wise and binary:
         raise ValueError(
             "class_wise is True for the positive class' probability alone; leave it out, or pass rows of all classes "

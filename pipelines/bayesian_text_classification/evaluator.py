@@ -7,6 +7,8 @@ Evaluate's own evaluator hands label names to every metric, and fails on pipelin
 (it asks for `transformers.TFPreTrainedModel`).
 """
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -28,7 +30,8 @@ class _Scores:
     """What a pipeline says about N texts.
 
     Attributes:
-        names: of the classes, in the order of their ids where that is known.
+        names: of the classes.
+        ordered: whether that is the order of their ids.
         predicted: (N,), the index of each text's label in `names`.
         probabilities: (N, classes); None where only the winning label was given.
     """
@@ -36,6 +39,7 @@ class _Scores:
     names: list[str]
     predicted: NDArray[np.intp]
     probabilities: NDArray[np.float64] | None
+    ordered: bool = True
 
     def in_order(self, names: Sequence[str]) -> "_Scores":
         """The same with the classes in the order of `names`, which are these and perhaps more."""
@@ -60,8 +64,9 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
 
     `model_or_pipeline` is a name, path or model (made a Bayesian pipeline), a text classification pipeline (Bayesian or
     not), a function that takes the list of texts and returns an array (texts, classes) of probabilities, such as
-    `classifier.predict_proba`, or what a pipeline returns; or None, the embedded model. Where the labels' ids are not
-    known from a model's config, `label_mapping` tells them.
+    `classifier.predict_proba`, or what a pipeline returns; or None, the embedded model. `label_mapping` gives each
+    label its id. It is needed where a function returns labels other than LABEL_0, LABEL_1, ...; for a function that
+    returns an array it names the columns.
     """
 
     def prepare_data(
@@ -77,8 +82,9 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
         self, model_or_pipeline: Any = None, tokenizer: Any = None, feature_extractor: Any = None, device: Any = None
     ) -> Any:
         """A pipeline or function; a model or its name becomes a Bayesian pipeline."""
-        if model_or_pipeline is None or isinstance(model_or_pipeline, (str, PreTrainedModel)):
-            return pipeline(TASK, model=model_or_pipeline, tokenizer=tokenizer, device=device)
+        if model_or_pipeline is None or isinstance(model_or_pipeline, (str, os.PathLike, PreTrainedModel)):
+            model = os.fspath(model_or_pipeline) if isinstance(model_or_pipeline, os.PathLike) else model_or_pipeline
+            return pipeline(TASK, model=model, tokenizer=tokenizer, device=device)
         if not callable(model_or_pipeline):
             raise TypeError(
                 f"model_or_pipeline is of type {type(model_or_pipeline).__name__}; it must be a model, its name or "
@@ -89,6 +95,8 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
     def call_pipeline(self, pipe: Any, texts: Any) -> tuple[_Scores, dict[str, float]]:
         """The scores of all texts, and how long they took."""
         items = [item if item.get("text_pair") is not None else item["text"] for item in texts]
+        if not items:
+            raise ValueError("data has no rows")
         started = perf_counter()
         outputs = pipe(items, top_k=None, truncation=True) if isinstance(pipe, Pipeline) else pipe(items)
         ended = perf_counter()
@@ -101,8 +109,17 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
     def predictions_processor(self, predictions: _Scores, label_mapping: Mapping[str, int] | None) -> dict[str, Any]:
         """The scores with their classes in the order of the ids."""
         names = predictions.names
+        if label_mapping is None and not predictions.ordered:
+            raise ValueError(
+                f"model_or_pipeline gives the labels {', '.join(names)}, whose ids are not known; pass label_mapping, "
+                f"such as {{{names[0]!r}: 0, ...}}"
+            )
         if label_mapping is not None:
             ids = sorted(label_mapping.values())
+            columns = [f"LABEL_{i}" for i in ids]
+            if names == columns and not set(names) & set(label_mapping):
+                predictions = replace(predictions, names=sorted(label_mapping, key=label_mapping.__getitem__))
+                names = predictions.names
             if set(names) - set(label_mapping) or ids != list(range(len(ids))):
                 raise ValueError(
                     f"label_mapping is {dict(label_mapping)!r}; it must map the labels {', '.join(names)} to the ids 0 "
@@ -156,20 +173,34 @@ def _scores(outputs: Any, names: Sequence[str]) -> _Scores:
     """From an array (texts, classes), or what a pipeline returns; `names` of the classes in their order, if known."""
     outputs = outputs if hasattr(outputs, "shape") else list(outputs)
     if hasattr(outputs, "shape"):
+        outputs = outputs.detach().cpu().double() if hasattr(outputs, "detach") else outputs
         probabilities = np.asarray(outputs, dtype=np.float64)
-        names = list(names) or [f"LABEL_{i}" for i in range(probabilities.shape[1])]
-        return _Scores(names, probabilities.argmax(1), probabilities)
+        if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
+            raise ValueError(
+                f"model_or_pipeline returned an array of shape {probabilities.shape}; it must hold finite "
+                "probabilities, (texts, classes)"
+            )
+        return _Scores([f"LABEL_{i}" for i in range(probabilities.shape[1])], probabilities.argmax(1), probabilities)
     rows = [[output] if isinstance(output, Mapping) else output for output in outputs]
-    names = list(names) or sorted({score["label"] for row in rows for score in row})
+    names, ordered = (list(names), True) if names else _labels(rows)
     place = {name: i for i, name in enumerate(names)}
     predicted = np.array([place[max(row, key=lambda score: score["score"])["label"]] for row in rows], dtype=np.intp)
     if any(isinstance(output, Mapping) or len(output) < len(names) for output in outputs):
-        return _Scores(names, predicted, None)
+        return _Scores(names, predicted, None, ordered)
     probabilities = np.empty((len(rows), len(names)))
     for i, row in enumerate(rows):
         for score in row:
             probabilities[i, place[score["label"]]] = score["score"]
-    return _Scores(names, predicted, probabilities)
+    return _Scores(names, predicted, probabilities, ordered)
+
+
+def _labels(rows: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[list[str], bool]:
+    """The labels in `rows`, and whether their order is that of their ids: LABEL_0 to the highest, seen or not."""
+    seen = sorted({score["label"] for row in rows for score in row})
+    numbers = [int(label[6:]) for label in seen if re.fullmatch(r"LABEL_[0-9]+", label)]
+    if len(numbers) == len(seen):
+        return [f"LABEL_{i}" for i in range(max(numbers) + 1)], True
+    return seen, False
 
 
 def _computed(metric: Any, scores: _Scores, references: NDArray[np.integer]) -> dict[str, Any]:

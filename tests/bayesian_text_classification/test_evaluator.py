@@ -5,6 +5,7 @@ import datasets
 import evaluate
 import numpy as np
 import pytest
+import torch
 import transformers
 from bayesian_text_classification import TASK, embedded_model
 from bayesian_text_classification.evaluator import BayesianTextClassificationEvaluator
@@ -107,6 +108,7 @@ def test_a_name_a_model_nothing_and_functions_are_the_same(ours, classifier, met
     expected = ours.compute(classifier, DATA, metric=metrics["ece"]())["ece"]
     given = {
         "name": (str(embedded_model()), {}),
+        "path": (embedded_model(), {}),
         "model": (classifier.model, {"tokenizer": classifier.tokenizer}),
         "nothing": (None, {}),
         "array": (classifier.predict_proba, {"label_mapping": {"LABEL_0": 0, "LABEL_1": 1}}),
@@ -180,6 +182,8 @@ def test_errors_are_one_line(ours, classifier, metrics):
             "ece wants probabilities, and model_or_pipeline",
         ),
         (lambda texts: np.full((2, 2), 0.5), {}, "returned 2 results for 5 texts"),
+        (lambda texts: np.full(5, 0.5), {}, "an array of shape (5,); it must hold finite probabilities"),
+        (lambda texts: np.full((5, 2), np.nan), {}, "an array of shape (5, 2); it must hold finite probabilities"),
         (
             classifier,
             {"label_mapping": {"NEG": 0, "POS": 1}},
@@ -192,9 +196,50 @@ def test_errors_are_one_line(ours, classifier, metrics):
     strange = datasets.Dataset.from_dict({"text": TEXTS, "label": [5] * 5})
     with pytest.raises(ValueError, match=r"label 5 is none of the model's labels 0 \(NEGATIVE\), 1 \(POSITIVE\)"):
         ours.compute(classifier, strange, metric=metrics["ece"]())
+    nothing = datasets.Dataset.from_dict({"text": [], "label": []})
+    with pytest.raises(ValueError, match="data has no rows"):
+        ours.compute(classifier, nothing, metric=metrics["ece"]())
     three = lambda texts: np.full((5, 3), 1 / 3)  # noqa: E731
     with pytest.raises(ValueError, match="brier wants the positive class' probability, and the model has 3 classes"):
         ours.compute(three, DATA, metric=metrics["brier"]())
+
+
+def test_label_10_comes_after_label_2(ours, metrics):
+    texts = [str(i) for i in range(12)]
+    data = datasets.Dataset.from_dict({"text": texts, "label": list(range(12))})
+
+    def right(items):
+        return [
+            [{"label": f"LABEL_{k}", "score": 0.45 if str(k) == item else 0.05} for k in range(12)] for item in items
+        ]
+
+    assert ours.compute(right, data, metric=metrics["share"]())["share"] == 1.0
+    assert ours.compute(right, data, metric=metrics["ece"]())["ece"] == pytest.approx(0.55)
+
+
+def test_a_label_that_is_never_predicted_keeps_its_id(ours, metrics):
+    none = datasets.Dataset.from_dict({"text": TEXTS, "label": [0] * 5})
+    assert ours.compute(winner_only, none, metric=metrics["share"]())["share"] == 0.0
+
+
+def test_labels_without_a_known_order_are_refused(ours, metrics):
+    def named(texts):
+        return [[{"label": "low", "score": 0.3}, {"label": "high", "score": 0.7}] for _ in texts]
+
+    with pytest.raises(ValueError, match="labels high, low, whose ids are not known; pass label_mapping"):
+        ours.compute(named, DATA, metric=metrics["share"]())
+    found = ours.compute(named, DATA, metric=metrics["share"](), label_mapping={"low": 0, "high": 1})
+    assert found["share"] == 0.6
+
+
+def test_a_label_mapping_names_the_columns_of_an_array(ours, classifier, metrics):
+    names = datasets.Dataset.from_dict({"text": TEXTS, "label": ["POSITIVE" if y else "NEGATIVE" for y in LABELS]})
+    expected = ours.compute(classifier, DATA, metric=metrics["ece"]())["ece"]
+    mapping = {"NEGATIVE": 0, "POSITIVE": 1}
+    tensor = lambda texts: torch.tensor(classifier.predict_proba(texts), requires_grad=True)  # noqa: E731
+    for function in (classifier.predict_proba, tensor):
+        found = ours.compute(function, names, metric=metrics["ece"](), label_mapping=mapping)["ece"]
+        assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_labels_alone_are_enough_for_metrics_of_labels(ours, metrics):

@@ -110,6 +110,17 @@ def test_blocks_cover_all_resamples():
         assert sum(ece._blocks(rows)) == ece.RESAMPLES
 
 
+def test_many_classes_and_bins_take_no_more_memory_than_a_block():
+    import tracemalloc
+
+    rows = np.random.default_rng(0).dirichlet(np.ones(60), 20)
+    tracemalloc.start()
+    ece.bootstrap(rows, np.arange(20), 2_000, class_wise=True)  # 60 x 2,000 bins x 1,000 draws are 1 GB a sum
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 2**20
+
+
 def test_a_higher_level_is_a_wider_interval():
     data = overconfident(300)
     narrow, wide = (ece.bootstrap(*data, confidence_level=level, binary=True) for level in (0.5, 0.99))

@@ -203,6 +203,7 @@ def test_a_calibrated_predictor_goes_to_zero():
         ({"class_wise": "yes"}, "class_wise is 'yes'; it must be True or False"),
         ({"confidence_level": 95}, "confidence_level is 95; it must lie between 0 and 1, such as 0.95"),
         ({"confidence_level": 1.0}, "confidence_level is 1.0; it must lie between 0 and 1"),
+        ({"debias": True, "norm": "l2", "confidence_level": 0.9}, "debias is True and confidence_level is given"),
         ({"seed": -1, "confidence_level": 0.9}, "seed is -1; it must be an integer of at least 0"),
     ],
     ids=str,
@@ -218,10 +219,20 @@ def test_class_wise_of_one_column_is_refused(metric):
         metric("binary").compute(predictions=[0.5], references=[0], class_wise=True)
 
 
-@pytest.mark.parametrize("edges", [[0, 0.5], [0.1, 1], [0, 0.5, 0.5, 1], [0, 0.7, 0.3, 1], [0], [[0, 1]]], ids=str)
+@pytest.mark.parametrize(
+    "edges", [[0, 0.5], [0.1, 1], [0, 0.5, 0.5, 1], [0, 0.7, 0.3, 1], [0, np.nan, 1], [0], [[0, 1]]], ids=str
+)
 def test_edges_that_do_not_ascend_from_0_to_1_are_refused(edges):
     with pytest.raises(ValueError, match="must ascend from 0 to 1"):
         ece.bin_sums([0.5], [1], edges=edges, binary=True)
+
+
+@pytest.mark.parametrize("n_bins", [np.int8(127), np.uint8(255)])
+@pytest.mark.parametrize("binning", ece.BINNINGS)
+def test_a_narrow_integer_is_a_number_of_bins(n_bins, binning):
+    data = [0.2, 0.7, 0.71], [0, 1, 1]
+    found = ece.expected_calibration_error(*data, n_bins, binning=binning, binary=True)
+    assert found == ece.expected_calibration_error(*data, int(n_bins), binning=binning, binary=True)
 
 
 def test_sums_over_other_edges_do_not_add_up():
