@@ -204,7 +204,7 @@ def arms_of(
             f"our batches of 20 copies, no dropout, {dtype}", lambda: [twin.logits(rows) for rows in repeated], SAMPLES
         ),
         "products": Arm(
-            f"our batches of 20 copies, linear layers alone, {dtype}", linear_layers(ours.model, repeated), SAMPLES
+            f"our batches of 20 copies, linear layers alone, {dtype}", linear_layers(twin._model, repeated), SAMPLES
         ),
         "masked": Arm(
             f"our batches of 20 copies, balanced masks, {dtype}",
@@ -238,7 +238,7 @@ def record(ours: Any, texts: list[str]) -> list[tuple[dict[str, torch.Tensor], r
     return batches
 
 
-def linear_layers(model: PreTrainedModel, batches: Sequence[Any]) -> Callable[[], None]:
+def linear_layers(model: torch.nn.Module, batches: Sequence[Any]) -> Callable[[], None]:
     """Every linear layer of the model on inputs of the shapes that it gets from the batches, and nothing else."""
     calls: list[tuple[torch.nn.Module, torch.Tensor]] = []
     inputs: dict[torch.Size, torch.Tensor] = {}

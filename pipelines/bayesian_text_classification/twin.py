@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .forward import Forward, Inputs
+from .linear import use_the_whole_processor
 from .probe import Encode, probe
 from .train_mode import switch_off_other_noise
 
@@ -59,6 +60,7 @@ class StochasticTwin:
             self._model = copy.deepcopy(self._model).to(dtype=dtype)
         switch_off_other_noise(self._model)
         allow_batches(self._model)
+        use_the_whole_processor(self._model)
         self._forward = Forward(self._model)
         found = probe(self._forward, encode, can_pad=can_pad)
         self._plan = found.plan
