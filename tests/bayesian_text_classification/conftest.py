@@ -71,3 +71,37 @@ def samples():
 def calls_of():
     """How many calls a twin's sites make in one pass."""
     return lambda twin: sum(site.calls for site in twin.sites)
+
+
+@pytest.fixture(scope="module")
+def small(tiny, tokenizer):
+    """A tiny BERT with three classes in our pipeline: for all that does not ask what the model says."""
+    import bayesian_text_classification  # noqa: F401  # registers the task
+    from transformers import pipeline
+
+    model = tiny(
+        "bert", num_labels=3, id2label={0: "bad", 1: "fine", 2: "good"}, label2id={"bad": 0, "fine": 1, "good": 2}
+    )
+    return pipeline("bayesian-text-classification", model=model, tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="module")
+def small_stock(small):
+    """Transformers' pipeline on the same model."""
+    from transformers import pipeline
+
+    return pipeline("text-classification", model=small.model, tokenizer=small.tokenizer)
+
+
+@pytest.fixture(scope="module")
+def roberta_tokenizer():
+    """As RoBERTa's: padding is token 1, and no limit is known."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<s>", "<pad>", "</s>", "<unk>", "film", "good", "bad", "a", "b", "c", "d", "e", "f", "g"]
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", sep_token="</s>",
+                                   cls_token="<s>", unk_token="<unk>", pad_token="<pad>")  # fmt: skip
