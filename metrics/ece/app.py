@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import matplotlib
 import numpy as np
 from ece import ECE
 from matplotlib.figure import Figure
@@ -15,15 +16,22 @@ from matplotlib.figure import Figure
 MAX_BYTES = 2_000_000
 MAX_ROWS = 50_000
 MAX_VALUES = 500_000  # rows x classes
+MOST_DIAGRAMS = 9
 
 MEASURES = {"Predicted label (top-label)": "top-label", "Every class (class-wise)": "class-wise"}
 BINNINGS = {"Equal width": "uniform", "Equal mass (quantiles)": "quantile"}
 NORMS = {"Mean gap (ECE, l1)": "l1", "Root mean square gap (l2)": "l2", "Largest gap (MCE, max)": "max"}
 
+# A grey that reads as well on white as on the panels of the dark theme (3.7 : 1 on both).
+INK = dict.fromkeys(
+    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "hatch.color"), "#80868f"
+)
+matplotlib.rcParams.update(INK)
+
 HELP = """
 A csv with a header. The column **label** holds the true class (0, 1, 2, ...); every other column is the probability of
-one class, in the order of the classes. With one column of probabilities it is the positive class', and the label is 0
-or 1. Uploads are deleted within the hour.
+one class, in the order of the classes. With one column of probabilities (config "binary") it is the positive class',
+and the label is 0 or 1. Messages count rows from 0, the first below the header. Uploads are deleted within the hour.
 """
 PLACEHOLDER = "label,p0,p1\n1,0.05,0.95\n0,0.80,0.20\n1,0.61,0.39"
 
@@ -50,7 +58,10 @@ def read_csv(text: str, divide: bool = False) -> Table:
         raise ValueError(f"The csv has {len(lines):,} characters; this page takes up to {MAX_BYTES:,}.")
     first = lines.splitlines()[0]
     delimiter = max(",;\t", key=first.count)
-    header, *rows = list(csv.reader(io.StringIO(lines), delimiter=delimiter))
+    try:
+        header, *rows = list(csv.reader(io.StringIO(lines), delimiter=delimiter))
+    except csv.Error as error:  # such as a quote that is never closed
+        raise ValueError(f"The csv cannot be read: {error}. Is a quote missing?") from None
     rows = [row for row in rows if row]
     names = [name.strip().lower() for name in header]
     if "" in names or len(set(names)) < len(names):
@@ -89,7 +100,7 @@ def _number(cell: str, row: int, column: str, whole: bool = False) -> float | in
         raise ValueError(f"Row {row}, column {column}: {cell[:40]!r} is no number.{hint}") from None
 
 
-def measure(table: Table, kind: str, n_bins: int, binning: str, norm: str) -> dict[str, Any]:
+def measure(table: Table, kind: str, n_bins: int, binning: str, norm: str, from_logits: bool) -> dict[str, Any]:
     """Everything that the metric can tell, at the 95 % level."""
     metric = ECE(config_name="binary" if table.binary else "default", keep_in_memory=True)
     result: dict[str, Any] = metric.compute(
@@ -99,6 +110,7 @@ def measure(table: Table, kind: str, n_bins: int, binning: str, norm: str) -> di
         binning=binning,
         norm=norm,
         class_wise=kind == "class-wise" and not table.binary,
+        from_logits=from_logits,
         confidence_level=0.95,
         return_bins=True,
     )
@@ -115,7 +127,7 @@ def summary(result: dict[str, Any], rows: int, name: str) -> str:
     return f"""
 <div class="figures">
   <div><span>{html.escape(name)}</span><b id="value">{value:.4f}</b>
-       <span>95 % interval {low:.4f} to {high:.4f}, {rows:,} rows</span></div>
+       <span>95 % interval {low:.4f} to {high:.4f}, {rows:,} {"row" if rows == 1 else "rows"}</span></div>
   <div><span>a perfectly calibrated model</span><b id="null">{result["null_ece"]:.4f}</b>
        <span>would measure this here; 95 % band {null_low:.4f} to {null_high:.4f}</span></div>
 </div>
@@ -139,38 +151,42 @@ def refusal(error: Exception) -> str:
 
 
 def diagrams(bins: list[dict[str, Any]], binary: bool) -> Figure:
-    """A reliability diagram with its counts for each of the first nine columns."""
-    shown = bins[:9]
+    """A reliability diagram with its counts for each of the first nine columns, legible on a light and a dark page."""
+    shown = bins[:MOST_DIAGRAMS]
     across = min(len(shown), 3)
     down = -(-len(shown) // across)
-    size = (5.2, 5.4) if len(shown) == 1 else (3.4 * across, 3.8 * down)
+    size = (5.2, 5.4) if len(shown) == 1 else (3.4 * across, 3.6 * down + 0.5)
     figure = Figure(figsize=size, layout="constrained")
+    if len(bins) > len(shown):
+        figure.suptitle(f"The first {len(shown)} of {len(bins)} classes")
     cells = figure.subfigures(down, across, squeeze=False).ravel()
     for k, one in enumerate(shown):
         title = "Reliability diagram" if len(bins) == 1 else f"class {k}"
-        _diagram(cells[k], one, title, binary or len(bins) > 1)
+        _diagram(cells[k], one, title, binary or len(bins) > 1, legend=k == 0)
+    for part in (figure, *cells):
+        part.set_facecolor("none")
     return figure
 
 
-def _diagram(figure: Any, bins: dict[str, Any], title: str, of_class: bool) -> None:
+def _diagram(figure: Any, bins: dict[str, Any], title: str, of_class: bool, legend: bool) -> None:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     edges, counts = np.array(bins["edges"]), np.array(bins["counts"])
     filled = counts > 0
     left, width = edges[:-1][filled], np.diff(edges)[filled]
     accuracy = np.array([a for a in bins["accuracy"] if a is not None])
     confidence = np.array([c for c in bins["mean_confidence"] if c is not None])
-    style = {"align": "edge", "edgecolor": "white", "linewidth": 0.6}
-    upper.bar(left, accuracy, width, color="#2a6f97", label="share of the class" if of_class else "accuracy", **style)
-    upper.bar(
-        left, confidence - accuracy, width, accuracy, color="#f4a259", alpha=0.75, hatch="//", label="gap", **style
-    )
-    upper.plot([0, 1], [0, 1], "--", color="#444444", linewidth=1, label="calibrated")
-    upper.plot(confidence, accuracy, "o", color="#0b2545", markersize=3.5)
+    style = {"align": "edge", "edgecolor": INK["text.color"], "linewidth": 0.6}
+    upper.bar(left, accuracy, width, color="#3b86b5", label="share of the class" if of_class else "accuracy", **style)
+    upper.bar(left, confidence - accuracy, width, accuracy, color="#f4a25999", hatch="//", label="gap", **style)
+    upper.plot([0, 1], [0, 1], "--", linewidth=1, label="calibrated", color=INK["text.color"])
+    upper.plot(confidence, accuracy, "o", color="#f4a259", markeredgecolor="#0b2545", markersize=4)
     upper.set(ylim=(0, 1), xlim=(0, 1), ylabel="share of the class" if of_class else "accuracy", title=title)
-    upper.legend(loc="upper left", frameon=False, fontsize=8)
+    if legend:
+        upper.legend(loc="upper left", frameon=False, fontsize=8)
     lower.bar(left, counts[filled], width, color="#8d99ae", **style)
     lower.set(xlabel="probability" if of_class else "confidence", ylabel="rows")
     for axes in (upper, lower):
+        axes.set_facecolor("none")
         axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -190,15 +206,26 @@ def bin_table(bins: list[dict[str, Any]]) -> list[list[Any]]:
     return lines
 
 
-def run(text: str, kind: str, n_bins: int, binning: str, norm: str, divide: bool = False) -> tuple[str, Any, Any]:
-    """From what the page holds to what it shows: HTML, diagram, table."""
+def run(
+    text: str, kind: str, n_bins: int, binning: str, norm: str, divide: bool = False, from_logits: bool = False
+) -> tuple[str, Any, Any]:
+    """From what the page holds to what it shows: HTML, diagram, table; the last two hidden where there are none."""
     try:
         table = read_csv(text, divide)
-        result = measure(table, MEASURES[kind], int(n_bins), BINNINGS[binning], NORMS[norm])
-    except (ValueError, csv.Error) as error:
-        return refusal(error), None, []
+        result = measure(table, MEASURES[kind], int(n_bins), BINNINGS[binning], NORMS[norm], from_logits)
+    except ValueError as error:
+        return refusal(error), gr.update(value=None, visible=False), gr.update(value=[], visible=False)
     bins = result["bins"] if isinstance(result["bins"], list) else [result["bins"]]
-    return summary(result, len(table.labels), norm), diagrams(bins, table.binary), bin_table(bins)
+    return (
+        summary(result, len(table.labels), norm),
+        gr.update(value=diagrams(bins, table.binary), visible=True),
+        gr.update(value=bin_table(bins), visible=True),
+    )
+
+
+def run_again(text: str, *options: Any) -> Any:
+    """`run` after a change of options; nothing happens while there is no data."""
+    return run(text, *options) if text.strip() else (gr.skip(), gr.skip(), gr.skip())
 
 
 def upload(file: str, *options: Any) -> tuple[str, str, Any, Any]:
@@ -206,7 +233,8 @@ def upload(file: str, *options: Any) -> tuple[str, str, Any, Any]:
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        return "", refusal(ValueError("The file is not UTF-8 text; save it as csv in UTF-8.")), None, []
+        error = ValueError("The file is not UTF-8 text; save it as csv in UTF-8.")
+        return "", refusal(error), gr.update(value=None, visible=False), gr.update(value=[], visible=False)
     return (text, *run(text, *options))
 
 
@@ -249,19 +277,23 @@ def build() -> gr.Blocks:
                     binning = gr.Radio(list(BINNINGS), value=next(iter(BINNINGS)), label="Binning")
                     norm = gr.Radio(list(NORMS), value=next(iter(NORMS)), label="Norm")
                     divide = gr.Checkbox(label="Divide each row by its sum (rounded probabilities)")
+                    from_logits = gr.Checkbox(label="The columns are logits (from_logits=True)")
             with gr.Column(scale=3):
                 result = gr.HTML("<p class='verdict'>Load the example, or bring your own csv.</p>", elem_id="result")
-                plot = gr.Plot(show_label=False, elem_id="diagram")
+                plot = gr.Plot(show_label=False, elem_id="diagram", visible=False)
                 table = gr.Dataframe(
-                    headers=["bin", "rows", "mean confidence", "accuracy", "gap"], label="Bins", elem_id="bins"
+                    headers=["bin", "rows", "mean confidence", "accuracy", "gap"],
+                    label="Bins",
+                    elem_id="bins",
+                    visible=False,
                 )
-        inputs, outputs = [text, kind, n_bins, binning, norm, divide], [result, plot, table]
+        inputs, outputs = [text, kind, n_bins, binning, norm, divide, from_logits], [result, plot, table]
         go.click(run, inputs, outputs)
         file.upload(upload, [file, *inputs[1:]], [text, *outputs])
         load.click(example, None, text).then(run, inputs, outputs)
-        for option in (kind, binning, norm, divide):
-            option.input(run, inputs, outputs)
-        n_bins.release(run, inputs, outputs)
+        for option in (kind, binning, norm, divide, from_logits):
+            option.input(run_again, inputs, outputs)
+        n_bins.release(run_again, inputs, outputs)
     return page
 
 

@@ -24,9 +24,15 @@ ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def run(text, kind=0, n_bins=10, binning=0, norm=0, divide=False):
-    choices = (list(app.MEASURES)[kind], n_bins, list(app.BINNINGS)[binning], list(app.NORMS)[norm])
-    return app.run(text, *choices, divide)
+def options(kind=0, n_bins=10, binning=0, norm=0):
+    return list(app.MEASURES)[kind], n_bins, list(app.BINNINGS)[binning], list(app.NORMS)[norm]
+
+
+def run(text, divide=False, from_logits=False, **choices):
+    """The HTML, the figure and the table; the last two are shown only where there is something in them."""
+    page, figure, table = app.run(text, *options(**choices), divide, from_logits)
+    assert figure["visible"] is table["visible"] is bool(table["value"])
+    return page, figure["value"], table["value"]
 
 
 def value_in(page):
@@ -45,9 +51,9 @@ def test_the_example_is_measured_as_the_metric_does():
     assert "are miscalibrated, on average" in page and "400 rows" in page
     assert len(figure.axes) == 2
     assert sum(line[1] for line in table) == 400
-    options = {"binning": "quantile", "norm": "max", "class_wise": True}
+    chosen = {"binning": "quantile", "norm": "max", "class_wise": True}
     page, figure, table = run(app.example(), kind=1, n_bins=5, binning=1, norm=2)
-    assert value_in(page) == round(ece.expected_calibration_error(rows, labels, 5, **options), 4)
+    assert value_in(page) == round(ece.expected_calibration_error(rows, labels, 5, **chosen), 4)
     assert len(figure.axes) == 4
     assert len(table) == 10
 
@@ -75,6 +81,21 @@ def test_rounded_rows_are_divided_when_asked():
     assert value_in(run(text, divide=True)[0]) > 0
 
 
+def test_logits_are_measured_when_said_to_be_logits():
+    text = "label,a,b\n0,2,-1\n1,0.5,0\n1,-3,1"
+    assert "Pass from_logits=True for logits." in run(text)[0]
+    assert value_in(run(text, from_logits=True)[0]) == 0.2293  # the card's example
+
+
+def test_a_change_of_options_before_there_is_data_changes_nothing():
+    assert all(update == {"__type__": "update"} for update in app.run_again(" \n", *options()))
+    assert value_in(app.run_again("label,p\n1,0.75", *options())[0]) == 0.25
+
+
+def test_one_row_is_one_row():
+    assert "1 row<" in run("label,p\n1,0.75")[0]
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -94,6 +115,7 @@ def test_rounded_rows_are_divided_when_asked():
         ("label;p\n1;0,5", "'0,5' is no number. Write decimals with a point."),
         ("label,p\n,0.5", "Row 0, column label: '' is no number."),
         ("label,<script>alert(1)</script>\n1,x", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ('label,p\n1,"0.5\n' + "1,0.5\n" * 30_000, "The csv cannot be read: field larger than field limit"),
         ("label,p\n" + "1,0.5\n" * 50_001, "this page takes up to 50,000 rows"),
         ("label,p\n" + "1,0.5\n" * 900_000, "this page takes up to 2,000,000"),
     ],
@@ -117,6 +139,8 @@ def test_more_classes_than_fit_are_drawn_in_part():
     lines += [",".join([str(i % 12), *(repr(float(p)) for p in row)]) for i, row in enumerate(rows)]
     _, figure, _ = run("\n".join(lines), kind=1)
     assert len(figure.axes) == 18
+    assert figure.get_suptitle() == "The first 9 of 12 classes"
+    assert sum(axes.get_legend() is not None for axes in figure.axes) == 1
 
 
 # In a browser
@@ -193,8 +217,30 @@ def test_the_page_in_a_browser(page, tmp_path):
     page.click("#measure")
     page.wait_for_selector("#result [role=alert]")
     assert "predictions[0] is 1.5; probabilities must lie in [0, 1]" in page.inner_text("#result")
+    page.wait_for_selector("#diagram", state="hidden")
+    page.wait_for_selector("#bins", state="hidden")
     page.screenshot(path=ARTEFACTS / "ece-page-refusal.png")
     assert errors == []
+
+
+def test_the_page_in_the_dark(page, address):
+    page.goto(f"{address}?__theme=dark")
+    page.click("#example")
+    page.wait_for_selector("#diagram img")
+    page.wait_for_timeout(1_500)
+    ARTEFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=ARTEFACTS / "ece-page-dark.png", full_page=True)
+    image = page.get_attribute("#diagram img", "src")
+    found = page.evaluate(
+        """async source => {
+            const image = new Image(); image.src = source; await image.decode();
+            const canvas = new OffscreenCanvas(image.width, image.height), brush = canvas.getContext("2d");
+            brush.drawImage(image, 0, 0);
+            return Array.from(brush.getImageData(1, 1, 1, 1).data);
+        }""",
+        image,
+    )
+    assert found[3] == 0  # the page shines through
 
 
 def test_the_page_on_a_telephone(page):
