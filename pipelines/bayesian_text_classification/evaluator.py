@@ -9,7 +9,8 @@ Evaluate's own evaluator hands label names to every metric, and fails on pipelin
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -66,7 +67,10 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
     not), a function that takes the list of texts and returns an array (texts, classes) of probabilities, such as
     `classifier.predict_proba`, or what a pipeline returns; or None, the embedded model. `label_mapping` gives each
     label its id. It is needed where a function returns labels other than LABEL_0, LABEL_1, ...; for a function that
-    returns an array it names the columns.
+    returns an array it names the columns. Half-precision rows are divided by their sums, which rounding moves from 1.
+
+    As with Evaluate's own evaluators a metric is computed with its default options; for others (such as the ECE's
+    `n_bins`) compute it on `classifier.predict_proba(texts)`.
     """
 
     def prepare_data(
@@ -138,6 +142,8 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
         random_state: int | None = None,
     ) -> dict[str, Any]:
         """The metric's results; with strategy "bootstrap", of each number its interval and standard error too."""
+        if strategy not in ("simple", "bootstrap"):
+            raise ValueError(f"strategy is {strategy!r}; it must be 'simple' or 'bootstrap'")
         scores: _Scores = metric_inputs["scores"]
         values, class_names = metric_inputs["references"]
         id2label = dict(enumerate(scores.names))
@@ -171,16 +177,46 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
 
 def _scores(outputs: Any, names: Sequence[str]) -> _Scores:
     """From an array (texts, classes), or what a pipeline returns; `names` of the classes in their order, if known."""
-    outputs = outputs if hasattr(outputs, "shape") else list(outputs)
-    if hasattr(outputs, "shape"):
-        outputs = outputs.detach().cpu().double() if hasattr(outputs, "detach") else outputs
-        probabilities = np.asarray(outputs, dtype=np.float64)
-        if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
-            raise ValueError(
-                f"model_or_pipeline returned an array of shape {probabilities.shape}; it must hold finite "
-                "probabilities, (texts, classes)"
-            )
-        return _Scores([f"LABEL_{i}" for i in range(probabilities.shape[1])], probabilities.argmax(1), probabilities)
+    if not hasattr(outputs, "shape"):
+        outputs = list(outputs) if isinstance(outputs, Iterable) else [outputs]
+        if outputs and all(map(_is_result, outputs)):
+            return _of_results(outputs, names)
+    return _of_array(outputs)
+
+
+def _is_result(output: Any) -> bool:
+    """Whether it is what a pipeline gives for one text: the winning label, or a list of labels."""
+    several = output if isinstance(output, (list, tuple)) and output else [output]
+    return all(isinstance(one, Mapping) for one in several)
+
+
+def _of_array(values: Any) -> _Scores:
+    try:
+        probabilities = _as_float64(values) if hasattr(values, "shape") else np.array([_as_float64(v) for v in values])
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"model_or_pipeline returned {reprlib.repr(values)}; it must return an array (texts, classes) of "
+            "probabilities, or for each text what a pipeline returns"
+        ) from None
+    if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
+        raise ValueError(
+            f"model_or_pipeline returned an array of shape {probabilities.shape}; it must hold finite "
+            "probabilities, (texts, classes)"
+        )
+    return _Scores([f"LABEL_{i}" for i in range(probabilities.shape[1])], probabilities.argmax(1), probabilities)
+
+
+def _as_float64(values: Any) -> NDArray[np.float64]:
+    """The array; where it came in half precision, rows that sum to about 1 are made to."""
+    if hasattr(values, "detach"):
+        half, array = values.element_size() == 2, values.detach().cpu().double().numpy()
+    else:
+        half, array = getattr(values, "dtype", None) == np.float16, np.asarray(values, dtype=np.float64)
+    totals = array.sum(-1, keepdims=True) if half and array.ndim else np.float64(1)
+    return np.asarray(array / np.where(np.abs(totals - 1) < 0.02, totals, 1))
+
+
+def _of_results(outputs: Sequence[Any], names: Sequence[str]) -> _Scores:
     rows = [[output] if isinstance(output, Mapping) else output for output in outputs]
     names, ordered = (list(names), True) if names else _labels(rows)
     place = {name: i for i, name in enumerate(names)}

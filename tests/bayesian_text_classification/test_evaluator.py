@@ -33,20 +33,10 @@ class {name}(evaluate.Metric):
         assert isinstance(predictions[0], {kind}), predictions[0]
         return {{"{key}": {expression} / len(references)}}
 """
-LABEL_METRIC = SHARE.format(
-    name="Share",
-    dtype="int32",
-    kind="int",
-    key="share",
-    expression="sum(map(int.__eq__, predictions, references))",
-)
-FLOAT_METRIC = SHARE.format(
-    name="Brier",
-    dtype="float64",
-    kind="float",
-    key="brier",
-    expression="sum((p - r) ** 2 for p, r in zip(predictions, references))",
-)
+EXPRESSIONS = {
+    "share": ("int32", "int", "sum(map(int.__eq__, predictions, references))"),
+    "brier": ("float64", "float", "sum((p - r) ** 2 for p, r in zip(predictions, references))"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +48,8 @@ def ours(classifier):
 def metrics(tmp_path_factory):
     """Metrics that want label ids, the positive class' probability, and rows of probabilities."""
     found = {}
-    for name, code in (("share", LABEL_METRIC), ("brier", FLOAT_METRIC)):
+    for name, (dtype, kind, expression) in EXPRESSIONS.items():
+        code = SHARE.format(name=name.title(), dtype=dtype, kind=kind, key=name, expression=expression)
         folder = tmp_path_factory.mktemp("metrics") / name
         folder.mkdir()
         (folder / f"{name}.py").write_text(code)
@@ -183,6 +174,16 @@ def test_errors_are_one_line(ours, classifier, metrics):
         ),
         (lambda texts: np.full((2, 2), 0.5), {}, "returned 2 results for 5 texts"),
         (lambda texts: np.full(5, 0.5), {}, "an array of shape (5,); it must hold finite probabilities"),
+        (lambda texts: [0.5] * 5, {}, "an array of shape (5,); it must hold finite probabilities"),
+        (
+            lambda texts: [[0.5, 0.5], [1.0]] * 2,
+            {},
+            "returned [[0.5, 0.5], [1.0], [0.5, 0.5], [1.0]]; it must return an",
+        ),
+        (lambda texts: None, {}, "an array of shape (1,); it must hold finite probabilities"),
+        (lambda texts: ["good"] * 5, {}, "returned ['good', 'good', 'good', 'good', 'good']; it must return an array"),
+        (lambda texts: [], {}, "an array of shape (0,); it must hold finite probabilities"),
+        (classifier, {"strategy": "bootstrp"}, "strategy is 'bootstrp'; it must be 'simple' or 'bootstrap'"),
         (lambda texts: np.full((5, 2), np.nan), {}, "an array of shape (5, 2); it must hold finite probabilities"),
         (
             classifier,
@@ -240,6 +241,27 @@ def test_a_label_mapping_names_the_columns_of_an_array(ours, classifier, metrics
     for function in (classifier.predict_proba, tensor):
         found = ours.compute(function, names, metric=metrics["ece"](), label_mapping=mapping)["ece"]
         assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "turned",
+    [
+        lambda p: list(p),
+        lambda p: p.tolist(),
+        lambda p: [torch.tensor(row) for row in p],
+        lambda p: p.astype(np.float16),
+        lambda p: torch.tensor(p).bfloat16(),
+        lambda p: list(torch.tensor(p).bfloat16()),
+    ],
+    ids=["arrays", "lists", "tensors", "float16", "bfloat16", "bfloat16 rows"],
+)
+def test_probabilities_come_in_many_forms(turned, ours, metrics):
+    random = np.random.default_rng(0)
+    texts = [str(i) for i in range(400)]
+    data = datasets.Dataset.from_dict({"text": texts, "label": random.integers(0, 3, 400)})
+    p = random.dirichlet(np.ones(3), 400)
+    found = ours.compute(lambda _: turned(p), data, metric=metrics["ece"]())["ece"]
+    assert found == pytest.approx(load_metric_module().expected_calibration_error(p, data["label"]), abs=0.01)
 
 
 def test_labels_alone_are_enough_for_metrics_of_labels(ours, metrics):
