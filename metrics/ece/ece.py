@@ -5,10 +5,12 @@ The file stands alone, because Evaluate copies it, without its neighbours, to wh
 
 import dataclasses
 import math
+import os
 import reprlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import evaluate
@@ -116,6 +118,8 @@ _CITATION = """\
 }
 """
 
+_T = TypeVar("_T")
+
 BINNINGS = ("uniform", "quantile")
 NORMS = ("l1", "l2", "max")
 RESAMPLES = 1_000  # of the interval, and of the null value
@@ -132,7 +136,9 @@ _SUM_TOLERANCE = {"bfloat16": 2e-2, "float16": 2e-3, "float32": 1e-4, "float64":
 _Sums = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # counts, confidence, correct: (..., columns, bins) each
 
 _ROUNDING = 1e-12  # of sums in float64
-_CHUNK = 1 << 16  # rows worked on at once: their temporaries stay in a processor's cache
+_CHUNK = 1 << 16  # values worked on at once: their temporaries stay in a processor's cache
+_FEW_CHUNKS = 8  # not worth threads
+_MOST_THREADS = 8  # more wait for memory
 _BLOCK = 1 << 20  # rows of all resamples that are drawn at once
 
 
@@ -327,6 +333,8 @@ def quantile_edges(confidence: Any, n_bins: int = 10) -> list[float]:
     """
     _check_options(n_bins)
     values, _ = _to_array(confidence, "confidence")
+    if values.dtype.kind not in "fiu" and values.size:
+        _refuse_non_number(values, "confidence", "every value must be a number in [0, 1]")
     if values.ndim != 1 or not values.size or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"confidence has shape {values.shape}; give at least one number in [0, 1], of shape (rows,).")
     return list(_quantile_edges(values.astype(np.float64), n_bins))
@@ -338,6 +346,8 @@ def calibration_error(sums: Sequence[BinSums], norm: str = "l1", *, debias: bool
     `norm` and `debias` are those of `expected_calibration_error`. Exact until the last rounding.
     """
     _check_options(norm=norm, debias=debias)
+    if not sums:
+        raise ValueError("sums is empty; give the sums of at least one column, such as [bin_sums(...)].")
     widest = max(len(one.counts) for one in sums)
 
     def padded(values: Iterable[Sequence[Fraction | int]]) -> NDArray[np.object_]:
@@ -391,6 +401,8 @@ def bootstrap(
         from_logits: as there.
         binary: as there.
     """
+    if confidence_level is None:
+        raise ValueError("confidence_level is None; it must lie between 0 and 1, such as 0.95.")
     _check_options(n_bins, binning, norm, class_wise, False, binary, confidence_level, seed, from_logits=from_logits)
     columns = _columns(predictions, references, from_logits, class_wise, binary)
     return columns.bootstrap(columns.edges(n_bins, binning), norm, confidence_level, seed)
@@ -431,6 +443,9 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
         self, *, prediction: Any = None, reference: Any = None, predictions: Any = None, references: Any = None
     ) -> None:
         """Add one example; Evaluate's own documentation and `evaluate.combine` call it with the plural names."""
+        for one, other in ((prediction, predictions), (reference, references)):
+            if one is not None and other is not None:
+                raise ValueError("add takes one example: give prediction or predictions, reference or references.")
         prediction = predictions if prediction is None else prediction
         reference = references if reference is None else reference
         rows, labels = self._checked([prediction], [reference])
@@ -549,21 +564,26 @@ class _Columns:
         self.correct: list[NDArray[np.bool_]]
         if class_wise:
             probabilities = np.empty(rows.shape[::-1])  # a class' column lies in one piece
-            for where, part in _chunks(rows):
+
+            def turn(where: slice, part: NDArray[np.float64]) -> None:
                 probabilities[:, where] = (_softmax(part) if from_logits else part).T
+
+            _over_chunks(rows, turn)
             self.confidence = list(probabilities)
             self.correct = [labels == k for k in range(len(probabilities))]
             return
         confidence, correct = np.empty(len(rows)), np.empty(len(rows), bool)
-        for where, part in _chunks(rows):
+
+        def fill(where: slice, part: NDArray[np.float64]) -> None:
             if rows.ndim == 1:
                 confidence[where] = _sigmoid(part) if from_logits else part
                 correct[where] = labels[where] == 1
             else:
                 probabilities = _softmax(part) if from_logits else part
-                predicted = probabilities.argmax(axis=1)
-                confidence[where] = probabilities[np.arange(len(part)), predicted]
+                predicted, confidence[where] = _largest(probabilities)
                 correct[where] = predicted == labels[where]
+
+        _over_chunks(rows, fill)
         self.confidence, self.correct = [confidence], [correct]
 
     def edges(self, n_bins: int, binning: str) -> list[tuple[float, ...]]:
@@ -664,12 +684,23 @@ def _error(
     return np.asarray(np.maximum(gaps.sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)), 0))
 
 
-def _chunks(rows: NDArray[np.floating]) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """Some consecutive rows at a time, in float64."""
+def _over_chunks(
+    rows: NDArray[np.floating], work: Callable[[slice, NDArray[np.float64]], _T]
+) -> list[tuple[slice, _T]]:
+    """`work(where, rows[where] in float64)` for some consecutive rows at a time, in their order.
+
+    In threads, because NumPy lets go of the interpreter's lock; the error of the first chunk that has one is raised.
+    """
     step = max(_CHUNK // rows[0].size, 1)
-    for first in range(0, len(rows), step):
-        where = slice(first, first + step)
-        yield where, rows[where].astype(np.float64, copy=False)
+    places = [slice(first, first + step) for first in range(0, len(rows), step)]
+
+    def run(where: slice) -> _T:
+        return work(where, rows[where].astype(np.float64, copy=False))
+
+    if len(places) < _FEW_CHUNKS:
+        return [(where, run(where)) for where in places]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+        return list(zip(places, pool.map(run, places), strict=True))
 
 
 def _blocks(numbers: int) -> Iterator[int]:
@@ -701,20 +732,27 @@ def _checked_edges(edges: Sequence[float]) -> tuple[float, ...]:
 
 def _bins(confidence: NDArray[np.float64], edges: Sequence[float]) -> NDArray[np.intp]:
     """The bin of each confidence. *Shape:* (rows,)."""
-    # Not floor(confidence * n_bins): 0.29 * 100 is 28.999999999999996 in float64, and 0.29 belongs to bin 29.
-    return np.minimum(np.searchsorted(edges, confidence, side="right") - 1, len(edges) - 2)
+    n_bins = len(edges) - 1
+    if edges != _uniform_edges(n_bins):
+        return np.minimum(np.searchsorted(edges, confidence, side="right") - 1, n_bins - 1)
+    # A product alone is wrong by one here and there: 0.29 * 100 is 28.999999999999996, and 0.29 belongs to bin 29.
+    bins = np.minimum((confidence * n_bins).astype(np.intp), n_bins - 1)
+    bins -= confidence < np.take(edges, bins)
+    bins += confidence >= np.take((*edges[1:-1], np.inf), bins)
+    return bins
 
 
 def _bin(confidence: NDArray[np.float64], correct: NDArray[np.bool_], edges: tuple[float, ...]) -> BinSums:
     n_bins = len(edges) - 1
-    counts, hits = np.zeros(n_bins, np.int64), np.zeros(n_bins, np.int64)
-    sums = [Fraction(0)] * n_bins
-    for where, values in _chunks(confidence):
+
+    def count(where: slice, values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         bins = _bins(values, edges)
-        counts += np.bincount(bins, minlength=n_bins)
-        hits += np.bincount(bins[correct[where]], minlength=n_bins)
-        sums = [total + more for total, more in zip(sums, _exact_sums(values, bins, n_bins), strict=True)]
-    return BinSums(edges, tuple(counts.tolist()), tuple(sums), tuple(hits.tolist()))
+        both = np.bincount(2 * bins + correct[where], minlength=2 * n_bins).reshape(n_bins, 2)
+        return both.sum(axis=1), np.array(_exact_sums(values, bins, n_bins), dtype=object), both[:, 1]
+
+    parts = [part for _, part in _over_chunks(confidence, count)]
+    counts, sums, hits = (np.sum(column, axis=0) for column in zip(*parts, strict=True))
+    return BinSums(edges, tuple(counts.tolist()), tuple(sums.tolist()), tuple(hits.tolist()))
 
 
 def _exact_sums(values: NDArray[np.float64], bins: NDArray[np.intp], n_bins: int) -> list[Fraction]:
@@ -739,6 +777,15 @@ def _exact_sums(values: NDArray[np.float64], bins: NDArray[np.intp], n_bins: int
 
 def _means(sums: Sequence[Fraction | int], counts: Sequence[int]) -> NDArray[np.float64]:
     return np.array([float(total / count) if count else np.nan for total, count in zip(sums, counts, strict=True)])
+
+
+def _largest(probabilities: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The class of the largest value of each row, the first of equal ones, and that value. *Shape:* (rows,) each."""
+    if probabilities.shape[1] == 2:  # five times as fast as the general way
+        second = probabilities[:, 1] > probabilities[:, 0]
+        return second.astype(np.intp), np.maximum(probabilities[:, 0], probabilities[:, 1])
+    predicted = probabilities.argmax(axis=1)
+    return predicted, probabilities[np.arange(len(predicted)), predicted]
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -794,25 +841,32 @@ def _check_options(
 
 def _check_probabilities(rows: NDArray[np.floating], tolerance: float, first_row: int = 0) -> None:
     """Raise ValueError for the first value outside [0, 1], else for the first row that does not sum to 1."""
-    for where, part in _chunks(rows):
+
+    def check(where: slice, part: NDArray[np.float64]) -> tuple[int, float] | None:
+        """The first row of the part that does not sum to 1, and its sum."""
         if part.min() < 0 or part.max() > 1:
             index = _first((part < 0) | (part > 1))
             place = _place("predictions", (first_row + where.start + index[0], *index[1:]))
             raise ValueError(
                 f"{place} is {part[index]}; probabilities must lie in [0, 1]. Pass from_logits=True for logits."
             )
-    if rows.ndim == 1:
-        return
-    for where, part in _chunks(rows):
+        if part.ndim == 1:
+            return None
         totals = part @ np.ones(part.shape[1])
-        if (wrong := np.abs(totals - 1) > tolerance).any():
-            row = _first(wrong)[0]
-            raise ValueError(
-                f"{_place('predictions', (first_row + where.start + row,))} sums to {totals[row]:.6g}; each row "
-                f"must be probabilities that sum to 1, within {tolerance:g} for its dtype. Pass from_logits=True for "
-                "logits; divide rounded rows by their sum; measure multi-label scores one label at a time, with config "
-                '"binary".'
-            )
+        if -tolerance <= totals.min() - 1 and totals.max() - 1 <= tolerance:
+            return None
+        row = _first(np.abs(totals - 1) > tolerance)[0]
+        return first_row + where.start + row, totals[row]
+
+    # Every value is looked at before the first sum is judged: logits are told by their range.
+    wrong = next((found for _, found in _over_chunks(rows, check) if found is not None), None)
+    if wrong is not None:
+        row, total = wrong
+        raise ValueError(
+            f"{_place('predictions', (row,))} sums to {total:.6g}; each row must be probabilities that sum to 1, "
+            f"within {tolerance:g} for its dtype. Pass from_logits=True for logits; divide rounded rows by their sum; "
+            'measure multi-label scores one label at a time, with config "binary".'
+        )
 
 
 def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.floating], NDArray[np.int64], float]:
@@ -833,12 +887,13 @@ def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.f
             "with at least two classes. Label ids carry no confidence. For the positive class' probability alone, of "
             'shape (rows,), use evaluate.load("ece", "binary"), or binary=True in a function call.'
         )
-    for where, part in _chunks(rows):
-        if not (finite := np.isfinite(part)).all():
-            index = _first(~finite)
+    for where, (low, high) in _over_chunks(rows, lambda where, part: (part.min(), part.max())):
+        if not (np.isfinite(low) and np.isfinite(high)):  # a NaN among the values is their minimum
+            index = _first(~np.isfinite(rows[where].astype(np.float64)))
+            index = (where.start + index[0], *index[1:])
             raise ValueError(
-                f"{_place('predictions', (where.start + index[0], *index[1:]))} is {part[index]}; every value must be "
-                "finite. Leave such rows out, or mend what made them; give a masked logit a large negative number."
+                f"{_place('predictions', index)} is {rows[index]}; every value must be finite. Leave such rows out, or "
+                "mend what made them; give a masked logit a large negative number."
             )
     labels = _read_labels(references, classes=2 if binary else rows.shape[1], allow_bool=binary)
     if len(rows) != len(labels):
@@ -876,7 +931,11 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
         values = values.to_pylist()  # an Arrow array
     if hasattr(values, "detach"):  # a torch tensor, known by its method: torch is not imported
         tensor = values.detach().cpu()
-        array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()  # NumPy has no bfloat16
+        try:
+            dense = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor  # which NumPy has not
+            array = dense.numpy()
+        except TypeError as error:  # such as a sparse one
+            raise ValueError(f"{name} is a tensor that NumPy cannot hold ({error}); pass a dense one.") from None
         return array, _SUM_TOLERANCE.get(str(tensor.dtype).removeprefix("torch."), _SUM_TOLERANCE["float64"])
     _refuse_masked(values, name)
     tolerance = 0.0
@@ -889,12 +948,16 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
             values, tolerance = arrays, max(tolerances)
     try:
         array = np.asarray(values)
+    except TypeError as error:  # tensors inside the rows
+        raise ValueError(f"{name} cannot be read ({error}); pass one tensor or array, or lists of numbers.") from None
     except ValueError:  # rows of different lengths
         sizes = [len(row) if hasattr(row, "__len__") else None for row in values]
         odd = next((i for i, size in enumerate(sizes) if size is None or size != sizes[0]), 0)
         raise ValueError(
             f"{name}[{odd}] is {reprlib.repr(values[odd])}; all rows must hold equally many numbers."
         ) from None
+    if array.dtype == object and array.ndim == 1 and not isinstance(values, (list, tuple)):
+        return _to_array(array.tolist(), name)  # a column of pandas, whose cells are lists or numbers
     return array, max(tolerance, _SUM_TOLERANCE.get(array.dtype.name, _SUM_TOLERANCE["float64"]))
 
 
@@ -909,10 +972,15 @@ def _refuse_masked(values: Any, name: str, *outer: int) -> None:
 
 
 def _refuse_non_number(array: NDArray[Any], name: str, legal: str) -> None:
-    """Raise ValueError for the first item that is no number, else (numbers of an odd type) for the first item."""
+    """Raise ValueError for the first item that is no number, or one that no array of numbers holds."""
     items = list(np.ndenumerate(array.astype(object)))
-    numbers = (int, float, np.integer, np.floating)
-    index, item = next((i for i in items if isinstance(i[1], bool) or not isinstance(i[1], numbers)), items[0])
+
+    def odd(item: object) -> bool:
+        if isinstance(item, (float, np.integer, np.floating)):
+            return False
+        return isinstance(item, bool) or not isinstance(item, int) or abs(item) >= 2**63
+
+    index, item = next((i for i in items if odd(i[1])), items[0])
     raise ValueError(f"{_place(name, index)} is {reprlib.repr(item)}; {legal}.")
 
 

@@ -28,6 +28,19 @@ def test_one_bin_has_the_quantiles_of_the_binomial():
     assert chance.null_interval[1] == pytest.approx(law.ppf(0.975) / n - 0.5, abs=0.011)
 
 
+def test_the_ends_of_the_interval_of_one_bin():
+    # 400 rows of confidence .8, of which 320 are correct: the value is 0, a resample gives |X / n - .8|, X binomial.
+    n = 400
+    chance = ece.bootstrap([0.8] * n, [1] * 320 + [0] * 80, 1, binary=True)
+    x = np.arange(n + 1)
+    distance, mass = np.abs(x / n - 0.8), stats.binom(n, 0.8).pmf(x)
+    order = np.argsort(distance)
+    low, high = (distance[order][np.searchsorted(np.cumsum(mass[order]), tail)] for tail in (0.025, 0.975))
+    assert chance.interval[0] == 0.0
+    assert chance.interval[1] == pytest.approx((high - low) / 2, abs=0.002)  # the basic bootstrap's would be 0
+    assert chance.bias == pytest.approx((distance * mass).sum(), abs=0.002)
+
+
 def test_it_is_scipys_bootstrap_of_the_same_statistic():
     p, labels = overconfident(300)
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 import datasets
 import evaluate
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -174,6 +175,7 @@ REFUSED = {
     "sum below": ([[0.3, 0.3]], [0], "predictions[0] sums to 0.6"),
     "label too large": (GOOD * 2, [0, 2], "references[1] is 2; labels must be integers in [0, 1]"),
     "label negative": (GOOD, [-100], "references[0] is -100; labels must be integers in [0, 1]. Leave out rows"),
+    "label beyond int64, later": (GOOD * 2, [0, 2**70], "references[1] is 1180591620717411303424; labels must be"),
     "label beyond int64": (GOOD, [2**70], "references[0] is 1180591620717411303424; labels must be integers"),
     "label 0.9": (GOOD * 2, [0, 0.9], "references[1] is 0.9 (float64); labels must be integers in [0, 1]"),
     "label 1.0": (GOOD, [1.0], "references[0] is 1.0 (float64); labels must be integers in [0, 1]"),
@@ -193,6 +195,10 @@ REFUSED = {
     "no labels": (GOOD, None, "references is None; labels must be integers"),
     "no predictions": (None, [0], "predictions is None; every value must be a number"),
     "a dictionary": ({"a": 1.0}, [0], "predictions is {'a': 1.0}; every value must be a number"),
+    "sparse": (torch.eye(2).to_sparse(), [0, 1], "predictions is a tensor that NumPy cannot hold"),
+    "tensors in rows": (
+        [[torch.tensor(0.5, dtype=torch.bfloat16)] * 2], [0], "predictions cannot be read (Got unsupported ScalarType"
+    ),
     "masked": (
         np.ma.array([*GOOD, [0.2, 0.8]], mask=[[0, 0], [0, 1]]), [0, 1], "predictions[1][1] is masked; every value must"
     ),
@@ -228,6 +234,55 @@ def test_refuses(case, metric):
     with pytest.raises(ValueError, match=re.escape(message)):  # at add_batch, or at compute where logits would be legal
         shell.add_batch(predictions=predictions, references=references)
         shell.compute()
+
+
+def test_the_first_refusal_is_the_one_told(metric):
+    shell = metric()
+    shell.add_batch(predictions=[[0.3, 0.3]], references=[0])
+    shell.add_batch(predictions=[[1.5, -0.5]], references=[0])
+    with pytest.raises(ValueError, match=r"predictions\[0\] sums to 0.6"):
+        shell.compute()
+
+
+@pytest.mark.parametrize("rows", [40_000, 600_000])
+def test_many_rows_are_refused_as_few_are(rows):
+    # In threads from some number on; the first row at fault is named, and a range before a sum.
+    p = np.full((rows, 2), 0.5)
+    labels = np.zeros(rows, dtype=int)
+
+    def refusal():
+        with pytest.raises(ValueError) as error:
+            ece.expected_calibration_error(p, labels)
+        return str(error.value)
+
+    for at in (rows - 3, rows // 2):
+        p[at] = [0.3, 0.3]
+        assert refusal().startswith(f"predictions[{at}] sums to 0.6;")
+    p[rows - 1] = [1.5, -0.5]
+    assert refusal().startswith(f"predictions[{rows - 1}][0] is 1.5;")
+    for at in (rows - 2, 7):
+        p[at, 1] = np.nan
+        assert refusal().startswith(f"predictions[{at}][1] is nan;")
+
+
+def test_add_takes_one_example(metric):
+    with pytest.raises(ValueError, match="add takes one example: give prediction or predictions"):
+        metric().add(prediction=[0.5, 0.5], predictions=[0.2, 0.8], reference=0)
+
+
+def test_the_functions_beside_refuse_in_a_sentence_too():
+    with pytest.raises(ValueError, match="sums is empty"):
+        ece.calibration_error([])
+    for bad in ("a", None):
+        with pytest.raises(ValueError, match=r"confidence\[0\] is .*; every value must be a number in \[0, 1\]"):
+            ece.quantile_edges([bad])
+    with pytest.raises(ValueError, match="confidence_level is None; it must lie between 0 and 1"):
+        ece.bootstrap(GOOD, [0], confidence_level=None)
+
+
+def test_columns_of_pandas_whose_cells_are_objects():
+    frame = pd.DataFrame({"p": [[0.05, 0.95], [0.0, 1.0]], "y": pd.Series([1, 0], dtype=object)})
+    assert ece.expected_calibration_error(frame["p"], frame["y"]) == 0.475
 
 
 def test_a_refused_call_leaves_what_was_added(metric):
