@@ -163,6 +163,8 @@ class BinSums:
 
     def __add__(self, other: "BinSums") -> "BinSums":
         """Merge with the sums of other rows over the same bins; ValueError if the bins differ."""
+        if not isinstance(other, BinSums):
+            return NotImplemented
         if self.edges != other.edges:
             raise ValueError(
                 f"Cannot add sums over {len(self.counts)} bins and over {len(other.counts)} bins with other edges; "
@@ -174,6 +176,10 @@ class BinSums:
             confidence=tuple(a + b for a, b in zip(self.confidence, other.confidence, strict=True)),
             correct=tuple(a + b for a, b in zip(self.correct, other.correct, strict=True)),
         )
+
+    def __radd__(self, other: object) -> "BinSums":
+        """`sum(shards)` begins with 0."""
+        return self if other == 0 else NotImplemented
 
     @property
     def ece(self) -> float:
@@ -301,7 +307,7 @@ def bin_sums(
     """
     _check_options(n_bins, from_logits=from_logits, binary=binary)
     columns = _columns(predictions, references, from_logits, False, binary)
-    return columns.sums([_uniform_edges(n_bins) if edges is None else _checked_edges(edges)])[0]
+    return columns.sums([uniform_edges(n_bins) if edges is None else _checked_edges(edges)])[0]
 
 
 def class_wise_bin_sums(
@@ -317,7 +323,7 @@ def class_wise_bin_sums(
     columns = _columns(predictions, references, from_logits, True, False)
     if edges is not None and len(edges) != len(columns.confidence):
         raise ValueError(f"edges are those of {len(edges)} classes; predictions has {len(columns.confidence)} columns.")
-    own = [_checked_edges(e) for e in edges] if edges is not None else columns.edges(n_bins, "uniform")
+    own = [_checked_edges(one) for one in edges] if edges is not None else columns.edges(n_bins, "uniform")
     return columns.sums(own)
 
 
@@ -335,19 +341,23 @@ def quantile_edges(confidence: Any, n_bins: int = 10) -> list[float]:
     values, _ = _to_array(confidence, "confidence")
     if values.dtype.kind not in "fiu" and values.size:
         _refuse_non_number(values, "confidence", "every value must be a number in [0, 1]")
-    if values.ndim != 1 or not values.size or not ((values >= 0) & (values <= 1)).all():
+    if values.ndim != 1 or not values.size:
         raise ValueError(f"confidence has shape {values.shape}; give at least one number in [0, 1], of shape (rows,).")
+    if not (legal := (values >= 0) & (values <= 1)).all():
+        at = _first(~legal)
+        raise ValueError(f"{_place('confidence', at)} is {values[at]}; every value must be a number in [0, 1].")
     return list(_quantile_edges(values.astype(np.float64), n_bins))
 
 
-def calibration_error(sums: Sequence[BinSums], norm: str = "l1", *, debias: bool = False) -> float:
-    """The error from sums alone: `[bin_sums(...)]`, or `class_wise_bin_sums(...)`, merged from shards or not.
+def calibration_error(sums: BinSums | Iterable[BinSums], norm: str = "l1", *, debias: bool = False) -> float:
+    """The error from sums alone: `bin_sums(...)`, or `class_wise_bin_sums(...)`, merged from shards or not.
 
     `norm` and `debias` are those of `expected_calibration_error`. Exact until the last rounding.
     """
     _check_options(norm=norm, debias=debias)
+    sums = [sums] if isinstance(sums, BinSums) else list(sums)
     if not sums:
-        raise ValueError("sums is empty; give the sums of at least one column, such as [bin_sums(...)].")
+        raise ValueError("sums is empty; give the sums of at least one column, such as bin_sums(...).")
     widest = max(len(one.counts) for one in sums)
 
     def padded(values: Iterable[Sequence[Fraction | int]]) -> NDArray[np.object_]:
@@ -589,7 +599,7 @@ class _Columns:
     def edges(self, n_bins: int, binning: str) -> list[tuple[float, ...]]:
         """The edges of each column's bins."""
         if binning == "uniform":
-            return [_uniform_edges(n_bins)] * len(self.confidence)
+            return [uniform_edges(n_bins)] * len(self.confidence)
         return [_quantile_edges(confidence, n_bins) for confidence in self.confidence]
 
     def sums(self, edges: Sequence[tuple[float, ...]]) -> list[BinSums]:
@@ -598,7 +608,7 @@ class _Columns:
 
     def bootstrap(self, edges: Sequence[tuple[float, ...]], norm: str, confidence_level: float, seed: int) -> Bootstrap:
         """See the function `bootstrap`."""
-        bins = [_bins(confidence, e) for confidence, e in zip(self.confidence, edges, strict=True)]
+        bins = [bins_of(confidence, e) for confidence, e in zip(self.confidence, edges, strict=True)]
         widest = max(len(e) for e in edges) - 1
         tails = [(1 - confidence_level) / 2, (1 + confidence_level) / 2]
 
@@ -697,9 +707,11 @@ def _over_chunks(
     def run(where: slice) -> _T:
         return work(where, rows[where].astype(np.float64, copy=False))
 
-    if len(places) < _FEW_CHUNKS:
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = min(own, _MOST_THREADS)
+    if len(places) < _FEW_CHUNKS or threads == 1:
         return [(where, run(where)) for where in places]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return list(zip(places, pool.map(run, places), strict=True))
 
 
@@ -710,7 +722,8 @@ def _blocks(numbers: int) -> Iterator[int]:
         yield min(step, RESAMPLES - first)
 
 
-def _uniform_edges(n_bins: int) -> tuple[float, ...]:
+def uniform_edges(n_bins: int) -> tuple[float, ...]:
+    """`arange(B + 1) / B` in float64."""
     n_bins = int(n_bins)  # a narrow integer of NumPy has no room for one more
     return tuple(i / n_bins for i in range(n_bins + 1))  # not linspace, whose edges differ from i / B by rounding
 
@@ -723,17 +736,20 @@ def _quantile_edges(confidence: NDArray[np.float64], n_bins: int) -> tuple[float
 
 
 def _checked_edges(edges: Sequence[float]) -> tuple[float, ...]:
-    values = np.asarray(edges, dtype=np.float64)
-    steps = np.diff(values)  # the last bin may be [1, 1]
-    if values.ndim != 1 or len(values) < 2 or values[0] != 0 or values[-1] != 1 or not (steps[:-1] > 0).all():
-        raise ValueError(f"edges are {reprlib.repr(edges)}; they must ascend from 0 to 1.")
-    return tuple(values.tolist())
+    try:
+        values = np.asarray(edges, dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    ends = values.ndim == 1 and len(values) >= 2 and values[0] == 0 and values[-1] == 1
+    if ends and (np.diff(values)[:-1] > 0).all():  # the last bin may be [1, 1]
+        return tuple(values.tolist())
+    raise ValueError(f"edges are {reprlib.repr(edges)}; they must be numbers that ascend from 0 to 1.")
 
 
-def _bins(confidence: NDArray[np.float64], edges: Sequence[float]) -> NDArray[np.intp]:
-    """The bin of each confidence. *Shape:* (rows,)."""
+def bins_of(confidence: NDArray[np.float64], edges: tuple[float, ...]) -> NDArray[np.intp]:
+    """The bin of each confidence: bin i is `[edges[i], edges[i + 1])`, the last one closed. *Shape:* (rows,)."""
     n_bins = len(edges) - 1
-    if edges != _uniform_edges(n_bins):
+    if edges != uniform_edges(n_bins):
         return np.minimum(np.searchsorted(edges, confidence, side="right") - 1, n_bins - 1)
     # A product alone is wrong by one here and there: 0.29 * 100 is 28.999999999999996, and 0.29 belongs to bin 29.
     bins = np.minimum((confidence * n_bins).astype(np.intp), n_bins - 1)
@@ -746,7 +762,7 @@ def _bin(confidence: NDArray[np.float64], correct: NDArray[np.bool_], edges: tup
     n_bins = len(edges) - 1
 
     def count(where: slice, values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        bins = _bins(values, edges)
+        bins = bins_of(values, edges)
         both = np.bincount(2 * bins + correct[where], minlength=2 * n_bins).reshape(n_bins, 2)
         return both.sum(axis=1), np.array(_exact_sums(values, bins, n_bins), dtype=object), both[:, 1]
 
@@ -789,13 +805,14 @@ def _largest(probabilities: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDAr
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    with np.errstate(over="ignore", under="ignore"):  # exp(-800) is 0, also where the caller would rather know
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
 
 
 def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(over="ignore"):  # exp(800) is inf, and 1 / inf is the right 0
+    with np.errstate(over="ignore", under="ignore"):  # exp(800) is inf, and 1 / inf is the right 0
         probabilities: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logits))
     return probabilities
 
@@ -927,20 +944,24 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
     """The array that `values` holds, and the tolerance of row sums that goes with the precision it came in."""
     if isinstance(values, Sequence) and hasattr(values, "column_name"):
         values = values[:]  # a datasets.Column: read at once, it is 30 times faster than row by row
-    elif hasattr(values, "to_pylist"):
-        values = values.to_pylist()  # an Arrow array
+    half = False
+    if hasattr(values, "to_pylist"):  # an Arrow array
+        half = "halffloat" in str(values.type)
+        values = values.to_pylist()
     if hasattr(values, "detach"):  # a torch tensor, known by its method: torch is not imported
-        tensor = values.detach().cpu()
         try:
-            dense = tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor  # which NumPy has not
-            array = dense.numpy()
-        except TypeError as error:  # such as a sparse one
-            raise ValueError(f"{name} is a tensor that NumPy cannot hold ({error}); pass a dense one.") from None
+            tensor = values.detach().cpu()
+            # NumPy has no bfloat16, nor a float of 8 bits.
+            array = (tensor.float() if tensor.is_floating_point() and tensor.element_size() <= 2 else tensor).numpy()
+        except (TypeError, RuntimeError) as error:  # sparse, quantised, without data
+            raise ValueError(
+                f"{name} is a tensor that NumPy cannot hold ({str(error).splitlines()[0]}); pass an ordinary one."
+            ) from None
         return array, _SUM_TOLERANCE.get(str(tensor.dtype).removeprefix("torch."), _SUM_TOLERANCE["float64"])
     _refuse_masked(values, name)
-    tolerance = 0.0
+    tolerance = _SUM_TOLERANCE["float16"] if half else 0.0
     if isinstance(values, (list, tuple)):
-        tolerance = _SUM_TOLERANCE["float32"]
+        tolerance = max(tolerance, _SUM_TOLERANCE["float32"])
         for i, row in enumerate(values):
             _refuse_masked(row, name, i)
         if any(hasattr(row, "detach") for row in values):
@@ -956,6 +977,8 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
         raise ValueError(
             f"{name}[{odd}] is {reprlib.repr(values[odd])}; all rows must hold equally many numbers."
         ) from None
+    if array.dtype.kind in "SU" and not isinstance(values, np.ndarray):
+        array = np.asarray(values, dtype=object)  # numbers beside a string: NumPy has made strings of them
     if array.dtype == object and array.ndim == 1 and not isinstance(values, (list, tuple)):
         return _to_array(array.tolist(), name)  # a column of pandas, whose cells are lists or numbers
     return array, max(tolerance, _SUM_TOLERANCE.get(array.dtype.name, _SUM_TOLERANCE["float64"]))
@@ -981,6 +1004,8 @@ def _refuse_non_number(array: NDArray[Any], name: str, legal: str) -> None:
         return isinstance(item, bool) or not isinstance(item, int) or abs(item) >= 2**63
 
     index, item = next((i for i in items if odd(i[1])), items[0])
+    if isinstance(item, int) and not isinstance(item, bool):
+        legal = f"{legal}, and this one is too large"
     raise ValueError(f"{_place(name, index)} is {reprlib.repr(item)}; {legal}.")
 
 

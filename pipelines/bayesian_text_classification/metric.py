@@ -3,6 +3,7 @@
 Only the standard library is imported, and nothing is done, until a function is called.
 """
 
+import copyreg
 import functools
 import hashlib
 import importlib.util
@@ -13,6 +14,7 @@ import uuid
 import warnings
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
 def metric_folder() -> Path:
@@ -42,7 +44,13 @@ def load_metric_module() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # where pickle looks for the classes of a module
     spec.loader.exec_module(module)
+    # Sums of shards come back from other processes, which must find this module to unpickle them.
+    copyreg.pickle(module.BinSums, lambda sums: (_bin_sums, tuple(vars(sums).values())))
     return module
+
+
+def _bin_sums(*fields: Any) -> Any:
+    return load_metric_module().BinSums(*fields)
 
 
 def install_metric() -> Path | None:

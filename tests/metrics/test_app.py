@@ -92,6 +92,35 @@ def test_a_change_of_options_before_there_is_data_changes_nothing():
     assert value_in(app.run_again("label,p\n1,0.75", *options())[0]) == 0.25
 
 
+def test_logits_are_not_divided():
+    page = run("label,a,b\n1,3,1", divide=True, from_logits=True)[0]
+    assert "Logits need no dividing" in page
+    assert "inf" in run("label,a,b\n1,inf,1", divide=True)[0]
+
+
+def test_a_number_of_bins_that_was_emptied_is_asked_for():
+    assert "Give the number of bins" in run("label,p\n1,0.75", n_bins=None)[0]
+
+
+def test_the_page_says_which_columns_it_took():
+    assert "Classes: 0 = neg, 1 = pos" in run("label,neg,pos\n1,0.25,0.75")[0]
+    assert "Positive class: good." in run("label,good\n1,0.75")[0]
+
+
+def test_labels_that_pandas_wrote_as_floats_are_labels():
+    assert value_in(run("label,p\n1.0,0.75")[0]) == 0.25
+
+
+def test_old_line_ends_are_read():
+    assert value_in(run("label,p\r1,0.75\r0,0.25")[0]) == 0.25
+
+
+def test_errors_that_cancel_have_no_direction():
+    rows = ["0.1,1"] * 30 + ["0.1,0"] * 70 + ["0.9,1"] * 70 + ["0.9,0"] * 30
+    page = run("\n".join(["p,label", *rows]))[0]
+    assert "are miscalibrated." in page and "on average" not in page
+
+
 def test_one_row_is_one_row():
     assert "1 row<" in run("label,p\n1,0.75")[0]
 
@@ -107,11 +136,15 @@ def test_one_row_is_one_row():
         ("label,p\n1,0.5\n1", "Row 1 has 1 cells; the header has 2."),
         ("label,p\n1,1.5", "predictions[0] is 1.5; probabilities must lie in [0, 1]."),
         ("label,p0,p1\n7,0.5,0.5", "references[0] is 7; labels must be integers in [0, 1]."),
+        ("label,p0,p1\n1,inf,0", "predictions[0][0] is inf; every value must be finite."),
         ("label,p\n0.9,0.5", "references[0] is 0.9 (float64); labels must be integers in [0, 1]."),
         ("label,p\n1,nan", "predictions[0] is nan; every value must be finite."),
         ("label,label,p\n1,0,1", "every column must have a name of its own"),
         (",label,p\n0,1,1", "every column must have a name of its own"),
         ("label,p\n1,0.1_5", "'0.1_5' is no number."),
+        ("id,label,p0,p1\n7,1,0.5,0.5", "Column 'id' is no class: leave it out."),
+        ("label,p1,p0\n1,0.5,0.5", "The columns are p1, p0; they must be in the order of the classes."),
+        ("label," + ",".join(f"p{k}" for k in range(1_001)) + "\n0" + ",0" * 1_001, "The csv has 1,001 classes"),
         ("label;p\n1;0,5", "'0,5' is no number. Write decimals with a point."),
         ("label,p\n,0.5", "Row 0, column label: '' is no number."),
         ("label,<script>alert(1)</script>\n1,x", "&lt;script&gt;alert(1)&lt;/script&gt;"),

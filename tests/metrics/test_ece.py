@@ -199,6 +199,9 @@ REFUSED = {
     "tensors in rows": (
         [[torch.tensor(0.5, dtype=torch.bfloat16)] * 2], [0], "predictions cannot be read (Got unsupported ScalarType"
     ),
+    "a string among numbers": ([[0.2, 0.8], [0.9, "a"]], [0, 1], "predictions[1][1] is 'a'; every value must be a"),
+    "a number too large": ([[10**30, 0]], [0], "every value must be a number, and this one is too large"),
+    "without data": (torch.empty(2, 2, device="meta"), [0, 1], "predictions is a tensor that NumPy cannot hold"),
     "masked": (
         np.ma.array([*GOOD, [0.2, 0.8]], mask=[[0, 0], [0, 1]]), [0, 1], "predictions[1][1] is masked; every value must"
     ),
@@ -273,11 +276,51 @@ def test_add_takes_one_example(metric):
 def test_the_functions_beside_refuse_in_a_sentence_too():
     with pytest.raises(ValueError, match="sums is empty"):
         ece.calibration_error([])
-    for bad in ("a", None):
-        with pytest.raises(ValueError, match=r"confidence\[0\] is .*; every value must be a number in \[0, 1\]"):
-            ece.quantile_edges([bad])
+    for bad in ("a", None, 1.5, NAN):
+        with pytest.raises(ValueError, match=r"confidence\[1\] is .*; every value must be a number in \[0, 1\]"):
+            ece.quantile_edges([0.5 if bad != "a" else 1, bad])
+    for edges in ("ab", None, [[0, 1]], 3):
+        with pytest.raises(ValueError, match="they must be numbers that ascend from 0 to 1"):
+            ece.class_wise_bin_sums(GOOD, [0], edges=[edges, edges])
     with pytest.raises(ValueError, match="confidence_level is None; it must lie between 0 and 1"):
         ece.bootstrap(GOOD, [0], confidence_level=None)
+
+
+def test_sums_of_shards_merge_as_numbers_do():
+    shards = [ece.bin_sums([p], [1], binary=True) for p in (0.2, 0.5, 0.9)]
+    whole = ece.bin_sums([0.2, 0.5, 0.9], [1, 1, 1], binary=True)
+    assert sum(shards) == whole
+    assert ece.calibration_error(whole) == ece.calibration_error(one for one in [whole]) == whole.ece
+    with pytest.raises(TypeError, match="unsupported operand"):
+        whole + 3
+
+
+def test_sums_come_back_from_a_process_that_the_parent_knows_nothing_of(tmp_path):
+    code = (
+        "import pickle, sys; from bayesian_text_classification.metric import load_metric_module\n"
+        "sums = load_metric_module().bin_sums([0.25, 0.75], [0, 1], binary=True)\n"
+        "open(sys.argv[1], 'wb').write(pickle.dumps(sums))"
+    )
+    read = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).ece)"
+    for program in (code, read):
+        done = subprocess.run([sys.executable, "-c", program, tmp_path / "sums"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "0.25"
+
+
+def test_arrow_float16_has_the_tolerance_of_float16():
+    p = np.random.default_rng(0).dirichlet(np.ones(3), 20).astype(np.float16)
+    assert (np.abs(p.astype(float).sum(1) - 1) > 1e-4).any()
+    rows = pa.array(list(p), pa.list_(pa.float16()))
+    assert ece.expected_calibration_error(rows, [0] * 20) == ece.expected_calibration_error(p, [0] * 20)
+
+
+def test_logits_whose_powers_vanish_are_read_in_any_error_state():
+    with np.errstate(all="raise"):
+        found = ece.expected_calibration_error([[0, -1000], [1e308, -1e308]], [0, 0], from_logits=True)
+    assert found == 0.0
+    with np.errstate(all="raise"):
+        assert ece.expected_calibration_error([-1000.0, 1000.0], [0, 1], from_logits=True, binary=True) == 0.0
 
 
 def test_columns_of_pandas_whose_cells_are_objects():

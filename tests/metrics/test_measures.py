@@ -223,7 +223,7 @@ def test_class_wise_of_one_column_is_refused(metric):
     "edges", [[0, 0.5], [0.1, 1], [0, 0.5, 0.5, 1], [0, 0.7, 0.3, 1], [0, np.nan, 1], [0], [[0, 1]]], ids=str
 )
 def test_edges_that_do_not_ascend_from_0_to_1_are_refused(edges):
-    with pytest.raises(ValueError, match="must ascend from 0 to 1"):
+    with pytest.raises(ValueError, match="must be numbers that ascend from 0 to 1"):
         ece.bin_sums([0.5], [1], edges=edges, binary=True)
 
 
@@ -240,7 +240,7 @@ def test_sums_over_other_edges_do_not_add_up():
         ece.bin_sums([0.5], [1], 2, binary=True) + ece.bin_sums([0.5], [1], edges=[0, 0.4, 1], binary=True)
 
 
-@pytest.mark.parametrize("values", [[], [[0.5]], [1.5], [float("nan")]], ids=str)
+@pytest.mark.parametrize("values", [[], [[0.5]], [[[0.5]]]], ids=str)
 def test_confidences_without_quantiles_are_refused(values):
     with pytest.raises(ValueError, match=r"confidence has shape .* give at least one number in \[0, 1\]"):
         ece.quantile_edges(values)
