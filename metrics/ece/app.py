@@ -3,6 +3,7 @@
 import csv
 import html
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from matplotlib.figure import Figure
 MAX_BYTES = 2_000_000
 MAX_ROWS = 50_000
 MAX_VALUES = 500_000  # rows x classes
+MAX_CLASSES = 1_000
 MOST_DIAGRAMS = 9
+NO_CLASSES = ("id", "idx", "index", "unnamed: 0", "text", "sentence", "fold", "split")  # columns found beside classes
 
 MEASURES = {"Predicted label (top-label)": "top-label", "Every class (class-wise)": "class-wise"}
 BINNINGS = {"Equal width": "uniform", "Equal mass (quantiles)": "quantile"}
@@ -38,10 +41,11 @@ PLACEHOLDER = "label,p0,p1\n1,0.05,0.95\n0,0.80,0.20\n1,0.61,0.39"
 
 @dataclass(frozen=True)
 class Table:
-    """What a csv holds: labels as written (int where they are whole numbers) and probabilities (rows, columns)."""
+    """What a csv holds: labels (int where they are whole numbers), probabilities (rows, columns), names of columns."""
 
     labels: list[Any]
     probabilities: np.ndarray
+    columns: list[str]
 
     @property
     def binary(self) -> bool:
@@ -59,11 +63,19 @@ def read_csv(text: str, divide: bool = False) -> Table:
     first = lines.splitlines()[0]
     delimiter = max(",;\t", key=first.count)
     try:
-        header, *rows = list(csv.reader(io.StringIO(lines), delimiter=delimiter))
+        header, *rows = list(csv.reader(io.StringIO(lines, newline=None), delimiter=delimiter))
     except csv.Error as error:  # such as a quote that is never closed
         raise ValueError(f"The csv cannot be read: {error}. Is a quote missing?") from None
     rows = [row for row in rows if row]
     names = [name.strip().lower() for name in header]
+    classes = [name for name in names if name != "label"]
+    for name in classes:
+        if name in NO_CLASSES:
+            raise ValueError(f"Column {name!r} is no class: leave it out.")
+    numbers = [re.fullmatch(r"\D*(\d+)", name) for name in classes]
+    ids = [int(number[1]) for number in numbers if number]
+    if len(classes) > 1 and all(numbers) and ids != [*range(ids[0], ids[0] + len(ids))]:
+        raise ValueError(f"The columns are {', '.join(classes[:6])}; they must be in the order of the classes.")
     if "" in names or len(set(names)) < len(names):
         raise ValueError(f"The header is {header[:6]}; every column must have a name of its own.")
     if "label" not in names:
@@ -72,6 +84,11 @@ def read_csv(text: str, divide: bool = False) -> Table:
         raise ValueError("There is no column of probabilities beside the column label.")
     if not rows:
         raise ValueError("There are no rows below the header.")
+    if len(classes) > MAX_CLASSES:
+        raise ValueError(
+            f"The csv has {len(classes):,} classes; this page takes up to {MAX_CLASSES:,}. The metric itself takes any "
+            "number."
+        )
     if len(rows) > MAX_ROWS or len(rows) * (len(names) - 1) > MAX_VALUES:
         raise ValueError(
             f"The csv has {len(rows):,} rows of {len(names) - 1} probabilities; this page takes up to {MAX_ROWS:,} "
@@ -86,15 +103,17 @@ def read_csv(text: str, divide: bool = False) -> Table:
         others = [(cell, name) for j, (cell, name) in enumerate(zip(row, header, strict=True)) if j != at]
         probabilities[i] = [_number(cell, i, name) for cell, name in others]
     if divide and probabilities.shape[1] > 1:
-        probabilities /= np.where((totals := probabilities.sum(1, keepdims=True)) > 0, totals, 1)
-    return Table(labels, probabilities)
+        totals = probabilities.sum(1, keepdims=True)
+        probabilities /= np.where((totals > 0) & np.isfinite(totals), totals, 1)
+    return Table(labels, probabilities, [name for name in header if name.strip().lower() != "label"])
 
 
 def _number(cell: str, row: int, column: str, whole: bool = False) -> float | int:
     try:
         if "_" in cell:  # Python would read 1_0 as 10
             raise ValueError
-        return int(cell) if whole and cell.strip().lstrip("-").isdigit() else float(cell)
+        number = float(cell)
+        return int(number) if whole and number.is_integer() else number  # pandas writes 1.0 beside a missing label
     except ValueError:
         hint = " Write decimals with a point." if "," in cell else ""
         raise ValueError(f"Row {row}, column {column}: {cell[:40]!r} is no number.{hint}") from None
@@ -117,11 +136,16 @@ def measure(table: Table, kind: str, n_bins: int, binning: str, norm: str, from_
     return result
 
 
-def summary(result: dict[str, Any], rows: int, name: str) -> str:
-    """The value, its interval, and what chance alone would give, as HTML."""
+def summary(result: dict[str, Any], table: Table, name: str) -> str:
+    """The value, its interval, what chance alone would give, and which columns were taken for which, as HTML."""
+    rows = len(table.labels)
+    shown = [f"{i} = {column}" for i, column in enumerate(table.columns)]
+    taken = f"Positive class: {table.columns[0]}." if table.binary else f"Classes: {', '.join(shown[:10])}"
+    taken += ", ..." if len(shown) > 10 else ""
     value, (low, high), (null_low, null_high) = result["ece"], result["ece_interval"], result["null_interval"]
     if value > null_high:
-        verdict = f"More than chance explains: these probabilities are miscalibrated{_direction(result['bins'])}."
+        direction = _direction(result["bins"], value)
+        verdict = f"More than chance explains: these probabilities are miscalibrated{direction}."
     else:
         verdict = "No more than chance explains: these rows give no evidence of miscalibration."
     return f"""
@@ -132,16 +156,19 @@ def summary(result: dict[str, Any], rows: int, name: str) -> str:
        <span>would measure this here; 95 % band {null_low:.4f} to {null_high:.4f}</span></div>
 </div>
 <p class="verdict">{verdict}</p>
+<p class="columns">{html.escape(taken)}</p>
 """
 
 
-def _direction(bins: Any) -> str:
-    """Whether the probabilities are too high or too low on average; class-wise they sum to 1 and are neither."""
+def _direction(bins: Any, value: float) -> str:
+    """Whether the probabilities are too high or too low, where nearly all are; class-wise they sum to 1: neither."""
     if isinstance(bins, list):
         return ""
     filled = [i for i, count in enumerate(bins["counts"]) if count]
     gaps = [bins["counts"][i] * (bins["mean_confidence"][i] - bins["accuracy"][i]) for i in filled]
     mean = sum(gaps) / sum(bins["counts"])
+    if abs(mean) < value / 2:  # some are too high and others too low
+        return ""
     return f", on average {abs(mean):.3f} {'higher' if mean > 0 else 'lower'} than what happens"
 
 
@@ -211,13 +238,17 @@ def run(
 ) -> tuple[str, Any, Any]:
     """From what the page holds to what it shows: HTML, diagram, table; the last two hidden where there are none."""
     try:
+        if divide and from_logits:
+            raise ValueError("Logits need no dividing: the softmax makes rows that sum to 1. Tick one of the two.")
+        if not n_bins:
+            raise ValueError("Give the number of bins, from 1 to 50.")
         table = read_csv(text, divide)
         result = measure(table, MEASURES[kind], int(n_bins), BINNINGS[binning], NORMS[norm], from_logits)
     except ValueError as error:
         return refusal(error), gr.update(value=None, visible=False), gr.update(value=[], visible=False)
     bins = result["bins"] if isinstance(result["bins"], list) else [result["bins"]]
     return (
-        summary(result, len(table.labels), norm),
+        summary(result, table, norm),
         gr.update(value=diagrams(bins, table.binary), visible=True),
         gr.update(value=bin_table(bins), visible=True),
     )
@@ -256,6 +287,7 @@ CSS = """
 .figures span { display: block; color: var(--body-text-color-subdued); font-size: .9rem; }
 .figures b { font-size: 2.2rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .verdict { font-size: 1.05rem; margin: .8rem 0 0; }
+.columns { color: var(--body-text-color-subdued); font-size: .9rem; margin: .3rem 0 0; }
 .refusal { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
 """
 

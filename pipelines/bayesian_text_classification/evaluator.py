@@ -119,8 +119,10 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
                 f"such as {{{names[0]!r}: 0, ...}}"
             )
         if label_mapping is not None:
+            if not all(isinstance(i, int) and isinstance(name, str) for name, i in label_mapping.items()):
+                raise ValueError(f"label_mapping is {dict(label_mapping)!r}; it must map names to integers")
             ids = sorted(label_mapping.values())
-            columns = [f"LABEL_{i}" for i in ids]
+            columns = _unnamed(len(ids))
             if names == columns and not set(names) & set(label_mapping):
                 predictions = replace(predictions, names=sorted(label_mapping, key=label_mapping.__getitem__))
                 names = predictions.names
@@ -146,6 +148,12 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
             raise ValueError(f"strategy is {strategy!r}; it must be 'simple' or 'bootstrap'")
         scores: _Scores = metric_inputs["scores"]
         values, class_names = metric_inputs["references"]
+        if not hasattr(metric, "features") and not hasattr(metric, "evaluation_modules"):
+            raise TypeError(f"metric is of type {type(metric).__name__}; it must be a metric of Evaluate, or its name")
+        if scores.probabilities is None and scores.names == _unnamed(len(scores.names)):
+            # The winning labels need not hold the last ones.
+            most = max((value for value in values if isinstance(value, int)), default=-1)
+            scores = replace(scores, names=_unnamed(max(len(scores.names), most + 1)))
         id2label = dict(enumerate(scores.names))
         references = np.array(label_ids(values, id2label, "data", class_names=class_names), dtype=np.int64)
 
@@ -187,7 +195,7 @@ def _scores(outputs: Any, names: Sequence[str]) -> _Scores:
 def _is_result(output: Any) -> bool:
     """Whether it is what a pipeline gives for one text: the winning label, or a list of labels."""
     several = output if isinstance(output, (list, tuple)) and output else [output]
-    return all(isinstance(one, Mapping) for one in several)
+    return all(isinstance(one, Mapping) and isinstance(one.get("label"), str) and "score" in one for one in several)
 
 
 def _of_array(values: Any) -> _Scores:
@@ -203,7 +211,7 @@ def _of_array(values: Any) -> _Scores:
             f"model_or_pipeline returned an array of shape {probabilities.shape}; it must hold finite "
             "probabilities, (texts, classes)"
         )
-    return _Scores([f"LABEL_{i}" for i in range(probabilities.shape[1])], probabilities.argmax(1), probabilities)
+    return _Scores(_unnamed(probabilities.shape[1]), probabilities.argmax(1), probabilities)
 
 
 def _as_float64(values: Any) -> NDArray[np.float64]:
@@ -233,10 +241,13 @@ def _of_results(outputs: Sequence[Any], names: Sequence[str]) -> _Scores:
 def _labels(rows: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[list[str], bool]:
     """The labels in `rows`, and whether their order is that of their ids: LABEL_0 to the highest, seen or not."""
     seen = sorted({score["label"] for row in rows for score in row})
-    numbers = [int(label[6:]) for label in seen if re.fullmatch(r"LABEL_[0-9]+", label)]
-    if len(numbers) == len(seen):
-        return [f"LABEL_{i}" for i in range(max(numbers) + 1)], True
-    return seen, False
+    numbers = [int(label[6:]) for label in seen if re.fullmatch(r"LABEL_(0|[1-9][0-9]*)", label)]
+    return (_unnamed(max(numbers) + 1), True) if len(numbers) == len(seen) else (seen, False)
+
+
+def _unnamed(classes: int) -> list[str]:
+    """What transformers calls classes without names."""
+    return [f"LABEL_{i}" for i in range(classes)]
 
 
 def _computed(metric: Any, scores: _Scores, references: NDArray[np.integer]) -> dict[str, Any]:

@@ -183,6 +183,11 @@ def test_errors_are_one_line(ours, classifier, metrics):
         (lambda texts: None, {}, "an array of shape (1,); it must hold finite probabilities"),
         (lambda texts: ["good"] * 5, {}, "returned ['good', 'good', 'good', 'good', 'good']; it must return an array"),
         (lambda texts: [], {}, "an array of shape (0,); it must hold finite probabilities"),
+        (lambda texts: [{"label": 1, "score": 0.9}] * 5, {}, "it must return an array (texts, classes)"),
+        (lambda texts: [{"label": "LABEL_1"}] * 5, {}, "it must return an array (texts, classes)"),
+        (lambda texts: [{"label": "LABEL_01", "score": 0.9}] * 5, {}, "whose ids are not known; pass label_mapping"),
+        (classifier, {"label_mapping": {0: 0, 1: 1}}, "it must map names to integers"),
+        (classifier, {"metric": len}, "metric is of type builtin_function_or_method; it must be a metric of Evaluate"),
         (classifier, {"strategy": "bootstrp"}, "strategy is 'bootstrp'; it must be 'simple' or 'bootstrap'"),
         (lambda texts: np.full((5, 2), np.nan), {}, "an array of shape (5, 2); it must hold finite probabilities"),
         (
@@ -192,7 +197,7 @@ def test_errors_are_one_line(ours, classifier, metrics):
         ),
     ):
         with pytest.raises((ValueError, TypeError)) as error:
-            ours.compute(model, DATA, metric=metrics["ece"](), **options)
+            ours.compute(model, DATA, **{"metric": metrics["ece"](), **options})
         assert sentence in str(error.value)
     strange = datasets.Dataset.from_dict({"text": TEXTS, "label": [5] * 5})
     with pytest.raises(ValueError, match=r"label 5 is none of the model's labels 0 \(NEGATIVE\), 1 \(POSITIVE\)"):
@@ -221,6 +226,8 @@ def test_label_10_comes_after_label_2(ours, metrics):
 def test_a_label_that_is_never_predicted_keeps_its_id(ours, metrics):
     none = datasets.Dataset.from_dict({"text": TEXTS, "label": [0] * 5})
     assert ours.compute(winner_only, none, metric=metrics["share"]())["share"] == 0.0
+    first = lambda texts: [{"label": "LABEL_0", "score": 0.9} for _ in texts]  # noqa: E731
+    assert ours.compute(first, DATA, metric=metrics["share"]())["share"] == 0.4
 
 
 def test_labels_without_a_known_order_are_refused(ours, metrics):
