@@ -1,5 +1,6 @@
 """`pipeline("bayesian-text-classification")`: Hugging Face's text classification with MC-Dropout inside."""
 
+import copy
 import difflib
 import inspect
 import threading
@@ -20,8 +21,9 @@ from .encoding import Encoded, Encoder
 from .inputs import Stream, items_of, kind_of, text_and_pair
 from .probe import DropoutSite
 from .sampling import Draws, Passes, Sampling, fixed, until_sure
+from .temperature import apply_temperature, fit_temperature
 from .twin import StochasticTwin
-from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs
+from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs, tempered
 
 TASK = "bayesian-text-classification"
 WINDOW = 1024  # texts that are tokenised and sorted together; streams hold one window in memory
@@ -50,9 +52,13 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             each ten. None: every text gets all passes.
         seed: any integer; the same text, seed and model give the same answer in any batch, order or process.
         masks: "balanced" (each unit is dropped in exactly its share of ten passes) or "bernoulli" (independent passes).
+        threshold: a text whose score is below it gets no label (see `__call__`). None: every text gets one.
         **kwargs: what `text-classification` takes: `model`, `tokenizer`, `device`, `dtype`, `top_k`,
             `function_to_apply`, `batch_size` (the most texts in a batch), and arguments of the tokenizer's call.
-            `num_samples`, `tolerance`, `seed` and `masks` may also be given with each call.
+            `num_samples`, `tolerance`, `seed`, `masks` and `threshold` may also be given with each call.
+
+    Attributes:
+        temperature: of the averaged probabilities, 1.0 until `calibrate` has found another. It is saved with the model.
 
     Raises:
         ValueError: the model has no active dropout (and `num_samples` is not 0), or an option is out of range.
@@ -65,9 +71,11 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         tolerance: float | None = None,
         seed: int = 0,
         masks: str = "balanced",
+        threshold: float | None = None,
         **kwargs: Any,
     ) -> None:
         self._sampling = Sampling(num_samples, tolerance, seed, masks)
+        self._threshold = _checked_threshold(threshold)
         _check_batch_size(kwargs.get("batch_size"))
         self._requested_dtype = _as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
         kwargs.pop("local_files_only", None)  # `pipeline()` hands it on after it has done its work
@@ -76,6 +84,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         self._twin_settings: tuple[Any, ...] = ()  # of the caller's, which the twin was made for
         self._budgets = {device: TokenBudget(tokens) for device, tokens in TOKENS_PER_BATCH.items()}
         super().__init__(**kwargs)
+        self.temperature: float = (getattr(self.model.config, _SAVED, None) or {}).get("temperature", 1.0)
         if num_samples > 0:
             self._twin()
 
@@ -95,17 +104,27 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
 
             With `top_k` each dict has its own label, score and score_std, and the text's other keys again. Labels of a
             multi-label model have a standard error and entropies of their own.
+
+            With a `threshold` there are two keys more, abstained and reason. Where the score is below it, abstained is
+            True, reason says whether the text or the model is to blame, and label is None (with `top_k` the labels
+            stay, as candidates).
         """
+        threshold = _checked_threshold(kwargs.pop("threshold", self._threshold))
         options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
         sampling = replace(self._sampling, **options)
         kind = kind_of(inputs)
         _check_batch_size(kwargs.get("batch_size"))
         if sampling.num_samples == 0:
+            if threshold is not None:
+                raise ValueError("threshold is for sampled scores; with num_samples=0 the stock pipeline answers")
             return self._stock(inputs, kwargs)
         tokenizer_options, _, post = self._resolved(kwargs)
+        if threshold is not None and self._activation(post.get("function_to_apply")) != "softmax":
+            raise ValueError("threshold is for one label among several; these outputs are no distribution over classes")
 
         def results() -> Iterator[Any]:
-            return self._results(items_of(inputs), sampling, tokenizer_options, kwargs.get("batch_size"), post)
+            items, batch_size = items_of(inputs), kwargs.get("batch_size")
+            return self._results(items, sampling, tokenizer_options, batch_size, post, threshold)
 
         if kind == "one":
             (result,) = results()
@@ -149,7 +168,9 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     def predict_proba(
         self, texts: Iterable[Any], *, progress: Callable[[int], None] | None = None, **kwargs: Any
     ) -> NDArray[np.float32]:
-        """Averaged probabilities, (texts, classes), float32; those of the model without dropout for `num_samples=0`.
+        """Averaged probabilities at the temperature, (texts, classes), float32.
+
+        For `num_samples=0` those of the model without dropout, and without temperature.
 
         Args:
             texts: as in a call, several of them.
@@ -162,9 +183,66 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             draws = self._draws(encoded, sampling, batch_size, activation, progress)
             means = np.empty(draws.values.shape[:2], np.float32)
             for rows, samples in draws.by_count():
-                means[rows] = samples.mean(2, dtype=np.float64)
+                mean = samples.mean(2, dtype=np.float64)
+                cools = activation == "softmax" and sampling.num_samples > 0
+                means[rows] = apply_temperature(mean, self.temperature) if cools else mean
             parts.append(means)
         return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
+
+    def calibrate(self, texts: Sequence[Any], labels: Sequence[Any], **kwargs: Any) -> float:
+        """Fit the temperature T of the averaged probabilities on labelled texts, and use it from now on.
+
+            argmin_T mean_i -log softmax(log(m_i) / T)[y_i]        (Guo et al. 2017, arXiv:1706.04599)
+
+        with m_i the mean over the samples. It changes `score`, `predict_proba` and `predictive_entropy`; the winning
+        label stays, and so do `sample_proba`, `score_std`, `standard_error`, `expected_entropy` and
+        `mutual_information`, which describe the samples as they are. `save_pretrained` saves it. To undo it, set
+        `temperature` to 1.
+
+        Args:
+            texts: as in a call, several of them; not those that you measure on later.
+            labels: their true classes, as ids or names.
+            **kwargs: options as in a call.
+
+        Returns:
+            T in [0.01, 100]; above 1 where the model was too sure.
+
+        Raises:
+            ValueError: the model does not give one label among at least two classes, a label is none of its classes, or
+                there is not one label for each text.
+        """
+        config = self.model.config
+        if config.num_labels < 2 or self._activation(kwargs.get("function_to_apply")) != "softmax":
+            raise ValueError("calibrate needs one label among at least two classes")
+        if kwargs.get("num_samples", self._sampling.num_samples) == 0:
+            raise ValueError("calibrate fits the temperature of sampled scores; num_samples must be at least 1")
+        ids = []
+        for i, label in enumerate(labels):
+            known = config.label2id.get(label) if isinstance(label, str) else label
+            if isinstance(known, bool) or known not in range(config.num_labels):
+                raise ValueError(f"label {i} is {label!r}; the classes are {dict(config.id2label)}")
+            ids.append(int(known))
+        texts = list(texts)
+        if len(texts) != len(ids) or not ids:
+            raise ValueError(f"there are {len(texts)} texts and {len(ids)} labels; give one label for each text")
+        before, self.temperature = self.temperature, 1.0
+        try:
+            found = fit_temperature(self.predict_proba(texts, **kwargs), np.array(ids))
+        except BaseException:
+            self.temperature = before
+            raise
+        self.temperature = found
+        return found
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """As in every pipeline; the temperature goes into a copy of the model's config."""
+        own = self.model.config
+        self.model.config = copy.deepcopy(own)
+        setattr(self.model.config, _SAVED, {"temperature": self.temperature})
+        try:
+            super().save_pretrained(save_directory, **kwargs)
+        finally:
+            self.model.config = own
 
     def batches(self, texts: Sequence[Any], **kwargs: Any) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
         """The inputs that one deterministic pass over `texts` would run, to give other models the same.
@@ -196,7 +274,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             if name in _OWN_TOKENIZER_ARGUMENTS:
                 raise TypeError(f"{name!r} is set by the pipeline itself")
             if name not in legal:
-                known = [*legal, *_SAMPLING, "top_k", "function_to_apply", "batch_size", "num_workers"]
+                known = [*legal, *_SAMPLING, "threshold", "top_k", "function_to_apply", "batch_size", "num_workers"]
                 near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
                 raise TypeError(f"unknown option {name!r}; the nearest is {near[0]!r}")
         default = function_to_apply == "default"  # documented by text-classification, where it raises a KeyError
@@ -253,6 +331,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         tokenizer_options: dict[str, Any],
         batch_size: int | None,
         post: dict[str, Any],
+        threshold: float | None,
     ) -> Iterator[Any]:
         activation = self._activation(post.get("function_to_apply"))
         for encoded in self._encoded_windows(items, tokenizer_options):
@@ -260,15 +339,20 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             results: list[Any] = [None] * len(encoded)
             for texts, samples in draws.by_count():
                 summary = _SUMMARIES[activation](samples, sampling.group_size)
+                if activation == "softmax":
+                    summary = tempered(summary, self.temperature)
                 count = samples.shape[2]
-                for i, result in zip(texts, self._dicts(summary, activation, post, num_samples=count), strict=True):
+                dicts = self._dicts(summary, activation, post, threshold, num_samples=count)
+                for i, result in zip(texts, dicts, strict=True):
                     results[i] = result
             for result, truncated in zip(results, encoded.truncated, strict=True):
                 for entry in result if isinstance(result, list) else [result]:
                     entry["truncated"] = truncated
             yield from results
 
-    def _dicts(self, summary: Uncertainty, activation: str, post: dict[str, Any], num_samples: int) -> Iterator[Any]:
+    def _dicts(
+        self, summary: Uncertainty, activation: str, post: dict[str, Any], threshold: float | None, num_samples: int
+    ) -> Iterator[Any]:
         names = self.model.config.id2label
         listed, top_k = not post.get("_legacy", True), post.get("top_k", 1)
         for i, row in enumerate(summary.mean):
@@ -288,6 +372,12 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                 }
                 for c in order
             ]
+            if threshold is not None:
+                reason = _reason(summary, i, threshold) if row.max() < threshold else None
+                for entry in dicts:
+                    entry |= {"abstained": reason is not None, "reason": reason}
+                if reason is not None and not listed:
+                    dicts[0]["label"] = None
             yield dicts if listed else dicts[0]
 
     def _draws(
@@ -410,6 +500,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         self.__dict__.update(state, _lock=threading.Lock())
 
 
+_SAVED = "bayesian_text_classification"  # the key of the config that holds what belongs to the pipeline
 _SUMMARIES = {"softmax": over_classes, "sigmoid": over_labels, "none": over_outputs}
 _ACTIVATIONS = ("sigmoid", "softmax", "none")
 # Arguments of the tokenizer that decide how many rows come back or in what form.
@@ -439,6 +530,25 @@ def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) 
         "expected_entropy": at(summary.expected_entropy),
         "mutual_information": at(summary.mutual_information),
     }
+
+
+def _reason(summary: Uncertainty, text: int, threshold: float) -> str:
+    """Why the text gets no label."""
+    assert summary.expected_entropy is not None and summary.mutual_information is not None
+    if summary.mutual_information[text] > summary.expected_entropy[text]:
+        blame = "most of the uncertainty is the model's, which has seen few texts like this one"
+    else:
+        blame = "most of the uncertainty is the text's own, which fits more than one label"
+    return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"
+
+
+def _checked_threshold(threshold: Any) -> float | None:
+    real = isinstance(threshold, (int, float, np.integer, np.floating)) and not isinstance(threshold, bool)
+    if threshold is not None and not (real and 0 <= threshold <= 1):
+        raise ValueError(
+            f"threshold={threshold!r}; it must lie in [0, 1], the least score of an accepted text, or be None"
+        )
+    return None if threshold is None else float(threshold)
 
 
 def _error_of_score(summary: Uncertainty, activation: str) -> NDArray[np.float64]:

@@ -3,10 +3,12 @@
 Samples have the shape (texts, classes, samples), BaaL's order. Arithmetic is in float64.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .temperature import apply_temperature
 
 Array = NDArray[np.float64]
 
@@ -62,6 +64,18 @@ def over_outputs(samples: NDArray[np.floating], group_size: int = 1) -> Uncertai
     """Mean and spread of raw outputs (regression, `function_to_apply="none"`), which have no entropy."""
     x = np.asarray(samples, dtype=np.float64)
     return Uncertainty(x.mean(2), x.std(2), standard_error(x, group_size), None, None, None)
+
+
+def tempered(summary: Uncertainty, temperature: float) -> Uncertainty:
+    """The same with the averaged probabilities at a temperature: `mean` and `predictive_entropy` change.
+
+    The spread, the standard error and the other entropies stay those of the samples as they are, so that total
+    uncertainty is no longer the sum of its two parts.
+    """
+    if temperature == 1:
+        return summary
+    mean = apply_temperature(summary.mean, temperature)
+    return replace(summary, mean=mean, predictive_entropy=_entropy(mean).sum(1))
 
 
 def standard_error_of_probability(samples: NDArray[np.floating], group_size: int = 1) -> Array:

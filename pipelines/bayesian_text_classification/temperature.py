@@ -1,0 +1,83 @@
+"""Temperature scaling of averaged probabilities (Guo et al. 2017, arXiv:1706.04599, section 4.2)."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probabilities = NDArray[np.floating]
+
+LEAST, MOST = 0.01, 100.0  # labels that are all right, or have nothing to do with the model, have no best temperature
+_STEPS = 40  # of a bisection over log T: to 1e-11
+_SMALLEST = float(np.finfo(np.float32).tiny)  # float32 probabilities may be 0, which has no logarithm
+
+
+def apply_temperature(probabilities: Probabilities, temperature: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """`softmax(log(p) / T)`: T > 1 takes confidence away, T < 1 adds some; the order of the classes stays.
+
+    Args:
+        probabilities: *Shape:* (texts, classes), rows that sum to 1.
+        temperature: T, positive; 1 changes nothing. One number, or one for each text, of *shape* (texts,).
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    each = np.broadcast_to(temperature, len(p))[:, None]
+    return np.where(each == 1, p, _softmax(_logarithms(p) / each))
+
+
+def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -> float:
+    """The temperature T of least mean negative log likelihood, `argmin_T mean_i -log softmax(log(p_i) / T)[y_i]`.
+
+    The loss is convex in 1/T; its derivative is the mean over rows of E[log p] - log p[y], the expectation under the
+    tempered row, and T is where that is 0.
+
+    Args:
+        probabilities: *Shape:* (texts, classes), rows that sum to 1.
+        labels: the true classes. *Shape:* (texts,).
+
+    Returns:
+        T in [0.01, 100]; 1 where no T is better than another (rows that are all uniform).
+    """
+    logs = _logarithms(np.asarray(probabilities, dtype=np.float64))
+    if not np.ptp(logs, axis=1).any():
+        return 1.0
+    reached = float(np.take_along_axis(logs, np.asarray(labels)[:, None], 1).mean())
+
+    def too_hot(temperature: float) -> bool:
+        expected = (_softmax(logs / temperature) * logs).sum(1).mean()
+        return bool(expected <= reached)  # the rows promise no more than the labels keep
+
+    low, high = np.log(LEAST), np.log(MOST)
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if too_hot(float(np.exp(middle))) else (middle, high)
+    return float(np.exp((low + high) / 2))
+
+
+def leave_one_out(probabilities: Probabilities, labels: NDArray[np.integer], temperature: float) -> NDArray[np.float64]:
+    """For each row the temperature that all the others would give: (texts,), in [0.01, 100].
+
+    One Newton step in 1/T from the temperature of all rows, which is exact up to 1/N^2 (approximate leave-one-out; Rad
+    and Maleki 2020, arXiv:1801.10243). A row is then scored with a temperature that has not seen it. Folds would do so
+    too, but their few temperatures differ so much that the order of the rows changes.
+
+    Args:
+        probabilities: *Shape:* (texts, classes), rows that sum to 1.
+        labels: the true classes. *Shape:* (texts,).
+        temperature: `fit_temperature(probabilities, labels)`.
+    """
+    logs = _logarithms(np.asarray(probabilities, dtype=np.float64))
+    tempered = _softmax(logs / temperature)
+    expected = (tempered * logs).sum(1)
+    gradient = expected - np.take_along_axis(logs, np.asarray(labels)[:, None], 1)[:, 0]
+    curvature = (tempered * (logs - expected[:, None]) ** 2).sum(1)
+    others = curvature.sum() - curvature
+    step = np.divide(gradient, others, out=np.zeros_like(others), where=others > 0)
+    return np.asarray(1 / np.clip(1 / temperature + step, 1 / MOST, 1 / LEAST))
+
+
+def _logarithms(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.log(np.maximum(p, _SMALLEST))
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+    return probabilities
