@@ -1,28 +1,33 @@
-"""The frequentist model, BaaL's patched copy and the Bayesian ensemble on the same labelled texts."""
+"""The frequentist model, BaaL's patched copy and the Bayesian ensemble on the same labelled texts, and their verdicts.
+
+Temperature scaling is the honest rival: one number, no further passes. So the frequentist and the Bayesian arm come
+with a temperature too, fitted on other rows than those that it is measured on.
+"""
 
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from .data import LabelledTexts
 from .dropout import count_active_calls
+from .intervals import MASK_DRAWS, Difference, Estimate, Resamples, difference, estimate, resample, wilson
 from .masks import GROUP_SIZE
+from .measures import BINS, MEASURES, Scored
 from .messages import row_name
 from .metric import load_metric_module
+from .out_of_scope import Detection, detect
 from .pipeline import BayesianTextClassificationPipeline
+from .sweep import MOST_TEXTS, POOL, Sweep, group_order, sample_sweep
+from .temperature import apply_temperature, fit_temperature, leave_one_out
 from .twin import allow_batches
+from .uncertainty import Uncertainty, over_classes
 
-BINS = 10
-SWEEP_SIZES = range(1, 61)  # numbers of samples
-SWEEP_POOL = 3 * SWEEP_SIZES[-1]  # the orders of a smaller pool would repeat each other's samples
-SWEEP_ORDERS = 30
-SWEEP_TEXTS = 2_000  # at most: the sweep takes 180 passes of each
+MASKS = "balanced"  # of the Bayesian arms
 
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -30,31 +35,16 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Reliability:
-    """The bins of a reliability diagram: B + 1 edges, and what each bin holds; the means of an empty bin are None."""
+    """The bins of a reliability diagram: B + 1 edges, and what each bin holds; of an empty bin None.
+
+    `accuracy_interval` is Wilson's, at 95 %.
+    """
 
     edges: list[float]
     counts: list[int]
     mean_confidence: list[float | None]
     accuracy: list[float | None]
-
-
-@dataclass(frozen=True)
-class Measures:
-    """How good and how honest probabilities are on labelled texts.
-
-    Attributes:
-        accuracy: share of texts whose most probable class is right.
-        ece: expected calibration error (Guo et al. 2017), top label, 10 uniform bins.
-        nll: mean negative log likelihood, nats.
-        brier: Brier score; for two classes (p - y)^2, for more the sum over classes.
-        reliability: the bins behind `ece`.
-    """
-
-    accuracy: float
-    ece: float
-    nll: float
-    brier: float
-    reliability: Reliability
+    accuracy_interval: list[tuple[float, float] | None]
 
 
 @dataclass(frozen=True)
@@ -62,12 +52,17 @@ class Arm:
     """One way to get probabilities, measured.
 
     Attributes:
-        name: "frequentist", "baal" or "bayesian".
+        name: "frequentist", "frequentist_temperature", "baal", "bayesian" or "bayesian_temperature".
         passes: forward passes for each text.
         dropout_sites: modules whose dropout is on.
         dropout_calls: calls of dropout that are on in one pass; a module may be called more than once.
         seconds: wall-clock time of all passes.
+        temperature: fitted on all rows; the probabilities of an evaluation row come from temperatures of other rows.
         probabilities: (texts, classes).
+        estimates: each of `MEASURES` by its key.
+        null_ece: what a perfectly calibrated model with these probabilities would measure, with its 95 % band.
+        reliability: the bins behind the ECE.
+        differences: each measure less the frequentist arm's, by its key; empty for that arm itself.
     """
 
     name: str
@@ -75,126 +70,160 @@ class Arm:
     dropout_sites: int
     dropout_calls: int
     seconds: float
+    temperature: float | None
     probabilities: Probabilities
-    measures: Measures
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """ECE and accuracy of the mean over 1, 2, ... samples: median and 5th and 95th percentile over orders of a pool.
-
-    Attributes:
-        sizes: numbers of samples.
-        pool: samples in the pool.
-        orders: random orders of the pool.
-        texts: all of the arms' texts, or a random part of so many.
-        all_texts: those of the arms.
-        ece: (3, sizes), 5th percentile, median and 95th percentile.
-        accuracy: likewise.
-        frequentist: the frequentist arm on the same texts.
-    """
-
-    sizes: list[int]
-    pool: int
-    orders: int
-    texts: int
-    all_texts: int
-    ece: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    frequentist: Measures
+    estimates: dict[str, Estimate]
+    null_ece: Estimate
+    reliability: Reliability
+    differences: dict[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The three arms, in the order frequentist, baal, bayesian, and the sample sweep."""
+    """The arms, what temperature scaling leaves for the ensemble to do, and the sample sweep.
+
+    Attributes:
+        arms: frequentist, frequentist_temperature, baal, bayesian, bayesian_temperature.
+        beyond_temperature: each measure of bayesian_temperature less that of frequentist_temperature, by its key.
+        uncertainty: of each text, from the Bayesian arm's samples.
+        out_of_scope: how well each score finds the texts out of scope; empty where none were given.
+        sweep: measures against the number of samples.
+    """
 
     arms: tuple[Arm, ...]
+    beyond_temperature: dict[str, Difference]
+    uncertainty: Uncertainty
+    out_of_scope: list[Detection]
     sweep: Sweep
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
 
 
 def compare(
     classifier: BayesianTextClassificationPipeline,
     data: LabelledTexts,
     *,
+    calibration: LabelledTexts | None = None,
+    out_of_scope: Sequence[str] = (),
     num_samples: int = 20,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
-    """Run the arms on the same texts, and the sweep from a pool that continues the Bayesian arm's samples.
+    """Run the arms on the same texts, measure them on the same resamples, and sweep the number of samples.
+
+    The pool of the sweep continues the Bayesian arm's samples. Each pass is made once: the two Bayesian arms share
+    theirs, and so do the two frequentist ones.
 
     Args:
         classifier: of one label among at least two classes.
         data: labelled texts.
-        num_samples: passes of the BaaL arm and of the Bayesian arm.
-        seed: of both arms' dropout and of the orders of the sweep.
+        calibration: other labelled texts to fit the temperatures on; without them each text of `data` is scored with
+            the temperature of all the others.
+        out_of_scope: texts that the classifier was not made for.
+        num_samples: passes of the BaaL arm and of the Bayesian arms.
+        seed: of both arms' dropout, of the resamples and the orders of the sweep.
         progress: called with the number of rows (a text in one pass) done; `total_rows` says how many there will be.
 
     Raises:
         ValueError: the classifier is not of one label among at least two classes, has no dropout, or gives
             probabilities that are no numbers.
     """
+    check_one_label(classifier)
+    labels = np.asarray(data.labels, dtype=np.int64)
+    advance = progress or (lambda rows: None)
+
+    started = time.perf_counter()
+    point = classifier.predict_proba(data.texts, num_samples=0, progress=advance)
+    point_seconds = time.perf_counter() - started
+    _refuse_nan(point)
+
+    model = _patched_by_baal(classifier)
+    started = time.perf_counter()
+    patched, baal_sites, baal_calls = _baal_probabilities(model, classifier, data.texts, num_samples, seed, advance)
+    baal_seconds = time.perf_counter() - started
+    _refuse_nan(patched)
+
+    started = time.perf_counter()
+    samples = classifier.sample_proba(data.texts, progress=advance, num_samples=num_samples, seed=seed, masks=MASKS)
+    seconds = time.perf_counter() - started
+    mean = samples.mean(2, dtype=np.float64)
+    _refuse_nan(mean)
+
+    rows = np.arange(len(labels))
+    if len(rows) > MOST_TEXTS:
+        rows = np.sort(np.random.default_rng(seed % 2**64).permutation(rows)[:MOST_TEXTS])
+    pool = samples[rows]
+    if num_samples < POOL:
+        texts = [data.texts[i] for i in rows]
+        rest = classifier.sample_proba(
+            texts, progress=advance, first_sample=num_samples, num_samples=POOL - num_samples, seed=seed, masks=MASKS
+        )
+        pool = np.concatenate([pool, rest], axis=2)
+
+    known = None
+    if calibration is not None:
+        known = (
+            np.asarray(calibration.labels),
+            classifier.predict_proba(calibration.texts, num_samples=0, progress=advance),
+            classifier.predict_proba(
+                calibration.texts, progress=advance, num_samples=num_samples, seed=seed, masks=MASKS
+            ),
+        )
+    cold = _temperatures(point, labels, None if known is None else (known[1], known[0]))
+    warm = _temperatures(mean, labels, None if known is None else (known[2], known[0]))
+    draws = _mask_draws(pool, num_samples, seed) if len(rows) == len(labels) else []
+
+    sites = classifier.dropout_sites
+    reach = (len(sites), sum(site.calls for site in sites))
+    measured = _Measured(labels, seed)
+    frequentist = measured.arm("frequentist", 1, (0, 0), point_seconds, point)
+    arms = (
+        frequentist,
+        measured.arm("frequentist_temperature", 1, (0, 0), point_seconds, cold.of(point), temperature=cold.all_rows),
+        measured.arm("baal", num_samples, (baal_sites, baal_calls), baal_seconds, patched),
+        measured.arm("bayesian", num_samples, reach, seconds, mean, draws),
+        measured.arm(
+            "bayesian_temperature",
+            num_samples,
+            reach,
+            seconds,
+            warm.of(mean),
+            [warm.of(draw) for draw in draws],
+            temperature=warm.all_rows,
+        ),
+    )
+    sweep = sample_sweep(pool, labels[rows], point[rows], seed=seed, all_texts=len(labels))
+    beyond = measured.differences("bayesian_temperature", "frequentist_temperature")
+    uncertainty = over_classes(samples, GROUP_SIZE)
+    detections = []
+    if out_of_scope:
+        alone = classifier.predict_proba(out_of_scope, num_samples=0, progress=advance)
+        several = classifier.sample_proba(
+            out_of_scope, progress=advance, num_samples=num_samples, seed=seed, masks=MASKS
+        )
+        detections = [
+            *detect("frequentist", _scores(over_classes(point[:, :, None])), _scores(over_classes(alone[:, :, None]))),
+            *detect("bayesian", _scores(uncertainty, True), _scores(over_classes(several), True)),
+        ]
+    return Comparison(arms, beyond, uncertainty, detections, sweep)
+
+
+def total_rows(texts: int, num_samples: int, other_texts: int = 0) -> int:
+    """How many rows (a text in one pass) `compare` runs; `other_texts` are those of calibration and out of scope."""
+    own = texts * (1 + 2 * num_samples) + other_texts * (1 + num_samples)
+    return own + max(POOL - num_samples, 0) * min(texts, MOST_TEXTS)
+
+
+def check_one_label(classifier: BayesianTextClassificationPipeline) -> None:
+    """ValueError unless the classifier gives one label among at least two classes."""
     config = classifier.model.config
     if config.num_labels < 2 or config.problem_type in ("regression", "multi_label_classification"):
         raise ValueError(
             f"the model has {config.num_labels} output(s) and problem_type {config.problem_type!r}; "
             "the comparison needs one label among at least two classes"
         )
-    labels = np.asarray(data.labels, dtype=np.int64)
-    advance = progress or (lambda rows: None)
-
-    started = time.perf_counter()
-    point = classifier.predict_proba(data.texts, num_samples=0, progress=advance)
-    seconds = time.perf_counter() - started
-    _refuse_nan(point)
-    frequentist = Arm("frequentist", 1, 0, 0, seconds, point, measure(point, labels))
-
-    model = _patched_by_baal(classifier)
-    started = time.perf_counter()
-    patched, sites, calls = _baal_probabilities(model, classifier, data.texts, num_samples, seed, advance)
-    seconds = time.perf_counter() - started
-    _refuse_nan(patched)
-    baal = Arm("baal", num_samples, sites, calls, seconds, patched, measure(patched, labels))
-
-    started = time.perf_counter()
-    samples = classifier.sample_proba(data.texts, num_samples=num_samples, seed=seed, progress=advance)
-    seconds = time.perf_counter() - started
-    mean = samples.mean(2, dtype=np.float64)
-    _refuse_nan(mean)
-    calls = sum(site.calls for site in classifier.dropout_sites)
-    bayesian = Arm("bayesian", num_samples, len(classifier.dropout_sites), calls, seconds, mean, measure(mean, labels))
-
-    rows = np.arange(len(labels))
-    if len(rows) > SWEEP_TEXTS:
-        rows = np.random.default_rng(seed % 2**64).permutation(rows)[:SWEEP_TEXTS]
-    pool = samples[rows]
-    if num_samples < SWEEP_POOL:
-        texts = [data.texts[i] for i in rows]
-        rest = classifier.sample_proba(
-            texts, first_sample=num_samples, num_samples=SWEEP_POOL - num_samples, seed=seed, progress=advance
-        )
-        pool = np.concatenate([pool, rest], axis=2)
-    sweep = sample_sweep(pool, labels[rows], point[rows], seed=seed, all_texts=len(labels))
-    return Comparison((frequentist, baal, bayesian), sweep)
-
-
-def total_rows(texts: int, num_samples: int) -> int:
-    """How many rows (a text in one pass) `compare` runs."""
-    return texts * (1 + 2 * num_samples) + max(SWEEP_POOL - num_samples, 0) * min(texts, SWEEP_TEXTS)
-
-
-def measure(probabilities: Probabilities, labels: Labels) -> Measures:
-    """Measures of `probabilities` (texts, classes) against `labels` (texts,)."""
-    p = np.asarray(probabilities, dtype=np.float64)
-    p = p / p.sum(1, keepdims=True)  # float32 rows sum to 1 within 1e-7; scikit-learn warns about the rest
-    classes = range(p.shape[1])
-    bins = load_metric_module().bin_sums(p, labels, n_bins=BINS)
-    return Measures(
-        accuracy=float(accuracy_score(labels, p.argmax(1))),
-        ece=float(bins.ece),
-        nll=float(log_loss(labels, p, labels=classes)),
-        brier=float(brier_score_loss(labels, p if len(classes) > 2 else p[:, 1], labels=classes)),
-        reliability=Reliability(**bins.as_dict()),
-    )
 
 
 def error_rates(probabilities: Probabilities, labels: Sequence[int], kinds: Sequence[str]) -> dict[str, float]:
@@ -204,58 +233,97 @@ def error_rates(probabilities: Probabilities, labels: Sequence[int], kinds: Sequ
     return {str(kind): float(wrong[groups == kind].mean()) for kind in np.unique(groups)}
 
 
-def sample_sweep(
-    pool: NDArray[np.floating],
-    labels: Labels,
-    frequentist: Probabilities,
-    *,
-    seed: int = 0,
-    sizes: Sequence[int] = SWEEP_SIZES,
-    all_texts: int | None = None,
-) -> Sweep:
-    """ECE and accuracy against the number of samples.
-
-    Every order permutes the groups of balanced samples whole, and the samples inside each group: any prefix is some
-    whole groups and a part of one more, as in a call of the pipeline.
-
-    Args:
-        pool: (texts, classes, samples), samples in the pipeline's order.
-        labels: (texts,).
-        frequentist: (texts, classes), for comparison.
-        seed: of the orders.
-        sizes: numbers of samples, each at most that of the pool.
-        all_texts: how many there are, where these are a part of them.
-    """
-    random = np.random.default_rng(seed % 2**64)
-    module = load_metric_module()
-    ece = np.empty((SWEEP_ORDERS, len(sizes)))
-    accuracy = np.empty_like(ece)
-    columns = np.asarray(sizes) - 1
-    for i in range(SWEEP_ORDERS):
-        order = _group_order(pool.shape[2], random)[: max(sizes)]
-        sums = np.cumsum(pool[:, :, order], axis=2, dtype=np.float64)[:, :, columns]  # (texts, classes, sizes)
-        confidence = sums.max(1) / sums.sum(1)
-        correct = sums.argmax(1) == labels[:, None]
-        accuracy[i] = correct.mean(0)
-        # The top-label ECE is the binary one of being right: no need to hand over all classes 1,800 times.
-        for j in range(len(sizes)):
-            ece[i, j] = module.bin_sums(confidence[:, j], correct[:, j], n_bins=BINS, binary=True).ece
-    levels = [0.05, 0.5, 0.95]
-    return Sweep(
-        list(sizes),
-        pool.shape[2],
-        SWEEP_ORDERS,
-        len(labels),
-        all_texts or len(labels),
-        np.quantile(ece, levels, axis=0),
-        np.quantile(accuracy, levels, axis=0),
-        measure(frequentist, labels),
-    )
+def _scores(summary: Uncertainty, sampled: bool = False) -> dict[str, NDArray[np.float64]]:
+    """What may tell a text that is out of scope."""
+    assert summary.predictive_entropy is not None and summary.mutual_information is not None
+    scores = {"1 - max probability": 1 - summary.mean.max(1), "predictive entropy": summary.predictive_entropy}
+    return scores | ({"mutual information": summary.mutual_information} if sampled else {})
 
 
-def _group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
-    groups = [np.arange(first, min(first + GROUP_SIZE, samples)) for first in range(0, samples, GROUP_SIZE)]
-    return np.concatenate([random.permutation(groups[g]) for g in random.permutation(len(groups))])
+class _Measured:
+    """Arms on the same rows and the same resamples."""
+
+    def __init__(self, labels: Labels, seed: int) -> None:
+        self._labels, self._seed = labels, seed
+        self._rows: dict[str, Scored] = {}
+        self._resamples: dict[str, Resamples] = {}
+
+    def arm(
+        self,
+        name: str,
+        passes: int,
+        reach: tuple[int, int],
+        seconds: float,
+        probabilities: Probabilities,
+        draws: Sequence[Probabilities] = (),
+        temperature: float | None = None,
+    ) -> Arm:
+        """Measure `probabilities`, and their `draws` with other masks, beside the first arm that was measured."""
+        rows = Scored.of(probabilities, self._labels)
+        self._rows[name] = rows
+        several = [Scored.of(draw, self._labels) for draw in draws] or [rows]
+        self._resamples[name] = resamples = resample(several, seed=self._seed)
+        module = load_metric_module()
+        bins = module.bin_sums(rows.probabilities, rows.labels, n_bins=BINS)
+        chance = module.bootstrap(rows.probabilities, rows.labels, n_bins=BINS, seed=self._seed % 2**64)
+        estimates = {measure.key: estimate(measure, rows, resamples) for measure in MEASURES}
+        estimates["ece"] = Estimate(bins.ece, *chance.interval)
+        first = next(iter(self._rows))
+        return Arm(
+            name,
+            passes,
+            *reach,
+            seconds,
+            temperature,
+            probabilities,
+            estimates,
+            Estimate(chance.null, *chance.null_interval),
+            Reliability(
+                **bins.as_dict(),
+                accuracy_interval=[
+                    wilson(*bin_) if bin_[1] else None for bin_ in zip(bins.correct, bins.counts, strict=True)
+                ],
+            ),
+            {} if first == name else self.differences(name, first),
+        )
+
+    def differences(self, name: str, base: str) -> dict[str, Difference]:
+        """Every measure of one arm less that of another."""
+        rows, resamples = self._rows, self._resamples
+        return {
+            measure.key: difference(measure, rows[name], rows[base], resamples[name], resamples[base])
+            for measure in MEASURES
+        }
+
+
+@dataclass(frozen=True)
+class _Temperatures:
+    """The temperature of each row, fitted on others: (rows,); and that of all rows."""
+
+    of_rows: NDArray[np.float64]
+    all_rows: float
+
+    def of(self, probabilities: Probabilities) -> Probabilities:
+        """Rows at their temperatures."""
+        return apply_temperature(probabilities, self.of_rows)
+
+
+def _temperatures(
+    probabilities: Probabilities, labels: Labels, known: tuple[Probabilities, Labels] | None
+) -> _Temperatures:
+    """From `known` rows and labels; else of each row from all the others."""
+    if known is not None:
+        temperature = fit_temperature(*known)
+        return _Temperatures(np.full(len(labels), temperature), temperature)
+    temperature = fit_temperature(probabilities, labels)
+    return _Temperatures(leave_one_out(probabilities, labels, temperature), temperature)
+
+
+def _mask_draws(pool: NDArray[np.floating], num_samples: int, seed: int) -> list[Probabilities]:
+    """The means over `num_samples` of the pool's samples, in whole groups, as other seeds would give them."""
+    random = np.random.default_rng([seed % 2**64, 1])
+    orders = [group_order(pool.shape[2], random)[:num_samples] for _ in range(MASK_DRAWS)]
+    return [pool[:, :, order].mean(2, dtype=np.float64) for order in orders]
 
 
 def _refuse_nan(probabilities: Probabilities) -> None:

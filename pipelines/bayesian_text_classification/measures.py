@@ -1,0 +1,238 @@
+"""How good and how honest probabilities are on labelled rows; each measure once, for the rows and their resamples.
+
+A resample is a row of weights, how often each row of the data was drawn; weights of one are the data themselves. Every
+measure takes many resamples at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .metric import load_metric_module
+
+BINS = 10
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows with their probabilities and true classes.
+
+    Attributes:
+        probabilities: *Shape:* (rows, classes), float64, rows that sum to 1.
+        labels: *Shape:* (rows,).
+    """
+
+    probabilities: Array
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> "Scored":
+        """From probabilities of any precision: float32 rows sum to 1 within 1e-7 and are made to."""
+        p = np.asarray(probabilities, dtype=np.float64)
+        return cls(p / p.sum(1, keepdims=True), np.asarray(labels, dtype=np.int64))
+
+    @cached_property
+    def confidence(self) -> Array:
+        """The largest probability. *Shape:* (rows,)."""
+        return np.asarray(self.probabilities.max(1))
+
+    @cached_property
+    def correct(self) -> Array:
+        """1 where the most probable class is the true one. *Shape:* (rows,)."""
+        return np.asarray(self.probabilities.argmax(1) == self.labels, dtype=np.float64)
+
+    @cached_property
+    def entropy(self) -> Array:
+        """Predictive entropy, nats. *Shape:* (rows,)."""
+        p = self.probabilities
+        return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(1))
+
+    @cached_property
+    def columns(self) -> list[tuple[Array, Array]]:
+        """For each class its probability and whether it is the true one; of two classes the second alone."""
+        first = 1 if self.probabilities.shape[1] == 2 else 0
+        classes = range(first, self.probabilities.shape[1])
+        return [(self.probabilities[:, k], (self.labels == k).astype(np.float64)) for k in classes]
+
+    @cached_property
+    def nll(self) -> Array:
+        """`-log p[y]`, nats. *Shape:* (rows,)."""
+        own = np.take_along_axis(self.probabilities, self.labels[:, None], 1)[:, 0]
+        return -np.log(np.maximum(own, np.finfo(np.float64).tiny))
+
+    @cached_property
+    def brier(self) -> Array:
+        """`sum_k (p_k - [y = k])^2`; of two classes `(p - y)^2` of the second. *Shape:* (rows,)."""
+        return np.asarray(sum((p - y) ** 2 for p, y in self.columns))
+
+
+Values = Callable[[Scored, Array], Array]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number about `Scored` rows.
+
+    Attributes:
+        key: its name in results.
+        title: its name for people.
+        higher_is_better: else lower is.
+        values: from rows and weights (resamples, rows) to (resamples,); NaN where it is not defined.
+        per_row: the measure is the mean of these, if it is a mean over rows. *Shape:* (rows,).
+    """
+
+    key: str
+    title: str
+    higher_is_better: bool
+    values: Values
+    per_row: Callable[[Scored], Array] | None = None
+
+    def value(self, rows: Scored) -> float:
+        """Of the rows as they are."""
+        return float(self.values(rows, np.ones((1, len(rows.labels))))[0])
+
+
+def ece(rows: Scored, weights: Array) -> Array:
+    """Top-label ECE (Guo et al. 2017), 10 bins of equal width."""
+    return np.asarray(_sums(rows.confidence, weights, rows.confidence - rows.correct)[1].sum(1) / weights.sum(1))
+
+
+def class_wise_ece(rows: Scored, weights: Array) -> Array:
+    """The binary ECE of each class' probability, averaged (Kull et al. 2019, eq. 3); two classes have the same one."""
+    found = [_sums(p, weights, p - y)[1].sum(1) for p, y in rows.columns]
+    return np.asarray(np.mean(found, axis=0) / weights.sum(1))
+
+
+def squared_ece(rows: Scored, weights: Array) -> Array:
+    """Top-label l2 calibration error, debiased (Kumar et al. 2019, definition 5.1)."""
+    counts, gaps = _sums(rows.confidence, weights, rows.confidence - rows.correct)
+    hits = _sums(rows.confidence, weights, rows.correct)[1]
+    filled = np.maximum(counts, 1)
+    chance = hits * (counts - hits) / (filled * np.maximum(counts - 1, 1))
+    squares = np.where(counts > 1, gaps**2 / filled - chance, 0)
+    return np.asarray(np.sqrt(np.maximum(squares.sum(1) / weights.sum(1), 0)))
+
+
+def reliability(rows: Scored, weights: Array) -> Array:
+    """The part of the Brier score that recalibration would save, `sum_b (n_b / N) (mean p_b - mean y_b)^2`.
+
+    Murphy 1973, over 10 bins of equal width, summed over the classes. Brier score = reliability - resolution +
+    uncertainty of the labels, up to what bins hide: the spread of p inside them.
+    """
+
+    def one(p: Array, y: Array) -> Array:
+        counts, gaps = _sums(p, weights, p - y)
+        return np.asarray((gaps**2 / np.maximum(counts, 1)).sum(1))
+
+    return np.asarray(np.sum([one(p, y) for p, y in rows.columns], axis=0) / weights.sum(1))
+
+
+def resolution(rows: Scored, weights: Array) -> Array:
+    """How far the bins tell the labels apart, `sum_b (n_b / N) (mean y_b - mean y)^2`; see `reliability`."""
+    total = weights.sum(1)
+
+    def one(p: Array, y: Array) -> Array:
+        counts, hits = _signed(p, weights, y)
+        base = (hits.sum(1) / total)[:, None]
+        return np.asarray((counts * (hits / np.maximum(counts, 1) - base) ** 2).sum(1))
+
+    return np.asarray(np.sum([one(p, y) for p, y in rows.columns], axis=0) / total)
+
+
+def error_auroc(rows: Scored, weights: Array) -> Array:
+    """The probability that a wrong row has a larger predictive entropy than a right one; ties count half."""
+    return auroc(rows.entropy, 1 - rows.correct, weights)
+
+
+def auroc(scores: Array, positive: Array, weights: Array) -> Array:
+    """Area under the ROC curve: the probability that a positive row scores higher than another; ties count half.
+
+    Args:
+        scores: *Shape:* (rows,).
+        positive: 1 or 0. *Shape:* (rows,).
+        weights: *Shape:* (resamples, rows).
+
+    Returns:
+        *Shape:* (resamples,); NaN where one kind is missing.
+    """
+    yes, no = _in_order(scores, weights, positive)
+    below = np.cumsum(no, axis=1) - no
+    with np.errstate(invalid="ignore"):
+        return np.asarray((yes * (below + no / 2)).sum(1) / (yes.sum(1) * no.sum(1)))
+
+
+def risk_coverage_area(rows: Scored, weights: Array) -> Array:
+    """AURC: the error rate among the k most confident rows, averaged over k (Geifman et al. 2019, arXiv:1805.08206).
+
+    Rows of equal confidence come in random order; their expectation is taken.
+    """
+    wrong, right = _in_order(-rows.confidence, weights, 1 - rows.correct)
+    size = wrong + right
+    kept, errors = np.cumsum(size, axis=1), np.cumsum(wrong, axis=1)
+    before, errors_before = kept - size, errors - wrong
+    rate = wrong / np.maximum(size, 1)
+    # Row j of a group of equal confidence: (errors_before + j rate) / (before + j), summed over j by harmonic numbers.
+    harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(kept[:, -1].max()) + 1))])
+    span = harmonic[kept.astype(np.int64)] - harmonic[before.astype(np.int64)]
+    return np.asarray((size * rate + (errors_before - rate * before) * span).sum(1) / kept[:, -1])
+
+
+def risk_coverage(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[Array, Array]:
+    """The curve under which `risk_coverage_area` lies: shares of rows kept, most confident first, and error rates.
+
+    Rows of equal confidence are kept together. *Shape:* (distinct confidences,) both.
+    """
+    rows = Scored.of(probabilities, labels)
+    wrong, right = _in_order(-rows.confidence, np.ones((1, len(rows.labels))), 1 - rows.correct)
+    kept = np.cumsum(wrong + right)
+    return kept / kept[-1], np.cumsum(wrong) / kept
+
+
+def _mean(per_row: Callable[[Scored], Array]) -> Values:
+    return lambda rows, weights: np.asarray(weights @ per_row(rows) / weights.sum(1))
+
+
+def _mean_measure(key: str, title: str, higher_is_better: bool, per_row: Callable[[Scored], Array]) -> Measure:
+    return Measure(key, title, higher_is_better, _mean(per_row), per_row)
+
+
+MEASURES = (
+    Measure("ece", "ECE", False, ece),
+    _mean_measure("accuracy", "accuracy", True, lambda rows: rows.correct),
+    _mean_measure("nll", "NLL", False, lambda rows: rows.nll),
+    _mean_measure("brier", "Brier", False, lambda rows: rows.brier),
+    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece),
+    Measure("l2_ece", "l2 ECE, debiased", False, squared_ece),
+    Measure("brier_reliability", "Brier: reliability", False, reliability),
+    Measure("brier_resolution", "Brier: resolution", True, resolution),
+    Measure("error_auroc", "AUROC of errors", True, error_auroc),
+    Measure("aurc", "AURC", False, risk_coverage_area),
+)
+
+
+def _sums(values: Array, weights: Array, summed: Array) -> tuple[Array, Array]:
+    """As `_signed`, the sums without their signs."""
+    counts, sums = _signed(values, weights, summed)
+    return counts, np.abs(sums)
+
+
+def _signed(values: Array, weights: Array, summed: Array) -> tuple[Array, Array]:
+    """How many rows each bin of `values` holds, and the sums of `summed` there: (resamples, bins) both."""
+    module = load_metric_module()
+    bins = module.bins_of(values, module.uniform_edges(BINS))
+    place = np.zeros((len(values), BINS))
+    place[np.arange(len(values)), bins] = 1
+    return weights @ place, weights @ (place * summed[:, None])
+
+
+def _in_order(key: Array, weights: Array, flag: Array) -> tuple[Array, Array]:
+    """Flagged rows and others, by ascending key; rows of equal keys are one column: (resamples, distinct keys) both."""
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(key[order]) > 0]))
+    ordered, flag = weights[:, order], flag[order]
+    return np.add.reduceat(ordered * flag, starts, axis=1), np.add.reduceat(ordered * (1 - flag), starts, axis=1)

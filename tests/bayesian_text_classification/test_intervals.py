@@ -1,0 +1,120 @@
+"""Intervals and verdicts: SciPy's bootstrap, and simulations in which the truth is known."""
+
+import numpy as np
+import pytest
+from bayesian_text_classification.intervals import (
+    RESAMPLES,
+    difference,
+    estimate,
+    resample,
+)
+from bayesian_text_classification.measures import MEASURES, Scored
+from scipy import stats
+
+MEASURE = {measure.key: measure for measure in MEASURES}
+
+
+def pair(rows, seed, tilt=0.0, noise=0.3):
+    """A model and another whose logits have noise of their own and are `tilt` times as large, on the same labels."""
+    random = np.random.default_rng(seed)
+    z = random.normal(0, 1.5, rows)
+    labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
+
+    def scored(factor):
+        p = 1 / (1 + np.exp(-factor * (1.3 * z + noise * random.normal(size=rows))))
+        return Scored.of(np.stack([1 - p, p], 1), labels)
+
+    return scored(1.0 + tilt), scored(1.0)
+
+
+def test_the_same_rows_are_drawn_for_every_arm():
+    first, second = pair(200, 0)
+    found = resample([first], seed=3)
+    assert {key: len(values) for key, values in found.items()} == dict.fromkeys(MEASURE, RESAMPLES)
+    for key, values in resample([first], seed=3).items():
+        np.testing.assert_array_equal(values, found[key])
+    assert (resample([first], seed=4)["ece"] != found["ece"]).any()
+    # Labels are shared by the two arms, so that their resampled measures go together.
+    other = resample([second], seed=3)
+    assert np.corrcoef(found["nll"], other["nll"])[0, 1] > 0.8
+
+
+def test_draws_of_the_masks_widen_what_is_resampled():
+    several = [pair(300, 1, tilt)[0] for tilt in (0.0, 3.0)]
+    alone = [resample([one])["nll"] for one in several]
+    both = resample(several)["nll"]
+    # Half of the resamples see each draw: the variance is that inside the draws and that between them.
+    expected = (alone[0].var() + alone[1].var()) / 2 + (alone[0].mean() - alone[1].mean()) ** 2 / 4
+    assert both.var() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize("key", ["ece", "error_auroc", "aurc", "brier_resolution", "l2_ece"])
+def test_the_spread_is_that_of_scipys_bootstrap(key):
+    rows, _ = pair(150, 2)
+
+    def statistic(chosen):
+        return MEASURE[key].value(Scored(rows.probabilities[chosen], rows.labels[chosen]))
+
+    peer = stats.bootstrap((np.arange(150),), statistic, n_resamples=1_000, vectorized=False, method="basic", rng=1)
+    ours = resample([rows])[key]
+    assert ours.std() == pytest.approx(peer.standard_error, rel=0.15)
+    assert ours.mean() == pytest.approx(peer.bootstrap_distribution.mean(), abs=0.2 * peer.standard_error)
+    found = estimate(MEASURE[key], rows, resample([rows]))
+    reach = (found.high - found.low) / 2
+    assert reach == pytest.approx(1.96 * ours.std(), rel=0.01) or found.low == 0.0
+
+
+def test_means_have_the_intervals_of_scipy():
+    rows, _ = pair(150, 2)
+    found = estimate(MEASURE["nll"], rows, resample([rows]))
+    low, high = stats.t.interval(0.95, 149, rows.nll.mean(), stats.sem(rows.nll))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    found = estimate(MEASURE["accuracy"], rows, resample([rows]))
+    wilson = stats.binomtest(int(rows.correct.sum()), 150).proportion_ci(method="wilson")
+    assert (found.low, found.high) == (pytest.approx(wilson.low), pytest.approx(wilson.high))
+
+
+def test_an_arm_beside_itself_cannot_be_told():
+    rows, _ = pair(100, 0)
+    again = resample([rows])
+    for measure in MEASURES:
+        found = difference(measure, rows, rows, again, again)
+        assert (found.value, found.verdict, found.rows_needed) == (0.0, "cannot tell", None)
+
+
+def test_words_go_with_the_direction_of_the_measure():
+    sharp, plain = pair(4_000, 0, tilt=1.5)
+    resamples = resample([sharp]), resample([plain])
+    assert difference(MEASURE["nll"], sharp, plain, *resamples).verdict == "worse"
+    assert difference(MEASURE["nll"], plain, sharp, *resamples[::-1]).verdict == "better"
+    good, bad = pair(4_000, 0, noise=0)[0], pair(4_000, 0, noise=3)[0]
+    resamples = resample([good]), resample([bad])
+    for key in ("accuracy", "brier_resolution"):
+        assert difference(MEASURE[key], good, bad, *resamples).verdict == "better"
+        assert difference(MEASURE[key], bad, good, *resamples[::-1]).verdict == "worse"
+
+
+def test_the_number_of_rows_that_could_tell():
+    first, second = pair(400, 5, tilt=0.06)
+    found = difference(MEASURE["nll"], first, second, resample([first]), resample([second]))
+    assert found.verdict == "cannot tell"
+    differences = first.nll - second.nll
+    expected = 400 * ((1.96 + 0.8416) * differences.std(ddof=1) / np.sqrt(400) / differences.mean()) ** 2
+    assert found.rows_needed == pytest.approx(expected, rel=0.02)
+
+
+def test_what_is_not_defined_has_no_interval_and_no_verdict():
+    rows = Scored.of(np.array([[0.9, 0.1], [0.2, 0.8]] * 5), np.array([0, 1] * 5))
+    resamples = resample([rows])
+    found = estimate(MEASURE["error_auroc"], rows, resamples)
+    assert np.isnan([found.value, found.low, found.high]).all()
+    told = difference(MEASURE["error_auroc"], rows, rows, resamples, resamples)
+    assert np.isnan(told.value) and told.verdict == "cannot tell" and told.rows_needed is None
+
+
+def test_few_rows_do_not_crash():
+    for count in (1, 2, 3):
+        first, second = pair(count, 7)
+        for measure in MEASURES:
+            difference(measure, first, second, resample([first]), resample([second]))
+            estimate(measure, first, resample([first]))
