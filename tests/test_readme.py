@@ -7,6 +7,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bayesian_text_classification import embedded_model
 
@@ -23,8 +24,8 @@ def shell(command, folder):
 
 
 def test_readme_has_the_blocks_that_these_tests_know():
-    assert len(PYTHON) == 3
-    assert [len(SHELL), len(HUB)] == [3, 1]
+    assert len(PYTHON) == 4
+    assert [len(SHELL), len(HUB)] == [4, 1]
 
 
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
@@ -35,6 +36,7 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
     assert namespace["ece"] == {"ece": pytest.approx(0.45)}  # |1 - .9| / 2 + |0 - .8| / 2
     assert namespace["samples"].shape == (2, 2, 40)
     assert {"ece", "samples_per_second"} <= namespace["result"].keys()
+    assert namespace["classifier"].temperature != 1
 
 
 def test_the_command_on_your_own_data_runs(tmp_path):
@@ -43,6 +45,13 @@ def test_the_command_on_your_own_data_runs(tmp_path):
     done = shell(SHELL[2], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 texts, 40 samples" in done.stdout
+
+
+def test_the_command_that_ranks_texts_runs(tmp_path):
+    (tmp_path / "my-texts.csv").write_text("text\nlovely\nawful\n")
+    done = shell(SHELL[3], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "in-order.csv").read_text().splitlines()) == 3
 
 
 def test_the_command_that_needs_the_hub_has_only_options_that_exist():
@@ -56,7 +65,9 @@ def rows(text):
     """The numbers of a table's arms, from Markdown or from the screen, without the seconds that only the latter has."""
     arms = {}
     for line in text.replace("|", " ").replace("`", "").splitlines():
-        found = re.match(r"\s*(Frequentist|BaaL \(patch_module\)|Bayesian)\s+(0\.\d{4}.*)", line)
+        found = re.match(
+            r"\s*((?:Frequentist|Bayesian)(?: \+ temperature)?|BaaL \(patch_module\))\s+(0\.\d{4}.*)", line
+        )
         if found:
             arms[found[1]] = [float(number) for number in found[2].split()[:5]]
     return arms
@@ -78,10 +89,10 @@ def test_the_first_command_prints_the_table_offline(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     printed, here = rows(done.stdout), written("300 reviews, 20 samples")
-    assert len(here) == 3
+    assert len(here) == 5
     # Keyed masks are the same on every machine; BaaL's come from PyTorch's generator, whose builds differ.
-    for arm, tolerance in (("Frequentist", 5e-4), ("Bayesian", 5e-4), ("BaaL (patch_module)", 0.02)):
-        assert printed[arm] == pytest.approx(here[arm], abs=tolerance)
+    for arm, numbers in here.items():
+        assert printed[arm] == pytest.approx(numbers, abs=0.02 if arm.startswith("BaaL") else 5e-4), arm
     assert (tmp_path / "bayesian-report" / "reliability.png").stat().st_size > 10_000
 
 
@@ -94,16 +105,20 @@ VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "sst2" / "validatio
 def test_the_table_of_sst2_is_true(classifier):
     """Its two arms that are the same on every machine; the classifier knows its job, the ensemble is more honest."""
     from bayesian_text_classification.data import load_labelled_texts
-    from bayesian_text_classification.evaluation import measure
+    from bayesian_text_classification.measures import MEASURES, Scored
+
+    def measure(probabilities, labels):
+        rows = Scored.of(probabilities, np.array(labels))
+        return {measure.key: measure.value(rows) for measure in MEASURES}
 
     data = load_labelled_texts(str(VALIDATION), classifier.model.config.id2label)
     point = measure(classifier.predict_proba(data.texts, num_samples=0), data.labels)
     mean = measure(classifier.predict_proba(data.texts, num_samples=40), data.labels)
-    assert len(data.texts) == 872 and point.accuracy >= 0.89
-    assert mean.ece < point.ece and mean.nll < point.nll
+    assert len(data.texts) == 872 and point["accuracy"] >= 0.89
+    assert mean["ece"] < point["ece"] and mean["nll"] < point["nll"]
     here = written("872 sentences, 40 samples")
     for arm, found in (("Frequentist", point), ("Bayesian", mean)):
-        assert [found.ece, found.accuracy, found.nll, found.brier] == pytest.approx(here[arm][:4], abs=1e-3)
+        assert [found[key] for key in ("ece", "accuracy", "nll", "brier")] == pytest.approx(here[arm][:4], abs=1e-3)
 
 
 def test_rows_of_a_table_are_found():

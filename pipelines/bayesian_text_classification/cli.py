@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich import box
@@ -56,6 +56,14 @@ def _dtype(value: str | None) -> str | None:
     return value
 
 
+def _heuristic(value: str) -> str:
+    from .selection import HEURISTICS
+
+    if value not in HEURISTICS:
+        raise typer.BadParameter(f"{value!r}; it must be one of {', '.join(HEURISTICS)}")
+    return value
+
+
 @app.callback()
 def _main() -> None:
     """Honest confidence for Hugging Face text classifiers."""
@@ -92,18 +100,31 @@ def evaluate(
         str | None,
         typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype),
     ] = None,
+    calibration_dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Other labelled texts to fit the temperatures on.",
+            show_default="each text gets the temperature of the others",
+            callback=_not_empty,
+        ),
+    ] = None,
+    ood_dataset: Annotated[
+        str | None,
+        typer.Option(help="Texts that the model was not made for: are they found?", callback=_not_empty),
+    ] = None,
     output: Annotated[
-        str, typer.Option(help="Folder for report.json and the pictures.", callback=_not_empty)
+        str, typer.Option(help="Folder for report.html, report.json and the pictures.", callback=_not_empty)
     ] = "bayesian-report",
 ) -> None:
-    """Compare the frequentist model, BaaL's patched copy and the Bayesian ensemble on labelled texts.
+    """Is the Bayesian ensemble more trustworthy than the model itself? A verdict, on labelled texts.
 
+    Compares the frequentist model, BaaL's patched copy and the Bayesian ensemble, and temperature scaling of both.
     Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
     """
     _quiet_libraries()
     from . import embedded_model
-    from .data import DataError, embedded_reviews, load_labelled_texts
-    from .evaluation import compare, total_rows
+    from .data import DataError, embedded_reviews, load_labelled_texts, load_texts
+    from .evaluation import MASKS, compare, total_rows
     from .loading import ModelError, load_classifier
     from .report import write_report
 
@@ -111,21 +132,28 @@ def evaluate(
     with _stderr.status("loading"):
         try:
             classifier = load_classifier(str(embedded_model()) if model is None else model, device, dtype)
-            data = load_labelled_texts(
-                str(embedded_reviews()) if dataset is None else dataset,
-                classifier.model.config.id2label,
-                config=config,
-                split=split,
-                text_column=text_column,
-                label_column=label_column,
-            )
+            columns = {"text_column": text_column, "label_column": label_column}
+            id2label = classifier.model.config.id2label
+            source = str(embedded_reviews()) if dataset is None else dataset
+            data = load_labelled_texts(source, id2label, config=config, split=split, **columns)
+            calibration = None
+            if calibration_dataset is not None:
+                calibration = load_labelled_texts(calibration_dataset, id2label, **columns)
+            strange = [] if ood_dataset is None else load_texts(ood_dataset, text_column=text_column).texts
         except (ModelError, DataError) as error:
             _fail(str(error))
     with _progress() as progress:
-        task = progress.add_task("sampling", total=total_rows(len(data.texts), num_samples))
+        more = len(strange) + (0 if calibration is None else len(calibration.texts))
+        task = progress.add_task("sampling", total=total_rows(len(data.texts), num_samples, more))
         try:
             comparison = compare(
-                classifier, data, num_samples=num_samples, seed=seed, progress=lambda n: progress.advance(task, n)
+                classifier,
+                data,
+                calibration=calibration,
+                out_of_scope=strange,
+                num_samples=num_samples,
+                seed=seed,
+                progress=lambda n: progress.advance(task, n),
             )
         except ValueError as error:  # our own: what is wrong with model or data
             _fail(first_line(error))
@@ -139,17 +167,79 @@ def evaluate(
         "split": data.split,
         "text_column": data.text_column,
         "label_column": data.label_column,
+        "calibration_dataset": calibration_dataset,
+        "ood_dataset": ood_dataset,
         "num_samples": num_samples,
         "seed": seed,
         "device": str(classifier.device),
         "dtype": str(classifier.run_dtype).removeprefix("torch."),
-        "masks": "balanced",
+        "masks": MASKS,
     }
+    names = [id2label[i] for i in sorted(id2label)]
     try:
-        paths = write_report(folder, comparison, data, settings)
+        paths = write_report(folder, comparison, data, names, settings)
     except OSError as error:
         _fail(f"cannot write to {folder}: {error.strerror or error}")
     _stdout.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
+
+
+@app.command()
+def rank(
+    input: Annotated[str, typer.Option(help="A csv, tsv, jsonl or parquet file of texts.", callback=_not_empty)],
+    output: Annotated[str, typer.Option(help="A csv, jsonl or parquet file to write.", callback=_not_empty)],
+    model: Annotated[
+        str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded one", callback=_not_empty)
+    ] = None,
+    heuristic: Annotated[
+        str, typer.Option(help="bald, entropy, margin, variance or batch_bald.", callback=_heuristic)
+    ] = "bald",
+    batch: Annotated[int, typer.Option(min=1, help="Texts that batch_bald chooses together.")] = 10,
+    text_column: Annotated[str | None, typer.Option(show_default="text, else sentence", callback=_not_empty)] = None,
+    num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout for each text.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype),
+    ] = None,
+) -> None:
+    """Which unlabelled texts a person should label first.
+
+    Writes the input's rows in that order, with the columns rank (from 1) and score in front.
+    """
+    _quiet_libraries()
+    from . import embedded_model
+    from .data import DataError, load_texts, write_columns
+    from .evaluation import check_one_label
+    from .loading import ModelError, load_classifier
+    from .selection import rank as in_order
+
+    with _stderr.status("loading"):
+        try:
+            classifier = load_classifier(str(embedded_model()) if model is None else model, device, dtype)
+            check_one_label(classifier)
+            data = load_texts(input, text_column=text_column)
+            for name in ("rank", "score"):
+                if name in data.columns:
+                    raise DataError(f"{input} has a column {name!r} already; rename it")
+            write_columns(output, {})  # what is wrong with it is said before the work
+        except (ModelError, DataError, ValueError) as error:
+            _fail(first_line(error))
+    with _progress() as progress:
+        task = progress.add_task("sampling", total=len(data.texts) * num_samples)
+        samples = classifier.sample_proba(
+            data.texts, progress=lambda n: progress.advance(task, n), num_samples=num_samples, seed=seed
+        )
+    order, scores = in_order(samples, heuristic, batch=batch, seed=seed)
+    columns = {name: [values[i] for i in order] for name, values in data.columns.items()}
+    first: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), "score": [float(scores[i]) for i in order]}
+    try:
+        write_columns(output, {**first, **columns})
+    except (DataError, OSError) as error:
+        _fail(f"cannot write {output}: {first_line(error)}")
+    _stdout.print(output, highlight=False, soft_wrap=True, markup=False)
 
 
 def main() -> None:
@@ -180,18 +270,18 @@ def _writable_folder(output: str) -> Path:
 def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
     from .evaluation import error_rates
     from .figures import TITLES
+    from .verdict import advice, verdict
 
-    table = _table(f"{len(data.texts)} texts, {comparison.arms[-1].passes} samples")
+    table = _table(f"{len(data.texts)} texts, {comparison.arm('bayesian').passes} samples")
     table.add_column("")
     for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\nsites", "seconds"):
         table.add_column(name, justify="right")
     for arm in comparison.arms:
-        m = arm.measures
-        numbers = [f"{value:.4f}" for value in (m.ece, m.accuracy, m.nll, m.brier)]
+        numbers = [f"{arm.estimates[key].value:.4f}" for key in ("ece", "accuracy", "nll", "brier")]
         table.add_row(TITLES[arm.name], *numbers, str(arm.dropout_sites), f"{arm.seconds:.1f}")
     _print(table)
     if data.kinds:
-        first, last = comparison.arms[0], comparison.arms[-1]
+        first, last = comparison.arm("frequentist"), comparison.arm("bayesian")
         before = error_rates(first.probabilities, data.labels, data.kinds)
         after = error_rates(last.probabilities, data.labels, data.kinds)
         kinds = _table("errors by kind of text")
@@ -201,6 +291,10 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
         for kind in before:
             kinds.add_row(escape(kind), f"{before[kind]:.1%}", f"{after[kind]:.1%}")
         _print(kinds)
+    found = verdict(comparison)
+    _stdout.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
+    for line in [*found.lines, *advice(comparison, data.labels)]:
+        _stdout.print(f"- {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def _table(title: str) -> Table:

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,21 @@ class LabelledTexts:
     split: str | None = None
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Texts, and what stands beside them.
+
+    Attributes:
+        name: where they come from.
+        texts: N texts.
+        columns: all columns by name, that of the texts among them.
+    """
+
+    name: str
+    texts: list[str]
+    columns: dict[str, list[Any]]
+
+
 def embedded_reviews() -> Path:
     """The file of the review set."""
     return Path(__file__).parent / "embedded" / "reviews.csv"
@@ -77,16 +93,7 @@ def load_labelled_texts(
         DataError: no such file, dataset, column or label, or no rows; a row that is not whole; a text that is no
             Unicode; an option that this source cannot have.
     """
-    if _is_file_name(source):
-        for option, value in (("config", config), ("split", split)):
-            if value is not None:
-                raise DataError(f"--{option} {value} is for a dataset on the Hub, and {source} is a file: leave it out")
-        table = _read_file(Path(source))
-    else:
-        split = HUB_SPLIT if split is None else split
-        table = _read_hub(source, config, split)
-    if not any(table.columns.values()):
-        raise DataError(f"{source} has no rows")
+    table, split = _read(source, config, split)
     text_column = _column(table, text_column, _TEXT_COLUMNS, "text")
     label_column = _column(table, label_column, _LABEL_COLUMNS, "label")
     if text_column == label_column:
@@ -96,13 +103,47 @@ def load_labelled_texts(
     texts = table.columns[text_column]
     kinds = [str(kind) for kind in table.columns.get("kind", [])]
     for name, column in ((text_column, texts), ("kind", kinds)):
-        for index, text in enumerate(column):
-            if reason := _not_a_text(text):
-                raise DataError(f"{source}, {row_name(index)}: column {name!r} holds {reason}")
+        _check_texts(source, name, column)
     labels = label_ids(
         table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, [])
     )
     return LabelledTexts(source, texts, labels, kinds, text_column, label_column, split)
+
+
+def load_texts(
+    source: str, *, config: str | None = None, split: str | None = None, text_column: str | None = None
+) -> Texts:
+    """Read texts without labels; sources, options and errors are those of `load_labelled_texts`."""
+    table, _ = _read(source, config, split)
+    text_column = _column(table, text_column, _TEXT_COLUMNS, "text")
+    _check_texts(source, text_column, table.columns[text_column])
+    return Texts(source, table.columns[text_column], table.columns)
+
+
+def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of equal length to a .csv, .jsonl or .parquet file, whole or not at all.
+
+    With no columns nothing is written; it is only checked whether that could be done.
+
+    Raises:
+        DataError: another ending, or a folder that does not exist or cannot be written to.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in _WRITERS:
+        raise DataError(
+            f"{path}: a {target.suffix or 'file without ending'} cannot be written; use {', '.join(_WRITERS)}"
+        )
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=target.suffix, delete=False) as file:
+            staged = Path(file.name)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+    try:
+        if columns:
+            _WRITERS[target.suffix.lower()](staged, columns)
+            staged.replace(target)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def label_ids(
@@ -143,6 +184,27 @@ class _Table:
 
     columns: dict[str, list[Any]]
     class_names: dict[str, list[str]] = field(default_factory=dict)
+
+
+def _read(source: str, config: str | None, split: str | None) -> tuple[_Table, str | None]:
+    """The table, and the split of a dataset on the Hub."""
+    if _is_file_name(source):
+        for option, value in (("config", config), ("split", split)):
+            if value is not None:
+                raise DataError(f"--{option} {value} is for a dataset on the Hub, and {source} is a file: leave it out")
+        table = _read_file(Path(source))
+    else:
+        split = HUB_SPLIT if split is None else split
+        table = _read_hub(source, config, split)
+    if not any(table.columns.values()):
+        raise DataError(f"{source} has no rows")
+    return table, split
+
+
+def _check_texts(source: str, name: str, column: Sequence[Any]) -> None:
+    for index, text in enumerate(column):
+        if reason := _not_a_text(text):
+            raise DataError(f"{source}, {row_name(index)}: column {name!r} holds {reason}")
 
 
 def _is_file_name(source: str) -> bool:
@@ -235,6 +297,30 @@ _READERS: Mapping[str, Callable[[Path], _Table]] = {
     ".tsv": lambda path: _read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE),
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
+}
+
+
+def _write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
+def _write_jsonl(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for row in zip(*columns.values(), strict=True):
+            file.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n")
+
+
+def _write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({name: list(values) for name, values in columns.items()}), path)
+
+
+_WRITERS: Mapping[str, Callable[[Path, Mapping[str, Sequence[Any]]], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
 }
 
 

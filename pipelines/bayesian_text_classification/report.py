@@ -1,15 +1,21 @@
-"""What a comparison leaves behind: `report.json` with every number and setting, and the pictures."""
+"""What a comparison leaves behind: a page, every number and setting, a section for a model card, and pictures."""
 
 import importlib.metadata
 import json
+import math
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .card import model_card
 from .data import LabelledTexts
-from .evaluation import BINS, Arm, Comparison, error_rates
-from .figures import reliability_diagrams, sweep_curves
+from .evaluation import Arm, Comparison, error_rates
+from .figures import pictures
+from .measures import BINS
+from .page import as_html
+from .verdict import advice, verdict
 
 _PACKAGES = (
     "bayesian-text-classification",
@@ -19,33 +25,55 @@ _PACKAGES = (
     "datasets",
     "baal",
     "numpy",
+    "scipy",
     "scikit-learn",
 )
 
 
-def write_report(folder: Path, comparison: Comparison, data: LabelledTexts, settings: dict[str, Any]) -> list[Path]:
-    """Write `report.json`, `reliability.png` and `samples.png`; returns their paths.
+def write_report(
+    folder: Path, comparison: Comparison, data: LabelledTexts, names: Sequence[str], settings: dict[str, Any]
+) -> list[Path]:
+    """Write `report.html`, `report.json`, `model-card.md`, and each picture as PNG and SVG; returns their paths.
 
     Args:
         folder: one that exists.
         comparison: what to report.
-        data: the texts it was measured on; no text is written.
+        data: the texts it was measured on. The page shows some of them, `report.json` none.
+        names: of the classes, by id.
         settings: of the run; any JSON values.
     """
-    paths = [folder / name for name in ("report.json", "reliability.png", "samples.png")]
-    paths[0].write_text(json.dumps(as_dict(comparison, data, settings), indent=2) + "\n", encoding="utf-8")
-    reliability_diagrams(comparison.arms).savefig(paths[1])
-    sweep_curves(comparison.sweep).savefig(paths[2])
+    paths = [folder / name for name in ("report.html", "report.json", "model-card.md")]
+    paths[0].write_text(as_html(comparison, data, names, settings), encoding="utf-8")
+    text = json.dumps(_finite(as_dict(comparison, data, settings)), indent=2, allow_nan=False)
+    paths[1].write_text(text + "\n", encoding="utf-8")
+    paths[2].write_text(model_card(comparison, len(data.texts), settings), encoding="utf-8")
+    for picture in pictures(comparison, data.labels):
+        for ending in ("png", "svg"):
+            paths.append(folder / f"{picture.name}.{ending}")
+            picture.figure.savefig(paths[-1])
     return paths
 
 
 def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any]) -> dict[str, Any]:
     """The content of `report.json`."""
-    sweep = comparison.sweep
+    sweep, found = comparison.sweep, verdict(comparison)
     return {
+        "verdict": {"kind": found.kind, "sentences": [found.headline, *found.lines]},
+        "advice": advice(comparison, data.labels),
         "settings": {**settings, "n_bins": BINS},
         "data": {"name": data.name, "rows": len(data.texts)},
         "arms": {arm.name: _arm(arm, data) for arm in comparison.arms},
+        "beyond_temperature": {key: asdict(value) for key, value in comparison.beyond_temperature.items()},
+        "out_of_scope": [
+            {
+                "arm": one.arm,
+                "score": one.score,
+                "auroc": asdict(one.auroc),
+                "false_positive_rate": one.false_positive_rate,
+                "texts": len(one.outside),
+            }
+            for one in comparison.out_of_scope
+        ],
         "sweep": {
             "sizes": sweep.sizes,
             "pool": sweep.pool,
@@ -53,9 +81,9 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any
             "texts": sweep.texts,
             "all_texts": sweep.all_texts,
             "percentiles": [5, 50, 95],
-            "ece": sweep.ece.tolist(),
-            "accuracy": sweep.accuracy.tolist(),
-            "frequentist": {"ece": sweep.frequentist.ece, "accuracy": sweep.frequentist.accuracy},
+            **{name: curve.tolist() for name, curve in sweep.curves.items()},
+            "frequentist": sweep.frequentist,
+            "recommended": sweep.recommended,
         },
         "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
     }
@@ -67,11 +95,24 @@ def _arm(arm: Arm, data: LabelledTexts) -> dict[str, Any]:
         "dropout_sites": arm.dropout_sites,
         "dropout_calls": arm.dropout_calls,
         "seconds": arm.seconds,
-        **asdict(arm.measures),
+        "temperature": arm.temperature,
+        **{key: asdict(value) for key, value in arm.estimates.items()},
+        "null_ece": asdict(arm.null_ece),
+        "differences": {key: asdict(value) for key, value in arm.differences.items()},
+        "reliability": asdict(arm.reliability),
     }
     if data.kinds:
         entry["error_rate_by_kind"] = error_rates(arm.probabilities, data.labels, data.kinds)
     return entry
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: null for what is not defined."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _version(package: str) -> str | None:

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pandas
 import pytest
 from bayesian_text_classification import cli
 
@@ -34,9 +35,10 @@ def small_run(tmp_path_factory):
     (folder / "few.csv").write_text(
         "text,label,kind\na wonderful film,POSITIVE,a\ndull,0,b\nI want my money back,negative,b\n"
     )
+    (folder / "other.csv").write_text("text\n2 + 2 = 4\ntake the second left\n")
     done = run(
         "evaluate", "--dataset", folder / "few.csv", "--num-samples", 3, "--seed", 7, "--output", folder / "out",
-        HF_HUB_OFFLINE="1", COLUMNS="40",
+        "--ood-dataset", folder / "other.csv", HF_HUB_OFFLINE="1", COLUMNS="40",
     )  # fmt: skip
     return done, folder
 
@@ -48,15 +50,21 @@ def test_evaluate_prints_a_table_and_the_paths_and_nothing_else_to_stdout(small_
     lines = done.stdout.splitlines()
     assert lines[0].strip() == "3 texts, 3 samples"
     assert lines[3].split() == ["ECE", "accuracy", "NLL", "Brier", "sites", "seconds"]
-    assert lines[-3:] == [str(folder / "out" / name) for name in ("report.json", "reliability.png", "samples.png")]
+    names = ("reliability", "samples", "risk-coverage", "confidence", "out-of-scope")
+    pictures = [f"{name}.{ending}" for name in names for ending in ("png", "svg")]
+    files = ("report.html", "report.json", "model-card.md", *pictures)
+    assert lines[-13:] == [str(folder / "out" / name) for name in files]
+    assert any(line.startswith("These 3 texts cannot tell whether the Bayesian ensemble is") for line in lines)
+    assert any(line.startswith("- Finding 2 texts out of scope: ") for line in lines)
 
 
 def test_a_narrow_terminal_cuts_no_number(small_run):
     done, folder = small_run
     arms = json.loads((folder / "out" / "report.json").read_text())["arms"]
     rows = [line.split() for line in done.stdout.splitlines()]
-    for title, arm in zip((["Frequentist"], ["BaaL", "(patch_module)"], ["Bayesian"]), arms.values(), strict=True):
-        numbers = [f"{arm[measure]:.4f}" for measure in ("ece", "accuracy", "nll", "brier")]
+    titles = ["Frequentist", "Frequentist + temperature", "BaaL (patch_module)", "Bayesian", "Bayesian + temperature"]
+    for title, arm in zip(map(str.split, titles), arms.values(), strict=True):
+        numbers = [f"{arm[measure]['value']:.4f}" for measure in ("ece", "accuracy", "nll", "brier")]
         assert [*title, *numbers, str(arm["dropout_sites"]), f"{arm['seconds']:.1f}"] in rows
     assert re.search(r"^ b +\d+\.0% +\d+\.0%", done.stdout, re.MULTILINE)
     assert "…" not in done.stdout
@@ -68,10 +76,15 @@ def test_report_holds_every_number_and_setting(small_run):
     assert report["settings"] | {"device": "cpu"} == {
         "model": "embedded", "dataset": str(folder / "few.csv"), "config": None, "split": None, "text_column": "text",
         "label_column": "label", "num_samples": 3, "seed": 7, "device": "cpu", "dtype": "float32", "n_bins": 10,
-        "masks": "balanced",
+        "masks": "balanced", "calibration_dataset": None, "ood_dataset": str(folder / "other.csv"),
     }  # fmt: skip
     assert report["data"]["rows"] == 3
-    assert list(report["arms"]) == ["frequentist", "baal", "bayesian"]
+    assert list(report["arms"]) == [
+        "frequentist", "frequentist_temperature", "baal", "bayesian", "bayesian_temperature",
+    ]  # fmt: skip
+    assert [(one["arm"], one["texts"]) for one in report["out_of_scope"]] == [("frequentist", 2)] * 2 + [
+        ("bayesian", 2)
+    ] * 3
     for arm in report["arms"].values():
         assert {
             "passes",
@@ -85,7 +98,7 @@ def test_report_holds_every_number_and_setting(small_run):
             "reliability",
         } <= set(arm)
         assert sum(arm["reliability"]["counts"]) == 3
-    assert [arm["dropout_sites"] for arm in report["arms"].values()] == [0, 14, 20]
+    assert [arm["dropout_sites"] for arm in report["arms"].values()] == [0, 0, 14, 20, 20]
     assert report["arms"]["frequentist"]["error_rate_by_kind"].keys() == {"a", "b"}
     assert (report["sweep"]["texts"], report["sweep"]["all_texts"]) == (3, 3)
     assert len(report["sweep"]["ece"]) == 3
@@ -193,6 +206,45 @@ def test_what_stops_the_comparison_is_one_line(tmp_path, tiny, tokenizer):
     (tmp_path / "d.csv").write_text("text,label\nan <odd> film,1\n")
     done = run("evaluate", "--model", tmp_path / "m", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out")
     assert error_line(done) == "the comparison stopped at IndexError: index out of range in self"
+
+
+TEXTS = ["a wonderful film", "dull", "I would have to say that it has its moments, and hours", 'so, "so"']
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_rank_writes_the_rows_in_the_order_of_the_pipelines_uncertainty(ending, tmp_path, classifier):
+    rows = pandas.DataFrame({"id": [10, 11, 12, 13], "sentence": TEXTS, "note": ["x", "ü", "", "\n"]})
+    rows.to_csv(tmp_path / "in.csv", index=False)
+    done = run("rank", "--input", tmp_path / "in.csv", "--output", tmp_path / f"out.{ending}")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{tmp_path / f'out.{ending}'}\n")
+    read = {
+        "csv": pandas.read_csv,
+        "jsonl": lambda path: pandas.read_json(path, lines=True),
+        "parquet": pandas.read_parquet,
+    }
+    found = read[ending](tmp_path / f"out.{ending}")
+    assert list(found.columns) == ["rank", "score", "id", "sentence", "note"]
+    expected = [result["mutual_information"] for result in classifier(TEXTS)]
+    order = sorted(range(4), key=lambda i: -expected[i])
+    assert found["rank"].tolist() == [1, 2, 3, 4]
+    assert found["sentence"].tolist() == [TEXTS[i] for i in order]
+    assert found["score"].tolist() == pytest.approx([expected[i] for i in order], abs=1e-5)
+
+
+def test_what_rank_cannot_do_is_one_line(tmp_path):
+    (tmp_path / "in.csv").write_text("text\nfine\n")
+    (tmp_path / "scored.csv").write_text("text,score\nfine,1\n")
+    given = ["rank", "--input", tmp_path / "in.csv", "--output"]
+    for arguments, words in (
+        ([*given, tmp_path / "out.xls"], "a .xls cannot be written; use .csv, .jsonl, .parquet"),
+        ([*given, tmp_path / "no" / "out.csv"], "cannot be written: No such file or directory"),
+        ([*given, tmp_path / "out.csv", "--heuristic", "bold"], "'bold'; it must be one of bald, entropy, margin"),
+        (["rank", "--input", tmp_path / "no.csv", "--output", tmp_path / "out.csv"], "no.csv: no such file"),
+        (["rank", "--input", tmp_path / "scored.csv", "--output", tmp_path / "o.csv"], "a column 'score' already"),
+        (["rank", "--input", tmp_path / "in.csv"], "Missing option '--output'"),
+    ):
+        assert words in error_line(run(*arguments))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "scored.csv"]
 
 
 @pytest.mark.parametrize("moment", ["torch", "matplotlib", "baal"])
