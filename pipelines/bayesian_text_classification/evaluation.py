@@ -181,18 +181,10 @@ def compare(
     frequentist = measured.arm("frequentist", 1, (0, 0), point_seconds, point)
     arms = (
         frequentist,
-        measured.arm("frequentist_temperature", 1, (0, 0), point_seconds, cold.of(point), temperature=cold.all_rows),
+        measured.arm("frequentist_temperature", 1, (0, 0), point_seconds, point, temperatures=cold),
         measured.arm("baal", num_samples, (baal_sites, baal_calls), baal_seconds, patched),
         measured.arm("bayesian", num_samples, reach, seconds, mean, draws),
-        measured.arm(
-            "bayesian_temperature",
-            num_samples,
-            reach,
-            seconds,
-            warm.of(mean),
-            [warm.of(draw) for draw in draws],
-            temperature=warm.all_rows,
-        ),
+        measured.arm("bayesian_temperature", num_samples, reach, seconds, mean, draws, warm),
     )
     sweep = sample_sweep(pool, labels[rows], point[rows], seed=seed, all_texts=len(labels))
     beyond = measured.differences("bayesian_temperature", "frequentist_temperature")
@@ -256,12 +248,18 @@ class _Measured:
         seconds: float,
         probabilities: Probabilities,
         draws: Sequence[Probabilities] = (),
-        temperature: float | None = None,
+        temperatures: "_Temperatures | None" = None,
     ) -> Arm:
         """Measure `probabilities`, and their `draws` with other masks, beside the first arm that was measured."""
-        rows = Scored.of(probabilities, self._labels)
+
+        def scored(p: Probabilities) -> Scored:
+            if temperatures is None:
+                return Scored.of(p, self._labels)
+            return Scored.of(temperatures.of(p), self._labels, apply_temperature(p, temperatures.all_rows))
+
+        rows = scored(probabilities)
         self._rows[name] = rows
-        several = [Scored.of(draw, self._labels) for draw in draws] or [rows]
+        several = [scored(draw) for draw in draws] or [rows]
         self._resamples[name] = resamples = resample(several, seed=self._seed)
         module = load_metric_module()
         bins = module.bin_sums(rows.probabilities, rows.labels, n_bins=BINS)
@@ -274,8 +272,8 @@ class _Measured:
             passes,
             *reach,
             seconds,
-            temperature,
-            probabilities,
+            None if temperatures is None else temperatures.all_rows,
+            probabilities if temperatures is None else temperatures.of(probabilities),
             estimates,
             Estimate(chance.null, *chance.null_interval),
             Reliability(

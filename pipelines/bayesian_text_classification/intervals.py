@@ -82,7 +82,9 @@ def estimate(measure: Measure, rows: Scored, resamples: Resamples) -> Estimate:
         low, high = _mean_interval(measure.per_row(rows))
     else:
         low, high = normal_interval(value, resamples[measure.key])
-    return Estimate(value, max(float(low), 0.0) if not math.isnan(value) else math.nan, float(high))
+    if math.isnan(value):
+        return Estimate(value, math.nan, math.nan)
+    return Estimate(value, max(float(low), 0.0), min(float(high), measure.most))
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:

@@ -25,16 +25,29 @@ class Scored:
     Attributes:
         probabilities: *Shape:* (rows, classes), float64, rows that sum to 1.
         labels: *Shape:* (rows,).
+        ranked: what puts the rows in order, where that is not `probabilities`. Rows with temperatures of their own
+            (each fitted on the others) have one temperature in common here, or the order would tell the labels.
     """
 
     probabilities: Array
     labels: NDArray[np.int64]
+    ranked: Array | None = None
 
     @classmethod
-    def of(cls, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> "Scored":
+    def of(
+        cls,
+        probabilities: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        ranked: NDArray[np.floating] | None = None,
+    ) -> "Scored":
         """From probabilities of any precision: float32 rows sum to 1 within 1e-7 and are made to."""
-        p = np.asarray(probabilities, dtype=np.float64)
-        return cls(p / p.sum(1, keepdims=True), np.asarray(labels, dtype=np.int64))
+
+        def whole(p: NDArray[np.floating]) -> Array:
+            wide = np.asarray(p, dtype=np.float64)
+            return np.asarray(wide / wide.sum(1, keepdims=True))
+
+        order = None if ranked is None else whole(ranked)
+        return cls(whole(probabilities), np.asarray(labels, dtype=np.int64), order)
 
     @cached_property
     def confidence(self) -> Array:
@@ -47,9 +60,14 @@ class Scored:
         return np.asarray(self.probabilities.argmax(1) == self.labels, dtype=np.float64)
 
     @cached_property
+    def doubt(self) -> Array:
+        """1 less the confidence that puts the rows in order. *Shape:* (rows,)."""
+        return np.asarray(1 - (self.probabilities if self.ranked is None else self.ranked).max(1))
+
+    @cached_property
     def entropy(self) -> Array:
-        """Predictive entropy, nats. *Shape:* (rows,)."""
-        p = self.probabilities
+        """Predictive entropy that puts the rows in order, nats. *Shape:* (rows,)."""
+        p = self.probabilities if self.ranked is None else self.ranked
         return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(1))
 
     @cached_property
@@ -82,6 +100,7 @@ class Measure:
         key: its name in results.
         title: its name for people.
         higher_is_better: else lower is.
+        most: its largest value.
         values: from rows and weights (resamples, rows) to (resamples,); NaN where it is not defined.
         per_row: the measure is the mean of these, if it is a mean over rows. *Shape:* (rows,).
     """
@@ -91,6 +110,7 @@ class Measure:
     higher_is_better: bool
     values: Values
     per_row: Callable[[Scored], Array] | None = None
+    most: float = 1.0
 
     def value(self, rows: Scored) -> float:
         """Of the rows as they are."""
@@ -171,7 +191,7 @@ def risk_coverage_area(rows: Scored, weights: Array) -> Array:
 
     Rows of equal confidence come in random order; their expectation is taken.
     """
-    wrong, right = _in_order(-rows.confidence, weights, 1 - rows.correct)
+    wrong, right = _in_order(rows.doubt, weights, 1 - rows.correct)
     size = wrong + right
     kept, errors = np.cumsum(size, axis=1), np.cumsum(wrong, axis=1)
     before, errors_before = kept - size, errors - wrong
@@ -188,7 +208,7 @@ def risk_coverage(probabilities: NDArray[np.floating], labels: NDArray[np.intege
     Rows of equal confidence are kept together. *Shape:* (distinct confidences,) both.
     """
     rows = Scored.of(probabilities, labels)
-    wrong, right = _in_order(-rows.confidence, np.ones((1, len(rows.labels))), 1 - rows.correct)
+    wrong, right = _in_order(rows.doubt, np.ones((1, len(rows.labels))), 1 - rows.correct)
     kept = np.cumsum(wrong + right)
     return kept / kept[-1], np.cumsum(wrong) / kept
 
@@ -198,7 +218,8 @@ def _mean(per_row: Callable[[Scored], Array]) -> Values:
 
 
 def _mean_measure(key: str, title: str, higher_is_better: bool, per_row: Callable[[Scored], Array]) -> Measure:
-    return Measure(key, title, higher_is_better, _mean(per_row), per_row)
+    most = {"nll": np.inf, "brier": 2.0}.get(key, 1.0)
+    return Measure(key, title, higher_is_better, _mean(per_row), per_row, most)
 
 
 MEASURES = (

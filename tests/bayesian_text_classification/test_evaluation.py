@@ -75,6 +75,13 @@ def test_the_frequentist_arm_with_a_temperature_is_scored_with_those_of_the_othe
     assert point.temperature is None and comparison.arm("bayesian").temperature is None
 
 
+def test_a_temperature_does_not_change_the_order_of_two_classes(comparison):
+    for name in ("frequentist", "bayesian"):
+        for key in ("error_auroc", "aurc", "accuracy"):
+            tempered = comparison.arm(f"{name}_temperature").estimates[key]
+            assert tempered.value == pytest.approx(comparison.arm(name).estimates[key].value, nan_ok=True), key
+
+
 def test_temperatures_of_other_texts_are_taken_as_they_are(classifier):
     other = LabelledTexts("three", ["awful", "a joy", "so so"], [0, 1, 0], [])
     rows = []
@@ -92,7 +99,9 @@ def test_every_arm_is_measured(comparison):
     keys = {measure.key for measure in MEASURES}
     for arm in comparison.arms:
         assert arm.estimates.keys() == keys
-        rows = Scored.of(arm.probabilities, np.array(DATA.labels))
+        plain = comparison.arm(arm.name.removesuffix("_temperature")).probabilities
+        ranked = None if arm.temperature is None else apply_temperature(plain, arm.temperature)
+        rows = Scored.of(arm.probabilities, np.array(DATA.labels), ranked)
         for measure in MEASURES:
             found = arm.estimates[measure.key]
             assert found.value == pytest.approx(measure.value(rows), abs=1e-9, nan_ok=True)

@@ -112,6 +112,14 @@ def test_what_is_not_defined_has_no_interval_and_no_verdict():
     assert np.isnan(told.value) and told.verdict == "cannot tell" and told.rows_needed is None
 
 
+def test_no_interval_leaves_the_range_of_its_measure():
+    rows, _ = pair(12, 3)
+    resamples = resample([rows])
+    for measure in MEASURES:
+        found = estimate(measure, rows, resamples)
+        assert np.isnan(found.low) or 0 <= found.low <= found.high <= measure.most
+
+
 def test_few_rows_do_not_crash():
     for count in (1, 2, 3):
         first, second = pair(count, 7)

@@ -92,6 +92,16 @@ def test_weights_are_repeated_rows(seed, classes, rows):
             assert value == pytest.approx(again, abs=1e-9, nan_ok=True), measure.key
 
 
+def test_rows_are_ranked_by_what_ranks_them():
+    p, labels = drawn(100, 3)
+    plain, odd = Scored.of(p, labels), Scored.of(p[::-1], labels, ranked=p)
+    for key in ("error_auroc", "aurc"):
+        assert MEASURE[key].value(Scored.of(p, labels, ranked=p)) == MEASURE[key].value(plain)
+    np.testing.assert_array_equal(odd.entropy, plain.entropy)
+    np.testing.assert_array_equal(odd.doubt, plain.doubt)
+    np.testing.assert_array_equal(odd.nll, Scored.of(p[::-1], labels).nll)
+
+
 def test_float32_rows_and_a_probability_of_nought():
     p = np.array([[1.0, 0.0], [0.3, 0.7]], dtype=np.float32)
     rows = Scored.of(p, np.array([1, 1]))
