@@ -69,6 +69,6 @@ def test_inlined_pictures_take_the_colour_of_the_page_and_share_no_id(comparison
         assert markup.startswith("<svg") and markup.rstrip().endswith("</svg>")
         assert "currentColor" in markup and "#000000" not in markup and "#ffffff" not in markup
         assert "<metadata" not in markup
-        ids.append({found for found in re.findall(r'id="([mp][0-9a-f]{10})"', markup)})
+        ids.append(set(re.findall(r'id="([mp][0-9a-f]{10})"', markup)))
     assert all(ids)
     assert sum(map(len, ids)) == len(set.union(*ids))  # a page holds all of them

@@ -113,11 +113,14 @@ def test_what_is_not_defined_has_no_interval_and_no_verdict():
 
 
 def test_no_interval_leaves_the_range_of_its_measure():
-    rows, _ = pair(12, 3)
+    p = np.array([[0.9, 0.1]] * 8 + [[0.6, 0.4]] * 4)
+    rows = Scored.of(p, np.array([0] * 7 + [1] + [0] + [1] * 3))  # nearly all errors among the doubtful
     resamples = resample([rows])
+    assert (resamples["error_auroc"] > 0.99).any()
+    found = {measure.key: estimate(measure, rows, resamples) for measure in MEASURES}
+    assert found["error_auroc"].high == 1.0 and found["ece"].low == 0.0
     for measure in MEASURES:
-        found = estimate(measure, rows, resamples)
-        assert np.isnan(found.low) or 0 <= found.low <= found.high <= measure.most
+        assert 0 <= found[measure.key].low <= found[measure.key].high <= measure.most
 
 
 def test_few_rows_do_not_crash():

@@ -21,8 +21,9 @@ def drawn(rows, classes, seed=0):
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-def test_peers(classes):
-    p, labels = drawn(700, classes)
+@pytest.mark.parametrize("count", [700, 15])  # of fifteen rows, bins hold one each
+def test_peers(classes, count):
+    p, labels = drawn(count, classes)
     rows, ids = Scored.of(p, labels), list(range(classes))
     metric = load_metric_module()
     entropy = -(p * np.log(p)).sum(1)

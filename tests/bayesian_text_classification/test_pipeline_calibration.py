@@ -109,6 +109,8 @@ def test_a_text_below_the_threshold_gets_no_label_and_a_reason(ours):
             assert (after["label"], after["reason"]) == (before["label"], None)
         assert {key: after[key] for key in KEYS[1:]} == {key: before[key] for key in KEYS[1:]}
     json.dumps(found)
+    score = ours(MANY[0])[0]["score"]
+    assert not ours(MANY[0], threshold=score)[0]["abstained"]  # at the threshold it is accepted
 
 
 def test_with_top_k_the_labels_stay_as_candidates(ours):
