@@ -91,7 +91,9 @@ def evaluate(
     ] = None,
     text_column: Annotated[str | None, typer.Option(show_default="text, else sentence", callback=_not_empty)] = None,
     label_column: Annotated[str | None, typer.Option(show_default="label, else labels", callback=_not_empty)] = None,
-    num_samples: Annotated[int, typer.Option(min=1, help="Forward passes with dropout for each text.")] = 20,
+    num_samples: Annotated[
+        int, typer.Option(min=1, help="Forward passes with dropout for each text (180 in all, for the sweep).")
+    ] = 20,
     seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)
@@ -212,7 +214,7 @@ def rank(
     _quiet_libraries()
     from . import embedded_model
     from .data import DataError, load_texts, write_columns
-    from .evaluation import check_one_label
+    from .evaluation import check_one_label, refuse_nan
     from .loading import ModelError, load_classifier
     from .selection import rank as in_order
 
@@ -229,9 +231,15 @@ def rank(
             _fail(first_line(error))
     with _progress() as progress:
         task = progress.add_task("sampling", total=len(data.texts) * num_samples)
-        samples = classifier.sample_proba(
-            data.texts, progress=lambda n: progress.advance(task, n), num_samples=num_samples, seed=seed
-        )
+        try:
+            samples = classifier.sample_proba(
+                data.texts, progress=lambda n: progress.advance(task, n), num_samples=num_samples, seed=seed
+            )
+            refuse_nan(samples.mean(2))
+        except ValueError as error:  # our own: what is wrong with model or data
+            _fail(first_line(error))
+        except Exception as error:  # out of memory, or what a model's own code raises
+            _fail(f"sampling stopped at {type(error).__name__}: {first_line(error)}")
     order, scores = in_order(samples, heuristic, batch=batch, seed=seed)
     columns = {name: [values[i] for i in order] for name, values in data.columns.items()}
     first: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), "score": [float(scores[i]) for i in order]}

@@ -142,6 +142,8 @@ def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
         if columns:
             _WRITERS[target.suffix.lower()](staged, columns)
             staged.replace(target)
+    except (TypeError, ValueError, pyarrow.ArrowException) as error:  # cells that the format does not know
+        raise DataError(f"{path} cannot hold these columns: {first_line(error)}") from error
     finally:
         staged.unlink(missing_ok=True)
 
@@ -310,7 +312,7 @@ def _write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
 def _write_jsonl(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in zip(*columns.values(), strict=True):
-            file.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False) + "\n")
+            file.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, default=str) + "\n")
 
 
 def _write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:

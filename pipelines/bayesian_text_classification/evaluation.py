@@ -137,19 +137,19 @@ def compare(
     started = time.perf_counter()
     point = classifier.predict_proba(data.texts, num_samples=0, progress=advance)
     point_seconds = time.perf_counter() - started
-    _refuse_nan(point)
+    refuse_nan(point)
 
     model = _patched_by_baal(classifier)
     started = time.perf_counter()
     patched, baal_sites, baal_calls = _baal_probabilities(model, classifier, data.texts, num_samples, seed, advance)
     baal_seconds = time.perf_counter() - started
-    _refuse_nan(patched)
+    refuse_nan(patched)
 
     started = time.perf_counter()
     samples = classifier.sample_proba(data.texts, progress=advance, num_samples=num_samples, seed=seed, masks=MASKS)
     seconds = time.perf_counter() - started
     mean = samples.mean(2, dtype=np.float64)
-    _refuse_nan(mean)
+    refuse_nan(mean)
 
     rows = np.arange(len(labels))
     if len(rows) > MOST_TEXTS:
@@ -160,6 +160,7 @@ def compare(
         rest = classifier.sample_proba(
             texts, progress=advance, first_sample=num_samples, num_samples=POOL - num_samples, seed=seed, masks=MASKS
         )
+        refuse_nan(rest.mean(2))
         pool = np.concatenate([pool, rest], axis=2)
 
     known = None
@@ -167,10 +168,12 @@ def compare(
         known = (
             np.asarray(calibration.labels),
             classifier.predict_proba(calibration.texts, num_samples=0, progress=advance),
-            classifier.predict_proba(
+            classifier.sample_proba(
                 calibration.texts, progress=advance, num_samples=num_samples, seed=seed, masks=MASKS
-            ),
+            ).mean(2, dtype=np.float64),
         )
+        for p in known[1:]:
+            refuse_nan(p)
     cold = _temperatures(point, labels, None if known is None else (known[1], known[0]))
     warm = _temperatures(mean, labels, None if known is None else (known[2], known[0]))
     draws = _mask_draws(pool, num_samples, seed) if len(rows) == len(labels) else []
@@ -195,10 +198,11 @@ def compare(
         several = classifier.sample_proba(
             out_of_scope, progress=advance, num_samples=num_samples, seed=seed, masks=MASKS
         )
-        detections = [
-            *detect("frequentist", _scores(over_classes(point[:, :, None])), _scores(over_classes(alone[:, :, None]))),
-            *detect("bayesian", _scores(uncertainty, True), _scores(over_classes(several), True)),
-        ]
+        refuse_nan(alone)
+        refuse_nan(several.mean(2))
+        before = _scores(over_classes(point[:, :, None])), _scores(over_classes(alone[:, :, None]))
+        after = _scores(uncertainty, True), _scores(over_classes(several), True)
+        detections = [*detect("frequentist", *before, seed=seed), *detect("bayesian", *after, seed=seed)]
     return Comparison(arms, beyond, uncertainty, detections, sweep)
 
 
@@ -324,7 +328,8 @@ def _mask_draws(pool: NDArray[np.floating], num_samples: int, seed: int) -> list
     return [pool[:, :, order].mean(2, dtype=np.float64) for order in orders]
 
 
-def _refuse_nan(probabilities: Probabilities) -> None:
+def refuse_nan(probabilities: Probabilities) -> None:
+    """ValueError that names the first text whose probabilities are no numbers."""
     (bad,) = np.nonzero(np.isnan(probabilities).any(1))
     if bad.size:
         raise ValueError(

@@ -229,7 +229,7 @@ MEASURES = (
     _mean_measure("brier", "Brier", False, lambda rows: rows.brier),
     Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece),
     Measure("l2_ece", "l2 ECE, debiased", False, squared_ece),
-    Measure("brier_reliability", "Brier: reliability", False, reliability),
+    Measure("brier_reliability", "Brier: reliability", False, reliability, most=2.0),
     Measure("brier_resolution", "Brier: resolution", True, resolution),
     Measure("error_auroc", "AUROC of errors", True, error_auroc),
     Measure("aurc", "AURC", False, risk_coverage_area),

@@ -57,7 +57,7 @@ def detect(
                 name,
                 np.asarray(scores, np.float64),
                 np.asarray(outside[name], np.float64),
-                Estimate(value, low, high),
+                Estimate(value, max(low, 0.0), min(high, 1.0)),
                 false_positive_rate(scores, outside[name]),
             )
         )

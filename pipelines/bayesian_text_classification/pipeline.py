@@ -21,7 +21,7 @@ from .encoding import Encoded, Encoder
 from .inputs import Stream, items_of, kind_of, text_and_pair
 from .probe import DropoutSite
 from .sampling import Draws, Passes, Sampling, fixed, until_sure
-from .temperature import apply_temperature, fit_temperature
+from .temperature import LEAST, MOST, apply_temperature, fit_temperature
 from .twin import StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs, tempered
 
@@ -84,7 +84,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         self._twin_settings: tuple[Any, ...] = ()  # of the caller's, which the twin was made for
         self._budgets = {device: TokenBudget(tokens) for device, tokens in TOKENS_PER_BATCH.items()}
         super().__init__(**kwargs)
-        self.temperature: float = (getattr(self.model.config, _SAVED, None) or {}).get("temperature", 1.0)
+        self.temperature = (getattr(self.model.config, _SAVED, None) or {}).get("temperature", 1.0)
         if num_samples > 0:
             self._twin()
 
@@ -189,6 +189,18 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             parts.append(means)
         return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
 
+    @property
+    def temperature(self) -> float:
+        """Of the averaged probabilities; 1.0 changes nothing."""
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+        if not (real and 0 < value < np.inf):
+            raise ValueError(f"temperature={value!r}; it must be a positive number, 1 for none")
+        self._temperature = float(value)
+
     def calibrate(self, texts: Sequence[Any], labels: Sequence[Any], **kwargs: Any) -> float:
         """Fit the temperature T of the averaged probabilities on labelled texts, and use it from now on.
 
@@ -208,14 +220,17 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             T in [0.01, 100]; above 1 where the model was too sure.
 
         Raises:
-            ValueError: the model does not give one label among at least two classes, a label is none of its classes, or
-                there is not one label for each text.
+            ValueError: the model does not give one label among at least two classes, a label is none of its classes,
+                there is not one label for each text, or all answers are right, or so many wrong, that no temperature is
+                best.
         """
         config = self.model.config
         if config.num_labels < 2 or self._activation(kwargs.get("function_to_apply")) != "softmax":
             raise ValueError("calibrate needs one label among at least two classes")
         if kwargs.get("num_samples", self._sampling.num_samples) == 0:
             raise ValueError("calibrate fits the temperature of sampled scores; num_samples must be at least 1")
+        if isinstance(texts, str):
+            raise ValueError("texts is one text; give a list of several, and a label for each")
         ids = []
         for i, label in enumerate(labels):
             known = config.label2id.get(label) if isinstance(label, str) else label
@@ -231,11 +246,17 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         except BaseException:
             self.temperature = before
             raise
+        if not LEAST * 1.001 < found < MOST / 1.001:
+            self.temperature = before
+            raise ValueError(
+                f"no temperature is best for these {len(ids)} texts, whose labels the model gets all right or mostly "
+                "wrong; give more texts, which it gets wrong now and then"
+            )
         self.temperature = found
         return found
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """As in every pipeline; the temperature goes into a copy of the model's config."""
+        """As in every pipeline; the temperature goes into a copy of the model's config (a PEFT adapter saves none)."""
         own = self.model.config
         self.model.config = copy.deepcopy(own)
         setattr(self.model.config, _SAVED, {"temperature": self.temperature})
@@ -536,9 +557,9 @@ def _reason(summary: Uncertainty, text: int, threshold: float) -> str:
     """Why the text gets no label."""
     assert summary.expected_entropy is not None and summary.mutual_information is not None
     if summary.mutual_information[text] > summary.expected_entropy[text]:
-        blame = "most of the uncertainty is the model's, which has seen few texts like this one"
+        blame = "its samples disagree, as on texts unlike those that the model was trained on"
     else:
-        blame = "most of the uncertainty is the text's own, which fits more than one label"
+        blame = "its samples agree that more than one label fits"
     return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"
 
 

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 Probabilities = NDArray[np.floating]
 
 LEAST, MOST = 0.01, 100.0  # labels that are all right, or have nothing to do with the model, have no best temperature
+_FAR = 0.01  # a share of 1/T: farther than that a Newton step is not trusted
 _STEPS = 40  # of a bisection over log T: to 1e-11
 _SMALLEST = float(np.finfo(np.float32).tiny)  # float32 probabilities may be 0, which has no logarithm
 
@@ -34,7 +35,12 @@ def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -
 
     Returns:
         T in [0.01, 100]; 1 where no T is better than another (rows that are all uniform).
+
+    Raises:
+        ValueError: a probability is no number.
     """
+    if np.isnan(probabilities).any():
+        raise ValueError("a probability is NaN; there is no temperature for it")
     logs = _logarithms(np.asarray(probabilities, dtype=np.float64))
     if not np.ptp(logs, axis=1).any():
         return 1.0
@@ -54,23 +60,31 @@ def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -
 def leave_one_out(probabilities: Probabilities, labels: NDArray[np.integer], temperature: float) -> NDArray[np.float64]:
     """For each row the temperature that all the others would give: (texts,), in [0.01, 100].
 
-    One Newton step in 1/T from the temperature of all rows, which is exact up to 1/N^2 (approximate leave-one-out; Rad
-    and Maleki 2020, arXiv:1801.10243). A row is then scored with a temperature that has not seen it. Folds would do so
-    too, but their few temperatures differ so much that the order of the rows changes.
+    One Newton step in 1/T from the temperature of all rows (approximate leave-one-out; Rad and Maleki 2020,
+    arXiv:1801.10243); rows that move 1/T by more than 1 % are left out and the others fitted again. A row is then
+    scored with a temperature that has not seen it. Folds would do so too, but their few temperatures differ so much
+    that the order of the rows changes.
 
     Args:
         probabilities: *Shape:* (texts, classes), rows that sum to 1.
         labels: the true classes. *Shape:* (texts,).
         temperature: `fit_temperature(probabilities, labels)`.
     """
-    logs = _logarithms(np.asarray(probabilities, dtype=np.float64))
+    p, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    logs = _logarithms(p)
     tempered = _softmax(logs / temperature)
     expected = (tempered * logs).sum(1)
-    gradient = expected - np.take_along_axis(logs, np.asarray(labels)[:, None], 1)[:, 0]
+    gradient = expected - np.take_along_axis(logs, labels[:, None], 1)[:, 0]  # of the loss, by 1/T
     curvature = (tempered * (logs - expected[:, None]) ** 2).sum(1)
+    slope = gradient.sum() - gradient  # of the others; at a bound they may pull on, and stay there
     others = curvature.sum() - curvature
-    step = np.divide(gradient, others, out=np.zeros_like(others), where=others > 0)
-    return np.asarray(1 / np.clip(1 / temperature + step, 1 / MOST, 1 / LEAST))
+    step = np.divide(-slope, others, out=np.full_like(others, np.inf), where=others > 0)
+    coldest, hottest = temperature < LEAST * 1.001, temperature > MOST / 1.001
+    stays = (slope <= 0) if coldest else (slope >= 0) if hottest else np.zeros(len(p), bool)
+    found = 1 / np.clip(1 / temperature + np.where(stays, 0, step), 1 / MOST, 1 / LEAST)
+    for i in np.flatnonzero(~stays & (np.abs(step) > _FAR / temperature)):
+        found[i] = fit_temperature(np.delete(p, i, 0), np.delete(labels, i)) if len(p) > 1 else 1.0
+    return np.asarray(found)
 
 
 def _logarithms(p: NDArray[np.float64]) -> NDArray[np.float64]:

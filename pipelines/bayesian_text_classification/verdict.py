@@ -1,5 +1,6 @@
 """A comparison in words: is the ensemble more trustworthy, by how much, and what to do."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +55,8 @@ def verdict(comparison: Comparison) -> Verdict:
     lines.append(
         f"The rival, a temperature of {cold.temperature:.2f} without any sampling, reaches an ECE of "
         f"{cold.estimates['ece'].value:.4f} and an NLL of {cold.estimates['nll'].value:.4f}; the ensemble with a "
-        f"temperature of its own {both.estimates['ece'].value:.4f} and {both.estimates['nll'].value:.4f}. In NLL "
-        f"sampling adds to the temperature: {_told(beyond)}."
+        f"temperature of its own {both.estimates['ece'].value:.4f} and {both.estimates['nll'].value:.4f}. What "
+        f"sampling does to the NLL on top of the temperature: {_told(beyond)}."
     )
     if comparison.out_of_scope:
         lines.append(_out_of_scope(comparison))
@@ -65,24 +66,28 @@ def verdict(comparison: Comparison) -> Verdict:
 def advice(comparison: Comparison, labels: list[int]) -> list[str]:
     """What to do, one sentence each."""
     best = min(comparison.arms, key=lambda arm: arm.estimates["nll"].value)
-    lines = [f"Lowest NLL: {_plain(best.name)} ({best.estimates['nll'].value:.4f}). {_HOW[best.name]}"]
+    lines = [
+        f"Lowest NLL: {_plain(best.name)} ({best.estimates['nll'].value:.4f}; the verdicts say whether that may be "
+        f"chance). {_HOW[best.name]}"
+    ]
     sweep = comparison.sweep
     if sweep.recommended is None:
         lines.append(f"Up to {sweep.sizes[-1]} samples the measures still move: use more than that.")
     else:
         lines.append(
-            f"{sweep.recommended} samples are enough: from there on the scores stay within 0.02 of their limit, and "
-            f"the NLL within 2 % of that of {sweep.pool} samples."
+            f"{sweep.recommended} samples are enough: from there on the scores are within 0.02 of their limit (root "
+            f"mean square over the texts), and the NLL is within 2 % of that of {sweep.pool} samples."
         )
     p = comparison.arm("bayesian").probabilities
     correct = p.argmax(1) == np.asarray(labels)
     found = [(target, threshold_for(p.max(1), correct, target)) for target in TARGETS]
     for target, threshold in found:
         if threshold is not None:
+            least = math.ceil(threshold.threshold * 1e6) / 1e6  # never below what was tested
             lines.append(
-                f"classifier(texts, threshold={threshold.threshold:g}) keeps the error among accepted texts below "
-                f"{target:.0%} (with {threshold.confidence:.0%} confidence, for texts such as these); here it accepts "
-                f"{threshold.accepted / threshold.rows:.0%} of them."
+                f"classifier(texts, threshold={least:g}), without calibrate, keeps the error among accepted texts "
+                f"below {target:.0%} (with {threshold.confidence:.0%} confidence, for texts such as these); here it "
+                f"accepts {threshold.accepted / threshold.rows:.0%} of them."
             )
     missed = [f"{target:.0%}" for target, threshold in found if threshold is None]
     if missed:
@@ -109,14 +114,13 @@ def _accuracy(before: Arm, after: Arm) -> str:
 
 
 def _out_of_scope(comparison: Comparison) -> str:
-    best = {
-        arm: max((one for one in comparison.out_of_scope if one.arm == arm), key=lambda one: one.auroc.value)
-        for arm in ("frequentist", "bayesian")
-    }
+    # The same score of both, chosen before the data: the best of several would flatter the arm that has more of them.
     words = [
-        f"{one.score} of the {_plain(arm)} model has an AUROC of {one.auroc.value:.4f} ({one.auroc.low:.4f} to "
-        f"{one.auroc.high:.4f}) and flags {one.false_positive_rate:.1%} of the texts in scope where it finds 95 %"
-        for arm, one in best.items()
+        f"the predictive entropy of the {_plain(one.arm)} model has an AUROC of {one.auroc.value:.4f} "
+        f"({one.auroc.low:.4f} to {one.auroc.high:.4f}) and flags {one.false_positive_rate:.1%} of the texts in scope "
+        "where it finds 95 %"
+        for one in comparison.out_of_scope
+        if one.score == "predictive entropy"
     ]
     return f"Finding {len(comparison.out_of_scope[0].outside):,} texts out of scope: {'; '.join(words)}."
 
@@ -132,7 +136,9 @@ def _interval(told: Difference) -> str:
 
 
 def _needed(told: Difference) -> str:
-    return "" if told.rows_needed is None else f"; about {rounded(told.rows_needed):,} texts could"
+    return (
+        "" if told.rows_needed is None else f"; about {rounded(told.rows_needed):,} texts could, if that is the truth"
+    )
 
 
 def rounded(number: int) -> int:
@@ -146,7 +152,7 @@ def _plain(name: str) -> str:
 
 
 _HOW = {
-    "frequentist": "The ordinary pipeline is the best of these: keep it.",
+    "frequentist": "The ordinary pipeline will do.",
     "frequentist_temperature": "One number does it: divide the logits by the temperature before the softmax.",
     "baal": "It misses dropout sites and is not reproducible: prefer the Bayesian arm.",
     "bayesian": 'Use pipeline("bayesian-text-classification") as it is.',

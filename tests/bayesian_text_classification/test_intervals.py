@@ -123,9 +123,27 @@ def test_no_interval_leaves_the_range_of_its_measure():
         assert 0 <= found[measure.key].low <= found[measure.key].high <= measure.most
 
 
-def test_few_rows_do_not_crash():
-    for count in (1, 2, 3):
-        first, second = pair(count, 7)
-        for measure in MEASURES:
-            difference(measure, first, second, resample([first]), resample([second]))
-            estimate(measure, first, resample([first]))
+@pytest.mark.parametrize("count", [1, 2, 3, 19])
+def test_few_rows_tell_nothing(count):
+    first, second = pair(count, 7, tilt=3.0)
+    for measure in MEASURES:
+        found = difference(measure, first, second, resample([first]), resample([second]))
+        assert found.verdict == "cannot tell"
+        estimate(measure, first, resample([first]))
+
+
+@pytest.mark.parametrize(("lost", "gained", "verdict"), [(4, 0, "cannot tell"), (5, 0, "cannot tell"), (7, 0, "worse"),
+                                                         (0, 0, "cannot tell"), (12, 6, "cannot tell")])  # fmt: skip
+def test_accuracy_is_told_as_mcnemars_exact_test_tells_it(lost, gained, verdict):
+    p = np.tile([0.2, 0.8], (300, 1))
+    labels = np.ones(300, int)
+    before, after = p.copy(), p.copy()
+    after[:lost] = [0.8, 0.2]
+    before[lost : lost + gained] = [0.8, 0.2]
+    rows, base = Scored.of(after, labels), Scored.of(before, labels)
+    found = difference(MEASURE["accuracy"], rows, base, resample([rows]), resample([base]))
+    assert found.verdict == verdict
+    exact = stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
+    assert (exact < 0.05) == (verdict == "worse")
+    assert found.low < found.value < found.high or lost + gained == 0
+    assert found.low < 0 and (found.high > 0) == (verdict == "cannot tell")

@@ -26,6 +26,11 @@ def test_its_interval_holds_the_truth():
     assert 0.92 <= np.mean([one.low <= truth <= one.high for one in found]) <= 0.98
 
 
+def test_the_interval_ends_at_one():
+    found = detect("x", {"s": np.arange(30.0)}, {"s": np.arange(28.0, 60.0)})[0].auroc
+    assert found.low < found.value < found.high == 1.0
+
+
 def test_false_positives_are_scikit_learns():
     inside, outside = drawn()
     rates, recalls, _ = roc_curve(np.r_[np.zeros(400), np.ones(150)], np.r_[inside, outside], drop_intermediate=False)

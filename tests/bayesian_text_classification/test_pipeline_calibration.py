@@ -80,6 +80,8 @@ def test_wrong_calibration_is_one_line_and_changes_nothing(ours, tiny, bayesian)
         (TEXTS, [0, 1, True], {}, "label 2 is True; the classes are"),
         (TEXTS, [0, 1, 2], {"num_samples": 0}, "num_samples must be at least 1"),
         (TEXTS, [0, 1, 2], {"function_to_apply": "none"}, "needs one label among at least two classes"),
+        ("Bad", [0, 1, 2], {}, "texts is one text; give a list of several"),
+        (MANY, [entry["label"] for entry in ours(MANY)], {}, "no temperature is best for these 10 texts"),
         ([TEXTS[0], None, TEXTS[1]], [0, 1, 2], {}, "input 1 is None"),
     ):
         ours.temperature = 2.0
@@ -92,6 +94,12 @@ def test_wrong_calibration_is_one_line_and_changes_nothing(ours, tiny, bayesian)
         several.calibrate(TEXTS, [0, 1, 2])
 
 
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "2", True, None])
+def test_a_temperature_that_is_none_is_refused(value, ours):
+    with pytest.raises(ValueError, match="it must be a positive number, 1 for none"):
+        ours.temperature = value
+
+
 def test_a_text_below_the_threshold_gets_no_label_and_a_reason(ours):
     plain = ours(MANY)
     middle = float(np.median([result["score"] for result in plain]))
@@ -102,8 +110,8 @@ def test_a_text_below_the_threshold_gets_no_label_and_a_reason(ours):
         assert after["abstained"] == (before["score"] < middle)
         if after["abstained"]:
             assert after["label"] is None
-            assert after["reason"].startswith(f"score {before['score']:.3f} is below the threshold {middle:g}; most of")
-            blamed = "model's" if before["mutual_information"] > before["expected_entropy"] else "text's own"
+            assert after["reason"].startswith(f"score {before['score']:.3f} is below the threshold {middle:g}; its sam")
+            blamed = "disagree" if before["mutual_information"] > before["expected_entropy"] else "samples agree"
             assert blamed in after["reason"]
         else:
             assert (after["label"], after["reason"]) == (before["label"], None)

@@ -82,6 +82,29 @@ def test_leaving_one_out_is_fitting_on_the_others(classes):
     assert np.abs(found - exact).max() < 0.1 * np.abs(exact - whole).max()
 
 
+@pytest.mark.parametrize(("rows", "wrong"), [(20, 1), (60, 1), (40, 3)])
+def test_leaving_one_out_is_exact_where_one_row_decides(rows, wrong):
+    p = np.random.default_rng(0).uniform(0.6, 0.99, rows)
+    p = np.stack([1 - p, p], 1)
+    labels = np.array([0] * wrong + [1] * (rows - wrong))
+    found = leave_one_out(p, labels, fit_temperature(p, labels))
+    exact = np.array([fit_temperature(np.delete(p, i, 0), np.delete(labels, i)) for i in range(rows)])
+    np.testing.assert_allclose(found, exact, rtol=0.01)
+
+
+def test_leaving_one_out_stays_at_a_bound_where_the_others_do():
+    p = np.array([0.55, 0.58, 0.62, *[0.9] * 10])
+    p = np.stack([1 - p, p], 1)
+    for label, bound in ((1, LEAST), (0, MOST)):
+        labels = np.full(13, label)
+        np.testing.assert_allclose(leave_one_out(p, labels, fit_temperature(p, labels)), bound, rtol=1e-3)
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(ValueError, match="a probability is NaN"):
+        fit_temperature(np.array([[np.nan, 1.0], [0.5, 0.5]]), np.array([0, 1]))
+
+
 def test_leaving_one_out_of_rows_without_a_best_temperature_stays_in_bounds():
     p = np.array([[0.1, 0.9], [0.7, 0.3]])
     for labels in ([1, 0], [0, 1]):
