@@ -56,7 +56,7 @@ def main() -> None:
         "told wrongly",
     ]
     body = f"{ROWS} rows, {simulations} simulations of each case, 1,000 resamples.\n\n" + table(header, rows)
-    write_section("Intervals and verdicts", "python benchmarks/verdict.py", body)
+    write_section("Intervals and verdicts", f"python benchmarks/verdict.py --simulations {simulations}", body)
 
 
 def run(random: np.random.Generator, tilt: float, simulations: int, name: str) -> dict[str, dict[str, float]]:
