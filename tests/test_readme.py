@@ -92,7 +92,9 @@ def test_the_first_command_prints_the_table_offline(tmp_path):
     assert len(here) == 5
     # Keyed masks are the same on every machine; BaaL's come from PyTorch's generator, whose builds differ.
     for arm, numbers in here.items():
-        assert printed[arm] == pytest.approx(numbers, abs=0.02 if arm.startswith("BaaL") else 5e-4), arm
+        # A temperature of its own moves each text a little, and one over the edge of a bin moves the ECE.
+        tolerance = 0.02 if arm.startswith("BaaL") else 5e-3 if "temperature" in arm else 5e-4
+        assert printed[arm] == pytest.approx(numbers, abs=tolerance), arm
     assert (tmp_path / "bayesian-report" / "reliability.png").stat().st_size > 10_000
 
 
