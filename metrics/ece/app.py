@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import matplotlib
 import numpy as np
 from ece import ECE
 from matplotlib.figure import Figure
@@ -26,10 +25,7 @@ BINNINGS = {"Equal width": "uniform", "Equal mass (quantiles)": "quantile"}
 NORMS = {"Mean gap (ECE, l1)": "l1", "Root mean square gap (l2)": "l2", "Largest gap (MCE, max)": "max"}
 
 # A grey that reads as well on white as on the panels of the dark theme (3.7 : 1 on both).
-INK = dict.fromkeys(
-    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "hatch.color"), "#80868f"
-)
-matplotlib.rcParams.update(INK)
+INK = "#80868f"
 
 HELP = """
 A csv with a header. The column **label** holds the true class (0, 1, 2, ...); every other column is the probability of
@@ -185,7 +181,7 @@ def diagrams(bins: list[dict[str, Any]], binary: bool) -> Figure:
     size = (5.2, 5.4) if len(shown) == 1 else (3.4 * across, 3.6 * down + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     if len(bins) > len(shown):
-        figure.suptitle(f"The first {len(shown)} of {len(bins)} classes")
+        figure.suptitle(f"The first {len(shown)} of {len(bins)} classes", color=INK)
     cells = figure.subfigures(down, across, squeeze=False).ravel()
     for k, one in enumerate(shown):
         title = "Reliability diagram" if len(bins) == 1 else f"class {k}"
@@ -202,19 +198,23 @@ def _diagram(figure: Any, bins: dict[str, Any], title: str, of_class: bool, lege
     left, width = edges[:-1][filled], np.diff(edges)[filled]
     accuracy = np.array([a for a in bins["accuracy"] if a is not None])
     confidence = np.array([c for c in bins["mean_confidence"] if c is not None])
-    style = {"align": "edge", "edgecolor": INK["text.color"], "linewidth": 0.6}
+    style = {"align": "edge", "edgecolor": INK, "linewidth": 0.6}
     upper.bar(left, accuracy, width, color="#3b86b5", label="share of the class" if of_class else "accuracy", **style)
     upper.bar(left, confidence - accuracy, width, accuracy, color="#f4a25999", hatch="//", label="gap", **style)
-    upper.plot([0, 1], [0, 1], "--", linewidth=1, label="calibrated", color=INK["text.color"])
+    upper.plot([0, 1], [0, 1], "--", linewidth=1, label="calibrated", color=INK)
     upper.plot(confidence, accuracy, "o", color="#f4a259", markeredgecolor="#0b2545", markersize=4)
     upper.set(ylim=(0, 1), xlim=(0, 1), ylabel="share of the class" if of_class else "accuracy", title=title)
     if legend:
-        upper.legend(loc="upper left", frameon=False, fontsize=8)
+        upper.legend(loc="upper left", frameon=False, fontsize=8, labelcolor=INK)
     lower.bar(left, counts[filled], width, color="#8d99ae", **style)
     lower.set(xlabel="probability" if of_class else "confidence", ylabel="rows")
     for axes in (upper, lower):
         axes.set_facecolor("none")
+        axes.tick_params(colors=INK)
+        axes.spines[:].set_color(INK)
         axes.spines[["top", "right"]].set_visible(False)
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+            text.set_color(INK)
 
 
 def bin_table(bins: list[dict[str, Any]]) -> list[list[Any]]:
