@@ -64,6 +64,18 @@ def _heuristic(value: str) -> str:
     return value
 
 
+# Options that several commands have.
+_Model = Annotated[
+    str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded one", callback=_not_empty)
+]
+_TextColumn = Annotated[str | None, typer.Option(show_default="text, else sentence", callback=_not_empty)]
+_Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+_Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)]
+_Dtype = Annotated[
+    str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype)
+]
+
+
 @app.callback()
 def _main() -> None:
     """Honest confidence for Hugging Face text classifiers."""
@@ -71,9 +83,7 @@ def _main() -> None:
 
 @app.command()
 def evaluate(
-    model: Annotated[
-        str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded one", callback=_not_empty)
-    ] = None,
+    model: _Model = None,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -89,19 +99,14 @@ def evaluate(
         str | None,
         typer.Option(help="Split of a dataset on the Hub.", show_default="validation", callback=_not_empty),
     ] = None,
-    text_column: Annotated[str | None, typer.Option(show_default="text, else sentence", callback=_not_empty)] = None,
+    text_column: _TextColumn = None,
     label_column: Annotated[str | None, typer.Option(show_default="label, else labels", callback=_not_empty)] = None,
     num_samples: Annotated[
         int, typer.Option(min=1, help="Forward passes with dropout for each text (180 in all, for the sweep).")
     ] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype),
-    ] = None,
+    seed: _Seed = 0,
+    device: _Device = None,
+    dtype: _Dtype = None,
     calibration_dataset: Annotated[
         str | None,
         typer.Option(
@@ -189,23 +194,16 @@ def evaluate(
 def rank(
     input: Annotated[str, typer.Option(help="A csv, tsv, jsonl or parquet file of texts.", callback=_not_empty)],
     output: Annotated[str, typer.Option(help="A csv, jsonl or parquet file to write.", callback=_not_empty)],
-    model: Annotated[
-        str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded one", callback=_not_empty)
-    ] = None,
+    model: _Model = None,
     heuristic: Annotated[
         str, typer.Option(help="bald, entropy, margin, variance or batch_bald.", callback=_heuristic)
     ] = "bald",
     batch: Annotated[int, typer.Option(min=1, help="Texts that batch_bald chooses together.")] = 10,
-    text_column: Annotated[str | None, typer.Option(show_default="text, else sentence", callback=_not_empty)] = None,
+    text_column: _TextColumn = None,
     num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout for each text.")] = 20,
-    seed: Annotated[int, typer.Option(help="Seed of every random draw.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype),
-    ] = None,
+    seed: _Seed = 0,
+    device: _Device = None,
+    dtype: _Dtype = None,
 ) -> None:
     """Which unlabelled texts a person should label first.
 

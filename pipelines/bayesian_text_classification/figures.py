@@ -55,13 +55,7 @@ class Picture:
 def pictures(comparison: Comparison, labels: Sequence[int]) -> list[Picture]:
     """All pictures of a comparison, in the order of a report."""
     sweep = comparison.sweep
-    strange = Picture(
-        "out-of-scope",
-        "Texts out of scope",
-        out_of_scope_histograms(comparison.out_of_scope),
-        "Scores of texts in scope and out of scope; the less they overlap, the better a threshold tells them apart.",
-    )
-    return [
+    shown = [
         Picture(
             "reliability",
             "Reliability",
@@ -87,8 +81,17 @@ def pictures(comparison: Comparison, labels: Sequence[int]) -> list[Picture]:
             confidence_histograms(comparison, labels),
             "A trustworthy model is less sure where it is wrong.",
         ),
-        *([strange] if comparison.out_of_scope else []),
     ]
+    if comparison.out_of_scope:
+        shown.append(
+            Picture(
+                "out-of-scope",
+                "Texts out of scope",
+                out_of_scope_histograms(comparison.out_of_scope),
+                "Scores of texts in scope and out of scope; the less they overlap, the better a threshold parts them.",
+            )
+        )
+    return shown
 
 
 def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
@@ -180,9 +183,7 @@ def confidence_histograms(comparison: Comparison, labels: Sequence[int]) -> Figu
 
 def out_of_scope_histograms(detections: Sequence[Detection]) -> Figure:
     """Each score of texts in scope and out of scope."""
-    figure = _figure(9.6, 3.0 * -(-len(detections) // 3) + 0.1)
-    if not detections:
-        return figure
+    figure = _figure(9.6, 3.0 * -(-len(detections) // 3))
     grid = figure.subplots(-(-len(detections) // 3), 3, squeeze=False)
     for axes, one in zip(grid.flat, detections, strict=False):
         edges = np.linspace(0, max(one.inside.max(), one.outside.max(), 1e-9), 31)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from .data import LabelledTexts
 from .evaluation import Comparison, error_rates
-from .figures import TITLES, inline_svg, pictures
+from .figures import TITLES, Picture, inline_svg
 from .intervals import Difference, Estimate
 from .measures import MEASURES
 from .verdict import advice, rounded, verdict
@@ -20,7 +20,13 @@ MISTAKES = 12
 LONGEST = 300  # characters of a text that are shown
 
 
-def as_html(comparison: Comparison, data: LabelledTexts, names: Sequence[str], settings: dict[str, Any]) -> str:
+def as_html(
+    comparison: Comparison,
+    data: LabelledTexts,
+    names: Sequence[str],
+    settings: dict[str, Any],
+    pictures: Sequence[Picture],
+) -> str:
     """The page. Whatever comes from data or settings is escaped; pictures are inlined; nothing is loaded.
 
     Args:
@@ -28,6 +34,7 @@ def as_html(comparison: Comparison, data: LabelledTexts, names: Sequence[str], s
         data: the texts it was measured on.
         names: of the classes, by id.
         settings: of the run.
+        pictures: of the comparison.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -48,7 +55,7 @@ def as_html(comparison: Comparison, data: LabelledTexts, names: Sequence[str], s
                 "svg": Markup(inline_svg(one.figure, one.name)),
                 "caption": one.caption,
             }  # our own markup
-            for one in pictures(comparison, data.labels)
+            for one in pictures
         ],
         detections=[
             (

@@ -20,6 +20,7 @@ from .batching import TokenBudget, plan, windows
 from .encoding import Encoded, Encoder
 from .inputs import Stream, items_of, kind_of, text_and_pair
 from .probe import DropoutSite
+from .results import LABEL_ALONE, as_dicts
 from .sampling import Draws, Passes, Sampling, fixed, until_sure
 from .temperature import LEAST, MOST, apply_temperature, fit_temperature
 from .twin import StochasticTwin
@@ -354,7 +355,9 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         post: dict[str, Any],
         threshold: float | None,
     ) -> Iterator[Any]:
-        activation = self._activation(post.get("function_to_apply"))
+        activation, names = self._activation(post.get("function_to_apply")), self.model.config.id2label
+        top_k = LABEL_ALONE if post.get("_legacy", True) else post.get("top_k", 1)
+        own = activation == "sigmoid"
         for encoded in self._encoded_windows(items, tokenizer_options):
             draws = self._draws(encoded, sampling, batch_size, activation)
             results: list[Any] = [None] * len(encoded)
@@ -363,43 +366,13 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                 if activation == "softmax":
                     summary = tempered(summary, self.temperature)
                 count = samples.shape[2]
-                dicts = self._dicts(summary, activation, post, threshold, num_samples=count)
+                dicts = as_dicts(summary, names, count, top_k=top_k, own_entropies=own, threshold=threshold)
                 for i, result in zip(texts, dicts, strict=True):
                     results[i] = result
             for result, truncated in zip(results, encoded.truncated, strict=True):
                 for entry in result if isinstance(result, list) else [result]:
                     entry["truncated"] = truncated
             yield from results
-
-    def _dicts(
-        self, summary: Uncertainty, activation: str, post: dict[str, Any], threshold: float | None, num_samples: int
-    ) -> Iterator[Any]:
-        names = self.model.config.id2label
-        listed, top_k = not post.get("_legacy", True), post.get("top_k", 1)
-        for i, row in enumerate(summary.mean):
-            order = np.argsort(-row, kind="stable")
-            if not listed:
-                # Without top_k the stock pipeline gives the winner for top_k = 1, its default.
-                order = order[:1]
-            elif top_k is not None:
-                order = order[:top_k]
-            dicts = [
-                {
-                    "label": names[int(c)],
-                    "score": float(row[c]),
-                    "score_std": float(summary.std[i, c]),
-                    **_uncertainty_keys(summary, i, int(c), int(c) if activation == "sigmoid" else int(row.argmax())),
-                    "num_samples": num_samples,
-                }
-                for c in order
-            ]
-            if threshold is not None:
-                reason = _reason(summary, i, threshold) if row.max() < threshold else None
-                for entry in dicts:
-                    entry |= {"abstained": reason is not None, "reason": reason}
-                if reason is not None and not listed:
-                    dicts[0]["label"] = None
-            yield dicts if listed else dicts[0]
 
     def _draws(
         self,
@@ -534,33 +507,6 @@ _OWN_TOKENIZER_ARGUMENTS = {
     "is_split_into_words",
     "kwargs",
 }
-
-
-def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) -> dict[str, float | None]:
-    """The keys that describe the text; `erring` is the label whose standard error they hold."""
-
-    def at(values: NDArray[np.float64] | None) -> float | None:
-        if values is None:
-            return None
-        return float(values[text] if values.ndim == 1 else values[text, label])
-
-    error = float(summary.standard_error[text, erring])
-    return {
-        "standard_error": None if np.isnan(error) else error,
-        "predictive_entropy": at(summary.predictive_entropy),
-        "expected_entropy": at(summary.expected_entropy),
-        "mutual_information": at(summary.mutual_information),
-    }
-
-
-def _reason(summary: Uncertainty, text: int, threshold: float) -> str:
-    """Why the text gets no label."""
-    assert summary.expected_entropy is not None and summary.mutual_information is not None
-    if summary.mutual_information[text] > summary.expected_entropy[text]:
-        blame = "its samples disagree, as on texts unlike those that the model was trained on"
-    else:
-        blame = "its samples agree that more than one label fits"
-    return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"
 
 
 def _checked_threshold(threshold: Any) -> float | None:

@@ -43,11 +43,12 @@ def write_report(
         settings: of the run; any JSON values.
     """
     paths = [folder / name for name in ("report.html", "report.json", "model-card.md")]
-    paths[0].write_text(as_html(comparison, data, names, settings), encoding="utf-8")
+    shown = pictures(comparison, data.labels)
+    paths[0].write_text(as_html(comparison, data, names, settings, shown), encoding="utf-8")
     text = json.dumps(_finite(as_dict(comparison, data, settings)), indent=2, allow_nan=False)
     paths[1].write_text(text + "\n", encoding="utf-8")
     paths[2].write_text(model_card(comparison, len(data.texts), settings), encoding="utf-8")
-    for picture in pictures(comparison, data.labels):
+    for picture in shown:
         for ending in ("png", "svg"):
             paths.append(folder / f"{picture.name}.{ending}")
             picture.figure.savefig(paths[-1])

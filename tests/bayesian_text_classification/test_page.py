@@ -38,7 +38,7 @@ def folder(comparison, data, tmp_path_factory):
 
 
 def test_markup_in_texts_and_names_is_text(comparison, data):
-    page = as_html(comparison, data, ["<em>neg</em>", "pos"], SETTINGS)
+    page = as_html(comparison, data, ["<em>neg</em>", "pos"], SETTINGS, [])
     for bad in ("<script", "<img", "<b>texts", "<u>mine", "<i>c", "<em>neg"):
         assert bad not in page
     assert "&lt;script&gt;" in page and "&lt;u&gt;mine" in page and "&lt;em&gt;neg" in page
@@ -46,7 +46,7 @@ def test_markup_in_texts_and_names_is_text(comparison, data):
 
 def test_long_texts_are_cut(comparison, data):
     long = LabelledTexts(data.name, ["long " * 1_000 + text for text in TEXTS], data.labels, [])
-    page = as_html(comparison, long, ["NEGATIVE", "POSITIVE"], SETTINGS)
+    page = as_html(comparison, long, ["NEGATIVE", "POSITIVE"], SETTINGS, [])
     assert "long long ..." in page and "long " * 100 not in page
 
 

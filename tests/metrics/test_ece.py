@@ -1,7 +1,6 @@
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -26,6 +25,8 @@ def bins_of(confidences, n_bins=10):
     """The bin of each confidence, each binned on its own."""
     return [ece.bin_sums([p], [1], n_bins, binary=True).counts.index(1) for p in confidences]
 
+
+GOOD = [[0.5, 0.5]]
 
 # Hand arithmetic
 
@@ -158,132 +159,49 @@ def test_arrow_keeps_values_below_an_edge_in_float64(metric):
     assert bins["mean_confidence"][2] == pytest.approx(p, abs=1e-16)
 
 
-# Refusals
+# Kinds of input
 
-NAN, INF = float("nan"), float("inf")
-GOOD = [[0.5, 0.5]]
-REFUSED = {
-    "nan": ([*GOOD, [NAN, 1.0]], [0, 1], "predictions[1][0] is nan; every value must be finite"),
-    "infinity": ([[INF, 0.0]], [0], "predictions[0][0] is inf; every value must be finite"),
-    "none": ([*GOOD, [0.5, None]], [0, 1], "predictions[1][1] is None; every value must be a number"),
-    "none as a row": ([*GOOD, None], [0, 1], "predictions[1] is None"),
-    "strings": ([["0.5", "0.5"]], [0], "predictions[0][0] is '0.5'; every value must be a number"),
-    "booleans": ([[True, False]], [0], "predictions[0][0] is True; every value must be a number"),
-    "above 1": ([*GOOD, [1.5, -0.5]], [0, 1], "predictions[1][0] is 1.5; probabilities must lie in [0, 1]. Pass from_"),
-    "below 0": ([[-1e-9, 1.0]], [1], "predictions[0][0] is -1e-09; probabilities must lie in [0, 1]"),
-    "sum": ([*GOOD, [0.31, 1.0]], [0, 1], "predictions[1] sums to 1.31; each row must be probabilities that sum to 1"),
-    "sum below": ([[0.3, 0.3]], [0], "predictions[0] sums to 0.6"),
-    "label too large": (GOOD * 2, [0, 2], "references[1] is 2; labels must be integers in [0, 1]"),
-    "label negative": (GOOD, [-100], "references[0] is -100; labels must be integers in [0, 1]. Leave out rows"),
-    "label beyond int64, later": (GOOD * 2, [0, 2**70], "references[1] is 1180591620717411303424; labels must be"),
-    "label beyond int64": (GOOD, [2**70], "references[0] is 1180591620717411303424; labels must be integers"),
-    "label 0.9": (GOOD * 2, [0, 0.9], "references[1] is 0.9 (float64); labels must be integers in [0, 1]"),
-    "label 1.0": (GOOD, [1.0], "references[0] is 1.0 (float64); labels must be integers in [0, 1]"),
-    "label nan": (GOOD, [NAN], "references[0] is nan (float64); labels must be integers"),
-    "label none": (GOOD * 2, [0, None], "references[1] is None; labels must be integers in [0, 1]"),
-    "label string": (GOOD, ["positive"], "references[0] is 'positive'; labels must be integers in [0, 1]"),
-    "label boolean": (GOOD, [True], "references[0] is True; labels must be integers in [0, 1]"),
-    "lengths": (GOOD * 3, [0, 1], "predictions has 3 rows and references has 2"),
-    "ragged": ([[0.2, 0.8], [0.2, 0.3, 0.5]], [0, 1], "predictions[1] is [0.2, 0.3, 0.5]; all rows must hold equally"),
-    "label ids": ([0, 1, 1], [0, 1, 1], "predictions has shape (3,); expected the probability of every class"),
-    "one column": ([[0.5], [0.5]], [0, 1], "predictions has shape (2, 1); expected the probability of every class"),
-    "three dimensions": ([GOOD], [0], "predictions has shape (1, 1, 2); expected the probability of every class"),
-    "one-hot labels": (GOOD, [[0, 1]], "references has shape (1, 2); expected one class id per row"),
-    "empty": ([], [], "predictions is empty, of shape (0,); at least one row is needed"),
-    "empty rows": ([[], []], [0, 1], "predictions is empty, of shape (2, 0); at least one row is needed"),
-    "empty labels": (GOOD, [], "references is empty; at least one label is needed"),
-    "no labels": (GOOD, None, "references is None; labels must be integers"),
-    "no predictions": (None, [0], "predictions is None; every value must be a number"),
-    "a dictionary": ({"a": 1.0}, [0], "predictions is {'a': 1.0}; every value must be a number"),
-    "sparse": (torch.eye(2).to_sparse(), [0, 1], "predictions is a tensor that NumPy cannot hold"),
-    "tensors in rows": (
-        [[torch.tensor(0.5, dtype=torch.bfloat16)] * 2], [0], "predictions cannot be read (Got unsupported ScalarType"
-    ),
-    "a string among numbers": ([[0.2, 0.8], [0.9, "a"]], [0, 1], "predictions[1][1] is 'a'; every value must be a"),
-    "a number too large": ([[10**30, 0]], [0], "every value must be a number, and this one is too large"),
-    "without data": (torch.empty(2, 2, device="meta"), [0, 1], "predictions is a tensor that NumPy cannot hold"),
-    "masked": (
-        np.ma.array([*GOOD, [0.2, 0.8]], mask=[[0, 0], [0, 1]]), [0, 1], "predictions[1][1] is masked; every value must"
-    ),
-    "a masked row": ([*GOOD, np.ma.array([0.2, 0.8], mask=True)], [0, 1], "predictions[1][0] is masked; every value"),
-    "a masked label": (GOOD * 2, np.ma.array([0, 1], mask=[0, 1]), "references[1] is masked; every value must"),
-}  # fmt: skip
-REFUSED_BINARY = {
-    "binary nan": ([0.5, NAN], [0, 1], "predictions[1] is nan; every value must be finite"),
-    "binary none": ([0.5, None], [0, 1], "predictions[1] is None; every value must be a number"),
-    "binary above 1": (
-        [0.5, 1.25],
-        [0, 1],
-        "predictions[1] is 1.25; probabilities must lie in [0, 1]. Pass from_logits",
-    ),
-    "binary below 0": ([-0.25], [0], "predictions[0] is -0.25; probabilities must lie in [0, 1]"),
-    "binary label": ([0.5], [2], "references[0] is 2; labels must be integers in [0, 1]"),
-    "binary float label": ([0.5], [1.0], "references[0] is 1.0 (float64); labels must be integers"),
-    "binary rows": (GOOD, [1], 'predictions has shape (1, 2); config "binary" takes the positive class\' probability'),
-    "binary empty": ([], [], "predictions is empty"),
-    "binary lengths": ([0.5], [1, 1], "predictions has 1 rows and references has 2"),
+ROWS = [[0.125, 0.875], [0.75, 0.25], [0.5, 0.5], [0.375, 0.625]]  # exact in every dtype
+LABELS = [1, 1, 0, 1]
+COLUMNS = datasets.Dataset.from_dict({"p": ROWS, "y": LABELS})
+KINDS = {
+    "lists": (ROWS, LABELS),
+    "tuples": (tuple(map(tuple, ROWS)), tuple(LABELS)),
+    "numpy float64": (np.array(ROWS), np.array(LABELS)),
+    "numpy float32": (np.array(ROWS, dtype=np.float32), np.array(LABELS, dtype=np.uint8)),
+    "list of arrays": ([np.array(row, dtype=np.float16) for row in ROWS], [np.int32(y) for y in LABELS]),
+    "float64 tensor": (torch.tensor(ROWS, dtype=torch.float64), torch.tensor(LABELS)),
+    "float32 tensor": (torch.tensor(ROWS), torch.tensor(LABELS, dtype=torch.int32)),
+    "float16 tensor": (torch.tensor(ROWS).half(), torch.tensor(LABELS)),
+    "bfloat16 tensor": (torch.tensor(ROWS).bfloat16(), torch.tensor(LABELS)),
+    "tensor with a gradient": (torch.tensor(ROWS, requires_grad=True) * 1, LABELS),
+    "list of bfloat16 tensors": (list(torch.tensor(ROWS).bfloat16()), list(torch.tensor(LABELS))),
+    "arrow": (pa.array(ROWS), pa.array(LABELS)),
+    "chunked arrow": (pa.chunked_array([ROWS[:1], ROWS[1:]]), pa.chunked_array([LABELS])),
+    "dataset columns": (COLUMNS["p"], COLUMNS["y"]),
+    "dataset columns as numpy": (COLUMNS.with_format("numpy")["p"], COLUMNS.with_format("numpy")["y"]),
+    "dataset columns as torch": (COLUMNS.with_format("torch")["p"], COLUMNS.with_format("torch")["y"]),
 }
 
 
-@pytest.mark.parametrize("case", [*REFUSED, *REFUSED_BINARY])
-def test_refuses(case, metric):
-    config_name = "default" if case in REFUSED else "binary"
-    predictions, references, message = {**REFUSED, **REFUSED_BINARY}[case]
-    with pytest.raises(ValueError, match=re.escape(message)):
-        ece.expected_calibration_error(predictions, references, binary=config_name == "binary")
-    shell = metric(config_name)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        shell.compute(predictions=predictions, references=references)
-    with pytest.raises(ValueError, match=re.escape(message)):  # at add_batch, or at compute where logits would be legal
-        shell.add_batch(predictions=predictions, references=references)
-        shell.compute()
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_input_gives_the_same_value(kind, metric):
+    predictions, references = KINDS[kind]
+    expected = ece.expected_calibration_error(ROWS, LABELS)
+    assert expected == 0.4375  # four bins: (|1 - .875| + |0 - .75| + |1 - .5| + |1 - .625|) / 4
+    assert ece.expected_calibration_error(predictions, references) == expected
+    assert metric().compute(predictions=predictions, references=references) == {"ece": expected}
 
 
-def test_the_first_refusal_is_the_one_told(metric):
-    shell = metric()
-    shell.add_batch(predictions=[[0.3, 0.3]], references=[0])
-    shell.add_batch(predictions=[[1.5, -0.5]], references=[0])
-    with pytest.raises(ValueError, match=r"predictions\[0\] sums to 0.6"):
-        shell.compute()
+def test_a_dataset_column_is_read_at_once(monkeypatch):
+    column, read, keys = type(COLUMNS["p"]), type(COLUMNS["p"]).__getitem__, []
+    monkeypatch.setattr(column, "__getitem__", lambda self, key: keys.append(key) or read(self, key))
+    ece.bin_sums(COLUMNS["p"], COLUMNS["y"])
+    assert keys == [slice(None)] * 2  # row by row it took 2 s for 100,000 rows, as tensors 23 s
 
 
-@pytest.mark.parametrize("rows", [40_000, 600_000])
-def test_many_rows_are_refused_as_few_are(rows):
-    # In threads from some number on; the first row at fault is named, and a range before a sum.
-    p = np.full((rows, 2), 0.5)
-    labels = np.zeros(rows, dtype=int)
-
-    def refusal():
-        with pytest.raises(ValueError) as error:
-            ece.expected_calibration_error(p, labels)
-        return str(error.value)
-
-    for at in (rows - 3, rows // 2):
-        p[at] = [0.3, 0.3]
-        assert refusal().startswith(f"predictions[{at}] sums to 0.6;")
-    p[rows - 1] = [1.5, -0.5]
-    assert refusal().startswith(f"predictions[{rows - 1}][0] is 1.5;")
-    for at in (rows - 2, 7):
-        p[at, 1] = np.nan
-        assert refusal().startswith(f"predictions[{at}][1] is nan;")
-
-
-def test_add_takes_one_example(metric):
-    with pytest.raises(ValueError, match="add takes one example: give prediction or predictions"):
-        metric().add(prediction=[0.5, 0.5], predictions=[0.2, 0.8], reference=0)
-
-
-def test_the_functions_beside_refuse_in_a_sentence_too():
-    with pytest.raises(ValueError, match="sums is empty"):
-        ece.calibration_error([])
-    for bad in ("a", None, 1.5, NAN):
-        with pytest.raises(ValueError, match=r"confidence\[1\] is .*; every value must be a number in \[0, 1\]"):
-            ece.quantile_edges([0.5 if bad != "a" else 1, bad])
-    for edges in ("ab", None, [[0, 1]], 3):
-        with pytest.raises(ValueError, match="they must be numbers that ascend from 0 to 1"):
-            ece.class_wise_bin_sums(GOOD, [0], edges=[edges, edges])
-    with pytest.raises(ValueError, match="confidence_level is None; it must lie between 0 and 1"):
-        ece.bootstrap(GOOD, [0], confidence_level=None)
+def test_integers_are_numbers_and_a_range_is_labels():
+    assert ece.expected_calibration_error([[1, 0], [0, 1]], range(2)) == 0.0
 
 
 def test_sums_of_shards_merge_as_numbers_do():
@@ -328,154 +246,11 @@ def test_columns_of_pandas_whose_cells_are_objects():
     assert ece.expected_calibration_error(frame["p"], frame["y"]) == 0.475
 
 
-def test_a_refused_call_leaves_what_was_added(metric):
-    shell = metric()
-    shell.add_batch(predictions=[[0.05, 0.95]], references=[1])
-    for predictions, references, message in REFUSED.values():
-        with pytest.raises(ValueError):
-            shell.compute(predictions=predictions, references=references)
-        if "probabilities" not in message and "sums" not in message:  # these are refused at compute: they may be logits
-            with pytest.raises(ValueError):
-                shell.add_batch(predictions=predictions, references=references)
-    with pytest.raises(ValueError, match="n_bins is 0"):
-        shell.compute(n_bins=0)
-    with pytest.raises(ValueError, match="predictions has 3 columns; the rows added before have 2"):
-        shell.add(prediction=[0.2, 0.2, 0.6], reference=0)
-    assert len(shell) == 1
-    shell.add(prediction=[0.0, 1.0], reference=0)
-    assert shell.compute() == {"ece": 0.475}
-
-
-@pytest.mark.parametrize("reference", [0.9, None, True, 2])
-def test_add_refuses_labels_that_arrow_would_change(reference, metric):
-    with pytest.raises(ValueError, match=r"references\[0\] is "):
-        metric().add(prediction=[0.5, 0.5], reference=reference)
-
-
-@pytest.mark.parametrize("n_bins", [0, -1, 10.0, True, None, "10", NAN])
-def test_refuses_n_bins(n_bins, metric):
-    for compute in (ece.expected_calibration_error, ece.bin_sums):
-        with pytest.raises(ValueError, match=r"n_bins is .*; it must be an integer of at least 1"):
-            compute(GOOD, [0], n_bins=n_bins)
-    with pytest.raises(ValueError, match="n_bins is"):
-        metric().compute(predictions=GOOD, references=[0], n_bins=n_bins)
-
-
-@pytest.mark.parametrize("flag", ["no", "False", 0, 1, None, [], np.array([True])])
-def test_a_flag_that_is_no_boolean_is_refused_and_not_taken_for_true(flag, metric):
-    for compute in (ece.expected_calibration_error, ece.bin_sums):
-        for name in ("from_logits", "binary"):
-            with pytest.raises(ValueError, match=rf"{name} is .*; it must be True or False"):
-                compute(GOOD, [0], **{name: flag})
-    shell = metric()
-    shell.add(prediction=[0.0, 1.0], reference=1)
-    for name in ("from_logits", "return_bins"):
-        with pytest.raises(ValueError, match=rf"{name} is .*; it must be True or False"):
-            shell.compute(**{name: flag})
-    assert shell.compute(from_logits=np.False_) == {"ece": 0.0}  # what was added is still there
-
-
-def test_a_masked_array_without_masked_entries_is_an_array():
-    rows = np.ma.array([[0.05, 0.95], [0.0, 1.0]], mask=False)
-    assert ece.expected_calibration_error(rows, np.ma.array([1, 0])) == 0.475
-
-
-def test_computing_nothing_is_refused(metric):
-    shell = metric()
-    for _ in range(2):
-        with pytest.raises(ValueError, match="There is nothing to compute: pass predictions and references"):
-            shell.compute()
-        shell.compute(predictions=GOOD, references=[0])  # and computing leaves nothing behind
-    shell.compute(predictions=[[0.5, 0.25, 0.25]], references=[2])  # not even the number of classes
-
-
-def test_unknown_config_names_the_legal_ones(metric):
-    with pytest.raises(ValueError, match=r'config_name is .multilabel.; it must be "default" .* or "binary"'):
-        metric("multilabel")
-
-
-def test_booleans_are_labels_in_binary(metric):
-    for labels in ([False, True], np.array([False, True]), torch.tensor([False, True])):
-        assert ece.expected_calibration_error([0.25, 0.75], labels, binary=True) == 0.25
-        assert metric("binary").compute(predictions=[0.25, 0.75], references=labels) == {"ece": 0.25}
-
-
-@pytest.mark.parametrize(
-    ("convert", "tolerance"),
-    [
-        (lambda rows: torch.tensor(rows, dtype=torch.bfloat16), 2e-2),
-        (lambda rows: torch.tensor(rows, dtype=torch.float16), 2e-3),
-        (lambda rows: np.array(rows, dtype=np.float16), 2e-3),
-        (lambda rows: torch.tensor(rows, dtype=torch.float32), 1e-4),
-        (lambda rows: np.array(rows, dtype=np.float32), 1e-4),
-        (lambda rows: rows, 1e-4),
-        (lambda rows: pa.array(rows), 1e-4),
-        (lambda rows: np.array(rows), 1e-5),
-        (lambda rows: torch.tensor(rows, dtype=torch.float64), 1e-5),
-    ],
-    ids=["bf16", "f16 torch", "f16 numpy", "f32 torch", "f32 numpy", "list", "arrow", "f64 numpy", "f64 torch"],
-)
-def test_row_sums_are_held_to_the_precision_of_the_input(convert, tolerance, metric):
-    ece.bin_sums(convert([[0.5, 0.5 - 0.75 * tolerance]]), [0])
-    too_far = convert([[0.5, 0.5 - 1.25 * tolerance]])
-    with pytest.raises(ValueError, match=rf"sums to 0\.9\d+; .* within {tolerance:g} for its dtype"):
-        ece.bin_sums(too_far, [0])
-    shell = metric()
-    shell.add_batch(predictions=too_far, references=[0])
-    with pytest.raises(ValueError, match=f"within {tolerance:g}"):
-        shell.compute()
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("classes", [2, 150, 30_000])
 def test_a_softmax_of_any_precision_is_accepted(dtype, classes):
     logits = torch.randn(50, classes, generator=torch.Generator().manual_seed(0)).to(dtype)
-    ece.bin_sums(torch.softmax(logits, -1), [0] * 50)
-
-
-# Kinds of input
-
-ROWS = [[0.125, 0.875], [0.75, 0.25], [0.5, 0.5], [0.375, 0.625]]  # exact in every dtype
-LABELS = [1, 1, 0, 1]
-COLUMNS = datasets.Dataset.from_dict({"p": ROWS, "y": LABELS})
-KINDS = {
-    "lists": (ROWS, LABELS),
-    "tuples": (tuple(map(tuple, ROWS)), tuple(LABELS)),
-    "numpy float64": (np.array(ROWS), np.array(LABELS)),
-    "numpy float32": (np.array(ROWS, dtype=np.float32), np.array(LABELS, dtype=np.uint8)),
-    "list of arrays": ([np.array(row, dtype=np.float16) for row in ROWS], [np.int32(y) for y in LABELS]),
-    "float64 tensor": (torch.tensor(ROWS, dtype=torch.float64), torch.tensor(LABELS)),
-    "float32 tensor": (torch.tensor(ROWS), torch.tensor(LABELS, dtype=torch.int32)),
-    "float16 tensor": (torch.tensor(ROWS).half(), torch.tensor(LABELS)),
-    "bfloat16 tensor": (torch.tensor(ROWS).bfloat16(), torch.tensor(LABELS)),
-    "tensor with a gradient": (torch.tensor(ROWS, requires_grad=True) * 1, LABELS),
-    "list of bfloat16 tensors": (list(torch.tensor(ROWS).bfloat16()), list(torch.tensor(LABELS))),
-    "arrow": (pa.array(ROWS), pa.array(LABELS)),
-    "chunked arrow": (pa.chunked_array([ROWS[:1], ROWS[1:]]), pa.chunked_array([LABELS])),
-    "dataset columns": (COLUMNS["p"], COLUMNS["y"]),
-    "dataset columns as numpy": (COLUMNS.with_format("numpy")["p"], COLUMNS.with_format("numpy")["y"]),
-    "dataset columns as torch": (COLUMNS.with_format("torch")["p"], COLUMNS.with_format("torch")["y"]),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_input_gives_the_same_value(kind, metric):
-    predictions, references = KINDS[kind]
-    expected = ece.expected_calibration_error(ROWS, LABELS)
-    assert expected == 0.4375  # four bins: (|1 - .875| + |0 - .75| + |1 - .5| + |1 - .625|) / 4
-    assert ece.expected_calibration_error(predictions, references) == expected
-    assert metric().compute(predictions=predictions, references=references) == {"ece": expected}
-
-
-def test_a_dataset_column_is_read_at_once(monkeypatch):
-    column, read, keys = type(COLUMNS["p"]), type(COLUMNS["p"]).__getitem__, []
-    monkeypatch.setattr(column, "__getitem__", lambda self, key: keys.append(key) or read(self, key))
-    ece.bin_sums(COLUMNS["p"], COLUMNS["y"])
-    assert keys == [slice(None)] * 2  # row by row it took 2 s for 100,000 rows, as tensors 23 s
-
-
-def test_integers_are_numbers_and_a_range_is_labels():
-    assert ece.expected_calibration_error([[1, 0], [0, 1]], range(2)) == 0.0
+    assert sum(ece.bin_sums(torch.softmax(logits, -1), [0] * 50).counts) == 50
 
 
 # Ways of adding

@@ -1,0 +1,78 @@
+"""What the pipeline says of a text: the dicts of `text-classification`, with what its samples tell."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .uncertainty import Uncertainty
+
+LABEL_ALONE = 0  # in place of top_k: the winning label's dict, not in a list, as stock gives it where nobody asked
+
+
+def as_dicts(
+    summary: Uncertainty,
+    names: Mapping[int, str],
+    num_samples: int,
+    *,
+    top_k: int | None,
+    own_entropies: bool,
+    threshold: float | None,
+) -> Iterator[Any]:
+    """A dict for each text, or a list of dicts with the labels of highest score first.
+
+    Args:
+        summary: of the texts' samples.
+        names: of the labels, by id.
+        num_samples: of each text.
+        top_k: how many labels in a list; None for all; `LABEL_ALONE`: one dict.
+        own_entropies: every label has a standard error and entropies of its own (multi-label).
+        threshold: the least score of an accepted text; None: no text is asked.
+    """
+    for i, row in enumerate(summary.mean):
+        order = np.argsort(-row, kind="stable")[: 1 if top_k == LABEL_ALONE else top_k]
+        dicts = [
+            {
+                "label": names[int(c)],
+                "score": float(row[c]),
+                "score_std": float(summary.std[i, c]),
+                **_uncertainty_keys(summary, i, int(c), int(c) if own_entropies else int(row.argmax())),
+                "num_samples": num_samples,
+            }
+            for c in order
+        ]
+        if threshold is not None:
+            reason = _reason(summary, i, threshold) if row.max() < threshold else None
+            for entry in dicts:
+                entry |= {"abstained": reason is not None, "reason": reason}
+            if reason is not None and top_k == LABEL_ALONE:
+                dicts[0]["label"] = None
+        yield dicts[0] if top_k == LABEL_ALONE else dicts
+
+
+def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) -> dict[str, float | None]:
+    """The keys that describe the text; `erring` is the label whose standard error they hold."""
+
+    def at(values: NDArray[np.float64] | None) -> float | None:
+        if values is None:
+            return None
+        return float(values[text] if values.ndim == 1 else values[text, label])
+
+    error = float(summary.standard_error[text, erring])
+    return {
+        "standard_error": None if np.isnan(error) else error,
+        "predictive_entropy": at(summary.predictive_entropy),
+        "expected_entropy": at(summary.expected_entropy),
+        "mutual_information": at(summary.mutual_information),
+    }
+
+
+def _reason(summary: Uncertainty, text: int, threshold: float) -> str:
+    """Why the text gets no label."""
+    assert summary.expected_entropy is not None and summary.mutual_information is not None
+    if summary.mutual_information[text] > summary.expected_entropy[text]:
+        blame = "its samples disagree, as on texts unlike those that the model was trained on"
+    else:
+        blame = "its samples agree that more than one label fits"
+    return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"
