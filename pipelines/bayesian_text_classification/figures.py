@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .evaluation import Arm, Comparison
+from .arms import Arm
+from .evaluation import Comparison
 from .measures import risk_coverage
 from .out_of_scope import Detection
 from .sweep import Sweep
@@ -107,11 +108,14 @@ def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
     cells = figure.subfigures(down, across, squeeze=False).ravel()
     for i, arm in enumerate(arms):
         top, bottom = cells[i].subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        _reliability(top, bottom, arm, legend=i == 0)
+        _reliability(top, bottom, arm)
         bottom.set_ylim(0, 1.05 * most)
         if i % across == 0:
             top.set_ylabel("accuracy")
             bottom.set_ylabel("texts")
+    # In a cell of its own where one is free: inside a diagram it would lie over bars.
+    place = cells[-1] if len(arms) < len(cells) else figure
+    place.legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="upper left")
     return figure
 
 
@@ -218,7 +222,7 @@ def inline_svg(figure: Figure, name: str) -> str:
     return markup.replace("#000000", "currentColor")
 
 
-def _reliability(top: Axes, bottom: Axes, arm: Arm, *, legend: bool) -> None:
+def _reliability(top: Axes, bottom: Axes, arm: Arm) -> None:
     bins = arm.reliability
     width = bins.edges[1] - bins.edges[0]
     filled = [i for i, count in enumerate(bins.counts) if count]
@@ -239,8 +243,6 @@ def _reliability(top: Axes, bottom: Axes, arm: Arm, *, legend: bool) -> None:
     top.set_xlim(0, 1)
     top.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     top.set_ylim(0, 1)
-    if legend:
-        top.legend(frameon=False, fontsize=8, loc="upper left")
     bottom.bar(bins.edges[:-1], bins.counts, width * 0.96, align="edge", color=colour)
     bottom.set_xlabel("confidence")
     for axes in (top, bottom):

@@ -1,8 +1,12 @@
 """What chance does to measures on finite data: intervals, paired differences, and verdicts in words.
 
-Means over rows (accuracy, NLL, Brier) and their paired differences have closed forms; everything else is resampled.
-Rows are drawn with replacement, the same rows for every arm; and where an arm has several draws of its dropout masks,
-a tenth of the resamples sees each of ten, so that the luck of the masks is in the interval too.
+An interval is that of the expectation over texts such as these and over the seeds of the dropout masks, at the number
+of samples that was used. Means over rows (accuracy, NLL, Brier) and their paired differences have closed forms; for
+everything else rows are drawn with replacement, the same ones for every arm. A row brings along the groups of masks
+that it was scored with: they are keyed by its text, so that their luck is independent from row to row, and part of the
+spread between rows already. Drawing the groups of each row again would count it twice (Davison and Hinkley 1997,
+section 3.8: resample clusters, keep what is inside them). Few models have a dropout site whose mask all texts share,
+such as positions (`DropoutSite.batch_dim` is None); the luck of that mask is in no interval.
 """
 
 import math
@@ -18,8 +22,7 @@ from .measures import MEASURES, Measure, Scored
 LEVEL = 0.95
 LEAST_ROWS = 20  # of a verdict: the intervals rest on approximations for many rows
 RESAMPLES = 1_000
-MASK_DRAWS = 10  # at most
-_BLOCK = RESAMPLES // MASK_DRAWS  # resamples that are measured at once, of one draw of the masks
+_BLOCK = 100  # resamples that are measured at once
 _POWER = 0.8  # of the number of rows that could tell
 
 Array = NDArray[np.float64]
@@ -55,32 +58,29 @@ class Difference:
     rows_needed: int | None
 
 
-def resample(draws: Sequence[Scored], *, seed: int = 0) -> Resamples:
-    """Every measure on 1,000 resamples of the rows: (1,000,) each. Equal seeds draw equal rows.
-
-    Args:
-        draws: the same rows under several draws of the dropout masks, or once.
-        seed: of the rows.
-    """
-    rows = len(draws[0].labels)
-    found: dict[str, list[Array]] = {measure.key: [] for measure in MEASURES}
-    for block, weights in enumerate(weights_of_resamples(rows, seed)):
-        for measure in MEASURES:
-            found[measure.key].append(measure.values(draws[block % len(draws)], weights))
+def resample(rows: Scored, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> Resamples:
+    """Each measure by its key on 1,000 resamples of the rows: (1,000,) each. Equal seeds draw equal rows."""
+    found: dict[str, list[Array]] = {measure.key: [] for measure in measures}
+    for weights in weights_of_resamples(len(rows.labels), seed):
+        for measure in measures:
+            found[measure.key].append(measure.values(rows, weights))
     return {key: np.concatenate(values) for key, values in found.items()}
 
 
 def estimate(measure: Measure, rows: Scored, resamples: Resamples) -> Estimate:
     """The measure of `rows` with its interval.
 
-    Accuracy: Wilson's interval. Other means over rows: Student's t. Else the bootstrap's normal interval, `e +- z s`
-    with the standard deviation s of the resamples (Davison and Hinkley 1997, section 2.4).
+    Accuracy: Wilson's interval. Other means over rows: Student's t. Biased measures: that of `metrics/ece`, whose ends
+    take the bias into account. Else the bootstrap's normal interval, `e +- z s` with the standard deviation s of the
+    resamples (Davison and Hinkley 1997, section 2.4).
     """
     value = measure.value(rows)
     if measure.key == "accuracy":
         low, high = wilson(int(rows.correct.sum()), len(rows.correct))
     elif measure.per_row is not None:
         low, high = _mean_interval(measure.per_row(rows))
+    elif measure.biased:
+        low, high = _biased_interval(value, resamples[measure.key])
     else:
         low, high = normal_interval(value, resamples[measure.key])
     if math.isnan(value):
@@ -117,10 +117,16 @@ def difference(
         low, high = _mean_interval(measure.per_row(rows) - measure.per_row(base))
     else:
         low, high = normal_interval(value, resamples[measure.key] - base_resamples[measure.key])
-    told = len(rows.labels) >= LEAST_ROWS and (low > 0 or high < 0)
-    better = (low > 0) == measure.higher_is_better
+    count = len(rows.labels)
+    return judged(value, low, high, measure.higher_is_better, count, enough=count >= LEAST_ROWS)
+
+
+def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:
+    """A difference with its verdict, from its 95 % interval on so many rows; `enough` for any verdict at all."""
+    told = enough and (low > 0 or high < 0)
+    better = (low > 0) == higher_is_better
     verdict = ("better" if better else "worse") if told else "cannot tell"
-    return Difference(value, low, high, verdict, None if told else _rows_needed(value, high - low, len(rows.labels)))
+    return Difference(value, low, high, verdict, None if told else _rows_needed(value, high - low, rows))
 
 
 def weights_of_resamples(rows: int, seed: int) -> Iterator[Array]:
@@ -147,6 +153,12 @@ def normal_interval(value: float, resamples: Array) -> tuple[float, float]:
     # (one null difference in ten would be told; benchmarks/verdict.py).
     reach = float(stats.norm.ppf((1 + LEVEL) / 2) * found.std(ddof=1))
     return value - reach, value + reach
+
+
+def _biased_interval(value: float, resamples: Array) -> tuple[float, float]:
+    """`[2 e - q(.975), e + (q(.975) - q(.025)) / 2]` with the quantiles q of the resamples; see `bootstrap` there."""
+    low, high = np.quantile(resamples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return min(2 * value - high, value), max(value + (high - low) / 2, value)
 
 
 def _rows_needed(value: float, width: float, rows: int) -> int | None:

@@ -4,7 +4,7 @@ A resample is a row of weights, how often each row of the data was drawn; weight
 measure takes many resamples at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .metric import load_metric_module
+from .ranking import auroc, in_order
 
 BINS = 10
 
 Array = NDArray[np.float64]
+Bins = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,16 @@ class Scored:
         return [(self.probabilities[:, k], (self.labels == k).astype(np.float64)) for k in classes]
 
     @cached_property
+    def confidence_bins(self) -> Bins:
+        """The bin of each confidence, of 10 of equal width. *Shape:* (rows,)."""
+        return _bins(self.confidence)
+
+    @cached_property
+    def column_bins(self) -> list[Bins]:
+        """The bin of each probability of each of `columns`. *Shape:* (rows,) each."""
+        return [_bins(p) for p, _ in self.columns]
+
+    @cached_property
     def nll(self) -> Array:
         """`-log p[y]`, nats. *Shape:* (rows,)."""
         own = np.take_along_axis(self.probabilities, self.labels[:, None], 1)[:, 0]
@@ -101,6 +113,7 @@ class Measure:
         title: its name for people.
         higher_is_better: else lower is.
         most: its largest value.
+        biased: it is higher on few rows than on many, because every bin takes its own chance for a gap.
         values: from rows and weights (resamples, rows) to (resamples,); NaN where it is not defined.
         per_row: the measure is the mean of these, if it is a mean over rows. *Shape:* (rows,).
     """
@@ -111,6 +124,7 @@ class Measure:
     values: Values
     per_row: Callable[[Scored], Array] | None = None
     most: float = 1.0
+    biased: bool = False
 
     def value(self, rows: Scored) -> float:
         """Of the rows as they are."""
@@ -119,19 +133,19 @@ class Measure:
 
 def ece(rows: Scored, weights: Array) -> Array:
     """Top-label ECE (Guo et al. 2017), 10 bins of equal width."""
-    return np.asarray(_sums(rows.confidence, weights, rows.confidence - rows.correct)[1].sum(1) / weights.sum(1))
+    return np.asarray(_sums(rows.confidence_bins, weights, rows.confidence - rows.correct)[1].sum(1) / weights.sum(1))
 
 
 def class_wise_ece(rows: Scored, weights: Array) -> Array:
     """The binary ECE of each class' probability, averaged (Kull et al. 2019, eq. 3); two classes have the same one."""
-    found = [_sums(p, weights, p - y)[1].sum(1) for p, y in rows.columns]
+    found = [_sums(bins, weights, p - y)[1].sum(1) for bins, (p, y) in _binned(rows)]
     return np.asarray(np.mean(found, axis=0) / weights.sum(1))
 
 
 def squared_ece(rows: Scored, weights: Array) -> Array:
     """Top-label l2 calibration error, debiased (Kumar et al. 2019, definition 5.1)."""
-    counts, gaps = _sums(rows.confidence, weights, rows.confidence - rows.correct)
-    hits = _sums(rows.confidence, weights, rows.correct)[1]
+    counts, gaps = _sums(rows.confidence_bins, weights, rows.confidence - rows.correct)
+    hits = _sums(rows.confidence_bins, weights, rows.correct)[1]
     filled = np.maximum(counts, 1)
     chance = hits * (counts - hits) / (filled * np.maximum(counts - 1, 1))
     squares = np.where(counts > 1, gaps**2 / filled - chance, 0)
@@ -145,23 +159,23 @@ def reliability(rows: Scored, weights: Array) -> Array:
     uncertainty of the labels, up to what bins hide: the spread of p inside them.
     """
 
-    def one(p: Array, y: Array) -> Array:
-        counts, gaps = _sums(p, weights, p - y)
+    def one(bins: Bins, p: Array, y: Array) -> Array:
+        counts, gaps = _sums(bins, weights, p - y)
         return np.asarray((gaps**2 / np.maximum(counts, 1)).sum(1))
 
-    return np.asarray(np.sum([one(p, y) for p, y in rows.columns], axis=0) / weights.sum(1))
+    return np.asarray(np.sum([one(bins, p, y) for bins, (p, y) in _binned(rows)], axis=0) / weights.sum(1))
 
 
 def resolution(rows: Scored, weights: Array) -> Array:
     """How far the bins tell the labels apart, `sum_b (n_b / N) (mean y_b - mean y)^2`; see `reliability`."""
     total = weights.sum(1)
 
-    def one(p: Array, y: Array) -> Array:
-        counts, hits = _signed(p, weights, y)
+    def one(bins: Bins, y: Array) -> Array:
+        counts, hits = _signed(bins, weights, y)
         base = (hits.sum(1) / total)[:, None]
         return np.asarray((counts * (hits / np.maximum(counts, 1) - base) ** 2).sum(1))
 
-    return np.asarray(np.sum([one(p, y) for p, y in rows.columns], axis=0) / total)
+    return np.asarray(np.sum([one(bins, y) for bins, (_, y) in _binned(rows)], axis=0) / total)
 
 
 def error_auroc(rows: Scored, weights: Array) -> Array:
@@ -169,29 +183,12 @@ def error_auroc(rows: Scored, weights: Array) -> Array:
     return auroc(rows.entropy, 1 - rows.correct, weights)
 
 
-def auroc(scores: Array, positive: Array, weights: Array) -> Array:
-    """Area under the ROC curve: the probability that a positive row scores higher than another; ties count half.
-
-    Args:
-        scores: *Shape:* (rows,).
-        positive: 1 or 0. *Shape:* (rows,).
-        weights: *Shape:* (resamples, rows).
-
-    Returns:
-        *Shape:* (resamples,); NaN where one kind is missing.
-    """
-    yes, no = _in_order(scores, weights, positive)
-    below = np.cumsum(no, axis=1) - no
-    with np.errstate(invalid="ignore"):
-        return np.asarray((yes * (below + no / 2)).sum(1) / (yes.sum(1) * no.sum(1)))
-
-
 def risk_coverage_area(rows: Scored, weights: Array) -> Array:
     """AURC: the error rate among the k most confident rows, averaged over k (Geifman et al. 2019, arXiv:1805.08206).
 
     Rows of equal confidence come in random order; their expectation is taken.
     """
-    wrong, right = _in_order(rows.doubt, weights, 1 - rows.correct)
+    wrong, right = in_order(rows.doubt, weights, 1 - rows.correct)
     size = wrong + right
     kept, errors = np.cumsum(size, axis=1), np.cumsum(wrong, axis=1)
     before, errors_before = kept - size, errors - wrong
@@ -208,7 +205,7 @@ def risk_coverage(probabilities: NDArray[np.floating], labels: NDArray[np.intege
     Rows of equal confidence are kept together. *Shape:* (distinct confidences,) both.
     """
     rows = Scored.of(probabilities, labels)
-    wrong, right = _in_order(rows.doubt, np.ones((1, len(rows.labels))), 1 - rows.correct)
+    wrong, right = in_order(rows.doubt, np.ones((1, len(rows.labels))), 1 - rows.correct)
     kept = np.cumsum(wrong + right)
     return kept / kept[-1], np.cumsum(wrong) / kept
 
@@ -223,37 +220,40 @@ def _mean_measure(key: str, title: str, higher_is_better: bool, per_row: Callabl
 
 
 MEASURES = (
-    Measure("ece", "ECE", False, ece),
+    Measure("ece", "ECE", False, ece, biased=True),
     _mean_measure("accuracy", "accuracy", True, lambda rows: rows.correct),
     _mean_measure("nll", "NLL", False, lambda rows: rows.nll),
     _mean_measure("brier", "Brier", False, lambda rows: rows.brier),
-    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece),
+    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, biased=True),
     Measure("l2_ece", "l2 ECE, debiased", False, squared_ece),
-    Measure("brier_reliability", "Brier: reliability", False, reliability, most=2.0),
-    Measure("brier_resolution", "Brier: resolution", True, resolution),
+    Measure("brier_reliability", "Brier: reliability", False, reliability, most=2.0, biased=True),
+    Measure("brier_resolution", "Brier: resolution", True, resolution, biased=True),
     Measure("error_auroc", "AUROC of errors", True, error_auroc),
     Measure("aurc", "AURC", False, risk_coverage_area),
 )
 
 
-def _sums(values: Array, weights: Array, summed: Array) -> tuple[Array, Array]:
+def _bins(values: Array) -> Bins:
+    module = load_metric_module()
+    bins: Bins = module.bins_of(values, module.uniform_edges(BINS))
+    return bins
+
+
+def _binned(rows: Scored) -> Iterator[tuple[Bins, tuple[Array, Array]]]:
+    return zip(rows.column_bins, rows.columns, strict=True)
+
+
+def _sums(bins: Bins, weights: Array, summed: Array) -> tuple[Array, Array]:
     """As `_signed`, the sums without their signs."""
-    counts, sums = _signed(values, weights, summed)
+    counts, sums = _signed(bins, weights, summed)
     return counts, np.abs(sums)
 
 
-def _signed(values: Array, weights: Array, summed: Array) -> tuple[Array, Array]:
-    """How many rows each bin of `values` holds, and the sums of `summed` there: (resamples, bins) both."""
-    module = load_metric_module()
-    bins = module.bins_of(values, module.uniform_edges(BINS))
-    place = np.zeros((len(values), BINS))
-    place[np.arange(len(values)), bins] = 1
-    return weights @ place, weights @ (place * summed[:, None])
-
-
-def _in_order(key: Array, weights: Array, flag: Array) -> tuple[Array, Array]:
-    """Flagged rows and others, by ascending key; rows of equal keys are one column: (resamples, distinct keys) both."""
-    order = np.argsort(key, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], np.diff(key[order]) > 0]))
-    ordered, flag = weights[:, order], flag[order]
-    return np.add.reduceat(ordered * flag, starts, axis=1), np.add.reduceat(ordered * (1 - flag), starts, axis=1)
+def _signed(bins: Bins, weights: Array, summed: Array) -> tuple[Array, Array]:
+    """How many rows each of `bins` holds, and the sums of `summed` there: (resamples, bins) both."""
+    rows = np.arange(len(bins))
+    place = np.zeros((len(bins), 2 * BINS))
+    place[rows, bins] = 1
+    place[rows, BINS + bins] = summed
+    both = weights @ place
+    return both[:, :BINS], both[:, BINS:]

@@ -1,28 +1,33 @@
 """How well a classifier's uncertainty tells texts that it was not made for from those that it was."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import Estimate, normal_interval, weights_of_resamples
-from .measures import Array, auroc
+from .intervals import LEAST_ROWS, Difference, Estimate, judged, normal_interval, weights_of_resamples
+from .ranking import Array, auroc, false_positive_rate
 
 RECALL = 0.95
+ENTROPY = "predictive entropy"
+
+Scores = Mapping[str, NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
 class Detection:
-    """One score of one arm as a detector; the higher, the more likely out of scope.
+    """One score of one arm as a detector; the higher, the more likely out of scope. Intervals are at 95 %.
 
     Attributes:
         arm: "frequentist" or "bayesian".
         score: "1 - max probability", "predictive entropy" or "mutual information".
         inside: scores of the texts in scope.
         outside: scores of the texts out of scope.
-        auroc: the probability that a text out of scope scores higher than one in scope, with its 95 % interval.
+        auroc: the probability that a text out of scope scores higher than one in scope.
         false_positive_rate: share of the texts in scope that are flagged where 95 % of those out of scope are.
+        differences: "auroc" and "false_positive_rate" less those of the first arm's score of that name, or of its
+            predictive entropy where it has none of that name, on the same texts; empty for the first arm.
     """
 
     arm: str
@@ -30,48 +35,68 @@ class Detection:
     inside: Array
     outside: Array
     auroc: Estimate
-    false_positive_rate: float
+    false_positive_rate: Estimate
+    differences: dict[str, Difference] = field(default_factory=dict)
 
 
-def detect(
-    arm: str, inside: Mapping[str, NDArray[np.floating]], outside: Mapping[str, NDArray[np.floating]], *, seed: int = 0
-) -> list[Detection]:
-    """Each score of an arm as a detector of what is out of scope.
+def detect(inside: Mapping[str, Scores], outside: Mapping[str, Scores], *, seed: int = 0) -> list[Detection]:
+    """Each score of each arm as a detector of what is out of scope.
+
+    Texts in scope and texts out of scope are resampled apart, the same ones for every score.
 
     Args:
-        arm: its name.
-        inside: scores by their names, of the texts in scope. *Shape:* (texts,) each.
+        inside: for each arm its scores of the texts in scope, by their names. *Shape:* (texts,) each. The first arm is
+            what the others are compared with.
         outside: the same of the texts out of scope.
         seed: of the resamples behind the intervals.
     """
-    found = []
-    for name, scores in inside.items():
-        both = np.concatenate([scores, outside[name]]).astype(np.float64)
-        strange = np.concatenate([np.zeros(len(scores)), np.ones(len(outside[name]))])
-        value = float(auroc(both, strange, np.ones((1, len(both))))[0])
-        resampled = [auroc(both, strange, w) for w in weights_of_resamples(len(both), seed)]
-        low, high = normal_interval(value, np.concatenate(resampled))
-        found.append(
-            Detection(
-                arm,
-                name,
-                np.asarray(scores, np.float64),
-                np.asarray(outside[name], np.float64),
-                Estimate(value, max(low, 0.0), min(high, 1.0)),
-                false_positive_rate(scores, outside[name]),
-            )
-        )
+    first = next(iter(inside))
+    base = {name: _Measured(scores, outside[first][name], seed) for name, scores in inside[first].items()}
+    found = [one.detection(first, name) for name, one in base.items()]
+    for arm in list(inside)[1:]:
+        for name, scores in inside[arm].items():
+            rival = base[name] if name in base else base[ENTROPY]
+            found.append(_Measured(scores, outside[arm][name], seed).detection(arm, name, rival))
     return found
 
 
-def false_positive_rate(inside: NDArray[np.floating], outside: NDArray[np.floating], recall: float = RECALL) -> float:
-    """Share of `inside` at or above the highest threshold that at least `recall` of `outside` reach.
+class _Measured:
+    """AUROC and false positive rate of one score, on the texts and on their resamples."""
 
-    Args:
-        inside: scores of the texts in scope. *Shape:* (texts,).
-        outside: scores of the texts out of scope. *Shape:* (texts,).
-        recall: share of `outside` that must be flagged.
-    """
-    needed = int(np.ceil(recall * len(outside) - 1e-9))
-    threshold = np.sort(outside)[::-1][max(needed, 1) - 1]
-    return float((inside >= threshold).mean())
+    def __init__(self, inside: NDArray[np.floating], outside: NDArray[np.floating], seed: int) -> None:
+        self.inside, self.outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
+        scores = np.concatenate([self.inside, self.outside])
+        strange = np.repeat([0.0, 1.0], [len(inside), len(outside)])
+
+        def both(weights: Array) -> tuple[Array, Array]:
+            return auroc(scores, strange, weights), false_positive_rate(scores, strange, weights, RECALL)
+
+        area, rate = both(np.ones((1, len(scores))))
+        self.values = {"auroc": float(area[0]), "false_positive_rate": float(rate[0])}
+        kinds = (weights_of_resamples(len(part), seed + i) for i, part in enumerate((inside, outside)))
+        drawn = [both(np.concatenate(pair, axis=1)) for pair in zip(*kinds, strict=True)]
+        areas, rates = map(np.concatenate, zip(*drawn, strict=True))
+        self.resamples = {"auroc": areas, "false_positive_rate": rates}
+
+    def detection(self, arm: str, score: str, base: "_Measured | None" = None) -> Detection:
+        """The result, beside that of `base`."""
+        estimates = {}
+        for key, value in self.values.items():
+            low, high = normal_interval(value, self.resamples[key])
+            estimates[key] = Estimate(value, max(low, 0.0), min(high, 1.0))
+        differences = {} if base is None else {key: self._less(base, key) for key in self.values}
+        return Detection(
+            arm,
+            score,
+            self.inside,
+            self.outside,
+            estimates["auroc"],
+            estimates["false_positive_rate"],
+            differences,
+        )
+
+    def _less(self, base: "_Measured", key: str) -> Difference:
+        value = self.values[key] - base.values[key]
+        low, high = normal_interval(value, self.resamples[key] - base.resamples[key])
+        sizes = len(self.inside), len(self.outside)
+        return judged(value, low, high, key == "auroc", sum(sizes), enough=min(sizes) >= LEAST_ROWS)

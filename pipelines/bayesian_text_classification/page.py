@@ -58,17 +58,18 @@ def as_html(
             for one in pictures
         ],
         detections=[
-            (
-                f"{TITLES[one.arm]}: {one.score}",
-                f"{one.auroc.value:.4f}",
-                f"{one.auroc.low:.4f} to {one.auroc.high:.4f}",
-                f"{one.false_positive_rate:.1%}",
-            )
+            {
+                "name": f"{TITLES[one.arm]}: {one.score}",
+                "cells": [
+                    _cell(one.auroc, one.differences.get("auroc")),
+                    _cell(one.false_positive_rate, one.differences.get("false_positive_rate")),
+                ],
+            }
             for one in comparison.out_of_scope
         ],
         kinds=_kinds(comparison, data),
         mistakes=_mistakes(comparison, data, names),
-        settings=[(name.replace("_", " "), "" if value is None else value) for name, value in settings.items()],
+        settings=[(name.replace("_", " "), value) for name, value in settings.items() if value is not None],
     )
 
 

@@ -9,9 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .arms import Arm
 from .card import model_card
 from .data import LabelledTexts
-from .evaluation import Arm, Comparison, error_rates
+from .evaluation import Comparison, error_rates
 from .figures import pictures
 from .measures import BINS
 from .page import as_html
@@ -62,7 +63,7 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any
         "verdict": {"kind": found.kind, "sentences": [found.headline, *found.lines]},
         "advice": advice(comparison, data.labels),
         "settings": {**settings, "n_bins": BINS},
-        "data": {"name": data.name, "rows": len(data.texts)},
+        "data": {"rows": len(data.texts)},  # its name is among the settings
         "arms": {arm.name: _arm(arm, data) for arm in comparison.arms},
         "beyond_temperature": {key: asdict(value) for key, value in comparison.beyond_temperature.items()},
         "out_of_scope": [
@@ -70,7 +71,8 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any
                 "arm": one.arm,
                 "score": one.score,
                 "auroc": asdict(one.auroc),
-                "false_positive_rate": one.false_positive_rate,
+                "false_positive_rate": asdict(one.false_positive_rate),
+                "differences": {key: asdict(value) for key, value in one.differences.items()},
                 "texts": len(one.outside),
             }
             for one in comparison.out_of_scope

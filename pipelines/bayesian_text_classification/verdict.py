@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluation import Arm, Comparison
+from .arms import Arm
+from .evaluation import Comparison
 from .intervals import Difference
 from .measures import MEASURES
+from .out_of_scope import ENTROPY
 from .selection import threshold_for
 
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts that a threshold is looked for
@@ -115,14 +117,14 @@ def _accuracy(before: Arm, after: Arm) -> str:
 
 def _out_of_scope(comparison: Comparison) -> str:
     # The same score of both, chosen before the data: the best of several would flatter the arm that has more of them.
-    words = [
-        f"the predictive entropy of the {_plain(one.arm)} model has an AUROC of {one.auroc.value:.4f} "
-        f"({one.auroc.low:.4f} to {one.auroc.high:.4f}) and flags {one.false_positive_rate:.1%} of the texts in scope "
-        "where it finds 95 %"
-        for one in comparison.out_of_scope
-        if one.score == "predictive entropy"
-    ]
-    return f"Finding {len(comparison.out_of_scope[0].outside):,} texts out of scope: {'; '.join(words)}."
+    before, after = (one for one in comparison.out_of_scope if one.score == ENTROPY)
+    area, rate = after.differences["auroc"], after.differences["false_positive_rate"]
+    return (
+        f"Finding {len(before.outside):,} texts out of scope by predictive entropy: AUROC from "
+        f"{before.auroc.value:.4f} to {after.auroc.value:.4f}: {_told(area)}. Where 95 % of them are found, the share "
+        f"of texts in scope that are flagged too goes from {before.false_positive_rate.value:.4f} to "
+        f"{after.false_positive_rate.value:.4f}: {_told(rate)}."
+    )
 
 
 def _told(told: Difference) -> str:

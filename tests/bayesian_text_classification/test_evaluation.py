@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from bayesian_text_classification import evaluation
+from bayesian_text_classification.baal_arm import baal_probabilities, patched_by_baal
 from bayesian_text_classification.data import LabelledTexts
 from bayesian_text_classification.evaluation import compare, error_rates, total_rows
 from bayesian_text_classification.measures import MEASURES, Scored
@@ -55,11 +56,11 @@ def test_a_module_that_is_called_twice_is_one_site(tiny, bayesian):
 
 
 def test_baal_arm_is_random_and_seeded_and_leaves_the_global_state(classifier, same_random_state):
-    model = evaluation._patched_by_baal(classifier)
+    model = patched_by_baal(classifier)
     with same_random_state():
-        first, *_ = evaluation._baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
-    again, *_ = evaluation._baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
-    other, *_ = evaluation._baal_probabilities(model, classifier, TEXTS, 2, 1, lambda rows: None)
+        first, *_ = baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
+    again, *_ = baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
+    other, *_ = baal_probabilities(model, classifier, TEXTS, 2, 1, lambda rows: None)
     assert (first == again).all()
     assert (first != other).any()
     np.testing.assert_allclose(first.sum(1), 1, atol=1e-6)
@@ -122,16 +123,6 @@ def test_the_uncertainty_is_that_of_the_bayesian_arms_samples(comparison, classi
     found = comparison.uncertainty
     np.testing.assert_allclose(found.mutual_information, expected.mutual_information, atol=1e-6)
     np.testing.assert_allclose(found.mean, comparison.arm("bayesian").probabilities, atol=1e-6)
-
-
-def test_draws_of_the_masks_are_as_other_seeds_would_give_them():
-    pool = np.random.default_rng(0).dirichlet([1, 1], (4, 180)).swapaxes(1, 2)
-    draws = evaluation._mask_draws(pool, 20, seed=0)
-    assert len(draws) == 10
-    assert all(draw.shape == (4, 2) for draw in draws)
-    np.testing.assert_array_equal(draws, evaluation._mask_draws(pool, 20, seed=0))
-    spread = np.std([draw[:, 0] for draw in draws], axis=0)
-    np.testing.assert_allclose(spread, pool[:, 0].std(1) / np.sqrt(20), rtol=0.8)
 
 
 def test_the_pool_has_three_times_the_largest_size(comparison):

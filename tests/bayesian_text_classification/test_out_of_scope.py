@@ -1,43 +1,84 @@
-"""Detectors of what is out of scope: scikit-learn, and hand arithmetic."""
+"""Detectors of what is out of scope: simulations in which the truth is known."""
 
 import numpy as np
 import pytest
-from bayesian_text_classification.out_of_scope import detect, false_positive_rate
+from bayesian_text_classification.out_of_scope import ENTROPY, detect
+from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
 
-def drawn(seed=0):
+def drawn(seed=0, noise=0.0):
+    """A score, and the same one with noise of its own, of 400 texts in scope and 150 out of scope."""
     random = np.random.default_rng(seed)
-    return np.round(random.normal(0, 1, 400), 1), np.round(random.normal(1, 1, 150), 1)  # with ties
+    inside, outside = random.normal(0, 1, 400), random.normal(1, 1, 150)
+    return {name: (inside + random.normal(0, noise, 400), outside + random.normal(0, noise, 150)) for name in "ab"}
 
 
-def test_the_area_is_scikit_learns():
-    inside, outside = drawn()
-    (found,) = detect("bayesian", {"entropy": inside}, {"entropy": outside})
-    truth = np.r_[np.zeros(400), np.ones(150)]
-    assert found.auroc.value == pytest.approx(roc_auc_score(truth, np.r_[inside, outside]))
-    assert found.auroc.low < found.auroc.value < found.auroc.high
-    assert (found.arm, found.score, len(found.inside), len(found.outside)) == ("bayesian", "entropy", 400, 150)
+def found(arms, **options):
+    one = {name: {ENTROPY: inside} for name, (inside, _) in arms.items()}
+    other = {name: {ENTROPY: outside} for name, (_, outside) in arms.items()}
+    return detect(one, other, **options)
 
 
-def test_its_interval_holds_the_truth():
-    truth = 0.7602499  # P(N(1, 1) > N(0, 1)) = Phi(1 / sqrt 2)
-    found = [detect("x", {"s": inside}, {"s": outside})[0].auroc for inside, outside in map(drawn, range(200))]
-    assert 0.92 <= np.mean([one.low <= truth <= one.high for one in found]) <= 0.98
+def test_values_are_scikit_learns():
+    first, second = found(drawn())
+    truth, scores = np.r_[np.zeros(400), np.ones(150)], np.r_[first.inside, first.outside]
+    rates, recalls, _ = roc_curve(truth, scores, drop_intermediate=False)
+    assert first.auroc.value == pytest.approx(roc_auc_score(truth, scores))
+    assert first.false_positive_rate.value == pytest.approx(rates[np.flatnonzero(recalls >= 0.95)[0]])
+    assert (first.arm, second.arm, first.score) == ("a", "b", ENTROPY)
+    assert first.differences == {}
+
+
+def test_intervals_hold_the_truth_and_equals_are_seldom_told():
+    pairs = [found(drawn(seed, noise=0.3)) for seed in range(300)]
+    spread = np.sqrt(1 + 0.3**2)
+    area = stats.norm.cdf(1 / (spread * np.sqrt(2)))
+    rate = stats.norm.sf(1 / spread + stats.norm.ppf(0.05))
+    for key, truth in (("auroc", area), ("false_positive_rate", rate)):
+        intervals = [getattr(second, key) for _, second in pairs]
+        assert 0.92 <= np.mean([one.low <= truth <= one.high for one in intervals]) <= 0.985, key
+        told = np.mean([second.differences[key].verdict != "cannot tell" for _, second in pairs])
+        assert told <= 0.07, key
+
+
+def test_a_worse_detector_is_told():
+    good, bad = drawn(), drawn(noise=1.5)
+    _, second = found({"a": good["a"], "b": bad["b"]})
+    assert second.differences["auroc"].verdict == "worse"
+    assert second.differences["auroc"].high < 0 < second.differences["false_positive_rate"].value
+    _, second = found({"a": bad["a"], "b": good["b"]})
+    assert second.differences["auroc"].verdict == "better"
+    gap = found(good)[0].false_positive_rate.value - found(bad)[0].false_positive_rate.value
+    assert second.differences["false_positive_rate"].value == pytest.approx(gap)
+
+
+def test_the_same_texts_are_drawn_for_every_score():
+    arms = drawn()
+    arms["b"] = arms["a"]
+    told = found(arms, seed=5)[1].differences["auroc"]
+    assert (told.value, told.low, told.high, told.verdict, told.rows_needed) == (0, 0, 0, "cannot tell", None)
+
+
+def test_a_score_that_the_first_arm_lacks_is_compared_with_its_entropy():
+    (inside, outside), other = drawn()["a"], drawn(noise=1.0)["b"]
+    results = detect(
+        {"first": {ENTROPY: inside, "score": other[0]}, "second": {"mutual information": inside}},
+        {"first": {ENTROPY: outside, "score": other[1]}, "second": {"mutual information": outside}},
+    )
+    assert [(one.arm, one.score) for one in results] == [
+        ("first", ENTROPY), ("first", "score"), ("second", "mutual information")
+    ]  # fmt: skip
+    assert results[2].differences["auroc"].value == 0
+
+
+def test_few_texts_of_one_kind_tell_nothing():
+    inside, outside = np.linspace(0, 1, 400), np.linspace(2, 3, 19)
+    (_, second) = found({"a": (inside, outside[::-1] - 2.5), "b": (inside, outside)})
+    assert second.differences["auroc"].low > 0
+    assert second.differences["auroc"].verdict == "cannot tell"
 
 
 def test_the_interval_ends_at_one():
-    found = detect("x", {"s": np.arange(30.0)}, {"s": np.arange(28.0, 60.0)})[0].auroc
-    assert found.low < found.value < found.high == 1.0
-
-
-def test_false_positives_are_scikit_learns():
-    inside, outside = drawn()
-    rates, recalls, _ = roc_curve(np.r_[np.zeros(400), np.ones(150)], np.r_[inside, outside], drop_intermediate=False)
-    assert false_positive_rate(inside, outside) == pytest.approx(rates[np.flatnonzero(recalls >= 0.95)[0]])
-
-
-def test_false_positives_by_hand():
-    # 95 % of twenty are nineteen: the threshold is the second lowest, 2.
-    assert false_positive_rate(np.array([0.0, 1.0, 2.0, 9.0]), np.arange(1, 21.0)) == 0.5
-    assert false_positive_rate(np.array([0.0, 1.0]), np.array([1.0])) == 0.5
+    (one,) = found({"x": (np.arange(30.0), np.arange(28.0, 60.0))})
+    assert one.auroc.low < one.auroc.value < one.auroc.high == 1.0

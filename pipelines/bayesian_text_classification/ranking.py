@@ -1,0 +1,52 @@
+"""What the order of rows by a score tells apart; weights say how often each row counts, many resamples at once."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def auroc(scores: Array, positive: Array, weights: Array) -> Array:
+    """Area under the ROC curve: the probability that a positive row scores higher than another; ties count half.
+
+    Args:
+        scores: *Shape:* (rows,).
+        positive: 1 or 0. *Shape:* (rows,).
+        weights: *Shape:* (resamples, rows).
+
+    Returns:
+        *Shape:* (resamples,); NaN where one kind is missing.
+    """
+    yes, no = in_order(scores, weights, positive)
+    below = np.cumsum(no, axis=1) - no
+    with np.errstate(invalid="ignore"):
+        return np.asarray((yes * (below + no / 2)).sum(1) / (yes.sum(1) * no.sum(1)))
+
+
+def false_positive_rate(scores: Array, positive: Array, weights: Array, recall: float) -> Array:
+    """Share of the other rows at or above the highest threshold that at least `recall` of the positive rows reach.
+
+    Args:
+        scores: *Shape:* (rows,).
+        positive: 1 or 0. *Shape:* (rows,).
+        weights: *Shape:* (resamples, rows).
+        recall: in (0, 1].
+
+    Returns:
+        *Shape:* (resamples,); NaN where one kind is missing.
+    """
+    yes, no = in_order(-scores, weights, positive)  # the highest scores first
+    found, flagged = np.cumsum(yes, axis=1), np.cumsum(no, axis=1)
+    needed = recall * found[:, -1:] - 1e-9  # 0.95 of twenty rows are nineteen
+    first = (found >= needed).argmax(1)[:, None]
+    with np.errstate(invalid="ignore"):
+        share = np.take_along_axis(flagged, first, 1)[:, 0] / flagged[:, -1]
+    return np.where(found[:, -1] > 0, share, np.nan)
+
+
+def in_order(key: Array, weights: Array, flag: Array) -> tuple[Array, Array]:
+    """Flagged rows and others, by ascending key; rows of equal keys are one column: (resamples, distinct keys) both."""
+    order = np.argsort(key, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], np.diff(key[order]) > 0]))
+    ordered, flag = weights[:, order], flag[order]
+    return np.add.reduceat(ordered * flag, starts, axis=1), np.add.reduceat(ordered * (1 - flag), starts, axis=1)
