@@ -3,9 +3,11 @@
 import copy
 import difflib
 import inspect
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import fields, replace
+from pathlib import Path
 from types import GeneratorType
 from typing import Any
 
@@ -20,8 +22,21 @@ from .batching import TokenBudget, plan, windows
 from .encoding import Encoded, Encoder
 from .inputs import Stream, items_of, kind_of, text_and_pair
 from .probe import DropoutSite
+from .publishing import publish
 from .results import LABEL_ALONE, as_dicts
 from .sampling import Draws, Passes, Sampling, fixed, until_sure
+from .saving import (
+    ADAPTER,
+    KEY,
+    Saved,
+    registration,
+    resolved,
+    save_base,
+    saved_options,
+    with_adapter,
+    write_code,
+    write_model_card,
+)
 from .temperature import LEAST, MOST, apply_temperature, fit_temperature
 from .twin import StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs, tempered
@@ -68,15 +83,17 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
 
     def __init__(
         self,
-        num_samples: int = 20,
-        tolerance: float | None = None,
+        num_samples: int | Saved = Saved(20),
+        tolerance: float | Saved | None = Saved(None),
         seed: int = 0,
-        masks: str = "balanced",
-        threshold: float | None = None,
+        masks: str | Saved = Saved("balanced"),
+        threshold: float | Saved | None = Saved(None),
         **kwargs: Any,
     ) -> None:
-        self._sampling = Sampling(num_samples, tolerance, seed, masks)
-        self._threshold = _checked_threshold(threshold)
+        given = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
+        options = resolved(given, kwargs.get("model"))
+        self._threshold = _checked_threshold(options.pop("threshold"))
+        self._sampling = Sampling(seed=seed, **options)
         _check_batch_size(kwargs.get("batch_size"))
         self._requested_dtype = _as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
         kwargs.pop("local_files_only", None)  # `pipeline()` hands it on after it has done its work
@@ -84,9 +101,11 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         self._current_twin: StochasticTwin | None = None
         self._twin_settings: tuple[Any, ...] = ()  # of the caller's, which the twin was made for
         self._budgets = {device: TokenBudget(tokens) for device, tokens in TOKENS_PER_BATCH.items()}
+        if "model" in kwargs:
+            kwargs["model"] = with_adapter(kwargs["model"])
         super().__init__(**kwargs)
-        self.temperature = (getattr(self.model.config, _SAVED, None) or {}).get("temperature", 1.0)
-        if num_samples > 0:
+        self.temperature = saved_options(self.model.config).get("temperature", 1.0)
+        if self._sampling.num_samples > 0:
             self._twin()
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
@@ -257,14 +276,80 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         return found
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """As in every pipeline; the temperature goes into a copy of the model's config (a PEFT adapter saves none)."""
-        own = self.model.config
-        self.model.config = copy.deepcopy(own)
-        setattr(self.model.config, _SAVED, {"temperature": self.temperature})
-        try:
-            super().save_pretrained(save_directory, **kwargs)
-        finally:
-            self.model.config = own
+        """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
+
+        Beside the model and the tokenizer it holds the code that is needed, `handler.py` for Inference Endpoints, a
+        model card (unless there is a README.md), and in `config.json` the temperature and the default options
+        `num_samples`, `tolerance`, `masks` and `threshold`. A PEFT adapter is saved in the folder `adapter`, beside the
+        model that it stands on; loading it takes `peft`. The caller's model and its config stay as they are.
+
+        Args:
+            save_directory: made where it does not exist.
+            **kwargs: of the model's and the tokenizer's `save_pretrained`.
+        """
+        if Path(save_directory).is_file():
+            raise ValueError(f"save_directory={str(save_directory)!r} is a file; it must be a folder")
+        if kwargs.pop("push_to_hub", False):
+            raise ValueError("save_pretrained writes a folder; classifier.push_to_hub(repo_id) publishes it")
+        adapted = hasattr(self.model, "peft_config")
+        sampling = self._sampling
+        options = {
+            "temperature": self.temperature,
+            "num_samples": sampling.num_samples,
+            "tolerance": sampling.tolerance,
+            "masks": sampling.masks,
+            "threshold": self._threshold,
+            **({ADAPTER: True} if adapted else {}),
+        }
+        config = copy.deepcopy(self.model.config)
+        setattr(config, KEY, options)
+        config.custom_pipelines = registration(type(self))
+        if adapted:
+            save_base(self.model, save_directory, config, **kwargs)
+        else:
+            own, self.model.config = self.model.config, config
+            try:
+                self.model.save_pretrained(save_directory, **kwargs)
+            finally:
+                self.model.config = own
+        self.tokenizer.save_pretrained(save_directory, **kwargs)
+        write_code(type(self), save_directory)
+        write_model_card(save_directory, options)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        **kwargs: Any,
+    ) -> str:
+        """Publish what `save_pretrained` writes, as one commit; returns its address.
+
+        Args:
+            repo_id: "user/name"; made where it does not exist. A model card that is there already stays.
+            private: of a new repository; None: as the owner's settings have it.
+            token: None: that of the environment or of `hf auth login`.
+            commit_message: of the commit.
+            revision: a branch; None: main.
+            create_pr: propose the commit instead.
+            **kwargs: of `save_pretrained`.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, **kwargs)
+            return publish(
+                folder,
+                repo_id,
+                private=private,
+                token=token,
+                message=commit_message or "Upload the pipeline",
+                revision=revision,
+                create_pr=create_pr,
+                keep=("README.md",),
+            )
 
     def batches(self, texts: Sequence[Any], **kwargs: Any) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
         """The inputs that one deterministic pass over `texts` would run, to give other models the same.
@@ -494,7 +579,6 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         self.__dict__.update(state, _lock=threading.Lock())
 
 
-_SAVED = "bayesian_text_classification"  # the key of the config that holds what belongs to the pipeline
 _SUMMARIES = {"softmax": over_classes, "sigmoid": over_labels, "none": over_outputs}
 _ACTIVATIONS = ("sigmoid", "softmax", "none")
 # Arguments of the tokenizer that decide how many rows come back or in what form.

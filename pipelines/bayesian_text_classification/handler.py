@@ -1,0 +1,51 @@
+"""Inference Endpoints: the class that the Hub's inference toolkit looks for in a repository's `handler.py`."""
+
+from typing import Any
+
+from transformers import pipeline
+
+_PARAMETERS = ("num_samples", "tolerance", "seed", "masks", "threshold", "top_k")
+_MOST_TEXTS = 1_000  # of one request
+_MOST_SAMPLES = 1_000
+
+
+class EndpointHandler:
+    """Answers requests from the model of this repository.
+
+    A request is `{"inputs": text or texts, "parameters": {...}}`. A text is a string, or `{"text": ..., "text_pair":
+    ...}`; parameters are `num_samples`, `tolerance`, `seed`, `masks`, `threshold` and `top_k`, as in a call of the
+    pipeline. The answer to a text is what the pipeline gives: a list of one dict for a string, a dict for a pair, and
+    a list of dicts for a list of texts.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        """Load the pipeline of the repository at `path`; its code is run, as that of this file is."""
+        self._classifier = pipeline("bayesian-text-classification", model=path, trust_remote_code=True)
+
+    def __call__(self, data: dict[str, Any]) -> Any:
+        """The answer to one request.
+
+        Raises:
+            ValueError: what is wrong with the request; the toolkit answers 400 with the message.
+        """
+        if not isinstance(data, dict) or "inputs" not in data:
+            raise ValueError('a request is {"inputs": text or list of texts, "parameters": {...}}')
+        unknown = sorted(set(data) - {"inputs", "parameters"})
+        if unknown:
+            raise ValueError(f"unknown field {unknown[0]!r}; a request has 'inputs' and 'parameters'")
+        parameters = data.get("parameters") or {}
+        if not isinstance(parameters, dict):
+            raise ValueError(f'parameters is {parameters!r}; it must be an object such as {{"num_samples": 20}}')
+        unknown = sorted(set(parameters) - set(_PARAMETERS))
+        if unknown:
+            raise ValueError(f"unknown parameter {unknown[0]!r}; the parameters are {', '.join(_PARAMETERS)}")
+        texts = data["inputs"]
+        if isinstance(texts, list) and len(texts) > _MOST_TEXTS:
+            raise ValueError(f"inputs has {len(texts):,} texts; send at most {_MOST_TEXTS:,} at once")
+        samples = parameters.get("num_samples")
+        if isinstance(samples, int) and samples > _MOST_SAMPLES:
+            raise ValueError(f"num_samples is {samples:,}; ask for at most {_MOST_SAMPLES:,}")
+        try:
+            return self._classifier(texts, **parameters)
+        except TypeError as error:  # a text that is no text
+            raise ValueError(str(error)) from error

@@ -1,0 +1,63 @@
+"""A folder as one commit on the Hub: it appears there whole or not at all."""
+
+import os
+from collections.abc import Container
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, HfApi
+
+
+def publish(
+    folder: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    kind: str = "model",
+    sdk: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    message: str | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    keep: Container[str] = (),
+) -> str:
+    """Write all files of a folder into a repository, which is made where there is none; returns the commit's address.
+
+    huggingface_hub's `upload_folder` may take several commits: a connection lost half-way would leave code of one
+    version beside that of another. Here large files are sent first, which nothing refers to yet, and then one commit
+    names all of them. What failed is done again by the same call.
+
+    Args:
+        folder: what to write; files of these names are replaced, others stay.
+        repo_id: "user/name".
+        kind: "model" or "space".
+        sdk: of a Space.
+        private: of a new repository; None: as the owner's settings have it.
+        token: None: that of the environment or of `hf auth login`.
+        message: of the commit.
+        revision: a branch; None: main.
+        create_pr: propose the commit instead.
+        keep: paths that are left as they are where the repository has them.
+    """
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, repo_type=kind, space_sdk=sdk, private=private, exist_ok=True).repo_id
+    there = set(api.list_repo_files(repo_id, repo_type=kind)) if keep else set()
+    commit = api.create_commit(
+        repo_id,
+        [
+            CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
+            for name, path in files_of(folder).items()
+            if not (name in there and name in keep)
+        ],
+        commit_message=message or "Upload",
+        repo_type=kind,
+        revision=revision,
+        create_pr=create_pr,
+    )
+    return str(commit.pr_url or commit.commit_url)
+
+
+def files_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """Every file of a folder by its path in a repository, in order; no caches of Python's."""
+    root = Path(folder)
+    paths = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(root).as_posix(): path for path in paths}

@@ -1,0 +1,89 @@
+"""Publishing through the real clients to a Hub of the tests' own, and loading from it elsewhere."""
+
+import json
+import sys
+
+import pytest
+from environments import only, run
+from hub_server import READER, Hub
+from pipeline_cases import TASK, TEXTS, assert_close
+from transformers import pipeline
+
+PUSH = """
+import json, sys
+import bayesian_text_classification
+from transformers import pipeline
+classifier = pipeline("bayesian-text-classification", model=sys.argv[1],
+                      pipeline_class=bayesian_text_classification.BayesianTextClassificationPipeline)
+try:
+    print(json.dumps(classifier.push_to_hub("user/mine", **json.loads(sys.argv[2]))))
+except Exception as error:
+    print(json.dumps(f"{type(error).__name__}: {error}"))
+"""
+
+LOAD = """
+import json, sys
+from transformers import pipeline
+classifier = pipeline(model="user/mine", trust_remote_code=True)
+print(json.dumps([classifier(json.loads(sys.argv[1])), type(classifier).__module__]))
+"""
+
+
+@pytest.fixture
+def hub():
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def saved(tiny, tokenizer, tmp_path_factory):
+    """A saved pipeline and its answers."""
+    import bayesian_text_classification  # noqa: F401
+
+    folder = tmp_path_factory.mktemp("saved")
+    ours = pipeline(TASK, model=tiny("bert", num_labels=3), tokenizer=tokenizer, num_samples=10, threshold=0.4)
+    ours.save_pretrained(folder)
+    return folder, ours(TEXTS)
+
+
+def push(hub, folder, home, token=None, **options):
+    variables = hub.environment(home, **({} if token is None else {"token": token}))
+    return json.loads(run(sys.executable, PUSH, folder, json.dumps(options), **variables).splitlines()[-1])
+
+
+def test_what_was_pushed_loads_where_the_package_is_not(hub, saved, tmp_path):
+    folder, expected = saved
+    address = push(hub, folder, tmp_path / "here", private=True, commit_message="First")
+    assert address.startswith(f"{hub.endpoint}/user/mine/commit/")
+    repository = hub.repositories["model", "user/mine"]
+    assert repository.private and repository.messages == ["initial commit", "First"]  # one commit, whole
+    assert {"config.json", "model.safetensors", "handler.py", "pipeline.py", "README.md"} <= set(repository.files)
+    bare = only(tmp_path / "environment", "torch", "transformers")
+    printed = run(bare, LOAD, json.dumps(TEXTS), **hub.environment(tmp_path / "there"))
+    results, module = json.loads(printed.splitlines()[-1])
+    assert_close(results, expected)
+    assert module.startswith("transformers_modules.user.mine.")
+
+
+def test_a_second_push_replaces_files_but_no_card(hub, saved, tmp_path):
+    hub.add("model", "user/mine", {"README.md": b"# Mine\n", "notes.txt": b"kept", "pipeline.py": b"old"})
+    push(hub, saved[0], tmp_path)
+    files = hub.repositories["model", "user/mine"].files
+    assert files["README.md"] == b"# Mine\n" and files["notes.txt"] == b"kept" and files["pipeline.py"] != b"old"
+
+
+def test_a_connection_lost_half_way_leaves_nothing_and_a_second_run_mends_it(hub, saved, tmp_path):
+    hub.fail("POST /api/models/user/mine/commit", "cut", times=1)
+    said = push(hub, saved[0], tmp_path)
+    assert "Error" in said or said.startswith("http")  # the client may try again by itself
+    if not said.startswith("http"):
+        assert set(hub.repositories["model", "user/mine"].files) == {".gitattributes"}
+    assert push(hub, saved[0], tmp_path).startswith(hub.endpoint)
+    assert "pipeline.py" in hub.repositories["model", "user/mine"].files
+
+
+@pytest.mark.parametrize(("token", "words"), [(READER, "403"), ("hf_wrong" * 4, "401")])
+def test_a_token_without_the_right_writes_nothing_and_is_not_shown(hub, saved, tmp_path, token, words):
+    said = push(hub, saved[0], tmp_path, token=token)
+    assert words in said and token not in said
+    assert not hub.repositories

@@ -1,0 +1,236 @@
+"""A saved pipeline, loaded where this package is not installed."""
+
+import json
+import shutil
+from pathlib import Path
+
+import bayesian_text_classification
+import numpy as np
+import pytest
+from bayesian_text_classification import BayesianTextClassificationPipeline
+from environments import only, run
+from pipeline_cases import TASK, TEXTS, assert_close
+from transformers import pipeline
+from transformers.dynamic_module_utils import check_imports, get_relative_import_files
+
+LOAD = """
+import json, sys
+from transformers import pipeline
+folder, again, texts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+by_name = pipeline("bayesian-text-classification", model=folder, trust_remote_code=True)
+classifier = pipeline(model=folder, trust_remote_code=True)
+assert type(classifier).__module__.startswith("transformers_modules.")
+assert by_name(texts) == classifier(texts)
+classifier.save_pretrained(again)
+print(json.dumps([classifier(texts), classifier.sample_proba(texts).tolist(), classifier.temperature]))
+"""
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory):
+    """An interpreter with torch and transformers alone."""
+    return only(tmp_path_factory.mktemp("bare") / "environment", "torch", "transformers")
+
+
+@pytest.fixture
+def tuned(tiny, tokenizer):
+    """A pipeline in which no option has its default."""
+    model = tiny("bert", num_labels=3)
+    ours = pipeline(
+        TASK, model=model, tokenizer=tokenizer, num_samples=30, tolerance=0.05, masks="bernoulli", threshold=0.4
+    )
+    ours.temperature = 1.5
+    return ours
+
+
+def test_it_gives_the_same_answers_without_the_package_also_after_saving_again(tuned, bare, tmp_path):
+    tuned.save_pretrained(tmp_path / "first")
+    expected, folder = tuned(TEXTS), tmp_path / "first"
+    for name in ("second", "third"):
+        printed = run(bare, LOAD, folder, tmp_path / name, json.dumps(TEXTS), HF_HOME=str(tmp_path / "home"))
+        results, samples, temperature = json.loads(printed.splitlines()[-1])
+        assert_close(results, expected)
+        np.testing.assert_allclose(samples, tuned.sample_proba(TEXTS), atol=1e-5)
+        assert temperature == 1.5
+        for kept in ("config.json", "README.md", "handler.py", "pipeline.py", "masks.py"):
+            assert (tmp_path / name / kept).read_bytes() == (tmp_path / "first" / kept).read_bytes(), kept
+        assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / name).iterdir()}
+        folder = tmp_path / name
+
+
+def test_the_bare_interpreter_has_no_package_of_ours(bare):
+    code = "import importlib.util as u; print([u.find_spec(n) is not None for n in {}])"
+    names = ["torch", "transformers", "numpy", "bayesian_text_classification", "evaluate", "baal", "scipy", "peft"]
+    assert run(bare, code.format(names)).strip() == str([True] * 3 + [False] * 5)
+
+
+def test_options_are_kept_and_those_given_win(tuned, tmp_path):
+    tuned.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())["bayesian_text_classification"]
+    options = {"num_samples": 30, "tolerance": 0.05, "masks": "bernoulli", "threshold": 0.4}
+    assert saved == {**options, "temperature": 1.5}
+    chosen = {"model": str(tmp_path), "pipeline_class": BayesianTextClassificationPipeline}
+    assert_close(pipeline(TASK, **chosen)(TEXTS), tuned(TEXTS))
+    plain = pipeline(TASK, **chosen, num_samples=20, tolerance=None, masks="balanced", threshold=None)(TEXTS)
+    assert_close(plain, tuned(TEXTS, num_samples=20, tolerance=None, masks="balanced", threshold=None))
+    assert {result["num_samples"] for result in plain} == {20} and "abstained" not in plain[0]
+
+
+def test_the_callers_model_is_not_touched(tuned, same_model, tmp_path):
+    with same_model(tuned.model):
+        tuned.save_pretrained(tmp_path)
+
+
+def test_no_path_of_this_machine_is_in_it(tmp_path):
+    """Saving the default model wrote the path of its registration into `config.json`."""
+    classifier = pipeline(TASK)
+    classifier.save_pretrained(tmp_path / "saved")
+    package = str(Path(bayesian_text_classification.__file__).parent)
+    for path in (tmp_path / "saved").iterdir():
+        content = path.read_bytes()
+        assert package.encode() not in content and str(tmp_path).encode() not in content, path.name
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["custom_pipelines"] == {
+        TASK: {"impl": "pipeline.BayesianTextClassificationPipeline", "pt": ["AutoModelForSequenceClassification"],
+               "type": "text"}
+    }  # fmt: skip
+
+
+def test_the_code_is_all_there_and_says_where_it_comes_from(tuned, tmp_path):
+    tuned.save_pretrained(tmp_path)
+    code = sorted(path.name for path in tmp_path.glob("*.py"))
+    needed = {Path(path).name for path in get_relative_import_files(tmp_path / "pipeline.py")}
+    assert set(code) == needed | {"pipeline.py"} and "handler.py" in code
+    for name in code:
+        check_imports(tmp_path / name)
+        first, rest = (tmp_path / name).read_text().split("\n", 1)
+        assert first.startswith("# From bayesian-text-classification ") and first.endswith("copied by save_pretrained.")
+        assert rest == (Path(bayesian_text_classification.__file__).parent / name).read_text()
+
+
+def test_a_model_card_is_written_where_there_is_none(tuned, tmp_path):
+    tuned.save_pretrained(tmp_path / "new")
+    card = (tmp_path / "new" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "num_samples=30, tolerance=0.05, masks='bernoulli', threshold=0.4" in card and "temperature=1.5" in card
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("# Mine\n")
+    tuned.save_pretrained(tmp_path / "mine")
+    assert (tmp_path / "mine" / "README.md").read_text() == "# Mine\n"
+
+
+def test_a_file_is_no_folder_and_publishing_has_its_own_method(tuned, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="is a file; it must be a folder"):
+        tuned.save_pretrained(tmp_path / "file")
+    with pytest.raises(ValueError, match=r"classifier.push_to_hub\(repo_id\) publishes"):
+        tuned.save_pretrained(tmp_path / "folder", push_to_hub=True)
+    assert not (tmp_path / "folder").exists()
+
+
+@pytest.fixture
+def adapted(tiny, tokenizer):
+    """A pipeline around a LoRA adapter whose head was trained too."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = tiny("bert", num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    base.config.name_or_path = "/somewhere/on/this/machine"
+    config = LoraConfig(task_type="SEQ_CLS", r=4, lora_dropout=0.2, target_modules=["query", "value"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = get_peft_model(base, config).eval()
+        with torch.no_grad():
+            for name, weight in model.named_parameters():
+                if "lora_B" in name or "modules_to_save" in name:
+                    weight.normal_(0, 0.3)
+    return pipeline(TASK, model=model, tokenizer=tokenizer, num_samples=10)
+
+
+def test_an_adapter_travels_with_its_base(adapted, tmp_path, tmp_path_factory):
+    python = only(tmp_path / "environment", "torch", "transformers", "peft")
+    adapted.temperature = 1.5
+    adapted.save_pretrained(tmp_path / "first")
+    for path in (tmp_path / "first").rglob("*.json"):
+        assert "this/machine" not in path.read_text(), path
+    printed = run(python, LOAD, tmp_path / "first", tmp_path / "again", json.dumps(TEXTS), HF_HOME=str(tmp_path / "h"))
+    results, samples, temperature = json.loads(printed.splitlines()[-1])
+    assert_close(results, adapted(TEXTS))
+    np.testing.assert_allclose(samples, adapted.sample_proba(TEXTS), atol=1e-5)
+    assert np.std(samples, axis=2).max() > 1e-3 and temperature == 1.5
+    first, again = (tmp_path / name / "config.json" for name in ("first", "again"))
+    assert first.read_bytes() == again.read_bytes()
+    assert (tmp_path / "again" / "adapter" / "adapter_config.json").is_file()
+    with_package = pipeline(TASK, model=str(tmp_path / "again"), pipeline_class=BayesianTextClassificationPipeline)
+    assert_close(with_package(TEXTS), adapted(TEXTS))
+
+
+def test_an_adapter_without_peft_says_what_is_missing(adapted, bare, tmp_path):
+    adapted.save_pretrained(tmp_path / "saved")
+    code = """
+import sys
+from transformers import pipeline
+try:
+    pipeline(model=sys.argv[1], trust_remote_code=True)
+except ImportError as error:
+    print(error)
+"""
+    printed = run(bare, code, tmp_path / "saved", HF_HOME=str(tmp_path / "home"))
+    assert printed.strip() == "this model has a LoRA adapter, which needs peft: pip install peft"
+
+
+ENDPOINT = """
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("handler", sys.argv[1] + "/handler.py")
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+handler = module.EndpointHandler(sys.argv[1])
+answers = []
+for request in json.loads(sys.argv[2]):
+    try:
+        answers.append(handler(request))
+    except ValueError as error:
+        answers.append(str(error))
+print(json.dumps(answers))
+"""
+
+
+def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(tuned, bare, tmp_path):
+    tuned.save_pretrained(tmp_path / "saved")
+    good = [
+        {"inputs": TEXTS[0]},
+        {"inputs": TEXTS, "parameters": {"num_samples": 4, "top_k": 2, "threshold": None, "tolerance": None}},
+        {"inputs": {"text": TEXTS[0], "text_pair": TEXTS[1]}, "parameters": {"masks": "balanced", "seed": 3}},
+        {"inputs": []},
+    ]
+    bad = {
+        "a request is": {"parameters": {}},
+        "unknown field 'options'": {"inputs": "x", "options": {}},
+        "parameters is 3": {"inputs": "x", "parameters": 3},
+        "unknown parameter 'samples'; the parameters are num_samples, tolerance": {
+            "inputs": "x",
+            "parameters": {"samples": 3},
+        },
+        "num_samples='many'; it must be": {"inputs": "x", "parameters": {"num_samples": "many"}},
+        "num_samples is 100,000; ask for at most 1,000": {"inputs": "x", "parameters": {"num_samples": 100_000}},
+        "inputs has 1,001 texts; send at most 1,000": {"inputs": ["x"] * 1_001},
+        "input 1 is None": {"inputs": ["x", None]},
+        "the input is 5 (int)": {"inputs": 5},
+    }
+    requests = json.dumps([*good, *bad.values()])
+    printed = run(bare, ENDPOINT, tmp_path / "saved", requests, HF_HOME=str(tmp_path / "home"))
+    answers = json.loads(printed.splitlines()[-1])
+    for answer, request in zip(answers, good, strict=False):
+        expected = tuned(request["inputs"], **request.get("parameters", {}))
+        if request["inputs"]:
+            assert_close(answer, expected)
+        else:
+            assert answer == expected == []
+    for answer, words in zip(answers[len(good) :], bad, strict=True):
+        assert isinstance(answer, str) and answer.startswith(words) and "\n" not in answer, answer
+
+
+def test_a_broken_copy_names_what_is_missing(tuned, bare, tmp_path):
+    tuned.save_pretrained(tmp_path / "saved")
+    shutil.move(tmp_path / "saved" / "masks.py", tmp_path / "masks.py")
+    with pytest.raises(AssertionError, match=r"masks\.py"):
+        run(bare, LOAD, tmp_path / "saved", tmp_path / "again", "[]", HF_HOME=str(tmp_path / "home"))

@@ -1,0 +1,59 @@
+"""Interpreters in which only some of the installed packages, and what these need, can be imported."""
+
+import os
+import subprocess
+import venv
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+
+def only(folder, *packages):
+    """The Python of a fresh virtual environment that links to these packages as they are installed here."""
+    venv.create(folder, with_pip=False)
+    site = Path(next(Path(folder).glob("lib/python*/site-packages")))
+    for distribution in _needed(packages).values():
+        for name in {path.parts[0] for path in distribution.files or () if path.parts[0] not in ("..", "__pycache__")}:
+            target = Path(distribution.locate_file(name))
+            if target.exists() and not (site / name).exists():
+                (site / name).symlink_to(target)
+    return Path(folder) / "bin" / "python"
+
+
+def run(python, code, *arguments, **variables):
+    """What `code` prints in that interpreter; it finds no package of ours and no network."""
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON", "TRANSFORMERS_"))
+    }
+    environment |= {"OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **variables}
+    done = subprocess.run(
+        [str(python), "-c", code, *map(str, arguments)],
+        env=environment,
+        cwd=Path(python).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _needed(packages):
+    found, open_ = {}, [Requirement(package) for package in packages]
+    while open_:
+        wanted = open_.pop()
+        name = canonicalize_name(wanted.name)
+        if name in found:
+            continue
+        try:
+            found[name] = metadata.distribution(name)
+        except metadata.PackageNotFoundError:  # of another platform
+            continue
+        for line in found[name].requires or ():
+            requirement = Requirement(line)
+            extras = [{"extra": extra} for extra in wanted.extras] or [{"extra": ""}]
+            if requirement.marker is None or any(requirement.marker.evaluate(extra) for extra in extras):
+                open_.append(requirement)
+    return found

@@ -1,0 +1,337 @@
+"""A small Hub on 127.0.0.1, which speaks as much of the protocol as the real clients need, and fails when told to.
+
+`with Hub() as hub:` and HF_ENDPOINT=hub.endpoint in the environment of a fresh process.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+WRITER, READER = "hf_writerwriterwriterwriterwriterwr", "hf_readerreaderreaderreaderreaderre"
+USERS = {WRITER: "user", READER: "reader"}
+KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
+LARGE = 1_000_000  # bytes from which on a file goes by LFS
+
+
+@dataclass
+class Repository:
+    """Files of each commit, by its hash; the last one is `main`."""
+
+    kind: str
+    name: str
+    private: bool = False
+    sdk: str | None = None
+    commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    messages: list[str] = field(default_factory=list)
+
+    @property
+    def files(self):
+        return next(reversed(self.commits.values())) if self.commits else {}
+
+    def commit(self, files, message=""):
+        sha = hashlib.sha1(f"{self.name} {len(self.commits)}".encode()).hexdigest()
+        self.commits[sha] = files
+        self.messages.append(message)
+        return sha
+
+    def at(self, revision):
+        if revision == "main":
+            return next(reversed(self.commits)), self.files
+        return (revision, self.commits[revision]) if revision in self.commits else (None, None)
+
+
+@dataclass
+class Failure:
+    """What goes wrong: an HTTP status, "cut" (the connection ends) or a number of seconds before the answer."""
+
+    path: str  # a regular expression, of method and path
+    what: int | str | float
+    times: int = 10**6
+    after: int = 0  # so many answers come first
+
+
+class Hub:
+    """The server; repositories by (kind, name)."""
+
+    def __init__(self):
+        self.repositories, self.stored, self.failures, self.requests = {}, {}, [], []
+
+    def add(self, kind, name, files, **options):
+        """A repository with these files (path: bytes)."""
+        self.repositories[kind, name] = repository = Repository(kind, name, **options)
+        repository.commit(dict(files))
+        return repository
+
+    def fail(self, path, what, **options):
+        """From now on."""
+        self.failures.append(Failure(path, what, **options))
+
+    def __enter__(self):
+        hub = self
+
+        class Handler(_Handler):
+            pass
+
+        Handler.hub = hub
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *error):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def environment(self, home, token=WRITER):
+        """Variables of a process that uses this Hub."""
+        variables = {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
+                     "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
+        return variables | ({} if token is None else {"HF_TOKEN": token})
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def log_message(self, *arguments):
+        pass
+
+    def handle_one_request(self):
+        try:
+            super().handle_one_request()
+        except (ConnectionError, BrokenPipeError):
+            self.close_connection = True
+
+    def do_GET(self):
+        self._serve()
+
+    def do_HEAD(self):
+        self._serve()
+
+    def do_POST(self):
+        self._serve()
+
+    def do_PUT(self):
+        self._serve()
+
+    def _serve(self):
+        self.path = unquote(urlsplit(self.path).path)
+        length = int(self.headers.get("Content-Length") or 0)
+        chunked = self.headers.get("Transfer-Encoding") == "chunked"
+        self.body = self._chunks() if chunked else self.rfile.read(length)
+        line = f"{self.command} {self.path}"
+        self.hub.requests.append(line)
+        for failure in self.hub.failures:
+            if re.search(failure.path, line) and failure.times > 0:
+                if failure.after:
+                    failure.after -= 1
+                    continue
+                failure.times -= 1
+                if failure.what == "cut":
+                    self.close_connection = True
+                    self.connection.close()
+                    return
+                if isinstance(failure.what, float):
+                    time.sleep(failure.what)
+                    continue
+                return self._json({"error": "told to fail"}, failure.what)
+        for pattern, method in _ROUTES:
+            found = re.fullmatch(pattern, line)
+            if found:
+                return getattr(self, method)(*found.groups())
+        return self._json({"error": f"the test Hub does not know {line}"}, 404)
+
+    def _chunks(self):
+        parts = []
+        while size := int(self.rfile.readline().strip() or b"0", 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    @property
+    def _user(self):
+        return USERS.get((self.headers.get("Authorization") or "").removeprefix("Bearer "))
+
+    def _json(self, value, status=200, **headers):
+        self._bytes(json.dumps(value).encode(), status, **{"Content-Type": "application/json", **headers})
+
+    def _bytes(self, content, status=200, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if "Content-Length" not in headers:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def _repository(self, kind, name):
+        """The repository, or None after an answer that there is none, or none for this user."""
+        repository = self.hub.repositories.get((kind, name))
+        if repository is None or (repository.private and self._user != name.split("/")[0]):
+            status = 404 if self._user else 401
+            self._json({"error": "Repository not found"}, status, **{"X-Error-Code": "RepoNotFound"})
+            return None
+        return repository
+
+    def _may_write(self, name):
+        if self._user is None:
+            self._json({"error": "Invalid username or password."}, 401)
+        elif self._user != name.split("/")[0]:
+            self._json({"error": f"You don't have the rights to write to {name}"}, 403)
+        else:
+            return True
+        return False
+
+    def whoami(self):
+        if self._user is None:
+            return self._json({"error": "Invalid username or password."}, 401)
+        role = "write" if self._user == "user" else "read"
+        return self._json({"type": "user", "name": self._user, "orgs": [],
+                           "auth": {"accessToken": {"role": role, "displayName": "test"}}})  # fmt: skip
+
+    def create(self):
+        wanted = json.loads(self.body)
+        kind, owner = wanted.get("type", "model"), wanted.get("organization") or self._user
+        name = f"{owner}/{wanted['name']}"
+        if not self._may_write(name):
+            return None
+        place = {"model": "", "dataset": "datasets/", "space": "spaces/"}[kind]
+        answer = {"url": f"{self.hub.endpoint}/{place}{name}", "name": name, "id": "1"}
+        if (kind, name) in self.hub.repositories:
+            return self._json({**answer, "error": "You already created this repo"}, 409)
+        private = wanted.get("visibility") == "private" or bool(wanted.get("private"))
+        repository = Repository(kind, name, private, wanted.get("sdk"))
+        repository.commit({".gitattributes": b""}, "initial commit")
+        self.hub.repositories[kind, name] = repository
+        return self._json(answer)
+
+    def info(self, kind, name, revision=None):
+        repository = self._repository(KINDS[kind], name)
+        if repository is None:
+            return None
+        sha, files = repository.at(revision or "main")
+        if sha is None:
+            return self._json({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+        siblings = [{"rfilename": path} for path in files]
+        return self._json(
+            {"_id": "1", "id": name, "modelId": name, "sha": sha, "private": repository.private, "tags": [],
+             "siblings": siblings, "downloads": 0, "likes": 0, "createdAt": "2026-01-01T00:00:00.000Z",
+             "lastModified": "2026-01-01T00:00:00.000Z", "sdk": repository.sdk, "gated": False, "disabled": False}
+        )  # fmt: skip
+
+    def tree(self, kind, name, revision, folder=None):
+        repository = self._repository(KINDS[kind], name)
+        if repository is None:
+            return None
+        sha, files = repository.at(revision)
+        if sha is None:
+            return self._json({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+        start = f"{folder}/" if folder else ""
+        found = {path: content for path, content in files.items() if path.startswith(start)}
+        if folder and not found:
+            return self._json({"error": "no such folder"}, 404, **{"X-Error-Code": "EntryNotFound"})
+        return self._json([_entry(path, content) for path, content in found.items()])
+
+    def paths_info(self, kind, name, revision):
+        repository = self._repository(KINDS[kind], name)
+        if repository is None:
+            return None
+        _, files = repository.at(revision)
+        text = self.body.decode()
+        wanted = json.loads(text)["paths"] if text.startswith("{") else re.findall(r"paths=([^&]*)", unquote(text))
+        return self._json([_entry(path, files[path]) for path in wanted if path in (files or {})])
+
+    def preupload(self, kind, name, revision):
+        if not self._may_write(name) or self._repository(KINDS[kind], name) is None:
+            return None
+        modes = [
+            {"path": one["path"], "uploadMode": "lfs" if one["size"] >= LARGE else "regular", "shouldIgnore": False}
+            for one in json.loads(self.body)["files"]
+        ]
+        return self._json({"files": modes})
+
+    def lfs_batch(self, name):
+        objects = []
+        for one in json.loads(self.body)["objects"]:
+            upload = {"href": f"{self.hub.endpoint}/lfs/{one['oid']}", "header": {}}
+            actions = {} if one["oid"] in self.hub.stored else {"actions": {"upload": upload}}
+            objects.append({**one, **actions})
+        return self._json({"transfer": "basic", "objects": objects})
+
+    def lfs_put(self, oid):
+        assert hashlib.sha256(self.body).hexdigest() == oid
+        self.hub.stored[oid] = self.body
+        return self._json({})
+
+    def commit(self, kind, name, revision):
+        if not self._may_write(name):
+            return None
+        repository = self._repository(KINDS[kind], name)
+        if repository is None:
+            return None
+        files, message = dict(repository.files), ""
+        for line in self.body.splitlines():
+            entry = json.loads(line)
+            value = entry["value"]
+            if entry["key"] == "header":
+                message = value["summary"]
+            elif entry["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif entry["key"] == "lfsFile":
+                files[value["path"]] = self.hub.stored[value["oid"]]
+            elif entry["key"] == "deletedFile":
+                files.pop(value["path"], None)
+        sha = repository.commit(files, message)
+        return self._json({"commitUrl": f"{self.hub.endpoint}/{name}/commit/{sha}", "commitOid": sha})
+
+    def validate(self):
+        return self._json({"errors": [], "warnings": []})
+
+    def resolve(self, kind, name, revision, path):
+        repository = self._repository(KINDS[kind or "models"], name)
+        if repository is None:
+            return None
+        sha, files = repository.at(revision)
+        if sha is None:
+            return self._json({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+        if path not in files:
+            headers = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": sha}
+            return self._json({"error": "Entry not found"}, 404, **headers)
+        content = files[path]
+        headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": sha, "Accept-Ranges": "bytes",
+                   "Content-Type": "application/octet-stream"}  # fmt: skip
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if wanted is None:
+            return self._bytes(content, **headers)
+        first, last = int(wanted[1]), min(int(wanted[2] or len(content) - 1), len(content) - 1)
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+        return self._bytes(content[first : last + 1], 206, **headers)
+
+
+def _entry(path, content):
+    return {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+
+
+_KIND, _NAME = r"(models|datasets|spaces)", r"([\w.-]+/[\w.-]+)"
+_ROUTES = [
+    (r"GET /api/whoami-v2", "whoami"),
+    (r"POST /api/repos/create", "create"),
+    (r"POST /api/validate-yaml", "validate"),
+    (rf"GET /api/{_KIND}/{_NAME}(?:/revision/([\w.-]+))?", "info"),
+    (rf"GET /api/{_KIND}/{_NAME}/tree/([\w.-]+)(?:/(.+))?", "tree"),
+    (rf"POST /api/{_KIND}/{_NAME}/paths-info/([\w.-]+)", "paths_info"),
+    (rf"POST /api/{_KIND}/{_NAME}/preupload/([\w.-]+)", "preupload"),
+    (rf"POST /api/{_KIND}/{_NAME}/commit/([\w.-]+)", "commit"),
+    (rf"POST /(?:datasets/|spaces/)?{_NAME}\.git/info/lfs/objects/batch", "lfs_batch"),
+    (r"PUT /lfs/([0-9a-f]{64})", "lfs_put"),
+    (rf"(?:GET|HEAD) /(?:(datasets|spaces)/)?{_NAME}/resolve/([\w.-]+)/(.+)", "resolve"),
+]
