@@ -23,6 +23,7 @@ from .messages import first_line
 if TYPE_CHECKING:
     from .data import LabelledTexts
     from .evaluation import Comparison
+    from .hub import Upload
 
 app = typer.Typer(
     add_completion=False,
@@ -30,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # a traceback with local variables would print the user's texts
 )
+push_app = typer.Typer(no_args_is_help=True, help="Publish on the Hub: the metric, a classifier or the demo.")
+app.add_typer(push_app, name="push")
 _stdout = Console()
 _stderr = Console(stderr=True)
 
@@ -248,6 +251,65 @@ def rank(
     _stdout.print(output, highlight=False, soft_wrap=True, markup=False)
 
 
+_RepoId = Annotated[str, typer.Argument(help="user/name; made where it does not exist.", show_default=False)]
+_Private = Annotated[bool, typer.Option("--private", help="Make the new repository private.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would go where, and stop.")]
+_Message = Annotated[str | None, typer.Option(help="Of the commit.", callback=_not_empty)]
+
+
+@push_app.command("metric")
+def push_metric(
+    repo_id: _RepoId, private: _Private = False, dry_run: _DryRun = False, message: _Message = None
+) -> None:
+    """The metric as a Space; afterwards evaluate.load("user/name") finds it."""
+    _quiet_libraries()
+    from .hub import metric_upload
+
+    _push(metric_upload(), repo_id, private, dry_run, message)
+
+
+@push_app.command("pipeline")
+def push_pipeline(
+    repo_id: _RepoId,
+    model: _Model = None,
+    report: Annotated[
+        str | None,
+        typer.Option(help="Folder that evaluate wrote; its results go on the model's page.", callback=_not_empty),
+    ] = None,
+    private: _Private = False,
+    dry_run: _DryRun = False,
+    message: _Message = None,
+) -> None:
+    """A classifier, with the code that samples it: pipeline(model="user/name", trust_remote_code=True) loads it."""
+    _quiet_libraries()
+    from . import embedded_model
+    from .hub import PublishError, check_repo_id, pipeline_upload
+    from .loading import ModelError, load_classifier
+
+    with tempfile.TemporaryDirectory() as folder, _stderr.status("loading"):
+        try:
+            check_repo_id(repo_id)
+            classifier = load_classifier(str(embedded_model()) if model is None else model)
+            upload = pipeline_upload(classifier, Path(folder), None if report is None else Path(report))
+        except (ModelError, PublishError) as error:
+            _fail(str(error))
+        _push(upload, repo_id, private, dry_run, message)
+
+
+@push_app.command("space")
+def push_space(repo_id: _RepoId, private: _Private = False, dry_run: _DryRun = False, message: _Message = None) -> None:
+    """The demo as a Space, with this package and the embedded classifier in it."""
+    _quiet_libraries()
+    from .hub import PublishError, space_upload
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            upload = space_upload(Path(folder))
+        except PublishError as error:
+            _fail(str(error))
+        _push(upload, repo_id, private, dry_run, message)
+
+
 def main() -> None:
     """Run the command; what typer raises for bad usage becomes one line too."""
     try:
@@ -259,6 +321,29 @@ def main() -> None:
         if message():  # empty where the help was shown instead
             print(f"error: {message()}", file=sys.stderr)
         sys.exit(2)
+
+
+def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message: str | None) -> None:
+    from .hub import PublishError, check_repo_id, push
+
+    try:
+        check_repo_id(repo_id)
+        if dry_run:
+            kept = f" ({', '.join(upload.keep)} only where there is none)" if upload.keep else ""
+            table = _table(f"{upload.kind} {repo_id}{kept}")
+            table.add_column("file")
+            table.add_column("bytes", justify="right")
+            for name, size in upload.files.items():
+                table.add_row(escape(name), f"{size:,}")
+            table.add_row(f"{len(upload.files)} files", f"{sum(upload.files.values()):,}")
+            _print(table)
+            return
+        address, there = push(upload, repo_id, private=private, message=message)
+    except PublishError as error:
+        _fail(str(error))
+    if there:
+        print(f"{repo_id} was there; its files of these names were replaced", file=sys.stderr)
+    _stdout.print(address, highlight=False, soft_wrap=True, markup=False)
 
 
 def _writable_folder(output: str) -> Path:

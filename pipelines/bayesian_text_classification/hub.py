@@ -1,0 +1,166 @@
+"""Publishing on the Hub: the metric and the demo as Spaces, a classifier as a model repository."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from huggingface_hub import HfApi, ModelCard, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in its list of names
+
+from .messages import first_line
+from .metric import metric_folder
+from .pipeline import BayesianTextClassificationPipeline
+from .publishing import files_of, publish
+
+_PACKAGE = Path(__file__).parent
+_NOT_COPIED = ("__pycache__", "spaces")  # of the package, into a Space
+
+
+class PublishError(ValueError):
+    """Nothing, or not everything, was published; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What goes where.
+
+    Attributes:
+        folder: with all files.
+        kind: "model" or "space".
+        keep: paths that an existing repository keeps.
+        files: bytes of each file, by its path in the repository.
+    """
+
+    folder: Path
+    kind: str
+    keep: tuple[str, ...] = ()
+    files: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", {name: path.stat().st_size for name, path in files_of(self.folder).items()})
+
+
+def metric_upload() -> Upload:
+    """The metric as a Space, which `evaluate.load("user/name")` reads."""
+    return Upload(metric_folder(), "space")
+
+
+def space_upload(folder: Path) -> Upload:
+    """The demo as a Space, with the package and the embedded classifier beside it, prepared in an empty `folder`."""
+    shutil.copytree(space_folder(), folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    package = folder / "bayesian_text_classification"
+    shutil.copytree(_PACKAGE, package, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+    if not (package / "metrics").exists():  # a checkout has them beside the package
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(metric_folder(), package / "metrics" / "ece", ignore=ignored)
+    return Upload(folder, "space")
+
+
+def pipeline_upload(classifier: BayesianTextClassificationPipeline, folder: Path, report: Path | None = None) -> Upload:
+    """What `save_pretrained` writes into an empty `folder`; a repository's own model card stays.
+
+    Args:
+        classifier: to publish.
+        folder: an empty one.
+        report: a folder that `evaluate` wrote: its results go into the card, and then the card replaces one that is
+            there.
+
+    Raises:
+        PublishError: there are no results in `report`.
+    """
+    classifier.save_pretrained(folder)
+    if report is None:
+        return Upload(folder, "model", keep=("README.md",))
+    try:
+        results = ModelCard.load(report / "model-card.md")
+    except (OSError, ValueError) as error:
+        raise PublishError(f"{report} has no model-card.md that evaluate wrote: {first_line(error)}") from error
+    card = ModelCard.load(folder / "README.md")
+    card.data.model_name, card.data.eval_results = results.data.model_name, results.data.eval_results
+    card.text += f"\n{results.text.strip()}\n"
+    card.save(folder / "README.md")
+    return Upload(folder, "model")
+
+
+def space_folder() -> Path:
+    """The folder of the demo's `app.py`: inside the package when it was installed from a wheel, else in the checkout.
+
+    Raises:
+        PublishError: it is in neither.
+    """
+    wheel, checkout = _PACKAGE / "spaces" / "demo", _PACKAGE.parents[1] / "spaces" / "bayesian-text-classification"
+    for folder in (wheel, checkout):
+        if (folder / "app.py").is_file():
+            return folder
+    raise PublishError(f"app.py is neither in {wheel} nor in {checkout}; install the package again")
+
+
+def check_repo_id(repo_id: str) -> None:
+    """PublishError unless `repo_id` is "user/name"."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise PublishError(f"{repo_id!r} is no repository: {first_line(error)}") from error
+    if "/" not in repo_id:
+        raise PublishError(f'{repo_id!r} is no repository; write "user/{repo_id}"')
+
+
+def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | None = None) -> tuple[str, bool]:
+    """Publish in one commit; returns its address, and whether the repository was there before.
+
+    A repository that is there is updated: files of these names are replaced, others stay. The token is that of the
+    environment (HF_TOKEN) or of `hf auth login`.
+
+    Raises:
+        PublishError: there is no token, or it may not write, `private` is asked for a public repository, or the Hub
+            could not be reached or refused.
+    """
+    check_repo_id(repo_id)
+    token = get_token()
+    if token is None:
+        raise PublishError("there is no token: log in with `hf auth login`, or set HF_TOKEN to one that may write")
+    try:
+        there = _is_public(repo_id, upload.kind, token)
+        if private and there:
+            raise PublishError(f"{repo_id} is there and public; --private is for a repository that is made")
+        sdk = "gradio" if upload.kind == "space" else None
+        address = publish(
+            upload.folder,
+            repo_id,
+            kind=upload.kind,
+            sdk=sdk,
+            private=private or None,
+            token=token,
+            message=message,
+            keep=upload.keep,
+        )
+    except PublishError:
+        raise
+    except Exception as error:  # the Hub's, those of its HTTP client, or huggingface_hub's RuntimeError around them
+        cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+        if isinstance(cause, HfHubHTTPError):
+            raise PublishError(_refused(cause, repo_id)) from error
+        reason = f"{type(cause).__name__}: {first_line(cause)}"
+        raise PublishError(f"the connection to the Hub failed ({reason}); run the same command again") from error
+    return address, there is not None
+
+
+def _is_public(repo_id: str, kind: str, token: str) -> bool | None:
+    """None where there is no such repository."""
+    try:
+        return not HfApi(token=token).repo_info(repo_id, repo_type=kind).private
+    except RepositoryNotFoundError as error:
+        if error.response is not None and error.response.status_code == 401:
+            raise
+        return None
+
+
+def _refused(error: HfHubHTTPError, repo_id: str) -> str:
+    status = error.response.status_code if error.response is not None else None
+    if status == 401:
+        return "the Hub does not know the token; log in again with `hf auth login`, or set HF_TOKEN to a valid one"
+    if status == 403:
+        return f"the token may not write to {repo_id}; use one with the role write, of an account that may"
+    said = error.server_message or first_line(error)
+    return f"the Hub refused {repo_id} with status {status}: {first_line(ValueError(said))}"
