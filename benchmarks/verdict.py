@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from bayesian_text_classification.arms import Labels, MeasuredArms, Probabilities, Temperatures
-from bayesian_text_classification.intervals import Difference, Estimate, difference, estimate, resample
+from bayesian_text_classification.intervals import Difference, Estimate, by_chance, difference, estimate, resample
 from bayesian_text_classification.measures import MEASURES, Measure, Scored
 from common import Array
 from results import table, write_section
@@ -76,6 +76,8 @@ def main() -> None:
         f"share near 95 % is known to within {100 * np.sqrt(0.95 * 0.05 / simulations):.1f} and "
         f"{100 * np.sqrt(0.95 * 0.05 / (CHEAP * simulations)):.1f} points (one standard error).\n\n"
         f"Two arms that are alike:\n\n{null_table(random, (two, twenty), simulations)}\n\n"
+        f"Arms that are not alike, and as far from calibrated; how often a difference is told:\n\n"
+        f"{kinks_table(random, simulations)}\n\n"
         f"The first arm is worse, {two.rows} rows of {two.classes} classes:\n\n{harm_table(random, two, simulations)}"
     )
     write_section("Intervals and verdicts", f"python benchmarks/verdict.py --simulations {simulations}", body)
@@ -142,6 +144,43 @@ def closed_forms(labels: Labels, first: Probabilities, second: Probabilities, se
             yield Told(measure.key, one, told, difference(measure, *tempered, {}, {}))
 
 
+def kinks_table(random: np.random.Generator, simulations: int) -> str:
+    """Null cases of the measures of calibration in which arms are not alike: 872 texts of two classes."""
+    measures = [measure for measure in MEASURES if measure.binned and not measure.higher_is_better]
+    rows = []
+    for name, draw in KINKS.items():
+        told = {measure.key: 0 for measure in measures}
+        for seed in tqdm(range(simulations), name):
+            truth, *arms = draw(random)
+            labels = (random.random(len(truth)) < truth).astype(int)
+            first, second = (Scored.of(np.stack([1 - p, p], 1), labels) for p in arms)
+            for measure in measures:
+                told[measure.key] += resampled(first, second, measure, seed).verdict != "cannot tell"
+        rows.append([name, *(f"{count / simulations:.1%}" for count in told.values())])
+    return table(["case", *(measure.title for measure in measures)], rows)
+
+
+def opposite(random: np.random.Generator, gap: float) -> tuple[Array, Array, Array]:
+    """Truth, and two arms that are as wrong in opposite directions."""
+    truth = random.uniform(0.55, 0.95, 872)
+    return truth, truth + gap, truth - gap
+
+
+def calibrated(random: np.random.Generator, spread: float) -> tuple[Array, Array, Array]:
+    """Truth, an arm that says its mean everywhere, and an arm that says the truth."""
+    truth = 1 / (1 + np.exp(-random.normal(0, spread, 872)))
+    doubt = np.minimum(truth, 1 - truth).mean()
+    return truth, np.where(truth > 0.5, 1 - doubt, doubt), truth
+
+
+KINKS = {
+    "one .005 too sure, one .005 too little": lambda random: opposite(random, 0.005),
+    "one .01 too sure, one .01 too little": lambda random: opposite(random, 0.01),
+    "one .02 too sure, one .02 too little": lambda random: opposite(random, 0.02),
+    "both calibrated, one says the mean alone": lambda random: calibrated(random, 2.5),
+}
+
+
 def harm_table(random: np.random.Generator, world: World, simulations: int) -> str:
     """Verdicts where the first arm is worse by three standard errors."""
     header = ["measure", "true difference / its error", "interval of the difference holds truth", "told rightly"]
@@ -188,8 +227,14 @@ def of_one(random: np.random.Generator, world: World, harm: float, measure: Meas
     rows, base = Scored.of(first, labels), Scored.of(second, labels)
     if measure.per_row is not None:
         return difference(measure, rows, base, {}, {})
+    return resampled(rows, base, measure, seed)
+
+
+def resampled(rows: Scored, base: Scored, measure: Measure, seed: int) -> Difference:
+    """The difference as the report has it."""
     both = (resample(one, seed=seed, measures=[measure]) for one in (rows, base))
-    return difference(measure, rows, base, *both)
+    chance = [by_chance(one, seed=seed, measures=[measure]).get(measure.key, 0.0) for one in (rows, base)]
+    return difference(measure, rows, base, *both, chance[0] - chance[1])
 
 
 def share(happened: Iterator[bool]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import Difference, Estimate, Resamples, difference, estimate, resample, wilson
+from .intervals import Difference, Estimate, Resamples, by_chance, difference, estimate, resample, wilson
 from .measures import BINS, MEASURES, Scored
 from .metric import load_metric_module
 from .temperature import apply_temperature, fit_temperature, leave_one_out
@@ -38,7 +38,7 @@ class Arm:
         dropout_sites: modules whose dropout is on.
         dropout_calls: calls of dropout that are on in one pass; a module may be called more than once.
         seconds: wall-clock time of all passes.
-        temperature: fitted on all rows; the probabilities of an evaluation row come from temperatures of other rows.
+        temperature: fitted on all rows, while each row is scored with that of all the others; or on other rows.
         probabilities: (texts, classes).
         estimates: each of `MEASURES` by its key.
         null_ece: what a perfectly calibrated model with these probabilities would measure, with its 95 % band.
@@ -89,6 +89,7 @@ class MeasuredArms:
         self._labels, self._seed = labels, seed
         self._rows: dict[str, Scored] = {}
         self._resamples: dict[str, Resamples] = {}
+        self._chance: dict[str, dict[str, float]] = {}
 
     def arm(
         self,
@@ -107,6 +108,7 @@ class MeasuredArms:
             rows = Scored.of(temperatures.of(probabilities), self._labels, ranked)
         self._rows[name] = rows
         self._resamples[name] = resamples = resample(rows, seed=self._seed)
+        self._chance[name] = by_chance(rows, seed=self._seed)
         module = load_metric_module()
         bins = module.bin_sums(rows.probabilities, rows.labels, n_bins=BINS)
         chance = module.bootstrap(rows.probabilities, rows.labels, n_bins=BINS, seed=self._seed % 2**64)
@@ -134,8 +136,15 @@ class MeasuredArms:
 
     def differences(self, name: str, base: str) -> dict[str, Difference]:
         """Every measure of one arm less that of another."""
-        rows, resamples = self._rows, self._resamples
+        rows, resamples, chance = self._rows, self._resamples, self._chance
         return {
-            measure.key: difference(measure, rows[name], rows[base], resamples[name], resamples[base])
+            measure.key: difference(
+                measure,
+                rows[name],
+                rows[base],
+                resamples[name],
+                resamples[base],
+                chance[name].get(measure.key, 0.0) - chance[base].get(measure.key, 0.0),
+            )
             for measure in MEASURES
         }

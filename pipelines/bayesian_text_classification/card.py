@@ -1,7 +1,6 @@
 """The results of a comparison for a model's page on the Hub: `EvalResult` metadata, and a section of its card."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -9,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from .evaluation import Comparison
 from .figures import TITLES
 from .measures import MEASURES
+from .messages import without_folder
 from .verdict import verdict
 
 _KEYS = ("ece", "accuracy", "nll", "brier")
@@ -24,7 +24,7 @@ def model_card(comparison: Comparison, rows: int, settings: Mapping[str, Any]) -
         settings: of the run: "model", "dataset", "config", "split", "num_samples". Paths of files lose their folders.
     """
     data = ModelCardData(
-        model_name=_without_folder(settings["model"]),
+        model_name=without_folder(settings["model"]),
         eval_results=eval_results(comparison, settings),
         tags=["mc-dropout"],
     )
@@ -33,7 +33,7 @@ def model_card(comparison: Comparison, rows: int, settings: Mapping[str, Any]) -
 
 def eval_results(comparison: Comparison, settings: Mapping[str, Any]) -> list[EvalResult]:
     """ECE, accuracy, NLL and Brier score of every arm but BaaL's, as the Hub's metadata have them."""
-    dataset = _without_folder(settings["dataset"])
+    dataset = without_folder(settings["dataset"])
     return [
         EvalResult(
             task_type="text-classification",
@@ -62,13 +62,7 @@ def section(comparison: Comparison, rows: int, settings: Mapping[str, Any]) -> s
     found = verdict(comparison)
     return (
         "## Calibration\n\n"
-        f"Measured on {rows:,} texts of {_without_folder(settings['dataset'])} with "
+        f"Measured on {rows:,} texts of {without_folder(settings['dataset'])} with "
         f"{comparison.arm('bayesian').passes} samples; 95 % intervals in brackets.\n\n" + "\n".join(lines) + "\n\n"
         f"**{found.headline}**\n\n" + "\n".join(f"- {line}" for line in found.lines) + "\n"
     )
-
-
-def _without_folder(source: Any) -> str:
-    """The name of a file or folder on this machine; what the Hub calls a model or dataset stays."""
-    path = Path(str(source))
-    return path.name if path.exists() or path.is_absolute() else str(source)

@@ -35,6 +35,10 @@ class Comparison:
         uncertainty: of each text, from the Bayesian arm's samples.
         out_of_scope: how well each score finds the texts out of scope; empty where none were given.
         sweep: measures against the number of samples.
+        recommended: the cheapest arm whose NLL no dearer one is told to better; see `_recommended`.
+        calibrated_on: how many other texts the temperatures were fitted on; None: each on all texts but one.
+        shared_texts: texts that are among those too, which flatters the arms with a temperature.
+        saved_temperature: that the classifier came with; no arm has it.
     """
 
     arms: tuple[Arm, ...]
@@ -42,6 +46,10 @@ class Comparison:
     uncertainty: Uncertainty
     out_of_scope: list[Detection]
     sweep: Sweep
+    recommended: str
+    calibrated_on: int | None
+    shared_texts: int
+    saved_temperature: float
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -155,7 +163,26 @@ def compare(
             "bayesian": _scores(over_classes(several), True),
         }
         detections = detect(inside, outside, seed=seed)
-    return Comparison(arms, beyond, uncertainty, detections, sweep)
+    return Comparison(
+        arms,
+        beyond,
+        uncertainty,
+        detections,
+        sweep,
+        _recommended(measured),
+        None if calibration is None else len(calibration.texts),
+        0 if calibration is None else sum(text in set(calibration.texts) for text in data.texts),
+        classifier.temperature,
+    )
+
+
+def _recommended(measured: MeasuredArms) -> str:
+    """From the cheapest arm on, each next one where its NLL is told to be better than that of the one so far."""
+    chosen = "frequentist"
+    for name in ("frequentist_temperature", "bayesian", "bayesian_temperature"):
+        if measured.differences(name, chosen)["nll"].verdict == "better":
+            chosen = name
+    return chosen
 
 
 def total_rows(texts: int, num_samples: int, other_texts: int = 0) -> int:

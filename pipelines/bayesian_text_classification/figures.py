@@ -137,6 +137,7 @@ def sweep_curves(sweep: Sweep) -> Figure:
         axes.set_title(title, fontsize=10)
         axes.set_xlim(sweep.sizes[0], sweep.sizes[-1])
         axes.margins(y=0.15)
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
         _plain(axes)
     figure.axes[0].legend(frameon=False, fontsize=9)
     return figure

@@ -11,18 +11,20 @@ such as positions (`DropoutSite.batch_dim` is None); the luck of that mask is in
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
-from .measures import MEASURES, Measure, Scored
+from .measures import MEASURES, Measure, Scored, Weighted
 
 LEVEL = 0.95
 LEAST_ROWS = 20  # of a verdict: the intervals rest on approximations for many rows
+LEAST_ERRORS = 10  # of the interval of a measure that tells wrong rows from right ones; a verdict needs LEAST_ROWS
 RESAMPLES = 1_000
 _BLOCK = 100  # resamples that are measured at once
+_NUMBERS = 2_000_000  # probabilities that `by_chance` goes through: fewer rounds where there are many rows
 _POWER = 0.8  # of the number of rows that could tell
 
 Array = NDArray[np.float64]
@@ -46,9 +48,10 @@ class Difference:
         value: the difference.
         low: of its 95 % interval.
         high: of its 95 % interval.
-        verdict: "better", "worse", or "cannot tell" where the interval holds 0 or there are fewer than 20 rows.
+        verdict: "better", "worse", or "cannot tell" where the interval holds 0, or there are fewer than 20 rows, or
+            fewer than 20 wrong or right ones for a measure that tells these apart.
         rows_needed: how many rows such as these would tell a true difference of this size four times in five; None
-            where these tell, or where there is no difference.
+            where these tell, where there is no difference, or where there are too few to say.
     """
 
     value: float
@@ -62,17 +65,35 @@ def resample(rows: Scored, *, seed: int = 0, measures: Sequence[Measure] = MEASU
     """Each measure by its key on 1,000 resamples of the rows: (1,000,) each. Equal seeds draw equal rows."""
     found: dict[str, list[Array]] = {measure.key: [] for measure in measures}
     for weights in weights_of_resamples(len(rows.labels), seed):
+        data = Weighted(rows, weights)
         for measure in measures:
-            found[measure.key].append(measure.values(rows, weights))
+            found[measure.key].append(measure.values(data))
     return {key: np.concatenate(values) for key, values in found.items()}
 
 
+def by_chance(rows: Scored, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, float]:
+    """What the measures of calibration, by their keys, would be on these rows if their probabilities were right.
+
+    Labels are drawn from the probabilities; the same random numbers serve every arm.
+    """
+    wanted = [measure for measure in measures if measure.binned and not measure.higher_is_better]
+    rounds = int(np.clip(_NUMBERS // rows.probabilities.size, 4, 20))
+    random, upto = np.random.default_rng([seed % 2**64, 1]), rows.probabilities.cumsum(1)
+    sums = dict.fromkeys((measure.key for measure in wanted), 0.0)
+    for _ in range(rounds):
+        labels = (upto[:, :-1] < random.random((len(upto), 1))).sum(1)
+        drawn = Weighted(replace(rows, labels=labels), np.ones((1, len(upto))))
+        for measure in wanted:
+            sums[measure.key] += float(measure.values(drawn)[0]) / rounds
+    return sums
+
+
 def estimate(measure: Measure, rows: Scored, resamples: Resamples) -> Estimate:
-    """The measure of `rows` with its interval.
+    """The measure of `rows` with its interval, NaN where there is none.
 
     Accuracy: Wilson's interval. Other means over rows: Student's t. Biased measures: that of `metrics/ece`, whose ends
-    take the bias into account. Else the bootstrap's normal interval, `e +- z s` with the standard deviation s of the
-    resamples (Davison and Hinkley 1997, section 2.4).
+    take the bias into account. AUROC: `e +- z s` on the logit scale, with the standard deviation s of the resamples.
+    Else `e +- z s` as it is (Davison and Hinkley 1997, section 2.4).
     """
     value = measure.value(rows)
     if measure.key == "accuracy":
@@ -81,11 +102,13 @@ def estimate(measure: Measure, rows: Scored, resamples: Resamples) -> Estimate:
         low, high = _mean_interval(measure.per_row(rows))
     elif measure.biased:
         low, high = _biased_interval(value, resamples[measure.key])
+    elif measure.of_errors and _rarer(rows) < LEAST_ERRORS:
+        low, high = math.nan, math.nan
+    elif measure.key == "error_auroc":
+        low, high = share_interval(value, resamples[measure.key])
     else:
         low, high = normal_interval(value, resamples[measure.key])
-    if math.isnan(value):
-        return Estimate(value, math.nan, math.nan)
-    return Estimate(value, max(float(low), 0.0), min(float(high), measure.most))
+    return Estimate(value, float(np.maximum(low, 0.0)), float(np.minimum(high, measure.most)))
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
@@ -107,18 +130,40 @@ def paired_shares(first: Array, second: Array) -> tuple[float, float]:
 
 
 def difference(
-    measure: Measure, rows: Scored, base: Scored, resamples: Resamples, base_resamples: Resamples
+    measure: Measure,
+    rows: Scored,
+    base: Scored,
+    resamples: Resamples,
+    base_resamples: Resamples,
+    chance: float = 0.0,
 ) -> Difference:
-    """The measure of `rows` less that of `base`, which are the same rows in another arm; resamples of equal seed."""
+    """The measure of `rows` less that of `base`, which are the same rows in another arm; resamples of equal seed.
+
+    Measures of calibration have a kink where a bin's gap is 0: if one arm is too sure and the other too little, the
+    labels' luck decides which looks better, and resamples vary too little around what it decided. Their mean shows it:
+    it lies nearer to 0. So the interval reaches from `d +- z s` to `mean(d*) +- z s`. And of two calibrated arms the
+    surer one measures less, by chance alone: with `chance`, that difference, the interval reaches to the one without
+    it.
+    """
     value = measure.value(rows) - measure.value(base)
+    count = len(rows.labels)
+    enough = count >= LEAST_ROWS
     if measure.key == "accuracy":
         low, high = paired_shares(rows.correct, base.correct)
     elif measure.per_row is not None:
         low, high = _mean_interval(measure.per_row(rows) - measure.per_row(base))
     else:
-        low, high = normal_interval(value, resamples[measure.key] - base_resamples[measure.key])
-    count = len(rows.labels)
-    return judged(value, low, high, measure.higher_is_better, count, enough=count >= LEAST_ROWS)
+        drawn = resamples[measure.key] - base_resamples[measure.key]
+        low, high = normal_interval(value, drawn)
+        if measure.binned:
+            pull = float(drawn.mean()) - value
+            low, high = low + min(pull, 0.0) + min(-chance, 0.0), high + max(pull, 0.0) + max(-chance, 0.0)
+        if measure.of_errors:
+            rarer = min(_rarer(rows), _rarer(base))
+            enough &= rarer >= LEAST_ROWS
+            if rarer < LEAST_ERRORS:
+                low, high = math.nan, math.nan
+    return judged(value, low, high, measure.higher_is_better, count, enough=enough)
 
 
 def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:
@@ -126,7 +171,8 @@ def judged(value: float, low: float, high: float, higher_is_better: bool, rows: 
     told = enough and (low > 0 or high < 0)
     better = (low > 0) == higher_is_better
     verdict = ("better" if better else "worse") if told else "cannot tell"
-    return Difference(value, low, high, verdict, None if told else _rows_needed(value, high - low, rows))
+    needed = None if told or not enough else _rows_needed(value, high - low, rows)
+    return Difference(value, low, high, verdict, needed)
 
 
 def weights_of_resamples(rows: int, seed: int) -> Iterator[Array]:
@@ -138,7 +184,9 @@ def weights_of_resamples(rows: int, seed: int) -> Iterator[Array]:
 
 
 def _mean_interval(values: Array) -> tuple[float, float]:
-    if len(values) < 2 or not np.ptp(values):
+    if len(values) < 2:
+        return math.nan, math.nan
+    if not np.ptp(values):
         return float(values.mean()), float(values.mean())
     interval = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
     return float(interval.low), float(interval.high)
@@ -149,10 +197,23 @@ def normal_interval(value: float, resamples: Array) -> tuple[float, float]:
     found = resamples[np.isfinite(resamples)]  # a resample without a wrong row has no AUROC
     if math.isnan(value) or len(found) < 2:
         return math.nan, math.nan
-    # Not 2 e - mean(e*): the bias of two arms is much the same, and taking it out of each costs more than it brings
-    # (one null difference in ten would be told; benchmarks/verdict.py).
     reach = float(stats.norm.ppf((1 + LEVEL) / 2) * found.std(ddof=1))
     return value - reach, value + reach
+
+
+def share_interval(value: float, resamples: Array) -> tuple[float, float]:
+    """`e +- z s` on the logit scale, for a value between 0 and 1; cut to them where `e` is 0 or 1."""
+    low, high = normal_interval(value, resamples)
+    if math.isnan(low) or not 0 < value < 1:
+        return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+    reach = (high - value) / (value * (1 - value))
+    ends = special.expit(special.logit(value) + np.array([-reach, reach]))
+    return float(ends[0]), float(ends[1])
+
+
+def _rarer(rows: Scored) -> int:
+    """Wrong or right rows, whichever are fewer."""
+    return min(rows.errors, len(rows.labels) - rows.errors)
 
 
 def _biased_interval(value: float, resamples: Array) -> tuple[float, float]:

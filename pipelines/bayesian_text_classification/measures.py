@@ -4,7 +4,7 @@ A resample is a row of weights, how often each row of the data was drawn; weight
 measure takes many resamples at once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,6 +62,11 @@ class Scored:
         return np.asarray(self.probabilities.argmax(1) == self.labels, dtype=np.float64)
 
     @cached_property
+    def errors(self) -> int:
+        """Wrong rows."""
+        return len(self.correct) - int(self.correct.sum())
+
+    @cached_property
     def doubt(self) -> Array:
         """1 less the confidence that puts the rows in order. *Shape:* (rows,)."""
         return np.asarray(1 - (self.probabilities if self.ranked is None else self.ranked).max(1))
@@ -101,7 +106,51 @@ class Scored:
         return np.asarray(sum((p - y) ** 2 for p, y in self.columns))
 
 
-Values = Callable[[Scored, Array], Array]
+@dataclass(frozen=True)
+class Weighted:
+    """Rows and many resamples of them; what several measures need of the bins is summed once.
+
+    Attributes:
+        rows: the data.
+        weights: how often each row is in each resample. *Shape:* (resamples, rows).
+    """
+
+    rows: Scored
+    weights: Array
+
+    @cached_property
+    def total(self) -> Array:
+        """Rows of each resample. *Shape:* (resamples,)."""
+        return np.asarray(self.weights.sum(1))
+
+    @cached_property
+    def confidence_sums(self) -> "Sums":
+        """Of the predicted class' probability and whether it is right."""
+        return _sums(self.rows.confidence_bins, self.weights, self.rows.confidence, self.rows.correct)
+
+    @cached_property
+    def column_sums(self) -> "list[Sums]":
+        """Of each of the rows' `columns`."""
+        columns = zip(self.rows.column_bins, self.rows.columns, strict=True)
+        return [_sums(bins, self.weights, p, y) for bins, (p, y) in columns]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of each bin in each resample: (resamples, bins) each.
+
+    Attributes:
+        counts: rows.
+        gaps: probabilities less hits.
+        hits: rows in which it is the case.
+    """
+
+    counts: Array
+    gaps: Array
+    hits: Array
+
+
+Values = Callable[[Weighted], Array]
 
 
 @dataclass(frozen=True)
@@ -114,7 +163,9 @@ class Measure:
         higher_is_better: else lower is.
         most: its largest value.
         biased: it is higher on few rows than on many, because every bin takes its own chance for a gap.
-        values: from rows and weights (resamples, rows) to (resamples,); NaN where it is not defined.
+        binned: it adds absolute values, squares or roots over bins, so that its differences are far from normal.
+        of_errors: it tells wrong rows from right ones, and needs enough of both.
+        values: from weighted rows to (resamples,); NaN where it is not defined.
         per_row: the measure is the mean of these, if it is a mean over rows. *Shape:* (rows,).
     """
 
@@ -125,70 +176,64 @@ class Measure:
     per_row: Callable[[Scored], Array] | None = None
     most: float = 1.0
     biased: bool = False
+    binned: bool = False
+    of_errors: bool = False
 
     def value(self, rows: Scored) -> float:
         """Of the rows as they are."""
-        return float(self.values(rows, np.ones((1, len(rows.labels))))[0])
+        return float(self.values(Weighted(rows, np.ones((1, len(rows.labels)))))[0])
 
 
-def ece(rows: Scored, weights: Array) -> Array:
+def ece(data: Weighted) -> Array:
     """Top-label ECE (Guo et al. 2017), 10 bins of equal width."""
-    return np.asarray(_sums(rows.confidence_bins, weights, rows.confidence - rows.correct)[1].sum(1) / weights.sum(1))
+    return np.asarray(np.abs(data.confidence_sums.gaps).sum(1) / data.total)
 
 
-def class_wise_ece(rows: Scored, weights: Array) -> Array:
+def class_wise_ece(data: Weighted) -> Array:
     """The binary ECE of each class' probability, averaged (Kull et al. 2019, eq. 3); two classes have the same one."""
-    found = [_sums(bins, weights, p - y)[1].sum(1) for bins, (p, y) in _binned(rows)]
-    return np.asarray(np.mean(found, axis=0) / weights.sum(1))
+    return np.asarray(np.mean([np.abs(sums.gaps).sum(1) for sums in data.column_sums], axis=0) / data.total)
 
 
-def squared_ece(rows: Scored, weights: Array) -> Array:
-    """Top-label l2 calibration error, debiased (Kumar et al. 2019, definition 5.1)."""
-    counts, gaps = _sums(rows.confidence_bins, weights, rows.confidence - rows.correct)
-    hits = _sums(rows.confidence_bins, weights, rows.correct)[1]
+def root_squared_ece(data: Weighted) -> Array:
+    """Top-label l2 calibration error, debiased (Kumar et al. 2019, definition 5.1): the root."""
+    counts, gaps, hits = (getattr(data.confidence_sums, name) for name in ("counts", "gaps", "hits"))
     filled = np.maximum(counts, 1)
     chance = hits * (counts - hits) / (filled * np.maximum(counts - 1, 1))
     squares = np.where(counts > 1, gaps**2 / filled - chance, 0)
-    return np.asarray(np.sqrt(np.maximum(squares.sum(1) / weights.sum(1), 0)))
+    return np.asarray(np.sqrt(np.maximum(squares.sum(1) / data.total, 0)))
 
 
-def reliability(rows: Scored, weights: Array) -> Array:
+def reliability(data: Weighted) -> Array:
     """The part of the Brier score that recalibration would save, `sum_b (n_b / N) (mean p_b - mean y_b)^2`.
 
     Murphy 1973, over 10 bins of equal width, summed over the classes. Brier score = reliability - resolution +
     uncertainty of the labels, up to what bins hide: the spread of p inside them.
     """
-
-    def one(bins: Bins, p: Array, y: Array) -> Array:
-        counts, gaps = _sums(bins, weights, p - y)
-        return np.asarray((gaps**2 / np.maximum(counts, 1)).sum(1))
-
-    return np.asarray(np.sum([one(bins, p, y) for bins, (p, y) in _binned(rows)], axis=0) / weights.sum(1))
+    parts = [(sums.gaps**2 / np.maximum(sums.counts, 1)).sum(1) for sums in data.column_sums]
+    return np.asarray(np.sum(parts, axis=0) / data.total)
 
 
-def resolution(rows: Scored, weights: Array) -> Array:
+def resolution(data: Weighted) -> Array:
     """How far the bins tell the labels apart, `sum_b (n_b / N) (mean y_b - mean y)^2`; see `reliability`."""
-    total = weights.sum(1)
 
-    def one(bins: Bins, y: Array) -> Array:
-        counts, hits = _signed(bins, weights, y)
-        base = (hits.sum(1) / total)[:, None]
-        return np.asarray((counts * (hits / np.maximum(counts, 1) - base) ** 2).sum(1))
+    def one(sums: Sums) -> Array:
+        base = (sums.hits.sum(1) / data.total)[:, None]
+        return np.asarray((sums.counts * (sums.hits / np.maximum(sums.counts, 1) - base) ** 2).sum(1))
 
-    return np.asarray(np.sum([one(bins, y) for bins, (_, y) in _binned(rows)], axis=0) / total)
+    return np.asarray(np.sum([one(sums) for sums in data.column_sums], axis=0) / data.total)
 
 
-def error_auroc(rows: Scored, weights: Array) -> Array:
+def error_auroc(data: Weighted) -> Array:
     """The probability that a wrong row has a larger predictive entropy than a right one; ties count half."""
-    return auroc(rows.entropy, 1 - rows.correct, weights)
+    return auroc(data.rows.entropy, 1 - data.rows.correct, data.weights)
 
 
-def risk_coverage_area(rows: Scored, weights: Array) -> Array:
+def risk_coverage_area(data: Weighted) -> Array:
     """AURC: the error rate among the k most confident rows, averaged over k (Geifman et al. 2019, arXiv:1805.08206).
 
     Rows of equal confidence come in random order; their expectation is taken.
     """
-    wrong, right = in_order(rows.doubt, weights, 1 - rows.correct)
+    wrong, right = in_order(data.rows.doubt, data.weights, 1 - data.rows.correct)
     size = wrong + right
     kept, errors = np.cumsum(size, axis=1), np.cumsum(wrong, axis=1)
     before, errors_before = kept - size, errors - wrong
@@ -211,7 +256,7 @@ def risk_coverage(probabilities: NDArray[np.floating], labels: NDArray[np.intege
 
 
 def _mean(per_row: Callable[[Scored], Array]) -> Values:
-    return lambda rows, weights: np.asarray(weights @ per_row(rows) / weights.sum(1))
+    return lambda data: np.asarray(data.weights @ per_row(data.rows) / data.total)
 
 
 def _mean_measure(key: str, title: str, higher_is_better: bool, per_row: Callable[[Scored], Array]) -> Measure:
@@ -220,16 +265,16 @@ def _mean_measure(key: str, title: str, higher_is_better: bool, per_row: Callabl
 
 
 MEASURES = (
-    Measure("ece", "ECE", False, ece, biased=True),
+    Measure("ece", "ECE", False, ece, biased=True, binned=True),
     _mean_measure("accuracy", "accuracy", True, lambda rows: rows.correct),
     _mean_measure("nll", "NLL", False, lambda rows: rows.nll),
     _mean_measure("brier", "Brier", False, lambda rows: rows.brier),
-    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, biased=True),
-    Measure("l2_ece", "l2 ECE, debiased", False, squared_ece),
-    Measure("brier_reliability", "Brier: reliability", False, reliability, most=2.0, biased=True),
-    Measure("brier_resolution", "Brier: resolution", True, resolution, biased=True),
-    Measure("error_auroc", "AUROC of errors", True, error_auroc),
-    Measure("aurc", "AURC", False, risk_coverage_area),
+    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, biased=True, binned=True),
+    Measure("l2_ece", "l2 ECE, debiased", False, root_squared_ece, binned=True),
+    Measure("brier_reliability", "Brier: reliability", False, reliability, most=2.0, biased=True, binned=True),
+    Measure("brier_resolution", "Brier: resolution", True, resolution, biased=True, binned=True),
+    Measure("error_auroc", "AUROC of errors", True, error_auroc, of_errors=True),
+    Measure("aurc", "AURC", False, risk_coverage_area, of_errors=True),
 )
 
 
@@ -239,21 +284,10 @@ def _bins(values: Array) -> Bins:
     return bins
 
 
-def _binned(rows: Scored) -> Iterator[tuple[Bins, tuple[Array, Array]]]:
-    return zip(rows.column_bins, rows.columns, strict=True)
-
-
-def _sums(bins: Bins, weights: Array, summed: Array) -> tuple[Array, Array]:
-    """As `_signed`, the sums without their signs."""
-    counts, sums = _signed(bins, weights, summed)
-    return counts, np.abs(sums)
-
-
-def _signed(bins: Bins, weights: Array, summed: Array) -> tuple[Array, Array]:
-    """How many rows each of `bins` holds, and the sums of `summed` there: (resamples, bins) both."""
+def _sums(bins: Bins, weights: Array, p: Array, y: Array) -> Sums:
     rows = np.arange(len(bins))
-    place = np.zeros((len(bins), 2 * BINS))
-    place[rows, bins] = 1
-    place[rows, BINS + bins] = summed
-    both = weights @ place
-    return both[:, :BINS], both[:, BINS:]
+    place = np.zeros((len(bins), 3 * BINS))
+    for k, values in enumerate((np.ones(len(y)), p - y, y)):
+        place[rows, k * BINS + bins] = values
+    found = weights @ place
+    return Sums(found[:, :BINS], found[:, BINS : 2 * BINS], found[:, 2 * BINS :])

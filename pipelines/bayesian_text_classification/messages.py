@@ -1,5 +1,8 @@
 """Parts of the lines that a user of the command reads."""
 
+from pathlib import Path
+from typing import Any
+
 
 def first_line(error: BaseException) -> str:
     """What an error says, without what follows its first line."""
@@ -9,3 +12,9 @@ def first_line(error: BaseException) -> str:
 def row_name(index: int) -> str:
     """A row of the data by its index from 0, counted as a reader counts: from 1, without a header or empty lines."""
     return f"row {index + 1} (the first text is row 1)"
+
+
+def without_folder(source: Any) -> str:
+    """The name of a file or folder on this machine; what the Hub calls a model or dataset stays."""
+    path = Path(str(source))
+    return path.name if path.exists() or path.is_absolute() else str(source)

@@ -1,15 +1,17 @@
 """How well a classifier's uncertainty tells texts that it was not made for from those that it was."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import LEAST_ROWS, Difference, Estimate, judged, normal_interval, weights_of_resamples
+from .intervals import LEAST_ROWS, Difference, Estimate, judged, normal_interval, share_interval, weights_of_resamples
 from .ranking import Array, auroc, false_positive_rate
 
 RECALL = 0.95
+LEAST_OUTSIDE = 100  # texts out of scope, for an interval of the rate at that recall, which five in a hundred decide
 ENTROPY = "predictive entropy"
 
 Scores = Mapping[str, NDArray[np.floating]]
@@ -82,8 +84,8 @@ class _Measured:
         """The result, beside that of `base`."""
         estimates = {}
         for key, value in self.values.items():
-            low, high = normal_interval(value, self.resamples[key])
-            estimates[key] = Estimate(value, max(low, 0.0), min(high, 1.0))
+            low, high = share_interval(value, self.resamples[key]) if self._known(key) else (math.nan, math.nan)
+            estimates[key] = Estimate(value, low, high)
         differences = {} if base is None else {key: self._less(base, key) for key in self.values}
         return Detection(
             arm,
@@ -98,5 +100,9 @@ class _Measured:
     def _less(self, base: "_Measured", key: str) -> Difference:
         value = self.values[key] - base.values[key]
         low, high = normal_interval(value, self.resamples[key] - base.resamples[key])
+        low, high = (low, high) if self._known(key) else (math.nan, math.nan)
         sizes = len(self.inside), len(self.outside)
         return judged(value, low, high, key == "auroc", sum(sizes), enough=min(sizes) >= LEAST_ROWS)
+
+    def _known(self, key: str) -> bool:
+        return key == "auroc" or len(self.outside) >= LEAST_OUTSIDE

@@ -14,6 +14,7 @@ from .evaluation import Comparison, error_rates
 from .figures import TITLES, Picture, inline_svg
 from .intervals import Difference, Estimate
 from .measures import MEASURES
+from .messages import without_folder
 from .verdict import advice, rounded, verdict
 
 MISTAKES = 12
@@ -42,10 +43,11 @@ def as_html(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    texts = f"{len(data.texts):,} texts of {settings['dataset']}"
+    number = f"{len(data.texts):,} {'text' if len(data.texts) == 1 else 'texts'}"
+    texts = f"{number} of {without_folder(settings['dataset'])}"
     return environment.get_template("report.html.jinja").render(
         title="Is this classifier more trustworthy as a Bayesian ensemble?",
-        subtitle=f"{settings['model']}, {texts}, {comparison.arm('bayesian').passes} samples",
+        subtitle=f"{without_folder(settings['model'])}, {texts}, {comparison.arm('bayesian').passes} samples",
         verdict=verdict(comparison),
         advice=advice(comparison, data.labels),
         table=_table(comparison),
@@ -94,9 +96,10 @@ def _table(comparison: Comparison) -> dict[str, Any]:
 def _cell(estimate: Estimate, told: Difference | None) -> dict[str, str]:
     if math.isnan(estimate.value):
         return {"value": "not defined", "interval": "", "verdict": "", "kind": ""}
+    known = not math.isnan(estimate.low)
     cell = {
         "value": f"{estimate.value:.4f}",
-        "interval": f"{estimate.low:.4f} to {estimate.high:.4f}",
+        "interval": f"{estimate.low:.4f} to {estimate.high:.4f}" if known else "too few for an interval",
         "verdict": "",
         "kind": "",
     }

@@ -37,7 +37,7 @@ from .saving import (
     write_code,
     write_model_card,
 )
-from .temperature import LEAST, MOST, apply_temperature, fit_temperature
+from .temperature import apply_temperature, determined, fit_temperature
 from .twin import StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs, tempered
 
@@ -224,12 +224,12 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     def calibrate(self, texts: Sequence[Any], labels: Sequence[Any], **kwargs: Any) -> float:
         """Fit the temperature T of the averaged probabilities on labelled texts, and use it from now on.
 
-            argmin_T mean_i -log softmax(log(m_i) / T)[y_i]        (Guo et al. 2017, arXiv:1706.04599)
+            argmin_T sum_i -log softmax(log(m_i) / T)[y_i] + (log T)^2 / 2        (Guo et al. 2017, arXiv:1706.04599)
 
-        with m_i the mean over the samples. It changes `score`, `predict_proba` and `predictive_entropy`; the winning
-        label stays, and so do `sample_proba`, `score_std`, `standard_error`, `expected_entropy` and
-        `mutual_information`, which describe the samples as they are. `save_pretrained` saves it. To undo it, set
-        `temperature` to 1.
+        with m_i the mean over the samples; the last term is worth less than one text. It changes `score`,
+        `predict_proba` and `predictive_entropy`; the winning label stays, and so do `sample_proba`, `score_std`,
+        `standard_error`, `expected_entropy` and `mutual_information`, which describe the samples as they are.
+        `save_pretrained` saves it. To undo it, set `temperature` to 1.
 
         Args:
             texts: as in a call, several of them; not those that you measure on later.
@@ -262,11 +262,12 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             raise ValueError(f"there are {len(texts)} texts and {len(ids)} labels; give one label for each text")
         before, self.temperature = self.temperature, 1.0
         try:
-            found = fit_temperature(self.predict_proba(texts, **kwargs), np.array(ids))
+            p = self.predict_proba(texts, **kwargs)
+            found = fit_temperature(p, np.array(ids))
         except BaseException:
             self.temperature = before
             raise
-        if not LEAST * 1.001 < found < MOST / 1.001:
+        if not determined(p, np.array(ids)):
             self.temperature = before
             raise ValueError(
                 f"no temperature is best for these {len(ids)} texts, whose labels the model gets all right or mostly "

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 Probabilities = NDArray[np.floating]
 
-LEAST, MOST = 0.01, 100.0  # labels that are all right, or have nothing to do with the model, have no best temperature
+LEAST, MOST = 0.01, 100.0
 _FAR = 0.01  # a share of 1/T: farther than that a Newton step is not trusted
 _STEPS = 40  # of a bisection over log T: to 1e-11
 _SMALLEST = float(np.finfo(np.float32).tiny)  # float32 probabilities may be 0, which has no logarithm
@@ -24,10 +24,11 @@ def apply_temperature(probabilities: Probabilities, temperature: float | NDArray
 
 
 def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -> float:
-    """The temperature T of least mean negative log likelihood, `argmin_T mean_i -log softmax(log(p_i) / T)[y_i]`.
+    """The most probable temperature, `argmin_T sum_i -log softmax(log(p_i) / T)[y_i] + (log T)^2 / 2`.
 
-    The loss is convex in 1/T; its derivative is the mean over rows of E[log p] - log p[y], the expectation under the
-    tempered row, and T is where that is 0.
+    The second term, a standard normal law of log T beforehand, is worth less than one text. It keeps few labels, which
+    the model gets all right or all wrong, from asking for a temperature of 0 or infinity. The derivative by 1/T is the
+    sum over rows of E[log p] - log p[y], the expectation under the tempered row, less T log T; T is where it is 0.
 
     Args:
         probabilities: *Shape:* (texts, classes), rows that sum to 1.
@@ -42,19 +43,28 @@ def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -
     if np.isnan(probabilities).any():
         raise ValueError("a probability is NaN; there is no temperature for it")
     logs = _logarithms(np.asarray(probabilities, dtype=np.float64))
-    if not np.ptp(logs, axis=1).any():
-        return 1.0
-    reached = float(np.take_along_axis(logs, np.asarray(labels)[:, None], 1).mean())
+    reached = float(np.take_along_axis(logs, np.asarray(labels)[:, None], 1).sum())
 
     def too_hot(temperature: float) -> bool:
-        expected = (_softmax(logs / temperature) * logs).sum(1).mean()
-        return bool(expected <= reached)  # the rows promise no more than the labels keep
+        promised = (_softmax(logs / temperature) * logs).sum() - temperature * np.log(temperature)
+        return bool(promised <= reached)
 
     low, high = np.log(LEAST), np.log(MOST)
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if too_hot(float(np.exp(middle))) else (middle, high)
     return float(np.exp((low + high) / 2))
+
+
+def determined(probabilities: Probabilities, labels: NDArray[np.integer]) -> bool:
+    """Whether the labels alone have a best temperature.
+
+    They have none, but 0, where the model is right in every row, and none, but infinity, where it gives the labels no
+    larger log probability than the other classes.
+    """
+    logs, labels = _logarithms(np.asarray(probabilities, dtype=np.float64)), np.asarray(labels)
+    own = np.take_along_axis(logs, labels[:, None], 1)[:, 0]
+    return bool((own < logs.max(1)).any() and own.mean() > logs.mean())
 
 
 def leave_one_out(probabilities: Probabilities, labels: NDArray[np.integer], temperature: float) -> NDArray[np.float64]:
@@ -76,14 +86,12 @@ def leave_one_out(probabilities: Probabilities, labels: NDArray[np.integer], tem
     expected = (tempered * logs).sum(1)
     gradient = expected - np.take_along_axis(logs, labels[:, None], 1)[:, 0]  # of the loss, by 1/T
     curvature = (tempered * (logs - expected[:, None]) ** 2).sum(1)
-    slope = gradient.sum() - gradient  # of the others; at a bound they may pull on, and stay there
-    others = curvature.sum() - curvature
+    slope = gradient.sum() - gradient - temperature * np.log(temperature)  # of the others, and of what T is beforehand
+    others = curvature.sum() - curvature + temperature**2 * (1 + np.log(temperature))
     step = np.divide(-slope, others, out=np.full_like(others, np.inf), where=others > 0)
-    coldest, hottest = temperature < LEAST * 1.001, temperature > MOST / 1.001
-    stays = (slope <= 0) if coldest else (slope >= 0) if hottest else np.zeros(len(p), bool)
-    found = 1 / np.clip(1 / temperature + np.where(stays, 0, step), 1 / MOST, 1 / LEAST)
-    for i in np.flatnonzero(~stays & (np.abs(step) > _FAR / temperature)):
-        found[i] = fit_temperature(np.delete(p, i, 0), np.delete(labels, i)) if len(p) > 1 else 1.0
+    found = 1 / np.clip(1 / temperature + step, 1 / MOST, 1 / LEAST)
+    for i in np.flatnonzero(np.abs(step) > _FAR / temperature):
+        found[i] = fit_temperature(np.delete(p, i, 0), np.delete(labels, i))
     return np.asarray(found)
 
 

@@ -7,12 +7,13 @@ import numpy as np
 
 from .arms import Arm
 from .evaluation import Comparison
-from .intervals import Difference
+from .intervals import LEAST_ROWS, Difference
 from .measures import MEASURES
 from .out_of_scope import ENTROPY
 from .selection import threshold_for
 
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts that a threshold is looked for
+_BOTH = "texts of both kinds together"
 _TITLES = {measure.key: measure.title for measure in MEASURES}
 
 
@@ -39,15 +40,19 @@ def verdict(comparison: Comparison) -> Verdict:
     headline = {
         "better": f"The Bayesian ensemble is better calibrated: {change}.",
         "worse": f"The Bayesian ensemble is worse calibrated: {change}.",
-        "cannot tell": f"These {rows:,} texts cannot tell whether the Bayesian ensemble is better calibrated: {change}"
+        "cannot tell": f"{_these(rows)} cannot tell whether the Bayesian ensemble is better calibrated: {change}"
         f"{_needed(told)}.",
     }[told.verdict]
     lines = []
-    null = before.null_ece
-    if before.estimates["ece"].value <= null.high:
+    if rows < LEAST_ROWS:
+        lines.append(f"Fewer than {LEAST_ROWS} texts tell nothing of this kind: the intervals are rough guesses.")
+    innocent = [arm for arm in (before, after) if arm.estimates["ece"].value <= arm.null_ece.high]
+    if innocent:
+        which = " and ".join(f"{arm.estimates['ece'].value:.4f} (up to {arm.null_ece.high:.4f})" for arm in innocent)
+        names = "Both ECEs are" if len(innocent) == 2 else f"The {_plain(innocent[0].name)} ECE is"
         lines.append(
-            f"The frequentist ECE is no more than chance gives a perfectly calibrated model on {rows:,} texts (up to "
-            f"{null.high:.4f}): there may be nothing to mend."
+            f"{names} no more than chance gives a perfectly calibrated model on {_texts(rows)}: {which}. There may be "
+            "nothing to mend."
         )
     for key in ("nll", "brier", "error_auroc"):
         lines.append(_sentence(key, before, after))
@@ -58,7 +63,7 @@ def verdict(comparison: Comparison) -> Verdict:
         f"The rival, a temperature of {cold.temperature:.2f} without any sampling, reaches an ECE of "
         f"{cold.estimates['ece'].value:.4f} and an NLL of {cold.estimates['nll'].value:.4f}; the ensemble with a "
         f"temperature of its own {both.estimates['ece'].value:.4f} and {both.estimates['nll'].value:.4f}. What "
-        f"sampling does to the NLL on top of the temperature: {_told(beyond)}."
+        f"sampling does to the NLL on top of the temperature: {_told(beyond)}. {_fitted(comparison)}"
     )
     if comparison.out_of_scope:
         lines.append(_out_of_scope(comparison))
@@ -67,11 +72,17 @@ def verdict(comparison: Comparison) -> Verdict:
 
 def advice(comparison: Comparison, labels: list[int]) -> list[str]:
     """What to do, one sentence each."""
-    best = min(comparison.arms, key=lambda arm: arm.estimates["nll"].value)
+    best = comparison.arm(comparison.recommended)
+    passes = comparison.arm("bayesian").passes
     lines = [
-        f"Lowest NLL: {_plain(best.name)} ({best.estimates['nll'].value:.4f}; the verdicts say whether that may be "
-        f"chance). {_HOW[best.name]}"
+        f"Recommended: {_plain(best.name)}, with an NLL of {best.estimates['nll'].value:.4f}; nothing dearer is told "
+        f"to be better. {_HOW[best.name].format(passes=passes, temperature=best.temperature)}"
     ]
+    if comparison.saved_temperature != 1:
+        lines.append(
+            f"The model was saved with a temperature of {comparison.saved_temperature:.2f}, which none of these "
+            "numbers has: set classifier.temperature = 1, or calibrate anew, before you rely on them."
+        )
     sweep = comparison.sweep
     if sweep.recommended is None:
         lines.append(f"Up to {sweep.sizes[-1]} samples the measures still move: use more than that.")
@@ -80,22 +91,23 @@ def advice(comparison: Comparison, labels: list[int]) -> list[str]:
             f"{sweep.recommended} samples are enough: from there on the scores are within 0.02 of their limit (root "
             f"mean square over the texts), and the NLL is within 2 % of that of {sweep.pool} samples."
         )
-    p = comparison.arm("bayesian").probabilities
+    p = best.probabilities
     correct = p.argmax(1) == np.asarray(labels)
     found = [(target, threshold_for(p.max(1), correct, target)) for target in TARGETS]
     for target, threshold in found:
         if threshold is not None:
             least = math.ceil(threshold.threshold * 1e6) / 1e6  # never below what was tested
             lines.append(
-                f"classifier(texts, threshold={least:g}), without calibrate, keeps the error among accepted texts "
-                f"below {target:.0%} (with {threshold.confidence:.0%} confidence, for texts such as these); here it "
-                f"accepts {threshold.accepted / threshold.rows:.0%} of them."
+                f"{_ACCEPT[best.name].format(passes=passes, least=least)} keeps the error among accepted texts below "
+                f"{target:.0%} (with {threshold.confidence:.0%} confidence, for texts such as these); here it accepts "
+                f"{threshold.accepted / threshold.rows:.0%} of them."
             )
     missed = [f"{target:.0%}" for target, threshold in found if threshold is None]
     if missed:
+        several = ", ".join(missed[:-1]) + " or " * (len(missed) > 1) + missed[-1]
         lines.append(
-            f"No threshold can be promised to keep the error among accepted texts below {' or '.join(missed)} on the "
-            f"evidence of {len(p):,} texts."
+            f"No threshold can be promised to keep the error among accepted texts below {several} on the evidence of "
+            f"{_texts(len(p))}."
         )
     return lines
 
@@ -105,6 +117,18 @@ def _sentence(key: str, before: Arm, after: Arm) -> str:
     if np.isnan(after.differences[key].value):
         return f"{_TITLES[key]}: not defined here."
     return f"{_TITLES[key]} {values}: {_told(after.differences[key])}."
+
+
+def _fitted(comparison: Comparison) -> str:
+    if comparison.calibrated_on is None:
+        return "Each text has the temperature that all the others give."
+    line = f"The temperatures were fitted on {_texts(comparison.calibrated_on, 'other')}."
+    if comparison.shared_texts:
+        line += (
+            f" Warning: {comparison.shared_texts:,} of the texts measured here are among those, which flatters the "
+            "arms with a temperature."
+        )
+    return line
 
 
 def _accuracy(before: Arm, after: Arm) -> str:
@@ -121,26 +145,36 @@ def _out_of_scope(comparison: Comparison) -> str:
     area, rate = after.differences["auroc"], after.differences["false_positive_rate"]
     return (
         f"Finding {len(before.outside):,} texts out of scope by predictive entropy: AUROC from "
-        f"{before.auroc.value:.4f} to {after.auroc.value:.4f}: {_told(area)}. Where 95 % of them are found, the share "
-        f"of texts in scope that are flagged too goes from {before.false_positive_rate.value:.4f} to "
-        f"{after.false_positive_rate.value:.4f}: {_told(rate)}."
+        f"{before.auroc.value:.4f} to {after.auroc.value:.4f}: {_told(area, _BOTH)}. Where 95 % of them are found, the "
+        f"share of texts in scope that are flagged too goes from {before.false_positive_rate.value:.4f} to "
+        f"{after.false_positive_rate.value:.4f}: {_told(rate, _BOTH)}."
     )
 
 
-def _told(told: Difference) -> str:
+def _told(told: Difference, what: str = "texts") -> str:
     if told.verdict != "cannot tell":
         return f"{told.verdict}, {_interval(told)}"
-    return f"this data cannot tell, {_interval(told)}{_needed(told)}"
+    return f"this data cannot tell, {_interval(told)}{_needed(told, what)}"
 
 
 def _interval(told: Difference) -> str:
+    if math.isnan(told.low):
+        return f"difference {told.value:+.4f} (too few for an interval)"
     return f"difference {told.value:+.4f} (95 % interval {told.low:+.4f} to {told.high:+.4f})"
 
 
-def _needed(told: Difference) -> str:
-    return (
-        "" if told.rows_needed is None else f"; about {rounded(told.rows_needed):,} texts could, if that is the truth"
-    )
+def _needed(told: Difference, what: str = "texts") -> str:
+    if told.rows_needed is None:
+        return ""
+    return f"; about {rounded(told.rows_needed):,} {what} could, if that is the truth"
+
+
+def _texts(number: int, kind: str = "") -> str:
+    return f"{number:,} {kind}{' ' * bool(kind)}{'text' if number == 1 else 'texts'}"
+
+
+def _these(number: int) -> str:
+    return f"{'This' if number == 1 else 'These'} {_texts(number)}"
 
 
 def rounded(number: int) -> int:
@@ -155,8 +189,14 @@ def _plain(name: str) -> str:
 
 _HOW = {
     "frequentist": "The ordinary pipeline will do.",
-    "frequentist_temperature": "One number does it: divide the logits by the temperature before the softmax.",
-    "baal": "It misses dropout sites and is not reproducible: prefer the Bayesian arm.",
-    "bayesian": 'Use pipeline("bayesian-text-classification") as it is.',
-    "bayesian_temperature": "Use the pipeline, and classifier.calibrate(texts, labels) once.",
+    "frequentist_temperature": "One number does it: divide the logits by {temperature:.3f} before the softmax.",
+    "bayesian": 'Use pipeline("bayesian-text-classification", num_samples={passes}) as it is.',
+    "bayesian_temperature": 'Use pipeline("bayesian-text-classification", num_samples={passes}), and '
+    "classifier.calibrate(texts, labels) once.",
+}
+_ACCEPT = {
+    "frequentist": "To accept answers whose score is at least {least:g}",
+    "frequentist_temperature": "To accept answers whose score at that temperature is at least {least:g}",
+    "bayesian": "classifier(texts, num_samples={passes}, threshold={least:g})",
+    "bayesian_temperature": "classifier(texts, num_samples={passes}, threshold={least:g}), after calibrate,",
 }

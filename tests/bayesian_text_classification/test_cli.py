@@ -55,7 +55,7 @@ def test_evaluate_prints_a_table_and_the_paths_and_nothing_else_to_stdout(small_
     files = ("report.html", "report.json", "model-card.md", *pictures)
     assert lines[-13:] == [str(folder / "out" / name) for name in files]
     assert any(line.startswith("These 3 texts cannot tell whether the Bayesian ensemble is") for line in lines)
-    assert any(line.startswith("- Finding 2 texts out of scope: ") for line in lines)
+    assert any(line.startswith("- Finding 2 texts out of scope by predictive entropy: ") for line in lines)
 
 
 def test_a_narrow_terminal_cuts_no_number(small_run):

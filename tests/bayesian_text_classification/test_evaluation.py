@@ -106,7 +106,7 @@ def test_every_arm_is_measured(comparison):
         for measure in MEASURES:
             found = arm.estimates[measure.key]
             assert found.value == pytest.approx(measure.value(rows), abs=1e-9, nan_ok=True)
-            assert np.isnan(found.value) or found.low <= found.value <= found.high
+            assert np.isnan(found.low) or found.low <= found.value <= found.high
     first, *others = comparison.arms
     assert first.differences == {}
     for arm in others:

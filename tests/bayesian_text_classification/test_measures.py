@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from bayesian_text_classification.measures import MEASURES, Scored, risk_coverage
+from bayesian_text_classification.measures import MEASURES, Scored, Weighted, risk_coverage
 from bayesian_text_classification.metric import load_metric_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -87,7 +87,7 @@ def test_weights_are_repeated_rows(seed, classes, rows):
     labels = random.integers(0, classes, rows)
     weights = np.stack([np.bincount(random.integers(0, rows, rows), minlength=rows) for _ in range(3)]).astype(float)
     for measure in MEASURES:
-        found = measure.values(Scored.of(p, labels), weights)
+        found = measure.values(Weighted(Scored.of(p, labels), weights))
         for value, repeats in zip(found, weights.astype(int), strict=True):
             again = measure.value(Scored.of(np.repeat(p, repeats, 0), np.repeat(labels, repeats)))
             assert value == pytest.approx(again, abs=1e-9, nan_ok=True), measure.key

@@ -79,6 +79,17 @@ def test_few_texts_of_one_kind_tell_nothing():
     assert second.differences["auroc"].verdict == "cannot tell"
 
 
-def test_the_interval_ends_at_one():
+def test_no_interval_leaves_the_shares():
     (one,) = found({"x": (np.arange(30.0), np.arange(28.0, 60.0))})
-    assert one.auroc.low < one.auroc.value < one.auroc.high == 1.0
+    assert 0.9 < one.auroc.low < one.auroc.value < one.auroc.high < 1
+    (one,) = found({"x": (np.arange(30.0), np.arange(30.0, 60.0))})
+    assert one.auroc.value == one.auroc.high == 1
+
+
+def test_few_texts_out_of_scope_have_no_rate_at_95_percent_recall():
+    random = np.random.default_rng(0)
+    arms = {name: (random.normal(0, 1, 400), random.normal(1, 1, 99)) for name in "ab"}
+    first, second = found(arms)
+    assert np.isnan([first.false_positive_rate.low, second.differences["false_positive_rate"].high]).all()
+    assert second.differences["false_positive_rate"].verdict == "cannot tell"
+    assert not np.isnan(second.differences["auroc"].low)

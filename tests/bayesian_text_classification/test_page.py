@@ -66,7 +66,8 @@ def test_the_files(folder, comparison):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
 @pytest.mark.parametrize(
-    ("name", "width", "scheme"), [("desktop", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light")]
+    ("name", "width", "scheme"),
+    [("desktop", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light"), ("phone-dark", 390, "dark")],
 )
 def test_in_a_browser(name, width, scheme, folder):
     from playwright.sync_api import sync_playwright

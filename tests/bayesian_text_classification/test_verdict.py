@@ -68,19 +68,65 @@ def test_what_is_not_defined_is_said_so(comparison):
 def test_twenty_texts_promise_no_threshold(comparison):
     lines = advice(comparison, DATA.labels)
     assert lines[-1] == (
-        "No threshold can be promised to keep the error among accepted texts below 5% or 2% or 1% on the evidence of "
+        "No threshold can be promised to keep the error among accepted texts below 5%, 2% or 1% on the evidence of "
         "20 texts."
     )
 
 
-def test_a_threshold_that_can_be_promised_is_given(comparison):
-    p = np.tile([0.1, 0.9], (400, 1))
-    arms = tuple(replace(arm, probabilities=p) for arm in comparison.arms)
-    lines = advice(replace(comparison, arms=arms), [1] * 400)
-    assert (
-        "classifier(texts, threshold=0.9), without calibrate, keeps the error among accepted texts below 5% (with 90% "
-        "confidence, for texts such as these); here it accepts 100% of them." in lines
+@pytest.mark.parametrize(
+    ("arm", "how", "accept"),
+    [
+        ("frequentist", "The ordinary pipeline will do.", "To accept answers whose score is at least 0.9"),
+        ("frequentist_temperature", "divide the logits by", "To accept answers whose score at that temperature is at"),
+        ("bayesian", "num_samples=10) as it is.", "classifier(texts, num_samples=10, threshold=0.9) keeps"),
+        (
+            "bayesian_temperature",
+            "num_samples=10), and classifier.calibrate",
+            "classifier(texts, num_samples=10, threshold=0.9), after calibrate, keeps",
+        ),
+    ],
+)
+def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparison):
+    p = {True: np.tile([0.1, 0.9], (400, 1)), False: np.tile([0.4, 0.6], (400, 1))}
+    arms = tuple(replace(one, probabilities=p[one.name == arm]) for one in comparison.arms)
+    lines = advice(replace(comparison, arms=arms, recommended=arm), [1] * 400)
+    assert lines[0].startswith("Recommended: ") and how in lines[0]
+    (promised,) = [line for line in lines if "below 5%" in line]
+    assert promised.startswith(accept)
+    assert promised.endswith("(with 90% confidence, for texts such as these); here it accepts 100% of them.")
+
+
+def test_a_saved_temperature_is_named(comparison):
+    assert not any("was saved with" in line for line in advice(comparison, DATA.labels))
+    lines = advice(replace(comparison, saved_temperature=1.5), DATA.labels)
+    assert any(line.startswith("The model was saved with a temperature of 1.50, which none") for line in lines)
+
+
+def test_how_the_temperatures_were_fitted_is_said(comparison):
+    assert any("temperature that all the others give" in line for line in verdict(comparison).lines)
+    lines = verdict(replace(comparison, calibrated_on=1, shared_texts=1)).lines
+    assert any(
+        "The temperatures were fitted on 1 other text. Warning: 1 of the texts measured here" in line for line in lines
     )
+
+
+def test_few_texts_are_said_to_be_few(comparison):
+    one = replace(comparison, arms=tuple(replace(arm, probabilities=arm.probabilities[:1]) for arm in comparison.arms))
+    found = verdict(with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None)))
+    assert found.headline.startswith("This 1 text cannot tell") and "(too few for an interval)" in found.headline
+    assert found.lines[0].startswith("Fewer than 20 texts tell nothing")
+
+
+def test_errors_that_chance_explains_are_named(comparison):
+    def with_ece(value):
+        arms = tuple(
+            replace(arm, estimates={**arm.estimates, "ece": replace(arm.estimates["ece"], value=value)})
+            for arm in comparison.arms
+        )
+        return " ".join(verdict(replace(comparison, arms=arms)).lines)
+
+    assert "Both ECEs are no more than chance gives" in with_ece(0.0)
+    assert "than chance gives" not in with_ece(1.0)
 
 
 def test_numbers_of_texts_have_two_digits():
