@@ -30,7 +30,8 @@ def test_the_2021_experiment(tmp_path, monkeypatch):
     assert "20 sites in train() mode" in text
     assert "14 of them are reached by patch_module" in text
     assert "bert.encoder.layer.0.attention.self" in text
-    assert "These 12 texts cannot tell whether the Bayesian ensemble is better calibrated: ECE from 0." in text
+    assert "These 12 texts cannot tell whether the Bayesian ensemble is better calibrated: its confidence" in text
+    assert "Fewer than 20 texts tell nothing" in text
     assert len(pictures) == 2 and all(len(picture) > 10_000 for picture in pictures)
 
 

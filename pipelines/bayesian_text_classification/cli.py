@@ -199,7 +199,12 @@ def rank(
     output: Annotated[str, typer.Option(help="A csv, jsonl or parquet file to write.", callback=_not_empty)],
     model: _Model = None,
     heuristic: Annotated[
-        str, typer.Option(help="bald, entropy, margin, variance or batch_bald.", callback=_heuristic)
+        str,
+        typer.Option(
+            help="bald, entropy, margin, variance or batch_bald (a batch of texts that differ; the score of each of them "
+            "is that of the batch so far, that of the others, in the order of bald, is 0).",
+            callback=_heuristic,
+        ),
     ] = "bald",
     batch: Annotated[int, typer.Option(min=1, help="Texts that batch_bald chooses together.")] = 10,
     text_column: _TextColumn = None,

@@ -36,14 +36,16 @@ def verdict(comparison: Comparison) -> Verdict:
     """Of the Bayesian arm against the frequentist one, and of both with temperatures."""
     before, after = comparison.arm("frequentist"), comparison.arm("bayesian")
     rows, told = len(before.probabilities), after.differences["ece"]
-    change = f"ECE from {before.estimates['ece'].value:.4f} to {after.estimates['ece'].value:.4f}, {_interval(told)}"
+    off = (
+        f"its confidence is off by {100 * after.estimates['ece'].value:.1f} percentage points on average, that of the "
+        f"ordinary model by {100 * before.estimates['ece'].value:.1f}"
+    )
     headline = {
-        "better": f"The Bayesian ensemble is better calibrated: {change}.",
-        "worse": f"The Bayesian ensemble is worse calibrated: {change}.",
-        "cannot tell": f"{_these(rows)} cannot tell whether the Bayesian ensemble is better calibrated: {change}"
-        f"{_needed(told)}.",
+        "better": f"The Bayesian ensemble is better calibrated: {off}.",
+        "worse": f"The Bayesian ensemble is worse calibrated: {off}.",
+        "cannot tell": f"{_these(rows)} cannot tell whether the Bayesian ensemble is better calibrated: {off}.",
     }[told.verdict]
-    lines = []
+    lines = [_sentence("ece", before, after)]
     if rows < LEAST_ROWS:
         lines.append(f"Fewer than {LEAST_ROWS} texts tell nothing of this kind: the intervals are rough guesses.")
     innocent = [arm for arm in (before, after) if arm.estimates["ece"].value <= arm.null_ece.high]

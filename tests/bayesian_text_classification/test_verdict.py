@@ -30,11 +30,17 @@ def with_differences(comparison, **differences):
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        (Difference(-0.03, -0.05, -0.01, "better", None), "The Bayesian ensemble is better calibrated: ECE from"),
-        (Difference(0.03, 0.01, 0.05, "worse", None), "The Bayesian ensemble is worse calibrated: ECE from"),
+        (
+            Difference(-0.03, -0.05, -0.01, "better", None),
+            "The Bayesian ensemble is better calibrated: its confidence",
+        ),
+        (
+            Difference(0.03, 0.01, 0.05, "worse", None),
+            "The Bayesian ensemble is worse calibrated: its confidence",
+        ),
         (
             Difference(-0.01, -0.03, 0.01, "cannot tell", 1234),
-            "These 20 texts cannot tell whether the Bayesian ensemble is better calibrated: ECE from",
+            "These 20 texts cannot tell whether the Bayesian ensemble is better calibrated: its confidence",
         ),
     ],
 )
@@ -42,8 +48,13 @@ def test_the_headline_is_that_of_the_ece(told, words, comparison):
     found = verdict(with_differences(comparison, ece=told))
     assert found.kind == told.verdict
     assert found.headline.startswith(words)
-    assert f"difference {told.value:+.4f} (95 % interval {told.low:+.4f} to {told.high:+.4f})" in found.headline
-    assert ("about 1,300 texts could, if that is the truth" in found.headline) == (told.rows_needed is not None)
+    before, after = (comparison.arm(name).estimates["ece"].value for name in ("frequentist", "bayesian"))
+    assert f"by {100 * after:.1f} percentage points on average, that of the ordinary model by {100 * before:.1f}." in (
+        found.headline
+    )
+    assert found.lines[0].startswith(f"ECE from {before:.4f} to {after:.4f}: ")
+    assert f"difference {told.value:+.4f} (95 % interval {told.low:+.4f} to {told.high:+.4f})" in found.lines[0]
+    assert ("about 1,300 texts could, if that is the truth" in found.lines[0]) == (told.rows_needed is not None)
 
 
 def test_accuracy_that_is_lost_is_a_warning(comparison):
@@ -113,8 +124,8 @@ def test_how_the_temperatures_were_fitted_is_said(comparison):
 def test_few_texts_are_said_to_be_few(comparison):
     one = replace(comparison, arms=tuple(replace(arm, probabilities=arm.probabilities[:1]) for arm in comparison.arms))
     found = verdict(with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None)))
-    assert found.headline.startswith("This 1 text cannot tell") and "(too few for an interval)" in found.headline
-    assert found.lines[0].startswith("Fewer than 20 texts tell nothing")
+    assert found.headline.startswith("This 1 text cannot tell") and "(too few for an interval)" in found.lines[0]
+    assert found.lines[1].startswith("Fewer than 20 texts tell nothing")
 
 
 def test_errors_that_chance_explains_are_named(comparison):
