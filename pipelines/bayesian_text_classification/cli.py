@@ -201,8 +201,8 @@ def rank(
     heuristic: Annotated[
         str,
         typer.Option(
-            help="bald, entropy, margin, variance or batch_bald (a batch of texts that differ; the score of each of them "
-            "is that of the batch so far, that of the others, in the order of bald, is 0).",
+            help="bald, entropy, margin, variance or batch_bald (a batch of texts that differ; each has the score of "
+            "the batch so far, and the other texts, in the order of bald, have 0).",
             callback=_heuristic,
         ),
     ] = "bald",

@@ -1,20 +1,17 @@
 """The page of the report: what it says, that it needs nothing, and how it looks in a real browser."""
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 from bayesian_text_classification.data import LabelledTexts
 from bayesian_text_classification.evaluation import compare
 from bayesian_text_classification.page import as_html
 from bayesian_text_classification.report import write_report
+from pages import ARTEFACTS, opened
 
 MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)> & so \u202e on"
 TEXTS = [MARKUP, "dull and far too long", "not as bad as they say", "I want my money back", "a wonderful film"] * 4
 SETTINGS = {"model": "<u>mine</u>", "dataset": "five <b>texts</b>", "split": None, "seed": 0}
-ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
@@ -64,29 +61,23 @@ def test_the_files(folder, comparison):
     assert MARKUP not in (folder / "report.json").read_text()  # no text leaves in it
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (apt-get install chromium)")
 @pytest.mark.parametrize(
     ("name", "width", "scheme"),
     [("desktop", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light"), ("phone-dark", 390, "dark")],
 )
 def test_in_a_browser(name, width, scheme, folder):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+    address = (folder / "report.html").as_uri()
+    with opened("about:blank", viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         asked, said = [], []
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto((folder / "report.html").as_uri())
-        ARTEFACTS.mkdir(exist_ok=True)
+        page.goto(address)
         page.screenshot(path=ARTEFACTS / f"report-{name}.png", full_page=True)
-        assert len(asked) == 1 and said == []
+        assert asked == [address] and said == []
         assert page.title() != "taken"
         assert MARKUP in page.inner_text("body")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.locator("figure svg").count() == 4
         ink = page.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill")
         assert ink == page.evaluate("getComputedStyle(document.body).color")
-        browser.close()

@@ -1,18 +1,12 @@
 """The metric's page: its functions, and the page itself in a real browser."""
 
-import os
 import re
-import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from pathlib import Path
 
 import numpy as np
 import pytest
 from bayesian_text_classification.metric import load_metric_module, metric_folder
+from pages import ARTEFACTS, opened, served
 
 sys.path.insert(0, str(metric_folder()))  # a Space runs in its own folder
 import app
@@ -20,8 +14,6 @@ import ece as neighbour
 
 sys.path.remove(str(metric_folder()))
 ece = load_metric_module()
-ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def options(kind=0, n_bins=10, binning=0, norm=0):
@@ -182,51 +174,14 @@ def test_more_classes_than_fit_are_drawn_in_part():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The page, served by a process of its own in its own folder, as in a Space."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
-    environment = {
-        **os.environ,
-        "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_SERVER_NAME": "127.0.0.1",
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "HF_HUB_OFFLINE": "1",
-        "HF_HOME": str(home),
-        "GRADIO_TEMP_DIR": str(home / "uploads"),
-    }
-    log = home / "log"
-    with log.open("w") as output:
-        command = [sys.executable, "app.py"]
-        process = subprocess.Popen(command, cwd=metric_folder(), env=environment, stdout=output, stderr=output)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(url, timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, log.read_text()
-                time.sleep(0.5)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
+    with served(metric_folder(), tmp_path_factory.mktemp("home")) as address:
+        yield address
 
 
 @pytest.fixture
 def page(address):
-    if CHROMIUM is None:
-        pytest.skip("needs Chromium (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1250})
-        page.set_default_timeout(60_000)
-        page.goto(address)
+    with opened(address) as page:
         yield page
-        browser.close()
 
 
 def test_the_page_in_a_browser(page, tmp_path):
@@ -238,7 +193,6 @@ def test_the_page_in_a_browser(page, tmp_path):
     assert float(page.inner_text("#value")) == value_in(run(app.example())[0])
     page.wait_for_selector("#diagram img")
     page.wait_for_timeout(1_500)
-    ARTEFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTEFACTS / "ece-page.png", full_page=True)
 
     (tmp_path / "mine.csv").write_text("label,p0,p1\n1,0.05,0.95\n0,0.0,1.0\n")
@@ -261,7 +215,6 @@ def test_the_page_in_the_dark(page, address):
     page.click("#example")
     page.wait_for_selector("#diagram img")
     page.wait_for_timeout(1_500)
-    ARTEFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTEFACTS / "ece-page-dark.png", full_page=True)
     image = page.get_attribute("#diagram img", "src")
     found = page.evaluate(
@@ -281,6 +234,5 @@ def test_the_page_on_a_telephone(page):
     page.click("#example")
     page.wait_for_selector("#value")
     page.wait_for_timeout(1_500)
-    ARTEFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTEFACTS / "ece-page-telephone.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
