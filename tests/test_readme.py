@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bayesian_text_classification import embedded_model
+from environments import only, run
+from hub_server import Hub
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"(<!-- needs the Hub -->\n)?```(\w+)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-PYTHON = [code for _, language, code in BLOCKS if language == "python"]
+PYTHON = [code for mark, language, code in BLOCKS if language == "python" and not mark]
 SHELL = [code for mark, language, code in BLOCKS if language == "bash" and not mark]
-HUB = [code for mark, language, code in BLOCKS if language == "bash" and mark]
+HUB = [code for mark, _, code in BLOCKS if mark]
 ENVIRONMENT = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -24,8 +26,7 @@ def shell(command, folder):
 
 
 def test_readme_has_the_blocks_that_these_tests_know():
-    assert len(PYTHON) == 4
-    assert [len(SHELL), len(HUB)] == [4, 1]
+    assert [len(PYTHON), len(SHELL), len(HUB)] == [5, 4, 3]
 
 
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
@@ -54,11 +55,54 @@ def test_the_command_that_ranks_texts_runs(tmp_path):
     assert len((tmp_path / "in-order.csv").read_text().splitlines()) == 3
 
 
-def test_the_command_that_needs_the_hub_has_only_options_that_exist():
-    words = HUB[0].split()
-    known = re.findall(r"--[a-z-]+", shell("bayesian-text-classification evaluate --help", None).stdout)
-    assert words[:2] == ["bayesian-text-classification", "evaluate"]
-    assert {word for word in words if word.startswith("--")} <= set(known)
+def test_what_is_pushed_loads_as_it_says(tiny, tokenizer, tmp_path):
+    for part in (tiny("bert", num_labels=2), tokenizer):
+        part.save_pretrained(tmp_path / "my-model")
+    (tmp_path / "bayesian-report").mkdir()
+    (tmp_path / "bayesian-report" / "model-card.md").write_text("---\ntags:\n- mc-dropout\n---\n\n## Calibration\n")
+    with Hub() as hub:
+        environment = {**ENVIRONMENT, **hub.environment(tmp_path / "home")}
+        for command in HUB[1].splitlines():
+            done = subprocess.run(
+                command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+            )
+            assert done.returncode == 0, done.stderr
+        names = {"user/my-classifier", "user/ece", "user/how-sure"}
+        assert {name for _, name in hub.repositories} == names
+        bare = only(tmp_path / "environment", "torch", "transformers")
+        run(bare, HUB[0] + "print(classifier('good'))", **hub.environment(tmp_path / "there"))
+        metric = only(tmp_path / "other", "evaluate")
+        run(metric, "import evaluate; evaluate.load('user/ece')", **hub.environment(tmp_path / "elsewhere"))
+
+
+def test_the_command_of_2021_runs_on_a_hub_laid_out_like_the_real_one(tiny, tokenizer, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    names = {"id2label": {0: "NEGATIVE", 1: "POSITIVE"}, "label2id": {"NEGATIVE": 0, "POSITIVE": 1}}
+    for part in (tiny("distilbert", **names), tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    rows = {"sentence": ["a joy", "a bore", "so so", "no"], "label": [1, 0, 1, 0], "idx": [0, 1, 2, 3]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "rows.parquet")
+    card = (
+        "---\nconfigs:\n- config_name: sst2\n  data_files:\n  - split: validation\n    path: sst2/validation-*\n"
+        "dataset_info:\n- config_name: sst2\n  features:\n  - name: sentence\n    dtype: string\n  - name: label\n"
+        "    dtype:\n      class_label:\n        names:\n          '0': negative\n          '1': positive\n"
+        "  - name: idx\n    dtype: int32\n---\n"
+    )
+    with Hub() as hub:
+        model = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
+        hub.add("model", "distilbert/distilbert-base-uncased-finetuned-sst-2-english", model)
+        data = (tmp_path / "rows.parquet").read_bytes()
+        files = {"README.md": card.encode(), "sst2/validation-00000-of-00001.parquet": data}
+        hub.add("dataset", "nyu-mll/glue", files)
+        environment = {**ENVIRONMENT, **hub.environment(tmp_path / "home", token=None)}
+        done = subprocess.run(
+            HUB[2], shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+        )
+    assert done.returncode == 0, done.stderr
+    assert "4 texts, 20 samples" in done.stdout
+    assert re.search(r"BaaL \(patch_module\) .* 4 ", done.stdout) and re.search(r"Bayesian .* 6 ", done.stdout)
 
 
 def rows(text):

@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 WRITER, READER = "hf_writerwriterwriterwriterwriterwr", "hf_readerreaderreaderreaderreaderre"
 USERS = {WRITER: "user", READER: "reader"}
@@ -122,7 +122,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def _serve(self):
-        self.path = unquote(urlsplit(self.path).path)
+        parts = urlsplit(self.path)
+        self.path, self.query = unquote(parts.path), parse_qs(parts.query)
         length = int(self.headers.get("Content-Length") or 0)
         chunked = self.headers.get("Transfer-Encoding") == "chunked"
         self.body = self._chunks() if chunked else self.rfile.read(length)
@@ -239,7 +240,13 @@ class _Handler(BaseHTTPRequestHandler):
         found = {path: content for path, content in files.items() if path.startswith(start)}
         if folder and not found:
             return self._json({"error": "no such folder"}, 404, **{"X-Error-Code": "EntryNotFound"})
-        return self._json([_entry(path, content) for path, content in found.items()])
+        if self.query.get("recursive", ["false"])[0].lower() == "true":
+            folders = {"/".join(path.split("/")[:n]) for path in found for n in range(1, path.count("/") + 1)}
+        else:
+            folders = {start + path[len(start) :].split("/")[0] for path in found if "/" in path[len(start) :]}
+            found = {path: content for path, content in found.items() if "/" not in path[len(start) :]}
+        entries = [{"type": "directory", "path": path, "oid": "0" * 40, "size": 0} for path in sorted(folders)]
+        return self._json([*entries, *(_entry(path, content) for path, content in found.items())])
 
     def paths_info(self, kind, name, revision):
         repository = self._repository(KINDS[kind], name)
