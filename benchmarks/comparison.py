@@ -1,6 +1,6 @@
 """What the whole `evaluate` takes beside its sampling alone: statistics, pictures, page.
 
-    python benchmarks/evaluate.py --dataset FILE [more options of bayesian-text-classification evaluate]
+    python benchmarks/comparison.py --dataset FILE [more options of bayesian-text-classification evaluate]
 
 The command runs in this process; the time inside the calls that run the model is its sampling.
 """
@@ -34,14 +34,15 @@ def main() -> None:
         setattr(BayesianTextClassificationPipeline, name, timed(getattr(BayesianTextClassificationPipeline, name)))
     evaluation.baal_probabilities = timed(evaluation.baal_probabilities)
     started = time.perf_counter()
-    app(["evaluate", *arguments], standalone_mode=False)
+    if app(["evaluate", *arguments], standalone_mode=False):  # the exit code of a failure
+        sys.exit(2)
     whole = time.perf_counter() - started
     shown = " ".join(Path(argument).name if Path(argument).exists() else argument for argument in arguments)
     body = table(
         ["whole command, s", "sampling, s", "ratio"],
         [[f"{whole:.1f}", f"{sampling[0]:.1f}", f"{whole / sampling[0]:.3f}"]],
     )
-    write_section("The whole comparison", f"python benchmarks/evaluate.py {shown}", body)
+    write_section("The whole comparison", f"python benchmarks/comparison.py {shown}", body)
 
 
 if __name__ == "__main__":
