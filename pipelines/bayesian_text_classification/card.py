@@ -1,5 +1,6 @@
 """The results of a comparison for a model's page on the Hub: `EvalResult` metadata, and a section of its card."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,7 +38,7 @@ def eval_results(comparison: Comparison, settings: Mapping[str, Any]) -> list[Ev
     return [
         EvalResult(
             task_type="text-classification",
-            dataset_type=str(dataset).lower(),
+            dataset_type=re.sub(r"[^\w./-]+", "-", str(dataset).lower()),
             dataset_name=str(dataset),
             dataset_config=settings.get("config"),
             dataset_split=settings.get("split"),

@@ -4,18 +4,18 @@ from typing import Any
 
 from transformers import pipeline
 
-_PARAMETERS = ("num_samples", "tolerance", "seed", "masks", "threshold", "top_k")
+_PARAMETERS = ("num_samples", "tolerance", "seed", "masks", "threshold", "top_k", "function_to_apply")
 _MOST_TEXTS = 1_000  # of one request
-_MOST_SAMPLES = 1_000
+_MOST_PASSES = 100_000  # of one request: texts x samples
 
 
 class EndpointHandler:
     """Answers requests from the model of this repository.
 
     A request is `{"inputs": text or texts, "parameters": {...}}`. A text is a string, or `{"text": ..., "text_pair":
-    ...}`; parameters are `num_samples`, `tolerance`, `seed`, `masks`, `threshold` and `top_k`, as in a call of the
-    pipeline. The answer to a text is what the pipeline gives: a list of one dict for a string, a dict for a pair, and
-    a list of dicts for a list of texts.
+    ...}`; parameters are `num_samples`, `tolerance`, `seed`, `masks`, `threshold`, `top_k` and `function_to_apply`, as
+    in a call of the pipeline. The answer to a text is what the pipeline gives: a list of one dict for a string, a dict
+    for a pair, and a list of dicts for a list of texts.
     """
 
     def __init__(self, path: str = "") -> None:
@@ -42,9 +42,9 @@ class EndpointHandler:
         texts = data["inputs"]
         if isinstance(texts, list) and len(texts) > _MOST_TEXTS:
             raise ValueError(f"inputs has {len(texts):,} texts; send at most {_MOST_TEXTS:,} at once")
-        samples = parameters.get("num_samples")
-        if isinstance(samples, int) and samples > _MOST_SAMPLES:
-            raise ValueError(f"num_samples is {samples:,}; ask for at most {_MOST_SAMPLES:,}")
+        samples, count = parameters.get("num_samples"), len(texts) if isinstance(texts, list) else 1
+        if isinstance(samples, int) and samples * count > _MOST_PASSES:
+            raise ValueError(f"{count:,} x {samples:,} passes; ask for at most {_MOST_PASSES:,} at once")
         try:
             return self._classifier(texts, **parameters)
         except TypeError as error:  # a text that is no text

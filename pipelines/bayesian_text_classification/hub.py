@@ -12,6 +12,7 @@ from .messages import first_line
 from .metric import metric_folder
 from .pipeline import BayesianTextClassificationPipeline
 from .publishing import files_of, publish
+from .saving import STALE
 
 _PACKAGE = Path(__file__).parent
 _NOT_COPIED = ("__pycache__", "spaces")  # of the package, into a Space
@@ -29,12 +30,14 @@ class Upload:
         folder: with all files.
         kind: "model" or "space".
         keep: paths that an existing repository keeps.
+        stale: patterns of paths that it loses where there is no such file any more.
         files: bytes of each file, by its path in the repository.
     """
 
     folder: Path
     kind: str
     keep: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
     files: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,18 +72,21 @@ def pipeline_upload(classifier: BayesianTextClassificationPipeline, folder: Path
     Raises:
         PublishError: there are no results in `report`.
     """
-    classifier.save_pretrained(folder)
+    try:
+        classifier.save_pretrained(folder)
+    except ValueError as error:
+        raise PublishError(first_line(error)) from error
     if report is None:
-        return Upload(folder, "model", keep=("README.md",))
+        return Upload(folder, "model", keep=("README.md", "requirements.txt"), stale=STALE)
     try:
         results = ModelCard.load(report / "model-card.md")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # no file, or YAML's own errors
         raise PublishError(f"{report} has no model-card.md that evaluate wrote: {first_line(error)}") from error
     card = ModelCard.load(folder / "README.md")
     card.data.model_name, card.data.eval_results = results.data.model_name, results.data.eval_results
     card.text += f"\n{results.text.strip()}\n"
     card.save(folder / "README.md")
-    return Upload(folder, "model")
+    return Upload(folder, "model", keep=("requirements.txt",), stale=STALE)
 
 
 def space_folder() -> Path:
@@ -120,6 +126,8 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
     token = get_token()
     if token is None:
         raise PublishError("there is no token: log in with `hf auth login`, or set HF_TOKEN to one that may write")
+    if not (token.isascii() and token.isprintable()):
+        raise PublishError("the token holds characters that no token has; copy it again")
     try:
         there = _is_public(repo_id, upload.kind, token)
         if private and there:
@@ -134,6 +142,7 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
             token=token,
             message=message,
             keep=upload.keep,
+            stale=upload.stale,
         )
     except PublishError:
         raise
@@ -141,7 +150,9 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         if isinstance(cause, HfHubHTTPError):
             raise PublishError(_refused(cause, repo_id)) from error
-        reason = f"{type(cause).__name__}: {first_line(cause)}"
+        if isinstance(cause, ValueError):  # huggingface_hub's, such as of the Hub's look at a card
+            raise PublishError(f"the Hub refused {repo_id}: {' '.join(str(cause).split())}") from error
+        reason = f"{type(cause).__name__}: {first_line(cause)}".replace(token, "...")
         raise PublishError(f"the connection to the Hub failed ({reason}); run the same command again") from error
     return address, there is not None
 

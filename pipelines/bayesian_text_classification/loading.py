@@ -73,7 +73,11 @@ def _complete_model(name: str, base: str, dtype: str | None) -> PreTrainedModel:
         # Transformers tells only what the adapter lacks. What the base lacks may be in the adapter, such as the head.
         marker = ".modules_to_save."
         saved = tuple(f"{key.partition(marker)[0]}." for key in model.state_dict() if marker in key)
-        missing |= {key for key in _load(base, dtype)[1] if not key.startswith(saved)}
+        alone, lacking = _load(base, dtype)
+        missing |= {key for key in lacking if not key.startswith(saved)}
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(alone, name).eval()  # as which it can be saved again
     if missing:
         shown = ", ".join(sorted(missing)[:3]) + ", ..." * (len(missing) > 3)
         raise ValueError(

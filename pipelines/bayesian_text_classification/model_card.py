@@ -1,5 +1,10 @@
 """The model card that is saved with a pipeline: what the scores mean and how to use them."""
 
+ADAPTER_WARNING = """> This classifier is a model with a LoRA adapter in the folder `adapter`. Loaded in another way
+> than shown here (as plain `text-classification`, say), the model answers **without its adapter**.
+
+"""
+
 TEXT = """---
 library_name: transformers
 pipeline_tag: text-classification
@@ -12,7 +17,7 @@ tags:
 
 # A text classifier that says how sure it may be
 
-This classifier averages its probabilities over many dropout masks (MC-Dropout,
+{warning}This classifier averages its probabilities over many dropout masks (MC-Dropout,
 [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)), every dropout site included, and says how unsure
 it is. Saved options: {options}.
 

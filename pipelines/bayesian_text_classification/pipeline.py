@@ -28,14 +28,18 @@ from .sampling import Draws, Passes, Sampling, fixed, until_sure
 from .saving import (
     ADAPTER,
     KEY,
+    STALE,
     Saved,
     registration,
+    remove_stale,
     resolved,
     save_base,
     saved_options,
+    stale_files,
     with_adapter,
     write_code,
     write_model_card,
+    write_requirements,
 )
 from .temperature import apply_temperature, determined, fit_temperature
 from .twin import StochasticTwin
@@ -282,7 +286,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         Beside the model and the tokenizer it holds the code that is needed, `handler.py` for Inference Endpoints, a
         model card (unless there is a README.md), and in `config.json` the temperature and the default options
         `num_samples`, `tolerance`, `masks` and `threshold`. A PEFT adapter is saved in the folder `adapter`, beside the
-        model that it stands on; loading it takes `peft`. The caller's model and its config stay as they are.
+        model that it stands on; loading it takes `peft`. The caller's model and its config stay as they are. Weights of
+        an earlier save in the folder are removed.
 
         Args:
             save_directory: made where it does not exist.
@@ -297,11 +302,12 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         options = {
             "temperature": self.temperature,
             "num_samples": sampling.num_samples,
-            "tolerance": sampling.tolerance,
+            "tolerance": None if sampling.tolerance is None else float(sampling.tolerance),
             "masks": sampling.masks,
             "threshold": self._threshold,
             **({ADAPTER: True} if adapted else {}),
         }
+        before = stale_files(save_directory)
         config = copy.deepcopy(self.model.config)
         setattr(config, KEY, options)
         config.custom_pipelines = registration(type(self))
@@ -314,7 +320,9 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             finally:
                 self.model.config = own
         self.tokenizer.save_pretrained(save_directory, **kwargs)
+        remove_stale(before)
         write_code(type(self), save_directory)
+        write_requirements(save_directory, adapted)
         write_model_card(save_directory, options)
 
     def push_to_hub(
@@ -349,7 +357,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                 message=commit_message or "Upload the pipeline",
                 revision=revision,
                 create_pr=create_pr,
-                keep=("README.md",),
+                keep=("README.md", "requirements.txt"),
+                stale=STALE,
             )
 
     def batches(self, texts: Sequence[Any], **kwargs: Any) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:

@@ -1,10 +1,11 @@
 """A folder as one commit on the Hub: it appears there whole or not at all."""
 
+import fnmatch
 import os
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 
 def publish(
@@ -19,6 +20,7 @@ def publish(
     revision: str | None = None,
     create_pr: bool = False,
     keep: Container[str] = (),
+    stale: Sequence[str] = (),
 ) -> str:
     """Write all files of a folder into a repository, which is made where there is none; returns the commit's address.
 
@@ -27,7 +29,7 @@ def publish(
     names all of them. What failed is done again by the same call.
 
     Args:
-        folder: what to write; files of these names are replaced, others stay.
+        folder: what to write; files of these names are replaced, others stay (but for `stale` ones).
         repo_id: "user/name".
         kind: "model" or "space".
         sdk: of a Space.
@@ -37,16 +39,24 @@ def publish(
         revision: a branch; None: main.
         create_pr: propose the commit instead.
         keep: paths that are left as they are where the repository has them.
+        stale: patterns of paths that are removed from the repository where the folder has no such file.
     """
     api = HfApi(token=token)
     repo_id = api.create_repo(repo_id, repo_type=kind, space_sdk=sdk, private=private, exist_ok=True).repo_id
-    there = set(api.list_repo_files(repo_id, repo_type=kind)) if keep else set()
+    if revision is not None:
+        api.create_branch(repo_id, branch=revision, repo_type=kind, exist_ok=True)
+    there, files = set(api.list_repo_files(repo_id, repo_type=kind, revision=revision)), files_of(folder)
+    old = [name for name in there - set(files) if any(fnmatch.fnmatch(name, pattern) for pattern in stale)]
+    operations = [CommitOperationDelete(path_in_repo=name) for name in sorted(old)]
     commit = api.create_commit(
         repo_id,
         [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
-            for name, path in files_of(folder).items()
-            if not (name in there and name in keep)
+            *operations,
+            *(
+                CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
+                for name, path in files.items()
+                if not (name in there and name in keep)
+            ),
         ],
         commit_message=message or "Upload",
         repo_type=kind,

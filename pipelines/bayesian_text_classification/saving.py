@@ -1,7 +1,9 @@
 """What a saved pipeline needs where this package is not installed: code, options, an endpoint, a model card."""
 
 import copy
+import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +11,19 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in its list of names
 from torch import nn
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .handler import EndpointHandler  # noqa: F401  # an import, so that its file is copied too
-from .model_card import TEXT
+from .model_card import ADAPTER_WARNING, TEXT
 
 KEY = "bayesian_text_classification"  # of the config: what belongs to the pipeline
 ADAPTER = "adapter"  # the folder of a PEFT adapter, beside the weights of its base model
+
+# Files of an earlier save that would be loaded in place of, or beside, those of this one.
+STALE = ("*.safetensors", "*.index.json", "pytorch_model*", "adapter_*", f"{ADAPTER}/*")
 
 _PACKAGE = "bayesian-text-classification"
 _MARK = f"# From {_PACKAGE} "
@@ -46,14 +53,28 @@ def saved_options(config: Any) -> dict[str, Any]:
 
 
 def write_code(pipeline_class: type, folder: str | os.PathLike[str]) -> None:
-    """Write the file of the class, those that it imports, and the endpoint's; each says where it comes from."""
+    """Write the file of the class, those that it imports, and the endpoint's; each says where it comes from.
+
+    Raises:
+        ValueError: a file of such a name is there and not ours, such as the code of a model of one's own.
+    """
     source = sys.modules[pipeline_class.__module__].__file__
     assert source is not None
     for path in map(Path, {source, *get_relative_import_files(source)}):
+        target = Path(folder) / path.name
+        if target.exists() and not target.read_text(encoding="utf-8").startswith(_MARK):
+            raise ValueError(f"{target.name} is in the folder already and not ours: a model with code of its own")
         text = path.read_text(encoding="utf-8")
         if not text.startswith(_MARK):  # a copy keeps the line that says which version it is of
             text = f"{_MARK}{_version()}, copied by save_pretrained.\n{text}"
-        (Path(folder) / path.name).write_text(text, encoding="utf-8")
+        target.write_text(text, encoding="utf-8")
+
+
+def write_requirements(folder: str | os.PathLike[str], adapted: bool) -> None:
+    """Write requirements.txt, which an Inference Endpoint installs, unless there is one."""
+    path = Path(folder) / "requirements.txt"
+    if not path.exists():
+        path.write_text("torch>=2.5\ntransformers>=5\n" + "peft>=0.17\n" * adapted, encoding="utf-8")
 
 
 def write_model_card(folder: str | os.PathLike[str], options: Mapping[str, Any]) -> None:
@@ -61,7 +82,9 @@ def write_model_card(folder: str | os.PathLike[str], options: Mapping[str, Any])
     path = Path(folder) / "README.md"
     if not path.exists():
         shown = ", ".join(f"{name}={value!r}" for name, value in options.items() if name != ADAPTER)
-        path.write_text(TEXT.replace("{options}", shown), encoding="utf-8")
+        warning = ADAPTER_WARNING if options.get(ADAPTER) else ""
+        text = TEXT.replace("{options}", shown).replace("{warning}", warning)
+        path.write_text(text, encoding="utf-8")
 
 
 def registration(pipeline_class: type) -> dict[str, dict[str, Any]]:
@@ -75,19 +98,54 @@ def save_base(adapted: Any, folder: str | os.PathLike[str], config: Any, **kwarg
     """Write the model that a PEFT adapter stands on, and the adapter into a folder beside its weights.
 
     Transformers looks for an adapter's pipeline in the config of its base model, which is another repository's.
+
+    Raises:
+        ValueError: it is not a `PeftModel`, or several adapters are active.
     """
+    active = getattr(adapted, "active_adapters", None)
+    if not hasattr(adapted, "unload") or not isinstance(active, list):
+        raise ValueError("this model's adapter was loaded by transformers; load it as a peft.PeftModel to save it")
+    if len(active) != 1:
+        raise ValueError(f"the adapters {', '.join(active)} are active; activate one of them to save it")
     tensors = {id(tensor): tensor for tensor in (*adapted.parameters(), *adapted.buffers())}
     twin: Any = copy.deepcopy(adapted, tensors)  # no second copy of the weights, and the caller's model stays whole
     alone = twin.unload()
     alone.config = config
     alone.save_pretrained(folder, **kwargs)
     target = Path(folder) / ADAPTER
-    adapted.save_pretrained(target)
+    shutil.rmtree(target, ignore_errors=True)
+    adapted.save_pretrained(target, selected_adapters=active)
+    for path in (target / active[0]).glob("*"):  # where PEFT puts an adapter that is not called "default"
+        path.replace(target / path.name)
+    shutil.rmtree(target / active[0], ignore_errors=True)
     (target / "README.md").unlink(missing_ok=True)  # an empty form
     settings = target / "adapter_config.json"
-    base = adapted.active_peft_config.base_model_name_or_path
-    if base and os.path.exists(base):
-        settings.write_text(settings.read_text(encoding="utf-8").replace(f'"{base}"', "null"), encoding="utf-8")
+    values = json.loads(settings.read_text(encoding="utf-8"))
+    base = values.get("base_model_name_or_path")
+    if base and (os.path.exists(base) or not _is_repo_id(base)):
+        values["base_model_name_or_path"] = None  # a path of this machine
+        settings.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def stale_files(folder: str | os.PathLike[str]) -> dict[Path, tuple[int, int]]:
+    """Weights and adapters that are in a folder before something is saved there, and when they were written."""
+    paths = {path for pattern in STALE for path in Path(folder).glob(pattern) if path.is_file()}
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in paths}
+
+
+def remove_stale(before: Mapping[Path, tuple[int, int]]) -> None:
+    """Remove those of `stale_files` that were not written since: weights of another model would be loaded first."""
+    for path, state in before.items():
+        if path.exists() and (path.stat().st_mtime_ns, path.stat().st_size) == state:
+            path.unlink()
+
+
+def _is_repo_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
 
 
 def with_adapter(model: nn.Module) -> nn.Module:

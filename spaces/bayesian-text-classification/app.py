@@ -1,6 +1,7 @@
 """The demo: a text's frequentist and Bayesian confidence side by side, and a comparison on labelled texts."""
 
 import html
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ from matplotlib.ticker import MaxNLocator
 from transformers import pipeline
 from transformers.utils import logging
 
-MAX_CHARACTERS = 2_000
-MAX_BYTES = 500_000
+MAX_CHARACTERS = 400  # of a text: with 100 samples some seconds on two cores
+MAX_BYTES = 200_000
 MAX_ROWS = 200
+REPORTS = Path(tempfile.gettempdir()) / "bayesian-text-classification-demo"  # until Gradio has its own copy
 LABELLED_SAMPLES = 20
 INK = "#80868f"  # reads as well on white as on the panels of the dark theme
 ORDINARY, AVERAGED = "#D55E00", "#0072B2"
@@ -188,11 +190,17 @@ def compared(data: LabelledTexts, progress: gr.Progress) -> tuple[str, Any, Any]
     page = f"""<p class="verdict" id="verdict"><b>{html.escape(found.headline)}</b></p>
 <table class="arms"><tr><th></th><th>ECE</th><th>accuracy</th><th>NLL</th><th>Brier</th></tr>{rows}</table>
 <ul>{lines}</ul>"""
-    folder = Path(tempfile.mkdtemp())
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir()
     settings = {"model": "embedded", "dataset": "your csv", "num_samples": LABELLED_SAMPLES}
-    report, *_ = write_report(folder, comparison, data, list(NAMES.values()), settings)
+    report, *_ = write_report(REPORTS, comparison, data, list(NAMES.values()), settings)
     figure = reliability_diagrams(comparison.arms)
     return page, gr.update(value=figure, visible=True), gr.update(value=str(report), visible=True)
+
+
+def forget() -> None:
+    """Remove the report from this machine; the page has its own copy, for an hour."""
+    shutil.rmtree(REPORTS, ignore_errors=True)
 
 
 CSS = """
@@ -233,33 +241,31 @@ def build() -> gr.Blocks:
             with gr.Row():
                 num_samples = gr.Slider(10, 100, value=20, step=10, label="Samples", elem_id="samples")
                 go = gr.Button("Classify", variant="primary", elem_id="classify")
-            gr.Examples(EXAMPLES, text, label="Or click one")
+            examples = gr.Examples(EXAMPLES, text, label="Or click one")
             result = gr.HTML(elem_id="result")
             plot = gr.Plot(show_label=False, elem_id="panels", visible=False)
             inputs, outputs = [text, num_samples], [result, plot]
-            gr.on(
-                [go.click, text.submit, text.change, num_samples.release, page.load],
-                classify,
-                inputs,
-                outputs,
-                trigger_mode="always_last",
-                show_progress="hidden",
-            )
+            asked = [go.click, text.submit, num_samples.release, examples.dataset.select, page.load]
+            gr.on(asked, classify, inputs, outputs, trigger_mode="always_last", show_progress="hidden")
         with gr.Tab("Your labelled texts"):
             gr.Markdown(
                 f"A csv with the columns **text** and **label** (0 or 1, or {' and '.join(map(str, NAMES.values()))}), "
-                f"up to {MAX_ROWS} rows. It takes about a second for each row. Uploads are deleted within the hour."
+                f"up to {MAX_ROWS} rows. It takes a second or two a row. Uploads are deleted after about an hour."
             )
             with gr.Row():
                 file = gr.File(label="csv", file_types=[".csv", ".tsv"], elem_id="file")
                 with gr.Column():
                     measure = gr.Button("Compare", variant="primary", elem_id="compare")
                     example = gr.Button("Take 60 reviews as an example", elem_id="example")
+                    stop = gr.Button("Stop", variant="stop", elem_id="stop")
             told = gr.HTML(elem_id="told")
             diagrams = gr.Plot(show_label=False, elem_id="diagrams", visible=False)
             report = gr.File(label="The whole report, one page", elem_id="report", visible=False)
-            measure.click(compare_csv, file, [told, diagrams, report])
-            example.click(compare_example, None, [told, diagrams, report])
+            shown = [told, diagrams, report]
+            runs = [measure.click(compare_csv, file, shown), example.click(compare_example, None, shown)]
+            for run in runs:
+                run.then(forget)
+            stop.click(None, cancels=runs)
     return page
 
 

@@ -163,6 +163,11 @@ def test_a_slow_hub_is_waited_for(hub, tmp_path):
     assert "ece.py" in hub.repositories["space", "user/ece"].files
 
 
+def test_a_damaged_token_is_not_shown(hub, tmp_path):
+    said = error_of(push(hub, tmp_path, "metric", "user/ece", token="hf_secret\vsecret"))
+    assert said == "error: the token holds characters that no token has; copy it again" and hub.requests == []
+
+
 def test_a_hub_that_is_not_there(hub, tmp_path):
     hub.endpoint = "http://127.0.0.1:9"  # nobody listens
     said = error_of(push(hub, tmp_path, "metric", "user/ece"))

@@ -72,14 +72,34 @@ def test_a_second_push_replaces_files_but_no_card(hub, saved, tmp_path):
     assert files["README.md"] == b"# Mine\n" and files["notes.txt"] == b"kept" and files["pipeline.py"] != b"old"
 
 
+def test_what_would_be_loaded_in_its_place_is_removed(hub, saved, tmp_path):
+    """An old adapter_config.json makes transformers look elsewhere; old weights are loaded before new shards."""
+    old = {"adapter_config.json": b"{}", "model-00001-of-00002.safetensors": b"old", "notes.txt": b"kept"}
+    hub.add("model", "user/mine", old)
+    push(hub, saved[0], tmp_path)
+    files = hub.repositories["model", "user/mine"].files
+    assert set(old) & set(files) == {"notes.txt"} and "model.safetensors" in files
+
+
 def test_a_connection_lost_half_way_leaves_nothing_and_a_second_run_mends_it(hub, saved, tmp_path):
-    hub.fail("POST /api/models/user/mine/commit", "cut", times=1)
-    said = push(hub, saved[0], tmp_path)
-    assert "Error" in said or said.startswith("http")  # the client may try again by itself
-    if not said.startswith("http"):
-        assert set(hub.repositories["model", "user/mine"].files) == {".gitattributes"}
+    hub.fail("POST /api/models/user/mine/commit", "cut")
+    assert "RemoteProtocolError" in push(hub, saved[0], tmp_path)
+    assert set(hub.repositories["model", "user/mine"].files) == {".gitattributes"}
+    hub.failures.clear()
     assert push(hub, saved[0], tmp_path).startswith(hub.endpoint)
     assert "pipeline.py" in hub.repositories["model", "user/mine"].files
+
+
+def test_large_files_that_do_not_arrive_leave_nothing(hub, saved, tmp_path):
+    hub.fail("PUT /lfs/", 403)
+    assert "Error" in push(hub, saved[0], tmp_path)
+    assert set(hub.repositories["model", "user/mine"].files) == {".gitattributes"}
+
+
+def test_a_branch_is_made_where_there_is_none(hub, saved, tmp_path):
+    push(hub, saved[0], tmp_path, revision="next")
+    assert "POST /api/models/user/mine/branch/next" in hub.requests
+    assert "POST /api/models/user/mine/commit/next" in hub.requests
 
 
 @pytest.mark.parametrize(("token", "words"), [(READER, "403"), ("hf_wrong" * 4, "401")])

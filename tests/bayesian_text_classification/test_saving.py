@@ -8,6 +8,7 @@ import bayesian_text_classification
 import numpy as np
 import pytest
 from bayesian_text_classification import BayesianTextClassificationPipeline
+from bayesian_text_classification.loading import load_classifier
 from environments import only, run
 from pipeline_cases import TASK, TEXTS, assert_close
 from transformers import pipeline
@@ -128,44 +129,91 @@ def test_a_file_is_no_folder_and_publishing_has_its_own_method(tuned, tmp_path):
 
 
 @pytest.fixture
-def adapted(tiny, tokenizer):
-    """A pipeline around a LoRA adapter whose head was trained too."""
+def adapted(tiny, tokenizer, tmp_path):
+    """Makes a pipeline around a LoRA adapter whose head was trained too, on a base that lies in a folder."""
     import torch
     from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForSequenceClassification
 
-    base = tiny("bert", num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    base.config.name_or_path = "/somewhere/on/this/machine"
-    config = LoraConfig(task_type="SEQ_CLS", r=4, lora_dropout=0.2, target_modules=["query", "value"])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = get_peft_model(base, config).eval()
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if "lora_B" in name or "modules_to_save" in name:
-                    weight.normal_(0, 0.3)
-    return pipeline(TASK, model=model, tokenizer=tokenizer, num_samples=10)
+    def make(name="default"):
+        folder = tmp_path / "bäse"
+        tiny("bert", num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        base = AutoModelForSequenceClassification.from_pretrained(folder)
+        config = LoraConfig(task_type="SEQ_CLS", r=4, lora_dropout=0.2, target_modules=["query", "value"])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = get_peft_model(base, config, adapter_name=name).eval()
+            with torch.no_grad():
+                for key, weight in model.named_parameters():
+                    if "lora_B" in key or "modules_to_save" in key:
+                        weight.normal_(0, 0.3)
+        return pipeline(TASK, model=model, tokenizer=tokenizer, num_samples=10)
+
+    return make
 
 
-def test_an_adapter_travels_with_its_base(adapted, tmp_path, tmp_path_factory):
-    python = only(tmp_path / "environment", "torch", "transformers", "peft")
-    adapted.temperature = 1.5
-    adapted.save_pretrained(tmp_path / "first")
+@pytest.mark.parametrize("name", ["default", "mine"])
+def test_an_adapter_travels_with_its_base(name, adapted, tmp_path):
+    python, ours = only(tmp_path / "environment", "torch", "transformers", "peft"), adapted(name)
+    assert ours.model.active_peft_config.base_model_name_or_path == str(tmp_path / "bäse")
+    ours.temperature = 1.5
+    ours.save_pretrained(tmp_path / "first")
     for path in (tmp_path / "first").rglob("*.json"):
-        assert "this/machine" not in path.read_text(), path
+        assert str(tmp_path) not in json.dumps(json.loads(path.read_text()), ensure_ascii=False), path
     printed = run(python, LOAD, tmp_path / "first", tmp_path / "again", json.dumps(TEXTS), HF_HOME=str(tmp_path / "h"))
     results, samples, temperature = json.loads(printed.splitlines()[-1])
-    assert_close(results, adapted(TEXTS))
-    np.testing.assert_allclose(samples, adapted.sample_proba(TEXTS), atol=1e-5)
+    assert_close(results, ours(TEXTS))
+    np.testing.assert_allclose(samples, ours.sample_proba(TEXTS), atol=1e-5)
     assert np.std(samples, axis=2).max() > 1e-3 and temperature == 1.5
-    first, again = (tmp_path / name / "config.json" for name in ("first", "again"))
+    first, again = (tmp_path / folder / "config.json" for folder in ("first", "again"))
     assert first.read_bytes() == again.read_bytes()
-    assert (tmp_path / "again" / "adapter" / "adapter_config.json").is_file()
     with_package = pipeline(TASK, model=str(tmp_path / "again"), pipeline_class=BayesianTextClassificationPipeline)
-    assert_close(with_package(TEXTS), adapted(TEXTS))
+    assert_close(with_package(TEXTS), ours(TEXTS))
+    assert "**without its adapter**" in (tmp_path / "first" / "README.md").read_text()
+    assert "peft" in (tmp_path / "first" / "requirements.txt").read_text()
+
+
+def test_an_adapter_as_the_command_loads_it_is_saved_too(adapted, tmp_path):
+    ours = adapted()
+    ours.model.save_pretrained(tmp_path / "adapter")
+    loaded = load_classifier(str(tmp_path / "adapter"))
+    loaded.save_pretrained(tmp_path / "saved", max_shard_size="1GB")
+    again = pipeline(TASK, model=str(tmp_path / "saved"), pipeline_class=BayesianTextClassificationPipeline)
+    assert_close(again(TEXTS, num_samples=10), ours(TEXTS))
+
+
+def test_what_cannot_be_saved_says_so(adapted, tuned, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    ours = adapted()
+    ours.model.save_pretrained(tmp_path / "adapter")
+    native = AutoModelForSequenceClassification.from_pretrained(tmp_path / "adapter", num_labels=3)
+    ours.model = native
+    with pytest.raises(ValueError, match=r"load it as a peft\.PeftModel to save it"):
+        ours.save_pretrained(tmp_path / "saved")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "encoding.py").write_text("HELLO = 1\n")
+    with pytest.raises(ValueError, match=r"encoding\.py is in the folder already and not ours"):
+        tuned.save_pretrained(tmp_path / "own")
+    assert (tmp_path / "own" / "encoding.py").read_text() == "HELLO = 1\n"
+
+
+def test_weights_of_an_earlier_save_do_not_stay(tuned, tiny, bayesian, tmp_path):
+    other = bayesian(tiny("bert", num_labels=3, num_hidden_layers=1), num_samples=10)
+    other.save_pretrained(tmp_path)
+    expected = tuned(TEXTS)
+    tuned.save_pretrained(tmp_path, max_shard_size="1MB")
+    assert not (tmp_path / "model.safetensors").exists() and len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    again = pipeline(TASK, model=str(tmp_path), pipeline_class=BayesianTextClassificationPipeline)
+    assert_close(again(TEXTS), expected)
+    again.save_pretrained(tmp_path)  # over the files that it was loaded from
+    again = pipeline(TASK, model=str(tmp_path), pipeline_class=BayesianTextClassificationPipeline)
+    assert_close(again(TEXTS), expected)
 
 
 def test_an_adapter_without_peft_says_what_is_missing(adapted, bare, tmp_path):
-    adapted.save_pretrained(tmp_path / "saved")
+    adapted().save_pretrained(tmp_path / "saved")
     code = """
 import sys
 from transformers import pipeline
@@ -180,8 +228,11 @@ except ImportError as error:
 
 ENDPOINT = """
 import importlib.util, json, sys
-spec = importlib.util.spec_from_file_location("handler", sys.argv[1] + "/handler.py")
+# As the inference toolkit does it.
+sys.path.insert(0, sys.argv[1])
+spec = importlib.util.spec_from_file_location("handler.EndpointHandler", sys.argv[1] + "/handler.py")
 module = importlib.util.module_from_spec(spec)
+sys.modules["handler.EndpointHandler"] = module
 spec.loader.exec_module(module)
 handler = module.EndpointHandler(sys.argv[1])
 answers = []
@@ -211,7 +262,7 @@ def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(
             "parameters": {"samples": 3},
         },
         "num_samples='many'; it must be": {"inputs": "x", "parameters": {"num_samples": "many"}},
-        "num_samples is 100,000; ask for at most 1,000": {"inputs": "x", "parameters": {"num_samples": 100_000}},
+        "2 x 60,000 passes; ask for at most 100,000": {"inputs": ["x", "y"], "parameters": {"num_samples": 60_000}},
         "inputs has 1,001 texts; send at most 1,000": {"inputs": ["x"] * 1_001},
         "input 1 is None": {"inputs": ["x", None]},
         "the input is 5 (int)": {"inputs": 5},

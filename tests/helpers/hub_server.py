@@ -41,7 +41,7 @@ class Repository:
         return sha
 
     def at(self, revision):
-        if revision == "main":
+        if revision not in self.commits and len(revision) < 40:  # a branch
             return next(reversed(self.commits)), self.files
         return (revision, self.commits[revision]) if revision in self.commits else (None, None)
 
@@ -300,6 +300,10 @@ class _Handler(BaseHTTPRequestHandler):
         sha = repository.commit(files, message)
         return self._json({"commitUrl": f"{self.hub.endpoint}/{name}/commit/{sha}", "commitOid": sha})
 
+    def branch(self, kind, name, branch):
+        """Every branch is `main` here."""
+        return self._json({}) if self._may_write(name) else None
+
     def validate(self):
         return self._json({"errors": [], "warnings": []})
 
@@ -339,6 +343,7 @@ _ROUTES = [
     (rf"POST /api/{_KIND}/{_NAME}/preupload/([\w.-]+)", "preupload"),
     (rf"POST /api/{_KIND}/{_NAME}/commit/([\w.-]+)", "commit"),
     (rf"POST /(?:datasets/|spaces/)?{_NAME}\.git/info/lfs/objects/batch", "lfs_batch"),
+    (rf"POST /api/{_KIND}/{_NAME}/branch/([\w.-]+)", "branch"),
     (r"PUT /lfs/([0-9a-f]{64})", "lfs_put"),
     (rf"(?:GET|HEAD) /(?:(datasets|spaces)/)?{_NAME}/resolve/([\w.-]+)/(.+)", "resolve"),
 ]

@@ -53,7 +53,7 @@ def test_plain_words(app, ordinary, mean, of_text, of_model, said):
 def test_what_is_no_sentence_gets_one(app, text):
     shown, panels = app.classify(text, 20)
     assert 'class="refusal"' in shown and panels["value"] is None
-    assert ("Type a sentence" if not text.strip() else "this page takes up to 2,000") in shown
+    assert ("Type a sentence" if not text.strip() else "this page takes up to 400") in shown
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_is_no_sentence_gets_one(app, text):
     [
         (None, "Upload a csv with the columns text and label"),
         ("text,label\n" + "good,1\n" * 201, "The file has 201 rows; this page takes up to 200"),
-        ("text,label\n" + "x" * 2_001 + ",1\n", "A text has 2,001 characters"),
+        ("text,label\n" + "x" * 401 + ",1\n", "A text has 401 characters"),
         ("text,label\ngood,7\n", "7"),
         ("words,label\ngood,1\n", "text"),
     ],
@@ -73,6 +73,14 @@ def test_a_bad_csv_gets_a_sentence_without_a_path(app, tmp_path, content, words)
     *_, (shown, diagrams, report) = app.compare_csv(None if content is None else str(file))
     assert 'class="refusal"' in shown and words in shown and str(tmp_path) not in shown
     assert diagrams["value"] is None and report["value"] is None
+
+
+def test_a_report_is_forgotten_once_the_page_has_it(app, tmp_path):
+    (tmp_path / "mine.csv").write_text("text,label\na secret film,1\nbad film,0\n")
+    *_, (_, _, report) = app.compare_csv(str(tmp_path / "mine.csv"), progress=lambda *_, **__: None)
+    assert app.Path(report["value"]).is_file() and app.Path(report["value"]).parent == app.REPORTS
+    app.forget()
+    assert not app.REPORTS.exists()
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +117,7 @@ def test_in_a_browser(address, tmp_path):
         page.click("#classify")
         page.wait_for_function("document.querySelector('#result').innerText.includes('from 60 samples')")
         page.fill("#text textarea", "")
+        page.click("#classify")
         page.wait_for_selector("#result [role=alert]")
 
         page.get_by_role("tab", name="Your labelled texts").click()
@@ -124,7 +133,8 @@ def test_in_a_browser(address, tmp_path):
         assert page.locator("#told table.arms tr").count() == 6
         with page.expect_download() as download:
             page.locator("#report a").first.click()
-        assert "&lt;b&gt;good" in download.value.path().read_text() or "good" in download.value.path().read_text()
+        report = download.value.path().read_text()
+        assert "<title>Is this classifier more trustworthy" in report and "<b>good" not in report
         page.wait_for_timeout(1_000)
         page.screenshot(path=ARTEFACTS / "demo-labelled.png", full_page=True)
         assert errors == []
