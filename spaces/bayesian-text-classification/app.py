@@ -241,11 +241,11 @@ def build() -> gr.Blocks:
             with gr.Row():
                 num_samples = gr.Slider(10, 100, value=20, step=10, label="Samples", elem_id="samples")
                 go = gr.Button("Classify", variant="primary", elem_id="classify")
-            examples = gr.Examples(EXAMPLES, text, label="Or click one")
+            gr.Examples(EXAMPLES, text, label="Or click one")
             result = gr.HTML(elem_id="result")
             plot = gr.Plot(show_label=False, elem_id="panels", visible=False)
             inputs, outputs = [text, num_samples], [result, plot]
-            asked = [go.click, text.submit, num_samples.release, examples.dataset.select, page.load]
+            asked = [go.click, text.submit, text.change, num_samples.release, page.load]
             gr.on(asked, classify, inputs, outputs, trigger_mode="always_last", show_progress="hidden")
         with gr.Tab("Your labelled texts"):
             gr.Markdown(
