@@ -174,4 +174,4 @@ def _refused(error: HfHubHTTPError, repo_id: str) -> str:
     if status == 403:
         return f"the token may not write to {repo_id}; use one with the role write, of an account that may"
     said = error.server_message or first_line(error)
-    return f"the Hub refused {repo_id} with status {status}: {first_line(ValueError(said))}"
+    return f"the Hub refused {repo_id} with status {status}: {said.splitlines()[0]}"

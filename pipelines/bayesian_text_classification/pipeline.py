@@ -1,13 +1,11 @@
 """`pipeline("bayesian-text-classification")`: Hugging Face's text classification with MC-Dropout inside."""
 
-import copy
 import difflib
 import inspect
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import fields, replace
-from pathlib import Path
 from types import GeneratorType
 from typing import Any
 
@@ -25,22 +23,7 @@ from .probe import DropoutSite
 from .publishing import publish
 from .results import LABEL_ALONE, as_dicts
 from .sampling import Draws, Passes, Sampling, fixed, until_sure
-from .saving import (
-    ADAPTER,
-    KEY,
-    STALE,
-    Saved,
-    registration,
-    remove_stale,
-    resolved,
-    save_base,
-    saved_options,
-    stale_files,
-    with_adapter,
-    write_code,
-    write_model_card,
-    write_requirements,
-)
+from .saving import STALE, Saved, resolved, save, saved_options, with_adapter
 from .temperature import apply_temperature, determined, fit_temperature
 from .twin import StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs, tempered
@@ -293,37 +276,17 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             save_directory: made where it does not exist.
             **kwargs: of the model's and the tokenizer's `save_pretrained`.
         """
-        if Path(save_directory).is_file():
-            raise ValueError(f"save_directory={str(save_directory)!r} is a file; it must be a folder")
         if kwargs.pop("push_to_hub", False):
             raise ValueError("save_pretrained writes a folder; classifier.push_to_hub(repo_id) publishes it")
-        adapted = hasattr(self.model, "peft_config")
-        sampling = self._sampling
+        tolerance = self._sampling.tolerance
         options = {
             "temperature": self.temperature,
-            "num_samples": sampling.num_samples,
-            "tolerance": None if sampling.tolerance is None else float(sampling.tolerance),
-            "masks": sampling.masks,
+            "num_samples": self._sampling.num_samples,
+            "tolerance": None if tolerance is None else float(tolerance),
+            "masks": self._sampling.masks,
             "threshold": self._threshold,
-            **({ADAPTER: True} if adapted else {}),
         }
-        before = stale_files(save_directory)
-        config = copy.deepcopy(self.model.config)
-        setattr(config, KEY, options)
-        config.custom_pipelines = registration(type(self))
-        if adapted:
-            save_base(self.model, save_directory, config, **kwargs)
-        else:
-            own, self.model.config = self.model.config, config
-            try:
-                self.model.save_pretrained(save_directory, **kwargs)
-            finally:
-                self.model.config = own
-        self.tokenizer.save_pretrained(save_directory, **kwargs)
-        remove_stale(before)
-        write_code(type(self), save_directory)
-        write_requirements(save_directory, adapted)
-        write_model_card(save_directory, options)
+        save(type(self), self.model, self.tokenizer, options, save_directory, **kwargs)
 
     def push_to_hub(
         self,

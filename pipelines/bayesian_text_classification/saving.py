@@ -47,6 +47,50 @@ def resolved(options: Mapping[str, Any], model: Any) -> dict[str, Any]:
     }
 
 
+def save(
+    pipeline_class: type,
+    model: Any,
+    tokenizer: Any,
+    options: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    **kwargs: Any,
+) -> None:
+    """Write model, tokenizer, options, code, endpoint and model card into a folder; the caller's model stays as it is.
+
+    Args:
+        pipeline_class: what loads it again.
+        model: a transformers model, or a `PeftModel`.
+        tokenizer: beside it.
+        options: of the pipeline; any JSON values.
+        folder: made where it does not exist.
+        **kwargs: of the model's and the tokenizer's `save_pretrained`.
+
+    Raises:
+        ValueError: the folder is a file, or the model cannot be saved so.
+    """
+    if Path(folder).is_file():
+        raise ValueError(f"save_directory={str(folder)!r} is a file; it must be a folder")
+    adapted = hasattr(model, "peft_config")
+    options = {**options, **({ADAPTER: True} if adapted else {})}
+    before = stale_files(folder)
+    config = copy.deepcopy(model.config)
+    setattr(config, KEY, options)
+    config.custom_pipelines = registration(pipeline_class)
+    if adapted:
+        save_base(model, folder, config, **kwargs)
+    else:
+        own, model.config = model.config, config
+        try:
+            model.save_pretrained(folder, **kwargs)
+        finally:
+            model.config = own
+    tokenizer.save_pretrained(folder, **kwargs)
+    remove_stale(before)
+    write_code(pipeline_class, folder)
+    write_requirements(folder, adapted)
+    write_model_card(folder, options)
+
+
 def saved_options(config: Any) -> dict[str, Any]:
     """The options that were saved in a model's config; none in most."""
     return dict(getattr(config, KEY, None) or {})
