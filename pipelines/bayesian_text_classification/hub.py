@@ -129,8 +129,8 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
     if not (token.isascii() and token.isprintable()):
         raise PublishError("the token holds characters that no token has; copy it again")
     try:
-        there = _is_public(repo_id, upload.kind, token)
-        if private and there:
+        existing = _visibility(repo_id, upload.kind, token)
+        if private and existing == "public":
             raise PublishError(f"{repo_id} is there and public; --private is for a repository that is made")
         sdk = "gradio" if upload.kind == "space" else None
         address = publish(
@@ -154,13 +154,13 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
             raise PublishError(f"the Hub refused {repo_id}: {' '.join(str(cause).split())}") from error
         reason = f"{type(cause).__name__}: {first_line(cause)}".replace(token, "...")
         raise PublishError(f"the connection to the Hub failed ({reason}); run the same command again") from error
-    return address, there is not None
+    return address, existing is not None
 
 
-def _is_public(repo_id: str, kind: str, token: str) -> bool | None:
-    """None where there is no such repository."""
+def _visibility(repo_id: str, kind: str, token: str) -> str | None:
+    """Either "public" or "private"; None where there is no such repository."""
     try:
-        return not HfApi(token=token).repo_info(repo_id, repo_type=kind).private
+        return "private" if HfApi(token=token).repo_info(repo_id, repo_type=kind).private else "public"
     except RepositoryNotFoundError as error:
         if error.response is not None and error.response.status_code == 401:
             raise

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from .arms import Arm
-from .card import model_card
 from .data import LabelledTexts
 from .evaluation import Comparison, error_rates
 from .figures import pictures
 from .measures import BINS
 from .page import as_html
+from .results_card import model_card
 from .verdict import advice, verdict
 
 _PACKAGES = (

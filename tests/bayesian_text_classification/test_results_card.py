@@ -1,9 +1,9 @@
 """The card of the results, read back by the Hub's own client."""
 
 import pytest
-from bayesian_text_classification.card import model_card
 from bayesian_text_classification.data import LabelledTexts
 from bayesian_text_classification.evaluation import compare
+from bayesian_text_classification.results_card import model_card
 from huggingface_hub import ModelCard
 
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
