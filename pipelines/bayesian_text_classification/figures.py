@@ -139,7 +139,9 @@ def sweep_curves(sweep: Sweep) -> Figure:
         axes.margins(y=0.15)
         axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
         _plain(axes)
-    figure.axes[0].legend(frameon=False, fontsize=9)
+    # Below all panels: inside one it would lie over a line.
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
