@@ -163,6 +163,7 @@ def compare(
             "bayesian": _scores(over_classes(several), True),
         }
         detections = detect(inside, outside, seed=seed)
+    others = set() if calibration is None else set(calibration.texts)
     return Comparison(
         arms,
         beyond,
@@ -171,7 +172,7 @@ def compare(
         sweep,
         _recommended(measured),
         None if calibration is None else len(calibration.texts),
-        0 if calibration is None else sum(text in set(calibration.texts) for text in data.texts),
+        sum(text in others for text in data.texts),
         classifier.temperature,
     )
 

@@ -150,9 +150,10 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         if isinstance(cause, HfHubHTTPError):
             raise PublishError(_refused(cause, repo_id)) from error
+        said = " ".join(str(cause).split()).replace(token, "...")
         if isinstance(cause, ValueError):  # huggingface_hub's, such as of the Hub's look at a card
-            raise PublishError(f"the Hub refused {repo_id}: {' '.join(str(cause).split())}") from error
-        reason = f"{type(cause).__name__}: {first_line(cause)}".replace(token, "...")
+            raise PublishError(f"the Hub refused {repo_id}: {said}") from error
+        reason = f"{type(cause).__name__}: {said}"
         raise PublishError(f"the connection to the Hub failed ({reason}); run the same command again") from error
     return address, existing is not None
 

@@ -46,18 +46,16 @@ def publish(
     if revision is not None:
         api.create_branch(repo_id, branch=revision, repo_type=kind, exist_ok=True)
     there, files = set(api.list_repo_files(repo_id, repo_type=kind, revision=revision)), files_of(folder)
-    old = [name for name in there - set(files) if any(fnmatch.fnmatch(name, pattern) for pattern in stale)]
-    operations = [CommitOperationDelete(path_in_repo=name) for name in sorted(old)]
+    old = [name for name in there - set(files) if any(_is_of(name, pattern) for pattern in stale)]
+    deletions = [CommitOperationDelete(path_in_repo=name) for name in sorted(old)]
+    additions = [
+        CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
+        for name, path in files.items()
+        if not (name in there and name in keep)
+    ]
     commit = api.create_commit(
         repo_id,
-        [
-            *operations,
-            *(
-                CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
-                for name, path in files.items()
-                if not (name in there and name in keep)
-            ),
-        ],
+        [*deletions, *additions],
         commit_message=message or "Upload",
         repo_type=kind,
         revision=revision,
@@ -71,3 +69,8 @@ def files_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
     root = Path(folder)
     paths = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(root).as_posix(): path for path in paths}
+
+
+def _is_of(name: str, pattern: str) -> bool:
+    """As a folder's `glob` has it: a star stops at a slash, so that files of other folders are left alone."""
+    return name.count("/") == pattern.count("/") and fnmatch.fnmatch(name, pattern)

@@ -74,11 +74,12 @@ def test_a_second_push_replaces_files_but_no_card(hub, saved, tmp_path):
 
 def test_what_would_be_loaded_in_its_place_is_removed(hub, saved, tmp_path):
     """An old adapter_config.json makes transformers look elsewhere; old weights are loaded before new shards."""
-    old = {"adapter_config.json": b"{}", "model-00001-of-00002.safetensors": b"old", "notes.txt": b"kept"}
+    old = {"adapter_config.json": b"{}", "model-00001-of-00002.safetensors": b"old", "notes.txt": b"kept",
+           "onnx/old.safetensors": b"kept"}  # fmt: skip
     hub.add("model", "user/mine", old)
     push(hub, saved[0], tmp_path)
     files = hub.repositories["model", "user/mine"].files
-    assert set(old) & set(files) == {"notes.txt"} and "model.safetensors" in files
+    assert set(old) & set(files) == {"notes.txt", "onnx/old.safetensors"} and "model.safetensors" in files
 
 
 def test_a_connection_lost_half_way_leaves_nothing_and_a_second_run_mends_it(hub, saved, tmp_path):
