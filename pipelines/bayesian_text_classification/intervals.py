@@ -25,6 +25,7 @@ LEAST_ERRORS = 10  # of the interval of a measure that tells wrong rows from rig
 RESAMPLES = 1_000
 _BLOCK = 100  # resamples that are measured at once
 _NUMBERS = 2_000_000  # probabilities that `by_chance` goes through: fewer rounds where there are many rows
+_PULL = 0.75  # how far the interval of a difference reaches towards the resamples' mean, see `difference`
 _POWER = 0.8  # of the number of rows that could tell
 
 Array = NDArray[np.float64]
@@ -141,9 +142,10 @@ def difference(
 
     Measures of calibration have a kink where a bin's gap is 0: if one arm is too sure and the other too little, the
     labels' luck decides which looks better, and resamples vary too little around what it decided. Their mean shows it:
-    it lies nearer to 0. So the interval reaches from `d +- z s` to `mean(d*) +- z s`. And of two calibrated arms the
-    surer one measures less, by chance alone: with `chance`, that difference, the interval reaches to the one without
-    it.
+    it lies nearer to 0. So the interval reaches from `d +- z s` three quarters of the way to `mean(d*) +- z s` (half of
+    it told too many differences in simulations where there were none; `benchmarks/verdict.py`). And of two calibrated
+    arms the surer one measures less, by chance alone: with `chance`, that difference, the interval reaches to the one
+    without it.
     """
     value = measure.value(rows) - measure.value(base)
     count = len(rows.labels)
@@ -156,7 +158,7 @@ def difference(
         drawn = resamples[measure.key] - base_resamples[measure.key]
         low, high = normal_interval(value, drawn)
         if measure.binned:
-            pull = float(drawn.mean()) - value
+            pull = _PULL * (float(drawn.mean()) - value)
             low, high = low + min(pull, 0.0) + min(-chance, 0.0), high + max(pull, 0.0) + max(-chance, 0.0)
         if measure.of_errors:
             rarer = min(_rarer(rows), _rarer(base))
