@@ -6,7 +6,7 @@ Two arms on the same rows: their logits are the true ones times a sharpness, wit
 averages the probabilities of ten passes whose noise is drawn anew in every simulation, as a run's dropout masks are.
 The truth is the measure of half a million rows. In a null case the arms are alike. In the others the first is worse in
 every way, sharper and more erroneous; how much is found for each measure by itself, so that its true difference is
-three times its standard error. Measures with a closed form (accuracy, NLL, Brier) get ten times as many simulations.
+three times its standard error. Accuracy, NLL, Brier and AUROC of errors get ten times as many simulations.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import numpy as np
 from bayesian_text_classification.arms import Labels, MeasuredArms, Probabilities, Temperatures
 from bayesian_text_classification.intervals import Difference, Estimate, by_chance, difference, estimate, resample
 from bayesian_text_classification.measures import MEASURES, Measure, Scored
+from bayesian_text_classification.temperature import apply_temperature
 from common import Array
 from results import table, write_section
 from tqdm import tqdm
@@ -26,8 +27,9 @@ from tqdm import tqdm
 MANY = 500_000  # rows of the truth
 PASSES, SHARPNESS, ERROR, NOISE = 10, 1.6, 0.5, 0.5
 EFFECT = 3  # the true difference, in standard errors
-HARMS = (0.05, 0.1, 0.2, 0.4, 0.8)
-CHEAP = 10  # times as many simulations of a measure with a closed form
+HARMS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
+PILOTS = 1_000  # simulations of each harm, which find the one of that effect
+CHEAP = 10  # times as many simulations of a measure with a closed form, and of AUROC
 ALIKE = 0.0
 
 
@@ -72,8 +74,8 @@ def main() -> None:
     random = np.random.default_rng(0)
     two, twenty = World(2, 872, 1.8), World(20, 1_000, 2.5)
     body = (
-        f"1,000 resamples. {simulations} simulations of each case, {CHEAP} times as many of accuracy, NLL and Brier; a "
-        f"share near 95 % is known to within {100 * np.sqrt(0.95 * 0.05 / simulations):.1f} and "
+        f"1,000 resamples. {simulations} simulations of each case, {CHEAP} times as many of accuracy, NLL, Brier and "
+        f"AUROC; a share near 95 % is known to within {100 * np.sqrt(0.95 * 0.05 / simulations):.1f} and "
         f"{100 * np.sqrt(0.95 * 0.05 / (CHEAP * simulations)):.1f} points (one standard error).\n\n"
         f"Two arms that are alike:\n\n{null_table(random, (two, twenty), simulations)}\n\n"
         f"Arms that are not alike, and as far from calibrated; how often a difference is told:\n\n"
@@ -120,7 +122,7 @@ def null_case(random: np.random.Generator, world: World, simulations: int) -> It
     """What the report says where both arms are alike."""
     for seed in tqdm(range(CHEAP * simulations), f"alike, {world.classes} classes"):
         labels, *arms = world.draw(random, world.rows, ALIKE)
-        yield from (in_full if seed < simulations else closed_forms)(labels, *arms, seed)
+        yield from (in_full if seed < simulations else often)(labels, *arms, seed)
 
 
 def in_full(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
@@ -134,14 +136,27 @@ def in_full(labels: Labels, first: Probabilities, second: Probabilities, seed: i
         yield Told(key, one, found.differences[key], beyond[key])
 
 
-def closed_forms(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
-    """The measures that need no resamples."""
-    rows, base = (Scored.of(p, labels) for p in (first, second))
-    tempered = [Scored.of(Temperatures.fitted(p, labels).of(p), labels) for p in (first, second)]
-    for measure in MEASURES:
-        if measure.per_row is not None:
-            one, told = estimate(measure, rows, {}), difference(measure, rows, base, {}, {})
-            yield Told(measure.key, one, told, difference(measure, *tempered, {}, {}))
+def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
+    """The measures that cost little."""
+    pair = [Scored.of(p, labels) for p in (first, second)]
+    fits = [Temperatures.fitted(p, labels) for p in (first, second)]
+    tempered = [
+        Scored.of(fit.of(p), labels, apply_temperature(p, fit.all_rows))
+        for fit, p in zip(fits, (first, second), strict=True)
+    ]
+    for measure in filter(is_cheap, MEASURES):
+        drawn = {} if measure.per_row is not None else resample(pair[0], seed=seed, measures=[measure])
+        yield Told(
+            measure.key,
+            estimate(measure, pair[0], drawn),
+            resampled(*pair, measure, seed),
+            resampled(*tempered, measure, seed),
+        )
+
+
+def is_cheap(measure: Measure) -> bool:
+    """Whether it has a closed form, or resamples that take little."""
+    return measure.per_row is not None or measure.key == "error_auroc"
 
 
 def kinks_table(random: np.random.Generator, simulations: int) -> str:
@@ -192,7 +207,7 @@ def harm_table(random: np.random.Generator, world: World, simulations: int) -> s
         harm = float(np.interp(EFFECT, of_harms, HARMS))
         gap = float(np.interp(harm, HARMS, gaps[measure.key]))
         worse = "worse" if (gap < 0) == measure.higher_is_better else "better"
-        many = CHEAP * simulations if measure.per_row is not None else simulations
+        many = CHEAP * simulations if is_cheap(measure) else simulations
         told = [of_one(random, world, harm, measure, seed) for seed in tqdm(range(many), measure.title)]
         rows.append(
             [
@@ -212,7 +227,7 @@ def pilot(random: np.random.Generator, world: World) -> tuple[dict[str, list[flo
     for harm in tqdm(HARMS, "pilot"):
         labels, first, second = world.draw(random, MANY, harm)
         many, base = Scored.of(first, labels), Scored.of(second, labels)
-        some = [world.draw(random, world.rows, harm) for _ in range(400)]
+        some = [world.draw(random, world.rows, harm) for _ in range(PILOTS)]
         pairs = [(Scored.of(p, labels), Scored.of(q, labels)) for labels, p, q in some]
         for measure in MEASURES:
             gaps[measure.key].append(measure.value(many) - measure.value(base))
@@ -224,15 +239,16 @@ def pilot(random: np.random.Generator, world: World) -> tuple[dict[str, list[flo
 def of_one(random: np.random.Generator, world: World, harm: float, measure: Measure, seed: int) -> Difference:
     """What the report says of one measure's difference."""
     labels, first, second = world.draw(random, world.rows, harm)
-    rows, base = Scored.of(first, labels), Scored.of(second, labels)
-    if measure.per_row is not None:
-        return difference(measure, rows, base, {}, {})
-    return resampled(rows, base, measure, seed)
+    return resampled(Scored.of(first, labels), Scored.of(second, labels), measure, seed)
 
 
 def resampled(rows: Scored, base: Scored, measure: Measure, seed: int) -> Difference:
     """The difference as the report has it."""
+    if measure.per_row is not None:
+        return difference(measure, rows, base, {}, {})
     both = (resample(one, seed=seed, measures=[measure]) for one in (rows, base))
+    if not measure.binned:
+        return difference(measure, rows, base, *both)
     chance = [by_chance(one, seed=seed, measures=[measure]).get(measure.key, 0.0) for one in (rows, base)]
     return difference(measure, rows, base, *both, chance[0] - chance[1])
 
