@@ -46,14 +46,22 @@ def _needed(packages):
         wanted = open_.pop()
         name = canonicalize_name(wanted.name)
         if name in found:
+            _check(wanted, found[name])
             continue
         try:
             found[name] = metadata.distribution(name)
         except metadata.PackageNotFoundError:  # of another platform
             continue
+        _check(wanted, found[name])
         for line in found[name].requires or ():
             requirement = Requirement(line)
             extras = [{"extra": extra} for extra in wanted.extras] or [{"extra": ""}]
             if requirement.marker is None or any(requirement.marker.evaluate(extra) for extra in extras):
                 open_.append(requirement)
     return found
+
+
+def _check(wanted, distribution):
+    """What is linked must be what a user's installer might choose."""
+    version = distribution.version.partition("+")[0]  # such as torch's +cpu
+    assert wanted.specifier.contains(version, prereleases=True), f"{wanted} is asked for, {version} is here"

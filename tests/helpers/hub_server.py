@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import yaml
+
 WRITER, READER = "hf_writerwriterwriterwriterwriterwr", "hf_readerreaderreaderreaderreaderre"
 USERS = {WRITER: "user", READER: "reader"}
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
@@ -94,6 +96,36 @@ class Hub:
         variables = {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
                      "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
         return variables | ({} if token is None else {"HF_TOKEN": token})
+
+
+COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+
+
+def _card_errors(content, kind):
+    found = re.match(r"---\n(.*?)\n---\n", content, re.DOTALL)
+    if found is None:
+        return []
+    try:
+        data = yaml.safe_load(found[1])
+    except yaml.YAMLError as error:
+        return [f"front matter is no YAML: {error}".splitlines()[0]]
+    errors = [f'"{name}" must be one of {sorted(COLOURS)}' for name in ("colorFrom", "colorTo")
+              if data.get(name, "red") not in COLOURS]  # fmt: skip
+    if kind == "space" and data.get("sdk") not in ("gradio", "docker", "static"):
+        errors.append('"sdk" must be one of gradio, docker, static')
+    if kind == "space" and "." in data.get("app_file", "") and "sdk_version" not in data:
+        errors.append('"sdk_version" is missing')
+    if len(data.get("short_description", "")) > 60:
+        errors.append('"short_description" must be at most 60 characters')
+    tags = data.get("tags", [])
+    if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+        errors.append('"tags" must be a list of strings')
+    for model in data.get("model-index", []):
+        if not model.get("name") or not all(
+            "task" in r and "dataset" in r and r.get("metrics") for r in model["results"]
+        ):
+            errors.append('"model-index" is incomplete')
+    return errors
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -305,7 +337,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json({}) if self._may_write(name) else None
 
     def validate(self):
-        return self._json({"errors": [], "warnings": []})
+        """A card's front matter, as the Hub looks at it before a commit."""
+        wanted = json.loads(self.body)
+        errors = [{"message": message} for message in _card_errors(wanted["content"], wanted["repoType"])]
+        return self._json({"errors": errors, "warnings": []}, 400 if errors else 200)
 
     def resolve(self, kind, name, revision, path):
         repository = self._repository(KINDS[kind or "models"], name)

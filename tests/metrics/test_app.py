@@ -6,7 +6,9 @@ import sys
 import numpy as np
 import pytest
 from bayesian_text_classification.metric import load_metric_module, metric_folder
+from environments import only
 from pages import ARTEFACTS, opened, served
+from pushed import copy_of_space
 
 sys.path.insert(0, str(metric_folder()))  # a Space runs in its own folder
 import app
@@ -173,8 +175,11 @@ def test_more_classes_than_fit_are_drawn_in_part():
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The page, served by a process of its own in its own folder, as in a Space."""
-    with served(metric_folder(), tmp_path_factory.mktemp("home")) as address:
+    """What `push metric` published, with the packages of its requirements and gradio alone."""
+    copy = copy_of_space("metric", tmp_path_factory.mktemp("hub") / "metric")
+    needed = (copy / "requirements.txt").read_text().split()
+    python = only(tmp_path_factory.mktemp("python") / "environment", *needed, "gradio")
+    with served(copy, tmp_path_factory.mktemp("home"), python) as address:
         yield address
 
 

@@ -5,9 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from bayesian_text_classification.hub import space_folder, space_upload
+from bayesian_text_classification.hub import space_folder
 from environments import only
 from pages import ARTEFACTS, opened, served
+from pushed import copy_of_space
 
 MARKUP = "<img src=x onerror=\"document.title='taken'\"> a fine film"
 
@@ -85,8 +86,8 @@ def test_a_report_is_forgotten_once_the_page_has_it(app, tmp_path):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """What `push space` uploads, with the packages of its requirements and gradio alone."""
-    copy = space_upload(tmp_path_factory.mktemp("space")).folder
+    """What `push space` published, with the packages of its requirements and gradio alone."""
+    copy = copy_of_space("space", tmp_path_factory.mktemp("hub") / "space")
     needed = (copy / "requirements.txt").read_text().split()
     python = only(tmp_path_factory.mktemp("python") / "environment", *needed, "gradio")
     with served(copy, tmp_path_factory.mktemp("home"), python) as address:

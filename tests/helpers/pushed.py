@@ -1,0 +1,36 @@
+"""What the command publishes on the tests' Hub."""
+
+import os
+import subprocess
+import sys
+
+from hub_server import READER, WRITER, Hub
+
+COMMAND = "from bayesian_text_classification_command import main; main()"
+
+
+def push(hub, home, *arguments, token=WRITER, before=""):
+    """`bayesian-text-classification push` in a fresh process: exit code, stdout, stderr. `before` is code run first."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", **hub.environment(home, token)}
+    done = subprocess.run(
+        [sys.executable, "-c", before + COMMAND, "push", *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for secret in (WRITER, READER):
+        assert secret not in done.stdout + done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def copy_of_space(kind, folder):
+    """The files of the Space that `push metric` or `push space` makes, as the Hub has them, in a new folder."""
+    with Hub() as hub:
+        code, _, err = push(hub, folder.parent / "home", kind, "user/it")
+        assert code == 0, err
+        for name, content in hub.repositories["space", "user/it"].files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    return folder
