@@ -72,6 +72,7 @@ _Model = Annotated[
     str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded one", callback=_not_empty)
 ]
 _TextColumn = Annotated[str | None, typer.Option(show_default="text, else sentence", callback=_not_empty)]
+_LabelColumn = Annotated[str | None, typer.Option(show_default="label, else labels", callback=_not_empty)]
 _Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
 _Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)]
 _Dtype = Annotated[
@@ -103,7 +104,7 @@ def evaluate(
         typer.Option(help="Split of a dataset on the Hub.", show_default="validation", callback=_not_empty),
     ] = None,
     text_column: _TextColumn = None,
-    label_column: Annotated[str | None, typer.Option(show_default="label, else labels", callback=_not_empty)] = None,
+    label_column: _LabelColumn = None,
     num_samples: Annotated[
         int, typer.Option(min=1, help="Forward passes with dropout for each text (180 in all, for the sweep).")
     ] = 20,
@@ -259,6 +260,7 @@ def rank(
 _RepoId = Annotated[str, typer.Argument(help="user/name; made where it does not exist.", show_default=False)]
 _Private = Annotated[bool, typer.Option("--private", help="Make the new repository private.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would go where, and stop.")]
+_SAVED = "saved with the model"
 _Message = Annotated[str | None, typer.Option(help="Of the commit.", callback=_not_empty)]
 
 
@@ -281,6 +283,22 @@ def push_pipeline(
         str | None,
         typer.Option(help="Folder that evaluate wrote; its results go on the model's page.", callback=_not_empty),
     ] = None,
+    num_samples: Annotated[int | None, typer.Option(min=1, help="Default of its users.", show_default=_SAVED)] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Default of its users: stop once the score is as sure.", show_default=_SAVED)
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option(help="balanced or bernoulli.", show_default=_SAVED, callback=_not_empty)
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Default of its users: no label below this score.", show_default=_SAVED),
+    ] = None,
+    calibration_dataset: Annotated[
+        str | None, typer.Option(help="Labelled texts to fit the temperature on.", callback=_not_empty)
+    ] = None,
+    text_column: _TextColumn = None,
+    label_column: _LabelColumn = None,
     private: _Private = False,
     dry_run: _DryRun = False,
     message: _Message = None,
@@ -288,16 +306,26 @@ def push_pipeline(
     """A classifier, with the code that samples it: pipeline(model="user/name", trust_remote_code=True) loads it."""
     _quiet_libraries()
     from . import embedded_model
-    from .hub import PublishError, check_repo_id, pipeline_upload
-    from .loading import ModelError, load_classifier
+    from .data import load_labelled_texts
+    from .hub import check_repo_id, pipeline_upload
+    from .loading import load_classifier
 
-    with tempfile.TemporaryDirectory() as folder, _stderr.status("loading"):
+    asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
+    options = {name: value for name, value in asked.items() if value is not None}
+    with tempfile.TemporaryDirectory() as folder:
         try:
             check_repo_id(repo_id)
-            classifier = load_classifier(str(embedded_model()) if model is None else model)
+            with _stderr.status("loading"):
+                classifier = load_classifier(str(embedded_model()) if model is None else model, **options)
+            if calibration_dataset is not None:
+                columns = {"text_column": text_column, "label_column": label_column}
+                data = load_labelled_texts(calibration_dataset, classifier.model.config.id2label, **columns)
+                with _progress() as progress:
+                    task = progress.add_task("sampling", total=len(data.texts) * classifier.num_samples)
+                    classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
             upload = pipeline_upload(classifier, Path(folder), None if report is None else Path(report))
-        except (ModelError, PublishError) as error:
-            _fail(str(error))
+        except ValueError as error:  # our own, of loading, calibrating and saving
+            _fail(first_line(error))
         _push(upload, repo_id, private, dry_run, message)
 
 
@@ -334,8 +362,9 @@ def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message:
     try:
         check_repo_id(repo_id)
         if dry_run:
-            kept = f" ({', '.join(upload.keep)} only where there is none)" if upload.keep else ""
-            table = _table(f"{upload.kind} {repo_id}{kept}")
+            notes = [f"{name} only where there is none" for name in upload.keep]
+            notes += [f"{name} merged with the one that is there" for name in upload.merge]
+            table = _table(f"{upload.kind} {repo_id}" + (f" ({'; '.join(notes)})" if notes else ""))
             table.add_column("file")
             table.add_column("bytes", justify="right")
             for name, size in upload.files.items():

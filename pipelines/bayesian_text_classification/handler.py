@@ -1,5 +1,6 @@
 """Inference Endpoints: the class that the Hub's inference toolkit looks for in a repository's `handler.py`."""
 
+import json
 from typing import Any
 
 from transformers import pipeline
@@ -14,8 +15,9 @@ class EndpointHandler:
 
     A request is `{"inputs": text or texts, "parameters": {...}}`. A text is a string, or `{"text": ..., "text_pair":
     ...}`; parameters are `num_samples`, `tolerance`, `seed`, `masks`, `threshold`, `top_k` and `function_to_apply`, as
-    in a call of the pipeline. The answer to a text is what the pipeline gives: a list of one dict for a string, a dict
-    for a pair, and a list of dicts for a list of texts.
+    in a call of the pipeline. Strings among them, as a URL's query has them, are read as JSON ("20", "null"). A field
+    "options", the client's advice to the server, is left to the server. The answer to a text is what the pipeline
+    gives: a list of one dict for a string, a dict for a pair, and a list of dicts for a list of texts.
     """
 
     def __init__(self, path: str = "") -> None:
@@ -30,7 +32,7 @@ class EndpointHandler:
         """
         if not isinstance(data, dict) or "inputs" not in data:
             raise ValueError('a request is {"inputs": text or list of texts, "parameters": {...}}')
-        unknown = sorted(set(data) - {"inputs", "parameters"})
+        unknown = sorted(set(data) - {"inputs", "parameters", "options"})
         if unknown:
             raise ValueError(f"unknown field {unknown[0]!r}; a request has 'inputs' and 'parameters'")
         parameters = data.get("parameters") or {}
@@ -39,6 +41,7 @@ class EndpointHandler:
         unknown = sorted(set(parameters) - set(_PARAMETERS))
         if unknown:
             raise ValueError(f"unknown parameter {unknown[0]!r}; the parameters are {', '.join(_PARAMETERS)}")
+        parameters = {name: _read(value) for name, value in parameters.items()}
         texts = data["inputs"]
         if isinstance(texts, list) and len(texts) > _MOST_TEXTS:
             raise ValueError(f"inputs has {len(texts):,} texts; send at most {_MOST_TEXTS:,} at once")
@@ -49,3 +52,11 @@ class EndpointHandler:
             return self._classifier(texts, **parameters)
         except TypeError as error:  # a text that is no text
             raise ValueError(str(error)) from error
+
+
+def _read(value: Any) -> Any:
+    """A string as the JSON value that it stands for; it itself where it stands for none."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

@@ -3,18 +3,22 @@
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import HfApi, ModelCard, get_token
+from huggingface_hub import HfApi, ModelCard, get_session, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in its list of names
 
 from .messages import first_line
 from .metric import metric_folder
+from .model_card import merged, with_part
 from .pipeline import BayesianTextClassificationPipeline
-from .publishing import files_of, publish
+from .publishing import Merge, files_of, publish
 from .saving import STALE
 
 _PACKAGE = Path(__file__).parent
+RESULTS = "bayesian-text-classification results"  # of a card: its part with a report's results
+PATIENCE = 120.0  # seconds without a byte from the Hub
 _NOT_COPIED = ("__pycache__", "spaces")  # of the package, into a Space
 
 
@@ -30,6 +34,7 @@ class Upload:
         folder: with all files.
         kind: "model" or "space".
         keep: paths that an existing repository keeps.
+        merge: how a file that an existing repository has is merged with ours.
         stale: patterns of paths that it loses where there is no such file any more.
         files: bytes of each file, by its path in the repository.
     """
@@ -37,6 +42,7 @@ class Upload:
     folder: Path
     kind: str
     keep: tuple[str, ...] = ()
+    merge: dict[str, Merge] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     files: dict[str, int] = field(init=False)
 
@@ -61,13 +67,12 @@ def space_upload(folder: Path) -> Upload:
 
 
 def pipeline_upload(classifier: BayesianTextClassificationPipeline, folder: Path, report: Path | None = None) -> Upload:
-    """What `save_pretrained` writes into an empty `folder`; a repository's own model card stays.
+    """What `save_pretrained` writes into an empty `folder`; of a repository's own model card only our parts change.
 
     Args:
         classifier: to publish.
         folder: an empty one.
-        report: a folder that `evaluate` wrote: its results go into the card, and then the card replaces one that is
-            there.
+        report: a folder that `evaluate` wrote, whose results go into the card.
 
     Raises:
         PublishError: there are no results in `report`.
@@ -76,17 +81,38 @@ def pipeline_upload(classifier: BayesianTextClassificationPipeline, folder: Path
         classifier.save_pretrained(folder)
     except ValueError as error:
         raise PublishError(first_line(error)) from error
-    if report is None:
-        return Upload(folder, "model", keep=("README.md", "requirements.txt"), stale=STALE)
+    merge: Merge = merged
+    if report is not None:
+        try:
+            results = ModelCard.load(report / "model-card.md")
+        except Exception as error:  # no file, or YAML's own errors
+            raise PublishError(f"{report} has no model-card.md that evaluate wrote: {first_line(error)}") from error
+        card = folder / "README.md"
+        card.write_text(with_results(card.read_text(encoding="utf-8"), results), encoding="utf-8")
+
+        def merge(there: str, new: str) -> str:
+            return with_results(merged(there, new), results)
+
+    return Upload(folder, "model", keep=("requirements.txt",), merge={"README.md": merge}, stale=STALE)
+
+
+def with_results(card: str, results: ModelCard) -> str:
+    """A model's card with the results of a report, in its metadata and in a part of their own.
+
+    Raises:
+        PublishError: the card's metadata cannot be read.
+    """
     try:
-        results = ModelCard.load(report / "model-card.md")
-    except Exception as error:  # no file, or YAML's own errors
-        raise PublishError(f"{report} has no model-card.md that evaluate wrote: {first_line(error)}") from error
-    card = ModelCard.load(folder / "README.md")
-    card.data.model_name, card.data.eval_results = results.data.model_name, results.data.eval_results
-    card.text += f"\n{results.text.strip()}\n"
-    card.save(folder / "README.md")
-    return Upload(folder, "model", keep=("requirements.txt",), stale=STALE)
+        found = ModelCard(with_part(card, RESULTS, results.text))
+    except Exception as error:  # YAML's own errors, and ValueError
+        raise PublishError(f"the metadata of the model's README.md cannot be read: {first_line(error)}") from error
+    data: Any = found.data
+    told: Any = results.data
+    new = told.eval_results or []
+    measured = {result.unique_identifier for result in new}
+    others = [result for result in data.eval_results or [] if result.unique_identifier not in measured]
+    data.model_name, data.eval_results = data.model_name or told.model_name, [*others, *new]
+    return str(found)
 
 
 def space_folder() -> Path:
@@ -128,6 +154,7 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
         raise PublishError("there is no token: log in with `hf auth login`, or set HF_TOKEN to one that may write")
     if not (token.isascii() and token.isprintable()):
         raise PublishError("the token holds characters that no token has; copy it again")
+    get_session().timeout = PATIENCE  # huggingface_hub's own has none: a Hub that hangs would be waited for for ever
     try:
         existing = _visibility(repo_id, upload.kind, token)
         if private and existing == "public":
@@ -142,6 +169,7 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
             token=token,
             message=message,
             keep=upload.keep,
+            merge=upload.merge,
             stale=upload.stale,
         )
     except PublishError:
@@ -161,11 +189,12 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
 def _visibility(repo_id: str, kind: str, token: str) -> str | None:
     """Either "public" or "private"; None where there is no such repository."""
     try:
-        return "private" if HfApi(token=token).repo_info(repo_id, repo_type=kind).private else "public"
+        found = HfApi(token=token).repo_info(repo_id, repo_type=kind, timeout=PATIENCE)
     except RepositoryNotFoundError as error:
         if error.response is not None and error.response.status_code == 401:
             raise
         return None
+    return "private" if found.private else "public"
 
 
 def _refused(error: HfHubHTTPError, repo_id: str) -> str:

@@ -19,7 +19,7 @@ class ModelError(ValueError):
 
 
 def load_classifier(
-    name: str, device: str | None = None, dtype: str | None = None
+    name: str, device: str | None = None, dtype: str | None = None, **options: Any
 ) -> BayesianTextClassificationPipeline:
     """The pipeline for a model that is complete: all weights from its checkpoint, and a tokenizer that is its own.
 
@@ -27,12 +27,14 @@ def load_classifier(
         name: a folder or a Hub id, of a model or of a PEFT adapter.
         device: one of `available_devices()`; None for the best.
         dtype: one of `DTYPES`; None for the model's own.
+        **options: of the pipeline, such as `num_samples`.
 
     Raises:
         ModelError: it cannot be loaded, has no active dropout, lacks weights (transformers would draw them at random),
             or its tokenizer does not fit (transformers makes an empty one where there are no files).
     """
-    options = {} if dtype is None else {"dtype": dtype}
+    if dtype is not None:
+        options["dtype"] = dtype
     try:
         base = _base(name)
         model = _complete_model(name, base, dtype)

@@ -19,6 +19,7 @@ from transformers import TextClassificationPipeline
 from .batching import TokenBudget, plan, windows
 from .encoding import Encoded, Encoder
 from .inputs import Stream, items_of, kind_of, text_and_pair
+from .model_card import merged
 from .probe import DropoutSite
 from .publishing import publish
 from .results import LABEL_ALONE, as_dicts
@@ -123,7 +124,10 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         _check_batch_size(kwargs.get("batch_size"))
         if sampling.num_samples == 0:
             if threshold is not None:
-                raise ValueError("threshold is for sampled scores; with num_samples=0 the stock pipeline answers")
+                raise ValueError(
+                    "threshold is for sampled scores, and with num_samples=0 the stock pipeline answers; pass "
+                    "threshold=None too"
+                )
             return self._stock(inputs, kwargs)
         tokenizer_options, _, post = self._resolved(kwargs)
         if threshold is not None and self._activation(post.get("function_to_apply")) != "softmax":
@@ -197,6 +201,11 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
 
     @property
+    def num_samples(self) -> int:
+        """Forward passes for each text, where a call does not say otherwise."""
+        return self._sampling.num_samples
+
+    @property
     def temperature(self) -> float:
         """Of the averaged probabilities; 1.0 changes nothing."""
         return self._temperature
@@ -266,9 +275,10 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
 
-        Beside the model and the tokenizer it holds the code that is needed, `handler.py` for Inference Endpoints, a
-        model card (unless there is a README.md), and in `config.json` the temperature and the default options
-        `num_samples`, `tolerance`, `masks` and `threshold`. A PEFT adapter is saved in the folder `adapter`, beside the
+        Beside the model and the tokenizer it holds the code that is needed, `handler.py` for Inference Endpoints, and
+        in `config.json` the temperature and the default options `num_samples`, `tolerance`, `masks` and `threshold`.
+        The model's own card comes along, if it has one, with a section on the scores; a README.md that is there already
+        stays, but for that section. A PEFT adapter is saved in the folder `adapter`, beside the
         model that it stands on; loading it takes `peft`. The caller's model and its config stay as they are. Weights of
         an earlier save in the folder are removed.
 
@@ -302,7 +312,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         """Publish what `save_pretrained` writes, as one commit; returns its address.
 
         Args:
-            repo_id: "user/name"; made where it does not exist. A model card that is there already stays.
+            repo_id: "user/name"; made where it does not exist. A model card that is there already stays, but for our
+                part of it.
             private: of a new repository; None: as the owner's settings have it.
             token: None: that of the environment or of `hf auth login`.
             commit_message: of the commit.
@@ -320,7 +331,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                 message=commit_message or "Upload the pipeline",
                 revision=revision,
                 create_pr=create_pr,
-                keep=("README.md", "requirements.txt"),
+                keep=("requirements.txt",),
+                merge={"README.md": merged},
                 stale=STALE,
             )
 

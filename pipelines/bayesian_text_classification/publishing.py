@@ -2,10 +2,12 @@
 
 import fnmatch
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+Merge = Callable[[str, str], str]  # from the text that is there and the new one to what is written
 
 
 def publish(
@@ -20,6 +22,7 @@ def publish(
     revision: str | None = None,
     create_pr: bool = False,
     keep: Container[str] = (),
+    merge: Mapping[str, Merge] | None = None,
     stale: Sequence[str] = (),
 ) -> str:
     """Write all files of a folder into a repository, which is made where there is none; returns the commit's address.
@@ -39,6 +42,7 @@ def publish(
         revision: a branch; None: main.
         create_pr: propose the commit instead.
         keep: paths that are left as they are where the repository has them.
+        merge: for paths of text files, what is written where the repository has them.
         stale: patterns of paths that are removed from the repository where the folder has no such file.
     """
     api = HfApi(token=token)
@@ -48,11 +52,15 @@ def publish(
     there, files = set(api.list_repo_files(repo_id, repo_type=kind, revision=revision)), files_of(folder)
     old = [name for name in there - set(files) if any(_is_of(name, pattern) for pattern in stale)]
     deletions = [CommitOperationDelete(path_in_repo=name) for name in sorted(old)]
-    additions = [
-        CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
-        for name, path in files.items()
-        if not (name in there and name in keep)
-    ]
+    contents: dict[str, Path | bytes] = {
+        name: path for name, path in files.items() if not (name in there and name in keep)
+    }
+    for name, merged in (merge or {}).items():
+        if name in there and name in files:
+            old_path = Path(api.hf_hub_download(repo_id, name, repo_type=kind, revision=revision))
+            old_text, new_text = (path.read_text(encoding="utf-8") for path in (old_path, files[name]))
+            contents[name] = merged(old_text, new_text).encode()
+    additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
     commit = api.create_commit(
         repo_id,
         [*deletions, *additions],

@@ -17,7 +17,8 @@ from torch import nn
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .handler import EndpointHandler  # noqa: F401  # an import, so that its file is copied too
-from .model_card import ADAPTER_WARNING, TEXT
+from .messages import first_line
+from .model_card import PART, card, has_part, own_card
 
 KEY = "bayesian_text_classification"  # of the config: what belongs to the pipeline
 ADAPTER = "adapter"  # the folder of a PEFT adapter, beside the weights of its base model
@@ -70,6 +71,8 @@ def save(
     """
     if Path(folder).is_file():
         raise ValueError(f"save_directory={str(folder)!r} is a file; it must be a folder")
+    files = code_files(pipeline_class)
+    check_names(files, folder, model)
     adapted = hasattr(model, "peft_config")
     options = {**options, **({ADAPTER: True} if adapted else {})}
     before = stale_files(folder)
@@ -86,9 +89,9 @@ def save(
             model.config = own
     tokenizer.save_pretrained(folder, **kwargs)
     remove_stale(before)
-    write_code(pipeline_class, folder)
+    write_code(files, folder)
     write_requirements(folder, adapted)
-    write_model_card(folder, options)
+    write_model_card(folder, options, model)
 
 
 def saved_options(config: Any) -> dict[str, Any]:
@@ -96,22 +99,32 @@ def saved_options(config: Any) -> dict[str, Any]:
     return dict(getattr(config, KEY, None) or {})
 
 
-def write_code(pipeline_class: type, folder: str | os.PathLike[str]) -> None:
-    """Write the file of the class, those that it imports, and the endpoint's; each says where it comes from.
-
-    Raises:
-        ValueError: a file of such a name is there and not ours, such as the code of a model of one's own.
-    """
-    source = sys.modules[pipeline_class.__module__].__file__
+def code_files(of_class: type) -> list[Path]:
+    """The file of a class, and those that it imports from its own folder; of the pipeline also the endpoint's."""
+    source = sys.modules[of_class.__module__].__file__
     assert source is not None
-    for path in map(Path, {source, *get_relative_import_files(source)}):
-        target = Path(folder) / path.name
-        if target.exists() and not target.read_text(encoding="utf-8").startswith(_MARK):
-            raise ValueError(f"{target.name} is in the folder already and not ours: a model with code of its own")
+    return [Path(path) for path in sorted({source, *get_relative_import_files(source)})]
+
+
+def check_names(files: list[Path], folder: str | os.PathLike[str], model: Any) -> None:
+    """ValueError where code of a model of one's own has the name of one of ours, in the folder or beside the model."""
+    there = [path for path in (Path(folder) / file.name for file in files) if path.exists()]
+    taken = {path.name for path in there if not path.read_text(encoding="utf-8").startswith(_MARK)}
+    for part in (model, model.config):
+        if getattr(part, "_auto_class", None) is not None:  # transformers saves its code too
+            taken |= {path.name for path in code_files(type(part))}
+    for file in files:
+        if file.name in taken:
+            raise ValueError(f"{file.name} is a file of ours and one of this model's own code; rename the model's")
+
+
+def write_code(files: list[Path], folder: str | os.PathLike[str]) -> None:
+    """Write copies that say where they come from."""
+    for path in files:
         text = path.read_text(encoding="utf-8")
         if not text.startswith(_MARK):  # a copy keeps the line that says which version it is of
             text = f"{_MARK}{_version()}, copied by save_pretrained.\n{text}"
-        target.write_text(text, encoding="utf-8")
+        (Path(folder) / path.name).write_text(text, encoding="utf-8")
 
 
 def write_requirements(folder: str | os.PathLike[str], adapted: bool) -> None:
@@ -121,14 +134,19 @@ def write_requirements(folder: str | os.PathLike[str], adapted: bool) -> None:
         path.write_text("torch>=2.5\ntransformers>=5\n" + "peft>=0.17\n" * adapted, encoding="utf-8")
 
 
-def write_model_card(folder: str | os.PathLike[str], options: Mapping[str, Any]) -> None:
-    """Write README.md, unless there is one."""
-    path = Path(folder) / "README.md"
-    if not path.exists():
-        shown = ", ".join(f"{name}={value!r}" for name, value in options.items() if name != ADAPTER)
-        warning = ADAPTER_WARNING if options.get(ADAPTER) else ""
-        text = TEXT.replace("{options}", shown).replace("{warning}", warning)
-        path.write_text(text, encoding="utf-8")
+def write_model_card(folder: str | os.PathLike[str], options: Mapping[str, Any], model: Any) -> None:
+    """Write README.md, with the model's own card in it; of one that is there already only our part is changed."""
+    path, adapted = Path(folder) / "README.md", bool(options.get(ADAPTER))
+    shown = {name: value for name, value in options.items() if name != ADAPTER}
+    there = path.read_text(encoding="utf-8") if path.exists() else None
+    if there is not None and not has_part(there, PART):
+        return
+    if adapted:  # its base's card is about another model
+        base = model.config.name_or_path
+        text = card(shown, there, base if _is_repo_id(base) and not os.path.exists(base) else None, adapted=True)
+    else:
+        text = card(shown, there or own_card(model.config))
+    path.write_text(text, encoding="utf-8")
 
 
 def registration(pipeline_class: type) -> dict[str, dict[str, Any]]:
@@ -197,6 +215,7 @@ def with_adapter(model: nn.Module) -> nn.Module:
 
     Raises:
         ImportError: there is one, and `peft` is not installed.
+        OSError: it cannot be had from the Hub.
     """
     config: Any = model.config
     if not saved_options(config).get(ADAPTER) or hasattr(model, "peft_config"):
@@ -205,8 +224,16 @@ def with_adapter(model: nn.Module) -> nn.Module:
         from peft import PeftModel
     except ImportError as error:
         raise ImportError("this model has a LoRA adapter, which needs peft: pip install peft") from error
-    revision = getattr(config, "_commit_hash", None)
-    adapted: nn.Module = PeftModel.from_pretrained(model, config.name_or_path, subfolder=ADAPTER, revision=revision)
+    name, revision = config.name_or_path, getattr(config, "_commit_hash", None)
+    try:
+        adapted: nn.Module = PeftModel.from_pretrained(model, name, subfolder=ADAPTER, revision=revision)
+    except Exception as error:  # PEFT's, the Hub's and those of its HTTP client
+        if Path(name).is_dir():
+            raise
+        raise OSError(
+            f"the adapter of {name} did not load: {first_line(error)} (if {name} is private: `token=` does not reach "
+            "its adapter; log in with `hf auth login`, or set HF_TOKEN)"
+        ) from error
     return adapted.eval()
 
 

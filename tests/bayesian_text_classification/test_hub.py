@@ -1,15 +1,14 @@
 """`push`, from the command to a Hub of the tests' own, and what users then load from it with the real clients."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 from bayesian_text_classification.metric import metric_folder
 from environments import only, run
-from hub_server import READER, WRITER, Hub
+from hub_server import READER, Hub
+from huggingface_hub import ModelCard
+from pushed import push
 
 ROWS = [[0.05, 0.95], [0.0, 1.0], [0.7, 0.3]], [1, 0, 0]
 
@@ -18,23 +17,6 @@ ROWS = [[0.05, 0.95], [0.0, 1.0], [0.7, 0.3]], [1, 0, 0]
 def hub():
     with Hub() as hub:
         yield hub
-
-
-def push(hub, home, *arguments, token=WRITER):
-    """The command in a fresh process: exit code, stdout, stderr."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    environment |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", **hub.environment(home, token)}
-    code = "from bayesian_text_classification_command import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, "push", *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for secret in (WRITER, READER):
-        assert secret not in done.stdout + done.stderr
-    return done.returncode, done.stdout, done.stderr
 
 
 def error_of(result):
@@ -63,26 +45,94 @@ def test_the_metric_is_loaded_from_the_hub_with_evaluate_alone(hub, tmp_path):
     assert float(printed.splitlines()[-1]) == pytest.approx((abs(0.95 - 1 + 1 - 0) + 0.3) / 3)
 
 
-def test_a_pipeline_goes_with_the_results_of_its_report(hub, tiny, tokenizer, tmp_path):
-    for part in (tiny("bert", num_labels=2), tokenizer):
+@pytest.fixture
+def model(tiny, tokenizer, tmp_path):
+    """A folder with a model, and none with its card."""
+    for part in (tiny("bert", num_labels=2, id2label={0: "bad", 1: "good"}), tokenizer):
         part.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def report(tmp_path):
+    """A folder with the card of results that `evaluate` writes."""
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "model-card.md").write_text(
         "---\nmodel-index:\n- name: mine\n  results:\n  - task:\n      type: text-classification\n    dataset:\n"
         "      name: d\n      type: d\n    metrics:\n    - type: ece\n      value: 0.05\n---\n\n## Calibration\n\nSo.\n"
     )
-    code, _, err = push(hub, tmp_path / "h", "pipeline", "user/m", "--model", tmp_path / "model", "--private",
-                        "--report", tmp_path / "report")  # fmt: skip
+    return tmp_path / "report"
+
+
+def metrics_of(card):
+    """Metric and value of each result in a card's metadata."""
+    return {(one.metric_type, one.metric_value) for one in ModelCard(card).data.eval_results}
+
+
+def test_a_pipeline_goes_with_the_results_of_its_report(hub, model, report, tmp_path):
+    command = ("pipeline", "user/m", "--model", model, "--private", "--report", report)
+    code, _, err = push(hub, tmp_path / "h", *command)
     assert code == 0, err
     repository = hub.repositories["model", "user/m"]
     assert repository.private
-    card = repository.files["README.md"].decode()
-    assert "value: 0.05" in card and "## Calibration" in card and "## How to use it" in card
-    assert "model-index" in card.split("---")[1] and "library_name: transformers" in card.split("---")[1]
-    said = error_of(
-        push(hub, tmp_path / "h", "pipeline", "user/m", "--model", tmp_path / "model", "--report", tmp_path / "model")
-    )
+    first = repository.files["README.md"]
+    card = first.decode()
+    assert metrics_of(card) == {("ece", 0.05)} and "library_name: transformers" in card.split("---")[1]
+    assert "## Calibration" in card and "## Scores with uncertainty" in card
+    code, _, err = push(hub, tmp_path / "h", *command)  # with a card that is there
+    assert code == 0 and repository.files["README.md"] == first, err
+    said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--report", model))
     assert "has no model-card.md that evaluate wrote" in said
+
+
+def test_of_a_card_that_is_there_no_word_is_lost(hub, model, report, tmp_path):
+    mine = (
+        "---\nlicense: mit\nmodel-index:\n- name: m\n  results:\n  - task:\n      type: text-classification\n"
+        "    dataset:\n      name: other\n      type: other\n    metrics:\n    - type: f1\n      value: 0.9\n---\n\n"
+        "# Mine\n\nAs it was.\n"
+    )
+    hub.add("model", "user/m", {"README.md": mine.encode()})
+    files = hub.repositories["model", "user/m"]
+    assert push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model)[0] == 0
+    assert files.files["README.md"].decode() == mine
+    assert push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--report", report)[0] == 0
+    card = files.files["README.md"].decode()
+    assert "# Mine\n\nAs it was.\n" in card and "license: mit" in card and "## Calibration\n\nSo." in card
+    assert metrics_of(card) == {("f1", 0.9), ("ece", 0.05)}
+
+
+def test_the_models_own_card_comes_along_with_its_licence(hub, model, tmp_path):
+    (model / "README.md").write_text("---\nlicense: mit\ntags:\n- films\n---\n\n# My films\n\n## Limits\n\nMany.\n")
+    command = ("pipeline", "user/m", "--model", model)
+    assert push(hub, tmp_path / "h", *command, "--num-samples", "30")[0] == 0
+    first = hub.repositories["model", "user/m"].files["README.md"].decode()
+    data = ModelCard(first).data
+    assert data.license == "mit" and data.tags[:2] == ["films", "bayesian-text-classification"]
+    assert "# My films\n\n## Limits\n\nMany.\n\n<!-- bayesian-text-classification -->" in first
+    assert "num_samples=30" in first
+    assert push(hub, tmp_path / "h", *command, "--num-samples", "40")[0] == 0
+    second = hub.repositories["model", "user/m"].files["README.md"].decode()
+    assert second == first.replace("num_samples=30", "num_samples=40")
+
+
+def test_defaults_and_a_temperature_go_along(hub, model, tmp_path):
+    (tmp_path / "mine.csv").write_text("text,label\n" + "a good film,bad\nno film,bad\nthe last film,good\n" * 4)
+    code, _, err = push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--num-samples", 30, "--masks",
+                        "bernoulli", "--tolerance", 0.02, "--threshold", 0.6, "--calibration-dataset",
+                        tmp_path / "mine.csv")  # fmt: skip
+    assert code == 0, err
+    saved = json.loads(hub.repositories["model", "user/m"].files["config.json"])["bayesian_text_classification"]
+    options = {"num_samples": 30, "tolerance": 0.02, "masks": "bernoulli", "threshold": 0.6}
+    assert {name: saved[name] for name in options} == options and saved["temperature"] not in (1.0, None)
+    for wrong in (("--masks", "odd"), ("--tolerance", "-1"), ("--calibration-dataset", tmp_path / "none.csv")):
+        error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, *wrong))
+
+
+def test_a_card_that_the_hub_refuses_is_one_line_with_the_reason(hub, model, tmp_path):
+    (model / "README.md").write_text("---\ncolorFrom: mauve\n---\n\n# Mine\n")
+    said = error_of(push(hub, tmp_path, "pipeline", "user/m", "--model", model))
+    assert said.startswith("error: the Hub refused user/m") and '"colorFrom" must be one of' in said
+    assert set(hub.repositories["model", "user/m"].files) == {".gitattributes"}
 
 
 def test_the_dry_run_lists_every_file_with_its_bytes_and_asks_nobody(hub, tmp_path):
@@ -161,6 +211,16 @@ def test_a_slow_hub_is_waited_for(hub, tmp_path):
     code, out, err = push(hub, tmp_path, "metric", "user/ece")
     assert code == 0 and out.startswith(hub.endpoint), err
     assert "ece.py" in hub.repositories["space", "user/ece"].files
+
+
+@pytest.mark.parametrize("path", ["GET /api/spaces/user/ece", "repos/create", "commit/main"])
+def test_a_hub_that_hangs_is_left_after_a_while(hub, tmp_path, path):
+    hub.fail(path, 60.0)
+    impatient = "from bayesian_text_classification import hub; hub.PATIENCE = 2.0; "
+    said = error_of(push(hub, tmp_path, "metric", "user/ece", before=impatient))
+    assert "the connection to the Hub failed (ReadTimeout" in said and "run the same command again" in said
+    for repository in hub.repositories.values():
+        assert set(repository.files) == {".gitattributes"}
 
 
 def test_a_damaged_token_is_not_shown(hub, tmp_path):

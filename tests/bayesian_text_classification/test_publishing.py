@@ -72,6 +72,23 @@ def test_a_second_push_replaces_files_but_no_card(hub, saved, tmp_path):
     assert files["README.md"] == b"# Mine\n" and files["notes.txt"] == b"kept" and files["pipeline.py"] != b"old"
 
 
+def test_of_a_card_that_is_there_our_part_alone_is_renewed(hub, saved, tmp_path):
+    ends = "<!-- bayesian-text-classification -->", "<!-- /bayesian-text-classification -->"
+    mine = f"# Mine\n\n{ends[0]}\nold\n{ends[1]}\n\nMy last word.\n"
+    hub.add("model", "user/mine", {"README.md": mine.encode()})
+    push(hub, saved[0], tmp_path)
+    card = hub.repositories["model", "user/mine"].files["README.md"].decode()
+    assert card.startswith("# Mine\n\n<!--") and card.endswith("-->\n\nMy last word.\n")
+    assert "## Scores with uncertainty" in card and "\nold\n" not in card
+
+
+def test_a_card_that_cannot_be_read_is_not_overwritten(hub, saved, tmp_path):
+    hub.add("model", "user/mine", {"README.md": b"# Mine\n"})
+    hub.fail("(GET|HEAD) /user/mine/resolve/main/README.md", 503)
+    assert "Error" in push(hub, saved[0], tmp_path)
+    assert hub.repositories["model", "user/mine"].files == {"README.md": b"# Mine\n"}
+
+
 def test_what_would_be_loaded_in_its_place_is_removed(hub, saved, tmp_path):
     """An old adapter_config.json makes transformers look elsewhere; old weights are loaded before new shards."""
     old = {"adapter_config.json": b"{}", "model-00001-of-00002.safetensors": b"old", "notes.txt": b"kept",

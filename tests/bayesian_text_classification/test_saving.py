@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import bayesian_text_classification
@@ -10,6 +11,7 @@ import pytest
 from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.loading import load_classifier
 from environments import only, run
+from hub_server import WRITER, Hub
 from pipeline_cases import TASK, TEXTS, assert_close
 from transformers import pipeline
 from transformers.dynamic_module_utils import check_imports, get_relative_import_files
@@ -111,12 +113,29 @@ def test_the_code_is_all_there_and_says_where_it_comes_from(tuned, tmp_path):
 def test_a_model_card_is_written_where_there_is_none(tuned, tmp_path):
     tuned.save_pretrained(tmp_path / "new")
     card = (tmp_path / "new" / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert card.startswith("---\nlibrary_name: transformers\n") and "\n# A text classifier" in card
     assert "num_samples=30, tolerance=0.05, masks='bernoulli', threshold=0.4" in card and "temperature=1.5" in card
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_text("# Mine\n")
     tuned.save_pretrained(tmp_path / "mine")
     assert (tmp_path / "mine" / "README.md").read_text() == "# Mine\n"
+
+
+@pytest.mark.parametrize(
+    "own", ["# Mine\n", "---\nlicense: [\n---\n# Mine\n", "---\nlicense: mit\n---\n\n# Mine\n\nÄ.\n"]
+)
+def test_a_models_own_card_is_kept_and_our_part_of_it_renewed(own, tuned, tmp_path):
+    tuned.model.save_pretrained(tmp_path / "model")
+    tuned.tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text(own, encoding="utf-8")
+    for name, source, samples in (("a", "model", 30), ("b", "a", 40), ("b", "b", 50)):
+        loaded = pipeline(TASK, model=str(tmp_path / source), num_samples=samples,
+                          pipeline_class=BayesianTextClassificationPipeline)  # fmt: skip
+        loaded.save_pretrained(tmp_path / name)
+        card = (tmp_path / name / "README.md").read_text(encoding="utf-8")
+        assert own.rpartition("---")[2].strip() in card and card.count("## Scores with uncertainty") == 1
+        assert f"num_samples={samples}," in card and card.count("Saved options") == 1
+        assert "license: mit\n" in card or "mit" not in own
 
 
 def test_a_file_is_no_folder_and_publishing_has_its_own_method(tuned, tmp_path):
@@ -194,8 +213,9 @@ def test_what_cannot_be_saved_says_so(adapted, tuned, tmp_path):
         ours.save_pretrained(tmp_path / "saved")
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "encoding.py").write_text("HELLO = 1\n")
-    with pytest.raises(ValueError, match=r"encoding\.py is in the folder already and not ours"):
+    with pytest.raises(ValueError, match=r"encoding\.py is a file of ours and one of this model's own code"):
         tuned.save_pretrained(tmp_path / "own")
+    assert [path.name for path in (tmp_path / "own").iterdir()] == ["encoding.py"]
     assert (tmp_path / "own" / "encoding.py").read_text() == "HELLO = 1\n"
 
 
@@ -226,6 +246,60 @@ except ImportError as error:
     assert printed.strip() == "this model has a LoRA adapter, which needs peft: pip install peft"
 
 
+def test_code_of_a_model_of_ones_own_travels_unless_a_name_is_taken(tiny, tokenizer, bare, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    source = (
+        "from transformers import BertForSequenceClassification\n"
+        "class Mine(BertForSequenceClassification):\n"
+        "    def forward(self, *args, **kwargs):\n"
+        "        out = super().forward(*args, **kwargs)\n"
+        "        out.logits = 2 * out.logits\n"
+        "        return out\n"
+    )
+    for name in ("mine", "masks"):
+        folder = tmp_path / name
+        for part in (tiny("bert", num_labels=3), tokenizer):
+            part.save_pretrained(folder)
+        (folder / f"{name}.py").write_text(source)
+        config = json.loads((folder / "config.json").read_text())
+        config["auto_map"] = {"AutoModelForSequenceClassification": f"{name}.Mine"}
+        (folder / "config.json").write_text(json.dumps(config))
+        model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+        ours = pipeline(TASK, model=model, tokenizer=tokenizer)
+        if name == "masks":
+            with pytest.raises(ValueError, match=r"masks\.py is a file of ours and one of this model's own code"):
+                ours.save_pretrained(tmp_path / "refused")
+            assert not (tmp_path / "refused").exists()
+        else:
+            ours.save_pretrained(tmp_path / "saved")
+            printed = run(bare, LOAD, tmp_path / "saved", tmp_path / "again", json.dumps(TEXTS), HF_HOME=str(tmp_path))
+            assert_close(json.loads(printed.splitlines()[-1])[0], ours(TEXTS))
+
+
+def test_a_private_adapter_without_a_token_says_what_reaches_it(adapted, tmp_path):
+    adapted().save_pretrained(tmp_path / "saved")
+    files = {path.relative_to(tmp_path / "saved").as_posix(): path.read_bytes()
+             for path in (tmp_path / "saved").rglob("*") if path.is_file()}  # fmt: skip
+    code = """
+import json, sys
+import bayesian_text_classification as b
+from transformers import pipeline
+options = json.loads(sys.argv[1])
+try:
+    ours = pipeline(b.TASK, model="user/mine", pipeline_class=b.BayesianTextClassificationPipeline, **options)
+    print(ours.num_samples)
+except OSError as error:
+    print(error)
+"""
+    with Hub() as hub:
+        hub.add("model", "user/mine", files, private=True)
+        given = hub.environment(tmp_path / "home", None)
+        said = run(sys.executable, code, json.dumps({"token": WRITER}), **given)
+        assert said.startswith("the adapter of user/mine did not load") and "HF_TOKEN" in said and WRITER not in said
+        assert run(sys.executable, code, "{}", **hub.environment(tmp_path / "home2")) == "10\n"
+
+
 ENDPOINT = """
 import importlib.util, json, sys
 # As the inference toolkit does it.
@@ -251,11 +325,12 @@ def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(
         {"inputs": TEXTS[0]},
         {"inputs": TEXTS, "parameters": {"num_samples": 4, "top_k": 2, "threshold": None, "tolerance": None}},
         {"inputs": {"text": TEXTS[0], "text_pair": TEXTS[1]}, "parameters": {"masks": "balanced", "seed": 3}},
-        {"inputs": []},
+        {"inputs": [], "options": {"wait_for_model": True}},
+        {"inputs": TEXTS[0], "parameters": {"num_samples": "4", "masks": "bernoulli", "threshold": "null"}},  # a URL's
     ]
     bad = {
         "a request is": {"parameters": {}},
-        "unknown field 'options'": {"inputs": "x", "options": {}},
+        "unknown field 'input'": {"inputs": "x", "input": {}},
         "parameters is 3": {"inputs": "x", "parameters": 3},
         "unknown parameter 'samples'; the parameters are num_samples, tolerance": {
             "inputs": "x",
@@ -271,7 +346,10 @@ def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(
     printed = run(bare, ENDPOINT, tmp_path / "saved", requests, HF_HOME=str(tmp_path / "home"))
     answers = json.loads(printed.splitlines()[-1])
     for answer, request in zip(answers, good, strict=False):
-        expected = tuned(request["inputs"], **request.get("parameters", {}))
+        parameters = {**request.get("parameters", {})}
+        if parameters.get("threshold") == "null":
+            parameters = {"num_samples": 4, "masks": "bernoulli", "threshold": None}
+        expected = tuned(request["inputs"], **parameters)
         if request["inputs"]:
             assert_close(answer, expected)
         else:
