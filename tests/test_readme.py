@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -17,7 +18,7 @@ README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"(<!-- needs the Hub -->\n)?```(\w+)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 PYTHON = [code for mark, language, code in BLOCKS if language == "python" and not mark]
 SHELL = [code for mark, language, code in BLOCKS if language == "bash" and not mark]
-HUB = [code for mark, _, code in BLOCKS if mark]
+SAVED, INSTALLED, PUSH, OF_2021 = (code for mark, _, code in BLOCKS if mark)
 ENVIRONMENT = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -26,7 +27,7 @@ def shell(command, folder):
 
 
 def test_readme_has_the_blocks_that_these_tests_know():
-    assert [len(PYTHON), len(SHELL), len(HUB)] == [5, 4, 3]
+    assert [len(PYTHON), len(SHELL)] == [5, 4]
 
 
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
@@ -58,11 +59,12 @@ def test_the_command_that_ranks_texts_runs(tmp_path):
 def test_what_is_pushed_loads_as_it_says(tiny, tokenizer, tmp_path):
     for part in (tiny("bert", num_labels=2), tokenizer):
         part.save_pretrained(tmp_path / "my-model")
-    (tmp_path / "bayesian-report").mkdir()
-    (tmp_path / "bayesian-report" / "model-card.md").write_text("---\ntags:\n- mc-dropout\n---\n\n## Calibration\n")
+    (tmp_path / "my-labelled-texts.csv").write_text("text,label\nlovely,LABEL_1\nawful,LABEL_0\n")
+    done = shell(SHELL[2], tmp_path)  # it writes the report that is pushed
+    assert done.returncode == 0, done.stderr
     with Hub() as hub:
         environment = {**ENVIRONMENT, **hub.environment(tmp_path / "home")}
-        for command in HUB[1].splitlines():
+        for command in PUSH.splitlines():
             done = subprocess.run(
                 command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
             )
@@ -70,7 +72,8 @@ def test_what_is_pushed_loads_as_it_says(tiny, tokenizer, tmp_path):
         names = {"user/my-classifier", "user/ece", "user/how-sure"}
         assert {name for _, name in hub.repositories} == names
         bare = only(tmp_path / "environment", "torch", "transformers")
-        run(bare, HUB[0] + "print(classifier('good'))", **hub.environment(tmp_path / "there"))
+        run(bare, SAVED + "print(classifier('good'))", **hub.environment(tmp_path / "there"))
+        run(sys.executable, INSTALLED + "print(classifier('good'))", **hub.environment(tmp_path / "here"))
         metric = only(tmp_path / "other", "evaluate")
         run(metric, "import evaluate; evaluate.load('user/ece')", **hub.environment(tmp_path / "elsewhere"))
 
@@ -98,7 +101,7 @@ def test_the_command_of_2021_runs_on_a_hub_laid_out_like_the_real_one(tiny, toke
         hub.add("dataset", "nyu-mll/glue", files)
         environment = {**ENVIRONMENT, **hub.environment(tmp_path / "home", token=None)}
         done = subprocess.run(
-            HUB[2], shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
+            OF_2021, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
         )
     assert done.returncode == 0, done.stderr
     assert "4 texts, 20 samples" in done.stdout

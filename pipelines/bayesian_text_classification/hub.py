@@ -87,6 +87,8 @@ def pipeline_upload(classifier: BayesianTextClassificationPipeline, folder: Path
             results = ModelCard.load(report / "model-card.md")
         except Exception as error:  # no file, or YAML's own errors
             raise PublishError(f"{report} has no model-card.md that evaluate wrote: {first_line(error)}") from error
+        if not results.data.to_dict().get("model-index"):
+            raise PublishError(f"{report / 'model-card.md'} has no results; write it again with evaluate")
         card = folder / "README.md"
         card.write_text(with_results(card.read_text(encoding="utf-8"), results), encoding="utf-8")
 

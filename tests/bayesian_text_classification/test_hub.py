@@ -83,6 +83,8 @@ def test_a_pipeline_goes_with_the_results_of_its_report(hub, model, report, tmp_
     assert code == 0 and repository.files["README.md"] == first, err
     said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--report", model))
     assert "has no model-card.md that evaluate wrote" in said
+    (report / "model-card.md").write_text("# A card without results\n")
+    assert "has no results" in error_of(push(hub, tmp_path / "h", *command))
 
 
 def test_of_a_card_that_is_there_no_word_is_lost(hub, model, report, tmp_path):
