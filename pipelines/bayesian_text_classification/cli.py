@@ -136,6 +136,7 @@ def evaluate(
     from . import embedded_model
     from .data import DataError, embedded_reviews, load_labelled_texts, load_texts
     from .evaluation import MASKS, compare, total_rows
+    from .fingerprint import fingerprint
     from .loading import ModelError, load_classifier
     from .report import write_report
 
@@ -185,6 +186,7 @@ def evaluate(
         "device": str(classifier.device),
         "dtype": str(classifier.run_dtype).removeprefix("torch."),
         "masks": MASKS,
+        "fingerprint": fingerprint(classifier),
     }
     names = [id2label[i] for i in sorted(id2label)]
     try:
@@ -268,11 +270,15 @@ _Message = Annotated[str | None, typer.Option(help="Of the commit.", callback=_n
 def push_metric(
     repo_id: _RepoId, private: _Private = False, dry_run: _DryRun = False, message: _Message = None
 ) -> None:
-    """The metric as a Space; afterwards evaluate.load("user/name") finds it."""
+    """The metric as a Space; afterwards evaluate.load("user/ece") finds it."""
     _quiet_libraries()
-    from .hub import metric_upload
+    from .hub import PublishError, metric_upload
 
-    _push(metric_upload(), repo_id, private, dry_run, message)
+    try:
+        upload = metric_upload(repo_id)
+    except PublishError as error:
+        _fail(str(error))
+    _push(upload, repo_id, private, dry_run, message)
 
 
 @push_app.command("pipeline")
@@ -283,7 +289,9 @@ def push_pipeline(
         str | None,
         typer.Option(help="Folder that evaluate wrote; its results go on the model's page.", callback=_not_empty),
     ] = None,
-    num_samples: Annotated[int | None, typer.Option(min=1, help="Default of its users.", show_default=_SAVED)] = None,
+    num_samples: Annotated[
+        int | None, typer.Option(min=1, max=1_000, help="Default of its users.", show_default=_SAVED)
+    ] = None,
     tolerance: Annotated[
         float | None, typer.Option(help="Default of its users: stop once the score is as sure.", show_default=_SAVED)
     ] = None,
@@ -312,6 +320,9 @@ def push_pipeline(
 
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
     options = {name: value for name, value in asked.items() if value is not None}
+    for option, given in (("--text-column", text_column), ("--label-column", label_column)):
+        if given is not None and calibration_dataset is None:
+            _fail(f"{option} {given} is of the --calibration-dataset, and there is none")
     with tempfile.TemporaryDirectory() as folder:
         try:
             check_repo_id(repo_id)
@@ -321,9 +332,11 @@ def push_pipeline(
                 columns = {"text_column": text_column, "label_column": label_column}
                 data = load_labelled_texts(calibration_dataset, classifier.model.config.id2label, **columns)
                 with _progress() as progress:
-                    task = progress.add_task("sampling", total=len(data.texts) * classifier.num_samples)
+                    task = progress.add_task("sampling", total=len(data.texts) * classifier.sampling.num_samples)
                     classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
-            upload = pipeline_upload(classifier, Path(folder), None if report is None else Path(report))
+            upload = pipeline_upload(
+                classifier, Path(folder), repo_id.rpartition("/")[2], None if report is None else Path(report)
+            )
         except ValueError as error:  # our own, of loading, calibrating and saving
             _fail(first_line(error))
         _push(upload, repo_id, private, dry_run, message)
@@ -362,8 +375,8 @@ def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message:
     try:
         check_repo_id(repo_id)
         if dry_run:
-            notes = [f"{name} only where there is none" for name in upload.keep]
-            notes += [f"{name} merged with the one that is there" for name in upload.merge]
+            notes = [f"{name} merged with the one that is there" for name in upload.merge]
+            notes += [f"{pattern} of an earlier push removed" for pattern in upload.stale]
             table = _table(f"{upload.kind} {repo_id}" + (f" ({'; '.join(notes)})" if notes else ""))
             table.add_column("file")
             table.add_column("bytes", justify="right")
@@ -376,7 +389,8 @@ def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message:
     except PublishError as error:
         _fail(str(error))
     if there:
-        print(f"{repo_id} was there; its files of these names were replaced", file=sys.stderr)
+        removed = f", {', '.join(upload.stale)} of an earlier push removed" if upload.stale else ""
+        print(f"{repo_id} was there; its files of these names were replaced{removed}", file=sys.stderr)
     _stdout.print(address, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -8,6 +8,7 @@ from transformers import pipeline
 _PARAMETERS = ("num_samples", "tolerance", "seed", "masks", "threshold", "top_k", "function_to_apply")
 _MOST_TEXTS = 1_000  # of one request
 _MOST_PASSES = 100_000  # of one request: texts x samples
+_MOST_CHARACTERS = 1_000_000  # of one request
 
 
 class EndpointHandler:
@@ -35,7 +36,7 @@ class EndpointHandler:
         unknown = sorted(set(data) - {"inputs", "parameters", "options"})
         if unknown:
             raise ValueError(f"unknown field {unknown[0]!r}; a request has 'inputs' and 'parameters'")
-        parameters = data.get("parameters") or {}
+        parameters = {} if data.get("parameters") is None else data["parameters"]
         if not isinstance(parameters, dict):
             raise ValueError(f'parameters is {parameters!r}; it must be an object such as {{"num_samples": 20}}')
         unknown = sorted(set(parameters) - set(_PARAMETERS))
@@ -45,7 +46,11 @@ class EndpointHandler:
         texts = data["inputs"]
         if isinstance(texts, list) and len(texts) > _MOST_TEXTS:
             raise ValueError(f"inputs has {len(texts):,} texts; send at most {_MOST_TEXTS:,} at once")
-        samples, count = parameters.get("num_samples"), len(texts) if isinstance(texts, list) else 1
+        characters = len(json.dumps(texts, ensure_ascii=False, default=str))
+        if characters > _MOST_CHARACTERS:
+            raise ValueError(f"inputs has {characters:,} characters; send at most {_MOST_CHARACTERS:,} at once")
+        samples = parameters.get("num_samples", self._classifier.sampling.num_samples)
+        count = len(texts) if isinstance(texts, list) else 1
         if isinstance(samples, int) and samples * count > _MOST_PASSES:
             raise ValueError(f"{count:,} x {samples:,} passes; ask for at most {_MOST_PASSES:,} at once")
         try:
@@ -58,5 +63,5 @@ def _read(value: Any) -> Any:
     """A string as the JSON value that it stands for; it itself where it stands for none."""
     try:
         return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return value

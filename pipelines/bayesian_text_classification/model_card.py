@@ -55,10 +55,12 @@ As an Inference Endpoint it answers `{"inputs": "a text", "parameters": {"num_sa
 | `score_std`, `standard_error` | its spread over the masks; how far the average may be from its limit |
 | `predictive_entropy` | total uncertainty, in nats |
 | `expected_entropy` | the part that single masks have too: the text fits several labels |
-| `mutual_information` | the part in which the masks disagree: training did not cover such texts |
+| `mutual_information` | the part in which the masks disagree: training did not settle how to read the text |
 | `num_samples`, `truncated` | masks used; whether the text was longer than the model's limit |
 
-The same text, seed and options give the same answer in any batch, order or process.
+The same text, seed and options give the same answer in any batch, order or process. With a temperature other than 1
+(see the saved options) only `score` and `predictive_entropy` are at that temperature; `score_std`, `standard_error` and
+the two parts describe the samples as they are, and add up to the entropy before it.
 
 ### Limits of the scores
 
@@ -86,6 +88,10 @@ def card(options: Mapping[str, Any], own: str | None = None, base: str | None = 
         named = f"base_model: {base}\n" if base else ""
         front = f"---\n{named}library_name: transformers\npipeline_tag: text-classification\ntags:\n{head}---\n"
         return with_part(f"{front}\n{_TITLE}", PART, part)
+    return _with_ours(own, part)
+
+
+def _with_ours(own: str, part: str) -> str:
     return with_part(own if has_part(own, PART) else _tagged(own), PART, part)
 
 
@@ -118,13 +124,16 @@ def with_part(text: str, name: str, part: str) -> str:
     if not has_part(text, name):
         return f"{text.rstrip()}\n\n{whole}\n"
     before, _, rest = text.partition(start)
-    return before + whole + rest.partition(end)[2]
+    return before + (whole.replace("\n", "\r\n") if "\r\n" in before else whole) + rest.partition(end)[2]
 
 
 def merged(there: str, new: str) -> str:
-    """The card that is there, with our part of `new` in place of the one that it has; no other word changes."""
+    """The card that is there, with our part of `new` in place of the one that it has, or behind it.
+
+    No other word changes, but for the tags of a card that had no such part.
+    """
     start, end = _ends(PART)
-    return with_part(there, PART, new.partition(start)[2].partition(end)[0]) if has_part(there, PART) else there
+    return _with_ours(there, new.partition(start)[2].partition(end)[0])
 
 
 def _ends(name: str) -> tuple[str, str]:

@@ -2,12 +2,13 @@
 
 import fnmatch
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 Merge = Callable[[str, str], str]  # from the text that is there and the new one to what is written
+Check = Callable[[Collection[str], Callable[[str], str]], object]  # of the paths that are there; may read one
 
 
 def publish(
@@ -21,8 +22,8 @@ def publish(
     message: str | None = None,
     revision: str | None = None,
     create_pr: bool = False,
-    keep: Container[str] = (),
     merge: Mapping[str, Merge] | None = None,
+    check: Check = lambda there, read: None,
     stale: Sequence[str] = (),
 ) -> str:
     """Write all files of a folder into a repository, which is made where there is none; returns the commit's address.
@@ -41,25 +42,37 @@ def publish(
         message: of the commit.
         revision: a branch; None: main.
         create_pr: propose the commit instead.
-        keep: paths that are left as they are where the repository has them.
         merge: for paths of text files, what is written where the repository has them.
+        check: raises where the repository holds something that must not be replaced.
         stale: patterns of paths that are removed from the repository where the folder has no such file.
+
+    Raises:
+        ValueError: a file that is to be merged is no UTF-8.
+        Others are huggingface_hub's, such as that of status 412 where another commit came in between.
     """
     api = HfApi(token=token)
     repo_id = api.create_repo(repo_id, repo_type=kind, space_sdk=sdk, private=private, exist_ok=True).repo_id
     if revision is not None:
         api.create_branch(repo_id, branch=revision, repo_type=kind, exist_ok=True)
-    there, files = set(api.list_repo_files(repo_id, repo_type=kind, revision=revision)), files_of(folder)
+    # Of one commit, which must still be the last one when ours is written: what was merged is what is there.
+    parent = api.repo_info(repo_id, repo_type=kind, revision=revision).sha
+    there = set(api.list_repo_files(repo_id, repo_type=kind, revision=parent))
+
+    def read(name: str) -> str:
+        path = Path(api.hf_hub_download(repo_id, name, repo_type=kind, revision=parent))
+        try:
+            return path.read_bytes().decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{name} in {repo_id} is not UTF-8; mend it there, or remove it") from error
+
+    check(there, read)
+    files = files_of(folder)
     old = [name for name in there - set(files) if any(_is_of(name, pattern) for pattern in stale)]
     deletions = [CommitOperationDelete(path_in_repo=name) for name in sorted(old)]
-    contents: dict[str, Path | bytes] = {
-        name: path for name, path in files.items() if not (name in there and name in keep)
-    }
-    for name, merged in (merge or {}).items():
-        if name in there and name in files:
-            old_path = Path(api.hf_hub_download(repo_id, name, repo_type=kind, revision=revision))
-            old_text, new_text = (path.read_text(encoding="utf-8") for path in (old_path, files[name]))
-            contents[name] = merged(old_text, new_text).encode()
+    contents: dict[str, Path | bytes] = dict(files)
+    for name in there & set(files) & set(merge or ()):
+        before, new = read(name), files[name].read_text(encoding="utf-8")
+        contents[name] = (merge or {})[name](before, new).encode()
     additions = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in contents.items()]
     commit = api.create_commit(
         repo_id,
@@ -68,15 +81,19 @@ def publish(
         repo_type=kind,
         revision=revision,
         create_pr=create_pr,
+        parent_commit=parent,
     )
     return str(commit.pr_url or commit.commit_url)
 
 
 def files_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Every file of a folder by its path in a repository, in order; no caches of Python's."""
+    """Every file of a folder by its path in a repository, in order; no caches, and nothing hidden, such as `.env`."""
     root = Path(folder)
-    paths = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return {path.relative_to(root).as_posix(): path for path in paths}
+    found = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
+    hidden = ("__pycache__", ".")
+    return {
+        name.as_posix(): path for name, path in found.items() if not any(part.startswith(hidden) for part in name.parts)
+    }
 
 
 def _is_of(name: str, pattern: str) -> bool:

@@ -72,7 +72,7 @@ def _reason(summary: Uncertainty, text: int, threshold: float) -> str:
     """Why the text gets no label."""
     assert summary.expected_entropy is not None and summary.mutual_information is not None
     if summary.mutual_information[text] > summary.expected_entropy[text]:
-        blame = "its samples disagree, as on texts unlike those that the model was trained on"
+        blame = "its samples disagree: training did not settle how to read it"
     else:
         blame = "its samples agree that more than one label fits"
     return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"

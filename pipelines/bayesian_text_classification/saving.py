@@ -3,9 +3,10 @@
 import copy
 import json
 import os
+import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 from .handler import EndpointHandler  # noqa: F401  # an import, so that its file is copied too
 from .messages import first_line
-from .model_card import PART, card, has_part, own_card
+from .model_card import card, own_card
 
 KEY = "bayesian_text_classification"  # of the config: what belongs to the pipeline
 ADAPTER = "adapter"  # the folder of a PEFT adapter, beside the weights of its base model
@@ -106,6 +107,18 @@ def code_files(of_class: type) -> list[Path]:
     return [Path(path) for path in sorted({source, *get_relative_import_files(source)})]
 
 
+def check_of(pipeline_class: type) -> Callable[[Collection[str], Callable[[str], str]], None]:
+    """For `publish`: ValueError where a repository that holds no saved pipeline has code under a name of ours."""
+    names = {path.name for path in code_files(pipeline_class)}
+
+    def check(there: Collection[str], read: Callable[[str], str]) -> None:
+        taken = sorted(names & set(there))
+        if taken and not ("config.json" in there and f'"{KEY}"' in read("config.json")):
+            raise ValueError(f"{taken[0]} is there already and is not ours; rename it")
+
+    return check
+
+
 def check_names(files: list[Path], folder: str | os.PathLike[str], model: Any) -> None:
     """ValueError where code of a model of one's own has the name of one of ours, in the folder or beside the model."""
     there = [path for path in (Path(folder) / file.name for file in files) if path.exists()]
@@ -128,25 +141,36 @@ def write_code(files: list[Path], folder: str | os.PathLike[str]) -> None:
 
 
 def write_requirements(folder: str | os.PathLike[str], adapted: bool) -> None:
-    """Write requirements.txt, which an Inference Endpoint installs, unless there is one."""
-    path = Path(folder) / "requirements.txt"
-    if not path.exists():
-        path.write_text("torch>=2.5\ntransformers>=5\n" + "peft>=0.17\n" * adapted, encoding="utf-8")
+    """Write requirements.txt, which an Inference Endpoint installs; one that is there gets the lines that it lacks."""
+    path, ours = Path(folder) / "requirements.txt", "torch>=2.5\ntransformers>=5\n" + "peft>=0.17\n" * adapted
+    there = path.read_text(encoding="utf-8") if path.exists() else ""
+    path.write_text(merged_requirements(there, ours), encoding="utf-8")
+
+
+def merged_requirements(there: str, ours: str) -> str:
+    """The lines that are there, and those of ours whose package they do not name."""
+    named = {_package_of(line) for line in there.splitlines()}
+    lacking = [line for line in ours.splitlines() if _package_of(line) not in named]
+    return (
+        there + "\n" * bool(there and lacking and not there.endswith("\n")) + "".join(f"{line}\n" for line in lacking)
+    )
+
+
+def _package_of(line: str) -> str:
+    return re.split(r"[^\w.-]", line.strip(), maxsplit=1)[0].lower().replace("_", "-")
 
 
 def write_model_card(folder: str | os.PathLike[str], options: Mapping[str, Any], model: Any) -> None:
-    """Write README.md, with the model's own card in it; of one that is there already only our part is changed."""
+    """Write README.md, with the model's own card in it; to one that is there already our part is added."""
     path, adapted = Path(folder) / "README.md", bool(options.get(ADAPTER))
     shown = {name: value for name, value in options.items() if name != ADAPTER}
-    there = path.read_text(encoding="utf-8") if path.exists() else None
-    if there is not None and not has_part(there, PART):
-        return
+    there = path.read_bytes().decode() if path.exists() else None
     if adapted:  # its base's card is about another model
         base = model.config.name_or_path
         text = card(shown, there, base if _is_repo_id(base) and not os.path.exists(base) else None, adapted=True)
     else:
         text = card(shown, there or own_card(model.config))
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", newline="")
 
 
 def registration(pipeline_class: type) -> dict[str, dict[str, Any]]:

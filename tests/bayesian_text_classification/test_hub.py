@@ -2,9 +2,14 @@
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from bayesian_text_classification.fingerprint import fingerprint
+from bayesian_text_classification.loading import load_classifier
 from bayesian_text_classification.metric import metric_folder
+from bayesian_text_classification.publishing import files_of
 from environments import only, run
 from hub_server import READER, Hub
 from huggingface_hub import ModelCard
@@ -54,9 +59,11 @@ def model(tiny, tokenizer, tmp_path):
 
 
 @pytest.fixture
-def report(tmp_path):
-    """A folder with the card of results that `evaluate` writes."""
+def report(model, tmp_path):
+    """A folder with the results of the model that `evaluate` writes."""
     (tmp_path / "report").mkdir()
+    settings = {"model": "mine", "fingerprint": fingerprint(load_classifier(str(model)))}
+    (tmp_path / "report" / "report.json").write_text(json.dumps({"settings": settings}))
     (tmp_path / "report" / "model-card.md").write_text(
         "---\nmodel-index:\n- name: mine\n  results:\n  - task:\n      type: text-classification\n    dataset:\n"
         "      name: d\n      type: d\n    metrics:\n    - type: ece\n      value: 0.05\n---\n\n## Calibration\n\nSo.\n"
@@ -82,7 +89,9 @@ def test_a_pipeline_goes_with_the_results_of_its_report(hub, model, report, tmp_
     code, _, err = push(hub, tmp_path / "h", *command)  # with a card that is there
     assert code == 0 and repository.files["README.md"] == first, err
     said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--report", model))
-    assert "has no model-card.md that evaluate wrote" in said
+    assert "is no folder that evaluate wrote" in said
+    said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--report", report))  # the embedded model
+    assert "is the report of another model, mine" in said
     (report / "model-card.md").write_text("# A card without results\n")
     assert "has no results" in error_of(push(hub, tmp_path / "h", *command))
 
@@ -96,7 +105,9 @@ def test_of_a_card_that_is_there_no_word_is_lost(hub, model, report, tmp_path):
     hub.add("model", "user/m", {"README.md": mine.encode()})
     files = hub.repositories["model", "user/m"]
     assert push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model)[0] == 0
-    assert files.files["README.md"].decode() == mine
+    card = files.files["README.md"].decode()
+    assert "# Mine\n\nAs it was.\n" in card and "license: mit" in card and metrics_of(card) == {("f1", 0.9)}
+    assert "## Scores with uncertainty" in card and "mc-dropout" in ModelCard(card).data.tags
     assert push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--report", report)[0] == 0
     card = files.files["README.md"].decode()
     assert "# Mine\n\nAs it was.\n" in card and "license: mit" in card and "## Calibration\n\nSo." in card
@@ -126,14 +137,73 @@ def test_defaults_and_a_temperature_go_along(hub, model, tmp_path):
     saved = json.loads(hub.repositories["model", "user/m"].files["config.json"])["bayesian_text_classification"]
     options = {"num_samples": 30, "tolerance": 0.02, "masks": "bernoulli", "threshold": 0.6}
     assert {name: saved[name] for name in options} == options and saved["temperature"] not in (1.0, None)
-    for wrong in (("--masks", "odd"), ("--tolerance", "-1"), ("--calibration-dataset", tmp_path / "none.csv")):
-        error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, *wrong))
+    for wrong, words in (
+        (("--masks", "odd"), "masks='odd'; it must be one of"),
+        (("--tolerance", "-1"), "tolerance=-1.0; it must be"),
+        (("--calibration-dataset", tmp_path / "none.csv"), "no such file"),
+        (("--text-column", "words"), "--text-column words is of the --calibration-dataset, and there is none"),
+    ):
+        assert words in error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, *wrong))
+
+
+def test_a_card_with_a_licence_alone_gets_our_part(hub, model, tmp_path):
+    hub.add("model", "user/m", {"README.md": b"---\r\nlicense: mit\r\n---\r\n"})
+    for _ in range(2):
+        assert push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model)[0] == 0
+        card = hub.repositories["model", "user/m"].files["README.md"].decode()
+        assert ModelCard(card).data.license == "mit" and card.count("## Scores with uncertainty") == 1
+
+
+def test_code_of_others_is_not_replaced_and_their_requirements_stay(hub, model, tmp_path):
+    repository = hub.add("model", "user/m", {"handler.py": b"mine = 1\n", "config.json": b"{}"})
+    said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model))
+    assert "user/m was not changed: handler.py is there already and is not ours; rename it" in said
+    assert repository.files["handler.py"] == b"mine = 1\n"
+    repository = hub.add("model", "user/n", {"requirements.txt": b"numpy\ntorch==2.9.0"})
+    assert push(hub, tmp_path / "h", "pipeline", "user/n", "--model", model)[0] == 0
+    assert repository.files["requirements.txt"] == b"numpy\ntorch==2.9.0\ntransformers>=5\n"
+
+
+def test_a_commit_of_somebody_else_in_between_is_not_lost(hub, tmp_path):
+    repository = hub.add("space", "user/ece", {"README.md": b"theirs"}, sdk="gradio")
+    hub.fail("preupload", 3.0)  # time enough for it
+    with ThreadPoolExecutor(1) as pool:
+        pushed = pool.submit(push, hub, tmp_path, "metric", "user/ece")
+        while not any("preupload" in line for line in hub.requests):
+            time.sleep(0.05)
+        repository.commit({"README.md": b"newer"})
+        assert "was changed by somebody else meanwhile; run the same command again" in error_of(pushed.result())
+    assert repository.files == {"README.md": b"newer"}
+
+
+def test_a_metric_of_another_name_could_not_be_loaded_and_is_refused(hub, tmp_path):
+    assert "push it as user/ece" in error_of(push(hub, tmp_path, "metric", "user/calibration"))
+    assert hub.requests == []
+
+
+def test_a_card_that_is_no_text_is_named(hub, model, tmp_path):
+    hub.add("model", "user/m", {"README.md": b"\xff\xfe"})
+    said = error_of(push(hub, tmp_path, "pipeline", "user/m", "--model", model))
+    assert "README.md in user/m is not UTF-8; mend it there" in said
+
+
+def test_offline_no_hub_is_asked(hub, tmp_path):
+    offline = "import os; os.environ['HF_HUB_OFFLINE'] = '1'; "
+    assert "HF_HUB_OFFLINE is set; unset it" in error_of(push(hub, tmp_path, "metric", "user/ece", before=offline))
+    assert hub.requests == []
+
+
+def test_nothing_hidden_is_published(tmp_path):
+    for name in ("a.py", ".env", ".git/config", "b/.ipynb_checkpoints/c.py", "b/d.py", "__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert list(files_of(tmp_path)) == ["a.py", "b/d.py"]
 
 
 def test_a_card_that_the_hub_refuses_is_one_line_with_the_reason(hub, model, tmp_path):
     (model / "README.md").write_text("---\ncolorFrom: mauve\n---\n\n# Mine\n")
     said = error_of(push(hub, tmp_path, "pipeline", "user/m", "--model", model))
-    assert said.startswith("error: the Hub refused user/m") and '"colorFrom" must be one of' in said
+    assert said.startswith("error: user/m was not changed: Invalid metadata") and '"colorFrom" must be one of' in said
     assert set(hub.repositories["model", "user/m"].files) == {".gitattributes"}
 
 
@@ -168,7 +238,7 @@ def test_a_repository_that_is_there_is_updated_and_that_is_said(hub, tmp_path):
     [
         (None, "there is no token: log in with `hf auth login`, or set HF_TOKEN to one that may write"),
         ("hf_" + "x" * 34, "the Hub does not know the token; log in again"),
-        (READER, "the token may not write to user/ece; use one with the role write"),
+        (READER, "the Hub does not let this token write to user/ece (You don't have the rights to write to user/ece)"),
     ],
 )
 def test_without_a_token_that_may_write_nothing_is_written(hub, tmp_path, token, words):
@@ -187,7 +257,12 @@ def test_a_name_that_is_none_is_refused_before_the_work(hub, tmp_path, name):
     ("path", "what", "words"),
     [
         ("repos/create", 401, "the Hub does not know the token"),
-        ("repos/create", 403, "the token may not write to user/ece"),
+        (
+            "repos/create",
+            403,
+            "the Hub does not let this token write to user/ece (told to fail); mostly it lacks the role",
+        ),
+        ("repos/create", 409, "the Hub's answer was not understood"),
         ("preupload", 404, "the Hub refused user/ece with status 404"),
         ("commit/main", 409, "the Hub refused user/ece with status 409: told to fail"),
         ("commit/main", 503, "the Hub refused user/ece with status 503: told to fail"),

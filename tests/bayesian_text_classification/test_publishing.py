@@ -65,11 +65,18 @@ def test_what_was_pushed_loads_where_the_package_is_not(hub, saved, tmp_path):
     assert module.startswith("transformers_modules.user.mine.")
 
 
-def test_a_second_push_replaces_files_but_no_card(hub, saved, tmp_path):
-    hub.add("model", "user/mine", {"README.md": b"# Mine\n", "notes.txt": b"kept", "pipeline.py": b"old"})
+def test_a_second_push_replaces_files_of_the_first_and_no_others(hub, saved, tmp_path):
     push(hub, saved[0], tmp_path)
-    files = hub.repositories["model", "user/mine"].files
-    assert files["README.md"] == b"# Mine\n" and files["notes.txt"] == b"kept" and files["pipeline.py"] != b"old"
+    repository = hub.repositories["model", "user/mine"]
+    repository.commit({**repository.files, "notes.txt": b"kept", "pipeline.py": b"old"})
+    push(hub, saved[0], tmp_path)
+    assert repository.files["notes.txt"] == b"kept" and repository.files["pipeline.py"] != b"old"
+
+
+def test_code_of_others_is_not_replaced(hub, saved, tmp_path):
+    hub.add("model", "user/mine", {"pipeline.py": b"theirs"})
+    assert "pipeline.py is there already and is not ours" in push(hub, saved[0], tmp_path)
+    assert hub.repositories["model", "user/mine"].files == {"pipeline.py": b"theirs"}
 
 
 def test_of_a_card_that_is_there_our_part_alone_is_renewed(hub, saved, tmp_path):
@@ -84,7 +91,7 @@ def test_of_a_card_that_is_there_our_part_alone_is_renewed(hub, saved, tmp_path)
 
 def test_a_card_that_cannot_be_read_is_not_overwritten(hub, saved, tmp_path):
     hub.add("model", "user/mine", {"README.md": b"# Mine\n"})
-    hub.fail("(GET|HEAD) /user/mine/resolve/main/README.md", 503)
+    hub.fail(r"(GET|HEAD) /user/mine/resolve/\w+/README.md", 503)
     assert "Error" in push(hub, saved[0], tmp_path)
     assert hub.repositories["model", "user/mine"].files == {"README.md": b"# Mine\n"}
 
@@ -116,8 +123,8 @@ def test_large_files_that_do_not_arrive_leave_nothing(hub, saved, tmp_path):
 
 def test_a_branch_is_made_where_there_is_none(hub, saved, tmp_path):
     push(hub, saved[0], tmp_path, revision="next")
-    assert "POST /api/models/user/mine/branch/next" in hub.requests
-    assert "POST /api/models/user/mine/commit/next" in hub.requests
+    repository = hub.repositories["model", "user/mine"]
+    assert "pipeline.py" in repository.at("next")[1] and set(repository.at("main")[1]) == {".gitattributes"}
 
 
 @pytest.mark.parametrize(("token", "words"), [(READER, "403"), ("hf_wrong" * 4, "401")])

@@ -116,9 +116,13 @@ def test_a_model_card_is_written_where_there_is_none(tuned, tmp_path):
     assert card.startswith("---\nlibrary_name: transformers\n") and "\n# A text classifier" in card
     assert "num_samples=30, tolerance=0.05, masks='bernoulli', threshold=0.4" in card and "temperature=1.5" in card
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "README.md").write_text("# Mine\n")
-    tuned.save_pretrained(tmp_path / "mine")
-    assert (tmp_path / "mine" / "README.md").read_text() == "# Mine\n"
+    (tmp_path / "mine" / "README.md").write_bytes(b"---\r\nlicense: mit\r\n---\r\n\r\n# Mine\r\n")
+    (tmp_path / "mine" / "requirements.txt").write_text("numpy\n")
+    for _ in range(2):
+        tuned.save_pretrained(tmp_path / "mine")
+    card = (tmp_path / "mine" / "README.md").read_bytes()
+    assert b"license: mit\r\n" in card and b"\r\n# Mine\r\n" in card and card.count(b"## Scores with uncertainty") == 1
+    assert (tmp_path / "mine" / "requirements.txt").read_text() == "numpy\ntorch>=2.5\ntransformers>=5\n"
 
 
 @pytest.mark.parametrize(
@@ -288,7 +292,7 @@ from transformers import pipeline
 options = json.loads(sys.argv[1])
 try:
     ours = pipeline(b.TASK, model="user/mine", pipeline_class=b.BayesianTextClassificationPipeline, **options)
-    print(ours.num_samples)
+    print(ours.sampling.num_samples)
 except OSError as error:
     print(error)
 """
@@ -339,6 +343,9 @@ def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(
         "num_samples='many'; it must be": {"inputs": "x", "parameters": {"num_samples": "many"}},
         "2 x 60,000 passes; ask for at most 100,000": {"inputs": ["x", "y"], "parameters": {"num_samples": 60_000}},
         "inputs has 1,001 texts; send at most 1,000": {"inputs": ["x"] * 1_001},
+        "inputs has 1,000,007 characters; send at most 1,000,000": {"inputs": ["x" * 1_000_003]},
+        "parameters is []": {"inputs": "x", "parameters": []},
+        "masks='[[": {"inputs": "x", "parameters": {"masks": "[" * 50}},
         "input 1 is None": {"inputs": ["x", None]},
         "the input is 5 (int)": {"inputs": 5},
     }
@@ -356,6 +363,14 @@ def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(
             assert answer == expected == []
     for answer, words in zip(answers[len(good) :], bad, strict=True):
         assert isinstance(answer, str) and answer.startswith(words) and "\n" not in answer, answer
+
+
+def test_the_endpoint_counts_the_passes_that_were_saved_as_a_default(tuned, bare, tmp_path):
+    many = BayesianTextClassificationPipeline(model=tuned.model, tokenizer=tuned.tokenizer, num_samples=60_000)
+    many.save_pretrained(tmp_path / "saved")
+    request = json.dumps([{"inputs": ["x", "y"]}])
+    printed = run(bare, ENDPOINT, tmp_path / "saved", request, HF_HOME=str(tmp_path / "home"))
+    assert json.loads(printed.splitlines()[-1])[0].startswith("2 x 60,000 passes")
 
 
 def test_a_broken_copy_names_what_is_missing(tuned, bare, tmp_path):

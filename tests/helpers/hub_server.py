@@ -23,7 +23,7 @@ LARGE = 1_000_000  # bytes from which on a file goes by LFS
 
 @dataclass
 class Repository:
-    """Files of each commit, by its hash; the last one is `main`."""
+    """Files of each commit, by its hash, and the last commit of each branch."""
 
     kind: str
     name: str
@@ -32,20 +32,21 @@ class Repository:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
 
+    heads: dict[str, str] = field(default_factory=dict)
+
     @property
     def files(self):
-        return next(reversed(self.commits.values())) if self.commits else {}
+        return self.commits[self.heads["main"]] if self.heads else {}
 
-    def commit(self, files, message=""):
+    def commit(self, files, message="", branch="main"):
         sha = hashlib.sha1(f"{self.name} {len(self.commits)}".encode()).hexdigest()
-        self.commits[sha] = files
+        self.commits[sha], self.heads[branch] = files, sha
         self.messages.append(message)
         return sha
 
     def at(self, revision):
-        if revision not in self.commits and len(revision) < 40:  # a branch
-            return next(reversed(self.commits)), self.files
-        return (revision, self.commits[revision]) if revision in self.commits else (None, None)
+        sha = self.heads.get(revision, revision)
+        return (sha, self.commits[sha]) if sha in self.commits else (None, None)
 
 
 @dataclass
@@ -317,24 +318,34 @@ class _Handler(BaseHTTPRequestHandler):
         repository = self._repository(KINDS[kind], name)
         if repository is None:
             return None
-        files, message = dict(repository.files), ""
+        head, files = repository.at(revision)
+        if head is None:
+            return self._json({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+        files, message = dict(files), ""
         for line in self.body.splitlines():
             entry = json.loads(line)
             value = entry["value"]
             if entry["key"] == "header":
                 message = value["summary"]
+                if value.get("parentCommit", head) != head:
+                    return self._json({"error": "A commit has happened since. Please refresh and try again."}, 412)
             elif entry["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif entry["key"] == "lfsFile":
                 files[value["path"]] = self.hub.stored[value["oid"]]
             elif entry["key"] == "deletedFile":
                 files.pop(value["path"], None)
-        sha = repository.commit(files, message)
+        sha = repository.commit(files, message, revision)
         return self._json({"commitUrl": f"{self.hub.endpoint}/{name}/commit/{sha}", "commitOid": sha})
 
     def branch(self, kind, name, branch):
-        """Every branch is `main` here."""
-        return self._json({}) if self._may_write(name) else None
+        repository = self._repository(KINDS[kind], name) if self._may_write(name) else None
+        if repository is None:
+            return None
+        if branch in repository.heads:
+            return self._json({"error": "Reference already exists"}, 409)
+        repository.heads[branch] = repository.heads["main"]
+        return self._json({})
 
     def validate(self):
         """A card's front matter, as the Hub looks at it before a commit."""

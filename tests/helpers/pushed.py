@@ -27,10 +27,11 @@ def push(hub, home, *arguments, token=WRITER, before=""):
 
 def copy_of_space(kind, folder):
     """The files of the Space that `push metric` or `push space` makes, as the Hub has them, in a new folder."""
+    name_there = "user/ece" if kind == "metric" else "user/demo"
     with Hub() as hub:
-        code, _, err = push(hub, folder.parent / "home", kind, "user/it")
+        code, _, err = push(hub, folder.parent / "home", kind, name_there)
         assert code == 0, err
-        for name, content in hub.repositories["space", "user/it"].files.items():
+        for name, content in hub.repositories["space", name_there].files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
     return folder

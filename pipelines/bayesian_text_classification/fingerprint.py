@@ -1,0 +1,23 @@
+"""What a classifier is, in one short string: equal strings, equal answers."""
+
+import hashlib
+import json
+
+import torch
+
+from .pipeline import BayesianTextClassificationPipeline
+from .saving import KEY
+
+_NOT_OF_THE_MODEL = ("_name_or_path", "custom_pipelines", "transformers_version", KEY)  # in its config
+
+
+def fingerprint(classifier: BayesianTextClassificationPipeline) -> str:
+    """A hash (BLAKE2b, 128 bits) of weights, config and vocabulary; options and temperature are not among them."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, values in sorted(classifier.model.state_dict().items()):
+        found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        found.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    config = {key: value for key, value in classifier.model.config.to_dict().items() if key not in _NOT_OF_THE_MODEL}
+    for known in (config, classifier.tokenizer.get_vocab(), classifier.tokenizer.model_max_length):
+        found.update(json.dumps(known, sort_keys=True, default=str).encode())
+    return found.hexdigest()
