@@ -27,7 +27,7 @@ def shell(command, folder):
 
 
 def test_readme_has_the_blocks_that_these_tests_know():
-    assert [len(PYTHON), len(SHELL)] == [5, 4]
+    assert [len(PYTHON), len(SHELL)] == [5, 5]
 
 
 def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
@@ -49,9 +49,15 @@ def test_the_command_on_your_own_data_runs(tmp_path):
     assert "2 texts, 40 samples" in done.stdout
 
 
-def test_the_command_that_ranks_texts_runs(tmp_path):
+def test_the_commands_that_classify_and_rank_texts_run(tmp_path):
     (tmp_path / "my-texts.csv").write_text("text\nlovely\nawful\n")
     done = shell(SHELL[3], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [row.split(",")[1] for row in (tmp_path / "classified.csv").read_text().splitlines()[1:]] == [
+        "POSITIVE",
+        "NEGATIVE",
+    ]
+    done = shell(SHELL[4], tmp_path)
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "in-order.csv").read_text().splitlines()) == 3
 

@@ -1,16 +1,21 @@
 """The command `bayesian-text-classification`.
 
-Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 130 interrupted. Results go to stdout, everything
-else to stderr.
+Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 3 done, but for rows that have an error, 130
+interrupted. Results go to stdout, everything else to stderr.
 """
 
 import logging
+import os
 import sys
 import tempfile
+import time
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+import bayesian_text_classification_command as command
 import typer
 from rich import box
 from rich.console import Console
@@ -78,6 +83,11 @@ _Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", sho
 _Dtype = Annotated[
     str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype)
 ]
+_AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read weights of .bin files too; only of people that you trust.")
+]
+
+_DEFAULT = "saved with the model, else that of the pipeline"
 
 
 @app.callback()
@@ -88,6 +98,7 @@ def _main() -> None:
 @app.command()
 def evaluate(
     model: _Model = None,
+    allow_pickle: _AllowPickle = False,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +144,6 @@ def evaluate(
     Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
     """
     _quiet_libraries()
-    from . import embedded_model
     from .data import DataError, embedded_reviews, load_labelled_texts, load_texts
     from .evaluation import MASKS, compare, total_rows
     from .fingerprint import fingerprint
@@ -143,7 +153,7 @@ def evaluate(
     folder = _writable_folder(output)
     with _stderr.status("loading"):
         try:
-            classifier = load_classifier(str(embedded_model()) if model is None else model, device, dtype)
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
             columns = {"text_column": text_column, "label_column": label_column}
             id2label = classifier.model.config.id2label
             source = str(embedded_reviews()) if dataset is None else dataset
@@ -197,10 +207,142 @@ def evaluate(
 
 
 @app.command()
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; or --input.", show_default=False)] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            help="A csv, tsv, jsonl, parquet or txt file (a line is a text), also compressed (.gz, .bz2, .xz, .zst), a "
+            "pattern of such, or - for stdin.",
+            callback=_not_empty,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="A csv, tsv, jsonl or parquet file, also compressed, or - for stdout.", callback=_not_empty),
+    ] = None,
+    input_format: Annotated[
+        str | None, typer.Option(help="csv, tsv, jsonl, parquet or txt.", show_default="as the name ends; - is txt")
+    ] = None,
+    output_format: Annotated[
+        str | None, typer.Option(help="csv, tsv, jsonl or parquet.", show_default="as the name ends; - is jsonl")
+    ] = None,
+    model: _Model = None,
+    allow_pickle: _AllowPickle = False,
+    text_column: _TextColumn = None,
+    prefix: Annotated[str, typer.Option(help="Of the names of the added columns.")] = "",
+    num_samples: Annotated[
+        int | None, typer.Option(min=0, help="Forward passes with dropout for each text.", show_default=_DEFAULT)
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Stop sampling a text once its score is as sure.", show_default=_DEFAULT)
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option(help="balanced or bernoulli.", show_default=_DEFAULT, callback=_not_empty)
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="No label below this score.", show_default=_DEFAULT)
+    ] = None,
+    seed: _Seed = 0,
+    device: _Device = None,
+    dtype: _Dtype = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was killed; begin where there is none.")
+    ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(help='Address of a Ray cluster, or "local": its workers classify.', callback=_not_empty),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Of the cluster, each with a model of its own.")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="Processors of a worker.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a worker.")] = 0,
+) -> None:
+    """Label, score and uncertainty of texts, or of every row of files, however large.
+
+    Rows keep their columns and their order. A row that cannot be classified has its reason in the column error. Exit
+    code 3 says that there are such rows.
+    """
+    _quiet_libraries()
+    from .journal import JournalError
+    from .loading import ModelError, load_classifier
+    from .rows import FORMATS, kind_of_file
+    from .scale import WRITTEN, Cluster, predict_file
+    from .sources import STDIN, SourceError, source_of
+
+    if bool(texts) == (input is not None):
+        _fail("give texts, or --input with a file")
+    if input is not None and output is None:
+        _fail("--input needs --output, a file or - for stdout")
+    kinds = [None if kind is None else f".{kind.lower().removeprefix('.')}" for kind in (input_format, output_format)]
+    for option, kind, legal in (("--input-format", kinds[0], FORMATS), ("--output-format", kinds[1], WRITTEN)):
+        if kind is not None and kind not in legal:
+            _fail(f"{option} {kind[1:]}: it must be one of {', '.join(name[1:] for name in legal)}")
+    compression = ""
+    if output is not None and output != STDIN:
+        by_name, compression = kind_of_file(output)
+        kinds[1] = kinds[1] or by_name
+        if kinds[1] not in WRITTEN:
+            _fail(f"{output}: its name ends in none of {', '.join(WRITTEN)}; say --output-format")
+        if kinds[1] == ".parquet" and compression:
+            _fail(f"{output}: a parquet file is compressed in itself; leave {compression} out")
+    elif kinds[1] == ".parquet" or resume:
+        _fail("--resume is for a file" if resume else "a parquet file cannot be written to stdout")
+    asked = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold, "seed": seed}
+    options = {name: value for name, value in asked.items() if value is not None}
+    try:
+        source = None if input is None else source_of(input, kinds[0])
+        with _stderr.status("loading"):
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
+        if source is None:
+            _print_answers(texts or [], classifier(texts, **options))
+            return
+        cluster = None
+        if ray is not None:
+            _connect(ray)
+            cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
+        target = sys.stdout.buffer if output == STDIN else Path(output or "")
+        if isinstance(target, Path):
+            command.said = "interrupted; the same command with --resume goes on where it was"
+        with _speed() as show:
+            summary = predict_file(
+                classifier,
+                source,
+                target,
+                kinds[1] or ".jsonl",
+                compression=compression,
+                text_column=text_column,
+                prefix=prefix,
+                resume=resume,
+                cluster=cluster,
+                progress=show,
+                **options,
+            )
+    except (ModelError, SourceError, JournalError, ValueError) as error:
+        _fail(first_line(error))
+    except BrokenPipeError:  # whoever read the answers has enough of them
+        sys.stderr.close()
+        os._exit(141)
+    except OSError as error:
+        _fail(f"cannot write {output}: {error.strerror or error}; --resume goes on with what is written")
+    except Exception as error:  # out of memory, or what a model's own code raises
+        _fail(f"classification stopped at {type(error).__name__}: {first_line(error)}")
+    told = f"{summary.rows:,} rows"
+    if summary.errors:
+        kinds_of = ", ".join(f"{count:,} {kind}" for kind, count in summary.errors.most_common())
+        told += f", {summary.errors.total():,} of them with an error: {kinds_of}"
+    print(told, file=sys.stderr)
+    if output != STDIN:
+        _stdout.print(output, highlight=False, soft_wrap=True, markup=False)
+    if summary.errors:
+        raise typer.Exit(3)
+
+
+@app.command()
 def rank(
     input: Annotated[str, typer.Option(help="A csv, tsv, jsonl or parquet file of texts.", callback=_not_empty)],
     output: Annotated[str, typer.Option(help="A csv, jsonl or parquet file to write.", callback=_not_empty)],
     model: _Model = None,
+    allow_pickle: _AllowPickle = False,
     heuristic: Annotated[
         str,
         typer.Option(
@@ -221,7 +363,6 @@ def rank(
     Writes the input's rows in that order, with the columns rank (from 1) and score in front.
     """
     _quiet_libraries()
-    from . import embedded_model
     from .data import DataError, load_texts, write_columns
     from .evaluation import check_one_label, refuse_nan
     from .loading import ModelError, load_classifier
@@ -229,7 +370,7 @@ def rank(
 
     with _stderr.status("loading"):
         try:
-            classifier = load_classifier(str(embedded_model()) if model is None else model, device, dtype)
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
             check_one_label(classifier)
             data = load_texts(input, text_column=text_column)
             for name in ("rank", "score"):
@@ -285,6 +426,7 @@ def push_metric(
 def push_pipeline(
     repo_id: _RepoId,
     model: _Model = None,
+    allow_pickle: _AllowPickle = False,
     report: Annotated[
         str | None,
         typer.Option(help="Folder that evaluate wrote; its results go on the model's page.", callback=_not_empty),
@@ -313,7 +455,6 @@ def push_pipeline(
 ) -> None:
     """A classifier, with the code that samples it: pipeline(model="user/name", trust_remote_code=True) loads it."""
     _quiet_libraries()
-    from . import embedded_model
     from .data import load_labelled_texts
     from .hub import check_repo_id, pipeline_upload
     from .loading import load_classifier
@@ -327,7 +468,7 @@ def push_pipeline(
         try:
             check_repo_id(repo_id)
             with _stderr.status("loading"):
-                classifier = load_classifier(str(embedded_model()) if model is None else model, **options)
+                classifier = load_classifier(model, allow_pickle=allow_pickle, **options)
             if calibration_dataset is not None:
                 columns = {"text_column": text_column, "label_column": label_column}
                 data = load_labelled_texts(calibration_dataset, classifier.model.config.id2label, **columns)
@@ -392,6 +533,59 @@ def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message:
         removed = f", {', '.join(upload.stale)} of an earlier push removed" if upload.stale else ""
         print(f"{repo_id} was there; its files of these names were replaced{removed}", file=sys.stderr)
     _stdout.print(address, highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
+    table = _table("")
+    keys = ["label", "score", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"]
+    keys = [key for key in [*keys, "abstained"] if key in answers[0]]
+    table.add_column("text")
+    for key in keys:
+        table.add_column(key.replace("_", "\n"), justify="left" if key == "label" else "right")
+    for text, answer in zip(texts, answers, strict=True):
+        cells = [answer[key] for key in keys]
+        table.add_row(
+            escape(text), *(f"{cell:.4f}" if isinstance(cell, float) else escape(str(cell)) for cell in cells)
+        )
+    _print(table)
+
+
+@contextmanager
+def _speed() -> Iterator[Callable[[int, float | None], None]]:
+    """A bar on stderr: texts done, texts per second and the time left; nothing where stderr is not a terminal."""
+    with Progress(
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,} texts, {task.fields[speed]:,.0f} a second"),
+        TimeRemainingColumn(),
+        console=_stderr,
+        transient=True,
+        disable=not _stderr.is_terminal,
+    ) as progress:
+        task = progress.add_task("", total=None, rows=0, speed=0.0)
+        rows, started = 0, time.monotonic()
+
+        def show(more: int, done: float | None) -> None:
+            nonlocal rows
+            rows += more
+            speed = rows / max(time.monotonic() - started, 1e-9)
+            total = None if done is None else 1.0
+            progress.update(task, total=total, completed=done or 0.0, rows=rows, speed=speed)
+
+        yield show
+
+
+def _connect(address: str) -> None:
+    """ValueError where there is no Ray, or no cluster at that address."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its processes would write into the progress bar
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("--ray needs Ray: pip install 'bayesian-text-classification[ray]'") from error
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # its own, of its connection, or of the address
+        raise ValueError(f"--ray {address}: {first_line(error)}") from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
 
 
 def _writable_folder(output: str) -> Path:

@@ -1,24 +1,24 @@
 """Labelled texts from a file, from a dataset on the Hub, or from the review set that the package brings along."""
 
-import csv
-import json
 import re
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
+import pyarrow
 
+from .blocks import encoder
+from .inputs import shown
 from .messages import first_line, row_name
+from .rows import DAMAGE, FORMATS, RowFile, Window, kind_of_file, open_rows
 
 HUB_SPLIT = "validation"  # of a dataset on the Hub, unless another is asked for
 
 _TEXT_COLUMNS = ("text", "sentence")
 _LABEL_COLUMNS = ("label", "labels")
+WRITTEN = (".csv", ".jsonl", ".parquet")  # by `write_columns`
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -129,9 +129,10 @@ def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
         DataError: another ending, or a folder that does not exist or cannot be written to.
     """
     target = Path(path)
-    if target.suffix.lower() not in _WRITERS:
+    kind, compression = kind_of_file(path)
+    if kind not in WRITTEN or compression:
         raise DataError(
-            f"{path}: a {target.suffix or 'file without ending'} cannot be written; use {', '.join(_WRITERS)}"
+            f"{path}: a {target.suffix or 'file without ending'} cannot be written; use {', '.join(WRITTEN)}"
         )
     try:
         with tempfile.NamedTemporaryFile(dir=target.parent, suffix=target.suffix, delete=False) as file:
@@ -140,8 +141,15 @@ def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
     try:
         if columns:
-            _WRITERS[target.suffix.lower()](staged, columns)
-            staged.replace(target)
+            types = (
+                pyarrow.table({name: list(values) for name, values in columns.items()}).schema
+                if kind == ".parquet"
+                else None
+            )
+            rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            encode = encoder(kind, "", list(columns), types, pyarrow.schema([]))
+            staged.write_bytes(encode.header() + encode.block(Window(rows, [None] * len(rows)), [{}] * len(rows)))
+            encode.finish(staged, target)
     except (TypeError, ValueError, pyarrow.ArrowException) as error:  # cells that the format does not know
         raise DataError(f"{path} cannot hold these columns: {first_line(error)}") from error
     finally:
@@ -205,14 +213,13 @@ def _read(source: str, config: str | None, split: str | None) -> tuple[_Table, s
 
 def _check_texts(source: str, name: str, column: Sequence[Any]) -> None:
     for index, text in enumerate(column):
-        if reason := _not_a_text(text):
+        if reason := why_no_text(text):
             raise DataError(f"{source}, {row_name(index)}: column {name!r} holds {reason}")
 
 
 def _is_file_name(source: str) -> bool:
     """Whether `source` is meant as a path. What could also be a dataset's id is one only if that file exists."""
-    path = Path(source)
-    return path.suffix.lower() in _READERS or path.is_file() or not _HUB_ID.fullmatch(source)
+    return bool(kind_of_file(source)[0]) or Path(source).is_file() or not _HUB_ID.fullmatch(source)
 
 
 def _read_file(path: Path) -> _Table:
@@ -220,59 +227,39 @@ def _read_file(path: Path) -> _Table:
         raise DataError(f"{path} is a folder; pass one of its files, or a dataset's id on the Hub")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    if path.suffix.lower() not in _READERS:
-        raise DataError(f"{path}: a {path.suffix or 'file without ending'} cannot be read; use {', '.join(_READERS)}")
+    kind, compression = kind_of_file(path.name)
+    if not kind:
+        raise DataError(f"{path}: a {path.suffix or 'file without ending'} cannot be read; use {', '.join(FORMATS)}")
     try:
-        return _READERS[path.suffix.lower()](path)
-    except (ValueError, OSError, csv.Error, pyarrow.ArrowException) as error:
+        return _whole(open_rows(path, kind, compression))
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be read: {first_line(error)}") from error
 
 
-def _read_csv(path: Path, **dialect: Any) -> _Table:
-    with path.open(encoding="utf-8-sig", newline="") as file, _cells_of_any_size():
-        lines = (cells for cells in csv.reader(file, strict=True, **dialect) if cells)
-        header = next(lines, [])
-        _refuse_twins(header)
-        rows: list[list[str]] = []
-        for cells in lines:
-            if len(cells) != len(header):
-                raise ValueError(f"{row_name(len(rows))} has {len(cells)} fields and the header has {len(header)}")
-            rows.append(cells)
-    return _Table({name: [row[i] for row in rows] for i, name in enumerate(header)})
+def _whole(file: RowFile) -> _Table:
+    """All rows; ValueError for one that is not as it should be."""
+    columns: dict[str, list[Any]] = {name: [] for name in file.columns or ()}
+    read = 0
+    for window in file.windows:
+        for i, error in enumerate(window.errors):
+            if error is not None:
+                raise ValueError(f"{row_name(read + i)} {error}")
+        for row in window.rows if file.columns is None else ():
+            for name in row:
+                columns.setdefault(name, [None] * read)
+        for name, cells in columns.items():
+            cells += window.column(name)
+        read += len(window)
+    return _Table(columns, _names_in(file.schema))
 
 
-def _read_jsonl(path: Path) -> _Table:
-    """Columns of JSON objects, one a line; None where a row lacks a key."""
-    rows: list[dict[str, Any]] = []
-    with path.open(encoding="utf-8-sig", newline="\n") as file:  # `splitlines` would also part at U+2028 inside a text
-        for line in filter(str.strip, file):
-            try:
-                rows.append(json.loads(line, object_pairs_hook=_json_object))
-            except json.JSONDecodeError as error:
-                reason = f"{error.msg} at character {error.pos + 1}"
-                raise ValueError(f"{row_name(len(rows))} is not JSON: {reason}") from error
-            except RecursionError as error:
-                raise ValueError(f"{row_name(len(rows))} is nested too deeply") from error
-            if not isinstance(rows[-1], dict):
-                raise ValueError(f"{row_name(len(rows) - 1)} is not a JSON object")
-    names = dict.fromkeys(name for row in rows for name in row)
-    return _Table({name: [row.get(name) for row in rows] for name in names})
+def _names_in(schema: pyarrow.Schema | None) -> dict[str, list[str]]:
+    """Names of classes, in a parquet file that was written by `datasets`."""
+    if schema is None or b"huggingface" not in (schema.metadata or {}):
+        return {}
+    from datasets import Features
 
-
-def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    _refuse_twins([name for name, _ in pairs])
-    return dict(pairs)
-
-
-def _read_parquet(path: Path) -> _Table:
-    table = pyarrow.parquet.ParquetFile(path).read()
-    _refuse_twins(table.column_names)
-    names = {}
-    if b"huggingface" in (table.schema.metadata or {}):  # the file was written by `datasets`
-        from datasets import Features
-
-        names = _class_names(Features.from_arrow_schema(table.schema))
-    return _Table(table.to_pydict(), names)
+    return _class_names(Features.from_arrow_schema(schema))
 
 
 def _read_hub(name: str, config: str | None, split: str) -> _Table:
@@ -293,55 +280,6 @@ def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
     return {key: feature.names or [] for key, feature in features.items() if isinstance(feature, ClassLabel)}
 
 
-_READERS: Mapping[str, Callable[[Path], _Table]] = {
-    ".csv": _read_csv,
-    # Tab-separated sentences carry stray quotation marks; nothing is quoted there.
-    ".tsv": lambda path: _read_csv(path, delimiter="\t", quoting=csv.QUOTE_NONE),
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
-
-
-def _write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-
-
-def _write_jsonl(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for row in zip(*columns.values(), strict=True):
-            file.write(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False, default=str) + "\n")
-
-
-def _write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    pyarrow.parquet.write_table(pyarrow.table({name: list(values) for name, values in columns.items()}), path)
-
-
-_WRITERS: Mapping[str, Callable[[Path, Mapping[str, Sequence[Any]]], None]] = {
-    ".csv": _write_csv,
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-}
-
-
-@contextmanager
-def _cells_of_any_size() -> Iterator[None]:
-    """The csv module refuses cells of more than 131,072 characters; a whole document may be longer."""
-    before = csv.field_size_limit(2**31 - 1)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _refuse_twins(names: Sequence[str]) -> None:
-    twins = [name for name, count in Counter(names).items() if count > 1]
-    if twins:
-        raise ValueError(f"it has several columns {twins[0]!r}, and only one can be meant")
-
-
 def _column(table: _Table, wanted: str | None, usual: Sequence[str], role: str) -> str:
     candidates = [wanted] if wanted is not None else list(usual)
     for name in candidates:
@@ -353,10 +291,10 @@ def _column(table: _Table, wanted: str | None, usual: Sequence[str], role: str) 
     )
 
 
-def _not_a_text(value: Any) -> str | None:
+def why_no_text(value: Any) -> str | None:
     """Why no tokenizer can read it; None for a text."""
     if not isinstance(value, str):
-        return f"{value!r}, not a text"
+        return f"{shown(value)}, not a text"
     try:
         value.encode()
     except UnicodeEncodeError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .inputs import shown, text_and_pair
+from .inputs import InputError, shown, text_and_pair
 
 _PADDING = ("padding", "pad_to_multiple_of", "padding_side")
 
@@ -111,9 +111,10 @@ class Encoder:
                 whole = _tokenised(self.tokenizer, [texts[i] for i in full], [seconds[i] for i in full], untruncated)
                 for i, ids in zip(full, whole["input_ids"], strict=True):
                     truncated[i] = len(ids) > len(rows["input_ids"][i])
-        for i, ids in enumerate(rows["input_ids"]):
-            if not ids:
-                raise ValueError(f"input {first + i} is {shown(items[i])}; the tokenizer makes no token of it")
+        if empty := [i for i, ids in enumerate(rows["input_ids"]) if not ids]:
+            reason = "the tokenizer makes no token of it"
+            message = f"input {first + empty[0]} is {shown(items[empty[0]])}; {reason}"
+            raise InputError(message, [first + i for i in empty], reason)
         # What is no input of the model (offsets, lengths) was asked for in vain.
         rows = {name: values for name, values in rows.items() if name in self.tokenizer.model_input_names}
         return Encoded(rows, [second is not None for second in seconds], truncated, padding)

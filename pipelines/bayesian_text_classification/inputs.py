@@ -1,6 +1,6 @@
 """What a caller may hand in: one text, several, or a stream of them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal
 
 from torch.utils.data import Dataset
@@ -8,6 +8,22 @@ from torch.utils.data import Dataset
 Kind = Literal["one", "list", "stream"]
 
 _ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
+
+
+class InputError(ValueError):
+    """Some of the inputs cannot be classified, whatever the others are.
+
+    Attributes:
+        inputs: their numbers, from 0.
+        reason: what is wrong with each of them.
+    """
+
+    def __init__(self, message: str, inputs: Sequence[int], reason: str) -> None:
+        super().__init__(message)
+        self.inputs, self.reason = tuple(inputs), reason
+
+    def __reduce__(self) -> Any:  # an exception is rebuilt from its message alone, where a worker raised it
+        return type(self), (str(self), self.inputs, self.reason)
 
 
 def kind_of(inputs: Any) -> Kind:

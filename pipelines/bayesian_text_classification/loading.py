@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
-from transformers.utils import find_adapter_config_file, is_peft_available
+from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file, is_peft_available
 
-from . import TASK
+from . import TASK, embedded_model
 from .messages import first_line
 from .pipeline import BayesianTextClassificationPipeline
+from .sampling import Sampling
+
+_ADAPTER = "adapter_model.safetensors"  # as PEFT calls it
 
 DTYPES = ("float32", "bfloat16", "float16")  # what a classifier is run in
 
@@ -19,30 +23,41 @@ class ModelError(ValueError):
 
 
 def load_classifier(
-    name: str, device: str | None = None, dtype: str | None = None, **options: Any
+    name: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    allow_pickle: bool = False,
+    **options: Any,
 ) -> BayesianTextClassificationPipeline:
     """The pipeline for a model that is complete: all weights from its checkpoint, and a tokenizer that is its own.
 
     Args:
-        name: a folder or a Hub id, of a model or of a PEFT adapter.
+        name: a folder or a Hub id, of a model or of a PEFT adapter; None: the embedded one.
         device: one of `available_devices()`; None for the best.
         dtype: one of `DTYPES`; None for the model's own.
+        allow_pickle: weights of pickled files (.bin) are read too, not of safetensors alone; of adapters never.
         **options: of the pipeline, such as `num_samples`.
 
     Raises:
-        ModelError: it cannot be loaded, has no active dropout, lacks weights (transformers would draw them at random),
-            or its tokenizer does not fit (transformers makes an empty one where there are no files).
+        ModelError: it cannot be loaded, is damaged, has no active dropout, lacks weights (transformers would draw them
+            at random), or its tokenizer does not fit (transformers makes an empty one where there are no files).
+        ValueError: an option is out of range.
     """
+    Sampling(**{name: options[name] for name in ("num_samples", "tolerance", "masks") if name in options})
     if dtype is not None:
         options["dtype"] = dtype
+    name = str(embedded_model()) if name is None else name
     try:
         base = _base(name)
-        model = _complete_model(name, base, dtype)
+        model = _complete_model(name, base, dtype, allow_pickle)
         tokenizer = AutoTokenizer.from_pretrained(base)
         _check_vocabulary(tokenizer, model)
         classifier: BayesianTextClassificationPipeline = pipeline(
             TASK, model=model, tokenizer=tokenizer, device=device, **options
         )
+    except SafetensorError as error:
+        raise ModelError(f"cannot load {name!r}: its weights are damaged ({error}); get them anew") from error
     except Exception as error:  # transformers and the Hub raise many classes
         raise ModelError(f"cannot load {name!r}: {first_line(error)}") from error
     return classifier
@@ -69,13 +84,15 @@ def _base(name: str) -> str:
     return str(PeftConfig.from_pretrained(name).base_model_name_or_path)
 
 
-def _complete_model(name: str, base: str, dtype: str | None) -> PreTrainedModel:
-    model, missing = _load(name, dtype)
+def _complete_model(name: str, base: str, dtype: str | None, allow_pickle: bool) -> PreTrainedModel:
+    if base != name and cached_file(name, _ADAPTER, _raise_exceptions_for_missing_entries=False) is None:
+        raise ValueError(f"it has no {_ADAPTER}; pickled adapters are not read")
+    model, missing = _load(name, dtype, allow_pickle)
     if base != name:
         # Transformers tells only what the adapter lacks. What the base lacks may be in the adapter, such as the head.
         marker = ".modules_to_save."
         saved = tuple(f"{key.partition(marker)[0]}." for key in model.state_dict() if marker in key)
-        alone, lacking = _load(base, dtype)
+        alone, lacking = _load(base, dtype, allow_pickle)
         missing |= {key for key in lacking if not key.startswith(saved)}
         from peft import PeftModel
 
@@ -89,11 +106,27 @@ def _complete_model(name: str, base: str, dtype: str | None) -> PreTrainedModel:
     return model
 
 
-def _load(name: str, dtype: str | None) -> tuple[PreTrainedModel, set[str]]:
+def _load(name: str, dtype: str | None, allow_pickle: bool) -> tuple[PreTrainedModel, set[str]]:
     """A model, and the names of its weights that were not in the checkpoint."""
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        name, dtype=dtype or "auto", output_loading_info=True
-    )
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            dtype=dtype or "auto",
+            output_loading_info=True,
+            use_safetensors=None if allow_pickle else True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+        )
+    except OSError as error:
+        if not allow_pickle and SAFE_WEIGHTS_NAME in str(error):
+            raise ValueError(
+                f"it has no {SAFE_WEIGHTS_NAME}; where you trust who made its .bin file, --allow-pickle reads that"
+            ) from error
+        raise
+    for key, there, asked in sorted(info["mismatched_keys"]):
+        raise ValueError(
+            f"its checkpoint has {key} of shape {tuple(there)} and its config asks for {tuple(asked)}; the number of "
+            "labels, or another setting, is another model's"
+        )
     return model, set(info["missing_keys"])
 
 

@@ -120,11 +120,12 @@ def has_part(text: str, name: str) -> bool:
 def with_part(text: str, name: str, part: str) -> str:
     """A card in which `part` stands in place of the one of that name, or at the end."""
     start, end = _ends(name)
-    whole = f"{start}\n{part.strip()}\n{end}"
+    newline = "\r\n" if "\r\n" in text else "\n"
+    whole = newline.join([start, *part.strip().splitlines(), end])
     if not has_part(text, name):
-        return f"{text.rstrip()}\n\n{whole}\n"
+        return f"{text.rstrip()}{newline * 2}{whole}{newline}"
     before, _, rest = text.partition(start)
-    return before + (whole.replace("\n", "\r\n") if "\r\n" in before else whole) + rest.partition(end)[2]
+    return before + whole + rest.partition(end)[2]
 
 
 def merged(there: str, new: str) -> str:

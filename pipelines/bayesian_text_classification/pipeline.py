@@ -18,13 +18,13 @@ from transformers import TextClassificationPipeline
 
 from .batching import TokenBudget, plan, windows
 from .encoding import Encoded, Encoder
-from .inputs import Stream, items_of, kind_of, text_and_pair
+from .inputs import InputError, Stream, items_of, kind_of, text_and_pair
 from .model_card import merged
 from .probe import DropoutSite
 from .publishing import publish
 from .results import LABEL_ALONE, as_dicts
 from .sampling import Draws, Passes, Sampling, fixed, until_sure
-from .saving import STALE, Saved, resolved, save, saved_options, with_adapter
+from .saving import STALE, Saved, check_of, merged_requirements, resolved, save, saved_options, with_adapter
 from .temperature import apply_temperature, determined, fit_temperature
 from .twin import StochasticTwin
 from .uncertainty import Uncertainty, over_classes, over_labels, over_outputs, tempered
@@ -65,6 +65,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         temperature: of the averaged probabilities, 1.0 until `calibrate` has found another. It is saved with the model.
 
     Raises:
+        InputError: (a ValueError, with the numbers of the inputs) the tokenizer makes nothing of a text, or the model's
+            outputs for it are NaN or infinite, of which no score could be told.
         ValueError: the model has no active dropout (and `num_samples` is not 0), or an option is out of range.
         TypeError: an unknown option.
     """
@@ -152,7 +154,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         progress: Callable[[int], None] | None = None,
         **kwargs: Any,
     ) -> NDArray[np.float32]:
-        """Probabilities of each pass, (texts, classes, samples), float32.
+        """Probabilities of each pass, (texts, classes, samples), float32; NaN where the model's outputs are not finite.
 
         Args:
             texts: as in a call, several of them.
@@ -179,7 +181,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     def predict_proba(
         self, texts: Iterable[Any], *, progress: Callable[[int], None] | None = None, **kwargs: Any
     ) -> NDArray[np.float32]:
-        """Averaged probabilities at the temperature, (texts, classes), float32.
+        """Averaged probabilities at the temperature, (texts, classes), float32; NaN where outputs are not finite.
 
         For `num_samples=0` those of the model without dropout, and without temperature.
 
@@ -201,9 +203,14 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
 
     @property
-    def num_samples(self) -> int:
-        """Forward passes for each text, where a call does not say otherwise."""
-        return self._sampling.num_samples
+    def sampling(self) -> Sampling:
+        """How texts are sampled, where a call does not say otherwise."""
+        return self._sampling
+
+    @property
+    def threshold(self) -> float | None:
+        """The least score of an accepted text, where a call does not say otherwise; None: every text is."""
+        return self._threshold
 
     @property
     def temperature(self) -> float:
@@ -236,9 +243,9 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             T in [0.01, 100]; above 1 where the model was too sure.
 
         Raises:
-            ValueError: the model does not give one label among at least two classes, a label is none of its classes,
-                there is not one label for each text, or all answers are right, or so many wrong, that no temperature is
-                best.
+            ValueError: the model does not give one label among at least two classes, its outputs are not finite, a
+                label is none of its classes, there is not one label for each text, or all answers are right, or so many
+                wrong, that no temperature is best.
         """
         config = self.model.config
         if config.num_labels < 2 or self._activation(kwargs.get("function_to_apply")) != "softmax":
@@ -259,6 +266,10 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         before, self.temperature = self.temperature, 1.0
         try:
             p = self.predict_proba(texts, **kwargs)
+            if np.isnan(p).any():
+                raise ValueError(
+                    "the model's outputs are NaN or infinite; its weights are damaged, or need a wider dtype"
+                )
             found = fit_temperature(p, np.array(ids))
         except BaseException:
             self.temperature = before
@@ -331,10 +342,21 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                 message=commit_message or "Upload the pipeline",
                 revision=revision,
                 create_pr=create_pr,
-                keep=("requirements.txt",),
-                merge={"README.md": merged},
+                merge={"README.md": merged, "requirements.txt": merged_requirements},
+                check=check_of(type(self)),
                 stale=STALE,
             )
+
+    @property
+    def batch_tokens(self) -> int:
+        """The most tokens (rows x length, padding included) of a batch; halved wherever memory has run out."""
+        return self._budget.tokens
+
+    @batch_tokens.setter
+    def batch_tokens(self, value: int) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"batch_tokens={value!r}; it must be an integer of at least 1")
+        self._budget.tokens = value
 
     def batches(self, texts: Sequence[Any], **kwargs: Any) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
         """The inputs that one deterministic pass over `texts` would run, to give other models the same.
@@ -428,8 +450,11 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         activation, names = self._activation(post.get("function_to_apply")), self.model.config.id2label
         top_k = LABEL_ALONE if post.get("_legacy", True) else post.get("top_k", 1)
         own = activation == "sigmoid"
+        first = 0
         for encoded in self._encoded_windows(items, tokenizer_options):
             draws = self._draws(encoded, sampling, batch_size, activation)
+            _refuse_no_numbers(draws, first)
+            first += len(encoded)
             results: list[Any] = [None] * len(encoded)
             for texts, samples in draws.by_count():
                 summary = _SUMMARIES[activation](samples, sampling.group_size)
@@ -484,7 +509,9 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                     )
                 else:
                     logits = twin.logits(inputs).unsqueeze(1)
-                values: NDArray[np.float32] = _activate(logits.float(), activation).cpu().numpy()
+                finite = logits.isfinite().all(-1, keepdim=True)  # else a sigmoid would be 1, and sure of it
+                probabilities = _activate(logits.float(), activation).where(finite, torch.nan)
+                values: NDArray[np.float32] = probabilities.cpu().numpy()
             return values
 
         most, apart = batch_size or self._batch_size, self._apart(encoded, twin)
@@ -585,6 +612,19 @@ def _checked_threshold(threshold: Any) -> float | None:
             f"threshold={threshold!r}; it must lie in [0, 1], the least score of an accepted text, or be None"
         )
     return None if threshold is None else float(threshold)
+
+
+def _refuse_no_numbers(draws: Draws, first: int) -> None:
+    """InputError for texts with a NaN among their samples; the first text is number `first`."""
+    bad = sorted(first + int(i) for texts, samples in draws.by_count() for i in texts[np.isnan(samples).any((1, 2))])
+    if bad:
+        reason = "the model's outputs for it are NaN or infinite"
+        raise InputError(
+            f"input {bad[0]}: {reason} (so for {len(bad)} of {len(draws.counts)} inputs); its weights are damaged, or "
+            "need a wider dtype",
+            bad,
+            reason,
+        )
 
 
 def _error_of_score(summary: Uncertainty, activation: str) -> NDArray[np.float64]:

@@ -124,13 +124,13 @@ def test_a_label_that_is_none_of_the_models_names_row_and_value(value, shown):
         ("text,label\na,0\n\nb\n", {}, r"row 2 \(the first text is row 1\) has 1 fields and the header has 2"),
         # pandas takes the first column for row names then, and texts and labels move by one.
         ("text,label\na,0,x\n", {}, r"row 1 \(the first text is row 1\) has 3 fields and the header has 2"),
-        ('text,label\n"a,0\nb,1\n', {}, "cannot be read: unexpected end of data"),
+        ('text,label\n"a,0\nb,1\n', {}, "cannot be read: row 1 .* is not csv: unexpected end of data"),
         ("text,label,text\na,0,b\n", {}, "several columns 'text', and only one can be meant"),
         ("text,label\na,0\n", {"text_column": "label"}, "column 'label' cannot be both text and label"),
         ("text,label\na,0\n", {"label_column": "text"}, "column 'text' cannot be both text and label"),
         ("text,label\na,0\n", {"config": "sst2"}, "--config sst2 is for a dataset on the Hub, and .* is a file"),
         ("text,label\na,0\n", {"split": "train"}, "--split train is for a dataset on the Hub, and .* is a file"),
-        (b"text,label\n\xff\xfe,0\n", {}, "cannot be read: .*utf-8"),
+        (b"text,label\n\xff\xfe,0\n", {}, "cannot be read: row 1 .* is not UTF-8 .byte 0xff at character 1."),
     ],
 )
 def test_files_that_do_not_fit(tmp_path, content, options, message):
@@ -148,7 +148,7 @@ GOOD = '{"text": "a", "label": 0}\n'
     [
         ("", "has no rows"),
         ("\n \n", "has no rows"),
-        (GOOD + '{"text": null, "label": 0}', "row 2 .*: column 'text' holds None, not a text"),
+        (GOOD + '{"text": null, "label": 0}', "row 2 .*: column 'text' holds None .NoneType., not a text"),
         (GOOD + '\n{"text": "ab\\ud800", "label": 0}', r"row 2 .* holds '\\ud800' at character 3, a lone surrogate"),
         (
             GOOD[:-2] + ', "kind": "\\udfff"}',

@@ -1,8 +1,12 @@
 """Models that transformers loads with a warning at most, and that the command must not score."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from bayesian_text_classification.loading import ModelError, available_devices, load_classifier
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture
@@ -81,3 +85,88 @@ def test_an_adapter_without_a_head_is_refused(adapter, targets):
     folder, _ = adapter(target_modules=targets)
     with pytest.raises(ModelError, match=r"no classifier\.bias, classifier\.weight, which would be random"):
         load_classifier(folder)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        (lambda whole: whole[: len(whole) // 2], "its weights are damaged (Error while deserializing header"),
+        (lambda whole: whole[:-1], "its weights are damaged (Error while deserializing header"),
+        (lambda whole: b"", "its weights are damaged (Error while deserializing header"),
+        (lambda whole: b"<html>not found</html>" * 99, "its weights are damaged (Error while deserializing header"),
+    ],
+    ids=["half", "a byte less", "nothing", "a web page"],
+)
+def test_damaged_weights_are_refused_in_one_line(saved, damaged, message):
+    folder = saved()
+    weights = Path(folder) / "model.safetensors"
+    weights.write_bytes(damaged(weights.read_bytes()))
+    with pytest.raises(ModelError) as caught:
+        load_classifier(folder)
+    assert str(caught.value).startswith(f"cannot load {folder!r}: {message}") and "\n" not in str(caught.value)
+
+
+class Bomb:
+    """What a pickle may do to who reads it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def pickled(folder, safe, pickle, more):
+    """Weights of a folder as PyTorch used to save them."""
+    weights = load_file(folder / safe)
+    (folder / safe).unlink()
+    torch.save({**weights, **more}, folder / pickle)
+
+
+def test_pickled_weights_are_read_where_they_are_asked_for_alone(saved, tmp_path):
+    folder = Path(saved())
+    expected = load_classifier(str(folder)).predict_proba(["good"])
+    pickled(folder, "model.safetensors", "pytorch_model.bin", {})
+    with pytest.raises(ModelError, match=r"it has no model\.safetensors; .* --allow-pickle reads that"):
+        load_classifier(str(folder))
+    assert load_classifier(str(folder), allow_pickle=True).predict_proba(["good"]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("allow_pickle", [False, True])
+def test_no_code_of_a_pickle_runs_even_then(saved, tmp_path, allow_pickle):
+    folder = Path(saved())
+    pickled(folder, "model.safetensors", "pytorch_model.bin", {"more": Bomb(tmp_path / "taken")})
+    with pytest.raises(ModelError):
+        load_classifier(str(folder), allow_pickle=allow_pickle)
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize("allow_pickle", [False, True])
+def test_a_pickled_adapter_is_not_read(adapter, tmp_path, allow_pickle):
+    folder = Path(adapter(task_type="SEQ_CLS")[0])
+    pickled(folder, "adapter_model.safetensors", "adapter_model.bin", {"more": Bomb(tmp_path / "taken")})
+    with pytest.raises(ModelError, match=r"it has no adapter_model\.safetensors; pickled adapters are not read"):
+        load_classifier(str(folder), allow_pickle=allow_pickle)
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_give_an_error_and_no_score(saved, value):
+    folder = Path(saved())
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.bias"][0] = value
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="input 0: the model's outputs for it are NaN or infinite"):
+        load_classifier(str(folder))(["good"])
+
+
+def test_more_names_of_classes_than_outputs_are_refused(saved):
+    folder = Path(saved())
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {str(i): f"L{i}" for i in range(5)}
+    config["label2id"] = {f"L{i}": i for i in range(5)}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(
+        ModelError, match=r"classifier\.bias of shape \(2,\) and its config asks for \(5,\); the number of"
+    ):
+        load_classifier(str(folder))

@@ -314,7 +314,7 @@ sys.modules["handler.EndpointHandler"] = module
 spec.loader.exec_module(module)
 handler = module.EndpointHandler(sys.argv[1])
 answers = []
-for request in json.loads(sys.argv[2]):
+for request in json.load(open(sys.argv[2])):
     try:
         answers.append(handler(request))
     except ValueError as error:
@@ -349,8 +349,8 @@ def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(
         "input 1 is None": {"inputs": ["x", None]},
         "the input is 5 (int)": {"inputs": 5},
     }
-    requests = json.dumps([*good, *bad.values()])
-    printed = run(bare, ENDPOINT, tmp_path / "saved", requests, HF_HOME=str(tmp_path / "home"))
+    (tmp_path / "requests.json").write_text(json.dumps([*good, *bad.values()]))
+    printed = run(bare, ENDPOINT, tmp_path / "saved", tmp_path / "requests.json", HF_HOME=str(tmp_path / "home"))
     answers = json.loads(printed.splitlines()[-1])
     for answer, request in zip(answers, good, strict=False):
         parameters = {**request.get("parameters", {})}
@@ -368,8 +368,8 @@ def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(
 def test_the_endpoint_counts_the_passes_that_were_saved_as_a_default(tuned, bare, tmp_path):
     many = BayesianTextClassificationPipeline(model=tuned.model, tokenizer=tuned.tokenizer, num_samples=60_000)
     many.save_pretrained(tmp_path / "saved")
-    request = json.dumps([{"inputs": ["x", "y"]}])
-    printed = run(bare, ENDPOINT, tmp_path / "saved", request, HF_HOME=str(tmp_path / "home"))
+    (tmp_path / "requests.json").write_text(json.dumps([{"inputs": ["x", "y"]}]))
+    printed = run(bare, ENDPOINT, tmp_path / "saved", tmp_path / "requests.json", HF_HOME=str(tmp_path / "home"))
     assert json.loads(printed.splitlines()[-1])[0].startswith("2 x 60,000 passes")
 
 

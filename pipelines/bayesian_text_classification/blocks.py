@@ -1,0 +1,177 @@
+"""Rows as the bytes of a file, a block at a time: the header and the blocks, one behind the other, are the file."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow
+import pyarrow.parquet
+
+from .rows import Window
+
+_GROUP = 64  # blocks of a row group of parquet
+Added = Sequence[Mapping[str, Any]]  # for each row the cells of the columns that are added to it
+
+# Compressed blocks one behind the other are a compressed file, for each of these.
+_COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": lambda block: gzip.compress(block, mtime=0),  # without the time: equal rows give equal bytes
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda block: bytes(pyarrow.compress(block, codec="zstd", asbytes=True)),
+}
+
+
+class Encoder(Protocol):
+    """Turns rows into bytes."""
+
+    def header(self) -> bytes:
+        """What stands before the first block."""
+
+    def block(self, window: Window, added: Added) -> bytes:
+        """The rows of a window, and what is added to each."""
+
+    def finish(self, staged: Path, target: Path) -> None:
+        """Make `target` of the file with the header and all blocks, which may be moved."""
+
+
+def encoder(
+    kind: str, compression: str, columns: Sequence[str] | None, schema: pyarrow.Schema | None, added: pyarrow.Schema
+) -> Encoder:
+    """The encoder for a format.
+
+    Args:
+        kind: .csv, .tsv, .jsonl or .parquet.
+        compression: one of `rows.COMPRESSIONS`, or "".
+        columns: of the rows; None where each has its own, as only .jsonl can hold them.
+        schema: types of these columns; None for text.
+        added: names and types of the columns that are added.
+    """
+    if kind == ".jsonl":
+        return _Jsonl(compression, added.names)
+    assert columns is not None
+    if kind == ".parquet":
+        if schema is None:
+            schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
+        return _Parquet(schema, added)
+    return _Csv(compression, columns, added.names, quoted=kind == ".csv")
+
+
+@dataclass(frozen=True)
+class _Csv:
+    compression: str
+    columns: Sequence[str]
+    added: Sequence[str]
+    quoted: bool
+
+    def header(self) -> bytes:
+        return self._encoded([[*self.columns, *self.added]])
+
+    def block(self, window: Window, added: Added) -> bytes:
+        rows = zip(window.as_dicts(), added, strict=True)
+        return self._encoded(
+            [*(_cell(row.get(name)) for name in self.columns), *(self._flat(more.get(name)) for name in self.added)]
+            for row, more in rows
+        )
+
+    def finish(self, staged: Path, target: Path) -> None:
+        staged.replace(target)
+
+    def _flat(self, value: Any) -> str:
+        """A cell of ours; where nothing is quoted it may hold neither tabs nor ends of line."""
+        return _cell(value) if self.quoted else " ".join(_cell(value).split())
+
+    def _encoded(self, rows: Any) -> bytes:
+        text = io.StringIO(newline="")
+        if self.quoted:
+            csv.writer(text).writerows(rows)
+        else:
+            text.writelines("\t".join(row) + "\n" for row in rows)
+        return _COMPRESS[self.compression](text.getvalue().encode("utf-8", "replace"))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list)) else str(value)
+
+
+@dataclass(frozen=True)
+class _Jsonl:
+    compression: str
+    added: Sequence[str]
+
+    def header(self) -> bytes:
+        return b""
+
+    def block(self, window: Window, added: Added) -> bytes:
+        rows = zip(window.as_dicts(), added, strict=True)
+        lines = [_json({**row, **{name: more.get(name) for name in self.added}}) for row, more in rows]
+        return _COMPRESS[self.compression](b"".join(lines))
+
+    def finish(self, staged: Path, target: Path) -> None:
+        staged.replace(target)
+
+
+def _json(row: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False, default=_json_cell).encode() + b"\n"
+    except UnicodeEncodeError:  # half of a pair of surrogates stays what it was: an escape
+        return json.dumps(row, default=_json_cell).encode() + b"\n"
+
+
+def _json_cell(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+class _Parquet:
+    """Blocks are record batches of an Arrow stream; the parquet file, whose index is at its end, is made of it last."""
+
+    def __init__(self, schema: pyarrow.Schema, added: pyarrow.Schema) -> None:
+        self._own = pyarrow.schema([field.with_type(_plain(field.type)) for field in schema])
+        self._added = added
+        self._schema = pyarrow.schema([*self._own, *added])
+
+    def header(self) -> bytes:
+        return bytes(self._schema.serialize())
+
+    def block(self, window: Window, added: Added) -> bytes:
+        rows = window.rows
+        if isinstance(rows, list):
+            rows = pyarrow.Table.from_pylist(rows, schema=self._own)
+        arrays = [*rows.cast(self._own).columns, *added_columns(added, self._added)]
+        table = pyarrow.Table.from_arrays(arrays, schema=self._schema).combine_chunks()
+        return b"".join(bytes(batch.serialize()) for batch in table.to_batches())
+
+    def finish(self, staged: Path, target: Path) -> None:
+        made = staged.with_name(staged.name + ".parquet")
+        with (
+            pyarrow.OSFile(str(staged)) as file,
+            pyarrow.ipc.open_stream(file) as stream,
+            pyarrow.parquet.ParquetWriter(made, self._schema) as writer,
+        ):
+            batches = iter(stream)
+            while group := list(islice(batches, _GROUP)):
+                writer.write_table(pyarrow.Table.from_batches(group, self._schema).combine_chunks())
+        made.replace(target)
+        staged.unlink()
+
+
+def added_columns(added: Added, schema: pyarrow.Schema) -> list[pyarrow.Array]:
+    """The columns of `schema`, from one mapping for each row."""
+    return [pyarrow.array([row.get(field.name) for row in added], field.type) for field in schema]
+
+
+def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """Without a dictionary, which the batches of a stream would have to share."""
+    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind

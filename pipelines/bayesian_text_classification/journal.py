@@ -1,0 +1,189 @@
+"""A file that grows in blocks, appears whole or not at all, and goes on where it stopped when its writer was killed.
+
+Until the file is whole, `NAME.partial` with its blocks and `NAME.progress` lie beside it. A checkpoint first brings the
+blocks to the disk and then, in one step, says in `NAME.progress` how many there are: whatever happens, those are there.
+"""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from .messages import first_line
+
+INTERVAL = 2.0  # seconds between two checkpoints, at least
+
+
+class Blocks(Protocol):
+    """Where blocks go.
+
+    Attributes:
+        rows: in the blocks so far.
+        errors: of these rows, by kind.
+        state: what the writer wants to find again, as it was at the last block.
+    """
+
+    rows: int
+    errors: Counter[str]
+    state: dict[str, Any]
+
+    def append(self, block: bytes, rows: int, errors: Counter[str], state: Mapping[str, Any]) -> None:
+        """Add a block; OSError where there is no room for it."""
+
+    def finish(self, move: Callable[[Path, Path], None]) -> None:
+        """It is whole."""
+
+    def close(self) -> None:
+        """No block follows."""
+
+
+class Stream:
+    """Blocks that go to a stream as they come. Attributes and methods are those of `Blocks`."""
+
+    def __init__(self, stream: BinaryIO, header: bytes) -> None:
+        self._stream = stream
+        self.rows, self.errors, self.state = 0, Counter[str](), dict[str, Any]()
+        stream.write(header)
+
+    def append(self, block: bytes, rows: int, errors: Counter[str], state: Mapping[str, Any]) -> None:
+        """Write a block, at once: who reads the stream may wait for it."""
+        self._stream.write(block)
+        self._stream.flush()
+        self.rows += rows
+        self.errors += errors
+
+    def finish(self, move: Callable[[Path, Path], None]) -> None:
+        """Nothing is left to do."""
+
+    def close(self) -> None:
+        """The stream is its owner's."""
+
+
+class JournalError(ValueError):
+    """The file cannot be begun or gone on with; the message is one line for the user."""
+
+
+class Journal:
+    """Writes a file of blocks. Attributes are those of `Blocks`."""
+
+    def __init__(self, target: Path, settings: Mapping[str, Any], header: bytes, *, resume: bool) -> None:
+        """Begin the file, or go on with what is left of an earlier run.
+
+        Args:
+            target: the file.
+            settings: on which its bytes depend, by names that a user knows.
+            header: before the first block.
+            resume: go on where there is something to go on with.
+
+        Raises:
+            JournalError: something is left of an earlier run, and `resume` is not asked for; it had other settings;
+                another run is writing; the folder cannot be written to.
+        """
+        self._target, self._settings = target, dict(settings)
+        self._partial, self._progress = (target.with_name(target.name + end) for end in (".partial", ".progress"))
+        self.rows, self.errors, self.state = 0, Counter[str](), dict[str, Any]()
+        left = self._partial.exists() and self._progress.exists()
+        if left and not resume:
+            raise JournalError(
+                f"{self._partial} is left of an earlier run; --resume goes on with it, or remove it to start anew"
+            )
+        try:
+            # Nothing is cut off before the lock is ours: another run may just have begun.
+            self._file = os.fdopen(os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+            self._lock()
+            known = self._known() if left else None
+            self._file.truncate(0 if known is None else known["bytes"])
+            self._file.seek(0, os.SEEK_END)
+            if known is None:
+                self._file.write(header)
+            else:
+                self.rows, self.errors, self.state = known["rows"], Counter(known["errors"]), known["state"]
+            self.checkpoint()
+        except OSError as error:
+            raise JournalError(f"{target} cannot be written: {error.strerror or error}") from error
+
+    def append(self, block: bytes, rows: int, errors: Counter[str], state: Mapping[str, Any]) -> None:
+        """Add a block; OSError where there is no room for it."""
+        self._file.write(block)
+        self.rows += rows
+        self.errors += errors
+        self.state = dict(state)
+        if time.monotonic() - self._written >= INTERVAL:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """From here a later run goes on."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        known = {
+            "rows": self.rows,
+            "bytes": self._file.tell(),
+            "errors": dict(self.errors),
+            "state": self.state,
+            "settings": self._settings,
+        }
+        staged = self._progress.with_name(self._progress.name + ".new")
+        with staged.open("w", encoding="utf-8") as file:
+            json.dump(known, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(self._progress)
+        self._sync_folder()
+        self._written = time.monotonic()
+
+    def finish(self, move: Callable[[Path, Path], None]) -> None:
+        """The file appears under its name.
+
+        Args:
+            move: makes the second path, at once, of the file that is the first.
+        """
+        self.checkpoint()
+        move(self._partial, self._target)
+        self._sync_folder()
+        self._progress.unlink(missing_ok=True)
+        self._file.close()
+
+    def close(self) -> None:
+        """Leave the file to a later run; what is behind the last checkpoint is done again then."""
+        self._file.close()
+
+    def _known(self) -> dict[str, Any]:
+        try:
+            known = json.loads(self._progress.read_text(encoding="utf-8"))
+            settings, length = known["settings"], known["bytes"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise JournalError(
+                f"{self._progress} cannot be read: {first_line(error)}; remove it to start anew"
+            ) from error
+        for name in {**settings, **self._settings}:
+            then, now = settings.get(name), self._settings.get(name)
+            if then != now:
+                raise JournalError(
+                    f"{self._partial} was begun with another {name} ({then}, now {now}); run it as it was begun, or "
+                    "remove that file to start anew"
+                )
+        if self._partial.stat().st_size < length:
+            raise JournalError(f"{self._partial} is shorter than it was; remove it to start anew")
+        assert isinstance(known, dict)
+        return known
+
+    def _lock(self) -> None:
+        """OSError where another run holds the file; the system lets go of it when a process ends, however it does."""
+        if os.name == "posix":
+            import fcntl
+
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise JournalError(f"another run is writing {self._partial}") from error
+
+    def _sync_folder(self) -> None:
+        if os.name == "posix":
+            folder = os.open(self._target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)

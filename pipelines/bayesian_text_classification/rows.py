@@ -1,0 +1,321 @@
+"""Rows of text files and tables of any size, a window at a time; what is wrong with a row is said beside it.
+
+Nothing is held but the window, whatever the file holds: a row without end is cut, and compressed files are unpacked as
+they are read.
+"""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow
+import pyarrow.parquet
+
+WINDOW = 1024  # rows
+TEXT = "text"  # what the lines of a plain text file are called
+
+_WINDOW_CHARACTERS = 2**26  # of a window's lines together: it is closed early where rows are huge
+_LINE_CHARACTERS = 2**26  # of one line, and of a cell that runs over several
+_SHOWN = 200  # characters of a row that cannot be read, in its error
+
+_COMPRESSIONS: dict[str, Callable[[Any], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": lambda raw: pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), "zstd"),
+}
+COMPRESSIONS = tuple(_COMPRESSIONS)
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Consecutive rows.
+
+    Attributes:
+        rows: their cells by column; an Arrow table where the file is one, so that no type is lost.
+        errors: for each row why it could not be read as it stands, None where it could.
+    """
+
+    rows: list[dict[str, Any]] | pyarrow.Table
+    errors: list[str | None]
+
+    def __len__(self) -> int:
+        return len(self.errors)
+
+    def column(self, name: str) -> list[Any]:
+        """The cells of a column; None where a row has none. Text of a table that is not UTF-8 comes as bytes."""
+        if isinstance(self.rows, list):
+            return [row.get(name) for row in self.rows]
+        return _cells(self.rows.column(name))
+
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """The rows as Python has them."""
+        if isinstance(self.rows, list):
+            return self.rows
+        columns = {name: _cells(self.rows.column(name)) for name in self.rows.column_names}
+        return [{name: cells[i] for name, cells in columns.items()} for i in range(self.rows.num_rows)]
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """A file that was opened.
+
+    Attributes:
+        columns: names in their order; None where each row has its own (.jsonl).
+        windows: its rows, of which at most `WINDOW` at a time. To be read once.
+        done: the share of the file that has been read, from 0 to 1; None where its end is not known.
+        schema: of a parquet file.
+    """
+
+    columns: list[str] | None
+    windows: Iterator[Window]
+    done: Callable[[], float | None]
+    schema: pyarrow.Schema | None = None
+
+
+def kind_of_file(name: str) -> tuple[str, str]:
+    """Format and compression by the endings of a name, such as (".csv", ".gz"); "" for each that is not known."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in _COMPRESSIONS else ""
+    return (suffixes[-1] if suffixes and suffixes[-1] in FORMATS else ""), compression
+
+
+def open_rows(source: Path | BinaryIO, kind: str, compression: str = "") -> RowFile:
+    """Open a file for reading in constant memory.
+
+    Args:
+        source: a path, or a stream of bytes.
+        kind: one of `FORMATS`: .csv is quoted as usual, .tsv not at all, a .jsonl line is an object, and a .txt line a
+            text.
+        compression: one of `COMPRESSIONS`, or "".
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: what it holds is no such file, or names a column twice. A damaged archive or parquet file may also
+            fail later, while it is read, with one of `DAMAGE`.
+    """
+    if kind == ".parquet":
+        if not isinstance(source, Path) or compression:
+            raise ValueError("a parquet file is read by its name, as it is; compression is part of its format")
+        return _open_parquet(source)
+    raw = source.open("rb") if isinstance(source, Path) else source
+    size = source.stat().st_size if isinstance(source, Path) else None
+    stream = _COMPRESSIONS[compression](raw) if compression else raw
+    lines = _Lines(io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="\n"))
+
+    def done() -> float | None:
+        if not size:
+            return None
+        return 1.0 if raw.closed else min(raw.tell() / size, 1.0)
+
+    if kind in (".csv", ".tsv"):
+        header, rows = _csv_rows(lines, quoted=kind == ".csv")
+        return RowFile(header, _windows(rows, lines), done)
+    if kind == ".jsonl":
+        return RowFile(None, _windows(_jsonl_rows(lines), lines), done)
+    return RowFile([TEXT], _windows(_txt_rows(lines), lines), done)
+
+
+# What reading a damaged file raises.
+DAMAGE = (OSError, EOFError, ValueError, lzma.LZMAError, csv.Error, pyarrow.ArrowException)
+_Row = tuple[dict[str, Any], str | None]
+
+
+@dataclass
+class _Lines:
+    """Lines of a stream, without end of line; of one that has no end, its beginning.
+
+    Attributes:
+        problem: with the lines since `begin`; None for none.
+        raw: the beginning of these lines.
+        read: characters of all lines.
+    """
+
+    stream: io.TextIOWrapper
+    problem: str | None = None
+    raw: str = ""
+    read: int = 0
+
+    def begin(self) -> None:
+        """A new row begins."""
+        self.problem, self.raw = None, ""
+
+    def __iter__(self) -> Iterator[str]:
+        first = True
+        while line := self.stream.readline(_LINE_CHARACTERS):
+            if first and line.encode("utf-8", "surrogateescape")[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                raise ValueError("it is UTF-16; convert it to UTF-8")
+            first = False
+            yield self._looked_at(line)
+
+    def _looked_at(self, line: str) -> str:
+        self.read += len(line)
+        if len(line) == _LINE_CHARACTERS and not line.endswith("\n"):
+            while (rest := self.stream.readline(_LINE_CHARACTERS)) and not rest.endswith("\n"):
+                pass
+            self.problem = f"is longer than {_LINE_CHARACTERS:,} characters and was cut"
+        if not line.isascii():
+            try:
+                line.encode()
+            except UnicodeEncodeError as error:
+                byte = ord(line[error.start]) - 0xDC00
+                self.problem = f"is not UTF-8 (byte 0x{byte:02x} at character {error.start + 1})"
+                line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if len(self.raw) < _SHOWN:
+            self.raw += line[:_SHOWN]
+        return line
+
+
+def _csv_rows(lines: _Lines, *, quoted: bool) -> tuple[list[str], Iterator[_Row]]:
+    dialect: dict[str, Any] = {} if quoted else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    reader = csv.reader(iter(lines), strict=True, **dialect)
+
+    def following() -> list[str] | None:
+        """The next row that is not empty; None at the end."""
+        lines.begin()
+        while True:
+            before = csv.field_size_limit(_LINE_CHARACTERS)  # its own limit is 131,072, and global
+            try:
+                if cells := next(reader, None):
+                    return cells
+            finally:
+                csv.field_size_limit(before)
+            if cells is None:
+                return None
+
+    try:
+        header = following() or []
+    except csv.Error as error:
+        raise ValueError(f"its header is not csv: {error}") from error
+    if lines.problem:
+        raise ValueError(f"its header {lines.problem}")
+    refuse_twins(header)
+
+    def rows() -> Iterator[_Row]:
+        while True:
+            try:
+                cells = following()
+            except csv.Error as error:
+                yield dict.fromkeys(header, ""), f"is not csv: {error}; it begins {_begin(lines.raw)}"
+                continue
+            if cells is None:
+                return
+            problem = lines.problem
+            if len(cells) != len(header):
+                problem = f"has {len(cells)} fields and the header has {len(header)}"
+                if more := cells[len(header) :]:
+                    problem += f"; behind them {_begin(','.join(more))}"
+                cells = [*cells, *[""] * len(header)][: len(header)]
+            yield dict(zip(header, cells, strict=True)), problem
+
+    return header, rows()
+
+
+def _jsonl_rows(lines: _Lines) -> Iterator[_Row]:
+    """JSON objects, one a line."""
+    lines.begin()
+    for line in lines:
+        if line.strip():  # `splitlines` would also part at U+2028 inside a text
+            yield _json_row(line, lines.problem)
+        lines.begin()
+
+
+def _json_row(line: str, problem: str | None) -> _Row:
+    try:
+        found = json.loads(line, object_pairs_hook=_json_object)
+    except json.JSONDecodeError as error:
+        why = f"is not JSON: {error.msg} at character {error.pos + 1}"
+    except RecursionError:
+        why = "is nested too deeply"
+    except ValueError as error:  # a key twice, a number of thousands of digits
+        why = f"cannot be read: {error}"
+    else:
+        if isinstance(found, dict):
+            return found, problem
+        why = "is not a JSON object"
+    return {}, f"{problem or why}; it begins {_begin(line)}"
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    refuse_twins([name for name, _ in pairs])
+    return dict(pairs)
+
+
+def _txt_rows(lines: _Lines) -> Iterator[_Row]:
+    lines.begin()
+    for line in lines:
+        yield {TEXT: line.removesuffix("\n").removesuffix("\r")}, lines.problem
+        lines.begin()
+
+
+def _windows(rows: Iterable[_Row], lines: _Lines) -> Iterator[Window]:
+    cells: list[dict[str, Any]] = []
+    errors: list[str | None] = []
+    start = lines.read
+    for row, error in rows:
+        cells.append(row)
+        errors.append(error)
+        if len(cells) == WINDOW or lines.read - start >= _WINDOW_CHARACTERS:
+            yield Window(cells, errors)
+            cells, errors, start = [], [], lines.read
+    if cells:
+        yield Window(cells, errors)
+
+
+def _open_parquet(path: Path) -> RowFile:
+    with path.open("rb"):  # OSError, as of other files
+        pass
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+    names = file.schema_arrow.names
+    refuse_twins(names)
+    total, read = file.metadata.num_rows, 0
+
+    def windows() -> Iterator[Window]:
+        nonlocal read
+        for batch in file.iter_batches(batch_size=WINDOW):
+            read += batch.num_rows
+            if batch.num_rows:
+                yield Window(pyarrow.Table.from_batches([batch]), [None] * batch.num_rows)
+
+    return RowFile(names, windows(), lambda: read / max(total, 1), file.schema_arrow)
+
+
+def _cells(column: pyarrow.ChunkedArray) -> list[Any]:
+    kind = column.type
+    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
+        binary = pyarrow.large_binary() if pyarrow.types.is_large_string(kind) else pyarrow.binary()
+        return [_decoded(value) for value in column.cast(binary).to_pylist()]
+    try:
+        return cast(list[Any], column.to_pylist())
+    except (ValueError, pyarrow.ArrowException):  # finer than Python's own types, such as nanoseconds
+        return cast(list[Any], column.cast(pyarrow.string()).to_pylist())
+
+
+def _decoded(value: bytes | None) -> str | bytes | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def _begin(raw: str) -> str:
+    return repr(raw if len(raw) <= _SHOWN else raw[:_SHOWN] + "...")
+
+
+def refuse_twins(names: Sequence[str]) -> None:
+    """ValueError where a name stands twice."""
+    twins = [name for name, count in Counter(names).items() if count > 1]
+    if twins:
+        raise ValueError(f"it has several columns {twins[0]!r}, and only one can be meant")

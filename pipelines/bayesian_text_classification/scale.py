@@ -1,0 +1,323 @@
+"""Texts by the million: files on one machine, Ray Data on many."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pyarrow
+import torch
+import transformers
+
+from .blocks import Added, added_columns, encoder
+from .fingerprint import fingerprint
+from .journal import Blocks, Journal, Stream
+from .loading import load_classifier
+from .pipeline import BayesianTextClassificationPipeline
+from .rows import TEXT, WINDOW, Window
+from .scoring import Scorer, why_not
+from .sources import Reading, Source, SourceError
+
+if TYPE_CHECKING:
+    import ray.data
+
+WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
+_TEXT_COLUMNS = (TEXT, "sentence")
+
+_TEXT, _ERROR, _ROW = "__text__", "__error__", "__row__"  # of rows on their way to a worker
+_BLOCK = 2**18  # bytes of rows that go to a worker at once, about
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a run.
+
+    Attributes:
+        rows: of the output.
+        errors: those of them that were not classified, by kind.
+    """
+
+    rows: int
+    errors: Counter[str]
+
+
+def predict_file(
+    classifier: BayesianTextClassificationPipeline,
+    source: Source,
+    target: Path | BinaryIO,
+    kind: str,
+    *,
+    compression: str = "",
+    text_column: str | None = None,
+    prefix: str = "",
+    resume: bool = False,
+    cluster: "Cluster | None" = None,
+    progress: Callable[[int, float | None], object] = lambda rows, done: None,
+    **options: Any,
+) -> Summary:
+    """Classify every row in constant memory: the rows as they are, in their order, with the answers beside them.
+
+    A row that cannot be read or classified has its reason in the column `error`, and no label. The file appears whole
+    or not at all. What is left of a run that was killed lies beside it (`journal`), and `resume` goes on with that; the
+    result has the same bytes as that of a run that was not.
+
+    Args:
+        classifier: of the texts.
+        source: the rows.
+        target: a path, or a stream of bytes.
+        kind: what is written, one of `WRITTEN`.
+        compression: of what is written, one of `rows.COMPRESSIONS` or "".
+        text_column: default `text`, else `sentence`.
+        prefix: of the names of the added columns.
+        resume: refused where input, model, options, versions or the number of threads are not as they were.
+        cluster: whose workers classify, with the model of that name; None: this process.
+        progress: called after each window of at most `rows.WINDOW` rows with their number, and the share of the input
+            that has been read, or None where there is no knowing.
+        **options: of the pipeline's calls.
+
+    Raises:
+        SourceError: the input is damaged, has no column of texts, or does not fit what is to be written.
+        JournalError: see `Journal`.
+        OSError: what is to be written cannot be.
+    """
+    scorer = Scorer(classifier, prefix, options)
+    reading = Reading(source)
+    windows = reading.windows()
+    first = next(windows, None)
+    columns = reading.columns if reading.columns is not None else _keys(first)
+    column = _text_column(source, columns, text_column)
+    _check_names(source.name, columns, scorer.added.names)
+    _check_conversion(source, kind)
+    encode = encoder(kind, compression, reading.columns, reading.schema, scorer.added)
+    blocks: Blocks
+    if isinstance(target, Path):
+        settings: dict[str, Any] = {
+            "text column": column,
+            "prefix": prefix,
+            **options,
+            **_settings(classifier),
+            **source.digests(),
+        }
+        settings |= {"workers": None if cluster is None else cluster.workers}
+        blocks = Journal(target, settings, encode.header(), resume=resume)
+    else:
+        blocks = Stream(target, encode.header())
+    classifier.batch_tokens = blocks.state.get("batch_tokens", classifier.batch_tokens)
+
+    def here() -> Iterator[tuple[Window, Added]]:
+        read = 0
+        for window in chain([first] if first is not None else [], windows):
+            read += len(window)
+            if read > blocks.rows:
+                yield window, scorer(window.column(column), window.errors)
+            else:
+                progress(len(window), reading.done)
+
+    answers = here() if cluster is None else cluster.answers(source, column, prefix, options, skip=blocks.rows)
+    try:
+        for window, added in answers:
+            # Where memory runs out, later batches are smaller: whoever goes on must know.
+            state = {"batch_tokens": classifier.batch_tokens}
+            blocks.append(encode.block(window, added), len(window), scorer.counts(added), state)
+            progress(len(window), reading.done if cluster is None else None)
+        blocks.finish(encode.finish)
+    finally:
+        blocks.close()
+    return Summary(blocks.rows, blocks.errors)
+
+
+def predict_dataset(
+    dataset: "ray.data.Dataset",
+    model: str | None = None,
+    *,
+    text_column: str = TEXT,
+    prefix: str = "",
+    workers: int | tuple[int, int] = 1,
+    cpus: float = 1,
+    gpus: float = 0,
+    device: str | None = None,
+    dtype: str | None = None,
+    allow_pickle: bool = False,
+    **options: Any,
+) -> "ray.data.Dataset":
+    """Classify every row of a Ray dataset; lazily, as Ray's own transformations. Needs the extra `[ray]`.
+
+    The answers do not depend on workers, blocks or order: label, score and uncertainty of a text are those of the
+    pipeline alone, within 1e-5 in float32. Retries after a lost worker, and back-pressure, are Ray's.
+
+    Args:
+        dataset: with a column of texts.
+        model: a folder that every worker can read, or a Hub id; None: the embedded one.
+        text_column: of the texts. A row whose text is null, empty, or of more than `scoring.MOST_CHARACTERS` characters
+            gets no label, and its reason in the column `error`.
+        prefix: of the names of the added columns.
+        workers: actors, each with a model of its own; (least, most) where Ray may choose.
+        cpus: of each actor, which are also its threads.
+        gpus: of each actor.
+        device: None: a GPU where the actor has one.
+        dtype: None: the model's own.
+        allow_pickle: weights of .bin files are read too.
+        **options: of the pipeline's calls.
+
+    Returns:
+        The rows, with the columns that `predict_file` adds.
+
+    Raises:
+        SourceError: there is no such column of texts.
+    """
+    from ray.data import ActorPoolStrategy
+
+    columns = dataset.columns() or []
+    if text_column not in columns:
+        raise SourceError(f"the dataset has no column {text_column!r}; its columns are {', '.join(map(repr, columns))}")
+    loaded = {"name": model, "device": device, "dtype": dtype, "allow_pickle": allow_pickle}
+    least, most = (workers, workers) if isinstance(workers, int) else workers
+    return dataset.map_batches(
+        _Worker,
+        fn_constructor_args=(loaded, text_column, prefix, cpus, options),
+        batch_size=WINDOW,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=least, max_size=most),
+        num_cpus=cpus,
+        num_gpus=gpus or None,
+    )
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Workers of a Ray cluster that this process is connected to; their options are those of `predict_dataset`."""
+
+    model: str | None
+    workers: int = 1
+    cpus: float = 1
+    gpus: float = 0
+    device: str | None = None
+    dtype: str | None = None
+    allow_pickle: bool = False
+
+    def answers(
+        self, source: Source, column: str, prefix: str, options: Mapping[str, Any], *, skip: int
+    ) -> Iterator[tuple[Window, Added]]:
+        """The rows of a source in their order, but for the first `skip`, with what the workers say of them."""
+        import ray.data
+
+        for resource, each in (("CPU", self.cpus), ("GPU", self.gpus)):
+            there = ray.cluster_resources().get(resource, 0)
+            if self.workers * each > there:
+                raise ValueError(
+                    f"{self.workers} workers of {each:g} {resource} each are more than the cluster has: {there:g}"
+                )
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.target_max_block_size = _BLOCK
+        rows = ray.data.from_items([skip]).map_batches(
+            _read, fn_args=(source, column), batch_size=1, num_cpus=0
+        )  # so that the workers may have them all
+        answered = predict_dataset(
+            rows,
+            self.model,
+            text_column=_TEXT,
+            prefix=prefix,
+            workers=self.workers,
+            cpus=self.cpus,
+            gpus=self.gpus,
+            device=self.device,
+            dtype=self.dtype,
+            allow_pickle=self.allow_pickle,
+            **options,
+        )
+        for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+            ours = table.column_names[table.column_names.index(_TEXT) :]  # behind the columns of the source
+            theirs = table.drop_columns(ours)
+            if source.kind == ".jsonl":
+                theirs = [json.loads(row) for row in table[_ROW].to_pylist()]
+            yield Window(theirs, [None] * table.num_rows), table.select(ours[2:]).to_pylist()
+
+
+class _Worker:
+    """An actor: a model, and what is asked of it."""
+
+    def __init__(
+        self, loaded: Mapping[str, Any], text_column: str, prefix: str, cpus: float, options: Mapping[str, Any]
+    ) -> None:
+        torch.set_num_threads(max(int(cpus), 1))
+        classifier = load_classifier(**loaded)
+        self._scorer, self._text_column = Scorer(classifier, prefix, options), text_column
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        errors = table[_ERROR].to_pylist() if _ERROR in table.column_names else [None] * table.num_rows
+        added = self._scorer(Window(table, errors).column(self._text_column), errors)
+        for field, column in zip(self._scorer.added, added_columns(added, self._scorer.added), strict=True):
+            table = table.append_column(field, column)
+        return table
+
+
+def _read(skip: Mapping[str, Any], source: Source, column: str) -> Iterator[pyarrow.Table]:
+    """The rows of a source as tables: its columns (of .jsonl each row as one cell), the text, and what is wrong."""
+    left = int(skip["item"][0])
+    for window in Reading(source).windows():
+        left -= len(window)
+        if left >= 0:
+            continue
+        texts = window.column(column)
+        errors = [error or why_not(text) for text, error in zip(texts, window.errors, strict=True)]
+        if source.kind == ".jsonl":
+            table = pyarrow.table({_ROW: pyarrow.array([json.dumps(row) for row in window.as_dicts()])})
+        else:
+            table = window.rows if isinstance(window.rows, pyarrow.Table) else pyarrow.Table.from_pylist(window.rows)
+        good = [None if error else text for text, error in zip(texts, errors, strict=True)]
+        for name, cells in ((_TEXT, good), (_ERROR, errors)):
+            table = table.append_column(name, pyarrow.array(cells, pyarrow.string()))
+        yield table
+
+
+def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
+    """What else the last digit of an answer depends on, by names that a user knows."""
+    return {
+        "default options": str(classifier.sampling),
+        "threshold by default": classifier.threshold,
+        "temperature": classifier.temperature,
+        "model": fingerprint(classifier),
+        "device": str(classifier.device),
+        "dtype": str(classifier.run_dtype).removeprefix("torch."),
+        "number of threads": torch.get_num_threads(),
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "version of torch": torch.__version__,
+        "version of transformers": transformers.__version__,
+    }
+
+
+def _keys(window: Window | None) -> list[str]:
+    rows = [] if window is None else window.as_dicts()
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> str:
+    candidates = _TEXT_COLUMNS if wanted is None else (wanted,)
+    for name in candidates:
+        if name in columns:
+            return name
+    if not columns:
+        raise SourceError(f"{source.name} has no rows")
+    raise SourceError(
+        f"{source.name} has no column {' or '.join(map(repr, candidates))}; its columns are "
+        f"{', '.join(map(repr, columns))} (choose with --text-column)"
+    )
+
+
+def _check_names(name: str, columns: Sequence[str], added: Sequence[str]) -> None:
+    taken = [column for column in added if column in columns]
+    if taken:
+        raise SourceError(
+            f"{name} has a column {taken[0]!r} already; a prefix names ours apart, such as --prefix predicted_"
+        )
+
+
+def _check_conversion(source: Source, kind: str) -> None:
+    if source.kind == ".jsonl" and kind != ".jsonl":
+        raise SourceError(f"the rows of {source.name} may differ in their columns, which only a .jsonl file can hold")
+    if kind == ".tsv" and source.kind != ".tsv":
+        raise SourceError(f"cells of {source.name} may hold tabs or ends of line, which a .tsv file cannot; use .csv")

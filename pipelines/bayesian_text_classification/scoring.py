@@ -1,0 +1,98 @@
+"""A window of rows in, a label with its uncertainty for each row out, or what is wrong with it."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow
+
+from .data import why_no_text
+from .inputs import InputError
+from .pipeline import BayesianTextClassificationPipeline
+
+MOST_CHARACTERS = 1_000_000  # of a text: a tokenizer holds all of its tokens before it cuts
+ERROR = "error"
+
+_NUMBER, _TEXT = pyarrow.float64(), pyarrow.string()
+_SAMPLED = {
+    "score_std": _NUMBER,
+    "standard_error": _NUMBER,
+    "predictive_entropy": _NUMBER,
+    "expected_entropy": _NUMBER,
+    "mutual_information": _NUMBER,
+    "num_samples": pyarrow.int64(),
+    "truncated": pyarrow.bool_(),
+}
+_DECIDED = {"abstained": pyarrow.bool_(), "reason": _TEXT}
+
+
+class Scorer:
+    """A pipeline with the options of its calls.
+
+    Attributes:
+        added: names and types of the columns that each row gets; the last one says what is wrong with it.
+    """
+
+    def __init__(self, classifier: BayesianTextClassificationPipeline, prefix: str, options: Mapping[str, Any]) -> None:
+        """Prepare.
+
+        Args:
+            classifier: the pipeline.
+            prefix: of the added columns' names.
+            options: of its calls.
+        """
+        self._classifier, self._prefix, self._options = classifier, prefix, dict(options)
+        keys: dict[str, pyarrow.DataType] = {"label": _TEXT, "score": _NUMBER}
+        if self._options.get("num_samples", classifier.sampling.num_samples) > 0:
+            keys |= _SAMPLED
+        if self._options.get("threshold", classifier.threshold) is not None:
+            keys |= _DECIDED
+        self.added = pyarrow.schema([(prefix + name, kind) for name, kind in {**keys, ERROR: _TEXT}.items()])
+
+    def __call__(self, texts: Sequence[Any], errors: Sequence[str | None]) -> list[dict[str, Any]]:
+        """The added cells of each row, (rows,).
+
+        Args:
+            texts: what stands in the column of texts.
+            errors: what is known to be wrong with the rows.
+        """
+        found = [error or why_not(text) for text, error in zip(texts, errors, strict=True)]
+        rows: list[dict[str, Any]] = [{} for _ in texts]
+        while good := [i for i, error in enumerate(found) if error is None]:
+            try:
+                results = self._classifier([texts[i] for i in good], **self._options)
+            except InputError as error:  # the others are classified without these
+                for i in error.inputs:
+                    found[good[i]] = error.reason
+                continue
+            for i, result in zip(good, results, strict=True):
+                rows[i] = {self._prefix + key: value for key, value in result.items()}
+            break
+        for row, why in zip(rows, found, strict=True):
+            row[self._prefix + ERROR] = why
+        return rows
+
+    def counts(self, rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
+        """Rows with an error, by its kind."""
+        return Counter(_kind(row[self._prefix + ERROR]) for row in rows if row[self._prefix + ERROR] is not None)
+
+
+def why_not(text: Any) -> str | None:
+    """Why a cell cannot be classified; None where it can."""
+    if text is None:
+        return "there is no text"
+    if isinstance(text, bytes):
+        return "the text is not UTF-8"
+    if why := why_no_text(text):
+        return f"the text is none: it holds {why}"
+    if not text.strip():
+        return "the text is empty"
+    if len(text) > MOST_CHARACTERS:
+        return f"the text has {len(text):,} characters, and {MOST_CHARACTERS:,} are the most"
+    return None
+
+
+def _kind(error: str) -> str:
+    """Without what differs from row to row: values, places, numbers."""
+    return re.sub(r"(?<![-\w])\d[\d,]*", "N", re.split(r"[:;('\"]", error)[0]).strip()

@@ -1,0 +1,208 @@
+"""Rows of files: what is right comes as it is, what is wrong is said, and nothing stops the rest."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from bayesian_text_classification import rows
+from bayesian_text_classification.rows import DAMAGE, WINDOW, kind_of_file, open_rows
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+
+def read(content, kind, compression=""):
+    """Cells and errors of all rows."""
+    file = open_rows(content if isinstance(content, Path) else io.BytesIO(content), kind, compression)
+    windows = list(file.windows)
+    return [row for window in windows for row in window.as_dicts()], [e for w in windows for e in w.errors]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.csv", (".csv", "")),
+        ("A.CSV.GZ", (".csv", ".gz")),
+        ("b.c.jsonl.zst", (".jsonl", ".zst")),
+        ("x.parquet", (".parquet", "")),
+        ("x.gz", ("", ".gz")),
+        ("x.doc", ("", "")),
+        (".csv", ("", "")),
+    ],
+)
+def test_formats_by_name(name, expected):
+    assert kind_of_file(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (".csv", 'id,text\n1,"a, b"\n\n2,"two\nlines"\n3,"say ""x"""\n'),
+        (".csv", '\ufeffid,text\r\n1,"a, b"\r\n2,"two\nlines"\r\n3,"say ""x"""'),
+        (
+            ".jsonl",
+            '{"id": "1", "text": "a, b"}\n\n{"id": "2", "text": "two\\nlines"}\n{"id": "3", "text": "say \\"x\\""}',
+        ),
+    ],
+)
+def test_rows_as_they_are(kind, content):
+    found, errors = read(content.encode(), kind)
+    assert found == [
+        {"id": "1", "text": "a, b"},
+        {"id": "2", "text": "two\nlines"},
+        {"id": "3", "text": 'say "x"'},
+    ]
+    assert errors == [None] * 3
+
+
+def test_tabs_part_cells_and_quotes_are_letters_in_tsv():
+    assert read(b'label\ttext\n1\t"quoted" he said\n', ".tsv") == ([{"label": "1", "text": '"quoted" he said'}], [None])
+
+
+def test_every_line_of_a_text_file_is_a_row_the_empty_ones_too():
+    assert [row["text"] for row in read(b"one\r\n\n  \nlast", ".txt")[0]] == ["one", "", "  ", "last"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "error"),
+    [
+        (".csv", b"id,text\n1\n2,b\n", "has 1 fields and the header has 2"),
+        (".csv", b"id,text\n1,a,more,x\n2,b\n", "has 4 fields and the header has 2; behind them 'more,x'"),
+        (".csv", b'id,text\n1,"a"b\n2,b\n', """is not csv: ',' expected after '"'; it begins '1,"a"b\\n'"""),
+        (".csv", b"id,text\n1,a\xffb\n2,b\n", "is not UTF-8 (byte 0xff at character 4)"),
+        (".tsv", b"id\ttext\n1\n2\tb\n", "has 1 fields and the header has 2"),
+        (
+            ".jsonl",
+            b'{"id": 1, "text": }\n{"id": "2", "text": "b"}',
+            "is not JSON: Expecting value at character 19; it begins",
+        ),
+        (".jsonl", b'[1]\n{"id": "2", "text": "b"}', "is not a JSON object; it begins '[1]\\n'"),
+        (".jsonl", b'{"a": 1, "a": 2}\n{"id": "2", "text": "b"}', "cannot be read: it has several columns 'a'"),
+        (".jsonl", b"[" * 100_000 + b'\n{"id": "2", "text": "b"}', "is nested too deeply; it begins '[["),
+        (".jsonl", b'{"id": ' + b"9" * 5_000 + b'}\n{"id": "2", "text": "b"}', "cannot be read: Exceeds the limit"),
+        (".jsonl", b'{"text": "\xc3"}\n{"id": "2", "text": "b"}', "is not UTF-8 (byte 0xc3 at character 11)"),
+    ],
+)
+def test_a_bad_row_says_why_and_the_next_one_is_read(kind, content, error):
+    found, errors = read(content, kind)
+    assert len(found) == 2 and errors[1] is None and found[1] == {"id": "2", "text": "b"}
+    assert errors[0].startswith(error), errors[0]
+
+
+def test_a_quote_that_is_never_closed_is_one_bad_row():
+    found, errors = read(b'id,text\n1,a\n2,"b\n3,c\n', ".csv")
+    assert len(found) == 2 and errors[0] is None and errors[1].startswith("is not csv: unexpected end of data")
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".txt"])
+def test_a_line_without_end_is_cut_and_the_next_one_is_read(kind, monkeypatch):
+    monkeypatch.setattr(rows, "_LINE_CHARACTERS", 1_000)
+    good = {".csv": b"b\n", ".jsonl": b'{"text": "b"}\n', ".txt": b"b\n"}[kind]
+    found, errors = read((b"text\n" if kind == ".csv" else b"") + b"x" * 10_000 + b"\n" + good, kind)
+    assert found[1] == {"text": "b"} and errors[1] is None and len(found) == 2
+    assert "longer than 1,000 characters" in errors[0] or "field larger than field limit" in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "words"),
+    [
+        (".csv", b"a,a\n1,2\n", "several columns 'a'"),
+        (".csv", b"a,\xff\n1,2\n", "its header is not UTF-8"),
+        (".csv", "text\nä\n".encode("utf-16"), "UTF-16"),
+        (".txt", "text\nä\n".encode("utf-16"), "UTF-16"),
+        (".csv", b'a,"b"c\n', "its header is not csv"),
+    ],
+)
+def test_files_that_cannot_be_read_at_all(kind, content, words):
+    with pytest.raises(ValueError, match=words):
+        read(content, kind)
+
+
+PACKED = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress,
+          ".zst": lambda content: pyarrow.compress(content, codec="zstd", asbytes=True)}  # fmt: skip
+
+
+@pytest.mark.parametrize("compression", PACKED)
+def test_compressed_files_and_damaged_ones(compression, tmp_path):
+    content = "".join(f"line {i}\n" for i in range(5_000)).encode()
+    packed = PACKED[compression](content)
+    path = tmp_path / f"a.txt{compression}"
+    path.write_bytes(packed + PACKED[compression](b"and another\n"))  # as appended archives are
+    found, errors = read(path, ".txt", compression)
+    assert [row["text"] for row in found] == [*content.decode().splitlines(), "and another"] and not any(errors)
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(DAMAGE):
+        read(path, ".txt", compression)
+
+
+def test_parquet_keeps_its_types_and_names_text_that_is_none(tmp_path):
+    stamps = pyarrow.array([1, None, 3], pyarrow.timestamp("ns"))
+    texts = pyarrow.array([b"good", b"\xff", None]).cast(pyarrow.binary()).view(pyarrow.string())
+    table = pyarrow.table({"text": texts, "at": stamps, "n": pyarrow.array([1, 2, None], pyarrow.int8())})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    file = open_rows(tmp_path / "a.parquet", ".parquet")
+    (window,) = file.windows
+    assert window.column("text") == ["good", b"\xff", None]
+    assert window.rows.schema.equals(table.schema) and window.rows.column("at").equals(table.column("at"))
+    first = window.as_dicts()[0]  # with pandas' type for the time, where pandas is installed
+    assert {name: str(cell) for name, cell in first.items()} == {
+        "text": "good",
+        "at": "1970-01-01 00:00:00.000000001",
+        "n": "1",
+    }
+    assert file.done() == 1.0
+
+
+def test_windows_have_their_size_and_say_how_far_they_are(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("word\n" * (2 * WINDOW + 5))
+    file = open_rows(path, ".txt")
+    assert [len(window) for window in file.windows] == [WINDOW, WINDOW, 5] and file.done() == 1.0
+
+
+def test_windows_of_huge_rows_are_closed_early(monkeypatch):
+    monkeypatch.setattr(rows, "_WINDOW_CHARACTERS", 100)
+    file = open_rows(io.BytesIO(b"x" * 60 + b"\n" + b"y" * 60 + b"\nz\n"), ".txt")
+    assert [len(window) for window in file.windows] == [2, 1]
+
+
+TRIED = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@TRIED
+@given(st.sampled_from([".csv", ".tsv", ".jsonl", ".txt"]), st.binary(max_size=400))
+def test_fuzz_any_bytes_give_rows_or_one_of_the_named_errors(kind, content):
+    try:
+        found, errors = read(content, kind)
+    except ValueError as error:
+        assert str(error)
+        return
+    assert len(found) == len(errors)
+    for row, error in zip(found, errors, strict=True):
+        assert isinstance(row, dict) and (error is None or error)
+        for cell in row.values():
+            if kind != ".jsonl":
+                assert isinstance(cell, str) and cell == cell.encode().decode()
+
+
+@TRIED
+@given(st.lists(st.tuples(CELLS, CELLS), max_size=20))
+def test_what_pythons_csv_writes_is_read_as_it_was(cells):
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([("id", "text"), *cells])
+    found, errors = read(text.getvalue().encode(), ".csv")
+    assert [tuple(row.values()) for row in found] == cells and not any(errors)
+
+
+@TRIED
+@given(st.lists(st.dictionaries(CELLS, CELLS | st.none() | st.integers() | st.lists(st.floats(allow_nan=False)))))
+def test_what_pythons_json_writes_is_read_as_it_was(objects):
+    found, errors = read("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects).encode(), ".jsonl")
+    assert found == objects and not any(errors)

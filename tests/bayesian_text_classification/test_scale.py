@@ -1,0 +1,303 @@
+"""Files of any size: the pipeline's own answers, in order, whole or not at all; killed and gone on with."""
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sysconfig
+import time
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from bayesian_text_classification import journal
+from bayesian_text_classification.journal import JournalError
+from bayesian_text_classification.loading import load_classifier
+from bayesian_text_classification.rows import WINDOW
+from bayesian_text_classification.scale import predict_file
+from bayesian_text_classification.sources import Source, SourceError, source_of
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
+WORDS = ["a", "the", "good", "bad", "film", "plot", "long", "dull", "joy", "bore", "never", "ever", "not", "quite"]
+
+
+def sentences(count):
+    draw = random.Random(0)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(1, 12))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tokenizer, tmp_path_factory):
+    """A tiny model."""
+    folder = tmp_path_factory.mktemp("model")
+    for part in (tiny("bert", num_labels=2), tokenizer):
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(folder):
+    return load_classifier(str(folder), num_samples=4)
+
+
+def written_csv(path, texts):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "text"), *enumerate(texts)])
+    return path
+
+
+def test_rows_and_their_order_are_kept_and_answers_are_the_pipelines(small, tmp_path):
+    texts = sentences(2 * WINDOW + 10)
+    told = []
+    summary = predict_file(
+        small,
+        source_of(str(written_csv(tmp_path / "a.csv", texts))),
+        tmp_path / "b.csv",
+        ".csv",
+        progress=lambda rows, done: told.append((rows, done)),
+    )
+    assert summary.rows == len(texts) and not summary.errors
+    with (tmp_path / "b.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(i) for i in range(len(texts))]
+    for row, text, answer in zip(rows, texts, small(texts), strict=True):
+        assert row["text"] == text and row["label"] == answer["label"]
+        assert float(row["score"]) == pytest.approx(answer["score"], abs=1e-5)
+        assert float(row["mutual_information"]) == pytest.approx(answer["mutual_information"], abs=1e-5)
+    assert [rows for rows, _ in told] == [WINDOW, WINDOW, 10] and told[-1][1] == 1.0
+    assert [done for _, done in told] == sorted(done for _, done in told)
+
+
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_each_format_to_itself(kind, small, tmp_path):
+    path = tmp_path / f"a{kind}"
+    if kind == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2], "text": ["good", "bad"]}), path)
+    else:
+        lines = {".csv": "id,text\n1,good\n2,bad\n", ".tsv": "id\ttext\n1\tgood\n2\tbad\n",
+                 ".jsonl": '{"id": 1, "text": "good"}\n{"id": 2, "text": "bad", "more": [1]}\n'}  # fmt: skip
+        path.write_text(lines[kind])
+    predict_file(small, source_of(str(path)), tmp_path / f"b{kind}", kind)
+    (window,) = list(source_windows(tmp_path / f"b{kind}"))
+    rows = window.as_dicts()
+    assert [str(row["id"]) for row in rows] == ["1", "2"] and [row["text"] for row in rows] == ["good", "bad"]
+    expected = small(["good", "bad"])
+    assert [float(row["score"]) for row in rows] == pytest.approx([answer["score"] for answer in expected], abs=1e-6)
+    if kind == ".jsonl":
+        assert rows[1]["more"] == [1] and "more" not in rows[0] and rows[0]["error"] is None
+
+
+def source_windows(path):
+    from bayesian_text_classification.sources import Reading
+
+    return Reading(source_of(str(path))).windows()
+
+
+def test_several_files_are_one_in_alphabetical_order(small, tmp_path):
+    for name, text in (("b.txt", "second\n"), ("a.txt.gz", None), ("c.txt", "third\n")):
+        if text is None:
+            import gzip
+
+            (tmp_path / name).write_bytes(gzip.compress(b"first\n"))
+        else:
+            (tmp_path / name).write_text(text)
+    out = io.BytesIO()
+    summary = predict_file(small, source_of(str(tmp_path / "*.txt*")), out, ".jsonl")
+    assert [json.loads(line)["text"] for line in out.getvalue().splitlines()] == ["first", "second", "third"]
+    assert summary.rows == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "words"),
+    [
+        ({}, "none.csv", "none.csv: no such file"),
+        ({}, "*.csv", r"\*.csv: no such file"),
+        ({"d/a.csv": "text\na\n"}, "d", r"is a folder; give its files, such as '.*d/\*.csv'"),
+        ({"a.doc": "x"}, "a.doc", "its name ends in none of .csv, .tsv, .jsonl, .parquet, .txt; say --input-format"),
+        ({"a.csv": "text\na\n", "b.tsv": "text\na\n"}, "*", "several formats, .csv, .tsv"),
+        ({"a.csv": "text\na\n", "b.csv": "text,id\na,1\n"}, "*.csv", "b.csv has other columns than .*: 'text', 'id'"),
+        ({"a.csv": ""}, "a.csv", "has no rows"),
+        ({"a.csv": "words\na\n"}, "a.csv", "no column 'text' or 'sentence'; its columns are 'words'"),
+        ({"a.csv": "text,label\na,b\n"}, "a.csv", "has a column 'label' already; .* --prefix predicted_"),
+        ({"a.jsonl": '{"text": "a", "error": 1}\n'}, "a.jsonl", "fit|has a column 'error' already"),
+        ({"a.jsonl": '{"text": "a"}\n'}, "a.jsonl", "may differ in their columns, which only a .jsonl file can hold"),
+        ({"a.parquet": "x"}, "a.parquet", "a.parquet cannot be read"),
+        ({"a.csv.gz": "x"}, "a.csv.gz", "a.csv.gz cannot be read: Not a gzipped file"),
+        ({"a.csv": "a,a\n"}, "a.csv", "several columns 'a'"),
+    ],
+)
+def test_inputs_that_cannot_be_used_are_named_before_anything_is_written(small, tmp_path, files, name, words):
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content)
+    with pytest.raises(SourceError, match=words):
+        predict_file(small, source_of(str(tmp_path / name)), tmp_path / "answers.csv", ".csv")
+    assert not list(tmp_path.rglob("answers*"))
+
+
+def test_cells_that_tsv_cannot_hold_are_refused(small, tmp_path):
+    with pytest.raises(SourceError, match="may hold tabs"):
+        predict_file(small, source_of(str(written_csv(tmp_path / "a.csv", ["a"]))), tmp_path / "b.tsv", ".tsv")
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("compression", ["", ".gz"])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(small, tmp_path, monkeypatch, kind, compression):
+    if kind == ".parquet" and compression:
+        pytest.skip("parquet is compressed in itself")
+    monkeypatch.setattr(journal, "INTERVAL", 0.0)
+    texts = sentences(3 * WINDOW + 7)
+    texts[5], texts[WINDOW + 3] = "", "  "
+    if kind == ".jsonl":
+        path = tmp_path / "a.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    else:
+        path = written_csv(tmp_path / "a.csv", texts)
+    arguments = {"compression": compression, "num_samples": 2}
+    whole, killed = tmp_path / f"whole{kind}", tmp_path / f"killed{kind}"
+    told = predict_file(small, source_of(str(path)), whole, kind, **arguments)
+
+    class Stop(Exception):
+        pass
+
+    for stop_at in (1, 2, 1):
+        windows = 0
+
+        def stop(rows, done, stop_at=stop_at):
+            nonlocal windows
+            windows += 1
+            if windows == stop_at:
+                raise Stop
+
+        with pytest.raises(Stop):
+            predict_file(small, source_of(str(path)), killed, kind, resume=True, progress=stop, **arguments)
+        assert not killed.exists()
+    with pytest.raises(JournalError, match="another num_samples"):
+        predict_file(small, source_of(str(path)), killed, kind, resume=True, compression=compression, num_samples=3)
+    again = predict_file(small, source_of(str(path)), killed, kind, resume=True, **arguments)
+    assert killed.read_bytes() == whole.read_bytes() and again == told and again.errors == {"the text is empty": 2}
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, whole.name, killed.name}
+
+
+def test_what_the_bytes_depend_on_may_not_change_in_between(small, folder, tmp_path):
+    path = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW))
+
+    def run(classifier=small, **options):
+        def stop(rows, done):
+            raise KeyboardInterrupt
+
+        predict_file(
+            classifier, source_of(str(path)), tmp_path / "b.csv", ".csv", resume=True, progress=stop, **options
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    other = load_classifier(str(folder), num_samples=4)
+    with torch.no_grad():
+        other.model.classifier.bias += 1e-3
+    cases = [
+        ("another model", {"classifier": other}),
+        ("another default options", {"classifier": load_classifier(str(folder), num_samples=5)}),
+        ("another seed", {"seed": 1}),
+        ("another prefix", {"prefix": "x_"}),
+        ("another (model|dtype)", {"classifier": load_classifier(str(folder), dtype="bfloat16", num_samples=4)}),
+    ]
+    for words, options in cases:
+        with pytest.raises(JournalError, match=f"was begun with {words} "):
+            run(**options)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.raises(JournalError, match="another number of threads"):
+            run()
+    finally:
+        torch.set_num_threads(threads)
+    with path.open("a") as file:
+        file.write("9,more\n")
+    with pytest.raises(JournalError, match=r"another content of a\.csv"):
+        run()
+
+
+def test_where_memory_ran_out_the_smaller_batches_are_remembered(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "INTERVAL", 0.0)
+    path, before = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW)), small.batch_tokens
+
+    def stop(rows, done):
+        raise KeyboardInterrupt
+
+    try:
+        small.batch_tokens = 64
+        with pytest.raises(KeyboardInterrupt):
+            predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", progress=stop)
+        small.batch_tokens = before
+        predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", resume=True)
+        assert small.batch_tokens == 64
+    finally:
+        small.batch_tokens = before
+
+
+def test_a_damaged_end_of_the_input_keeps_what_was_done(small, tmp_path):
+    import gzip
+
+    packed = gzip.compress("".join(f"{text}\n" for text in sentences(20_000)).encode())
+    (tmp_path / "a.txt.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(SourceError, match=r"cannot be read behind row [1-9][\d,]*: Compressed file ended"):
+        predict_file(small, source_of(str(tmp_path / "a.txt.gz")), tmp_path / "b.csv", ".csv", num_samples=1)
+    assert (tmp_path / "b.csv.partial").stat().st_size > 1_000 and not (tmp_path / "b.csv").exists()
+
+
+def test_a_stream_is_written_as_it_comes(small):
+    class Pipe(io.BytesIO):
+        flushed = 0
+
+        def flush(self):
+            self.flushed += 1
+
+    out = Pipe()
+    source = Source(".txt", stream=io.BytesIO(b"good\n" * (WINDOW + 1)))
+    assert predict_file(small, source, out, ".jsonl", num_samples=1).rows == WINDOW + 1
+    assert out.flushed == 2 and len(out.getvalue().splitlines()) == WINDOW + 1
+
+
+def killed(arguments, environment, progress, after):
+    """Start the command, and kill it some seconds after its first checkpoint of this time."""
+    process = subprocess.Popen([COMMAND, *arguments], env=environment, stderr=subprocess.PIPE)
+    before = rows_of(progress)
+    while process.poll() is None and rows_of(progress) == before:
+        time.sleep(0.05)
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return rows_of(progress)
+
+
+def rows_of(progress):
+    try:
+        return json.loads(progress.read_text())["rows"]
+    except (FileNotFoundError, ValueError):
+        return -1
+
+
+@pytest.mark.slow  # five starts of the command
+def test_killed_at_random_moments_the_command_goes_on_to_the_same_bytes(folder, tmp_path):
+    path = written_csv(tmp_path / "a.csv", sentences(60_000))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    common = ["predict", "--input", str(path), "--model", str(folder), "--num-samples", "10"]
+    whole, target = tmp_path / "whole.csv", tmp_path / "b.csv"
+    done = subprocess.run([COMMAND, *common, "--output", str(whole)], env=environment, check=True, capture_output=True)
+    assert done.stderr.decode().splitlines()[-1] == "60,000 rows"
+    draw, seen = random.Random(1), []
+    for _ in range(3):
+        seen.append(
+            killed([*common, "--output", str(target), "--resume"], environment, tmp_path / "b.csv.progress",
+                   draw.uniform(0, 3))
+        )  # fmt: skip
+        assert not target.exists()
+    assert seen == sorted(seen) and 0 < seen[-1] < 60_000  # it was killed on the way
+    subprocess.run([COMMAND, *common, "--output", str(target), "--resume"], env=environment, check=True)
+    assert target.read_bytes() == whole.read_bytes()
