@@ -273,6 +273,8 @@ def predict(
         _fail("give texts, or --input with a file")
     if input is not None and output is None:
         _fail("--input needs --output, a file or - for stdout")
+    if input is None and output is not None:
+        _fail("--output is for --input")
     kinds = [None if kind is None else f".{kind.lower().removeprefix('.')}" for kind in (input_format, output_format)]
     for option, kind, legal in (("--input-format", kinds[0], FORMATS), ("--output-format", kinds[1], WRITTEN)):
         if kind is not None and kind not in legal:
@@ -323,7 +325,8 @@ def predict(
         sys.stderr.close()
         os._exit(141)
     except OSError as error:
-        _fail(f"cannot write {output}: {error.strerror or error}; --resume goes on with what is written")
+        later = "" if output == STDIN else "; --resume goes on with what is written"
+        _fail(f"cannot write {output}: {error.strerror or error}{later}")
     except Exception as error:  # out of memory, or what a model's own code raises
         _fail(f"classification stopped at {type(error).__name__}: {first_line(error)}")
     told = f"{summary.rows:,} rows"
@@ -544,10 +547,13 @@ def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
         table.add_column(key.replace("_", "\n"), justify="left" if key == "label" else "right")
     for text, answer in zip(texts, answers, strict=True):
         cells = [answer[key] for key in keys]
-        table.add_row(
-            escape(text), *(f"{cell:.4f}" if isinstance(cell, float) else escape(str(cell)) for cell in cells)
-        )
+        table.add_row(_shown(text), *(f"{cell:.4f}" if isinstance(cell, float) else _shown(cell) for cell in cells))
     _print(table)
+
+
+def _shown(value: Any) -> str:
+    """As text alone: what a terminal or Rich would obey is spelled out."""
+    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)))
 
 
 @contextmanager

@@ -80,9 +80,12 @@ def predict_file(
 
     Raises:
         SourceError: the input is damaged, has no column of texts, or does not fit what is to be written.
+        ValueError: an option is out of range; a TypeError where it is unknown.
         JournalError: see `Journal`.
         OSError: what is to be written cannot be.
     """
+    if isinstance(target, Path) and target.exists() and any(target.samefile(path) for path in source.files):
+        raise SourceError(f"{target} is the input; name another file for the output")
     scorer = Scorer(classifier, prefix, options)
     reading = Reading(source)
     windows = reading.windows()

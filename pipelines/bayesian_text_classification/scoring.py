@@ -41,7 +41,11 @@ class Scorer:
             classifier: the pipeline.
             prefix: of the added columns' names.
             options: of its calls.
+
+        Raises:
+            ValueError: an option is out of range; a TypeError where it is unknown.
         """
+        classifier([], **options)
         self._classifier, self._prefix, self._options = classifier, prefix, dict(options)
         keys: dict[str, pyarrow.DataType] = {"label": _TEXT, "score": _NUMBER}
         if self._options.get("num_samples", classifier.sampling.num_samples) > 0:

@@ -1,0 +1,177 @@
+"""On a Ray cluster of several processes: the answers of one process, whatever the workers, also when one is killed."""
+
+import csv
+import os
+import signal
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bayesian_text_classification.loading import load_classifier
+from bayesian_text_classification.metric import load_metric_module
+from bayesian_text_classification.rows import WINDOW
+from bayesian_text_classification.scale import Cluster, predict_dataset, predict_file
+from bayesian_text_classification.sources import SourceError, source_of
+
+pytestmark = pytest.mark.slow  # a cluster and, for each test, workers that import torch
+ray = pytest.importorskip("ray")
+
+ROWS = 6 * WINDOW + 17
+OPTIONS = {"num_samples": 10, "seed": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    """Of four processors, whatever the machine has."""
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Texts of different lengths with an id and a true label; some bad."""
+    draw = np.random.default_rng(0)
+    words = ["a", "the", "good", "bad", "film", "plot", "long", "dull", "joy", "bore", "never", "quite"]
+    texts = [" ".join(draw.choice(words, draw.integers(1, 14))) for _ in range(ROWS)]
+    for i in (0, 5, WINDOW - 1, ROWS - 1):
+        texts[i] = ""
+    return [{"id": i, "text": text, "truth": int(draw.integers(2))} for i, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tokenizer, tmp_path_factory):
+    """A tiny model."""
+    folder = tmp_path_factory.mktemp("model")
+    for part in (tiny("bert", num_labels=2), tokenizer):
+        part.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def alone(folder, rows):
+    """The answers of the pipeline itself; None for bad rows."""
+    good = [row for row in rows if row["text"]]
+    answers = load_classifier(folder)([row["text"] for row in good], **OPTIONS)
+    return dict(zip((row["id"] for row in good), answers, strict=True))
+
+
+def assert_same(found, rows, alone):
+    """Each row once, with the answers of the pipeline."""
+    assert Counter(row["id"] for row in found) == Counter(range(ROWS))
+    for row in found:
+        assert (row["text"], row["truth"]) == (rows[row["id"]]["text"], rows[row["id"]]["truth"])
+        expected = alone.get(row["id"])
+        if expected is None:
+            assert row["error"] == "the text is empty" and row["label"] is None
+            continue
+        assert row["error"] is None
+        assert row["label"] == expected["label"] or abs(expected["score"] - 0.5) < 1e-5
+        for key in ("score", "score_std", "standard_error", "predictive_entropy", "mutual_information"):
+            assert row[key] == pytest.approx(expected[key], abs=1e-5), key
+
+
+@pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 7), (4, 13)])
+def test_no_row_is_lost_or_doubled_and_answers_are_those_of_one_process(workers, blocks, folder, rows, alone):
+    dataset = ray.data.from_items(rows, override_num_blocks=blocks)
+    assert_same(predict_dataset(dataset, folder, workers=workers, **OPTIONS).take_all(), rows, alone)
+
+
+def workers_of_ray():
+    """Process ids of the actors of Ray Data."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"ray::MapWorker" in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # it has just ended
+            pass
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the workers in /proc")
+def test_a_worker_that_is_killed_in_the_middle_costs_no_row(folder, rows, alone):
+    dataset = ray.data.from_items(rows, override_num_blocks=12)
+    found, killed = [], []
+    for batch in predict_dataset(dataset, folder, workers=2, **OPTIONS).iter_batches(
+        batch_size=None, batch_format="pyarrow", prefetch_batches=0
+    ):
+        found += batch.to_pylist()
+        if not killed:
+            killed = workers_of_ray()[:1]
+            os.kill(killed[0], signal.SIGKILL)
+            assert len(found) < ROWS
+    assert killed
+    assert_same(found, rows, alone)
+
+
+def test_the_merged_error_of_shards_is_that_of_the_whole(folder, rows):
+    dataset = ray.data.from_items(rows, override_num_blocks=5)
+    ece = load_metric_module()
+
+    def sums(row_list):
+        good = [row for row in row_list if row["error"] is None]
+        labels = ["LABEL_0", "LABEL_1"]
+        positive = [row["score"] if row["label"] == labels[1] else 1 - row["score"] for row in good]
+        both = np.stack([1 - np.array(positive), positive], 1)
+        return ece.bin_sums(both, [row["truth"] for row in good])
+
+    shards = [shard.take_all() for shard in predict_dataset(dataset, folder, workers=2, **OPTIONS).split(3)]
+    assert sum(map(len, shards)) == ROWS and all(shards)
+    whole = sorted((row for shard in shards for row in shard), key=lambda row: row["id"])
+    merged = sum(sums(shard) for shard in shards)
+    assert ece.calibration_error(merged) == ece.calibration_error(sums(whole)) > 0
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+def test_files_come_out_in_order_as_one_process_writes_them(kind, folder, rows, tmp_path):
+    import json
+
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / f"mine{kind}"
+    if kind == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["id", "text", "truth"])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif kind == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    classifier = load_classifier(folder)
+    one, many = tmp_path / f"one{kind}", tmp_path / f"many{kind}"
+    expected = predict_file(classifier, source_of(str(path)), one, kind, **OPTIONS)
+    found = predict_file(classifier, source_of(str(path)), many, kind, cluster=Cluster(folder, workers=2), **OPTIONS)
+    assert found == expected and found.errors == {"the text is empty": 4}
+    a, b = (list(source_rows(path)) for path in (one, many))
+    assert len(a) == len(b) == ROWS
+    for left, right in zip(a, b, strict=True):
+        assert {key: left[key] for key in ("id", "text", "truth", "label", "error")} == {
+            key: right[key] for key in ("id", "text", "truth", "label", "error")
+        }
+        if left["score"] not in (None, ""):
+            assert float(left["score"]) == pytest.approx(float(right["score"]), abs=1e-5)
+
+
+def source_rows(path):
+    """All rows of a file."""
+    from bayesian_text_classification.sources import Reading
+
+    for window in Reading(source_of(str(path))).windows():
+        yield from window.as_dicts()
+
+
+def test_more_workers_than_the_cluster_has_room_for_are_refused_and_not_waited_for(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("good\n")
+    with pytest.raises(ValueError, match="5 workers of 1 CPU each are more than the cluster has: 4"):
+        predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv",
+                     cluster=Cluster(folder, workers=5))  # fmt: skip
+
+
+def test_a_dataset_without_texts_is_refused(folder):
+    with pytest.raises(SourceError, match="the dataset has no column 'text'; its columns are 'words'"):
+        predict_dataset(ray.data.from_items([{"words": "a"}]), folder)
