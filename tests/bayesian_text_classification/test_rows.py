@@ -13,7 +13,8 @@ import pyarrow.parquet
 import pytest
 from bayesian_text_classification import rows
 from bayesian_text_classification.rows import DAMAGE, WINDOW, kind_of_file, open_rows
-from hypothesis import HealthCheck, given, settings
+from fuzzing import tried
+from hypothesis import given
 from hypothesis import strategies as st
 
 
@@ -172,12 +173,14 @@ def test_windows_of_huge_rows_are_closed_early(monkeypatch):
     assert [len(window) for window in file.windows] == [2, 1]
 
 
-TRIED = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_PARTS = [b'"', b",", b"\n", b"\r", b"\t", b"{", b"}", b"[", b"]", b"text", b":", b"\xff", b"\xef\xbb\xbf", b"null",
+          b"1", b" ", b"\\u", b"\x00", b"\xf0\x9f\x98\x80", b"e9999"]  # fmt: skip
+BYTES = st.binary(max_size=400) | st.lists(st.sampled_from(_PARTS), max_size=60).map(b"".join)
 
 
-@TRIED
-@given(st.sampled_from([".csv", ".tsv", ".jsonl", ".txt"]), st.binary(max_size=400))
+@tried(300)
+@given(st.sampled_from([".csv", ".tsv", ".jsonl", ".txt"]), BYTES)
 def test_fuzz_any_bytes_give_rows_or_one_of_the_named_errors(kind, content):
     try:
         found, errors = read(content, kind)
@@ -192,7 +195,7 @@ def test_fuzz_any_bytes_give_rows_or_one_of_the_named_errors(kind, content):
                 assert isinstance(cell, str) and cell == cell.encode().decode()
 
 
-@TRIED
+@tried(300)
 @given(st.lists(st.tuples(CELLS, CELLS), max_size=20))
 def test_what_pythons_csv_writes_is_read_as_it_was(cells):
     text = io.StringIO(newline="")
@@ -201,7 +204,7 @@ def test_what_pythons_csv_writes_is_read_as_it_was(cells):
     assert [tuple(row.values()) for row in found] == cells and not any(errors)
 
 
-@TRIED
+@tried(300)
 @given(st.lists(st.dictionaries(CELLS, CELLS | st.none() | st.integers() | st.lists(st.floats(allow_nan=False)))))
 def test_what_pythons_json_writes_is_read_as_it_was(objects):
     found, errors = read("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects).encode(), ".jsonl")

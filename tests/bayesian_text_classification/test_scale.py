@@ -18,9 +18,12 @@ import torch
 from bayesian_text_classification import journal
 from bayesian_text_classification.journal import JournalError
 from bayesian_text_classification.loading import load_classifier
-from bayesian_text_classification.rows import WINDOW
+from bayesian_text_classification.rows import WINDOW, open_rows
 from bayesian_text_classification.scale import predict_file
 from bayesian_text_classification.sources import Source, SourceError, source_of
+from fuzzing import tried
+from hypothesis import given
+from hypothesis import strategies as st
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
 WORDS = ["a", "the", "good", "bad", "film", "plot", "long", "dull", "joy", "bore", "never", "ever", "not", "quite"]
@@ -262,6 +265,40 @@ def test_a_stream_is_written_as_it_comes(small):
     source = Source(".txt", stream=io.BytesIO(b"good\n" * (WINDOW + 1)))
     assert predict_file(small, source, out, ".jsonl", num_samples=1).rows == WINDOW + 1
     assert out.flushed == 2 and len(out.getvalue().splitlines()) == WINDOW + 1
+
+
+_PARTS = [
+    b'"',
+    b",",
+    b"\n",
+    b"text",
+    b"\t",
+    b"{",
+    b"}",
+    b'{"text": "',
+    b'"}\n',
+    b"\xff",
+    b"good",
+    b" ",
+    b"\x00",
+    b"\\ud83d",
+]
+
+
+@tried(200)
+@given(
+    st.sampled_from([".csv", ".tsv", ".jsonl", ".txt"]),
+    st.binary(max_size=60) | st.lists(st.sampled_from(_PARTS), max_size=40).map(b"".join),
+)
+def test_fuzz_every_row_of_any_file_comes_out_with_a_score_or_an_error(small, kind, content):
+    header = {".csv": b"text,id\n", ".tsv": b"text\tid\n", ".jsonl": b'{"text": "first"}\n', ".txt": b"first\n"}[kind]
+    out = io.BytesIO()
+    rows = sum(map(len, open_rows(io.BytesIO(header + content), kind).windows))
+    summary = predict_file(small, Source(kind, stream=io.BytesIO(header + content)), out, ".jsonl", num_samples=1)
+    found = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert len(found) == rows == summary.rows
+    assert all((row["score"] is None) == (row["error"] is not None) for row in found)
+    assert sum(row["error"] is not None for row in found) == summary.errors.total()
 
 
 def killed(arguments, environment, progress, after):

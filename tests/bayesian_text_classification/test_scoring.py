@@ -7,7 +7,8 @@ from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.blocks import added_columns
 from bayesian_text_classification.inputs import InputError
 from bayesian_text_classification.scoring import MOST_CHARACTERS, Scorer
-from hypothesis import HealthCheck, given, settings
+from fuzzing import tried
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -120,7 +121,7 @@ def test_nothing_is_calibrated_on_such_outputs(sick):
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.text())
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@tried(100)
 @given(texts=st.lists(ANYTHING, max_size=6))
 def test_fuzz_whatever_stands_in_the_column_each_row_has_a_score_or_a_reason(texts, small):
     rows = Scorer(small, "", {"num_samples": 2})(texts, [None] * len(texts))
@@ -129,7 +130,7 @@ def test_fuzz_whatever_stands_in_the_column_each_row_has_a_score_or_a_reason(tex
         assert (row["error"] is None) == (row.get("score") is not None)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@tried(200)
 @given(
     inputs=st.lists(ANYTHING, max_size=4)
     | ANYTHING

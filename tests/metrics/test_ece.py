@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 from bayesian_text_classification.metric import load_metric_module, metric_folder
+from fuzzing import tried
 from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -448,6 +449,35 @@ def test_binary_with_positives_only_is_one_less_the_mean(p, n_bins):
     labels = [1] * len(p)
     value = ece.expected_calibration_error(p, labels, n_bins, binary=True)
     assert value == pytest.approx(1 - np.mean(p), abs=1e-12)  # all positive: every gap has one sign
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.binary(max_size=3),
+    lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner),
+    max_leaves=20,
+)
+NUMBERS = st.lists(st.lists(st.floats() | st.floats(0, 1), min_size=1, max_size=3), max_size=4)
+LABELS = st.lists(st.integers(-1, 3) | st.floats() | st.booleans(), max_size=4)
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "n_bins": st.integers(-1, 30) | ANYTHING,
+        "binning": st.sampled_from(["uniform", "quantile", "other"]) | ANYTHING,
+        "norm": st.sampled_from(["l1", "l2", "max", "l3"]) | ANYTHING,
+        **{flag: st.booleans() | ANYTHING for flag in ("class_wise", "from_logits", "debias", "binary")},
+    },
+)
+
+
+@tried(300)
+@given(ANYTHING | NUMBERS | st.lists(st.floats(0, 1)), ANYTHING | LABELS, OPTIONS)
+def test_fuzz_whatever_comes_in_a_number_or_a_named_error_comes_out(predictions, references, options):
+    try:
+        found = ece.expected_calibration_error(predictions, references, **options)
+    except ValueError as error:
+        assert str(error)
+        return
+    assert 0 <= found <= 1
 
 
 # Documentation
