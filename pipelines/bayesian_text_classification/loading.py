@@ -51,7 +51,7 @@ def load_classifier(
     try:
         base = _base(name)
         model = _complete_model(name, base, dtype, allow_pickle)
-        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         _check_vocabulary(tokenizer, model)
         classifier: BayesianTextClassificationPipeline = pipeline(
             TASK, model=model, tokenizer=tokenizer, device=device, **options
@@ -115,6 +115,7 @@ def _load(name: str, dtype: str | None, allow_pickle: bool) -> tuple[PreTrainedM
             output_loading_info=True,
             use_safetensors=None if allow_pickle else True,
             ignore_mismatched_sizes=True,  # they are refused below, by name
+            trust_remote_code=False,  # unset, it would ask on a terminal
         )
     except OSError as error:
         if not allow_pickle and SAFE_WEIGHTS_NAME in str(error):

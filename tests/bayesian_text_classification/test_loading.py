@@ -1,5 +1,6 @@
 """Models that transformers loads with a warning at most, and that the command must not score."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -147,6 +148,21 @@ def test_a_pickled_adapter_is_not_read(adapter, tmp_path, allow_pickle):
     pickled(folder, "adapter_model.safetensors", "adapter_model.bin", {"more": Bomb(tmp_path / "taken")})
     with pytest.raises(ModelError, match=r"it has no adapter_model\.safetensors; pickled adapters are not read"):
         load_classifier(str(folder), allow_pickle=allow_pickle)
+    assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize("model_type", ["bert", "unheard-of"])
+def test_code_that_lies_beside_a_model_is_not_run(saved, tmp_path, model_type):
+    folder = Path(saved())
+    code = f"import pathlib; pathlib.Path({str(tmp_path / 'taken')!r}).touch()"
+    (folder / "code.py").write_text(code)
+    names = ("AutoConfig", "AutoModelForSequenceClassification", "AutoTokenizer")
+    for file in ("config.json", "tokenizer_config.json"):
+        config = json.loads((folder / file).read_text())
+        config |= {"model_type": model_type, "auto_map": dict.fromkeys(names, "code.Mine")}
+        (folder / file).write_text(json.dumps(config))
+    with contextlib.suppress(ModelError):  # a bert may be loaded as what it is
+        load_classifier(str(folder))
     assert not (tmp_path / "taken").exists()
 
 
