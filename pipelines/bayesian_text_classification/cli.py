@@ -20,7 +20,7 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .messages import first_line
@@ -259,8 +259,7 @@ def predict(
 ) -> None:
     """Label, score and uncertainty of texts, or of every row of files, however large.
 
-    Rows keep their columns and their order. A row that cannot be classified has its reason in the column error. Exit
-    code 3 says that there are such rows.
+    Rows keep columns and order; one that cannot be classified has its reason in the column error (then exit code 3).
     """
     _quiet_libraries()
     from .journal import JournalError
@@ -560,6 +559,7 @@ def _shown(value: Any) -> str:
 def _speed() -> Iterator[Callable[[int, float | None], None]]:
     """A bar on stderr: texts done, texts per second and the time left; nothing where stderr is not a terminal."""
     with Progress(
+        SpinnerColumn(),
         BarColumn(),
         TextColumn("{task.fields[rows]:,} texts, {task.fields[speed]:,.0f} a second"),
         TimeRemainingColumn(),
