@@ -77,6 +77,7 @@ def test_report_holds_every_number_and_setting(small_run):
         "model": "embedded", "dataset": str(folder / "few.csv"), "config": None, "split": None, "text_column": "text",
         "label_column": "label", "num_samples": 3, "seed": 7, "device": "cpu", "dtype": "float32", "n_bins": 10,
         "masks": "balanced", "calibration_dataset": None, "ood_dataset": str(folder / "other.csv"),
+        "fingerprint": "489d3ef935fbe635fb0a3689d29c8887",  # of the embedded model; it changes with its weights alone
     }  # fmt: skip
     assert report["data"]["rows"] == 3
     assert list(report["arms"]) == [
