@@ -17,7 +17,9 @@ def fingerprint(classifier: BayesianTextClassificationPipeline) -> str:
     for name, values in sorted(classifier.model.state_dict().items()):
         found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         found.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    config = {key: value for key, value in classifier.model.config.to_dict().items() if key not in _NOT_OF_THE_MODEL}
+    config = {
+        key: value for key, value in classifier.model.config.to_diff_dict().items() if key not in _NOT_OF_THE_MODEL
+    }
     for known in (config, classifier.tokenizer.get_vocab(), classifier.tokenizer.model_max_length):
         found.update(json.dumps(known, sort_keys=True, default=str).encode())
     return found.hexdigest()
