@@ -24,13 +24,14 @@ MEASURES = {"Predicted label (top-label)": "top-label", "Every class (class-wise
 BINNINGS = {"Equal width": "uniform", "Equal mass (quantiles)": "quantile"}
 NORMS = {"Mean gap (ECE, l1)": "l1", "Root mean square gap (l2)": "l2", "Largest gap (MCE, max)": "max"}
 
-# A grey that reads as well on white as on the panels of the dark theme (3.7 : 1 on both).
-INK = "#80868f"
+MOST_BINS = 50
+INK = "#4b5563"  # on white; the dark theme turns pictures over, see CSS
 
 HELP = """
 A csv with a header. The column **label** holds the true class (0, 1, 2, ...); every other column is the probability of
 one class, in the order of the classes. With one column of probabilities (config "binary") it is the positive class',
-and the label is 0 or 1. Messages count rows from 0, the first below the header. Uploads are deleted within the hour.
+and the label is 0 or 1. Messages count rows from 0, the first below the header. Uploads are deleted after about an
+hour.
 """
 PLACEHOLDER = "label,p0,p1\n1,0.05,0.95\n0,0.80,0.20\n1,0.61,0.39"
 
@@ -178,7 +179,7 @@ def diagrams(bins: list[dict[str, Any]], binary: bool) -> Figure:
     shown = bins[:MOST_DIAGRAMS]
     across = min(len(shown), 3)
     down = -(-len(shown) // across)
-    size = (5.2, 5.4) if len(shown) == 1 else (3.4 * across, 3.6 * down + 0.5)
+    size = (4.6, 4.8) if len(shown) == 1 else (3.4 * across, 3.6 * down + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     if len(bins) > len(shown):
         figure.suptitle(f"The first {len(shown)} of {len(bins)} classes", color=INK)
@@ -234,29 +235,51 @@ def bin_table(bins: list[dict[str, Any]]) -> list[list[Any]]:
 
 
 def run(
-    text: str, kind: str, n_bins: int, binning: str, norm: str, divide: bool = False, from_logits: bool = False
+    text: str | None,
+    kind: str | None,
+    n_bins: float | None,
+    binning: str | None,
+    norm: str | None,
+    divide: bool = False,
+    from_logits: bool = False,
 ) -> tuple[str, Any, Any]:
     """From what the page holds to what it shows: HTML, diagram, table; the last two hidden where there are none."""
     try:
         if divide and from_logits:
             raise ValueError("Logits need no dividing: the softmax makes rows that sum to 1. Tick one of the two.")
-        if not n_bins:
-            raise ValueError("Give the number of bins, from 1 to 50.")
-        table = read_csv(text, divide)
-        result = measure(table, MEASURES[kind], int(n_bins), BINNINGS[binning], NORMS[norm], from_logits)
+        bins_asked = number_of_bins(n_bins)
+        chosen = (chosen_of(MEASURES, kind), chosen_of(BINNINGS, binning), chosen_of(NORMS, norm))
+        table = read_csv(text or "", bool(divide))
+        result = measure(table, chosen[0], bins_asked, *chosen[1:], bool(from_logits))
     except ValueError as error:
         return refusal(error), gr.update(value=None, visible=False), gr.update(value=[], visible=False)
     bins = result["bins"] if isinstance(result["bins"], list) else [result["bins"]]
     return (
-        summary(result, table, norm),
+        summary(result, table, str(norm)),
         gr.update(value=diagrams(bins, table.binary), visible=True),
         gr.update(value=bin_table(bins), visible=True),
     )
 
 
-def run_again(text: str, *options: Any) -> Any:
+def number_of_bins(given: Any) -> int:
+    """It as an int; ValueError unless it is a whole number in range."""
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if not (number and 1 <= given <= MOST_BINS and given == int(given)):
+        shown = "" if given is None else f", not {str(given)[:40]}"
+        raise ValueError(f"Give the number of bins as a whole number from 1 to {MOST_BINS}{shown}.")
+    return int(given)
+
+
+def chosen_of(choices: dict[str, str], given: Any) -> str:
+    """What the page's name of a choice stands for; ValueError if there is none of that name."""
+    if given not in list(choices):
+        raise ValueError(f"{str(given)[:40]!r} is none of the choices: {', '.join(choices)}.")
+    return choices[given]
+
+
+def run_again(text: str | None, *options: Any) -> Any:
     """`run` after a change of options; nothing happens while there is no data."""
-    return run(text, *options) if text.strip() else (gr.skip(), gr.skip(), gr.skip())
+    return run(text, *options) if (text or "").strip() else (gr.skip(), gr.skip(), gr.skip())
 
 
 def upload(file: str, *options: Any) -> tuple[str, str, Any, Any]:
@@ -284,11 +307,16 @@ CSS = """
 .figures > div {
   flex: 1 1 14rem; padding: .9rem 1.1rem; border: 1px solid var(--border-color-primary); border-radius: .6rem;
 }
-.figures span { display: block; color: var(--body-text-color-subdued); font-size: .9rem; }
+.figures span, .columns { color: var(--neutral-600); font-size: .9rem; }
+.dark .figures span { color: var(--neutral-300); }
+.dark .columns { color: var(--neutral-300); }
+.figures span { display: block; }
 .figures b { font-size: 2.2rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .verdict { font-size: 1.05rem; margin: .8rem 0 0; }
-.columns { color: var(--body-text-color-subdued); font-size: .9rem; margin: .3rem 0 0; }
+.columns { margin: .3rem 0 0; }
 .refusal { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
+/* Pictures are drawn in dark ink: light becomes dark and dark light, and colours stay what they are. */
+.dark #diagram img { filter: invert(1) hue-rotate(180deg); }
 """
 
 
@@ -305,7 +333,7 @@ def build() -> gr.Blocks:
                     go = gr.Button("Measure", variant="primary", elem_id="measure")
                 with gr.Accordion("Options", open=True):
                     kind = gr.Radio(list(MEASURES), value=next(iter(MEASURES)), label="Whose probability")
-                    n_bins = gr.Slider(1, 50, value=10, step=1, label="Bins")
+                    n_bins = gr.Slider(1, MOST_BINS, value=10, step=1, label="Bins")
                     binning = gr.Radio(list(BINNINGS), value=next(iter(BINNINGS)), label="Binning")
                     norm = gr.Radio(list(NORMS), value=next(iter(NORMS)), label="Norm")
                     divide = gr.Checkbox(label="Divide each row by its sum (rounded probabilities)")
@@ -320,12 +348,15 @@ def build() -> gr.Blocks:
                     visible=False,
                 )
         inputs, outputs = [text, kind, n_bins, binning, norm, divide, from_logits], [result, plot, table]
+        for option in (kind, n_bins, binning, norm):  # Gradio's own checks fall over None; `run` has a sentence for it
+            option.preprocess = lambda given: given
         go.click(run, inputs, outputs)
-        file.upload(upload, [file, *inputs[1:]], [text, *outputs])
-        load.click(example, None, text).then(run, inputs, outputs)
+        inner: dict[str, Any] = {"api_visibility": "private"}  # the page's own
+        file.upload(upload, [file, *inputs[1:]], [text, *outputs], **inner)
+        load.click(example, None, text, **inner).then(run, inputs, outputs, **inner)
         for option in (kind, binning, norm, divide, from_logits):
-            option.input(run_again, inputs, outputs)
-        n_bins.release(run_again, inputs, outputs)
+            option.input(run_again, inputs, outputs, **inner)
+        n_bins.change(run_again, inputs, outputs, **inner)  # by mouse, keyboard or number
     return page
 
 

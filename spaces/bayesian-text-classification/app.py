@@ -1,9 +1,10 @@
 """The demo: a text's frequentist and Bayesian confidence side by side, and a comparison on labelled texts."""
 
 import html
-import shutil
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import numpy as np
 from bayesian_text_classification import TASK
 from bayesian_text_classification.data import DataError, LabelledTexts, embedded_reviews, load_labelled_texts
 from bayesian_text_classification.evaluation import compare, total_rows
-from bayesian_text_classification.figures import TITLES, reliability_diagrams
-from bayesian_text_classification.report import write_report
+from bayesian_text_classification.figures import TITLES, pictures, reliability_diagrams
+from bayesian_text_classification.masks import GROUP_SIZE
+from bayesian_text_classification.page import as_html
 from bayesian_text_classification.uncertainty import over_classes
-from bayesian_text_classification.verdict import advice, verdict
+from bayesian_text_classification.verdict import verdict
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from transformers import pipeline
 from transformers.utils import logging
@@ -24,10 +28,13 @@ from transformers.utils import logging
 MAX_CHARACTERS = 400  # of a text: with 100 samples some seconds on two cores
 MAX_BYTES = 200_000
 MAX_ROWS = 200
-REPORTS = Path(tempfile.gettempdir()) / "bayesian-text-classification-demo"  # until Gradio has its own copy
+LEAST_SAMPLES, MOST_SAMPLES = 10, 100
 LABELLED_SAMPLES = 20
-INK = "#80868f"  # reads as well on white as on the panels of the dark theme
-ORDINARY, AVERAGED = "#D55E00", "#0072B2"
+LITTLE_DOUBT = 0.25  # of the greatest possible
+MANY_POINTS = 0.1  # between the two answers
+GLANCE = 0.5  # seconds between two looks at a comparison that runs
+INK = "#4b5563"  # on white; the dark theme turns pictures over, see CSS
+ORDINARY, AVERAGED = "#D55E00", "#1A80BB"  # at least 3 : 1 on both themes
 
 EXAMPLES = [
     "So bad that it is almost good.",
@@ -42,40 +49,61 @@ CLASSIFIER = pipeline(TASK)
 NAMES = CLASSIFIER.model.config.id2label
 
 
-def classify(text: str, num_samples: int) -> tuple[str, Any]:
-    """What the page shows of a text: HTML and two panels."""
-    text = text.strip()
+def classify(text: str | None, num_samples: float | None) -> tuple[str, Any, Any]:
+    """What the page shows of a text: HTML and two pictures."""
+    text = (text or "").strip()
+    hidden = gr.update(value=None, visible=False)
     try:
         if not text:
             raise ValueError("Type a sentence, or click an example.")
         if len(text) > MAX_CHARACTERS:
             raise ValueError(f"The text has {len(text):,} characters; this page takes up to {MAX_CHARACTERS:,}.")
+        count = number_of_samples(num_samples)
         ordinary = CLASSIFIER.predict_proba([text], num_samples=0)[0]
-        samples = CLASSIFIER.sample_proba([text], num_samples=int(num_samples))
+        samples = CLASSIFIER.sample_proba([text], num_samples=count)
     except ValueError as error:
-        return refusal(error), gr.update(value=None, visible=False)
-    return summary(ordinary, samples), gr.update(value=panels(ordinary, samples[0]), visible=True)
+        return refusal(error), hidden, hidden
+    drawn = spread(ordinary, samples[0]), running_average(ordinary, samples)
+    return summary(ordinary, samples), *(gr.update(value=figure, visible=True) for figure in drawn)
+
+
+def number_of_samples(given: Any) -> int:
+    """It as an int; ValueError unless it is a whole number in range."""
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if not (number and LEAST_SAMPLES <= given <= MOST_SAMPLES and given == int(given)):
+        shown = "" if given is None else f", not {str(given)[:40]}"
+        raise ValueError(f"Give the number of samples as a whole number from {LEAST_SAMPLES} to {MOST_SAMPLES}{shown}.")
+    return int(given)
 
 
 def summary(ordinary: np.ndarray, samples: np.ndarray) -> str:
     """Both answers and the uncertainty in plain words, as HTML. `ordinary` (classes,), `samples` (1, classes, T)."""
-    found = over_classes(samples, 10)
+    found = over_classes(samples, GROUP_SIZE)
     mean = found.mean[0]
     most = np.log(len(mean))
     of_text, of_model = float(found.expected_entropy[0]) / most, float(found.mutual_information[0]) / most
-    error = float(found.standard_error[0, mean.argmax()])
+    one_mind = bool((samples[0].argmax(0) == mean.argmax()).all())
+    note = f"&plusmn; {100 * standard_errors(samples)[-1]:.1f} points from {samples.shape[2]} samples (standard error)"
     return f"""
 <div class="figures">
   {answer("the ordinary model", ordinary, "one answer, no second opinion", "ordinary")}
-  {answer("averaged over its dropout masks", mean, f"&plusmn; {error:.3f} from {samples.shape[2]} samples", "averaged")}
+  {answer("averaged over its dropout masks", mean, note, "averaged")}
 </div>
-<p class="verdict" id="words">{words(ordinary, mean, of_text, of_model)}</p>
-<div class="split" title="share of the greatest possible uncertainty">
+<p class="verdict" id="words">{words(ordinary, mean, of_text, of_model, one_mind)}</p>
+<div class="split" title="share of the greatest possible doubt">
   <i class="text" style="width: {of_text:.1%}"></i><i class="model" style="width: {of_model:.1%}"></i>
 </div>
-<p class="key"><i class="text"></i> {of_text:.0%}: every sample hesitates over this text &nbsp;
-<i class="model"></i> {of_model:.0%}: the samples disagree with each other &nbsp; (of the greatest possible doubt)</p>
+<p class="key"><span>Of the greatest possible doubt:</span>
+<span><i class="text"></i> {of_text:.0%}: every sample hesitates over this text</span>
+<span><i class="model"></i> {of_model:.0%}: the samples disagree with each other</span></p>
 """
+
+
+def standard_errors(samples: np.ndarray) -> np.ndarray:
+    """Of the average of the first 1 to T samples, for the label that wins in the end; `samples` (1, classes, T)."""
+    best = samples[0].mean(1).argmax()
+    counts = range(1, samples.shape[2] + 1)
+    return np.array([over_classes(samples[:, :, :n], GROUP_SIZE).standard_error[0, best] for n in counts])
 
 
 def answer(title: str, probabilities: np.ndarray, note: str, kind: str) -> str:
@@ -87,48 +115,83 @@ def answer(title: str, probabilities: np.ndarray, note: str, kind: str) -> str:
   <div class="bar"><i class="{kind}" style="width: {share}"></i></div><span>{note}</span></div>"""
 
 
-def words(ordinary: np.ndarray, mean: np.ndarray, of_text: float, of_model: float) -> str:
-    """What a reader should make of it."""
+def words(ordinary: np.ndarray, mean: np.ndarray, of_text: float, of_model: float, one_mind: bool) -> str:
+    """What a reader should make of it.
+
+    Args:
+        ordinary: (classes,), the answer without dropout.
+        mean: (classes,), the samples' average.
+        of_text: the samples' expected entropy, as a share of the greatest entropy.
+        of_model: their mutual information, likewise.
+        one_mind: every sample chooses the label that the average chooses.
+    """
+    surer = ordinary.max() - mean.max()
+    doubtful = of_text + of_model >= LITTLE_DOUBT
     if ordinary.argmax() != mean.argmax():
+        if not doubtful:
+            return "The two do not even agree, although the samples hardly doubt: trust neither before you have looked."
         first = "The two do not even agree: this answer hangs on a thread."
-    elif ordinary.max() - mean.max() > 0.1:
-        first = f"The ordinary model is {100 * (ordinary.max() - mean.max()):.0f} points surer than its own samples."
+    elif surer > MANY_POINTS:
+        first = f"The ordinary model is {100 * surer:.0f} points surer than its own samples."
+    elif surer < -MANY_POINTS:
+        first = f"The average of the samples is {-100 * surer:.0f} points surer than the ordinary model."
     else:
         first = "The two agree."
-    if of_text + of_model < 0.25:
+    if not doubtful:
         return f"{first} There is little doubt about this text."
     if of_model > of_text / 2:
-        return f"{first} The samples contradict each other: the model was not trained on texts like this one."
+        what = "differ in how sure they are" if one_mind else "contradict each other"
+        return f"{first} The samples {what}, which texts unlike the training data often cause."
     return f"{first} Most samples hesitate in the same way: to this model the text reads both ways."
 
 
-def panels(ordinary: np.ndarray, samples: np.ndarray) -> Figure:
-    """The winning label's probability in each sample, and its average as samples are added. `samples` (classes, T)."""
+def spread(ordinary: np.ndarray, samples: np.ndarray) -> Figure:
+    """How often which probability of the winning label was sampled. `samples` (classes, T)."""
     best = int(samples.mean(1).argmax())
     p = samples[best].astype(np.float64)
-    figure = Figure(figsize=(8.4, 3.1), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.hist(p, np.linspace(0, 1, 26), color=AVERAGED, alpha=0.75, label="samples")
-    left.axvline(ordinary[best], color=ORDINARY, linestyle="--", linewidth=2, label="ordinary model")
-    left.axvline(p.mean(), color=AVERAGED, linewidth=2, label="average")
+    figure, axes = _picture()
+    axes.hist(p, np.linspace(0, 1, 26), color=AVERAGED, alpha=0.75, label="samples")
+    axes.axvline(ordinary[best], color=ORDINARY, linestyle="--", linewidth=2, label="ordinary model")
+    axes.axvline(p.mean(), color=AVERAGED, linewidth=2, label="average")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     name = str(NAMES[best]).lower()
-    left.set(xlim=(0, 1), xlabel=f"probability of {name}", ylabel="samples", title="What single samples say")
+    axes.set(xlim=(0, 1), xlabel=f"probability of {name}", ylabel="samples", title="What single samples say")
+    return _finished(figure)
+
+
+def running_average(ordinary: np.ndarray, samples: np.ndarray) -> Figure:
+    """The winning label's average as samples are added, with its standard error. `samples` (1, classes, T)."""
+    best = int(samples[0].mean(1).argmax())
+    p = samples[0, best].astype(np.float64)
     count = np.arange(1, len(p) + 1)
-    running = np.cumsum(p) / count
-    spread = np.array([p[:n].std() for n in count]) / np.sqrt(count)
-    right.fill_between(count, running - 2 * spread, running + 2 * spread, color=AVERAGED, alpha=0.2, linewidth=0)
-    right.plot(count, running, color=AVERAGED, linewidth=2, label="average so far")
-    right.axhline(ordinary[best], color=ORDINARY, linestyle="--", linewidth=2, label="ordinary model")
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.set(xlim=(1, max(len(p), 2)), ylim=(0, 1), xlabel="number of samples", title="How many samples it takes")
-    for axes in (left, right):
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
-        axes.set_facecolor("none")
-        axes.tick_params(colors=INK)
-        axes.spines[:].set_color(INK)
-        axes.spines[["top", "right"]].set_visible(False)
-        for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
-            text.set_color(INK)
+    running, error = np.cumsum(p) / count, standard_errors(samples)
+    figure, axes = _picture()
+    band = {"color": AVERAGED, "alpha": 0.25, "linewidth": 0, "label": "\u00b1 standard error"}
+    axes.fill_between(count, running - error, running + error, **band)
+    axes.plot(count, running, color=AVERAGED, linewidth=2, label="average so far")
+    axes.axhline(ordinary[best], color=ORDINARY, linestyle="--", linewidth=2, label="ordinary model")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    name = str(NAMES[best]).lower()
+    axes.set(xlim=(1, len(p)), ylim=(0, 1), xlabel="number of samples", ylabel=f"probability of {name}")
+    axes.set_title("How many samples it takes")
+    return _finished(figure)
+
+
+def _picture() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.2, 3.1), dpi=200, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    return figure, figure.subplots()
+
+
+def _finished(figure: Figure) -> Figure:
+    """In the page's ink, on the page's background."""
+    (axes,) = figure.axes
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
+    axes.set_facecolor("none")
+    axes.tick_params(colors=INK)
+    axes.spines[:].set_color(INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        text.set_color(INK)
     figure.set_facecolor("none")
     return figure
 
@@ -138,7 +201,11 @@ def refusal(error: Exception) -> str:
     return f'<p class="refusal" role="alert">{html.escape(str(error))}</p>'
 
 
-def compare_csv(file: str | None, progress: gr.Progress = gr.Progress()) -> Iterator[tuple[str, Any, Any]]:  # noqa: B008
+class Stopped(Exception):  # nothing went wrong
+    """Raised out of the sampling once nobody waits for it any more."""
+
+
+def compare_csv(file: str | None) -> Iterator[tuple[str, Any, Any]]:
     """The comparison on an uploaded csv: HTML, reliability diagrams and the report as a file."""
     hidden = gr.update(value=None, visible=False)
     try:
@@ -152,34 +219,67 @@ def compare_csv(file: str | None, progress: gr.Progress = gr.Progress()) -> Iter
         longest = max(map(len, data.texts))
         if longest > MAX_CHARACTERS:
             raise ValueError(f"A text has {longest:,} characters; this page takes up to {MAX_CHARACTERS:,}.")
-        yield "<p class='verdict'>Sampling ...</p>", hidden, hidden
-        yield compared(data, progress)
+        yield from compared(data, "your csv")
     except (DataError, ValueError) as error:
         yield refusal(str(error).replace(str(file), "the file")), hidden, hidden
 
 
-def compare_example(progress: gr.Progress = gr.Progress()) -> Iterator[tuple[str, Any, Any]]:  # noqa: B008
+def compare_example() -> Iterator[tuple[str, Any, Any]]:
     """The same on sixty of the reviews that come with the package."""
     reviews = load_labelled_texts(str(embedded_reviews()), NAMES)
     rows = range(0, len(reviews.texts), 5)
     part = LabelledTexts("60 reviews", [reviews.texts[i] for i in rows], [reviews.labels[i] for i in rows], [])
+    yield from compared(part, "the reviews of the package")
+
+
+def compared(data: LabelledTexts, source: str) -> Iterator[tuple[str, Any, Any]]:
+    """How far the work is, and at last the verdict as HTML, the diagrams, and the whole report.
+
+    The work has a thread of its own. Gradio closes this iterator when Stop is clicked or the page is left; the thread
+    then ends with the batch that it is at. The report lies in a folder of its own until Gradio has copied it, which it
+    has before it asks for more.
+    """
     hidden = gr.update(value=None, visible=False)
-    yield "<p class='verdict'>Sampling ...</p>", hidden, hidden
-    yield compared(part, progress)
-
-
-def compared(data: LabelledTexts, progress: gr.Progress) -> tuple[str, Any, Any]:
-    """Verdict and numbers as HTML, diagrams, and the whole report."""
     done, total = 0, total_rows(len(data.texts), LABELLED_SAMPLES)
+    left = threading.Event()
 
     def advance(rows: int) -> None:
         nonlocal done
+        if left.is_set():
+            raise Stopped
         done += rows
-        progress(done / total, desc="sampling")
 
+    with tempfile.TemporaryDirectory() as folder:
+        worker = ThreadPoolExecutor(1)
+        work = worker.submit(told, data, source, advance)
+        worker.shutdown(wait=False)
+        try:
+            while not work.done():
+                yield waiting(done / total), hidden, hidden
+                wait([work], GLANCE)
+            page, figure, text = work.result()
+            report = Path(folder) / "report.html"
+            report.write_text(text, encoding="utf-8")
+            yield page, gr.update(value=figure, visible=True), gr.update(value=str(report), visible=True)
+        finally:
+            left.set()
+
+
+def waiting(share: float) -> str:
+    """How much of the sampling is done, as HTML."""
+    line = "Measuring ..." if share >= 1 else f"Sampling ... {share:.0%}"
+    return f"""<p class="verdict" role="status">{line}</p>
+<div class="bar"><i class="averaged" style="width: {share:.0%}"></i></div>"""
+
+
+def told(data: LabelledTexts, source: str, advance: Callable[[int], None]) -> tuple[str, Figure, str]:
+    """Verdict and numbers as HTML, diagrams, and the report, a page of its own.
+
+    The advice is left to the report: it is for those who use the package.
+    """
     comparison = compare(CLASSIFIER, data, num_samples=LABELLED_SAMPLES, progress=advance)
     found = verdict(comparison)
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in [*found.lines, *advice(comparison, data.labels)])
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in found.lines)
     keys = ("ece", "accuracy", "nll", "brier")
     rows = "".join(
         f"<tr><td>{TITLES[arm.name]}</td>"
@@ -188,19 +288,13 @@ def compared(data: LabelledTexts, progress: gr.Progress) -> tuple[str, Any, Any]
         for arm in comparison.arms
     )
     page = f"""<p class="verdict" id="verdict"><b>{html.escape(found.headline)}</b></p>
-<table class="arms"><tr><th></th><th>ECE</th><th>accuracy</th><th>NLL</th><th>Brier</th></tr>{rows}</table>
-<ul>{lines}</ul>"""
-    shutil.rmtree(REPORTS, ignore_errors=True)
-    REPORTS.mkdir()
-    settings = {"model": "embedded", "dataset": "your csv", "num_samples": LABELLED_SAMPLES}
-    report, *_ = write_report(REPORTS, comparison, data, list(NAMES.values()), settings)
-    figure = reliability_diagrams(comparison.arms)
-    return page, gr.update(value=figure, visible=True), gr.update(value=str(report), visible=True)
-
-
-def forget() -> None:
-    """Remove the report from this machine; the page has its own copy, for an hour."""
-    shutil.rmtree(REPORTS, ignore_errors=True)
+<div class="wide"><table class="arms"><tr><th></th><th>ECE</th><th>accuracy</th><th>NLL</th><th>Brier</th></tr>{rows}
+</table></div>
+<ul>{lines}</ul>
+<p>The report below has the pictures, the texts that went wrong, and what to do.</p>"""
+    settings = {"model": "the demo's classifier", "dataset": source, "num_samples": LABELLED_SAMPLES}
+    report = as_html(comparison, data, list(NAMES.values()), settings, pictures(comparison, data.labels))
+    return page, reliability_diagrams(comparison.arms), report
 
 
 CSS = """
@@ -208,22 +302,38 @@ CSS = """
 .figures > div {
   flex: 1 1 14rem; padding: .9rem 1.1rem; border: 1px solid var(--border-color-primary); border-radius: .6rem;
 }
-.figures span { display: block; color: var(--body-text-color-subdued); font-size: .9rem; }
+.figures span, .key, .key span { color: var(--neutral-600); font-size: .9rem; }
+.dark .figures span { color: var(--neutral-300); }
+.dark .key { color: var(--neutral-300); }
+.dark .key span { color: var(--neutral-300); }
+.figures span { display: block; }
 .figures b { font-size: 2.2rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .figures em { font-style: normal; font-weight: 600; color: var(--body-text-color); }
-b.ordinary { color: #D55E00; } b.averaged { color: #3a8fc7; }
+b.ordinary { color: #D55E00; } b.averaged { color: #1A80BB; }
 .bar, .split {
   height: .55rem; border-radius: .3rem; background: var(--border-color-primary); overflow: hidden; margin: .5rem 0;
 }
 .bar i, .split i { display: block; height: 100%; } .split { display: flex; }
-i.ordinary { background: #D55E00; } i.averaged { background: #0072B2; }
+i.ordinary { background: #D55E00; } i.averaged { background: #1A80BB; }
 i.text { background: #E69F00; } i.model { background: #CC79A7; }
-.key { color: var(--body-text-color-subdued); font-size: .9rem; }
+.key span { display: inline-block; margin-right: .8rem; }
 .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; vertical-align: -.1rem; }
 .verdict { font-size: 1.05rem; margin: .8rem 0 0; }
 .refusal { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
-.arms td, .arms th { padding: .25rem .8rem; text-align: right; font-variant-numeric: tabular-nums; }
+#panels img { max-width: min(30rem, 100%); margin: auto; }
+.wide, #diagrams .matplotlib { overflow-x: auto; }
+#diagrams .matplotlib { align-items: safe center; }
+.wide { margin: .8rem 0; }
+#diagrams img { min-width: 46rem; }
+.arms td, .arms th {
+  padding: .25rem .5rem; text-align: right; font-size: .85rem; font-variant-numeric: tabular-nums;
+}
 .arms td:first-child { text-align: left; }
+/* Gradio's own status now and then calls a run that was stopped an error. */
+#told [data-testid=status-tracker] { display: none; }
+/* Pictures are drawn in dark ink: light becomes dark and dark light, and colours stay what they are. */
+.dark #panels img { filter: invert(1) hue-rotate(180deg); }
+.dark #diagrams img { filter: invert(1) hue-rotate(180deg); }
 """
 
 
@@ -239,13 +349,18 @@ def build() -> gr.Blocks:
                 label="A sentence in English", value=EXAMPLES[0], lines=2, max_length=MAX_CHARACTERS, elem_id="text"
             )
             with gr.Row():
-                num_samples = gr.Slider(10, 100, value=20, step=10, label="Samples", elem_id="samples")
+                num_samples = gr.Slider(
+                    LEAST_SAMPLES, MOST_SAMPLES, value=20, step=10, label="Samples", elem_id="samples"
+                )
+                # Gradio's own check falls over an emptied field; `number_of_samples` has a sentence for each case.
+                num_samples.preprocess = lambda given: given
                 go = gr.Button("Classify", variant="primary", elem_id="classify")
-            gr.Examples(EXAMPLES, text, label="Or click one")
+            gr.Examples(EXAMPLES, text, label="Or click one", api_visibility="private")
             result = gr.HTML(elem_id="result")
-            plot = gr.Plot(show_label=False, elem_id="panels", visible=False)
-            inputs, outputs = [text, num_samples], [result, plot]
-            asked = [go.click, text.submit, text.change, num_samples.release, page.load]
+            with gr.Row(elem_id="panels"):
+                drawn = [gr.Plot(show_label=False, min_width=300, visible=False) for _ in range(2)]
+            asked = [go.click, text.submit, text.change, num_samples.change, page.load]
+            inputs, outputs = [text, num_samples], [result, *drawn]
             gr.on(asked, classify, inputs, outputs, trigger_mode="always_last", show_progress="hidden")
         with gr.Tab("Your labelled texts"):
             gr.Markdown(
@@ -255,18 +370,45 @@ def build() -> gr.Blocks:
             with gr.Row():
                 file = gr.File(label="csv", file_types=[".csv", ".tsv"], elem_id="file")
                 with gr.Column():
-                    measure = gr.Button("Compare", variant="primary", elem_id="compare")
-                    example = gr.Button("Take 60 reviews as an example", elem_id="example")
-                    stop = gr.Button("Stop", variant="stop", elem_id="stop")
-            told = gr.HTML(elem_id="told")
+                    buttons = [
+                        gr.Button("Compare", variant="primary", elem_id="compare"),
+                        gr.Button("Take 60 reviews as an example", elem_id="example"),
+                        gr.Button("Stop", variant="stop", elem_id="stop", interactive=False),
+                    ]
+            result = gr.HTML(elem_id="told")
             diagrams = gr.Plot(show_label=False, elem_id="diagrams", visible=False)
             report = gr.File(label="The whole report, one page", elem_id="report", visible=False)
-            shown = [told, diagrams, report]
-            runs = [measure.click(compare_csv, file, shown), example.click(compare_example, None, shown)]
-            for run in runs:
-                run.then(forget)
-            stop.click(None, cancels=runs)
+            shown = [result, diagrams, report]
+            _comparisons(*buttons, file, shown)
     return page
+
+
+def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: gr.File, shown: list[Any]) -> None:
+    """One comparison at a time, in this page and on this machine; Stop ends it whether it runs or waits."""
+    buttons = [measure, example, stop]
+    page: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+    alone: dict[str, Any] = {"concurrency_id": "comparison", "concurrency_limit": 1, "show_progress": "hidden"}
+    hidden = gr.update(value=None, visible=False)
+
+    def line(words: str) -> list[Any]:
+        return [f'<p class="verdict" role="status">{words}</p>', hidden, hidden]
+
+    def running(yes: bool) -> list[Any]:
+        return [gr.update(interactive=not yes), gr.update(interactive=not yes), gr.update(interactive=yes)]
+
+    runs = []
+    for button, run, inputs, visibility in (
+        (measure, compare_csv, file, "public"),
+        (example, compare_example, None, "private"),
+    ):
+        begun = button.click(
+            lambda: [*line("Waiting for a turn ..."), *running(True)], None, [*shown, *buttons], **page
+        )
+        runs.append(begun.then(run, inputs, shown, api_visibility=visibility, **alone))
+        runs[-1].then(lambda: running(False), None, buttons, **page)
+    stop.click(None, cancels=runs)
+    # The page does these in turn: told before it is stopped, the run could write over it.
+    stop.click(lambda: [*line("Stopped."), *running(False)], None, [*shown, *buttons], **page)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,25 @@ import pytest
 ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
+# The contrast of each shown element (WCAG 2.2, 1.4.3) with the nearest opaque background behind it.
+CONTRASTS = """selector => {
+    const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+    const linear = part => part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
+    const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+    const solid = colour => {
+        if (!colour.startsWith("rgb") || ![undefined, 0, 1].includes(numbers(colour)[3])) throw Error(colour);
+        return numbers(colour);
+    };
+    const behind = element => {
+        const colour = element ? solid(getComputedStyle(element).backgroundColor) : [255, 255, 255];
+        return colour[3] === 0 ? behind(element.parentElement) : colour;
+    };
+    return [...document.querySelectorAll(selector)].filter(one => one.checkVisibility()).map(one => {
+        const both = [luminance(solid(getComputedStyle(one).color)), luminance(behind(one))];
+        return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+    });
+}"""
+
 
 @contextlib.contextmanager
 def served(folder, home, python=sys.executable):

@@ -1,5 +1,6 @@
 """The metric's page: its functions, and the page itself in a real browser."""
 
+import html
 import re
 import sys
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from bayesian_text_classification.metric import load_metric_module, metric_folder
 from environments import only
-from pages import ARTEFACTS, opened, served
+from gradio_client import Client
+from pages import ARTEFACTS, CONTRASTS, opened, served
 from pushed import copy_of_space
 
 sys.path.insert(0, str(metric_folder()))  # a Space runs in its own folder
@@ -92,8 +94,26 @@ def test_logits_are_not_divided():
     assert "inf" in run("label,a,b\n1,inf,1", divide=True)[0]
 
 
-def test_a_number_of_bins_that_was_emptied_is_asked_for():
-    assert "Give the number of bins" in run("label,p\n1,0.75", n_bins=None)[0]
+@pytest.mark.parametrize("number", [None, 0, -1, 51, 10**9, 2.5, float("nan"), float("inf"), "10", True, [10]])
+def test_what_is_no_number_of_bins_gets_a_sentence(number):
+    page, figure, table = run("label,p\n1,0.75", n_bins=number)
+    said = "" if number is None else f", not {number}"
+    assert f"Give the number of bins as a whole number from 1 to 50{said}.</p>" in page
+    assert figure is None and table == []
+
+
+@pytest.mark.parametrize("given", [None, "every other class", ["Equal width"], 7])
+@pytest.mark.parametrize("place", [1, 3, 4])
+def test_what_is_no_choice_gets_a_sentence(place, given):
+    inputs = ["label,p\n1,0.75", *options()]
+    choices = [None, app.MEASURES, None, app.BINNINGS, app.NORMS][place]
+    inputs[place] = given
+    assert html.escape(f"{str(given)!r} is none of the choices: {', '.join(choices)}.") in app.run(*inputs)[0]
+
+
+def test_no_text_is_no_rows():
+    assert "There are no rows" in run(None)[0]
+    assert app.run_again(None, *options()) == (app.gr.skip(),) * 3
 
 
 def test_the_page_says_which_columns_it_took():
@@ -241,3 +261,49 @@ def test_the_page_on_a_telephone(page):
     page.wait_for_timeout(1_500)
     page.screenshot(path=ARTEFACTS / "ece-page-telephone.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_stand_out_from_the_page(page, address, theme):
+    page.goto(f"{address}?__theme={theme}")
+    page.click("#example")
+    page.wait_for_selector("#diagram img")
+    small = page.evaluate(CONTRASTS, ".figures span, .verdict, .columns")
+    large = page.evaluate(CONTRASTS, ".figures b")
+    assert len(small) == 6 and min(small) >= 4.5
+    assert len(large) == 2 and min(large) >= 3
+    turned = page.evaluate("getComputedStyle(document.querySelector('#diagram img')).filter")
+    assert turned == ("none" if theme == "light" else "invert(1) hue-rotate(180deg)")  # the ink is for white
+    page.fill("#csv textarea", "label,p\n1,1.5")
+    page.click("#measure")
+    page.wait_for_selector("#result [role=alert]")
+    assert min(page.evaluate(CONTRASTS, ".refusal")) >= 4.5
+
+
+def test_the_number_of_bins_by_keyboard_and_emptied(page):
+    page.click("#example")
+    page.wait_for_selector("#value")
+    text = app.example()
+    slider = page.get_by_role("slider", name="Bins")
+    for key, bins in (("ArrowRight", 11), ("ArrowLeft", 10), ("Home", 1)):
+        slider.press(key)
+        value = f"{value_in(run(text, n_bins=bins)[0]):.4f}"
+        page.wait_for_function("value => document.querySelector('#value')?.innerText === value", arg=value)
+    page.get_by_label("number input for Bins").fill("")
+    page.wait_for_function("document.querySelector('#result').innerText.includes('Give the number of bins')")
+
+
+def test_programs_can_call_one_function_and_get_sentences(address):
+    assert {fn.api_name for fn in app.build().fns.values() if fn.api_visibility != "private"} == {"run"}
+    client = Client(address, verbose=False)
+    for place, given, said in (
+        (0, None, "There are no rows"),
+        (1, "every other class", "is none of the choices"),
+        (1, None, "is none of the choices"),
+        (2, None, "Give the number of bins"),
+        (2, 0, "Give the number of bins"),
+        (2, 10**9, "Give the number of bins"),
+    ):
+        inputs = ["label,p\n1,0.75", *options(), False, False]
+        inputs[place] = given
+        assert said in client.predict(*inputs, api_name="/run")[0]

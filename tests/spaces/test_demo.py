@@ -1,16 +1,25 @@
 """The demo: what it says, and the pushed copy with its requirements alone, used in a real browser."""
 
+import html
 import importlib.util
 import sys
+import time
 
 import numpy as np
 import pytest
 from bayesian_text_classification.hub import space_folder
+from bayesian_text_classification.verdict import advice
 from environments import only
-from pages import ARTEFACTS, opened, served
+from gradio_client import Client
+from pages import ARTEFACTS, CONTRASTS, opened, served
 from pushed import copy_of_space
 
 MARKUP = "<img src=x onerror=\"document.title='taken'\"> a fine film"
+TWO_TEXTS = "text,label\nan excellent secret,0\nbad film,0\n"  # the model is wrong about the first
+
+# Of each picture: pixels on the screen for a point (1/72 inch) of the figure.
+PIXELS_PER_POINT = """([selector, dpi]) => [...document.querySelectorAll(selector)].map(
+    one => one.getBoundingClientRect().width / (one.naturalWidth / dpi * 72))"""
 
 
 @pytest.fixture(scope="module")
@@ -24,37 +33,75 @@ def app():
 
 def test_both_answers_are_those_of_the_pipelines(app, classifier):
     text = app.EXAMPLES[0]
-    shown, panels = app.classify(text, 20)
+    shown, spread, running = app.classify(text, 20)
     ordinary = classifier.predict_proba([text], num_samples=0)[0].max()
     averaged = classifier(text, num_samples=20)[0]
     assert f"{ordinary:.1%}</b>" in shown and f"{averaged['score']:.1%}</b>" in shown
-    assert f"{averaged['standard_error']:.3f} from 20 samples" in shown
+    assert f"&plusmn; {100 * averaged['standard_error']:.1f} points from 20 samples (standard error)" in shown
     for key in ("expected_entropy", "mutual_information"):
         assert f"{averaged[key] / np.log(2):.0%}:" in shown
-    left, right = panels["value"].axes
+    (left,), (right,) = spread["value"].axes, running["value"].axes
     assert sum(bar.get_height() for bar in left.patches) == 20
-    running = right.lines[0].get_ydata()
-    assert len(running) == 20 and running[-1] == pytest.approx(averaged["score"], abs=1e-5)
+    average = right.lines[0].get_ydata()
+    assert len(average) == 20 and average[-1] == pytest.approx(averaged["score"], abs=1e-5)
+
+
+def test_the_band_is_the_standard_error_of_the_card(app, classifier):
+    text = app.EXAMPLES[0]
+    (axes,) = app.classify(text, 30)[2]["value"].axes
+    (band,) = axes.collections
+    assert band.get_label() == "\u00b1 standard error"
+    (outline,) = band.get_paths()
+    for samples in (10, 20, 30):
+        said = classifier(text, num_samples=samples)[0]
+        ends = outline.vertices[np.isclose(outline.vertices[:, 0], samples), 1]
+        assert np.ptp(ends) == pytest.approx(2 * said["standard_error"], abs=1e-5)
+
+
+THREAD = "The two do not even agree: this answer hangs on a thread."
+SURER = "The ordinary model is 19 points surer than its own samples."
 
 
 @pytest.mark.parametrize(
-    ("ordinary", "mean", "of_text", "of_model", "said"),
+    ("ordinary", "mean", "of_text", "of_model", "one_mind", "said"),
     [
-        ([0.9, 0.1], [0.4, 0.6], 0.6, 0.3, "The two do not even agree"),
-        ([0.99, 0.01], [0.8, 0.2], 0.4, 0.3, "The ordinary model is 19 points surer than its own samples. The samples"),
-        ([0.7, 0.3], [0.68, 0.32], 0.85, 0.05, "The two agree. Most samples hesitate in the same way"),
-        ([0.99, 0.01], [0.98, 0.02], 0.1, 0.01, "The two agree. There is little doubt"),
+        (0.9, 0.4, 0.6, 0.35, False, f"{THREAD} The samples contradict each other"),
+        (0.6, 0.45, 0.9, 0.09, False, f"{THREAD} Most samples hesitate in the same way"),
+        (0.6, 0.02, 0.1, 0.02, True, "The two do not even agree, although the samples hardly doubt: trust neither"),
+        (0.99, 0.8, 0.4, 0.3, False, f"{SURER} The samples contradict each other, which texts unlike the training"),
+        (
+            0.99,
+            0.8,
+            0.4,
+            0.3,
+            True,
+            f"{SURER} The samples differ in how sure they are, which texts unlike the training",
+        ),
+        (0.6, 0.8, 0.4, 0.3, False, "The average of the samples is 20 points surer than the ordinary model. The sam"),
+        (0.8, 0.98, 0.1, 0.04, True, "The average of the samples is 18 points surer than the ordinary model. There is"),
+        (0.7, 0.68, 0.85, 0.05, False, "The two agree. Most samples hesitate in the same way"),
+        (0.99, 0.98, 0.1, 0.01, True, "The two agree. There is little doubt"),
     ],
 )
-def test_plain_words(app, ordinary, mean, of_text, of_model, said):
-    assert app.words(np.array(ordinary), np.array(mean), of_text, of_model).startswith(said)
+def test_plain_words(app, ordinary, mean, of_text, of_model, one_mind, said):
+    both = (np.array([p, 1 - p]) for p in (ordinary, mean))
+    found = app.words(*both, of_text, of_model, one_mind)
+    assert found.startswith(said) and "trained on" not in found
 
 
-@pytest.mark.parametrize("text", ["", " \n", "long " * 500])
+@pytest.mark.parametrize("text", [None, "", " \n", "long " * 500])
 def test_what_is_no_sentence_gets_one(app, text):
-    shown, panels = app.classify(text, 20)
-    assert 'class="refusal"' in shown and panels["value"] is None
-    assert ("Type a sentence" if not text.strip() else "this page takes up to 400") in shown
+    shown, *drawn = app.classify(text, 20)
+    assert 'class="refusal"' in shown and [one["value"] for one in drawn] == [None, None]
+    assert ("this page takes up to 400" if text and text.strip() else "Type a sentence") in shown
+
+
+@pytest.mark.parametrize("number", [None, 0, -20, 9, 101, 10**6, 20.5, float("nan"), float("inf"), "20", True, [20]])
+def test_what_is_no_number_of_samples_gets_a_sentence(app, number):
+    shown, *drawn = app.classify("A joy from start to finish.", number)
+    said = "" if number is None else f", not {html.escape(str(number))}"
+    assert f"Give the number of samples as a whole number from 10 to 100{said}.</p>" in shown
+    assert [one["value"] for one in drawn] == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -76,12 +123,149 @@ def test_a_bad_csv_gets_a_sentence_without_a_path(app, tmp_path, content, words)
     assert diagrams["value"] is None and report["value"] is None
 
 
-def test_a_report_is_forgotten_once_the_page_has_it(app, tmp_path):
-    (tmp_path / "mine.csv").write_text("text,label\na secret film,1\nbad film,0\n")
-    *_, (_, _, report) = app.compare_csv(str(tmp_path / "mine.csv"), progress=lambda *_, **__: None)
-    assert app.Path(report["value"]).is_file() and app.Path(report["value"]).parent == app.REPORTS
-    app.forget()
-    assert not app.REPORTS.exists()
+def reported(steps):
+    """What a comparison shows at last: HTML, diagrams and the report, which is still there."""
+    return next(step for step in steps if step[2]["value"])
+
+
+def test_each_run_has_a_report_of_its_own_for_as_long_as_it_is_needed(app, tmp_path):
+    (tmp_path / "mine.csv").write_text(TWO_TEXTS)
+    (tmp_path / "yours.csv").write_text(TWO_TEXTS.replace("secret", "public"))
+    mine, yours = (app.compare_csv(str(tmp_path / name)) for name in ("mine.csv", "yours.csv"))
+    first, second = (app.Path(reported(steps)[2]["value"]) for steps in (mine, yours))
+    assert [*first.parent.iterdir()] == [first] and "secret" in first.read_text()
+    assert "public" in second.read_text()
+    assert [*mine] == []  # Gradio asks for more once it has a copy
+    assert not first.parent.exists() and second.exists()
+    yours.close()  # as where the visitor has left
+    assert not second.parent.exists()
+
+
+def test_advice_for_the_command_line_is_in_the_report_alone(app, tmp_path, monkeypatch):
+    found, compare = [], app.compare
+    monkeypatch.setattr(app, "compare", lambda *given, **options: found.append(compare(*given, **options)) or found[0])
+    (tmp_path / "mine.csv").write_text(TWO_TEXTS)
+    page, _, report = reported(steps := app.compare_csv(str(tmp_path / "mine.csv")))
+    lines = [html.escape(line) for line in advice(found[0], [0, 0])]
+    told = html.unescape(app.Path(report["value"]).read_text())
+    steps.close()
+    assert lines and all(line not in page and html.unescape(line) in told for line in lines)
+    assert "num_samples" not in page and "--" not in page
+
+
+class Watch:
+    """Counts what comparisons do: how many have begun, the progress they report, and how each ended."""
+
+    def __init__(self, app, monkeypatch):
+        self.begun, self.calls, self.ends, compare = 0, 0, [], app.compare
+
+        def watched(*given, progress, **options):
+            def counted(rows):
+                self.calls += 1
+                progress(rows)
+
+            self.begun += 1
+            try:
+                result = compare(*given, progress=counted, **options)
+            except BaseException as error:
+                self.ends.append(type(error))
+                raise
+            self.ends.append(None)
+            return result
+
+        monkeypatch.setattr(app, "compare", watched)
+
+    def wait(self, number):
+        """How that many comparisons ended."""
+        for _ in range(600):
+            if len(self.ends) >= number:
+                return self.ends
+            time.sleep(0.1)
+        raise AssertionError(f"after a minute {len(self.ends)} comparisons have ended, with {self.calls} calls")
+
+
+def test_a_comparison_that_is_closed_samples_no_more(app, monkeypatch):
+    watch = Watch(app, monkeypatch)
+    steps = app.compare_example()
+    shown = next(step[0] for step in steps if watch.calls > 1)
+    assert "Sampling ..." in shown
+    steps.close()
+    assert watch.wait(1) == [app.Stopped]
+    before = watch.calls
+    assert "</b>" in app.classify("A joy from start to finish.", 10)[0]
+    assert watch.calls == before < app.total_rows(60, app.LABELLED_SAMPLES)
+
+
+@pytest.fixture(scope="module")
+def here(app):
+    """The page served by this process."""
+    page = app.build().queue(default_concurrency_limit=1)
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, css=app.CSS, share=False)
+    yield address
+    page.close()
+
+
+def test_stop_ends_the_work_and_the_next_is_answered(app, here, monkeypatch, tmp_path):
+    watch = Watch(app, monkeypatch)
+    with opened(here) as page:
+        pages = [page, page.context.browser.new_page()]
+        pages[1].goto(here)
+        for one in pages:
+            one.wait_for_selector("#words")
+            one.get_by_role("tab", name="Your labelled texts").click()
+            assert one.is_disabled("#stop")
+        page.click("#example")
+        page.wait_for_function("/Sampling ... [1-9]/.test(document.querySelector('#told').innerText)")
+        assert page.is_disabled("#compare") and page.is_disabled("#example")
+
+        pages[1].click("#example")  # waits for the first
+        pages[1].wait_for_function("document.querySelector('#told').innerText.includes('Waiting for a turn')")
+        for one in reversed(pages):
+            one.click("#stop")
+            one.wait_for_function("document.querySelector('#told').innerText.trim() === 'Stopped.'")
+            assert one.is_disabled("#stop") and one.is_enabled("#compare") and one.is_enabled("#example")
+        assert watch.wait(1) == [app.Stopped]
+        before = watch.calls
+
+        page.get_by_role("tab", name="One text").click()
+        page.get_by_text("A joy from start to finish.").click()
+        page.wait_for_function("document.querySelector('#words')?.innerText.includes('little doubt')")
+        assert (watch.begun, watch.calls) == (1, before)
+        page.get_by_role("tab", name="Your labelled texts").click()
+        assert page.inner_text("#told").strip() == "Stopped."
+        assert page.locator("[data-testid=toast-body]").count() == 0
+
+        (tmp_path / "mine.csv").write_text(TWO_TEXTS)
+        page.set_input_files("#file input[type=file]", tmp_path / "mine.csv")
+        page.wait_for_selector("#file .file-preview")
+        page.click("#compare")
+        page.wait_for_selector("#verdict")
+        page.wait_for_function(
+            "document.querySelector('#stop').disabled && !document.querySelector('#compare').disabled"
+        )
+        assert watch.ends == [app.Stopped, None]
+
+
+def test_leaving_the_page_ends_the_work(app, here, monkeypatch):
+    watch = Watch(app, monkeypatch)
+    with opened(here) as page:
+        page.wait_for_selector("#words")
+        page.get_by_role("tab", name="Your labelled texts").click()
+        page.click("#example")
+        page.wait_for_function("/Sampling ... [1-9]/.test(document.querySelector('#told').innerText)")
+        page.goto("about:blank")
+        assert watch.wait(1) == [app.Stopped]
+
+
+def test_programs_can_call_two_functions_and_get_sentences(app, here):
+    blocks = app.build()
+    assert {fn.api_name for fn in blocks.fns.values() if fn.api_visibility != "private"} == {"classify", "compare_csv"}
+    client = Client(here, verbose=False)
+    for number in (None, 0, -1, 10**6, 20.5, "many"):
+        shown, *_ = client.predict("A fine film", number, api_name="/classify")
+        assert "Give the number of samples as a whole number" in shown
+    assert "Type a sentence" in client.predict(None, 20, api_name="/classify")[0]
+    assert "Upload a csv" in client.predict(None, api_name="/compare_csv")[0]
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +288,17 @@ def test_in_a_browser(address, tmp_path):
         page.screenshot(path=ARTEFACTS / "demo.png", full_page=True)
         first = page.inner_text("#words")
         assert "contradict each other" in first
+
+        page.focus("#samples input[type=range]")
+        for key, samples in (("ArrowRight", 30), ("ArrowRight", 40), ("Home", 10)):
+            page.keyboard.press(key)
+            page.wait_for_function(
+                "text => document.querySelector('#result').innerText.includes(text)", arg=f"from {samples} samples"
+            )
+        page.fill("#samples input[type=number]", "")
+        page.wait_for_function("document.querySelector('#result').innerText.includes('Give the number of samples')")
+        page.fill("#samples input[type=number]", "20")
+        page.wait_for_function("document.querySelector('#result').innerText.includes('from 20 samples')")
 
         page.fill("#text textarea", MARKUP)
         page.click("#classify")
@@ -141,10 +336,47 @@ def test_in_a_browser(address, tmp_path):
         assert errors == []
 
 
-def test_on_a_telephone_in_the_dark(address):
+def test_on_a_telephone_in_the_dark(address, tmp_path):
     with opened(address, viewport={"width": 390, "height": 844}, color_scheme="dark") as page:
         page.wait_for_selector("#words")
         page.wait_for_selector("#panels img")
         page.wait_for_timeout(1_000)
         page.screenshot(path=ARTEFACTS / "demo-telephone.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        sizes = page.evaluate(PIXELS_PER_POINT, ["#panels img", 200])
+        assert len(sizes) == 2 and min(sizes) >= 1
+        for one in page.locator("#panels img").all():
+            assert one.bounding_box()["x"] >= 0 and one.bounding_box()["x"] + one.bounding_box()["width"] <= 390
+
+        page.get_by_role("tab", name="Your labelled texts").click()
+        (tmp_path / "mine.csv").write_text(TWO_TEXTS)
+        page.set_input_files("#file input[type=file]", tmp_path / "mine.csv")
+        page.wait_for_selector("#file .file-preview")
+        page.click("#compare")
+        page.wait_for_selector("#diagrams img")
+        page.wait_for_timeout(1_000)
+        page.screenshot(path=ARTEFACTS / "demo-labelled-telephone.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert min(page.evaluate(PIXELS_PER_POINT, ["#diagrams img", 150])) >= 1
+        for part, scroller in (("#diagrams img", "#diagrams .matplotlib"), (".arms", ".wide")):
+            inner, outer = page.locator(part), page.locator(scroller)
+            assert inner.bounding_box()["x"] >= outer.bounding_box()["x"]  # nothing lies where no scrolling reaches
+            outer.evaluate("one => one.scrollTo(10_000, 0)")
+            ends = [box["x"] + box["width"] for box in (inner.bounding_box(), outer.bounding_box())]
+            assert ends[0] <= ends[1] + 1
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_words_stand_out_from_the_page(app, address, theme):
+    with opened(f"{address}?__theme={theme}") as page:
+        page.wait_for_selector("#words")
+        page.wait_for_selector("#panels img")
+        small = page.evaluate(CONTRASTS, ".figures span, .figures em, .key, .key span, .verdict")
+        large = page.evaluate(CONTRASTS, ".figures b")
+        turned = page.evaluate("getComputedStyle(document.querySelector('#panels img')).filter")
+        assert len(small) == 13 and min(small) >= 4.5
+        assert len(large) == 2 and min(large) >= 3
+        assert turned == ("none" if theme == "light" else "invert(1) hue-rotate(180deg)")  # the ink is for white
+        page.fill("#text textarea", "")
+        page.wait_for_selector("#result [role=alert]")
+        assert min(page.evaluate(CONTRASTS, ".refusal")) >= 4.5
