@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import pyarrow
 import pyarrow.parquet
 
+from .disk import sync
 from .rows import Window
 
 _GROUP = 64  # blocks of a row group of parquet
@@ -141,6 +142,8 @@ class _Parquet:
         self._own = pyarrow.schema([field.with_type(_plain(field.type)) for field in schema])
         self._added = added
         self._schema = pyarrow.schema([*self._own, *added])
+        # What parquet cannot hold is said before the work: ArrowException.
+        pyarrow.parquet.write_table(self._schema.empty_table(), pyarrow.BufferOutputStream())
 
     def header(self) -> bytes:
         return bytes(self._schema.serialize())
@@ -154,7 +157,7 @@ class _Parquet:
         return b"".join(bytes(batch.serialize()) for batch in table.to_batches())
 
     def finish(self, staged: Path, target: Path) -> None:
-        made = staged.with_name(staged.name + ".parquet")
+        made = staged.with_name(staged.name + ".made")
         with (
             pyarrow.OSFile(str(staged)) as file,
             pyarrow.ipc.open_stream(file) as stream,
@@ -163,7 +166,9 @@ class _Parquet:
             batches = iter(stream)
             while group := list(islice(batches, _GROUP)):
                 writer.write_table(pyarrow.Table.from_batches(group, self._schema).combine_chunks())
+        sync(made)
         made.replace(target)
+        sync(target.parent)
         staged.unlink()
 
 
@@ -174,4 +179,16 @@ def added_columns(added: Added, schema: pyarrow.Schema) -> list[pyarrow.Array]:
 
 def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
     """Without a dictionary, which the batches of a stream would have to share."""
-    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    types = pyarrow.types
+    if types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if types.is_struct(kind):
+        return pyarrow.struct([field.with_type(_plain(field.type)) for field in kind])
+    if types.is_map(kind):
+        return pyarrow.map_(_plain(kind.key_type), kind.item_field.with_type(_plain(kind.item_type)))
+    if types.is_fixed_size_list(kind):
+        return pyarrow.list_(kind.value_field.with_type(_plain(kind.value_type)), kind.list_size)
+    for is_kind, make in ((types.is_list, pyarrow.list_), (types.is_large_list, pyarrow.large_list)):
+        if is_kind(kind):
+            return make(kind.value_field.with_type(_plain(kind.value_type)))
+    return kind

@@ -272,8 +272,15 @@ def predict(
         _fail("give texts, or --input with a file")
     if input is not None and output is None:
         _fail("--input needs --output, a file or - for stdout")
-    if input is None and output is not None:
-        _fail("--output is for --input")
+    if input is None:
+        only = {"output": output, "text-column": text_column, "prefix": prefix, "ray": ray, "resume": resume}
+        for option, given in only.items():
+            if given:
+                _fail(f"--{option} is for --input")
+    if ray is None and (workers, cpus, gpus) != (1, 1, 0):
+        _fail("--workers, --cpus and --gpus are those of --ray")
+    if input == STDIN and (resume or ray is not None):
+        _fail("--resume and --ray need a file: stdin can be read once, and here")
     kinds = [None if kind is None else f".{kind.lower().removeprefix('.')}" for kind in (input_format, output_format)]
     for option, kind, legal in (("--input-format", kinds[0], FORMATS), ("--output-format", kinds[1], WRITTEN)):
         if kind is not None and kind not in legal:
@@ -302,7 +309,7 @@ def predict(
             _connect(ray)
             cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
         target = sys.stdout.buffer if output == STDIN else Path(output or "")
-        if isinstance(target, Path):
+        if isinstance(target, Path) and input != STDIN:
             command.said = "interrupted; the same command with --resume goes on where it was"
         with _speed() as show:
             summary = predict_file(
@@ -589,6 +596,7 @@ def _connect(address: str) -> None:
         raise ValueError("--ray needs Ray: pip install 'bayesian-text-classification[ray]'") from error
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
     except Exception as error:  # its own, of its connection, or of the address
         raise ValueError(f"--ray {address}: {first_line(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False

@@ -12,7 +12,7 @@ _NOT_OF_THE_MODEL = ("_name_or_path", "custom_pipelines", "transformers_version"
 
 
 def fingerprint(classifier: BayesianTextClassificationPipeline) -> str:
-    """A hash (BLAKE2b, 128 bits) of weights, config and vocabulary; options and temperature are not among them."""
+    """A hash (BLAKE2b, 128 bits) of weights, config and tokenizer; options and temperature are not among them."""
     found = hashlib.blake2b(digest_size=16)
     for name, values in sorted(classifier.model.state_dict().items()):
         found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
@@ -20,6 +20,11 @@ def fingerprint(classifier: BayesianTextClassificationPipeline) -> str:
     config = {
         key: value for key, value in classifier.model.config.to_diff_dict().items() if key not in _NOT_OF_THE_MODEL
     }
-    for known in (config, classifier.tokenizer.get_vocab(), classifier.tokenizer.model_max_length):
+    backend = getattr(classifier.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        words = classifier.tokenizer.get_vocab()
+    else:  # without what its last call left in it
+        words = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+    for known in (config, words, classifier.tokenizer.model_max_length):
         found.update(json.dumps(known, sort_keys=True, default=str).encode())
     return found.hexdigest()

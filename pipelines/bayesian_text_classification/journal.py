@@ -6,12 +6,14 @@ blocks to the disk and then, in one step, says in `NAME.progress` how many there
 
 import json
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from .disk import sync
 from .messages import first_line
 
 INTERVAL = 2.0  # seconds between two checkpoints, at least
@@ -79,28 +81,28 @@ class Journal:
             resume: go on where there is something to go on with.
 
         Raises:
-            JournalError: something is left of an earlier run, and `resume` is not asked for; it had other settings;
-                another run is writing; the folder cannot be written to.
+            JournalError: the target is there and is no file; something is left of an earlier run, and `resume` is not
+                asked for; it had other settings; another run is writing; the folder cannot be written to.
         """
-        self._target, self._settings = target, dict(settings)
-        self._partial, self._progress = (target.with_name(target.name + end) for end in (".partial", ".progress"))
+        self._target, self._settings = Path(os.path.realpath(target)), dict(settings)  # what a link stands for
+        self._partial, self._progress = working_files(target)
         self.rows, self.errors, self.state = 0, Counter[str](), dict[str, Any]()
-        left = self._partial.exists() and self._progress.exists()
-        if left and not resume:
-            raise JournalError(
-                f"{self._partial} is left of an earlier run; --resume goes on with it, or remove it to start anew"
-            )
+        if self._target.exists() and not self._target.is_file():
+            raise JournalError(f"{target} is there and is no file")
         try:
-            # Nothing is cut off before the lock is ours: another run may just have begun.
-            self._file = os.fdopen(os.open(self._partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+            # Nothing is looked at or cut off before the lock is ours: another run may just have begun.
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+            self._file = os.fdopen(os.open(self._partial, flags, 0o666), "r+b")
             self._lock()
-            known = self._known() if left else None
+            known = self._left(header, resume=resume)
             self._file.truncate(0 if known is None else known["bytes"])
             self._file.seek(0, os.SEEK_END)
             if known is None:
                 self._file.write(header)
             else:
                 self.rows, self.errors, self.state = known["rows"], Counter(known["errors"]), known["state"]
+            if self._target.exists():
+                self._partial.chmod(stat.S_IMODE(self._target.stat().st_mode))
             self.checkpoint()
         except OSError as error:
             raise JournalError(f"{target} cannot be written: {error.strerror or error}") from error
@@ -131,7 +133,7 @@ class Journal:
             file.flush()
             os.fsync(file.fileno())
         staged.replace(self._progress)
-        self._sync_folder()
+        sync(self._target.parent)
         self._written = time.monotonic()
 
     def finish(self, move: Callable[[Path, Path], None]) -> None:
@@ -141,14 +143,31 @@ class Journal:
             move: makes the second path, at once, of the file that is the first.
         """
         self.checkpoint()
+        if not self._is_ours():
+            raise JournalError(f"{self._partial} was replaced by another run, which goes on; this one is lost")
         move(self._partial, self._target)
-        self._sync_folder()
+        sync(self._target.parent)
         self._progress.unlink(missing_ok=True)
         self._file.close()
 
     def close(self) -> None:
         """Leave the file to a later run; what is behind the last checkpoint is done again then."""
         self._file.close()
+
+    def _left(self, header: bytes, *, resume: bool) -> dict[str, Any] | None:
+        """What is known of an earlier run; None where there was none."""
+        if not self._progress.exists():
+            beginning = self._file.read(len(header) + 1)
+            if header.startswith(beginning):  # it had not come further
+                return None
+            raise JournalError(f"{self._partial} is there and no run's that can be gone on with; move it away")
+        if self._partial.stat().st_size == 0:  # just made: nothing of that run is left but its progress
+            return None
+        if not resume:
+            raise JournalError(
+                f"{self._partial} is left of an earlier run; --resume goes on with it, or remove it to start anew"
+            )
+        return self._known()
 
     def _known(self) -> dict[str, Any]:
         try:
@@ -171,7 +190,7 @@ class Journal:
         return known
 
     def _lock(self) -> None:
-        """OSError where another run holds the file; the system lets go of it when a process ends, however it does."""
+        """JournalError where another run holds the file; the system lets go of it when a process ends, however."""
         if os.name == "posix":
             import fcntl
 
@@ -179,11 +198,18 @@ class Journal:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise JournalError(f"another run is writing {self._partial}") from error
+            if not self._is_ours():  # it was finished, or removed, between opening and locking
+                raise JournalError(f"another run is writing {self._partial}")
 
-    def _sync_folder(self) -> None:
-        if os.name == "posix":
-            folder = os.open(self._target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+    def _is_ours(self) -> bool:
+        """Whether the file of that name is still the one that was opened."""
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self._partial.stat())
+        except FileNotFoundError:
+            return False
+
+
+def working_files(target: Path) -> tuple[Path, Path]:
+    """Where a file that is written has its blocks, and how far it is."""
+    real = Path(os.path.realpath(target))
+    return real.with_name(real.name + ".partial"), real.with_name(real.name + ".progress")

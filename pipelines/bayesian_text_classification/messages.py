@@ -1,5 +1,6 @@
 """Parts of the lines that a user of the command reads."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,13 @@ from typing import Any
 def first_line(error: BaseException) -> str:
     """What an error says, without what follows its first line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def some(names: Iterable[str]) -> str:
+    """The first ten names, shortened: what stands for names may be anything."""
+    found = list(names)
+    shown = [repr(name if len(name) <= 40 else f"{name[:37]}...") for name in found[:10]]
+    return ", ".join(shown) + (f" and {len(found) - 10:,} more" if len(found) > 10 else "")
 
 
 def row_name(index: int) -> str:

@@ -570,10 +570,14 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         return twin
 
     def _probe_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        limit = self._encoder.length_limit()
-        options = {} if limit is None else {"truncation": True, "max_length": limit}
-        rows = self.tokenizer(list(texts), padding=self._encoder.can_pad, return_tensors="pt", **options)
+        rows = self.tokenizer(list(texts), padding=self._encoder.can_pad, return_tensors="pt", **self.truncation)
         return {name: values.to(self.device) for name, values in rows.items()}
+
+    @property
+    def truncation(self) -> dict[str, Any]:
+        """The tokenizer's options that cut a text to what the model takes, as `num_samples=0` has to be told."""
+        limit = self._encoder.length_limit()
+        return {} if limit is None else {"truncation": True, "max_length": limit}
 
     @property
     def run_dtype(self) -> torch.dtype:

@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import lzma
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ WINDOW = 1024  # rows
 TEXT = "text"  # what the lines of a plain text file are called
 
 _WINDOW_CHARACTERS = 2**26  # of a window's lines together: it is closed early where rows are huge
-_LINE_CHARACTERS = 2**26  # of one line, and of a cell that runs over several
+_LINE_CHARACTERS = 2**24  # of one line, and of a row that runs over several
 _SHOWN = 200  # characters of a row that cannot be read, in its error
 
 _COMPRESSIONS: dict[str, Callable[[Any], Any]] = {
@@ -51,11 +51,17 @@ class Window:
     def __len__(self) -> int:
         return len(self.errors)
 
+    def last(self, count: int) -> "Window":
+        """Its last rows."""
+        start = len(self) - count
+        rows = self.rows[start:] if isinstance(self.rows, list) else self.rows.slice(start)
+        return Window(rows, self.errors[start:])
+
     def column(self, name: str) -> list[Any]:
         """The cells of a column; None where a row has none. Text of a table that is not UTF-8 comes as bytes."""
         if isinstance(self.rows, list):
             return [row.get(name) for row in self.rows]
-        return _cells(self.rows.column(name))
+        return [_decoded(cell) if isinstance(cell, bytes) else cell for cell in _cells(self.rows.column(name))]
 
     def as_dicts(self) -> list[dict[str, Any]]:
         """The rows as Python has them."""
@@ -130,67 +136,101 @@ DAMAGE = (OSError, EOFError, ValueError, lzma.LZMAError, csv.Error, pyarrow.Arro
 _Row = tuple[dict[str, Any], str | None]
 
 
-@dataclass
 class _Lines:
-    """Lines of a stream, without end of line; of one that has no end, its beginning.
+    """Lines of a stream; of one that has no end, its beginning. Lines that were read can be given back.
 
     Attributes:
         problem: with the lines since `begin`; None for none.
-        raw: the beginning of these lines.
         read: characters of all lines.
     """
 
-    stream: io.TextIOWrapper
-    problem: str | None = None
-    raw: str = ""
-    read: int = 0
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self._stream = stream
+        self._first = True
+        self._since: list[tuple[str, str | None]] = []  # lines of this row, and what is wrong with each
+        self._back: deque[tuple[str, str | None]] = deque()
+        self.problem: str | None = None
+        self.read = 0
 
     def begin(self) -> None:
         """A new row begins."""
-        self.problem, self.raw = None, ""
+        self.problem, self._since = None, []
+
+    @property
+    def raw(self) -> str:
+        """The beginning of the lines since `begin`."""
+        return "".join(line[:_SHOWN] for line, _ in self._since[:_SHOWN])[: _SHOWN + 1]
+
+    def give_back(self) -> None:
+        """All lines since `begin` but the first will come again."""
+        self._back.extendleft(reversed(self._since[1:]))
+        del self._since[1:]
+        self.problem = self._since[0][1] if self._since else None
 
     def __iter__(self) -> Iterator[str]:
-        first = True
-        while line := self.stream.readline(_LINE_CHARACTERS):
-            if first and line.encode("utf-8", "surrogateescape")[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                raise ValueError("it is UTF-16; convert it to UTF-8")
-            first = False
-            yield self._looked_at(line)
+        return self
 
-    def _looked_at(self, line: str) -> str:
+    def __next__(self) -> str:
+        line, problem = self._back.popleft() if self._back else self._looked_at(self._stream.readline(_LINE_CHARACTERS))
+        if not line:
+            raise StopIteration
+        self._since.append((line, problem))
+        self.problem = self.problem or problem
+        return line
+
+    def _looked_at(self, line: str) -> tuple[str, str | None]:
+        if self._first and line.encode("utf-8", "surrogateescape")[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise ValueError("it is UTF-16; convert it to UTF-8")
+        self._first = False
         self.read += len(line)
+        problem = None
         if len(line) == _LINE_CHARACTERS and not line.endswith("\n"):
-            while (rest := self.stream.readline(_LINE_CHARACTERS)) and not rest.endswith("\n"):
+            while (rest := self._stream.readline(_LINE_CHARACTERS)) and not rest.endswith("\n"):
                 pass
-            self.problem = f"is longer than {_LINE_CHARACTERS:,} characters and was cut"
+            problem = f"is longer than {_LINE_CHARACTERS:,} characters and was cut"
         if not line.isascii():
             try:
                 line.encode()
             except UnicodeEncodeError as error:
                 byte = ord(line[error.start]) - 0xDC00
-                self.problem = f"is not UTF-8 (byte 0x{byte:02x} at character {error.start + 1})"
+                problem = f"is not UTF-8 (byte 0x{byte:02x} at character {error.start + 1})"
                 line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        if len(self.raw) < _SHOWN:
-            self.raw += line[:_SHOWN]
+        return line, problem
+
+
+class _CsvLines:
+    """The lines of one csv row, of which there may not be too many."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines, self._taken = lines, 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        if self._taken and self._taken + len(line) > _LINE_CHARACTERS:
+            raise csv.Error(f"a quote is not closed within {_LINE_CHARACTERS:,} characters")
+        self._taken += len(line)
         return line
 
 
 def _csv_rows(lines: _Lines, *, quoted: bool) -> tuple[list[str], Iterator[_Row]]:
     dialect: dict[str, Any] = {} if quoted else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
-    reader = csv.reader(iter(lines), strict=True, **dialect)
 
-    def following() -> list[str] | None:
-        """The next row that is not empty; None at the end."""
-        lines.begin()
+    def following(*, empty: bool = False) -> list[str] | None:
+        """The next row, one that is not empty unless it is asked for; None at the end."""
         while True:
+            lines.begin()
             before = csv.field_size_limit(_LINE_CHARACTERS)  # its own limit is 131,072, and global
             try:
-                if cells := next(reader, None):
-                    return cells
+                cells = next(csv.reader(_CsvLines(lines), strict=True, **dialect), None)
             finally:
                 csv.field_size_limit(before)
-            if cells is None:
-                return None
+            if cells or cells is None:
+                return cells
+            if empty:
+                return [""]
 
     try:
         header = following() or []
@@ -199,12 +239,14 @@ def _csv_rows(lines: _Lines, *, quoted: bool) -> tuple[list[str], Iterator[_Row]
     if lines.problem:
         raise ValueError(f"its header {lines.problem}")
     refuse_twins(header)
+    alone = not quoted and len(header) == 1  # then an empty line is an empty cell
 
     def rows() -> Iterator[_Row]:
         while True:
             try:
-                cells = following()
+                cells = following(empty=alone)
             except csv.Error as error:
+                lines.give_back()  # a quote that is not closed spoils its own line, not all that follow
                 yield dict.fromkeys(header, ""), f"is not csv: {error}; it begins {_begin(lines.raw)}"
                 continue
             if cells is None:
@@ -275,16 +317,20 @@ def _open_parquet(path: Path) -> RowFile:
     with path.open("rb"):  # OSError, as of other files
         pass
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=2**20)
     except pyarrow.ArrowException as error:
         raise ValueError(str(error)) from error
     names = file.schema_arrow.names
     refuse_twins(names)
     total, read = file.metadata.num_rows, 0
+    size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+    most = max(
+        min(WINDOW, _WINDOW_CHARACTERS * total // max(size, 1)), 1
+    )  # rows of a window: fewer where they are huge
 
     def windows() -> Iterator[Window]:
         nonlocal read
-        for batch in file.iter_batches(batch_size=WINDOW):
+        for batch in file.iter_batches(batch_size=most):
             read += batch.num_rows
             if batch.num_rows:
                 yield Window(pyarrow.Table.from_batches([batch]), [None] * batch.num_rows)
@@ -299,7 +345,7 @@ def _cells(column: pyarrow.ChunkedArray) -> list[Any]:
         return [_decoded(value) for value in column.cast(binary).to_pylist()]
     try:
         return cast(list[Any], column.to_pylist())
-    except (ValueError, pyarrow.ArrowException):  # finer than Python's own types, such as nanoseconds
+    except (ValueError, OverflowError, pyarrow.ArrowException):  # finer or wider than Python's own types
         return cast(list[Any], column.cast(pyarrow.string()).to_pylist())
 
 

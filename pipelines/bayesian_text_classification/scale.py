@@ -4,27 +4,30 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow
 import torch
-import transformers
 
 from .blocks import Added, added_columns, encoder
 from .fingerprint import fingerprint
-from .journal import Blocks, Journal, Stream
+from .journal import Blocks, Journal, Stream, working_files
 from .loading import load_classifier
+from .messages import first_line, some
 from .pipeline import BayesianTextClassificationPipeline
 from .rows import TEXT, WINDOW, Window
-from .scoring import Scorer, why_not
+from .sampling import Sampling
+from .scoring import NAMES, Scorer, why_not
 from .sources import Reading, Source, SourceError
 
 if TYPE_CHECKING:
     import ray.data
 
 WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
+_VERSIONS = ("bayesian-text-classification", "torch", "transformers", "tokenizers", "pyarrow")
 _TEXT_COLUMNS = (TEXT, "sentence")
 
 _TEXT, _ERROR, _ROW = "__text__", "__error__", "__row__"  # of rows on their way to a worker
@@ -74,18 +77,19 @@ def predict_file(
         prefix: of the names of the added columns.
         resume: refused where input, model, options, versions or the number of threads are not as they were.
         cluster: whose workers classify, with the model of that name; None: this process.
-        progress: called after each window of at most `rows.WINDOW` rows with their number, and the share of the input
-            that has been read, or None where there is no knowing.
+        progress: called after each window of at most `rows.WINDOW` rows with the number of rows that were classified
+            (0 where an earlier run did), and the share of the input that has been read, None where there is no knowing.
         **options: of the pipeline's calls.
 
     Raises:
-        SourceError: the input is damaged, has no column of texts, or does not fit what is to be written.
+        SourceError: the input is damaged, has no column of texts, does not fit what is to be written, or would be
+            written over; it is a stream, and is to be gone on with or given to workers.
         ValueError: an option is out of range; a TypeError where it is unknown.
         JournalError: see `Journal`.
         OSError: what is to be written cannot be.
     """
-    if isinstance(target, Path) and target.exists() and any(target.samefile(path) for path in source.files):
-        raise SourceError(f"{target} is the input; name another file for the output")
+    if isinstance(target, Path):
+        _check_target(source, target, resume)
     scorer = Scorer(classifier, prefix, options)
     reading = Reading(source)
     windows = reading.windows()
@@ -94,17 +98,26 @@ def predict_file(
     column = _text_column(source, columns, text_column)
     _check_names(source.name, columns, scorer.added.names)
     _check_conversion(source, kind)
-    encode = encoder(kind, compression, reading.columns, reading.schema, scorer.added)
+    if cluster is not None:
+        if not source.files:
+            raise SourceError("workers cannot read stdin; give them a file")
+        _check_names(source.name, columns, (_TEXT, _ERROR, _ROW))
+    try:
+        encode = encoder(kind, compression, reading.columns, reading.schema, scorer.added)
+    except pyarrow.ArrowException as error:
+        raise SourceError(f"{source.name} has columns that a {kind} file cannot hold: {first_line(error)}") from error
     blocks: Blocks
     if isinstance(target, Path):
         settings: dict[str, Any] = {
             "text column": column,
             "prefix": prefix,
+            "input format": source.kind,
+            "output format": kind + compression,
             **options,
             **_settings(classifier),
             **source.digests(),
         }
-        settings |= {"workers": None if cluster is None else cluster.workers}
+        settings |= {"workers": None if cluster is None else f"{cluster.workers} of {cluster.cpus:g} processors"}
         blocks = Journal(target, settings, encode.header(), resume=resume)
     else:
         blocks = Stream(target, encode.header())
@@ -117,11 +130,13 @@ def predict_file(
             if read > blocks.rows:
                 yield window, scorer(window.column(column), window.errors)
             else:
-                progress(len(window), reading.done)
+                progress(0, reading.done)
 
     answers = here() if cluster is None else cluster.answers(source, column, prefix, options, skip=blocks.rows)
     try:
         for window, added in answers:
+            if reading.columns is None:
+                _check_names(source.name, _keys(window), scorer.added.names)
             # Where memory runs out, later batches are smaller: whoever goes on must know.
             state = {"batch_tokens": classifier.batch_tokens}
             blocks.append(encode.block(window, added), len(window), scorer.counts(added), state)
@@ -169,18 +184,35 @@ def predict_dataset(
         The rows, with the columns that `predict_file` adds.
 
     Raises:
-        SourceError: there is no such column of texts.
+        SourceError: there is no such column of texts, or one with the name of a column that is added.
+        ValueError: an option of the sampling is out of range.
     """
+    columns = dataset.columns()
+    if columns is not None:  # None: of a dataset without rows
+        if text_column not in columns:
+            raise SourceError(f"the dataset has no column {text_column!r}; its columns are {some(columns)}")
+        _check_names("the dataset", columns, [prefix + name for name in NAMES])
+    Sampling(**{name: options[name] for name in ("num_samples", "tolerance", "masks") if name in options})
+    loaded = {"name": model, "device": device, "dtype": dtype, "allow_pickle": allow_pickle}
+    return _answered(dataset, loaded, text_column, prefix, workers, cpus, gpus, options)
+
+
+def _answered(
+    dataset: "ray.data.Dataset",
+    loaded: Mapping[str, Any],
+    text_column: str,
+    prefix: str,
+    workers: int | tuple[int, int],
+    cpus: float,
+    gpus: float,
+    options: Mapping[str, Any],
+) -> "ray.data.Dataset":
     from ray.data import ActorPoolStrategy
 
-    columns = dataset.columns() or []
-    if text_column not in columns:
-        raise SourceError(f"the dataset has no column {text_column!r}; its columns are {', '.join(map(repr, columns))}")
-    loaded = {"name": model, "device": device, "dtype": dtype, "allow_pickle": allow_pickle}
     least, most = (workers, workers) if isinstance(workers, int) else workers
     return dataset.map_batches(
         _Worker,
-        fn_constructor_args=(loaded, text_column, prefix, cpus, options),
+        fn_constructor_args=(dict(loaded), text_column, prefix, cpus, dict(options)),
         batch_size=WINDOW,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=least, max_size=most),
@@ -219,20 +251,11 @@ class Cluster:
         rows = ray.data.from_items([skip]).map_batches(
             _read, fn_args=(source, column), batch_size=1, num_cpus=0
         )  # so that the workers may have them all
-        answered = predict_dataset(
-            rows,
-            self.model,
-            text_column=_TEXT,
-            prefix=prefix,
-            workers=self.workers,
-            cpus=self.cpus,
-            gpus=self.gpus,
-            device=self.device,
-            dtype=self.dtype,
-            allow_pickle=self.allow_pickle,
-            **options,
-        )
+        loaded = {"name": self.model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
+        answered = _answered(rows, loaded, _TEXT, prefix, self.workers, self.cpus, self.gpus, options)
         for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+            if not table.num_rows:  # all were done before
+                continue
             ours = table.column_names[table.column_names.index(_TEXT) :]  # behind the columns of the source
             theirs = table.drop_columns(ours)
             if source.kind == ".jsonl":
@@ -265,6 +288,7 @@ def _read(skip: Mapping[str, Any], source: Source, column: str) -> Iterator[pyar
         left -= len(window)
         if left >= 0:
             continue
+        window, left = window.last(min(-left, len(window))), 0  # a block of an earlier run may end inside a window
         texts = window.column(column)
         errors = [error or why_not(text) for text, error in zip(texts, window.errors, strict=True)]
         if source.kind == ".jsonl":
@@ -288,8 +312,7 @@ def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
         "dtype": str(classifier.run_dtype).removeprefix("torch."),
         "number of threads": torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(),
-        "version of torch": torch.__version__,
-        "version of transformers": transformers.__version__,
+        **{f"version of {name}": metadata.version(name) for name in _VERSIONS},
     }
 
 
@@ -303,12 +326,22 @@ def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> 
     for name in candidates:
         if name in columns:
             return name
+    if not columns and source.kind == ".jsonl":  # none of the first rows could be read: the others may be
+        return candidates[0]
     if not columns:
         raise SourceError(f"{source.name} has no rows")
     raise SourceError(
-        f"{source.name} has no column {' or '.join(map(repr, candidates))}; its columns are "
-        f"{', '.join(map(repr, columns))} (choose with --text-column)"
+        f"{source.name} has no column {' or '.join(map(repr, candidates))}; its columns are {some(columns)} (choose "
+        "with --text-column; a file without a header has its first row taken for one)"
     )
+
+
+def _check_target(source: Source, target: Path, resume: bool) -> None:
+    if resume and not source.files:
+        raise SourceError("--resume needs a file: what was read from stdin cannot be read again")
+    for path in (target, *working_files(target)):
+        if path.exists() and any(path.samefile(read) for read in source.files):
+            raise SourceError(f"{path} is the input; name another file for the output")
 
 
 def _check_names(name: str, columns: Sequence[str], added: Sequence[str]) -> None:

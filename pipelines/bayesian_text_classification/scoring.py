@@ -1,5 +1,6 @@
 """A window of rows in, a label with its uncertainty for each row out, or what is wrong with it."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,9 @@ _SAMPLED = {
     "num_samples": pyarrow.int64(),
     "truncated": pyarrow.bool_(),
 }
+_NOT_FINITE = "the model's outputs for it are NaN or infinite"
 _DECIDED = {"abstained": pyarrow.bool_(), "reason": _TEXT}
+NAMES = ("label", "score", *_SAMPLED, "abstained", "reason", ERROR)  # of all columns that may be added
 
 
 class Scorer:
@@ -45,6 +48,10 @@ class Scorer:
         Raises:
             ValueError: an option is out of range; a TypeError where it is unknown.
         """
+        if options.get("num_samples", classifier.sampling.num_samples) == 0:
+            if options.get("threshold") is not None:
+                raise ValueError("a threshold needs samples: num_samples must not be 0")
+            options = {**classifier.truncation, "threshold": None, **options}
         classifier([], **options)
         self._classifier, self._prefix, self._options = classifier, prefix, dict(options)
         keys: dict[str, pyarrow.DataType] = {"label": _TEXT, "score": _NUMBER}
@@ -71,7 +78,10 @@ class Scorer:
                     found[good[i]] = error.reason
                 continue
             for i, result in zip(good, results, strict=True):
-                rows[i] = {self._prefix + key: value for key, value in result.items()}
+                if math.isfinite(result["score"]):
+                    rows[i] = {self._prefix + key: value for key, value in result.items()}
+                else:
+                    found[i] = _NOT_FINITE
             break
         for row, why in zip(rows, found, strict=True):
             row[self._prefix + ERROR] = why
@@ -99,4 +109,4 @@ def why_not(text: Any) -> str | None:
 
 def _kind(error: str) -> str:
     """Without what differs from row to row: values, places, numbers."""
-    return re.sub(r"(?<![-\w])\d[\d,]*", "N", re.split(r"[:;('\"]", error)[0]).strip()
+    return re.sub(r"(?<![-\w])\d[\d,]*", "N", re.split(r"[:;(\"]|(?<!\w)'", error)[0]).strip()

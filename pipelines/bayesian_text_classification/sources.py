@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .messages import first_line
+from .messages import first_line, some
 from .rows import DAMAGE, FORMATS, RowFile, Window, kind_of_file, open_rows
 
 STDIN = "-"
@@ -40,7 +40,7 @@ class Source:
 
     def digests(self) -> dict[str, str]:
         """What is in each file: a hash of its bytes."""
-        return {f"content of {path.name}": _digest(path) for path in self.files}
+        return {f"content of {path}": _digest(path) for path in self.files}
 
 
 class Reading:
@@ -72,7 +72,7 @@ class Reading:
                     yield window
             except DAMAGE as error:
                 name = self._source.files[self._read] if self._source.files else self._source.name
-                raise SourceError(f"{name} cannot be read behind row {rows:,}: {first_line(error)}") from error
+                raise SourceError(f"{name} cannot be read after row {rows:,}: {first_line(error)}") from error
             self._read += 1
             if self._read >= len(self._source.files):
                 return
@@ -107,6 +107,9 @@ def source_of(name: str, kind: str | None = None) -> Source:
     files = (path,) if path.exists() else tuple(sorted(Path(found) for found in glob.glob(name, recursive=True)))
     if not files:
         raise SourceError(f"{name}: no such file")
+    for path in files:
+        if not path.is_file():
+            raise SourceError(f"{path} is no file; a pipe is read with --input - <{path}")
     kinds = {kind or kind_of_file(path.name)[0]: path for path in files}
     if "" in kinds:
         raise SourceError(f"{kinds['']}: its name ends in none of {', '.join(FORMATS)}; say --input-format")
@@ -136,7 +139,7 @@ def _opened(source: Source, number: int) -> RowFile:
 def _shown(file: RowFile) -> str:
     if file.schema is not None:
         return ", ".join(f"{field.name!r} ({field.type})" for field in file.schema)
-    return ", ".join(map(repr, file.columns or ()))
+    return some(file.columns or ())
 
 
 def _digest(path: Path) -> str:

@@ -79,3 +79,20 @@ def test_nothing_of_ours_breaks_a_line_of_tsv():
     encode = encoder(".tsv", "", ["text"], None, ADDED)
     block = encode.block(Window([{"text": "a"}], [None]), [{"label": "x\ty\nz"}])
     assert block == b"a\tx y z\t\t\n"
+
+
+def test_parquet_columns_of_columns_of_dictionaries(tmp_path):
+    words = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+    kinds = {"a": pyarrow.list_(words), "b": pyarrow.struct([("w", words)]), "c": pyarrow.map_(pyarrow.string(), words),
+             "d": pyarrow.list_(words, 1), "e": pyarrow.large_list(words)}  # fmt: skip
+    cells = {"a": ["x"], "b": {"w": "x"}, "c": [("k", "x")], "d": ["x"], "e": ["x"]}
+    plain = pyarrow.table({name: [cell] for name, cell in cells.items()}, schema=pyarrow.schema(
+        [("a", pyarrow.list_(pyarrow.string())), ("b", pyarrow.struct([("w", pyarrow.string())])),
+         ("c", pyarrow.map_(pyarrow.string(), pyarrow.string())), ("d", pyarrow.list_(pyarrow.string(), 1)),
+         ("e", pyarrow.large_list(pyarrow.string()))]))  # fmt: skip
+    encode = encoder(".parquet", "", list(kinds), pyarrow.schema(list(kinds.items())), pyarrow.schema([]))
+    staged, target = tmp_path / "staged", tmp_path / "a.parquet"
+    staged.write_bytes(encode.header() + encode.block(Window(plain, [None]), [{}]))
+    encode.finish(staged, target)
+    assert pyarrow.parquet.read_table(target).to_pylist() == plain.to_pylist()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]

@@ -118,3 +118,46 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     again.append(b"two\n", 1, Counter(), {})
     again.finish(move)
     assert target.read_bytes() == b"head\none\ntwo\n"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("a.csv", "pipe.csv"):
+        with pytest.raises(JournalError, match=f"{name} is there and is no file"):
+            begun(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "pipe.csv"}
+
+
+def test_a_link_stays_and_its_file_is_written_with_the_rights_that_it_had(tmp_path):
+    (tmp_path / "real.csv").write_bytes(b"before")
+    (tmp_path / "real.csv").chmod(0o600)
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    begun(tmp_path / "link.csv").finish(move)
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "real.csv").read_bytes() == b"head\n"
+    assert (tmp_path / "real.csv").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_of_somebody_elses_is_not_taken_for_ours(tmp_path):
+    (tmp_path / "a.csv.partial").write_bytes(b"a letter")
+    for resume in (False, True):
+        with pytest.raises(JournalError, match=r"a\.csv\.partial is there and no run's that can be gone on with"):
+            begun(tmp_path / "a.csv", resume=resume)
+    assert (tmp_path / "a.csv.partial").read_bytes() == b"a letter"
+    (tmp_path / "a.csv.partial").write_bytes(b"hea")  # killed before the first checkpoint
+    begun(tmp_path / "a.csv", resume=True).finish(move)
+    assert (tmp_path / "a.csv").read_bytes() == b"head\n"
+
+
+def test_a_run_whose_file_was_taken_away_does_not_finish_with_that_of_another(tmp_path):
+    first = begun(tmp_path / "a.csv")
+    with pytest.raises(JournalError, match="another run is writing"):  # and not: remove it
+        begun(tmp_path / "a.csv")
+    (tmp_path / "a.csv.partial").unlink()
+    (tmp_path / "a.csv.progress").unlink()
+    second = begun(tmp_path / "a.csv")
+    with pytest.raises(JournalError, match="was replaced by another run"):
+        first.finish(move)
+    assert not (tmp_path / "a.csv").exists()
+    second.finish(move)
+    assert (tmp_path / "a.csv").read_bytes() == b"head\n"

@@ -170,6 +170,10 @@ def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
         (["--input", "mine.csv", "--output", "a.csv", "--model", "none"], "cannot load 'none'"),
         (["a", "--tolerance", "nan"], "tolerance=nan"),
         (["a", "--output", "a.csv"], "--output is for --input"),
+        (["a", "--prefix", "x"], "--prefix is for --input"),
+        (["a", "--workers", "2"], "--workers, --cpus and --gpus are those of --ray"),
+        (["--input", "-", "--output", "a.csv", "--resume"], "--resume and --ray need a file"),
+        (["--input", "-", "--output", "a.csv", "--ray", "local"], "--resume and --ray need a file"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(arguments, words, tmp_path, monkeypatch):

@@ -165,6 +165,34 @@ def source_rows(path):
         yield from window.as_dicts()
 
 
+def test_a_run_that_stopped_inside_a_window_goes_on_with_the_next_row(folder, tmp_path):
+    path = tmp_path / "wide.csv"  # so wide that Ray parts windows into several blocks
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "text", "more"), *((i, "good film", "x" * 700) for i in range(3_000))])
+    classifier, seen = load_classifier(folder), []
+
+    def stop(rows, done):
+        seen.append(rows)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    arguments = {"cluster": Cluster(folder), "num_samples": 2}
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", progress=stop, **arguments)
+    assert sum(seen) % WINDOW
+    found = predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", resume=True, **arguments)
+    assert found.rows == 3_000
+    assert [row["id"] for row in source_rows(tmp_path / "a.csv")] == [str(i) for i in range(3_000)]
+
+
+def test_where_nothing_is_left_to_do_the_file_appears(folder, tmp_path):
+    (tmp_path / "mine.csv").write_text("text\n")
+    cluster = Cluster(folder)
+    found = predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.csv")), tmp_path / "a.csv", ".csv",
+                         cluster=cluster)  # fmt: skip
+    assert found.rows == 0 and (tmp_path / "a.csv").read_text().startswith("text,label,score")
+
+
 def test_more_workers_than_the_cluster_has_room_for_are_refused_and_not_waited_for(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good\n")
     with pytest.raises(ValueError, match="5 workers of 1 CPU each are more than the cluster has: 4"):
@@ -175,3 +203,7 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused_and_not_waited_f
 def test_a_dataset_without_texts_is_refused(folder):
     with pytest.raises(SourceError, match="the dataset has no column 'text'; its columns are 'words'"):
         predict_dataset(ray.data.from_items([{"words": "a"}]), folder)
+    with pytest.raises(SourceError, match=r"the dataset has a column 'label' already; .* prefix"):
+        predict_dataset(ray.data.from_items([{"text": "a", "label": 1}]), folder)
+    with pytest.raises(ValueError, match="num_samples=-1"):
+        predict_dataset(ray.data.from_items([{"text": "a"}]), folder, num_samples=-1)

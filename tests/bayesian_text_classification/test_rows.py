@@ -96,9 +96,26 @@ def test_a_bad_row_says_why_and_the_next_one_is_read(kind, content, error):
     assert errors[0].startswith(error), errors[0]
 
 
-def test_a_quote_that_is_never_closed_is_one_bad_row():
-    found, errors = read(b'id,text\n1,a\n2,"b\n3,c\n', ".csv")
-    assert len(found) == 2 and errors[0] is None and errors[1].startswith("is not csv: unexpected end of data")
+def test_a_quote_that_is_never_closed_spoils_its_own_row_alone():
+    lines = [b"id,text", b"1,a", b'2,"b', b"3,c\xff", b'4,"d', b'e"', b"5,f", b'6,"g']
+    found, errors = read(b"\n".join(lines) + b"\n", ".csv")
+    # The quote of row 2 is closed by that of row 4, whose rest is then no csv.
+    assert [row["id"] for row in found] == ["1", "", "3", "4", "5", ""]
+    assert found[3]["text"] == "d\ne" and errors[0] is errors[3] is errors[4] is None
+    assert errors[1].startswith("is not csv: ',' expected after '\"'; it begins '2,\"b\\n'")
+    assert errors[2].startswith("is not UTF-8") and errors[5].startswith("is not csv: unexpected end of data")
+
+
+def test_a_quote_is_looked_for_in_so_many_characters_and_no_more(monkeypatch):
+    monkeypatch.setattr(rows, "_LINE_CHARACTERS", 1_000)
+    found, errors = read(b'text\n"open\n' + b"good\n" * 2_000, ".csv")
+    assert len(found) == 2_001 and all(row["text"] == "good" for row in found[1:]) and not any(errors[1:])
+    assert errors[0].startswith("is not csv: a quote is not closed within 1,000 characters; it begins '\"open")
+
+
+def test_an_empty_line_is_an_empty_cell_where_nothing_is_quoted():
+    assert [row["text"] for row in read(b"text\ngood\n\nbad\n", ".tsv")[0]] == ["good", "", "bad"]
+    assert [row["text"] for row in read(b"text\ngood\n\nbad\n", ".csv")[0]] == ["good", "bad"]  # as csv's readers do
 
 
 @pytest.mark.parametrize("kind", [".csv", ".jsonl", ".txt"])
@@ -209,3 +226,28 @@ def test_what_pythons_csv_writes_is_read_as_it_was(cells):
 def test_what_pythons_json_writes_is_read_as_it_was(objects):
     found, errors = read("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects).encode(), ".jsonl")
     assert found == objects and not any(errors)
+
+
+def test_parquet_rows_that_are_huge_come_a_few_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "_WINDOW_CHARACTERS", 100_000)
+    texts = [f"{i} " + "x" * 10_000 for i in range(64)]
+    table = pyarrow.table({"text": texts})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", compression="none", use_dictionary=False)
+    windows = list(open_rows(tmp_path / "a.parquet", ".parquet").windows)
+    assert max(map(len, windows)) < 16 and [text for window in windows for text in window.column("text")] == texts
+
+
+def test_parquet_text_as_spark_writes_it_and_dates_that_python_lacks(tmp_path):
+    far = pyarrow.array([4_000_000, 0], pyarrow.int32()).cast(pyarrow.date32())
+    table = pyarrow.table({"text": pyarrow.array(["Ä".encode(), b"\xff"], pyarrow.binary()), "day": far})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    (window,) = open_rows(tmp_path / "a.parquet", ".parquet").windows
+    assert window.column("text") == ["Ä", b"\xff"]
+    assert [row["day"] for row in window.as_dicts()][1] in ("1970-01-01",)
+
+
+def test_the_last_rows_of_a_window():
+    window = rows.Window([{"n": i} for i in range(5)], [None, "a", None, "b", "c"])
+    assert (window.last(2).rows, window.last(2).errors) == ([{"n": 3}, {"n": 4}], ["b", "c"])
+    table = rows.Window(pyarrow.table({"n": range(5)}), window.errors)
+    assert (table.last(2).as_dicts(), table.last(2).errors) == ([{"n": 3}, {"n": 4}], ["b", "c"])
