@@ -20,7 +20,7 @@ from bayesian_text_classification.scale import predict_dataset
 from files import save_model, texts
 from results import table, write_section
 
-MODELS = {"the embedded model, 20 samples": (6_144, 20), "tiny model, 4 samples": (131_072, 4)}
+MODELS = {"the embedded model, 20 samples": (3_072, 20), "tiny model, 4 samples": (98_304, 4)}
 
 
 def main() -> None:
