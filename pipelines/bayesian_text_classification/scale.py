@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -223,7 +223,10 @@ def _answered(
 
 @dataclass(frozen=True)
 class Cluster:
-    """Workers of a Ray cluster that this process is connected to; their options are those of `predict_dataset`."""
+    """Workers of a Ray cluster that this process is connected to; their options are those of `predict_dataset`.
+
+    Files and a model that is a folder lie where every machine of the cluster sees them under the same name.
+    """
 
     model: str | None
     workers: int = 1
@@ -248,10 +251,13 @@ class Cluster:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.target_max_block_size = _BLOCK
+        # Workers run in folders of their own.
+        source = replace(source, files=tuple(path.absolute() for path in source.files))
+        model = str(Path(self.model).absolute()) if self.model is not None and Path(self.model).exists() else self.model
         rows = ray.data.from_items([skip]).map_batches(
             _read, fn_args=(source, column), batch_size=1, num_cpus=0
         )  # so that the workers may have them all
-        loaded = {"name": self.model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
+        loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
         answered = _answered(rows, loaded, _TEXT, prefix, self.workers, self.cpus, self.gpus, options)
         for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
             if not table.num_rows:  # all were done before

@@ -99,7 +99,7 @@ def why_not(text: Any) -> str | None:
     if isinstance(text, bytes):
         return "the text is not UTF-8"
     if why := why_no_text(text):
-        return f"the text is none: it holds {why}"
+        return f"unreadable: {why}"
     if not text.strip():
         return "the text is empty"
     if len(text) > MOST_CHARACTERS:

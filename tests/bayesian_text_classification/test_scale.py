@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from bayesian_text_classification import journal
+from bayesian_text_classification import journal, pipeline
 from bayesian_text_classification.journal import JournalError
 from bayesian_text_classification.loading import load_classifier
 from bayesian_text_classification.rows import WINDOW, open_rows
@@ -234,6 +234,10 @@ def begun(classifier, source, target, kind=".csv", **options):
 
     with pytest.raises(KeyboardInterrupt):
         predict_file(classifier, source, target, kind, progress=stop, num_samples=1, **options)
+
+
+def test_the_windows_of_a_file_are_those_of_the_pipeline():
+    assert pipeline.WINDOW == WINDOW  # else batches would depend on where a run began
 
 
 def test_files_of_one_name_are_told_apart_and_so_are_formats(small, tmp_path):

@@ -16,10 +16,10 @@ BAD = {
     "there is no text": None,
     "the text is empty": "",
     "the text is empty ": " \n\t",
-    "the text is none: it holds 17 (int), not a text": 17,
-    "the text is none: it holds ['a'] (list), not a text": ["a"],
+    "unreadable: 17 (int), not a text": 17,
+    "unreadable: ['a'] (list), not a text": ["a"],
     "the text is not UTF-8": b"\xff",
-    "the text is none: it holds '\\ud800' at character 2, a lone surrogate, which is no Unicode text": "a\ud800",
+    "unreadable: '\\ud800' at character 2, a lone surrogate, which is no Unicode text": "a\ud800",
     f"the text has 10,485,760 characters, and {MOST_CHARACTERS:,} are the most": "x" * 10 * 2**20,
 }
 
@@ -33,7 +33,7 @@ def test_a_bad_text_has_its_reason_and_changes_nothing_for_the_others(classifier
         assert {**row, "error": None} == {**expected, "error": None}
     assert all("label" not in row for row in rows[1:-2])
     counts = scorer.counts(rows)
-    assert counts["the text is empty"] == 2 and counts["the text is none"] == 3 and counts.total() == len(BAD) + 1
+    assert counts["the text is empty"] == 2 and counts["unreadable"] == 3 and counts.total() == len(BAD) + 1
     assert counts["the text has N characters, and N are the most"] == 1 and counts["the text is not UTF-8"] == 1
 
 
