@@ -167,7 +167,7 @@ def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
         (["--input", "mine.csv", "--output", "mine.csv"], "mine.csv is the input"),
         (["--input", "mine.csv", "--output", "a.csv", "--tolerance", "-1"], "tolerance=-1.0"),
         (["--input", "mine.csv", "--output", "a.csv", "--masks", "none"], "masks='none'"),
-        (["--input", "mine.csv", "--output", "a.csv", "--model", "none"], "cannot load 'none'"),
+        (["--input", "mine.csv", "--output", "a.csv", "--model", "./none"], "cannot load './none'"),
         (["a", "--tolerance", "nan"], "tolerance=nan"),
         (["a", "--output", "a.csv"], "--output is for --input"),
         (["a", "--prefix", "x"], "--prefix is for --input"),

@@ -456,9 +456,9 @@ ANYTHING = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner),
     max_leaves=20,
 )
-NUMBERS = st.lists(st.lists(st.floats() | st.floats(0, 1), min_size=1, max_size=3), max_size=4)
-LABELS = st.lists(st.integers(-1, 3) | st.floats() | st.booleans(), max_size=4)
-OPTIONS = st.fixed_dictionaries(
+ANY_ROWS = st.lists(st.lists(st.floats() | st.floats(0, 1), min_size=1, max_size=3), max_size=4)
+ANY_LABELS = st.lists(st.integers(-1, 3) | st.floats() | st.booleans(), max_size=4)
+ANY_OPTIONS = st.fixed_dictionaries(
     {},
     optional={
         "n_bins": st.integers(-1, 30) | ANYTHING,
@@ -470,7 +470,7 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @tried(300)
-@given(ANYTHING | NUMBERS | st.lists(st.floats(0, 1)), ANYTHING | LABELS, OPTIONS)
+@given(ANYTHING | ANY_ROWS | st.lists(st.floats(0, 1)), ANYTHING | ANY_LABELS, ANY_OPTIONS)
 def test_fuzz_whatever_comes_in_a_number_or_a_named_error_comes_out(predictions, references, options):
     try:
         found = ece.expected_calibration_error(predictions, references, **options)
