@@ -91,7 +91,7 @@ def test_of_a_card_that_is_there_our_part_alone_is_renewed(hub, saved, tmp_path)
 
 def test_a_card_that_cannot_be_read_is_not_overwritten(hub, saved, tmp_path):
     hub.add("model", "user/mine", {"README.md": b"# Mine\n"})
-    hub.fail(r"(GET|HEAD) /user/mine/resolve/\w+/README.md", 500)
+    hub.fail(r"(GET|HEAD) /user/mine/resolve/\w+/README.md", 403)
     assert "Error" in push(hub, saved[0], tmp_path)
     assert hub.repositories["model", "user/mine"].files == {"README.md": b"# Mine\n"}
 
