@@ -8,21 +8,15 @@ import logging
 import os
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import bayesian_text_classification_command as command
 import typer
-from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from .console import STDERR, STDOUT, fail, new_table, plain, print_table, rows_bar, speed_bar
 from .messages import first_line
 
 if TYPE_CHECKING:
@@ -38,8 +32,6 @@ app = typer.Typer(
 )
 push_app = typer.Typer(no_args_is_help=True, help="Publish on the Hub: the metric, a classifier or the demo.")
 app.add_typer(push_app, name="push")
-_stdout = Console()
-_stderr = Console(stderr=True)
 
 
 def _not_empty(value: str | None) -> str | None:
@@ -151,7 +143,7 @@ def evaluate(
     from .report import write_report
 
     folder = _writable_folder(output)
-    with _stderr.status("loading"):
+    with STDERR.status("loading"):
         try:
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
             columns = {"text_column": text_column, "label_column": label_column}
@@ -163,8 +155,8 @@ def evaluate(
                 calibration = load_labelled_texts(calibration_dataset, id2label, **columns)
             strange = [] if ood_dataset is None else load_texts(ood_dataset, text_column=text_column).texts
         except (ModelError, DataError) as error:
-            _fail(str(error))
-    with _progress() as progress:
+            fail(str(error))
+    with rows_bar() as progress:
         more = len(strange) + (0 if calibration is None else len(calibration.texts))
         task = progress.add_task("sampling", total=total_rows(len(data.texts), num_samples, more))
         try:
@@ -178,9 +170,9 @@ def evaluate(
                 progress=lambda n: progress.advance(task, n),
             )
         except ValueError as error:  # our own: what is wrong with model or data
-            _fail(first_line(error))
+            fail(first_line(error))
         except Exception as error:  # out of memory, or what a model's own code raises
-            _fail(f"the comparison stopped at {type(error).__name__}: {first_line(error)}")
+            fail(f"the comparison stopped at {type(error).__name__}: {first_line(error)}")
     _print_comparison(comparison, data)
     settings = {
         "model": "embedded" if model is None else model,
@@ -202,8 +194,8 @@ def evaluate(
     try:
         paths = write_report(folder, comparison, data, names, settings)
     except OSError as error:
-        _fail(f"cannot write to {folder}: {error.strerror or error}")
-    _stdout.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
+        fail(f"cannot write to {folder}: {error.strerror or error}")
+    STDOUT.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -269,37 +261,37 @@ def predict(
     from .sources import STDIN, SourceError, source_of
 
     if bool(texts) == (input is not None):
-        _fail("give texts, or --input with a file")
+        fail("give texts, or --input with a file")
     if input is not None and output is None:
-        _fail("--input needs --output, a file or - for stdout")
+        fail("--input needs --output, a file or - for stdout")
     if input is None:
         only = {"output": output, "text-column": text_column, "prefix": prefix, "ray": ray, "resume": resume}
         for option, given in only.items():
             if given:
-                _fail(f"--{option} is for --input")
+                fail(f"--{option} is for --input")
     if ray is None and (workers, cpus, gpus) != (1, 1, 0):
-        _fail("--workers, --cpus and --gpus are those of --ray")
+        fail("--workers, --cpus and --gpus are those of --ray")
     if input == STDIN and (resume or ray is not None):
-        _fail("--resume and --ray need a file: stdin can be read once, and here")
+        fail("--resume and --ray need a file: stdin can be read once, and here")
     kinds = [None if kind is None else f".{kind.lower().removeprefix('.')}" for kind in (input_format, output_format)]
     for option, kind, legal in (("--input-format", kinds[0], FORMATS), ("--output-format", kinds[1], WRITTEN)):
         if kind is not None and kind not in legal:
-            _fail(f"{option} {kind[1:]}: it must be one of {', '.join(name[1:] for name in legal)}")
+            fail(f"{option} {kind[1:]}: it must be one of {', '.join(name[1:] for name in legal)}")
     compression = ""
     if output is not None and output != STDIN:
         by_name, compression = kind_of_file(output)
         kinds[1] = kinds[1] or by_name
         if kinds[1] not in WRITTEN:
-            _fail(f"{output}: its name ends in none of {', '.join(WRITTEN)}; say --output-format")
+            fail(f"{output}: its name ends in none of {', '.join(WRITTEN)}; say --output-format")
         if kinds[1] == ".parquet" and compression:
-            _fail(f"{output}: a parquet file is compressed in itself; leave {compression} out")
+            fail(f"{output}: a parquet file is compressed in itself; leave {compression} out")
     elif kinds[1] == ".parquet" or resume:
-        _fail("--resume is for a file" if resume else "a parquet file cannot be written to stdout")
+        fail("--resume is for a file" if resume else "a parquet file cannot be written to stdout")
     asked = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold, "seed": seed}
     options = {name: value for name, value in asked.items() if value is not None}
     try:
         source = None if input is None else source_of(input, kinds[0])
-        with _stderr.status("loading"):
+        with STDERR.status("loading"):
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
         if source is None:
             _print_answers(texts or [], classifier(texts, **options))
@@ -311,7 +303,7 @@ def predict(
         target = sys.stdout.buffer if output == STDIN else Path(output or "")
         if isinstance(target, Path) and input != STDIN:
             command.said = "interrupted; the same command with --resume goes on where it was"
-        with _speed() as show:
+        with speed_bar() as show:
             summary = predict_file(
                 classifier,
                 source,
@@ -326,22 +318,22 @@ def predict(
                 **options,
             )
     except (ModelError, SourceError, JournalError, ValueError) as error:
-        _fail(first_line(error))
+        fail(first_line(error))
     except BrokenPipeError:  # whoever read the answers has enough of them
         sys.stderr.close()
         os._exit(141)
     except OSError as error:
         later = "" if output == STDIN else "; --resume goes on with what is written"
-        _fail(f"cannot write {output}: {error.strerror or error}{later}")
+        fail(f"cannot write {output}: {error.strerror or error}{later}")
     except Exception as error:  # out of memory, or what a model's own code raises
-        _fail(f"classification stopped at {type(error).__name__}: {first_line(error)}")
+        fail(f"classification stopped at {type(error).__name__}: {first_line(error)}")
     told = f"{summary.rows:,} rows"
     if summary.errors:
         kinds_of = ", ".join(f"{count:,} {kind}" for kind, count in summary.errors.most_common())
         told += f", {summary.errors.total():,} of them with an error: {kinds_of}"
     print(told, file=sys.stderr)
     if output != STDIN:
-        _stdout.print(output, highlight=False, soft_wrap=True, markup=False)
+        STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)
     if summary.errors:
         raise typer.Exit(3)
 
@@ -377,7 +369,7 @@ def rank(
     from .loading import ModelError, load_classifier
     from .selection import rank as in_order
 
-    with _stderr.status("loading"):
+    with STDERR.status("loading"):
         try:
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
             check_one_label(classifier)
@@ -387,8 +379,8 @@ def rank(
                     raise DataError(f"{input} has a column {name!r} already; rename it")
             write_columns(output, {})  # what is wrong with it is said before the work
         except (ModelError, DataError, ValueError) as error:
-            _fail(first_line(error))
-    with _progress() as progress:
+            fail(first_line(error))
+    with rows_bar() as progress:
         task = progress.add_task("sampling", total=len(data.texts) * num_samples)
         try:
             samples = classifier.sample_proba(
@@ -396,17 +388,17 @@ def rank(
             )
             refuse_nan(samples.mean(2))
         except ValueError as error:  # our own: what is wrong with model or data
-            _fail(first_line(error))
+            fail(first_line(error))
         except Exception as error:  # out of memory, or what a model's own code raises
-            _fail(f"sampling stopped at {type(error).__name__}: {first_line(error)}")
+            fail(f"sampling stopped at {type(error).__name__}: {first_line(error)}")
     order, scores = in_order(samples, heuristic, batch=batch, seed=seed)
     columns = {name: [values[i] for i in order] for name, values in data.columns.items()}
     first: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), "score": [float(scores[i]) for i in order]}
     try:
         write_columns(output, {**first, **columns})
     except (DataError, OSError) as error:
-        _fail(f"cannot write {output}: {first_line(error)}")
-    _stdout.print(output, highlight=False, soft_wrap=True, markup=False)
+        fail(f"cannot write {output}: {first_line(error)}")
+    STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)
 
 
 _RepoId = Annotated[str, typer.Argument(help="user/name; made where it does not exist.", show_default=False)]
@@ -427,7 +419,7 @@ def push_metric(
     try:
         upload = metric_upload(repo_id)
     except PublishError as error:
-        _fail(str(error))
+        fail(str(error))
     _push(upload, repo_id, private, dry_run, message)
 
 
@@ -472,23 +464,23 @@ def push_pipeline(
     options = {name: value for name, value in asked.items() if value is not None}
     for option, given in (("--text-column", text_column), ("--label-column", label_column)):
         if given is not None and calibration_dataset is None:
-            _fail(f"{option} {given} is of the --calibration-dataset, and there is none")
+            fail(f"{option} {given} is of the --calibration-dataset, and there is none")
     with tempfile.TemporaryDirectory() as folder:
         try:
             check_repo_id(repo_id)
-            with _stderr.status("loading"):
+            with STDERR.status("loading"):
                 classifier = load_classifier(model, allow_pickle=allow_pickle, **options)
             if calibration_dataset is not None:
                 columns = {"text_column": text_column, "label_column": label_column}
                 data = load_labelled_texts(calibration_dataset, classifier.model.config.id2label, **columns)
-                with _progress() as progress:
+                with rows_bar() as progress:
                     task = progress.add_task("sampling", total=len(data.texts) * classifier.sampling.num_samples)
                     classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
             upload = pipeline_upload(
                 classifier, Path(folder), repo_id.rpartition("/")[2], None if report is None else Path(report)
             )
         except ValueError as error:  # our own, of loading, calibrating and saving
-            _fail(first_line(error))
+            fail(first_line(error))
         _push(upload, repo_id, private, dry_run, message)
 
 
@@ -502,7 +494,7 @@ def push_space(repo_id: _RepoId, private: _Private = False, dry_run: _DryRun = F
         try:
             upload = space_upload(Path(folder))
         except PublishError as error:
-            _fail(str(error))
+            fail(str(error))
         _push(upload, repo_id, private, dry_run, message)
 
 
@@ -527,25 +519,25 @@ def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message:
         if dry_run:
             notes = [f"{name} merged with the one that is there" for name in upload.merge]
             notes += [f"{pattern} of an earlier push removed" for pattern in upload.stale]
-            table = _table(f"{upload.kind} {repo_id}" + (f" ({'; '.join(notes)})" if notes else ""))
+            table = new_table(f"{upload.kind} {repo_id}" + (f" ({'; '.join(notes)})" if notes else ""))
             table.add_column("file")
             table.add_column("bytes", justify="right")
             for name, size in upload.files.items():
                 table.add_row(escape(name), f"{size:,}")
             table.add_row(f"{len(upload.files)} files", f"{sum(upload.files.values()):,}")
-            _print(table)
+            print_table(table)
             return
         address, there = push(upload, repo_id, private=private, message=message)
     except PublishError as error:
-        _fail(str(error))
+        fail(str(error))
     if there:
         removed = f", {', '.join(upload.stale)} of an earlier push removed" if upload.stale else ""
         print(f"{repo_id} was there; its files of these names were replaced{removed}", file=sys.stderr)
-    _stdout.print(address, highlight=False, soft_wrap=True, markup=False)
+    STDOUT.print(address, highlight=False, soft_wrap=True, markup=False)
 
 
 def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
-    table = _table("")
+    table = new_table("")
     keys = ["label", "score", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"]
     keys = [key for key in [*keys, "abstained"] if key in answers[0]]
     table.add_column("text")
@@ -553,38 +545,8 @@ def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
         table.add_column(key.replace("_", "\n"), justify="left" if key == "label" else "right")
     for text, answer in zip(texts, answers, strict=True):
         cells = [answer[key] for key in keys]
-        table.add_row(_shown(text), *(f"{cell:.4f}" if isinstance(cell, float) else _shown(cell) for cell in cells))
-    _print(table)
-
-
-def _shown(value: Any) -> str:
-    """As text alone: what a terminal or Rich would obey is spelled out."""
-    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)))
-
-
-@contextmanager
-def _speed() -> Iterator[Callable[[int, float | None], None]]:
-    """A bar on stderr: texts done, texts per second and the time left; nothing where stderr is not a terminal."""
-    with Progress(
-        SpinnerColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[rows]:,} texts, {task.fields[speed]:,.0f} a second"),
-        TimeRemainingColumn(),
-        console=_stderr,
-        transient=True,
-        disable=not _stderr.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=None, rows=0, speed=0.0)
-        rows, started = 0, time.monotonic()
-
-        def show(more: int, done: float | None) -> None:
-            nonlocal rows
-            rows += more
-            speed = rows / max(time.monotonic() - started, 1e-9)
-            total = None if done is None else 1.0
-            progress.update(task, total=total, completed=done or 0.0, rows=rows, speed=speed)
-
-        yield show
+        table.add_row(plain(text), *(f"{cell:.4f}" if isinstance(cell, float) else plain(cell) for cell in cells))
+    print_table(table)
 
 
 def _connect(address: str) -> None:
@@ -596,7 +558,6 @@ def _connect(address: str) -> None:
         raise ValueError("--ray needs Ray: pip install 'bayesian-text-classification[ray]'") from error
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
     except Exception as error:  # its own, of its connection, or of the address
         raise ValueError(f"--ray {address}: {first_line(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -610,7 +571,7 @@ def _writable_folder(output: str) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        _fail(f"--output {folder} cannot be a folder to write to: {error.strerror or error}")
+        fail(f"--output {folder} cannot be a folder to write to: {error.strerror or error}")
     return folder
 
 
@@ -619,53 +580,29 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
     from .figures import TITLES
     from .verdict import advice, verdict
 
-    table = _table(f"{len(data.texts)} texts, {comparison.arm('bayesian').passes} samples")
+    table = new_table(f"{len(data.texts)} texts, {comparison.arm('bayesian').passes} samples")
     table.add_column("")
     for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\nsites", "seconds"):
         table.add_column(name, justify="right")
     for arm in comparison.arms:
         numbers = [f"{arm.estimates[key].value:.4f}" for key in ("ece", "accuracy", "nll", "brier")]
         table.add_row(TITLES[arm.name], *numbers, str(arm.dropout_sites), f"{arm.seconds:.1f}")
-    _print(table)
+    print_table(table)
     if data.kinds:
         first, last = comparison.arm("frequentist"), comparison.arm("bayesian")
         before = error_rates(first.probabilities, data.labels, data.kinds)
         after = error_rates(last.probabilities, data.labels, data.kinds)
-        kinds = _table("errors by kind of text")
+        kinds = new_table("errors by kind of text")
         kinds.add_column("")
         for arm in (first, last):
             kinds.add_column(TITLES[arm.name], justify="right")
         for kind in before:
             kinds.add_row(escape(kind), f"{before[kind]:.1%}", f"{after[kind]:.1%}")
-        _print(kinds)
+        print_table(kinds)
     found = verdict(comparison)
-    _stdout.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
+    STDOUT.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
     for line in [*found.lines, *advice(comparison, data.labels)]:
-        _stdout.print(f"- {escape(line)}", highlight=False, soft_wrap=True)
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-
-
-def _print(table: Table) -> None:
-    """Print in full width: in a terminal that is too narrow lines wrap, but no number is cut."""
-    wide = _stdout.options.update(width=1_000)
-    table.width = _stdout.measure(table, options=wide).maximum
-    _stdout.print(table, soft_wrap=True)
-
-
-def _progress() -> Progress:
-    """A bar on stderr: rows done of all rows and the time left; nothing where stderr is not a terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=_stderr,
-        transient=True,
-        disable=not _stderr.is_terminal,
-    )
+        STDOUT.print(f"- {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def _quiet_libraries() -> None:
@@ -675,8 +612,3 @@ def _quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)  # a logger's own level would be reset where its library is imported later
     warnings.filterwarnings("ignore", module=r"(?!bayesian_text_classification)")
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    raise typer.Exit(2)

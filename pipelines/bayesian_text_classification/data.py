@@ -11,7 +11,7 @@ import pyarrow
 
 from .blocks import encoder
 from .inputs import shown
-from .messages import first_line, row_name
+from .messages import first_line, row_name, some
 from .rows import DAMAGE, FORMATS, RowFile, Window, kind_of_file, open_rows
 
 HUB_SPLIT = "validation"  # of a dataset on the Hub, unless another is asked for
@@ -287,7 +287,7 @@ def _column(table: _Table, wanted: str | None, usual: Sequence[str], role: str) 
             return name
     raise DataError(
         f"no {role} column {' or '.join(map(repr, candidates))}; the columns are "
-        f"{', '.join(map(repr, table.columns))} (choose with --{role}-column)"
+        f"{some(table.columns)} (choose with --{role}-column)"
     )
 
 

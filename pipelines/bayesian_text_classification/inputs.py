@@ -10,6 +10,10 @@ Kind = Literal["one", "list", "stream"]
 _ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
 
 
+# A reason why an input has no score.
+NOT_FINITE = "the model's outputs for it are NaN or infinite"
+
+
 class InputError(ValueError):
     """Some of the inputs cannot be classified, whatever the others are.
 

@@ -18,7 +18,7 @@ from transformers import TextClassificationPipeline
 
 from .batching import TokenBudget, plan, windows
 from .encoding import Encoded, Encoder
-from .inputs import InputError, Stream, items_of, kind_of, text_and_pair
+from .inputs import NOT_FINITE, InputError, Stream, items_of, kind_of, text_and_pair
 from .model_card import merged
 from .probe import DropoutSite
 from .publishing import publish
@@ -622,12 +622,11 @@ def _refuse_no_numbers(draws: Draws, first: int) -> None:
     """InputError for texts with a NaN among their samples; the first text is number `first`."""
     bad = sorted(first + int(i) for texts, samples in draws.by_count() for i in texts[np.isnan(samples).any((1, 2))])
     if bad:
-        reason = "the model's outputs for it are NaN or infinite"
         raise InputError(
-            f"input {bad[0]}: {reason} (so for {len(bad)} of {len(draws.counts)} inputs); its weights are damaged, or "
-            "need a wider dtype",
+            f"input {bad[0]}: {NOT_FINITE} (so for {len(bad)} of {len(draws.counts)} inputs); its weights are damaged, "
+            "or need a wider dtype",
             bad,
-            reason,
+            NOT_FINITE,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 
 from .data import why_no_text
-from .inputs import InputError
+from .inputs import NOT_FINITE, InputError
 from .pipeline import BayesianTextClassificationPipeline
 
 MOST_CHARACTERS = 1_000_000  # of a text: a tokenizer holds all of its tokens before it cuts
@@ -25,7 +25,6 @@ _SAMPLED = {
     "num_samples": pyarrow.int64(),
     "truncated": pyarrow.bool_(),
 }
-_NOT_FINITE = "the model's outputs for it are NaN or infinite"
 _DECIDED = {"abstained": pyarrow.bool_(), "reason": _TEXT}
 NAMES = ("label", "score", *_SAMPLED, "abstained", "reason", ERROR)  # of all columns that may be added
 
@@ -81,7 +80,7 @@ class Scorer:
                 if math.isfinite(result["score"]):
                     rows[i] = {self._prefix + key: value for key, value in result.items()}
                 else:
-                    found[i] = _NOT_FINITE
+                    found[i] = NOT_FINITE
             break
         for row, why in zip(rows, found, strict=True):
             row[self._prefix + ERROR] = why

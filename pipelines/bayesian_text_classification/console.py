@@ -1,0 +1,78 @@
+"""What the command writes to a terminal: results to stdout, everything else to stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+STDOUT = Console()
+STDERR = Console(stderr=True)
+
+
+def fail(message: str) -> NoReturn:
+    """One line on stderr, and exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(2)
+
+
+def new_table(title: str) -> Table:
+    """Without columns; its title is bold and may be empty."""
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def print_table(table: Table) -> None:
+    """Print in full width: in a terminal that is too narrow lines wrap, but no number is cut."""
+    wide = STDOUT.options.update(width=1_000)
+    table.width = STDOUT.measure(table, options=wide).maximum
+    STDOUT.print(table, soft_wrap=True)
+
+
+def rows_bar() -> Progress:
+    """A bar on stderr: rows done of all rows and the time left; nothing where stderr is not a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=STDERR,
+        transient=True,
+        disable=not STDERR.is_terminal,
+    )
+
+
+@contextmanager
+def speed_bar() -> Iterator[Callable[[int, float | None], None]]:
+    """A bar on stderr: texts done, texts per second and the time left; nothing where stderr is not a terminal."""
+    with Progress(
+        SpinnerColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,} texts, {task.fields[speed]:,.0f} a second"),
+        TimeRemainingColumn(),
+        console=STDERR,
+        transient=True,
+        disable=not STDERR.is_terminal,
+    ) as progress:
+        task = progress.add_task("", total=None, rows=0, speed=0.0)
+        rows, started = 0, time.monotonic()
+
+        def show(more: int, done: float | None) -> None:
+            nonlocal rows
+            rows += more
+            speed = rows / max(time.monotonic() - started, 1e-9)
+            total = None if done is None else 1.0
+            progress.update(task, total=total, completed=done or 0.0, rows=rows, speed=speed)
+
+        yield show
+
+
+def plain(value: Any) -> str:
+    """As text alone: what a terminal or Rich would obey is spelled out."""
+    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)))
