@@ -234,7 +234,7 @@ def test_rank_writes_the_rows_in_the_order_of_the_pipelines_uncertainty(ending, 
     assert found["score"].tolist() == pytest.approx([expected[i] for i in order], abs=1e-5)
 
 
-def test_what_rank_cannot_do_is_one_line(tmp_path):
+def test_what_rank_cannot_do_is_one_line(tmp_path, monkeypatch, capsys, loud_libraries):
     (tmp_path / "in.csv").write_text("text\nfine\n")
     (tmp_path / "scored.csv").write_text("text,score\nfine,1\n")
     given = ["rank", "--input", tmp_path / "in.csv", "--output"]
@@ -246,7 +246,11 @@ def test_what_rank_cannot_do_is_one_line(tmp_path):
         (["rank", "--input", tmp_path / "scored.csv", "--output", tmp_path / "o.csv"], "a column 'score' already"),
         (["rank", "--input", tmp_path / "in.csv"], "Missing option '--output'"),
     ):
-        assert words in error_line(run(*arguments))
+        monkeypatch.setattr(sys, "argv", ["bayesian-text-classification", *map(str, arguments)])
+        with pytest.raises(SystemExit, match="2"):
+            cli.main()
+        out, (line,) = (text.splitlines() for text in capsys.readouterr())
+        assert not out and line.startswith("error: ") and words in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "scored.csv"]
 
 

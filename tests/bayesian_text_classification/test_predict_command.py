@@ -18,6 +18,7 @@ import pytest
 from bayesian_text_classification import cli
 from typer.testing import CliRunner
 
+pytestmark = pytest.mark.usefixtures("loud_libraries")
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
 
 
