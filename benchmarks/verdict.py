@@ -6,7 +6,8 @@ Two arms on the same rows: their logits are the true ones times a sharpness, wit
 averages the probabilities of ten passes whose noise is drawn anew in every simulation, as a run's dropout masks are.
 The truth is the measure of half a million rows. In a null case the arms are alike. In the others the first is worse in
 every way, sharper and more erroneous; how much is found for each measure by itself, so that its true difference is
-three times its standard error. Accuracy, NLL, Brier and AUROC of errors get ten times as many simulations.
+three times its standard error. What costs little (closed forms, and AUROC of errors) gets four times as many
+simulations, and so does every measure in the last table.
 """
 
 import argparse
@@ -28,8 +29,8 @@ MANY = 500_000  # rows of the truth
 PASSES, SHARPNESS, ERROR, NOISE = 10, 1.6, 0.5, 0.5
 EFFECT = 3  # the true difference, in standard errors
 HARMS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
-PILOTS = 1_000  # simulations of each harm, which find the one of that effect
-CHEAP = 10  # times as many simulations of a measure with a closed form, and of AUROC
+PILOTS = 4_000  # simulations of each harm, which find the one of that effect
+CHEAP = 4  # times as many simulations of a measure with a closed form, and of AUROC
 ALIKE = 0.0
 
 
@@ -69,16 +70,18 @@ class Told(NamedTuple):
 def main() -> None:
     """Measure, and write a section of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=500)
+    parser.add_argument("--simulations", type=int, default=1_000)
     simulations = parser.parse_args().simulations
     random = np.random.default_rng(0)
     two, twenty = World(2, 872, 1.8), World(20, 1_000, 2.5)
+    near = [f"{100 * np.sqrt(0.95 * 0.05 / count):.1f}" for count in (simulations, CHEAP * simulations)]
     body = (
-        f"1,000 resamples. {simulations} simulations of each case, {CHEAP} times as many of accuracy, NLL, Brier and "
-        f"AUROC; a share near 95 % is known to within {100 * np.sqrt(0.95 * 0.05 / simulations):.1f} and "
-        f"{100 * np.sqrt(0.95 * 0.05 / (CHEAP * simulations)):.1f} points (one standard error).\n\n"
+        f"1,000 resamples. {simulations} simulations of each case, {CHEAP} times as many of what costs little (closed "
+        f"forms, and AUROC of errors) and in the last table; a share near 95 % is known to within "
+        f"{near[0]} and {near[1]} points (one standard error).\n\n"
         f"Two arms that are alike:\n\n{null_table(random, (two, twenty), simulations)}\n\n"
-        f"Arms that are not alike, and as far from calibrated; how often a difference is told:\n\n"
+        f"Arms that are not alike, and as far from calibrated, so that there is nothing to tell either; how often a "
+        f"difference is told:\n\n"
         f"{kinks_table(random, simulations)}\n\n"
         f"The first arm is worse, {two.rows} rows of {two.classes} classes:\n\n{harm_table(random, two, simulations)}"
     )
@@ -144,7 +147,9 @@ def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int
         Scored.of(fit.of(p), labels, apply_temperature(p, fit.all_rows))
         for fit, p in zip(fits, (first, second), strict=True)
     ]
-    for measure in filter(is_cheap, MEASURES):
+    for measure in MEASURES:
+        if not (measure.per_row is not None or measure.key == "error_auroc"):
+            continue
         drawn = {} if measure.per_row is not None else resample(pair[0], seed=seed, measures=[measure])
         yield Told(
             measure.key,
@@ -155,44 +160,63 @@ def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int
 
 
 def is_cheap(measure: Measure) -> bool:
-    """Whether it has a closed form, or resamples that take little."""
-    return measure.per_row is not None or measure.key == "error_auroc"
+    """Whether its difference has a closed form, or resamples that take little."""
+    return measure.per_row is not None or measure.squares is not None or measure.key == "error_auroc"
 
 
 def kinks_table(random: np.random.Generator, simulations: int) -> str:
     """Null cases of the measures of calibration in which arms are not alike: 872 texts of two classes."""
-    measures = [measure for measure in MEASURES if measure.binned and not measure.higher_is_better]
+    keys = ("ece", "class_wise_ece", "l2_ece", "brier_reliability")
+    measures = [measure for measure in MEASURES if measure.key in keys]
     rows = []
     for name, draw in KINKS.items():
-        told = {measure.key: 0 for measure in measures}
-        for seed in tqdm(range(simulations), name):
-            truth, *arms = draw(random)
-            labels = (random.random(len(truth)) < truth).astype(int)
+        told: dict[str, list[bool]] = {measure.key: [] for measure in measures}
+        for seed in tqdm(range(CHEAP * simulations), name):
+            labels, *arms = draw(random)
             first, second = (Scored.of(np.stack([1 - p, p], 1), labels) for p in arms)
             for measure in measures:
-                told[measure.key] += resampled(first, second, measure, seed).verdict != "cannot tell"
-        rows.append([name, *(f"{count / simulations:.1%}" for count in told.values())])
+                if seed < simulations or is_cheap(measure):
+                    told[measure.key].append(resampled(first, second, measure, seed).verdict != "cannot tell")
+        rows.append([name, *(share(iter(of_measure)) for of_measure in told.values())])
     return table(["case", *(measure.title for measure in measures)], rows)
 
 
-def opposite(random: np.random.Generator, gap: float) -> tuple[Array, Array, Array]:
-    """Truth, and two arms that are as wrong in opposite directions."""
+def opposite(random: np.random.Generator, gap: float) -> tuple[Labels, Array, Array]:
+    """Labels, and two arms that are as wrong in opposite directions."""
     truth = random.uniform(0.55, 0.95, 872)
-    return truth, truth + gap, truth - gap
+    return luck(random, truth), truth + gap, truth - gap
 
 
-def calibrated(random: np.random.Generator, spread: float) -> tuple[Array, Array, Array]:
-    """Truth, an arm that says its mean everywhere, and an arm that says the truth."""
+def calibrated(random: np.random.Generator, spread: float) -> tuple[Labels, Array, Array]:
+    """Labels, an arm that says its mean everywhere, and an arm that says the truth."""
     truth = 1 / (1 + np.exp(-random.normal(0, spread, 872)))
     doubt = np.minimum(truth, 1 - truth).mean()
-    return truth, np.where(truth > 0.5, 1 - doubt, doubt), truth
+    return luck(random, truth), np.where(truth > 0.5, 1 - doubt, doubt), truth
+
+
+def as_wrong(random: np.random.Generator, gap: float) -> tuple[Labels, Array, Array]:
+    """Labels, an arm that says one confidence everywhere, and one that says many, of errors of their own."""
+    confidence, up = random.uniform(0.52, 0.99 - gap, 872), random.random(872) < 0.5
+    labels = luck(random, np.where(up, confidence, 1 - confidence))
+    right = random.random(872) < 0.75
+    said = np.where(right, labels, 1 - labels)
+    return labels, np.where(said == 1, 0.75 + gap, 0.25 - gap), np.where(up, confidence + gap, 1 - confidence - gap)
+
+
+def luck(random: np.random.Generator, truth: Array) -> Labels:
+    """Labels, 1 with these probabilities."""
+    return (random.random(len(truth)) < truth).astype(np.int64)
 
 
 KINKS = {
     "one .005 too sure, one .005 too little": lambda random: opposite(random, 0.005),
     "one .01 too sure, one .01 too little": lambda random: opposite(random, 0.01),
     "one .02 too sure, one .02 too little": lambda random: opposite(random, 0.02),
+    "one .03 too sure, one .03 too little": lambda random: opposite(random, 0.03),
+    "one .04 too sure, one .04 too little": lambda random: opposite(random, 0.04),
     "both calibrated, one says the mean alone": lambda random: calibrated(random, 2.5),
+    "both .03 too sure, one says the mean alone": lambda random: as_wrong(random, 0.03),
+    "both .1 too sure, one says the mean alone": lambda random: as_wrong(random, 0.1),
 }
 
 
@@ -207,8 +231,7 @@ def harm_table(random: np.random.Generator, world: World, simulations: int) -> s
         harm = float(np.interp(EFFECT, of_harms, HARMS))
         gap = float(np.interp(harm, HARMS, gaps[measure.key]))
         worse = "worse" if (gap < 0) == measure.higher_is_better else "better"
-        many = CHEAP * simulations if is_cheap(measure) else simulations
-        told = [of_one(random, world, harm, measure, seed) for seed in tqdm(range(many), measure.title)]
+        told = [of_one(random, world, harm, measure, seed) for seed in tqdm(range(CHEAP * simulations), measure.title)]
         rows.append(
             [
                 measure.title,
@@ -244,12 +267,12 @@ def of_one(random: np.random.Generator, world: World, harm: float, measure: Meas
 
 def resampled(rows: Scored, base: Scored, measure: Measure, seed: int) -> Difference:
     """The difference as the report has it."""
-    if measure.per_row is not None:
+    if measure.per_row is not None or measure.squares is not None:
         return difference(measure, rows, base, {}, {})
     both = (resample(one, seed=seed, measures=[measure]) for one in (rows, base))
-    if not measure.binned:
+    if not measure.absolute:
         return difference(measure, rows, base, *both)
-    chance = [by_chance(one, seed=seed, measures=[measure]).get(measure.key, 0.0) for one in (rows, base)]
+    chance = [by_chance(one, seed=seed, measures=[measure])[measure.key] for one in (rows, base)]
     return difference(measure, rows, base, *both, chance[0] - chance[1])
 
 

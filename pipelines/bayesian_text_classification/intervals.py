@@ -1,8 +1,9 @@
 """What chance does to measures on finite data: intervals, paired differences, and verdicts in words.
 
 An interval is that of the expectation over texts such as these and over the seeds of the dropout masks, at the number
-of samples that was used. Means over rows (accuracy, NLL, Brier) and their paired differences have closed forms; for
-everything else rows are drawn with replacement, the same ones for every arm. A row brings along the groups of masks
+of samples that was used. Means over rows (accuracy, NLL, Brier) and their paired differences have closed forms, and so
+have differences of measures that add squares over bins; for everything else rows are drawn with replacement, the same
+ones for every arm. A row brings along the groups of masks
 that it was scored with: they are keyed by its text, so that their luck is independent from row to row, and part of the
 spread between rows already. Drawing the groups of each row again would count it twice (Davison and Hinkley 1997,
 section 3.8: resample clusters, keep what is inside them). Few models have a dropout site whose mask all texts share,
@@ -17,15 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from .measures import MEASURES, Measure, Scored, Weighted
+from .measures import MEASURES, Measure, Scored, Squares, Weighted
 
 LEVEL = 0.95
 LEAST_ROWS = 20  # of a verdict: the intervals rest on approximations for many rows
 LEAST_ERRORS = 10  # of the interval of a measure that tells wrong rows from right ones; a verdict needs LEAST_ROWS
 RESAMPLES = 1_000
 _BLOCK = 100  # resamples that are measured at once
-_NUMBERS = 2_000_000  # probabilities that `by_chance` goes through: fewer rounds where there are many rows
-_PULL = 0.75  # how far the interval of a difference reaches towards the resamples' mean, see `difference`
+_NUMBERS = 10_000_000  # probabilities that `by_chance` goes through: fewer rounds where there are many rows
 _POWER = 0.8  # of the number of rows that could tell
 
 Array = NDArray[np.float64]
@@ -73,12 +73,12 @@ def resample(rows: Scored, *, seed: int = 0, measures: Sequence[Measure] = MEASU
 
 
 def by_chance(rows: Scored, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, float]:
-    """What the measures of calibration, by their keys, would be on these rows if their probabilities were right.
+    """What the measures of absolute gaps, by their keys, would be on these rows if their probabilities were right.
 
     Labels are drawn from the probabilities; the same random numbers serve every arm.
     """
-    wanted = [measure for measure in measures if measure.binned and not measure.higher_is_better]
-    rounds = int(np.clip(_NUMBERS // rows.probabilities.size, 4, 20))
+    wanted = [measure for measure in measures if measure.absolute]
+    rounds = int(np.clip(_NUMBERS // rows.probabilities.size, 4, 100))
     random, upto = np.random.default_rng([seed % 2**64, 1]), rows.probabilities.cumsum(1)
     sums = dict.fromkeys((measure.key for measure in wanted), 0.0)
     for _ in range(rounds):
@@ -140,12 +140,9 @@ def difference(
 ) -> Difference:
     """The measure of `rows` less that of `base`, which are the same rows in another arm; resamples of equal seed.
 
-    Measures of calibration have a kink where a bin's gap is 0: if one arm is too sure and the other too little, the
-    labels' luck decides which looks better, and resamples vary too little around what it decided. Their mean shows it:
-    it lies nearer to 0. So the interval reaches from `d +- z s` three quarters of the way to `mean(d*) +- z s` (half of
-    it told too many differences in simulations where there were none; `benchmarks/verdict.py`). And of two calibrated
-    arms the surer one measures less, by chance alone: with `chance`, that difference, the interval reaches to the one
-    without it.
+    Sums of absolute gaps: `_absolute_interval`, with `chance`, the difference that chance alone gives. Sums of squares:
+    `_squares_interval` and `_roots_interval`. Accuracy: `paired_shares`. Other means over rows: Student's t. Else
+    `d +- z s` with the standard deviation s of the resamples' differences.
     """
     value = measure.value(rows) - measure.value(base)
     count = len(rows.labels)
@@ -154,12 +151,12 @@ def difference(
         low, high = paired_shares(rows.correct, base.correct)
     elif measure.per_row is not None:
         low, high = _mean_interval(measure.per_row(rows) - measure.per_row(base))
+    elif measure.squares is not None:
+        mine, theirs = measure.squares(rows), measure.squares(base)
+        low, high = (_roots_interval if measure.root else _squares_interval)(mine, theirs)
     else:
         drawn = resamples[measure.key] - base_resamples[measure.key]
-        low, high = normal_interval(value, drawn)
-        if measure.binned:
-            pull = _PULL * (float(drawn.mean()) - value)
-            low, high = low + min(pull, 0.0) + min(-chance, 0.0), high + max(pull, 0.0) + max(-chance, 0.0)
+        low, high = _absolute_interval(value, drawn, chance) if measure.absolute else normal_interval(value, drawn)
         if measure.of_errors:
             rarer = min(_rarer(rows), _rarer(base))
             enough &= rarer >= LEAST_ROWS
@@ -192,6 +189,41 @@ def _mean_interval(values: Array) -> tuple[float, float]:
         return float(values.mean()), float(values.mean())
     interval = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
     return float(interval.low), float(interval.high)
+
+
+def _absolute_interval(value: float, drawn: Array, chance: float) -> tuple[float, float]:
+    """Of a difference of two sums of absolute gaps, which have a kink where a gap is 0.
+
+    If one arm is too sure and the other too little, the labels' luck decides which looks better, and resamples vary too
+    little around what it decided. Their mean shows it: it lies nearer to 0. So the interval reaches from `d +- z s` to
+    `mean(d*) +- z s`. And of two calibrated arms the surer one measures less, by `chance`; of arms that are far from
+    calibrated it does not. The interval reaches to the difference without all of that, and holds back, on the other
+    side, half of it or s / 4 (`benchmarks/verdict.py` has null cases of each kind).
+    """
+    low, high = normal_interval(value, drawn)
+    pull, held_back = float(drawn.mean()) - value, min(abs(chance) / 2, float(drawn.std(ddof=1)) / 4)
+    if chance < 0:
+        return low + min(pull, 0.0) + held_back, high + max(pull, 0.0) - chance
+    return low + min(pull, 0.0) - chance, high + max(pull, 0.0) - held_back
+
+
+def _squares_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
+    """Of the difference of two sums of squares without chance; it holds the one with it too."""
+    low, high = _mean_interval(mine.per_row - theirs.per_row)
+    chance = mine.chance - theirs.chance
+    return low - max(chance, 0.0), high - min(chance, 0.0)
+
+
+def _roots_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
+    """Of the difference of the roots a and b of two sums of squares without chance: `a - b = (a^2 - b^2) / (a + b)`.
+
+    Squares have no kink at 0. Where both roots are near it, what chance gives stands for `a + b`.
+    """
+    low, high = _mean_interval(mine.per_row - theirs.per_row)
+    a, b = (math.sqrt(max(float(one.per_row.mean()) - one.chance, 0.0)) for one in (mine, theirs))
+    size = max(a + b, math.sqrt(mine.chance + theirs.chance))
+    reach = (high - low) / 2 / size if size else 0.0
+    return a - b - reach, a - b + reach
 
 
 def normal_interval(value: float, resamples: Array) -> tuple[float, float]:

@@ -4,7 +4,7 @@ A resample is a row of weights, how often each row of the data was drawn; weight
 measure takes many resamples at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -150,6 +150,20 @@ class Sums:
     hits: Array
 
 
+@dataclass(frozen=True)
+class Squares:
+    """A sum of squares over bins as a mean over rows, whose spread over rows is its standard error.
+
+    Attributes:
+        per_row: the sum's influence function plus the sum, whose mean is the sum itself (the infinitesimal jackknife,
+            Davison and Hinkley 1997, section 2.7). *Shape:* (rows,).
+        chance: what the labels' luck adds to the sum (Ferro and Fricker 2012).
+    """
+
+    per_row: Array
+    chance: float
+
+
 Values = Callable[[Weighted], Array]
 
 
@@ -163,10 +177,12 @@ class Measure:
         higher_is_better: else lower is.
         most: its largest value.
         biased: it is higher on few rows than on many, because every bin takes its own chance for a gap.
-        binned: it adds absolute values, squares or roots over bins, so that its differences are far from normal.
+        absolute: it adds absolute values over bins, so that its differences are far from normal.
         of_errors: it tells wrong rows from right ones, and needs enough of both.
         values: from weighted rows to (resamples,); NaN where it is not defined.
         per_row: the measure is the mean of these, if it is a mean over rows. *Shape:* (rows,).
+        squares: the sum that it is, if it adds squares over bins, or whose root it is without what chance adds.
+        root: it is the root.
     """
 
     key: str
@@ -176,12 +192,14 @@ class Measure:
     per_row: Callable[[Scored], Array] | None = None
     most: float = 1.0
     biased: bool = False
-    binned: bool = False
+    absolute: bool = False
     of_errors: bool = False
+    squares: Callable[[Scored], Squares] | None = None
+    root: bool = False
 
     def value(self, rows: Scored) -> float:
         """Of the rows as they are."""
-        return float(self.values(Weighted(rows, np.ones((1, len(rows.labels)))))[0])
+        return float(self.values(_unweighted(rows))[0])
 
 
 def ece(data: Weighted) -> Array:
@@ -221,6 +239,29 @@ def resolution(data: Weighted) -> Array:
         return np.asarray((sums.counts * (sums.hits / np.maximum(sums.counts, 1) - base) ** 2).sum(1))
 
     return np.asarray(np.sum([one(sums) for sums in data.column_sums], axis=0) / data.total)
+
+
+def squares_of_confidence(rows: Scored) -> Squares:
+    """`sum_b (n_b / N) (mean p_b - mean y_b)^2` of the confidence, whose root `root_squared_ece` is but for chance."""
+    return _squared_gaps(rows.confidence_bins, rows.confidence, rows.correct, _unweighted(rows).confidence_sums)
+
+
+def squares_of_reliability(rows: Scored) -> Squares:
+    """Of `reliability`."""
+    columns = zip(rows.column_bins, rows.columns, _unweighted(rows).column_sums, strict=True)
+    return _total([_squared_gaps(bins, p, y, sums) for bins, (p, y), sums in columns])
+
+
+def squares_of_resolution(rows: Scored) -> Squares:
+    """Of `resolution`."""
+
+    def one(bins: Bins, y: Array, sums: Sums) -> Squares:
+        base = y.mean()
+        apart = (sums.hits[0] / np.maximum(sums.counts[0], 1))[bins] - base
+        return Squares(2 * apart * (y - base) - apart**2, (_luck(sums).sum() - base * (1 - base)) / len(y))
+
+    columns = zip(rows.column_bins, rows.columns, _unweighted(rows).column_sums, strict=True)
+    return _total([one(bins, y, sums) for bins, (_, y), sums in columns])
 
 
 def error_auroc(data: Weighted) -> Array:
@@ -265,14 +306,22 @@ def _mean_measure(key: str, title: str, higher_is_better: bool, per_row: Callabl
 
 
 MEASURES = (
-    Measure("ece", "ECE", False, ece, biased=True, binned=True),
+    Measure("ece", "ECE", False, ece, biased=True, absolute=True),
     _mean_measure("accuracy", "accuracy", True, lambda rows: rows.correct),
     _mean_measure("nll", "NLL", False, lambda rows: rows.nll),
     _mean_measure("brier", "Brier", False, lambda rows: rows.brier),
-    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, biased=True, binned=True),
-    Measure("l2_ece", "l2 ECE, debiased", False, root_squared_ece, binned=True),
-    Measure("brier_reliability", "Brier: reliability", False, reliability, most=2.0, biased=True, binned=True),
-    Measure("brier_resolution", "Brier: resolution", True, resolution, biased=True, binned=True),
+    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, biased=True, absolute=True),
+    Measure("l2_ece", "l2 ECE, debiased", False, root_squared_ece, squares=squares_of_confidence, root=True),
+    Measure(
+        "brier_reliability",
+        "Brier: reliability",
+        False,
+        reliability,
+        most=2.0,
+        biased=True,
+        squares=squares_of_reliability,
+    ),
+    Measure("brier_resolution", "Brier: resolution", True, resolution, biased=True, squares=squares_of_resolution),
     Measure("error_auroc", "AUROC of errors", True, error_auroc, of_errors=True),
     Measure("aurc", "AURC", False, risk_coverage_area, of_errors=True),
 )
@@ -282,6 +331,26 @@ def _bins(values: Array) -> Bins:
     module = load_metric_module()
     bins: Bins = module.bins_of(values, module.uniform_edges(BINS))
     return bins
+
+
+def _unweighted(rows: Scored) -> Weighted:
+    return Weighted(rows, np.ones((1, len(rows.labels))))
+
+
+def _squared_gaps(bins: Bins, p: Array, y: Array, sums: Sums) -> Squares:
+    counts, gap = sums.counts[0], sums.gaps[0] / np.maximum(sums.counts[0], 1)
+    alone = gap**2 * (counts == 1)  # of a single row nothing but chance is known
+    return Squares(2 * gap[bins] * (p - y) - gap[bins] ** 2, float((_luck(sums) + alone).sum()) / len(y))
+
+
+def _luck(sums: Sums) -> Array:
+    """The variance of a label in each bin. *Shape:* (bins,)."""
+    counts, hits = sums.counts[0], sums.hits[0]
+    return np.asarray(hits * (counts - hits) / (np.maximum(counts, 1) * np.maximum(counts - 1, 1)))
+
+
+def _total(parts: Sequence[Squares]) -> Squares:
+    return Squares(np.sum([part.per_row for part in parts], axis=0), sum(part.chance for part in parts))
 
 
 def _sums(bins: Bins, weights: Array, p: Array, y: Array) -> Sums:

@@ -170,43 +170,85 @@ def told_share(draw, keys, cases=60):
     for seed in range(cases):
         labels, *both = draw(np.random.default_rng(seed))
         rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in both)
-        measures = [MEASURE[key] for key in keys]
+        measures = [MEASURE[key] for key in keys if MEASURE[key].squares is None]
         drawn = [resample(one, seed=seed, measures=measures) for one in (rows, base)]
         chance = [by_chance(one, seed=seed, measures=measures) for one in (rows, base)]
-        for measure in measures:
-            gap = chance[0][measure.key] - chance[1][measure.key]
-            told[measure.key] += difference(measure, rows, base, *drawn, gap).verdict != "cannot tell"
+        for key in keys:
+            gap = chance[0].get(key, 0.0) - chance[1].get(key, 0.0)
+            told[key] += difference(MEASURE[key], rows, base, *drawn, gap).verdict != "cannot tell"
     return {key: count / cases for key, count in told.items()}
+
+
+def opposite(random, gap=0.02):
+    """Arms that err as much in opposite directions."""
+    truth = random.uniform(0.55, 0.95, 872)
+    return (random.random(872) < truth).astype(int), truth + gap, truth - gap
+
+
+def calibrated(random):
+    """Two calibrated arms, the first of which says its mean alone and so is in fewer bins."""
+    truth = 1 / (1 + np.exp(-random.normal(0, 2.5, 872)))
+    constant = np.where(truth > 0.5, 1, 0) + np.where(truth > 0.5, -1, 1) * np.minimum(truth, 1 - truth).mean()
+    return (random.random(872) < truth).astype(int), constant, truth
+
+
+def as_wrong(random):
+    """Arms as wrong and in the same direction, the first of which says its mean alone; their errors are their own."""
+    confidence, up = random.uniform(0.52, 0.89, 872), random.random(872) < 0.5
+    labels = (random.random(872) < np.where(up, confidence, 1 - confidence)).astype(int)
+    said = np.where(random.random(872) < 0.75, labels, 1 - labels)
+    return labels, np.where(said == 1, 0.85, 0.15), np.where(up, confidence + 0.1, 0.9 - confidence)
 
 
 def test_arms_that_err_as_much_in_opposite_directions_are_seldom_told():
     """The labels' luck decides which looks better: `d +- z s` told one case in eight, for n = 50 one in three."""
-
-    def draw(random):
-        truth = random.uniform(0.55, 0.95, 872)
-        return (random.random(872) < truth).astype(int), truth + 0.02, truth - 0.02
-
-    assert max(told_share(draw, ("ece", "class_wise_ece", "l2_ece")).values()) <= 0.1
+    assert max(told_share(opposite, ("ece", "class_wise_ece")).values()) <= 0.1
 
 
 def test_of_two_calibrated_arms_the_surer_one_is_seldom_told():
     """It measures less by chance: `d +- z s` told one case in ten, and one in four for the class-wise ECE."""
+    assert max(told_share(calibrated, ("ece", "class_wise_ece")).values()) <= 0.05
 
-    def draw(random):
-        truth = 1 / (1 + np.exp(-random.normal(0, 2.5, 872)))
-        constant = np.where(truth > 0.5, 1, 0) + np.where(truth > 0.5, -1, 1) * np.minimum(truth, 1 - truth).mean()
-        return (random.random(872) < truth).astype(int), constant, truth
 
-    assert max(told_share(draw, ("ece", "class_wise_ece", "brier_reliability")).values()) <= 0.05
+def test_arms_far_from_calibrated_are_seldom_told_for_what_chance_gives():
+    """Without holding back: two thirds of an error are the surer arm's where both are calibrated, nothing here."""
+    assert max(told_share(as_wrong, ("ece", "class_wise_ece")).values()) <= 0.1
+
+
+@pytest.mark.parametrize("draw", [opposite, lambda random: opposite(random, 0.04), calibrated, as_wrong])
+def test_squares_are_told_by_chance_at_most_as_often_as_asked(draw):
+    told = told_share(draw, ("l2_ece", "brier_reliability"), cases=150)
+    assert max(told.values()) <= stats.binom.ppf(0.999, 150, 0.05) / 150
 
 
 def test_what_chance_gives_is_the_metrics_null_value():
     rows, _ = pair(300, 3)
     found = by_chance(rows)
     null = load_metric_module().bootstrap(rows.probabilities, rows.labels).null
-    assert found["ece"] == pytest.approx(null, rel=0.15) and set(found) == {
-        "ece", "class_wise_ece", "l2_ece", "brier_reliability"
-    }  # fmt: skip
+    assert found["ece"] == pytest.approx(null, rel=0.1) and set(found) == {"ece", "class_wise_ece"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interval_of_a_difference_holds_it(seed):
+    rows, base = pair(60, seed, tilt=seed / 2, noise=2)
+    drawn, chance = (resample(rows), resample(base)), [by_chance(rows), by_chance(base)]
+    for key, measure in MEASURE.items():
+        for gap in (0.0, 0.2, -0.2, chance[0].get(key, 0.0) - chance[1].get(key, 0.0)):
+            found = difference(measure, rows, base, *drawn, gap)
+            assert found.low <= found.value <= found.high, (key, gap)
+
+
+def test_roots_near_zero_have_an_interval_that_is_finite():
+    """The difference of two roots that are 0, for there is no more gap than chance gives."""
+    random = np.random.default_rng(5)
+    truth = random.uniform(0.5, 1, 200)
+    labels = (random.random(200) < truth).astype(int)
+    rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in (truth, np.clip(truth + 0.01, 0, 1)))
+    assert MEASURE["l2_ece"].value(rows) == MEASURE["l2_ece"].value(base) == 0
+    found = difference(MEASURE["l2_ece"], rows, base, {}, {})
+    assert -0.1 < found.low < 0 < found.high < 0.1 and found.verdict == "cannot tell"
+    perfect = Scored.of(np.array([[1.0, 0.0]] * 30), np.zeros(30, int))
+    assert difference(MEASURE["l2_ece"], perfect, perfect, {}, {}).low == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 19])

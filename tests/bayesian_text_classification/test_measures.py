@@ -51,6 +51,35 @@ def test_the_parts_of_brier_by_hand():
     assert MEASURE["brier"].value(rows) == pytest.approx(parts[0] - parts[1] + 0.375 * 0.625)
 
 
+@pytest.mark.parametrize("key", ["brier_reliability", "brier_resolution", "l2_ece"])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_squares_are_means_over_rows_and_their_spread_is_the_jackknifes(key, classes):
+    rows, measure = Scored.of(*drawn(300, classes)), MEASURE[key]
+    squares = measure.squares(rows)
+    value = squares.per_row.mean()
+    assert measure.value(rows) == pytest.approx(np.sqrt(value - squares.chance) if measure.root else value)
+    # What a little more weight on one row changes, the infinitesimal jackknife's by definition.
+    heavier = np.ones((300, 300)) + 1e-6 * np.eye(300)
+    moved = measure.values(Weighted(rows, heavier)) - measure.value(rows)
+    if measure.root:
+        moved *= 2 * measure.value(rows)  # of its square; what chance adds moves too, by less than a twentieth
+    np.testing.assert_allclose(300 * moved / 1e-6, squares.per_row - value, atol=0.05 if measure.root else 1e-4)
+
+
+@pytest.mark.parametrize("key", ["brier_reliability", "brier_resolution", "l2_ece"])
+def test_what_chance_adds_to_squares(key):
+    """Bins of one probability each, which is right: without chance there is no gap, and the resolution is known."""
+    random = np.random.default_rng(0)
+    p = np.repeat([0.55, 0.65, 0.75, 0.85], 60)
+    truth = np.var([0.55, 0.65, 0.75, 0.85]) if key == "brier_resolution" else 0
+    found = []
+    for _ in range(400):
+        rows = Scored.of(np.stack([1 - p, p], 1), (random.random(240) < p).astype(int))
+        squares = MEASURE[key].squares(rows)
+        found.append(squares.per_row.mean() - squares.chance - truth)
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(400) < squares.chance / 2
+
+
 def test_the_area_under_risk_and_coverage_by_hand():
     # By confidence: right, wrong, right; risks 0, 1/2, 1/3.
     rows = Scored.of(np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), np.array([0, 0, 0]))
