@@ -215,6 +215,34 @@ def test_arms_far_from_calibrated_are_seldom_told_for_what_chance_gives():
     assert max(told_share(as_wrong, ("ece", "class_wise_ece")).values()) <= 0.1
 
 
+def test_the_interval_of_absolute_gaps_reaches_to_the_resamples_mean_and_to_the_difference_without_chance():
+    labels, *both = opposite(np.random.default_rng(0))
+    rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in both)
+    drawn = [resample(one)["ece"] for one in (rows, base)]
+    apart = drawn[0] - drawn[1]
+    value, reach = MEASURE["ece"].value(rows) - MEASURE["ece"].value(base), 1.96 * apart.std()
+    assert abs(apart.mean() - value) > reach / 20  # they differ
+    for chance in (0.0, 0.01, -0.01):
+        found = difference(MEASURE["ece"], rows, base, *({"ece": one} for one in drawn), chance)
+        centres = min(value, apart.mean()), max(value, apart.mean())
+        held_back = min(abs(chance) / 2, apart.std() / 4)
+        assert found.low == pytest.approx(centres[0] - reach - max(chance, 0) + (chance < 0) * held_back, abs=1e-4)
+        assert found.high == pytest.approx(centres[1] + reach - min(chance, 0) - (chance > 0) * held_back, abs=1e-4)
+
+
+def test_the_interval_of_squares_holds_the_difference_with_and_without_chance():
+    labels, *both = calibrated(np.random.default_rng(0))
+    rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in both)
+    measure = MEASURE["brier_reliability"]
+    mine, theirs = measure.squares(rows), measure.squares(base)
+    found, chance = difference(measure, rows, base, {}, {}), mine.chance - theirs.chance
+    low, high = stats.t.interval(0.95, 871, found.value, stats.sem(mine.per_row - theirs.per_row))
+    assert chance < -(high - low) / 20  # the surer arm's is less
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high - chance))
+    turned = difference(measure, base, rows, {}, {})
+    assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
 @pytest.mark.parametrize("draw", [opposite, lambda random: opposite(random, 0.04), calibrated, as_wrong])
 def test_squares_are_told_by_chance_at_most_as_often_as_asked(draw):
     told = told_share(draw, ("l2_ece", "brier_reliability"), cases=150)
@@ -233,7 +261,7 @@ def test_the_interval_of_a_difference_holds_it(seed):
     rows, base = pair(60, seed, tilt=seed / 2, noise=2)
     drawn, chance = (resample(rows), resample(base)), [by_chance(rows), by_chance(base)]
     for key, measure in MEASURE.items():
-        for gap in (0.0, 0.2, -0.2, chance[0].get(key, 0.0) - chance[1].get(key, 0.0)):
+        for gap in (0.0, 1.0, -1.0, chance[0].get(key, 0.0) - chance[1].get(key, 0.0)):
             found = difference(measure, rows, base, *drawn, gap)
             assert found.low <= found.value <= found.high, (key, gap)
 
