@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import bayesian_text_classification_command as command
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from .console import STDERR, STDOUT, fail, new_table, plain, print_table, rows_bar, speed_bar
 from .messages import first_line
+from .ray_address import RUNNING, connect
 
 if TYPE_CHECKING:
     from .data import LabelledTexts
@@ -198,7 +200,19 @@ def evaluate(
     STDOUT.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
 
 
-@app.command()
+class _RayAlone(TyperCommand):
+    """`--ray` without a value stands for the cluster of this machine; Typer has no such options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As it stands, with the value."""
+        given = list(args)
+        for i, arg in enumerate(args):
+            if arg == "--ray" and (i + 1 == len(args) or args[i + 1].startswith("-")):
+                given[i] = f"--ray={RUNNING}"
+        return list(super().parse_args(ctx, given))
+
+
+@app.command(cls=_RayAlone)
 def predict(
     texts: Annotated[list[str] | None, typer.Argument(help="Texts; or --input.", show_default=False)] = None,
     input: Annotated[
@@ -243,7 +257,12 @@ def predict(
     ] = False,
     ray: Annotated[
         str | None,
-        typer.Option(help='Address of a Ray cluster, or "local": its workers classify.', callback=_not_empty),
+        typer.Option(
+            metavar="[ADDRESS]",
+            help='Address of a Ray cluster whose workers classify, "local" for one on this machine alone; without an '
+            "address the one that is running here.",
+            callback=_not_empty,
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Of the cluster, each with a model of its own.")] = 1,
     cpus: Annotated[float, typer.Option(min=0, help="Processors of a worker.")] = 1,
@@ -288,7 +307,7 @@ def predict(
     elif kinds[1] == ".parquet" or resume:
         fail("--resume is for a file" if resume else "a parquet file cannot be written to stdout")
     asked = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold, "seed": seed}
-    options = {name: value for name, value in asked.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     try:
         source = None if input is None else source_of(input, kinds[0])
         with STDERR.status("loading"):
@@ -298,7 +317,7 @@ def predict(
             return
         cluster = None
         if ray is not None:
-            _connect(ray)
+            connect(ray)
             cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
         target = sys.stdout.buffer if output == STDIN else Path(output or "")
         if isinstance(target, Path) and input != STDIN:
@@ -461,7 +480,7 @@ def push_pipeline(
     from .loading import load_classifier
 
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
-    options = {name: value for name, value in asked.items() if value is not None}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for option, given in (("--text-column", text_column), ("--label-column", label_column)):
         if given is not None and calibration_dataset is None:
             fail(f"{option} {given} is of the --calibration-dataset, and there is none")
@@ -547,20 +566,6 @@ def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
         cells = [answer[key] for key in keys]
         table.add_row(plain(text), *(f"{cell:.4f}" if isinstance(cell, float) else plain(cell) for cell in cells))
     print_table(table)
-
-
-def _connect(address: str) -> None:
-    """ValueError where there is no Ray, or no cluster at that address."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its processes would write into the progress bar
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError("--ray needs Ray: pip install 'bayesian-text-classification[ray]'") from error
-    try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except Exception as error:  # its own, of its connection, or of the address
-        raise ValueError(f"--ray {address}: {first_line(error)}") from error
-    ray.data.DataContext.get_current().enable_progress_bars = False
 
 
 def _writable_folder(output: str) -> Path:

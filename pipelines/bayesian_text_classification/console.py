@@ -49,21 +49,21 @@ def rows_bar() -> Progress:
 
 
 @contextmanager
-def speed_bar() -> Iterator[Callable[[int, float | None], None]]:
+def speed_bar() -> Iterator[Callable[[float, float | None], None]]:
     """A bar on stderr: texts done, texts per second and the time left; nothing where stderr is not a terminal."""
     with Progress(
         SpinnerColumn(),
         BarColumn(),
-        TextColumn("{task.fields[rows]:,} texts, {task.fields[speed]:,.0f} a second"),
+        TextColumn("{task.fields[rows]:,.0f} texts, {task.fields[speed]:,.0f} a second"),
         TimeRemainingColumn(),
         console=STDERR,
         transient=True,
         disable=not STDERR.is_terminal,
     ) as progress:
-        task = progress.add_task("", total=None, rows=0, speed=0.0)
-        rows, started = 0, time.monotonic()
+        task = progress.add_task("", total=None, rows=0.0, speed=0.0)
+        rows, started = 0.0, time.monotonic()
 
-        def show(more: int, done: float | None) -> None:
+        def show(more: float, done: float | None) -> None:
             nonlocal rows
             rows += more
             speed = rows / max(time.monotonic() - started, 1e-9)

@@ -98,8 +98,13 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         if self._sampling.num_samples > 0:
             self._twin()
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, *, progress: Callable[[int], None] | None = None, **kwargs: Any) -> Any:
         """Classify the text(s).
+
+        Args:
+            inputs: see above.
+            progress: called after each batch with the number of passes (rows) done in it; not for `num_samples=0`.
+            **kwargs: options, for this call alone.
 
         Returns:
             The shapes of `text-classification`: a list with one dict for a str, a dict for a pair, a list for a list,
@@ -137,7 +142,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
 
         def results() -> Iterator[Any]:
             items, batch_size = items_of(inputs), kwargs.get("batch_size")
-            return self._results(items, sampling, tokenizer_options, batch_size, post, threshold)
+            return self._results(items, sampling, tokenizer_options, batch_size, post, threshold, progress)
 
         if kind == "one":
             (result,) = results()
@@ -206,6 +211,14 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     def sampling(self) -> Sampling:
         """How texts are sampled, where a call does not say otherwise."""
         return self._sampling
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What the constructor was told of batches, outputs and the tokenizer, where a call does not say otherwise."""
+        given = {**self._preprocess_params, **self._forward_params, **self._postprocess_params}
+        if self._batch_size is not None:
+            given["batch_size"] = self._batch_size
+        return {name: value for name, value in given.items() if not name.startswith("_")}
 
     @property
     def threshold(self) -> float | None:
@@ -446,13 +459,14 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         batch_size: int | None,
         post: dict[str, Any],
         threshold: float | None,
+        progress: Callable[[int], None] | None,
     ) -> Iterator[Any]:
         activation, names = self._activation(post.get("function_to_apply")), self.model.config.id2label
         top_k = LABEL_ALONE if post.get("_legacy", True) else post.get("top_k", 1)
         own = activation == "sigmoid"
         first = 0
         for encoded in self._encoded_windows(items, tokenizer_options):
-            draws = self._draws(encoded, sampling, batch_size, activation)
+            draws = self._draws(encoded, sampling, batch_size, activation, progress)
             _refuse_no_numbers(draws, first)
             first += len(encoded)
             results: list[Any] = [None] * len(encoded)

@@ -58,7 +58,7 @@ def predict_file(
     prefix: str = "",
     resume: bool = False,
     cluster: "Cluster | None" = None,
-    progress: Callable[[int, float | None], object] = lambda rows, done: None,
+    progress: Callable[[float, float | None], object] = lambda rows, done: None,
     **options: Any,
 ) -> Summary:
     """Classify every row in constant memory: the rows as they are, in their order, with the answers beside them.
@@ -77,8 +77,9 @@ def predict_file(
         prefix: of the names of the added columns.
         resume: refused where input, model, options, versions or the number of threads are not as they were.
         cluster: whose workers classify, with the model of that name; None: this process.
-        progress: called after each window of at most `rows.WINDOW` rows with the number of rows that were classified
-            (0 where an earlier run did), and the share of the input that has been read, None where there is no knowing.
+        progress: called after each batch with the rows that it amounts to (a fraction: batches hold passes, not rows;
+            0 for rows of an earlier run), and the share of the input that is done, None where there is no knowing.
+            Of workers, after each block of rows.
         **options: of the pipeline's calls.
 
     Raises:
@@ -124,13 +125,17 @@ def predict_file(
     classifier.batch_tokens = blocks.state.get("batch_tokens", classifier.batch_tokens)
 
     def here() -> Iterator[tuple[Window, Added]]:
-        read = 0
+        read, before = 0, None
         for window in chain([first] if first is not None else [], windows):
             read += len(window)
             if read > blocks.rows:
-                yield window, scorer(window.column(column), window.errors)
+                parts = _Parts(len(window), before or 0.0, reading.done, progress)
+                added = scorer(window.column(column), window.errors, parts.advance)
+                yield window, added
+                parts.finish()
             else:
                 progress(0, reading.done)
+            before = reading.done
 
     answers = here() if cluster is None else cluster.answers(source, column, prefix, options, skip=blocks.rows)
     try:
@@ -140,7 +145,8 @@ def predict_file(
             # Where memory runs out, later batches are smaller: whoever goes on must know.
             state = {"batch_tokens": classifier.batch_tokens}
             blocks.append(encode.block(window, added), len(window), scorer.counts(added), state)
-            progress(len(window), reading.done if cluster is None else None)
+            if cluster is not None:
+                progress(len(window), None)
         blocks.finish(encode.finish)
     finally:
         blocks.close()
@@ -307,10 +313,34 @@ def _read(skip: Mapping[str, Any], source: Source, column: str) -> Iterator[pyar
         yield table
 
 
+@dataclass
+class _Parts:
+    """The progress inside a window; the rows of its parts add up to its own."""
+
+    rows: int
+    before: float  # the share of the input that was done
+    after: float | None
+    show: Callable[[float, float | None], object]
+    told: float = 0.0
+
+    def advance(self, rows: float) -> None:
+        """So many rows more; the last one is done when the window is, however many are tried again or spared."""
+        self._tell(min(rows, self.rows - 1 - self.told))
+
+    def finish(self) -> None:
+        """All rows."""
+        self._tell(self.rows - self.told)
+
+    def _tell(self, rows: float) -> None:
+        self.told += rows
+        share = None if self.after is None else self.before + (self.after - self.before) * self.told / self.rows
+        self.show(rows, share)
+
+
 def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
     """What else the last digit of an answer depends on, by names that a user knows."""
     return {
-        "default options": str(classifier.sampling),
+        "default options": f"{classifier.sampling}, {classifier.defaults}",
         "threshold by default": classifier.threshold,
         "temperature": classifier.temperature,
         "model": fingerprint(classifier),

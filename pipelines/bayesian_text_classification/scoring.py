@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow
@@ -45,33 +45,46 @@ class Scorer:
             options: of its calls.
 
         Raises:
-            ValueError: an option is out of range; a TypeError where it is unknown.
+            ValueError: an option is out of range; a TypeError where it is unknown, or asks for several labels.
         """
-        if options.get("num_samples", classifier.sampling.num_samples) == 0:
+        if "top_k" in {**classifier.defaults, **options}:
+            raise TypeError("'top_k' has no place here: each row has one label, and a column for it")
+        self._passes = options.get("num_samples", classifier.sampling.num_samples)
+        if self._passes == 0:
             if options.get("threshold") is not None:
                 raise ValueError("a threshold needs samples: num_samples must not be 0")
             options = {**classifier.truncation, "threshold": None, **options}
         classifier([], **options)
         self._classifier, self._prefix, self._options = classifier, prefix, dict(options)
         keys: dict[str, pyarrow.DataType] = {"label": _TEXT, "score": _NUMBER}
-        if self._options.get("num_samples", classifier.sampling.num_samples) > 0:
+        if self._passes > 0:
             keys |= _SAMPLED
         if self._options.get("threshold", classifier.threshold) is not None:
             keys |= _DECIDED
         self.added = pyarrow.schema([(prefix + name, kind) for name, kind in {**keys, ERROR: _TEXT}.items()])
 
-    def __call__(self, texts: Sequence[Any], errors: Sequence[str | None]) -> list[dict[str, Any]]:
+    def __call__(
+        self,
+        texts: Sequence[Any],
+        errors: Sequence[str | None],
+        progress: Callable[[float], object] = lambda rows: None,
+    ) -> list[dict[str, Any]]:
         """The added cells of each row, (rows,).
 
         Args:
             texts: what stands in the column of texts.
             errors: what is known to be wrong with the rows.
+            progress: called after each batch with the rows that its passes amount to, where every row gets all passes.
         """
+
+        def advance(passes: int) -> None:
+            progress(passes / self._passes)
+
         found = [error or why_not(text) for text, error in zip(texts, errors, strict=True)]
         rows: list[dict[str, Any]] = [{} for _ in texts]
         while good := [i for i, error in enumerate(found) if error is None]:
             try:
-                results = self._classifier([texts[i] for i in good], **self._options)
+                results = self._classifier([texts[i] for i in good], progress=advance, **self._options)
             except InputError as error:  # the others are classified without these
                 for i in error.inputs:
                     found[good[i]] = error.reason

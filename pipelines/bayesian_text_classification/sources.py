@@ -39,8 +39,14 @@ class Source:
         return str(self.files[0]) if self.files else "stdin"
 
     def digests(self) -> dict[str, str]:
-        """What is in each file: a hash of its bytes."""
-        return {f"content of {path}": _digest(path) for path in self.files}
+        """What is in each file: a hash of its bytes. SourceError where one cannot be read."""
+        found = {}
+        for path in self.files:
+            try:
+                found[f"content of {path}"] = _digest(path)
+            except OSError as error:
+                raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
+        return found
 
 
 class Reading:
@@ -53,9 +59,9 @@ class Reading:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._sizes = [path.stat().st_size for path in source.files]
         self._read = 0  # files
         self._file = _opened(source, 0)
+        self._sizes = [path.stat().st_size for path in source.files]
         self.columns, self.schema = self._file.columns, self._file.schema
 
     def windows(self) -> Iterator[Window]:

@@ -91,6 +91,8 @@ def test_progress_hears_of_every_pass(small):
     heard = []
     small.sample_proba(TEXTS, num_samples=5, batch_size=2, progress=heard.append)
     assert sum(heard) == 15 and len(heard) == 2
+    heard.clear()
+    assert len(small(TEXTS, num_samples=5, batch_size=2, progress=heard.append)) == 3 and sum(heard) == 15
 
 
 def test_seeds_differ_and_repeat(small):

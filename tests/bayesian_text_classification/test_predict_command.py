@@ -175,6 +175,10 @@ def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
         (["a", "--workers", "2"], "--workers, --cpus and --gpus are those of --ray"),
         (["--input", "-", "--output", "a.csv", "--resume"], "--resume and --ray need a file"),
         (["--input", "-", "--output", "a.csv", "--ray", "local"], "--resume and --ray need a file"),
+        (["--input", "mine.csv", "--output", "a.csv", "--ray", "127.0.0.1:1"], "--ray 127.0.0.1:1: nothing answers"),
+        (["--input", "mine.csv", "--output", "a.csv", "--ray", "ray://[::1]:1"], "--ray ray://[::1]:1: nothing answ"),
+        (["--input", "mine.csv", "--output", "a.csv", "--ray", "x:99999"], "--ray x:99999: nothing answers there ("),
+        (["--input", "mine.csv", "--output", "a.csv", "--ray", "nonsense"], "--ray nonsense: "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(arguments, words, tmp_path, monkeypatch):
@@ -195,6 +199,20 @@ def test_ray_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--ray", "local")
     assert refused(done) == "--ray needs Ray: pip install 'bayesian-text-classification[ray]'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [(["--ray"], "auto"), (["--ray", "--workers", "2"], "auto"), (["--ray", "a:1"], "a:1"), (["--ray=a:1"], "a:1")],
+)
+def test_ray_without_an_address_is_the_cluster_that_is_running_here(arguments, address, tmp_path, monkeypatch):
+    def connect(given):
+        raise ValueError(f"asked for {given}")
+
+    monkeypatch.setattr(cli, "connect", connect)
+    (tmp_path / "mine.txt").write_text("good\n")
+    done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", *arguments)
+    assert refused(done) == f"asked for {address}"
 
 
 def test_a_threshold_adds_its_columns_and_no_samples_leaves_theirs_out(tmp_path):

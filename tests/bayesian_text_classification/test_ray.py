@@ -3,6 +3,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sysconfig
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from bayesian_text_classification.sources import SourceError, source_of
 pytestmark = pytest.mark.slow  # a cluster and, for each test, workers that import torch
 ray = pytest.importorskip("ray")
 
+COMMAND = Path(sysconfig.get_path("scripts")) / "bayesian-text-classification"
 ROWS = 6 * WINDOW + 17
 OPTIONS = {"num_samples": 10, "seed": 3}
 
@@ -191,6 +194,21 @@ def test_where_nothing_is_left_to_do_the_file_appears(folder, tmp_path):
     found = predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.csv")), tmp_path / "a.csv", ".csv",
                          cluster=cluster)  # fmt: skip
     assert found.rows == 0 and (tmp_path / "a.csv").read_text().startswith("text,label,score")
+
+
+def test_the_command_finds_the_cluster_that_is_running_here(folder, tmp_path):
+    """As `--ray` alone and by its address, from a process of its own."""
+    (tmp_path / "mine.txt").write_text("good film\nbad film\n")
+    command = [COMMAND, "predict", "--input", tmp_path / "mine.txt", "--model", folder, "--num-samples", "2"]
+    found = []
+    for i, address in enumerate(([], [ray.get_runtime_context().gcs_address])):
+        output = tmp_path / f"{i}.csv"
+        done = subprocess.run([*command, "--output", output, "--ray", *address], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "2 rows\n")
+        found.append(output.read_bytes())
+    classifier = load_classifier(folder)
+    predict_file(classifier, source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv", num_samples=2, seed=0)
+    assert found == [(tmp_path / "a.csv").read_bytes()] * 2
 
 
 def test_more_workers_than_the_cluster_has_room_for_are_refused_and_not_waited_for(folder, tmp_path):

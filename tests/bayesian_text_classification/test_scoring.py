@@ -54,6 +54,13 @@ def test_the_columns_are_those_that_the_pipeline_gives(classifier, options, keys
     assert scorer.added.field("my_score").type == pyarrow.float64()
 
 
+def test_several_labels_for_a_row_are_refused(classifier):
+    many = BayesianTextClassificationPipeline(model=classifier.model, tokenizer=classifier.tokenizer, top_k=None)
+    for made, options in ((classifier, {"top_k": 2}), (many, {})):
+        with pytest.raises(TypeError, match="'top_k' has no place here"):
+            Scorer(made, "", options)
+
+
 class Ill(nn.Module):
     """A classification head whose first output is `value` where its input is no number."""
 

@@ -1,0 +1,48 @@
+"""From an address to a Ray cluster that this process is connected to."""
+
+import logging
+import os
+import socket
+
+from .messages import first_line
+
+RUNNING = "auto"  # what Ray calls the cluster that this machine belongs to
+
+_PATIENCE = 5.0  # seconds for a connection; Ray itself tries for minutes
+_CLIENT = "ray://"
+
+
+def connect(address: str) -> None:
+    """Connect to a cluster; its progress bars and logs stay silent.
+
+    Args:
+        address: `host:port`, `ray://host:port`, `RUNNING`, or "local" for a cluster that is started here.
+
+    Raises:
+        ValueError: there is no Ray, or no cluster at that address; the message is one line for the user.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its processes would write into the progress bar
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("--ray needs Ray: pip install 'bayesian-text-classification[ray]'") from error
+    _check(address)
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # its own, of its connection, or of the address
+        if address == RUNNING:
+            raise ValueError("--ray: no cluster is running here; give its address, or --ray local") from error
+        raise ValueError(f"--ray {address}: {first_line(error)}") from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+def _check(address: str) -> None:
+    """ValueError where nothing listens at a host and port."""
+    host, colon, port = address.removeprefix(_CLIENT).rpartition(":")
+    if not (colon and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"--ray {address}: nothing answers there ({reason})") from error
