@@ -3,6 +3,9 @@
 import logging
 import os
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .messages import first_line
 
@@ -21,19 +24,34 @@ def connect(address: str) -> None:
     Raises:
         ValueError: there is no Ray, or no cluster at that address; the message is one line for the user.
     """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its processes would write into the progress bar
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its threads would write into the progress bar
     try:
         import ray
     except ImportError as error:
         raise ValueError("--ray needs Ray: pip install 'bayesian-text-classification[ray]'") from error
     _check(address)
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        with _silent_stderr():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # its own, of its connection, or of the address
         if address == RUNNING:
             raise ValueError("--ray: no cluster is running here; give its address, or --ray local") from error
         raise ValueError(f"--ray {address}: {first_line(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Nothing is written to the process' stderr, not even by code below Python; errors of Ray are raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check(address: str) -> None:
