@@ -126,7 +126,7 @@ def one_file(model: Path, source: Path, target: Path) -> dict[str, float]:
     classifier(["a first text"])
     looks: dict[str, float] = {}
 
-    def look(rows: int, done: float | None) -> None:
+    def look(rows: float, done: float | None) -> None:
         for name, share in (("first", 0.1), ("last", 0.99)):
             if name not in looks and (done or 0) >= share:
                 looks[name] = resident()

@@ -9,6 +9,7 @@ import sys
 from types import FrameType
 
 said = "interrupted"  # at Ctrl-C; a command that can go on later says so here
+_stderr = os.dup(2)  # stays what it is where others turn stderr away for a while
 
 
 def main() -> None:
@@ -25,5 +26,5 @@ def main() -> None:
 def _interrupted(number: int, frame: FrameType | None) -> None:
     """Leave at once: a KeyboardInterrupt is swallowed by some libraries, printed by others, and waits for threads."""
     show_cursor = b"\x1b[?25h\n" if sys.stderr.isatty() else b""  # which the progress bar hides
-    os.write(2, show_cursor + said.encode() + b"\n")  # `print` may be what was interrupted
+    os.write(_stderr, show_cursor + said.encode() + b"\n")  # `print` may be what was interrupted
     os._exit(130)

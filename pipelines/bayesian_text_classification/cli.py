@@ -207,6 +207,8 @@ class _RayAlone(TyperCommand):
         """As it stands, with the value."""
         given = list(args)
         for i, arg in enumerate(args):
+            if arg == "--":  # texts follow
+                break
             if arg == "--ray" and (i + 1 == len(args) or args[i + 1].startswith("-")):
                 given[i] = f"--ray={RUNNING}"
         return list(super().parse_args(ctx, given))

@@ -54,13 +54,13 @@ def speed_bar() -> Iterator[Callable[[float, float | None], None]]:
     with Progress(
         SpinnerColumn(),
         BarColumn(),
-        TextColumn("{task.fields[rows]:,.0f} texts, {task.fields[speed]:,.0f} a second"),
+        TextColumn("{task.fields[rows]:,.0f} texts, {task.fields[speed]} a second"),
         TimeRemainingColumn(),
         console=STDERR,
         transient=True,
         disable=not STDERR.is_terminal,
     ) as progress:
-        task = progress.add_task("", total=None, rows=0.0, speed=0.0)
+        task = progress.add_task("", total=None, rows=0.0, speed="0")
         rows, started = 0.0, time.monotonic()
 
         def show(more: float, done: float | None) -> None:
@@ -68,7 +68,8 @@ def speed_bar() -> Iterator[Callable[[float, float | None], None]]:
             rows += more
             speed = rows / max(time.monotonic() - started, 1e-9)
             total = None if done is None else 1.0
-            progress.update(task, total=total, completed=done or 0.0, rows=rows, speed=speed)
+            shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+            progress.update(task, total=total, completed=done or 0.0, rows=rows, speed=shown)
 
         yield show
 

@@ -3,11 +3,11 @@
 An interval is that of the expectation over texts such as these and over the seeds of the dropout masks, at the number
 of samples that was used. Means over rows (accuracy, NLL, Brier) and their paired differences have closed forms, and so
 have differences of measures that add squares over bins; for everything else rows are drawn with replacement, the same
-ones for every arm. A row brings along the groups of masks
-that it was scored with: they are keyed by its text, so that their luck is independent from row to row, and part of the
-spread between rows already. Drawing the groups of each row again would count it twice (Davison and Hinkley 1997,
-section 3.8: resample clusters, keep what is inside them). Few models have a dropout site whose mask all texts share,
-such as positions (`DropoutSite.batch_dim` is None); the luck of that mask is in no interval.
+ones for every arm. A row brings along the groups of masks that it was scored with: they are keyed by its text, so that
+their luck is independent from row to row, and part of the spread between rows already. Drawing the groups of each row
+again would count it twice (Davison and Hinkley 1997, section 3.8: resample clusters, keep what is inside them). Few
+models have a dropout site whose mask all texts share, such as positions (`DropoutSite.batch_dim` is None); the luck of
+that mask is in no interval.
 """
 
 import math
@@ -50,7 +50,7 @@ class Difference:
         low: of its 95 % interval.
         high: of its 95 % interval.
         verdict: "better", "worse", or "cannot tell" where the interval holds 0, or there are fewer than 20 rows, or
-            fewer than 20 wrong or right ones for a measure that tells these apart.
+            fewer than 20 wrong or right ones for a measure that tells these apart, or none for one of calibration.
         rows_needed: how many rows such as these would tell a true difference of this size four times in five; None
             where these tell, where there is no difference, or where there are too few to say.
     """
@@ -147,6 +147,8 @@ def difference(
     value = measure.value(rows) - measure.value(base)
     count = len(rows.labels)
     enough = count >= LEAST_ROWS
+    if measure.absolute or measure.squares is not None:  # rows that are all right do not say how sure one may be
+        enough &= min(_rarer(rows), _rarer(base)) > 0
     if measure.key == "accuracy":
         low, high = paired_shares(rows.correct, base.correct)
     elif measure.per_row is not None:
@@ -215,15 +217,19 @@ def _squares_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
 
 
 def _roots_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
-    """Of the difference of the roots a and b of two sums of squares without chance: `a - b = (a^2 - b^2) / (a + b)`.
+    """Of the difference of the roots a and b of two sums of squares without chance.
 
-    Squares have no kink at 0. Where both roots are near it, what chance gives stands for `a + b`.
+    The ends are the delta method's, those of `a^2 / 2a - b^2 / 2b`; chance stands for roots near 0. Roots have a kink
+    there and squares have none: where the interval of `a^2 - b^2` holds 0, so does this one.
     """
-    low, high = _mean_interval(mine.per_row - theirs.per_row)
     a, b = (math.sqrt(max(float(one.per_row.mean()) - one.chance, 0.0)) for one in (mine, theirs))
-    size = max(a + b, math.sqrt(mine.chance + theirs.chance))
-    reach = (high - low) / 2 / size if size else 0.0
-    return a - b - reach, a - b + reach
+    sizes = [max(root, math.sqrt(one.chance)) or 1.0 for root, one in ((a, mine), (b, theirs))]
+    low, high = _mean_interval(mine.per_row / (2 * sizes[0]) - theirs.per_row / (2 * sizes[1]))
+    reach, squares = (high - low) / 2, _mean_interval(mine.per_row - theirs.per_row)
+    chance = mine.chance - theirs.chance
+    if squares[0] - chance > 0 or squares[1] - chance < 0:
+        return a - b - reach, a - b + reach
+    return min(a - b - reach, 0.0), max(a - b + reach, 0.0)
 
 
 def normal_interval(value: float, resamples: Array) -> tuple[float, float]:

@@ -214,10 +214,8 @@ def class_wise_ece(data: Weighted) -> Array:
 
 def root_squared_ece(data: Weighted) -> Array:
     """Top-label l2 calibration error, debiased (Kumar et al. 2019, definition 5.1): the root."""
-    counts, gaps, hits = (getattr(data.confidence_sums, name) for name in ("counts", "gaps", "hits"))
-    filled = np.maximum(counts, 1)
-    chance = hits * (counts - hits) / (filled * np.maximum(counts - 1, 1))
-    squares = np.where(counts > 1, gaps**2 / filled - chance, 0)
+    counts, gaps = data.confidence_sums.counts, data.confidence_sums.gaps
+    squares = np.where(counts > 1, gaps**2 / np.maximum(counts, 1) - _luck(data.confidence_sums), 0)
     return np.asarray(np.sqrt(np.maximum(squares.sum(1) / data.total, 0)))
 
 
@@ -257,8 +255,9 @@ def squares_of_resolution(rows: Scored) -> Squares:
 
     def one(bins: Bins, y: Array, sums: Sums) -> Squares:
         base = y.mean()
-        apart = (sums.hits[0] / np.maximum(sums.counts[0], 1))[bins] - base
-        return Squares(2 * apart * (y - base) - apart**2, (_luck(sums).sum() - base * (1 - base)) / len(y))
+        apart = sums.hits[0] / np.maximum(sums.counts[0], 1) - base
+        chance = _chance(sums, apart) / len(y) - base * (1 - base) / max(len(y) - 1, 1)
+        return Squares(2 * apart[bins] * (y - base) - apart[bins] ** 2, chance)
 
     columns = zip(rows.column_bins, rows.columns, _unweighted(rows).column_sums, strict=True)
     return _total([one(bins, y, sums) for bins, (_, y), sums in columns])
@@ -338,14 +337,18 @@ def _unweighted(rows: Scored) -> Weighted:
 
 
 def _squared_gaps(bins: Bins, p: Array, y: Array, sums: Sums) -> Squares:
-    counts, gap = sums.counts[0], sums.gaps[0] / np.maximum(sums.counts[0], 1)
-    alone = gap**2 * (counts == 1)  # of a single row nothing but chance is known
-    return Squares(2 * gap[bins] * (p - y) - gap[bins] ** 2, float((_luck(sums) + alone).sum()) / len(y))
+    gap = sums.gaps[0] / np.maximum(sums.counts[0], 1)
+    return Squares(2 * gap[bins] * (p - y) - gap[bins] ** 2, _chance(sums, gap) / len(y))
+
+
+def _chance(sums: Sums, apart: Array) -> float:
+    """What chance adds to `sum_b n_b apart_b^2`; of a bin of one row all of it."""
+    return float((_luck(sums)[0] + apart**2 * (sums.counts[0] == 1)).sum())
 
 
 def _luck(sums: Sums) -> Array:
-    """The variance of a label in each bin. *Shape:* (bins,)."""
-    counts, hits = sums.counts[0], sums.hits[0]
+    """The variance of a label in each bin, 0 of a single row. *Shape:* (resamples, bins)."""
+    counts, hits = sums.counts, sums.hits
     return np.asarray(hits * (counts - hits) / (np.maximum(counts, 1) * np.maximum(counts - 1, 1)))
 
 

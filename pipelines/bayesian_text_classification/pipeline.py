@@ -103,7 +103,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
 
         Args:
             inputs: see above.
-            progress: called after each batch with the number of passes (rows) done in it; not for `num_samples=0`.
+            progress: called after each batch with the number of passes (rows) done in it; for `num_samples=0` with the
+                number of texts.
             **kwargs: options, for this call alone.
 
         Returns:
@@ -135,7 +136,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                     "threshold is for sampled scores, and with num_samples=0 the stock pipeline answers; pass "
                     "threshold=None too"
                 )
-            return self._stock(inputs, kwargs)
+            return _counted(self._stock(inputs, kwargs), progress or (lambda passes: None))
         tokenizer_options, _, post = self._resolved(kwargs)
         if threshold is not None and self._activation(post.get("function_to_apply")) != "softmax":
             raise ValueError("threshold is for one label among several; these outputs are no distribution over classes")
@@ -216,9 +217,10 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     def defaults(self) -> dict[str, Any]:
         """What the constructor was told of batches, outputs and the tokenizer, where a call does not say otherwise."""
         given = {**self._preprocess_params, **self._forward_params, **self._postprocess_params}
-        if self._batch_size is not None:
-            given["batch_size"] = self._batch_size
-        return {name: value for name, value in given.items() if not name.startswith("_")}
+        function = given.pop("function_to_apply", None)
+        named = {"function_to_apply": getattr(function, "value", function), "batch_size": self._batch_size}
+        given |= {name: value for name, value in named.items() if value is not None}
+        return {name: given[name] for name in sorted(given) if not name.startswith("_")}
 
     @property
     def threshold(self) -> float | None:
@@ -621,6 +623,20 @@ _OWN_TOKENIZER_ARGUMENTS = {
     "is_split_into_words",
     "kwargs",
 }
+
+
+def _counted(results: Any, progress: Callable[[int], None]) -> Any:
+    """Stock's results, told to `progress`: lists at once, others one by one."""
+    if isinstance(results, (list, dict)):
+        progress(len(results) if isinstance(results, list) else 1)
+        return results
+
+    def told() -> Iterator[Any]:
+        for result in results:
+            progress(1)
+            yield result
+
+    return Stream(results, told) if isinstance(results, Sized) else told()
 
 
 def _checked_threshold(threshold: Any) -> float | None:

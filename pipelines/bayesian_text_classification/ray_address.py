@@ -19,7 +19,8 @@ def connect(address: str) -> None:
     """Connect to a cluster; its progress bars and logs stay silent.
 
     Args:
-        address: `host:port`, `ray://host:port`, `RUNNING`, or "local" for a cluster that is started here.
+        address: `host:port`, `ray://host:port`, "local" for a cluster that is started here, or `RUNNING`, which the
+            variable RAY_ADDRESS may name.
 
     Raises:
         ValueError: there is no Ray, or no cluster at that address; the message is one line for the user.
@@ -29,12 +30,14 @@ def connect(address: str) -> None:
         import ray
     except ImportError as error:
         raise ValueError("--ray needs Ray: pip install 'bayesian-text-classification[ray]'") from error
+    if address == RUNNING:
+        address = os.environ.get("RAY_ADDRESS") or RUNNING
     _check(address)
     try:
         with _silent_stderr():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # its own, of its connection, or of the address
-        if address == RUNNING:
+        if address == RUNNING and isinstance(error, ConnectionError):
             raise ValueError("--ray: no cluster is running here; give its address, or --ray local") from error
         raise ValueError(f"--ray {address}: {first_line(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
@@ -61,6 +64,6 @@ def _check(address: str) -> None:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"--ray {address}: nothing answers there ({reason})") from error

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,7 @@ from .messages import first_line, some
 from .pipeline import BayesianTextClassificationPipeline
 from .rows import TEXT, WINDOW, Window
 from .sampling import Sampling
-from .scoring import NAMES, Scorer, why_not
+from .scoring import NAMES, Scorer, refuse_several_labels, why_not
 from .sources import Reading, Source, SourceError
 
 if TYPE_CHECKING:
@@ -79,13 +79,13 @@ def predict_file(
         cluster: whose workers classify, with the model of that name; None: this process.
         progress: called after each batch with the rows that it amounts to (a fraction: batches hold passes, not rows;
             0 for rows of an earlier run), and the share of the input that is done, None where there is no knowing.
-            Of workers, after each block of rows.
+            With a tolerance rows that are done early count in full once their window is; of workers, blocks count.
         **options: of the pipeline's calls.
 
     Raises:
         SourceError: the input is damaged, has no column of texts, does not fit what is to be written, or would be
             written over; it is a stream, and is to be gone on with or given to workers.
-        ValueError: an option is out of range; a TypeError where it is unknown.
+        ValueError: an option is out of range; a TypeError where it is unknown, or is `top_k`.
         JournalError: see `Journal`.
         OSError: what is to be written cannot be.
     """
@@ -137,7 +137,11 @@ def predict_file(
                 progress(0, reading.done)
             before = reading.done
 
-    answers = here() if cluster is None else cluster.answers(source, column, prefix, options, skip=blocks.rows)
+    if cluster is None:
+        answers = here()
+    else:
+        own = {**asdict(classifier.sampling), "threshold": classifier.threshold, **classifier.defaults}
+        answers = cluster.answers(source, column, prefix, {**own, **options}, classifier.temperature, skip=blocks.rows)
     try:
         for window, added in answers:
             if reading.columns is None:
@@ -192,7 +196,9 @@ def predict_dataset(
     Raises:
         SourceError: there is no such column of texts, or one with the name of a column that is added.
         ValueError: an option of the sampling is out of range.
+        TypeError: `top_k`: each row has one label.
     """
+    refuse_several_labels(options)
     columns = dataset.columns()
     if columns is not None:  # None: of a dataset without rows
         if text_column not in columns:
@@ -200,7 +206,7 @@ def predict_dataset(
         _check_names("the dataset", columns, [prefix + name for name in NAMES])
     Sampling(**{name: options[name] for name in ("num_samples", "tolerance", "masks") if name in options})
     loaded = {"name": model, "device": device, "dtype": dtype, "allow_pickle": allow_pickle}
-    return _answered(dataset, loaded, text_column, prefix, workers, cpus, gpus, options)
+    return _answered(dataset, loaded, text_column, prefix, workers, cpus, gpus, options, None)
 
 
 def _answered(
@@ -212,13 +218,14 @@ def _answered(
     cpus: float,
     gpus: float,
     options: Mapping[str, Any],
+    temperature: float | None,
 ) -> "ray.data.Dataset":
     from ray.data import ActorPoolStrategy
 
     least, most = (workers, workers) if isinstance(workers, int) else workers
     return dataset.map_batches(
         _Worker,
-        fn_constructor_args=(dict(loaded), text_column, prefix, cpus, dict(options)),
+        fn_constructor_args=(dict(loaded), text_column, prefix, cpus, dict(options), temperature),
         batch_size=WINDOW,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=least, max_size=most),
@@ -243,7 +250,14 @@ class Cluster:
     allow_pickle: bool = False
 
     def answers(
-        self, source: Source, column: str, prefix: str, options: Mapping[str, Any], *, skip: int
+        self,
+        source: Source,
+        column: str,
+        prefix: str,
+        options: Mapping[str, Any],
+        temperature: float,
+        *,
+        skip: int,
     ) -> Iterator[tuple[Window, Added]]:
         """The rows of a source in their order, but for the first `skip`, with what the workers say of them."""
         import ray.data
@@ -264,7 +278,7 @@ class Cluster:
             _read, fn_args=(source, column), batch_size=1, num_cpus=0
         )  # so that the workers may have them all
         loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
-        answered = _answered(rows, loaded, _TEXT, prefix, self.workers, self.cpus, self.gpus, options)
+        answered = _answered(rows, loaded, _TEXT, prefix, self.workers, self.cpus, self.gpus, options, temperature)
         for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
             if not table.num_rows:  # all were done before
                 continue
@@ -279,10 +293,18 @@ class _Worker:
     """An actor: a model, and what is asked of it."""
 
     def __init__(
-        self, loaded: Mapping[str, Any], text_column: str, prefix: str, cpus: float, options: Mapping[str, Any]
+        self,
+        loaded: Mapping[str, Any],
+        text_column: str,
+        prefix: str,
+        cpus: float,
+        options: Mapping[str, Any],
+        temperature: float | None,
     ) -> None:
         torch.set_num_threads(max(int(cpus), 1))
         classifier = load_classifier(**loaded)
+        if temperature is not None:  # the caller's, who may have calibrated
+            classifier.temperature = temperature
         self._scorer, self._text_column = Scorer(classifier, prefix, options), text_column
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
@@ -340,7 +362,7 @@ class _Parts:
 def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
     """What else the last digit of an answer depends on, by names that a user knows."""
     return {
-        "default options": f"{classifier.sampling}, {classifier.defaults}",
+        "default options": f"{classifier.sampling}, {json.dumps(classifier.defaults, default=str)}",
         "threshold by default": classifier.threshold,
         "temperature": classifier.temperature,
         "model": fingerprint(classifier),

@@ -47,8 +47,7 @@ class Scorer:
         Raises:
             ValueError: an option is out of range; a TypeError where it is unknown, or asks for several labels.
         """
-        if "top_k" in {**classifier.defaults, **options}:
-            raise TypeError("'top_k' has no place here: each row has one label, and a column for it")
+        refuse_several_labels({**classifier.defaults, **options})
         self._passes = options.get("num_samples", classifier.sampling.num_samples)
         if self._passes == 0:
             if options.get("threshold") is not None:
@@ -74,11 +73,12 @@ class Scorer:
         Args:
             texts: what stands in the column of texts.
             errors: what is known to be wrong with the rows.
-            progress: called after each batch with the rows that its passes amount to, where every row gets all passes.
+            progress: called after each batch with the rows that its passes amount to, where every row gets all passes
+                (with a tolerance they amount to more).
         """
 
         def advance(passes: int) -> None:
-            progress(passes / self._passes)
+            progress(passes / max(self._passes, 1))
 
         found = [error or why_not(text) for text, error in zip(texts, errors, strict=True)]
         rows: list[dict[str, Any]] = [{} for _ in texts]
@@ -102,6 +102,12 @@ class Scorer:
     def counts(self, rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
         """Rows with an error, by its kind."""
         return Counter(_kind(row[self._prefix + ERROR]) for row in rows if row[self._prefix + ERROR] is not None)
+
+
+def refuse_several_labels(options: Mapping[str, Any]) -> None:
+    """TypeError where options of a call ask for more than a row can hold."""
+    if "top_k" in options:
+        raise TypeError("'top_k' has no place here: each row has one label, and a column for it")
 
 
 def why_not(text: Any) -> str | None:

@@ -266,6 +266,30 @@ def test_the_interval_of_a_difference_holds_it(seed):
             assert found.low <= found.value <= found.high, (key, gap)
 
 
+def test_rows_that_are_all_right_do_not_say_how_sure_one_may_be():
+    """Of twenty right answers an accuracy of .9 is as good an explanation as .999."""
+    labels = np.zeros(20, int)
+    rows, base = (Scored.of(np.tile([p, 1 - p], (20, 1)), labels) for p in (0.999, 0.9))
+    drawn = resample(rows), resample(base)
+    for key in ("ece", "class_wise_ece", "l2_ece", "brier_reliability"):
+        assert difference(MEASURE[key], rows, base, *drawn).verdict == "cannot tell"
+
+
+def test_of_roots_that_differ_the_interval_is_the_delta_methods():
+    """Far from 0 and from each other; the difference of the squares over the sum of the roots: four times as wide."""
+    random, found = np.random.default_rng(0), []
+    for _ in range(300):
+        truth = random.uniform(0.5, 0.75, 872)
+        labels = (random.random(872) < truth).astype(int)
+        rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in (truth + 0.2, truth + 0.1))
+        found.append(difference(MEASURE["l2_ece"], rows, base, {}, {}))
+    spread = np.std([one.value for one in found])
+    assert 1.9 * spread < np.mean([(one.high - one.low) / 2 for one in found]) < 3 * spread
+    assert all(one.verdict == "worse" for one in found)
+    held = np.mean([one.low <= 0.1 <= one.high for one in found])
+    assert stats.binom.ppf(0.001, 300, 0.95) / 300 <= held
+
+
 def test_roots_near_zero_have_an_interval_that_is_finite():
     """The difference of two roots that are 0, for there is no more gap than chance gives."""
     random = np.random.default_rng(5)

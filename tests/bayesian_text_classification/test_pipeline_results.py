@@ -93,6 +93,9 @@ def test_progress_hears_of_every_pass(small):
     assert sum(heard) == 15 and len(heard) == 2
     heard.clear()
     assert len(small(TEXTS, num_samples=5, batch_size=2, progress=heard.append)) == 3 and sum(heard) == 15
+    heard.clear()
+    assert len(small(TEXTS, num_samples=0, progress=heard.append)) == 3 and heard == [3]
+    assert len(list(small(iter(TEXTS), num_samples=0, progress=heard.append))) == 3 and heard == [3, 1, 1, 1]
 
 
 def test_seeds_differ_and_repeat(small):

@@ -215,6 +215,38 @@ def test_ray_without_an_address_is_the_cluster_that_is_running_here(arguments, a
     assert refused(done) == f"asked for {address}"
 
 
+def test_a_text_may_be_called_like_the_option(monkeypatch):
+    heard = []
+    monkeypatch.setattr(cli, "_print_answers", lambda texts, answers: heard.extend(texts))
+    assert asked("--num-samples", 1, "--", "--ray", "-x").exit_code == 0 and heard == ["--ray", "-x"]
+
+
+def test_a_cluster_that_is_named_by_the_environment_is_meant_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    (tmp_path / "mine.txt").write_text("good\n")
+    done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--ray")
+    assert refused(done).startswith("--ray 127.0.0.1:1: nothing answers there")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of another system")
+def test_while_a_cluster_is_waited_for_an_interrupt_is_heard():
+    """Ray's own lines are turned away from stderr then; ours is not."""
+    code = """if True:
+        import os, signal, sys, types
+        import bayesian_text_classification_command as command
+        from bayesian_text_classification import cli, ray_address
+        def init(**options):
+            print("a line of Ray's", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+        sys.modules["ray"] = types.SimpleNamespace(init=init)
+        cli.main = lambda: ray_address.connect("local")
+        command.main()
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_a_threshold_adds_its_columns_and_no_samples_leaves_theirs_out(tmp_path):
     (tmp_path / "mine.txt").write_text("a wonderful film\nSo bad that it is almost good.\n")
     common = ("--input", tmp_path / "mine.txt", "--output")

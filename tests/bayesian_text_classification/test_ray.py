@@ -211,6 +211,17 @@ def test_the_command_finds_the_cluster_that_is_running_here(folder, tmp_path):
     assert found == [(tmp_path / "a.csv").read_bytes()] * 2
 
 
+def test_workers_have_the_defaults_and_the_temperature_of_the_pipeline(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n")
+    classifier = load_classifier(folder, num_samples=3, seed=5, threshold=0.6, max_length=4, truncation=True)
+    classifier.temperature = 0.3
+    for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
+        source = source_of(str(tmp_path / "mine.txt"))
+        predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster)
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
+    assert b"abstained" in (tmp_path / "a.csv").read_bytes()
+
+
 def test_more_workers_than_the_cluster_has_room_for_are_refused_and_not_waited_for(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good\n")
     with pytest.raises(ValueError, match="5 workers of 1 CPU each are more than the cluster has: 4"):
@@ -223,5 +234,7 @@ def test_a_dataset_without_texts_is_refused(folder):
         predict_dataset(ray.data.from_items([{"words": "a"}]), folder)
     with pytest.raises(SourceError, match=r"the dataset has a column 'label' already; .* prefix"):
         predict_dataset(ray.data.from_items([{"text": "a", "label": 1}]), folder)
+    with pytest.raises(TypeError, match="'top_k' has no place here"):
+        predict_dataset(ray.data.from_items([{"text": "a"}]), folder, top_k=2)
     with pytest.raises(ValueError, match="num_samples=-1"):
         predict_dataset(ray.data.from_items([{"text": "a"}]), folder, num_samples=-1)
