@@ -1,5 +1,7 @@
 """The entry point of the command `bayesian-text-classification`: Ctrl-C is one line and exit code 130 at any moment.
 
+SIGTERM, as schedulers send it, is one line and 143.
+
 It stands outside the package, whose import takes seconds.
 """
 
@@ -8,7 +10,7 @@ import signal
 import sys
 from types import FrameType
 
-said = "interrupted"  # at Ctrl-C; a command that can go on later says so here
+later = ""  # what is said behind "interrupted": a command that can go on says so here
 _stderr = os.dup(2)  # stays what it is where others turn stderr away for a while
 
 
@@ -16,6 +18,8 @@ def main() -> None:
     """Run the command."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored (`nohup`, `&`)
         signal.signal(signal.SIGINT, _interrupted)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _interrupted)
     # The command loads the metric by its path; `evaluate.load("ece")` is a matter of whoever imports the package.
     os.environ["BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE"] = "1"
     from bayesian_text_classification.cli import main as run
@@ -26,5 +30,6 @@ def main() -> None:
 def _interrupted(number: int, frame: FrameType | None) -> None:
     """Leave at once: a KeyboardInterrupt is swallowed by some libraries, printed by others, and waits for threads."""
     show_cursor = b"\x1b[?25h\n" if sys.stderr.isatty() else b""  # which the progress bar hides
-    os.write(_stderr, show_cursor + said.encode() + b"\n")  # `print` may be what was interrupted
-    os._exit(130)
+    word = "interrupted" if number == signal.SIGINT else "terminated"
+    os.write(_stderr, show_cursor + f"{word}{later}\n".encode())  # `print` may be what was interrupted
+    os._exit(128 + number)

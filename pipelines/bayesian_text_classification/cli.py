@@ -1,7 +1,7 @@
 """The command `bayesian-text-classification`.
 
 Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 3 done, but for rows that have an error, 130
-interrupted. Results go to stdout, everything else to stderr.
+interrupted, 143 terminated. Results go to stdout, everything else to stderr.
 """
 
 import logging
@@ -282,7 +282,7 @@ def predict(
     from .sources import STDIN, SourceError, source_of
 
     if bool(texts) == (input is not None):
-        fail("give texts, or --input with a file")
+        fail("give texts, or --input with a file" + (", not both" if texts else ""))
     if input is not None and output is None:
         fail("--input needs --output, a file or - for stdout")
     if input is None:
@@ -323,7 +323,7 @@ def predict(
             cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
         target = sys.stdout.buffer if output == STDIN else Path(output or "")
         if isinstance(target, Path) and input != STDIN:
-            command.said = "interrupted; the same command with --resume goes on where it was"
+            command.later = "; the same command with --resume goes on where it was"
         with speed_bar() as show:
             summary = predict_file(
                 classifier,
@@ -348,9 +348,9 @@ def predict(
         fail(f"cannot write {output}: {error.strerror or error}{later}")
     except Exception as error:  # out of memory, or what a model's own code raises
         fail(f"classification stopped at {type(error).__name__}: {first_line(error)}")
-    told = f"{summary.rows:,} rows"
+    told = f"{summary.rows:,} row{'s' * (summary.rows != 1)}"
     if summary.errors:
-        kinds_of = ", ".join(f"{count:,} {kind}" for kind, count in summary.errors.most_common())
+        kinds_of = ", ".join(f"{count:,} x {kind}" for kind, count in summary.errors.most_common())
         told += f", {summary.errors.total():,} of them with an error: {kinds_of}"
     print(told, file=sys.stderr)
     if output != STDIN:

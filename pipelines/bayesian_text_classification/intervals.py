@@ -219,9 +219,9 @@ def _squares_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
 def _roots_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
     """Of the difference of the roots a and b of two sums of squares without chance.
 
-    That of `a^2 - b^2`, divided by `a + b`: roots have a kink at 0 and squares have none. It is exact where the roots are
-    alike, and longer than it need be where they are far apart (of 0.1 and 0.02 it held the truth in 998 cases of 1,000,
-    where the delta method's held it in 887). Where both are near 0, what chance gives stands for them.
+    That of `a^2 - b^2`, divided by `a + b`: roots have a kink at 0 and squares have none. Where the roots are far apart
+    it is longer than it need be, and the delta method's would be too short. Where both are near 0, what chance gives
+    stands for them.
     """
     low, high = _mean_interval(mine.per_row - theirs.per_row)
     a, b = (math.sqrt(max(float(one.per_row.mean()) - one.chance, 0.0)) for one in (mine, theirs))

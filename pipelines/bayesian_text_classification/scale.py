@@ -18,7 +18,7 @@ from .journal import Blocks, Journal, Stream, working_files
 from .loading import load_classifier
 from .messages import first_line, some
 from .pipeline import BayesianTextClassificationPipeline
-from .rows import TEXT, WINDOW, Window
+from .rows import COMPRESSIONS, TEXT, WINDOW, Window
 from .sampling import Sampling
 from .scoring import NAMES, Scorer, refuse_several_labels, why_not
 from .sources import Reading, Source, SourceError
@@ -85,10 +85,14 @@ def predict_file(
     Raises:
         SourceError: the input is damaged, has no column of texts, does not fit what is to be written, or would be
             written over; it is a stream, and is to be gone on with or given to workers.
-        ValueError: an option is out of range; a TypeError where it is unknown, or is `top_k`.
+        ValueError: an option, `kind` or `compression` is none of those that there are; a TypeError where an option is
+            unknown, or is `top_k`.
         JournalError: see `Journal`.
         OSError: what is to be written cannot be.
     """
+    for name, value, legal in (("kind", kind, WRITTEN), ("compression", compression, ("", *COMPRESSIONS))):
+        if value not in legal:
+            raise ValueError(f"{name}={value!r}; it must be one of {', '.join(map(repr, legal))}")
     if isinstance(target, Path):
         _check_target(source, target, resume)
     scorer = Scorer(classifier, prefix, options)
@@ -97,6 +101,7 @@ def predict_file(
     first = next(windows, None)
     columns = reading.columns if reading.columns is not None else _keys(first)
     column = _text_column(source, columns, text_column)
+    _check_type(source, reading.schema, column)
     _check_names(source.name, columns, scorer.added.names)
     _check_conversion(source, kind)
     if cluster is not None:
@@ -204,7 +209,7 @@ def predict_dataset(
         if text_column not in columns:
             raise SourceError(f"the dataset has no column {text_column!r}; its columns are {some(columns)}")
         _check_names("the dataset", columns, [prefix + name for name in NAMES])
-    Sampling(**{name: options[name] for name in ("num_samples", "tolerance", "masks") if name in options})
+    Sampling(**{name: options[name] for name in ("num_samples", "tolerance", "seed", "masks") if name in options})
     loaded = {"name": model, "device": device, "dtype": dtype, "allow_pickle": allow_pickle}
     return _answered(dataset, loaded, text_column, prefix, workers, cpus, gpus, options, None)
 
@@ -392,6 +397,17 @@ def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> 
         f"{source.name} has no column {' or '.join(map(repr, candidates))}; its columns are {some(columns)} (choose "
         "with --text-column; a file without a header has its first row taken for one)"
     )
+
+
+def _check_type(source: Source, schema: pyarrow.Schema | None, column: str) -> None:
+    """SourceError where no cell of the column can be a text: in rows of other formats each cell has its own type."""
+    if schema is None:
+        return
+    kind = schema.field(column).type
+    kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
+    if not any(getattr(pyarrow.types, f"is_{name}", lambda kind: False)(kind) for name in tests):
+        raise SourceError(f"the column {column!r} of {source.name} holds {kind}, not texts; choose with --text-column")
 
 
 def _check_target(source: Source, target: Path, resume: bool) -> None:

@@ -127,4 +127,4 @@ def why_not(text: Any) -> str | None:
 
 def _kind(error: str) -> str:
     """Without what differs from row to row: values, places, numbers."""
-    return re.sub(r"(?<![-\w])\d[\d,]*", "N", re.split(r"[:;(\"]|(?<!\w)'", error)[0]).strip()
+    return re.sub(r"(?<![-\w])\d[\d,]*", "...", re.split(r"[:;(\"]|(?<!\w)'", error)[0]).strip()

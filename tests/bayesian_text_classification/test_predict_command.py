@@ -61,7 +61,7 @@ def test_stdin_to_stdout_line_by_line():
         ("dull", "NEGATIVE", None),
     ]
     assert done.returncode == 3
-    assert done.stderr.decode() == "3 rows, 1 of them with an error: 1 the text is empty\n"
+    assert done.stderr.decode() == "3 rows, 1 of them with an error: 1 x the text is empty\n"
 
 
 def test_an_empty_stdin_is_an_empty_answer():
@@ -153,7 +153,7 @@ def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
     ("arguments", "words"),
     [
         ([], "give texts, or --input with a file"),
-        (["a", "--input", "mine.csv"], "give texts, or --input with a file"),
+        (["a", "--input", "mine.csv"], "give texts, or --input with a file, not both"),
         (["--input", "mine.csv"], "--input needs --output, a file or - for stdout"),
         (["--input", "mine.csv", "--output", "a.doc"], "a.doc: its name ends in none of .csv, .tsv, .jsonl, .parquet"),
         (["--input", "mine.csv", "--output", "a.txt"], "a.txt: its name ends in none of .csv, .tsv, .jsonl, .parquet"),
@@ -229,22 +229,23 @@ def test_a_cluster_that_is_named_by_the_environment_is_meant_too(tmp_path, monke
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of another system")
-def test_while_a_cluster_is_waited_for_an_interrupt_is_heard():
+@pytest.mark.parametrize(("name", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_while_a_cluster_is_waited_for_an_interrupt_is_heard(name, code, word):
     """Ray's own lines are turned away from stderr then; ours is not."""
-    code = """if True:
+    program = f"""if True:
         import os, signal, sys, types
         import bayesian_text_classification_command as command
         from bayesian_text_classification import cli, ray_address
         def init(**options):
             print("a line of Ray's", file=sys.stderr, flush=True)
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.{name})
             signal.pause()
         sys.modules["ray"] = types.SimpleNamespace(init=init)
         cli.main = lambda: ray_address.connect("local")
         command.main()
     """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, f"{word}\n")
 
 
 def test_a_threshold_adds_its_columns_and_no_samples_leaves_theirs_out(tmp_path):

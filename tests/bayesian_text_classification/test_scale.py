@@ -172,6 +172,24 @@ def test_inputs_that_cannot_be_used_are_named_before_anything_is_written(small, 
     assert not list(tmp_path.rglob("answers*"))
 
 
+def test_a_column_that_holds_no_texts_is_refused_before_the_work(small, tmp_path):
+    table = pyarrow.table({"text": pyarrow.array([1, 2]), "none": pyarrow.nulls(2)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    source, target = source_of(str(tmp_path / "a.parquet")), tmp_path / "b.csv"
+    with pytest.raises(SourceError, match=r"the column 'text' of .*a\.parquet holds int64, not texts"):
+        predict_file(small, source, target, ".csv")
+    assert not target.exists()
+    found = predict_file(small, source, target, ".csv", text_column="none")
+    assert found.errors == {"there is no text": 2}
+
+
+@pytest.mark.parametrize(("kind", "compression"), [("csv", ""), (".txt", ""), (".csv", "gz"), (".csv", ".rar")])
+def test_formats_that_there_are_not_are_refused(small, tmp_path, kind, compression):
+    source = source_of(str(written_csv(tmp_path / "a.csv", ["a"])))
+    with pytest.raises(ValueError, match=r"(kind|compression)='.*'; it must be one of '"):
+        predict_file(small, source, tmp_path / "b.csv", kind, compression=compression)
+
+
 def test_cells_that_tsv_cannot_hold_are_refused(small, tmp_path):
     with pytest.raises(SourceError, match="may hold tabs"):
         predict_file(small, source_of(str(written_csv(tmp_path / "a.csv", ["a"]))), tmp_path / "b.tsv", ".tsv")
