@@ -8,14 +8,18 @@ It stands outside the package, whose import takes seconds.
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 later = ""  # what is said behind "interrupted": a command that can go on says so here
-_stderr = os.dup(2)  # stays what it is where others turn stderr away for a while
+_stderr = 2
 
 
 def main() -> None:
     """Run the command."""
+    global _stderr
+    with suppress(OSError):  # there is none where a caller has closed it
+        _stderr = os.dup(2)  # stays what it is where others turn stderr away for a while
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored (`nohup`, `&`)
         signal.signal(signal.SIGINT, _interrupted)
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
