@@ -275,10 +275,11 @@ def predict(
     Rows keep columns and order; one that cannot be classified has its reason in the column error (then exit code 3).
     """
     _quiet_libraries()
+    from .cluster import Cluster
     from .journal import JournalError
     from .loading import ModelError, load_classifier
     from .rows import FORMATS, kind_of_file
-    from .scale import WRITTEN, Cluster, predict_file
+    from .scale import WRITTEN, predict_file
     from .sources import STDIN, SourceError, source_of
 
     if bool(texts) == (input is not None):

@@ -82,7 +82,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     ) -> None:
         given = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
         options = resolved(given, kwargs.get("model"))
-        self._threshold = _checked_threshold(options.pop("threshold"))
+        self._threshold = checked_threshold(options.pop("threshold"))
         self._sampling = Sampling(seed=seed, **options)
         _check_batch_size(kwargs.get("batch_size"))
         self._requested_dtype = _as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
@@ -125,7 +125,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             True, reason says whether the text or the model is to blame, and label is None (with `top_k` the labels
             stay, as candidates).
         """
-        threshold = _checked_threshold(kwargs.pop("threshold", self._threshold))
+        threshold = checked_threshold(kwargs.pop("threshold", self._threshold))
         options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
         sampling = replace(self._sampling, **options)
         kind = kind_of(inputs)
@@ -639,7 +639,8 @@ def _counted(results: Any, progress: Callable[[int], None]) -> Any:
     return Stream(results, told) if isinstance(results, Sized) else told()
 
 
-def _checked_threshold(threshold: Any) -> float | None:
+def checked_threshold(threshold: Any) -> float | None:
+    """As a float; ValueError where no score could be compared with it."""
     real = isinstance(threshold, (int, float, np.integer, np.floating)) and not isinstance(threshold, bool)
     if threshold is not None and not (real and 0 <= threshold <= 1):
         raise ValueError(

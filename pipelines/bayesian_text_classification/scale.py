@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import pyarrow
 import torch
 
-from .blocks import Added, added_columns, encoder
+from .blocks import Added, encoder
+from .cluster import ON_THE_WAY, Cluster
 from .fingerprint import fingerprint
 from .journal import Blocks, Journal, Stream, working_files
-from .loading import load_classifier
 from .messages import first_line, some
 from .pipeline import BayesianTextClassificationPipeline
-from .rows import COMPRESSIONS, TEXT, WINDOW, Window
-from .sampling import Sampling
-from .scoring import NAMES, Scorer, refuse_several_labels, why_not
+from .rows import COMPRESSIONS, TEXT, Window
+from .scoring import NAMES, Scorer, check_options
 from .sources import Reading, Source, SourceError
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
 _VERSIONS = ("bayesian-text-classification", "torch", "transformers", "tokenizers", "pyarrow")
 _TEXT_COLUMNS = (TEXT, "sentence")
-
-_TEXT, _ERROR, _ROW = "__text__", "__error__", "__row__"  # of rows on their way to a worker
-_BLOCK = 2**18  # bytes of rows that go to a worker at once, about
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ def predict_file(
     text_column: str | None = None,
     prefix: str = "",
     resume: bool = False,
-    cluster: "Cluster | None" = None,
+    cluster: Cluster | None = None,
     progress: Callable[[float, float | None], object] = lambda rows, done: None,
     **options: Any,
 ) -> Summary:
@@ -107,7 +103,7 @@ def predict_file(
     if cluster is not None:
         if not source.files:
             raise SourceError("workers cannot read stdin; give them a file")
-        _check_names(source.name, columns, (_TEXT, _ERROR, _ROW))
+        _check_names(source.name, columns, ON_THE_WAY)
     try:
         encode = encoder(kind, compression, reading.columns, reading.schema, scorer.added)
     except pyarrow.ArrowException as error:
@@ -146,7 +142,9 @@ def predict_file(
         answers = here()
     else:
         own = {**asdict(classifier.sampling), "threshold": classifier.threshold, **classifier.defaults}
-        answers = cluster.answers(source, column, prefix, {**own, **options}, classifier.temperature, skip=blocks.rows)
+        answers = cluster.answers(
+            source, column, prefix, {**own, **scorer.options}, classifier.temperature, skip=blocks.rows
+        )
     try:
         for window, added in answers:
             if reading.columns is None:
@@ -200,144 +198,17 @@ def predict_dataset(
 
     Raises:
         SourceError: there is no such column of texts, or one with the name of a column that is added.
-        ValueError: an option of the sampling is out of range.
+        ValueError: an option, or what is asked of the workers, is out of range.
         TypeError: `top_k`: each row has one label.
     """
-    refuse_several_labels(options)
+    check_options(options)
+    cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
     columns = dataset.columns()
     if columns is not None:  # None: of a dataset without rows
         if text_column not in columns:
             raise SourceError(f"the dataset has no column {text_column!r}; its columns are {some(columns)}")
         _check_names("the dataset", columns, [prefix + name for name in NAMES])
-    Sampling(**{name: options[name] for name in ("num_samples", "tolerance", "seed", "masks") if name in options})
-    loaded = {"name": model, "device": device, "dtype": dtype, "allow_pickle": allow_pickle}
-    return _answered(dataset, loaded, text_column, prefix, workers, cpus, gpus, options, None)
-
-
-def _answered(
-    dataset: "ray.data.Dataset",
-    loaded: Mapping[str, Any],
-    text_column: str,
-    prefix: str,
-    workers: int | tuple[int, int],
-    cpus: float,
-    gpus: float,
-    options: Mapping[str, Any],
-    temperature: float | None,
-) -> "ray.data.Dataset":
-    from ray.data import ActorPoolStrategy
-
-    least, most = (workers, workers) if isinstance(workers, int) else workers
-    return dataset.map_batches(
-        _Worker,
-        fn_constructor_args=(dict(loaded), text_column, prefix, cpus, dict(options), temperature),
-        batch_size=WINDOW,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=least, max_size=most),
-        num_cpus=cpus,
-        num_gpus=gpus or None,
-    )
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Workers of a Ray cluster that this process is connected to; their options are those of `predict_dataset`.
-
-    Files and a model that is a folder lie where every machine of the cluster sees them under the same name.
-    """
-
-    model: str | None
-    workers: int = 1
-    cpus: float = 1
-    gpus: float = 0
-    device: str | None = None
-    dtype: str | None = None
-    allow_pickle: bool = False
-
-    def answers(
-        self,
-        source: Source,
-        column: str,
-        prefix: str,
-        options: Mapping[str, Any],
-        temperature: float,
-        *,
-        skip: int,
-    ) -> Iterator[tuple[Window, Added]]:
-        """The rows of a source in their order, but for the first `skip`, with what the workers say of them."""
-        import ray.data
-
-        for resource, each in (("CPU", self.cpus), ("GPU", self.gpus)):
-            there = ray.cluster_resources().get(resource, 0)
-            if self.workers * each > there:
-                raise ValueError(
-                    f"{self.workers} workers of {each:g} {resource} each are more than the cluster has: {there:g}"
-                )
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.target_max_block_size = _BLOCK
-        # Workers run in folders of their own.
-        source = replace(source, files=tuple(path.absolute() for path in source.files))
-        model = str(Path(self.model).absolute()) if self.model is not None and Path(self.model).exists() else self.model
-        rows = ray.data.from_items([skip]).map_batches(
-            _read, fn_args=(source, column), batch_size=1, num_cpus=0
-        )  # so that the workers may have them all
-        loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
-        answered = _answered(rows, loaded, _TEXT, prefix, self.workers, self.cpus, self.gpus, options, temperature)
-        for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
-            if not table.num_rows:  # all were done before
-                continue
-            ours = table.column_names[table.column_names.index(_TEXT) :]  # behind the columns of the source
-            theirs = table.drop_columns(ours)
-            if source.kind == ".jsonl":
-                theirs = [json.loads(row) for row in table[_ROW].to_pylist()]
-            yield Window(theirs, [None] * table.num_rows), table.select(ours[2:]).to_pylist()
-
-
-class _Worker:
-    """An actor: a model, and what is asked of it."""
-
-    def __init__(
-        self,
-        loaded: Mapping[str, Any],
-        text_column: str,
-        prefix: str,
-        cpus: float,
-        options: Mapping[str, Any],
-        temperature: float | None,
-    ) -> None:
-        torch.set_num_threads(max(int(cpus), 1))
-        classifier = load_classifier(**loaded)
-        if temperature is not None:  # the caller's, who may have calibrated
-            classifier.temperature = temperature
-        self._scorer, self._text_column = Scorer(classifier, prefix, options), text_column
-
-    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
-        errors = table[_ERROR].to_pylist() if _ERROR in table.column_names else [None] * table.num_rows
-        added = self._scorer(Window(table, errors).column(self._text_column), errors)
-        for field, column in zip(self._scorer.added, added_columns(added, self._scorer.added), strict=True):
-            table = table.append_column(field, column)
-        return table
-
-
-def _read(skip: Mapping[str, Any], source: Source, column: str) -> Iterator[pyarrow.Table]:
-    """The rows of a source as tables: its columns (of .jsonl each row as one cell), the text, and what is wrong."""
-    left = int(skip["item"][0])
-    for window in Reading(source).windows():
-        left -= len(window)
-        if left >= 0:
-            continue
-        window, left = window.last(min(-left, len(window))), 0  # a block of an earlier run may end inside a window
-        texts = window.column(column)
-        errors = [error or why_not(text) for text, error in zip(texts, window.errors, strict=True)]
-        if source.kind == ".jsonl":
-            table = pyarrow.table({_ROW: pyarrow.array([json.dumps(row) for row in window.as_dicts()])})
-        else:
-            table = window.rows if isinstance(window.rows, pyarrow.Table) else pyarrow.Table.from_pylist(window.rows)
-        good = [None if error else text for text, error in zip(texts, errors, strict=True)]
-        for name, cells in ((_TEXT, good), (_ERROR, errors)):
-            table = table.append_column(name, pyarrow.array(cells, pyarrow.string()))
-        yield table
+    return cluster.classify(dataset, text_column, prefix, options)
 
 
 @dataclass

@@ -4,13 +4,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import pyarrow
 
 from .data import why_no_text
 from .inputs import NOT_FINITE, InputError
-from .pipeline import BayesianTextClassificationPipeline
+from .pipeline import BayesianTextClassificationPipeline, checked_threshold
+from .sampling import Sampling
 
 MOST_CHARACTERS = 1_000_000  # of a text: a tokenizer holds all of its tokens before it cuts
 ERROR = "error"
@@ -34,6 +36,7 @@ class Scorer:
 
     Attributes:
         added: names and types of the columns that each row gets; the last one says what is wrong with it.
+        options: of the pipeline's calls.
     """
 
     def __init__(self, classifier: BayesianTextClassificationPipeline, prefix: str, options: Mapping[str, Any]) -> None:
@@ -47,18 +50,17 @@ class Scorer:
         Raises:
             ValueError: an option is out of range; a TypeError where it is unknown, or asks for several labels.
         """
-        refuse_several_labels({**classifier.defaults, **options})
         self._passes = options.get("num_samples", classifier.sampling.num_samples)
+        check_options({**classifier.defaults, **options, "num_samples": self._passes})
         if self._passes == 0:
-            if options.get("threshold") is not None:
-                raise ValueError("a threshold needs samples: num_samples must not be 0")
             options = {**classifier.truncation, "threshold": None, **options}
         classifier([], **options)
-        self._classifier, self._prefix, self._options = classifier, prefix, dict(options)
+        self._classifier, self._prefix = classifier, prefix
+        self.options = dict(options)
         keys: dict[str, pyarrow.DataType] = {"label": _TEXT, "score": _NUMBER}
         if self._passes > 0:
             keys |= _SAMPLED
-        if self._options.get("threshold", classifier.threshold) is not None:
+        if self.options.get("threshold", classifier.threshold) is not None:
             keys |= _DECIDED
         self.added = pyarrow.schema([(prefix + name, kind) for name, kind in {**keys, ERROR: _TEXT}.items()])
 
@@ -84,7 +86,7 @@ class Scorer:
         rows: list[dict[str, Any]] = [{} for _ in texts]
         while good := [i for i, error in enumerate(found) if error is None]:
             try:
-                results = self._classifier([texts[i] for i in good], progress=advance, **self._options)
+                results = self._classifier([texts[i] for i in good], progress=advance, **self.options)
             except InputError as error:  # the others are classified without these
                 for i in error.inputs:
                     found[good[i]] = error.reason
@@ -104,10 +106,18 @@ class Scorer:
         return Counter(_kind(row[self._prefix + ERROR]) for row in rows if row[self._prefix + ERROR] is not None)
 
 
-def refuse_several_labels(options: Mapping[str, Any]) -> None:
-    """TypeError where options of a call ask for more than a row can hold."""
+def check_options(options: Mapping[str, Any]) -> None:
+    """What can be said of a call's options before there is a model.
+
+    Raises:
+        ValueError: one is out of range, or a threshold is asked for without samples.
+        TypeError: `top_k`, which asks for more than a row can hold.
+    """
     if "top_k" in options:
         raise TypeError("'top_k' has no place here: each row has one label, and a column for it")
+    Sampling(**{field.name: options[field.name] for field in fields(Sampling) if field.name in options})
+    if checked_threshold(options.get("threshold")) is not None and options.get("num_samples") == 0:
+        raise ValueError("a threshold needs samples: num_samples must not be 0")
 
 
 def why_not(text: Any) -> str | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bayesian_text_classification.cluster import Cluster
 from bayesian_text_classification.loading import load_classifier
 from bayesian_text_classification.metric import load_metric_module
 from bayesian_text_classification.rows import WINDOW
-from bayesian_text_classification.scale import Cluster, predict_dataset, predict_file
+from bayesian_text_classification.scale import predict_dataset, predict_file
 from bayesian_text_classification.sources import SourceError, source_of
 
 pytestmark = pytest.mark.slow  # a cluster and, for each test, workers that import torch
@@ -248,12 +249,31 @@ def test_more_workers_than_the_cluster_has_room_for_are_refused_and_not_waited_f
                      cluster=Cluster(folder, workers=5))  # fmt: skip
 
 
-def test_a_dataset_without_texts_is_refused(folder):
-    with pytest.raises(SourceError, match="the dataset has no column 'text'; its columns are 'words'"):
-        predict_dataset(ray.data.from_items([{"words": "a"}]), folder)
-    with pytest.raises(SourceError, match=r"the dataset has a column 'label' already; .* prefix"):
-        predict_dataset(ray.data.from_items([{"text": "a", "label": 1}]), folder)
-    with pytest.raises(TypeError, match="'top_k' has no place here"):
-        predict_dataset(ray.data.from_items([{"text": "a"}]), folder, top_k=2)
-    with pytest.raises(ValueError, match="num_samples=-1"):
-        predict_dataset(ray.data.from_items([{"text": "a"}]), folder, num_samples=-1)
+def test_a_saved_threshold_is_left_out_where_nothing_is_sampled(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("good film\n")
+    classifier = load_classifier(folder, threshold=0.6)
+    for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
+        predict_file(classifier, source_of(str(tmp_path / "mine.txt")), tmp_path / name, ".csv",
+                     cluster=cluster, num_samples=0)  # fmt: skip
+    assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().startswith("text,label,score,error\n")
+
+
+@pytest.mark.parametrize(
+    ("column", "options", "kind", "message"),
+    [
+        ("words", {}, SourceError, "the dataset has no column 'text'; its columns are 'words'"),
+        ("label", {"text_column": "label"}, SourceError, "the dataset has a column 'label' already; .* prefix"),
+        ("text", {"top_k": 2}, TypeError, "'top_k' has no place here"),
+        ("text", {"num_samples": -1}, ValueError, "num_samples=-1"),
+        ("text", {"threshold": 2}, ValueError, r"threshold=2; it must lie in \[0, 1\]"),
+        ("text", {"threshold": 0.5, "num_samples": 0}, ValueError, "a threshold needs samples"),
+        ("text", {"dtype": "float23"}, ValueError, "dtype='float23'; it must be one of 'float32'"),
+        ("text", {"workers": 0}, ValueError, "workers=0; it must be at least 1"),
+        ("text", {"workers": (3, 2)}, ValueError, r"workers=\(3, 2\); it must be at least 1, or \(least, most\)"),
+        ("text", {"cpus": -1}, ValueError, "cpus=-1; it must be at least 0"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_there_is_a_worker(folder, column, options, kind, message):
+    with pytest.raises(kind, match=message):
+        predict_dataset(ray.data.from_items([{column: "a"}]), folder, **options)

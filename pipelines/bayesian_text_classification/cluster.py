@@ -1,0 +1,181 @@
+"""Classifiers as actors of a Ray cluster: one model each, and rows that come to them in blocks."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow
+import torch
+
+from .blocks import Added, added_columns
+from .loading import DTYPES, load_classifier
+from .rows import WINDOW, Window
+from .scoring import Scorer, why_not
+from .sources import Reading, Source
+
+if TYPE_CHECKING:
+    import ray.data
+
+_TEXT, _ERROR, _ROW = ON_THE_WAY = (
+    "__text__",
+    "__error__",
+    "__row__",
+)  # columns of a source's rows until they are back
+_BLOCK = 2**18  # bytes of rows that go to a worker at once, about
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Workers of the Ray cluster that this process is connected to, or that Ray starts here.
+
+    Files and a model that is a folder lie where every machine of the cluster sees them under the same name.
+
+    Attributes:
+        model: a folder or a Hub id; None: the embedded one.
+        workers: actors, each with a model of its own; (least, most) where Ray may choose.
+        cpus: of each actor, which are also its threads.
+        gpus: of each actor.
+        device: None: a GPU where the actor has one.
+        dtype: None: the model's own.
+        allow_pickle: weights of .bin files are read too.
+
+    Raises:
+        ValueError: a number of workers, processors or GPUs, or the dtype, is none that there can be.
+    """
+
+    model: str | None
+    workers: int | tuple[int, int] = 1
+    cpus: float = 1
+    gpus: float = 0
+    device: str | None = None
+    dtype: str | None = None
+    allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        least, most = self._range()
+        if not 1 <= least <= most:
+            raise ValueError(f"workers={self.workers!r}; it must be at least 1, or (least, most)")
+        for name in ("cpus", "gpus"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}={getattr(self, name)!r}; it must be at least 0")
+        if self.dtype not in (None, *DTYPES):
+            raise ValueError(f"dtype={self.dtype!r}; it must be one of {', '.join(map(repr, DTYPES))}, or None")
+
+    def classify(
+        self,
+        dataset: "ray.data.Dataset",
+        text_column: str,
+        prefix: str,
+        options: Mapping[str, Any],
+        temperature: float | None = None,
+    ) -> "ray.data.Dataset":
+        """The rows, with the columns of `Scorer` behind their own.
+
+        Args:
+            dataset: with a column of texts; what is known to be wrong with a row may stand in `ON_THE_WAY[1]`.
+            text_column: of the texts.
+            prefix: of the names of the added columns.
+            options: of the pipeline's calls.
+            temperature: of the caller's, who may have calibrated; None: the model's own.
+        """
+        from ray.data import ActorPoolStrategy
+
+        least, most = self._range()
+        loaded = {"name": self.model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
+        return dataset.map_batches(
+            _Worker,
+            fn_constructor_args=(loaded, text_column, prefix, self.cpus, dict(options), temperature),
+            batch_size=WINDOW,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=least, max_size=most),
+            num_cpus=self.cpus,
+            num_gpus=self.gpus or None,
+        )
+
+    def answers(
+        self, source: Source, column: str, prefix: str, options: Mapping[str, Any], temperature: float, *, skip: int
+    ) -> Iterator[tuple[Window, Added]]:
+        """The rows of a source in their order, but for the first `skip`, with what the workers say of them.
+
+        Raises:
+            ValueError: the cluster has too little for its workers.
+        """
+        import ray.data
+
+        least, _ = self._range()
+        for resource, each in (("CPU", self.cpus), ("GPU", self.gpus)):
+            there = ray.cluster_resources().get(resource, 0)
+            if least * each > there:
+                raise ValueError(
+                    f"{least} workers of {each:g} {resource} each are more than the cluster has: {there:g}"
+                )
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.target_max_block_size = _BLOCK
+        # Workers run in folders of their own.
+        source = replace(source, files=tuple(path.absolute() for path in source.files))
+        folder = self.model is not None and Path(self.model).exists()
+        there_too = replace(self, model=str(Path(str(self.model)).absolute())) if folder else self
+        rows = ray.data.from_items([skip]).map_batches(
+            _read, fn_args=(source, column), batch_size=1, num_cpus=0
+        )  # so that the workers may have them all
+        answered = there_too.classify(rows, _TEXT, prefix, options, temperature)
+        for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+            if not table.num_rows:  # all were done before
+                continue
+            ours = table.column_names[table.column_names.index(_TEXT) :]  # behind the columns of the source
+            theirs = table.drop_columns(ours)
+            if source.kind == ".jsonl":
+                theirs = [json.loads(row) for row in table[_ROW].to_pylist()]
+            yield Window(theirs, [None] * table.num_rows), table.select(ours[2:]).to_pylist()
+
+    def _range(self) -> tuple[int, int]:
+        return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers
+
+
+class _Worker:
+    """An actor: a model, and what is asked of it."""
+
+    def __init__(
+        self,
+        loaded: Mapping[str, Any],
+        text_column: str,
+        prefix: str,
+        cpus: float,
+        options: Mapping[str, Any],
+        temperature: float | None,
+    ) -> None:
+        torch.set_num_threads(max(int(cpus), 1))
+        classifier = load_classifier(**loaded)
+        if temperature is not None:
+            classifier.temperature = temperature
+        self._scorer, self._text_column = Scorer(classifier, prefix, options), text_column
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        errors = table[_ERROR].to_pylist() if _ERROR in table.column_names else [None] * table.num_rows
+        added = self._scorer(Window(table, errors).column(self._text_column), errors)
+        for field, column in zip(self._scorer.added, added_columns(added, self._scorer.added), strict=True):
+            table = table.append_column(field, column)
+        return table
+
+
+def _read(skip: Mapping[str, Any], source: Source, column: str) -> Iterator[pyarrow.Table]:
+    """The rows of a source as tables: its columns (of .jsonl each row as one cell), the text, and what is wrong."""
+    left = int(skip["item"][0])
+    for window in Reading(source).windows():
+        left -= len(window)
+        if left >= 0:
+            continue
+        window, left = window.last(min(-left, len(window))), 0  # a block of an earlier run may end inside a window
+        texts = window.column(column)
+        errors = [error or why_not(text) for text, error in zip(texts, window.errors, strict=True)]
+        if source.kind == ".jsonl":
+            table = pyarrow.table({_ROW: pyarrow.array([json.dumps(row) for row in window.as_dicts()])})
+        else:
+            table = window.rows if isinstance(window.rows, pyarrow.Table) else pyarrow.Table.from_pylist(window.rows)
+        good = [None if error else text for text, error in zip(texts, errors, strict=True)]
+        for name, cells in ((_TEXT, good), (_ERROR, errors)):
+            table = table.append_column(name, pyarrow.array(cells, pyarrow.string()))
+        yield table
