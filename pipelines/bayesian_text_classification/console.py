@@ -1,7 +1,9 @@
 """What the command writes to a terminal: results to stdout, everything else to stderr."""
 
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -77,3 +79,12 @@ def speed_bar() -> Iterator[Callable[[float, float | None], None]]:
 def plain(value: Any) -> str:
     """As text alone: what a terminal or Rich would obey is spelled out."""
     return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)))
+
+
+def quiet_libraries() -> None:
+    """Loading bars and advice of the libraries would bury the one line that a user needs."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)  # a logger's own level would be reset where its library is imported later
+    warnings.filterwarnings("ignore", module=r"(?!bayesian_text_classification)")
