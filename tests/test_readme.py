@@ -186,7 +186,7 @@ def test_rows_of_a_table_are_found():
 
 def test_imports_go_the_way_that_contributing_says():
     text = (README.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (arrow,) = re.findall(r"`(cli -> [^`]*)`", text)
+    (arrow,) = re.findall(r"```\s+(cli\s+-> [^`]*)```", text)
     layers = {name.strip(): depth for depth, part in enumerate(arrow.split("->")) for name in part.split(",")}
     files = {path.stem: path for path in embedded_model().parents[1].glob("*.py")}
     assert layers.keys() == files.keys()
