@@ -14,6 +14,8 @@ import pytest
 
 # The tests compare bits with the stock pipeline in float32 on a CPU; a GPU would be taken by default.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+if "PYTEST_XDIST_WORKER" in os.environ:  # of several processes each has a core, and so have those that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The package under test, installed or in the checkout; not imported, since the metric's tests do without it.
 _found = importlib.util.find_spec("bayesian_text_classification")

@@ -1,4 +1,4 @@
-"""The command as a user starts it: a fresh process, its output, its files, its exit codes."""
+"""The command as a user starts it: a process of its own, its output, its files, its exit codes."""
 
 import json
 import os
@@ -8,7 +8,9 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import NamedTuple
 
+import forks
 import pandas
 import pytest
 from bayesian_text_classification import cli
@@ -18,10 +20,21 @@ from bayesian_text_classification.loading import load_classifier
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
 
 
-def run(*arguments, command=(COMMAND,), **variables):
-    return subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, env={**os.environ, **variables}
-    )
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(*arguments, before="", **variables):
+    """The command's code in a process that finds the libraries imported; `before` is code that it runs first."""
+    return Done(*forks.command(*arguments, before=before, **{**os.environ, **variables}))
+
+
+def started(*arguments, **variables):
+    """The command itself."""
+    environment = {**os.environ, **variables}
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
 def error_line(done):
@@ -175,13 +188,8 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, arguments, message):
 @pytest.mark.parametrize("option", ["--model", "--dataset"])
 def test_an_unreachable_hub_is_one_line(option, tmp_path):
     """huggingface_hub tells of each of its five tries, and waits longer before each."""
-    code = """
-import sys, time
-time.sleep = lambda seconds: None
-from bayesian_text_classification_command import main
-main()
-"""
-    done = run("evaluate", option, "some/where", "--output", tmp_path / "out", command=(sys.executable, "-c", code),
+    hasty = "import time; time.sleep = lambda seconds: None; "
+    done = run("evaluate", option, "some/where", "--output", tmp_path / "out", before=hasty,
                HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0")  # fmt: skip
     assert re.match("cannot load 'some/where': .*connect|dataset 'some/where' .*reach", error_line(done))
 
@@ -275,7 +283,7 @@ def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
 
 def test_a_cache_that_cannot_be_written_to_is_no_matter_of_the_command(tmp_path):
     (tmp_path / "file").touch()
-    done = run("--help", HF_HOME=str(tmp_path / "file" / "home"))
+    done = started("--help", HF_HOME=str(tmp_path / "file" / "home"))
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -286,12 +294,12 @@ def test_a_model_without_dropout_is_one_line(tmp_path, tiny, tokenizer):
 
 
 def test_help_shows_commands():
-    done = run("--help")
+    done = started("--help")
     assert done.returncode == 0
     assert "evaluate" in done.stdout
 
 
 def test_no_arguments_show_the_help_and_no_empty_error():
-    done = run()
+    done = started()
     assert done.returncode == 2
     assert "error" not in done.stderr.lower().split()

@@ -1,8 +1,9 @@
 """Publishing through the real clients to a Hub of the tests' own, and loading from it elsewhere."""
 
 import json
-import sys
+import os
 
+import forks
 import pytest
 from environments import only, run
 from hub_server import READER, Hub
@@ -48,7 +49,10 @@ def saved(tiny, tokenizer, tmp_path_factory):
 
 def push(hub, folder, home, token=None, **options):
     variables = hub.environment(home, **({} if token is None else {"token": token}))
-    return json.loads(run(sys.executable, PUSH, folder, json.dumps(options), **variables).splitlines()[-1])
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    code, out, err = forks.run(PUSH, folder, json.dumps(options), **environment, **variables)
+    assert code == 0, err
+    return json.loads(out.splitlines()[-1])
 
 
 def test_what_was_pushed_loads_where_the_package_is_not(hub, saved, tmp_path):

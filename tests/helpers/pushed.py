@@ -1,28 +1,22 @@
 """What the command publishes on the tests' Hub."""
 
 import os
-import subprocess
-import sys
 
+import forks
 from hub_server import READER, WRITER, Hub
 
-COMMAND = "from bayesian_text_classification_command import main; main()"
 
+def push(hub, home, *arguments, token=WRITER, before="", **variables):
+    """`bayesian-text-classification push`, in a process of its own: exit code, stdout, stderr.
 
-def push(hub, home, *arguments, token=WRITER, before=""):
-    """`bayesian-text-classification push` in a fresh process: exit code, stdout, stderr. `before` is code run first."""
+    `before` is code that it runs first, and `variables` are more of its environment.
+    """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    environment |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", **hub.environment(home, token)}
-    done = subprocess.run(
-        [sys.executable, "-c", before + COMMAND, "push", *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", **hub.environment(home, token), **variables}
+    code, out, err = forks.command("push", *arguments, before=before, **environment)
     for secret in (WRITER, READER):
-        assert secret not in done.stdout + done.stderr
-    return done.returncode, done.stdout, done.stderr
+        assert secret not in out + err
+    return code, out, err
 
 
 def copy_of_space(kind, folder):
