@@ -396,6 +396,10 @@ def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: 
     def running(yes: bool) -> list[Any]:
         return [gr.update(interactive=not yes), gr.update(interactive=not yes), gr.update(interactive=yes)]
 
+    def ended(told: str) -> list[Any]:
+        left = line("Stopped.") if 'role="status"' in told else [gr.skip()] * 3
+        return [*left, *running(False)]
+
     runs = []
     for button, run, inputs, visibility in (
         (measure, compare_csv, file, "public"),
@@ -405,10 +409,9 @@ def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: 
             lambda: [*line("Waiting for a turn ..."), *running(True)], None, [*shown, *buttons], **page
         )
         runs.append(begun.then(run, inputs, shown, api_visibility=visibility, **alone))
-        runs[-1].then(lambda: running(False), None, buttons, **page)
+        # Once everything that it sent is shown, and not when Stop is clicked: what was on its way would be shown later.
+        runs[-1].then(ended, shown[0], [*shown, *buttons], **page)
     stop.click(None, cancels=runs)
-    # The page does these in turn: told before it is stopped, the run could write over it.
-    stop.click(lambda: [*line("Stopped."), *running(False)], None, [*shown, *buttons], **page)
 
 
 if __name__ == "__main__":
