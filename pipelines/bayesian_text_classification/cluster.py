@@ -18,11 +18,8 @@ from .sources import Reading, Source
 if TYPE_CHECKING:
     import ray.data
 
-_TEXT, _ERROR, _ROW = ON_THE_WAY = (
-    "__text__",
-    "__error__",
-    "__row__",
-)  # columns of a source's rows until they are back
+# Columns of a source's rows until they are back.
+_TEXT, _ERROR, _ROW = ON_THE_WAY = ("__text__", "__error__", "__row__")
 _BLOCK = 2**18  # bytes of rows that go to a worker at once, about
 
 
@@ -32,14 +29,7 @@ class Cluster:
 
     Files and a model that is a folder lie where every machine of the cluster sees them under the same name.
 
-    Attributes:
-        model: a folder or a Hub id; None: the embedded one.
-        workers: actors, each with a model of its own; (least, most) where Ray may choose.
-        cpus: of each actor, which are also its threads.
-        gpus: of each actor.
-        device: None: a GPU where the actor has one.
-        dtype: None: the model's own.
-        allow_pickle: weights of .bin files are read too.
+    Attributes: those of these names in `scale.predict_dataset`.
 
     Raises:
         ValueError: a number of workers, processors or GPUs, or the dtype, is none that there can be.
