@@ -16,8 +16,9 @@ def write_section(title: str, command: str, body: str) -> None:
     section = f"## {title}\n\n`{command}`, on {machine()}.\n\n{body.strip()}\n"
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results of the benchmarks\n"
     sections = re.split(r"\n(?=## )", text.rstrip() + "\n")
-    kept = [part for part in sections if not part.startswith(f"## {title}\n")]
-    RESULTS.write_text("\n".join(part.rstrip() + "\n" for part in [*kept, section]), encoding="utf-8")
+    places = [i for i, part in enumerate(sections) if part.startswith(f"## {title}\n")] or [len(sections)]
+    sections[places[0] : places[0] + 1] = [section]
+    RESULTS.write_text("\n".join(part.rstrip() + "\n" for part in sections), encoding="utf-8")
     print(section)
 
 
