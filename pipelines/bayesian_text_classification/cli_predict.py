@@ -32,10 +32,16 @@ def predict(
         typer.Option(help="A csv, tsv, jsonl or parquet file, also compressed, or - for stdout.", callback=not_empty),
     ] = None,
     input_format: Annotated[
-        str | None, typer.Option(help="csv, tsv, jsonl, parquet or txt.", show_default="as the name ends; - is txt")
+        str | None,
+        typer.Option(
+            help="csv, tsv, jsonl, parquet or txt.", show_default="as the name ends; - is txt", callback=not_empty
+        ),
     ] = None,
     output_format: Annotated[
-        str | None, typer.Option(help="csv, tsv, jsonl or parquet.", show_default="as the name ends; - is jsonl")
+        str | None,
+        typer.Option(
+            help="csv, tsv, jsonl or parquet.", show_default="as the name ends; - is jsonl", callback=not_empty
+        ),
     ] = None,
     model: Model = None,
     allow_pickle: AllowPickle = False,
@@ -91,6 +97,7 @@ def predict(
         fail("--input needs --output, a file or - for stdout")
     if input is None:
         only = {"output": output, "text-column": text_column, "prefix": prefix, "ray": ray, "resume": resume}
+        only |= {"input-format": input_format, "output-format": output_format}
         for option, given in only.items():
             if given:
                 fail(f"--{option} is for --input")
@@ -110,6 +117,8 @@ def predict(
             fail(f"{output}: its name ends in none of {', '.join(WRITTEN)}; say --output-format")
         if kinds[1] == ".parquet" and compression:
             fail(f"{output}: a parquet file is compressed in itself; leave {compression} out")
+    elif output == STDIN and sys.stdout is None:
+        fail("stdout is closed")
     elif kinds[1] == ".parquet" or resume:
         fail("--resume is for a file" if resume else "a parquet file cannot be written to stdout")
     asked = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold, "seed": seed}
@@ -153,7 +162,7 @@ def predict(
         os._exit(141)
     except OSError as error:
         later = "" if output == STDIN else "; --resume goes on with what is written"
-        fail(f"cannot write {output}: {error.strerror or error}{later}")
+        fail(f"cannot write {'stdout' if output == STDIN else output}: {error.strerror or error}{later}")
     except Exception as error:  # out of memory, or what a model's own code raises
         fail(f"classification stopped at {type(error).__name__}: {first_line(error)}")
     told = f"{summary.rows:,} row{'s' * (summary.rows != 1)}"

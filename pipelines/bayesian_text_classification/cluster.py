@@ -1,6 +1,7 @@
 """Classifiers as actors of a Ray cluster: one model each, and rows that come to them in blocks."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from .blocks import Added, added_columns
 from .loading import DTYPES, load_classifier
 from .rows import WINDOW, Window
+from .sampling import is_int, is_real
 from .scoring import Scorer, why_not
 from .sources import Reading, Source
 
@@ -44,12 +46,13 @@ class Cluster:
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:
-        least, most = self._range()
-        if not 1 <= least <= most:
-            raise ValueError(f"workers={self.workers!r}; it must be at least 1, or (least, most)")
+        numbers = self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+        if len(numbers) != 2 or not all(map(is_int, numbers)) or not 1 <= numbers[0] <= numbers[1]:
+            raise ValueError(f"workers={self.workers!r}; it must be an integer of at least 1, or two: (least, most)")
         for name in ("cpus", "gpus"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}; it must be at least 0")
+            value = getattr(self, name)
+            if not is_real(value) or not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r}; it must be a number of at least 0")
         if self.dtype not in (None, *DTYPES):
             raise ValueError(f"dtype={self.dtype!r}; it must be one of {', '.join(map(repr, DTYPES))}, or None")
 
@@ -64,7 +67,7 @@ class Cluster:
         """The rows, with the columns of `Scorer` behind their own.
 
         Args:
-            dataset: with a column of texts; what is known to be wrong with a row may stand in `ON_THE_WAY[1]`.
+            dataset: with a column of texts; the second column of `ON_THE_WAY` may say what is wrong with a row.
             text_column: of the texts.
             prefix: of the names of the added columns.
             options: of the pipeline's calls.
@@ -73,7 +76,10 @@ class Cluster:
         from ray.data import ActorPoolStrategy
 
         least, most = self._range()
-        loaded = {"name": self.model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
+        # Workers run in folders of their own.
+        folder = self.model is not None and Path(self.model).exists()
+        model = str(Path(str(self.model)).absolute()) if folder else self.model
+        loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
         return dataset.map_batches(
             _Worker,
             fn_constructor_args=(loaded, text_column, prefix, self.cpus, dict(options), temperature),
@@ -104,14 +110,11 @@ class Cluster:
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
         context.target_max_block_size = _BLOCK
-        # Workers run in folders of their own.
         source = replace(source, files=tuple(path.absolute() for path in source.files))
-        folder = self.model is not None and Path(self.model).exists()
-        there_too = replace(self, model=str(Path(str(self.model)).absolute())) if folder else self
         rows = ray.data.from_items([skip]).map_batches(
             _read, fn_args=(source, column), batch_size=1, num_cpus=0
         )  # so that the workers may have them all
-        answered = there_too.classify(rows, _TEXT, prefix, options, temperature)
+        answered = self.classify(rows, _TEXT, prefix, options, temperature)
         for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
             if not table.num_rows:  # all were done before
                 continue

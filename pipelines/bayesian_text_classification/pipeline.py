@@ -23,7 +23,7 @@ from .model_card import merged
 from .probe import DropoutSite
 from .publishing import publish
 from .results import LABEL_ALONE, as_dicts
-from .sampling import Draws, Passes, Sampling, fixed, until_sure
+from .sampling import Draws, Passes, Sampling, fixed, is_real, until_sure
 from .saving import STALE, Saved, check_of, merged_requirements, resolved, save, saved_options, with_adapter
 from .temperature import apply_temperature, determined, fit_temperature
 from .twin import StochasticTwin
@@ -34,6 +34,7 @@ WINDOW = 1024  # texts that are tokenised and sorted together; streams hold one 
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; attention weights of such a batch fit beside it
 
 _SAMPLING = tuple(field.name for field in fields(Sampling))
+OPTIONS = (*_SAMPLING, "threshold", "top_k", "function_to_apply", "batch_size", "num_workers")  # of calls
 
 
 class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: ignore[misc]  # untyped
@@ -234,8 +235,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
 
     @temperature.setter
     def temperature(self, value: float) -> None:
-        real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        if not (real and 0 < value < np.inf):
+        if not (is_real(value) and 0 < value < np.inf):
             raise ValueError(f"temperature={value!r}; it must be a positive number, 1 for none")
         self._temperature = float(value)
 
@@ -398,14 +398,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     def _sanitize_parameters(
         self, function_to_apply: Any = None, top_k: Any = "", **tokenizer_options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        legal = set(inspect.signature(self.tokenizer.__call__).parameters) - _OWN_TOKENIZER_ARGUMENTS
-        for name in tokenizer_options:
-            if name in _OWN_TOKENIZER_ARGUMENTS:
-                raise TypeError(f"{name!r} is set by the pipeline itself")
-            if name not in legal:
-                known = [*legal, *_SAMPLING, "threshold", "top_k", "function_to_apply", "batch_size", "num_workers"]
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-                raise TypeError(f"unknown option {name!r}; the nearest is {near[0]!r}")
+        check_tokenizer_options(tokenizer_options, self.tokenizer.__call__)
         default = function_to_apply == "default"  # documented by text-classification, where it raises a KeyError
         if default:
             function_to_apply = None
@@ -639,10 +632,20 @@ def _counted(results: Any, progress: Callable[[int], None]) -> Any:
     return Stream(results, told) if isinstance(results, Sized) else told()
 
 
+def check_tokenizer_options(names: Iterable[str], call: Callable[..., Any]) -> None:
+    """TypeError, with the nearest option, unless all are arguments of a tokenizer's `call` that a user may choose."""
+    legal = set(inspect.signature(call).parameters) - _OWN_TOKENIZER_ARGUMENTS
+    for name in names:
+        if name in _OWN_TOKENIZER_ARGUMENTS:
+            raise TypeError(f"{name!r} is set by the pipeline itself")
+        if name not in legal:
+            near = difflib.get_close_matches(name, [*legal, *OPTIONS], n=1, cutoff=0.0)
+            raise TypeError(f"unknown option {name!r}; the nearest is {near[0]!r}")
+
+
 def checked_threshold(threshold: Any) -> float | None:
     """As a float; ValueError where no score could be compared with it."""
-    real = isinstance(threshold, (int, float, np.integer, np.floating)) and not isinstance(threshold, bool)
-    if threshold is not None and not (real and 0 <= threshold <= 1):
+    if threshold is not None and not (is_real(threshold) and 0 <= threshold <= 1):
         raise ValueError(
             f"threshold={threshold!r}; it must lie in [0, 1], the least score of an accepted text, or be None"
         )

@@ -253,7 +253,8 @@ def _csv_rows(lines: _Lines, *, quoted: bool) -> tuple[list[str], Iterator[_Row]
                 return
             problem = lines.problem
             if len(cells) != len(header):
-                problem = f"has {len(cells)} fields and the header has {len(header)}"
+                fields = f"has {len(cells)} field{'s' * (len(cells) != 1)} and the header has {len(header)}"
+                problem = fields if problem is None else f"{problem}; it {fields}"
                 if more := cells[len(header) :]:
                     problem += f"; behind them {_begin(','.join(more))}"
                 cells = [*cells, *[""] * len(header)][: len(header)]

@@ -38,14 +38,14 @@ class Sampling:
         for name in ("num_samples", "seed"):
             if isinstance(getattr(self, name), np.integer):
                 object.__setattr__(self, name, int(getattr(self, name)))
-        if not _is_int(self.num_samples) or self.num_samples < 0:
+        if not is_int(self.num_samples) or self.num_samples < 0:
             raise ValueError(f"num_samples={self.num_samples!r}; it must be an integer of at least 0")
-        if self.tolerance is not None and not (_is_real(self.tolerance) and 0 < self.tolerance < np.inf):
+        if self.tolerance is not None and not (is_real(self.tolerance) and 0 < self.tolerance < np.inf):
             raise ValueError(
                 f"tolerance={self.tolerance!r}; it must be a positive number, the standard error of a score at which "
                 "sampling stops (such as 0.02), or None"
             )
-        if not _is_int(self.seed):
+        if not is_int(self.seed):
             raise ValueError(f"seed={self.seed!r}; it must be an integer")
         if self.masks not in MASKS:
             raise ValueError(f"masks={self.masks!r}; it must be one of {', '.join(map(repr, MASKS))}")
@@ -195,9 +195,11 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
 
 
-def _is_int(value: object) -> bool:
+def is_int(value: object) -> bool:
+    """Whether it is an integer of Python, and no truth value."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_real(value: object) -> bool:
+def is_real(value: object) -> bool:
+    """Whether it is a real number of Python or NumPy, and no truth value."""
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

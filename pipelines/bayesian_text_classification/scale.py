@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from .blocks import Added, encoder
 from .cluster import ON_THE_WAY, Cluster
 from .fingerprint import fingerprint
 from .journal import Blocks, Journal, Stream, working_files
 from .messages import first_line, some
-from .pipeline import BayesianTextClassificationPipeline
+from .pipeline import OPTIONS, BayesianTextClassificationPipeline, check_tokenizer_options
 from .rows import COMPRESSIONS, TEXT, Window
 from .scoring import NAMES, Scorer, check_options
 from .sources import Reading, Source, SourceError
@@ -199,9 +200,10 @@ def predict_dataset(
     Raises:
         SourceError: there is no such column of texts, or one with the name of a column that is added.
         ValueError: an option, or what is asked of the workers, is out of range.
-        TypeError: `top_k`: each row has one label.
+        TypeError: an option is unknown, or is `top_k`: each row has one label.
     """
     check_options(options)
+    check_tokenizer_options([name for name in options if name not in OPTIONS], PreTrainedTokenizerBase.__call__)
     cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
     columns = dataset.columns()
     if columns is not None:  # None: of a dataset without rows

@@ -39,11 +39,11 @@ class Source:
         return str(self.files[0]) if self.files else "stdin"
 
     def digests(self) -> dict[str, str]:
-        """What is in each file: a hash of its bytes. SourceError where one cannot be read."""
+        """What is in each file, whatever its name is now: a hash of its bytes. SourceError where one cannot be read."""
         found = {}
-        for path in self.files:
+        for number, path in enumerate(self.files, start=1):
             try:
-                found[f"content of {path}"] = _digest(path)
+                found["content of the input" + f", file {number}" * (len(self.files) > 1)] = _digest(path)
             except OSError as error:
                 raise SourceError(f"{path} cannot be read: {error.strerror or error}") from error
         return found
@@ -106,6 +106,8 @@ def source_of(name: str, kind: str | None = None) -> Source:
     if name == STDIN:
         if kind == ".parquet":
             raise SourceError("a parquet file cannot be read from stdin: its index is at its end")
+        if sys.stdin is None:
+            raise SourceError("stdin is closed")
         return Source(kind or ".txt", stream=sys.stdin.buffer)
     path = Path(name)
     if path.is_dir():

@@ -394,7 +394,7 @@ def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: 
         return [f'<p class="verdict" role="status">{words}</p>', hidden, hidden]
 
     def running(yes: bool) -> list[Any]:
-        return [gr.update(interactive=not yes), gr.update(interactive=not yes), gr.update(interactive=yes)]
+        return [*[gr.update(interactive=not yes)] * 2, gr.update(value="Stop", interactive=yes)]
 
     def ended(told: str) -> list[Any]:
         left = line("Stopped.") if 'role="status"' in told else [gr.skip()] * 3
@@ -411,7 +411,7 @@ def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: 
         runs.append(begun.then(run, inputs, shown, api_visibility=visibility, **alone))
         # Once everything that it sent is shown, and not when Stop is clicked: what was on its way would be shown later.
         runs[-1].then(ended, shown[0], [*shown, *buttons], **page)
-    stop.click(None, cancels=runs)
+    stop.click(None, None, stop, js="() => 'Stopping ...'", cancels=runs)
 
 
 if __name__ == "__main__":

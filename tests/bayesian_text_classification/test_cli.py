@@ -136,6 +136,7 @@ EMPTY = "it is empty; give a value or leave the option out"
 USAGE = [
     (["evalute"], "No such command 'evalute'."),
     (["evaluate", "--num-sample", "3"], "No such option: --num-sample"),
+    (["predict", "--input", "a.csv", "--input-format", ""], f"Invalid value for '--input-format': {EMPTY}"),
     (["evaluate", "--num-samples", "0"], "Invalid value for '--num-samples': "),
     *(
         (["evaluate", option, value], f"Invalid value for '{option}': {EMPTY}")

@@ -12,6 +12,7 @@ import sysconfig
 import time
 from pathlib import Path
 
+import forks
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -170,6 +171,8 @@ def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
         (["--input", "mine.csv", "--output", "a.csv", "--model", "./none"], "cannot load './none'"),
         (["a", "--tolerance", "nan"], "tolerance=nan"),
         (["good film", " "], "text 2: the text is empty"),
+        (["a", "--output-format", "csv"], "--output-format is for --input"),
+        (["a", "--input-format", "csv"], "--input-format is for --input"),
         (["a", "--output", "a.csv"], "--output is for --input"),
         (["a", "--prefix", "x"], "--prefix is for --input"),
         (["a", "--workers", "2"], "--workers, --cpus and --gpus are those of --ray"),
@@ -189,6 +192,23 @@ def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(arguments, 
     assert refused(done).startswith(words)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
     assert Path("mine.csv").read_text() == "text\ngood film\n"
+
+
+def test_an_empty_prefix_is_none(tmp_path):
+    """Such as a variable of a script that is not set."""
+    (tmp_path / "mine.txt").write_text("good film\n")
+    done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--prefix", "", "--num-samples", 1)
+    assert done.exit_code == 0 and list(rows_of(tmp_path / "a.csv")[0])[:2] == ["text", "label"]
+
+
+@pytest.mark.parametrize(("name", "output"), [("stdin", "a.csv"), ("stdout", "-")])
+def test_a_stream_that_is_closed_is_said(name, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("good film\n")
+    read = "-" if name == "stdin" else "mine.txt"
+    close = f"import sys; sys.{name} = None; "  # as Python has it where a caller has closed it
+    code, out, err = forks.command("predict", "--input", read, "--output", output, before=close, **os.environ)
+    assert (code, out, err) == (2, "", f"error: {name} is closed\n")
 
 
 def test_ray_that_is_not_installed_is_named(tmp_path, monkeypatch):
@@ -282,7 +302,7 @@ def test_a_full_disk_is_one_line():
             input=b"good\n", stdout=full, stderr=subprocess.PIPE, check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.splitlines() == [b"error: cannot write -: No space left on device"]
+    assert done.stderr.splitlines() == [b"error: cannot write stdout: No space left on device"]
 
 
 def test_no_text_is_in_what_is_said(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sysconfig
@@ -215,6 +216,13 @@ def test_where_nothing_is_left_to_do_the_file_appears(folder, tmp_path):
     assert found.rows == 0 and (tmp_path / "a.csv").read_text().startswith("text,label,score")
 
 
+def test_ray_may_choose_the_number_of_workers_and_a_model_is_found_from_their_folders(folder, monkeypatch):
+    monkeypatch.chdir(Path(folder).parent)
+    texts = ray.data.from_items([{"text": "good film"}, {"text": "bad film"}])
+    found = predict_dataset(texts, Path(folder).name, workers=(1, 2), cpus=0.5, num_samples=2).take_all()
+    assert len(found) == 2 and all(row["error"] is None and row["label"] for row in found)
+
+
 def test_the_command_finds_the_cluster_that_is_running_here(folder, tmp_path):
     """As `--ray` alone and by its address, from a process of its own."""
     (tmp_path / "mine.txt").write_text("good film\nbad film\n")
@@ -269,9 +277,15 @@ def test_a_saved_threshold_is_left_out_where_nothing_is_sampled(folder, tmp_path
         ("text", {"threshold": 2}, ValueError, r"threshold=2; it must lie in \[0, 1\]"),
         ("text", {"threshold": 0.5, "num_samples": 0}, ValueError, "a threshold needs samples"),
         ("text", {"dtype": "float23"}, ValueError, "dtype='float23'; it must be one of 'float32'"),
-        ("text", {"workers": 0}, ValueError, "workers=0; it must be at least 1"),
-        ("text", {"workers": (3, 2)}, ValueError, r"workers=\(3, 2\); it must be at least 1, or \(least, most\)"),
-        ("text", {"cpus": -1}, ValueError, "cpus=-1; it must be at least 0"),
+        ("text", {"num_sample": 3}, TypeError, "unknown option 'num_sample'; the nearest is 'num_samples'"),
+        *(
+            ("text", {"workers": workers}, ValueError, f"workers={re.escape(repr(workers))}; it must be an integer of")
+            for workers in (0, -1, 2.5, None, "2", True, (3, 2), (1, 2, 3), (1, "2"))
+        ),
+        *(
+            ("text", {"cpus": cpus}, ValueError, f"cpus={cpus!r}; it must be a number of at least 0")
+            for cpus in (-1, "1", None, float("inf"), float("nan"))
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_there_is_a_worker(folder, column, options, kind, message):

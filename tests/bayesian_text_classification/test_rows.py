@@ -73,11 +73,12 @@ def test_every_line_of_a_text_file_is_a_row_the_empty_ones_too():
 @pytest.mark.parametrize(
     ("kind", "content", "error"),
     [
-        (".csv", b"id,text\n1\n2,b\n", "has 1 fields and the header has 2"),
+        (".csv", b"id,text\n1\n2,b\n", "has 1 field and the header has 2"),
         (".csv", b"id,text\n1,a,more,x\n2,b\n", "has 4 fields and the header has 2; behind them 'more,x'"),
         (".csv", b'id,text\n1,"a"b\n2,b\n', """is not csv: ',' expected after '"'; it begins '1,"a"b\\n'"""),
         (".csv", b"id,text\n1,a\xffb\n2,b\n", "is not UTF-8 (byte 0xff at character 4)"),
-        (".tsv", b"id\ttext\n1\n2\tb\n", "has 1 fields and the header has 2"),
+        (".csv", b"id,text\na\xff\n2,b\n", "is not UTF-8 (byte 0xff at character 2); it has 1 field and the header"),
+        (".tsv", b"id\ttext\n1\n2\tb\n", "has 1 field and the header has 2"),
         (
             ".jsonl",
             b'{"id": 1, "text": }\n{"id": "2", "text": "b"}',
@@ -125,6 +126,13 @@ def test_a_line_without_end_is_cut_and_the_next_one_is_read(kind, monkeypatch):
     found, errors = read((b"text\n" if kind == ".csv" else b"") + b"x" * 10_000 + b"\n" + good, kind)
     assert found[1] == {"text": "b"} and errors[1] is None and len(found) == 2
     assert "longer than 1,000 characters" in errors[0] or "field larger than field limit" in errors[0]
+
+
+@pytest.mark.parametrize(("kind", "tab"), [(".csv", b","), (".tsv", b"\t")])
+def test_a_row_that_was_cut_says_so_though_fields_are_missing_then(kind, tab, monkeypatch):
+    monkeypatch.setattr(rows, "_LINE_CHARACTERS", 1_000)
+    _, errors = read(b"text" + tab + b"id\n" + b"x" * 2_000 + tab + b"1\n", kind)
+    assert errors == ["is longer than 1,000 characters and was cut; it has 1 field and the header has 2"]
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def test_what_the_bytes_depend_on_may_not_change_in_between(small, folder, tmp_p
         torch.set_num_threads(threads)
     with path.open("a") as file:
         file.write("9,more\n")
-    with pytest.raises(JournalError, match=r"another content of .*a\.csv"):
+    with pytest.raises(JournalError, match="another content of the input"):
         run()
 
 
@@ -284,7 +284,7 @@ def test_files_of_one_name_are_told_apart_and_so_are_formats(small, tmp_path):
         with pytest.raises((JournalError, SourceError), match=f"another {words}|no column"):
             predict_file(small, source, target, kind, resume=True, num_samples=1)
     written_csv(tmp_path / "1" / "a.csv", ["other"] * (WINDOW + 1))
-    with pytest.raises(JournalError, match=r"another content of .*1/a\.csv"):
+    with pytest.raises(JournalError, match="another content of the input, file 1"):
         predict_file(small, source_of(pattern), target, ".csv", resume=True, num_samples=1)
 
 

@@ -8,9 +8,11 @@ import tempfile
 import traceback
 from pathlib import Path
 
+_LONGEST = 600  # seconds
 _forks = multiprocessing.get_context("forkserver")  # one process for all, which starts with the first program
-# What prints is not among them: it looks at its terminal while it is imported.
-_forks.set_forkserver_preload(["bayesian_text_classification.hub", "bayesian_text_classification.loading", "datasets"])
+# What prints is not among them, as it looks at its terminal while it is imported, nor what else reads the environment
+# then: `datasets`.
+_forks.set_forkserver_preload(["bayesian_text_classification.hub", "bayesian_text_classification.loading"])
 
 
 def run(code, *arguments, **variables):
@@ -19,7 +21,10 @@ def run(code, *arguments, **variables):
         paths = [Path(folder) / "out", Path(folder) / "err"]
         process = _forks.Process(target=_program, args=(code, list(map(str, arguments)), variables, paths))
         process.start()
-        process.join()
+        process.join(_LONGEST)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(f"after {_LONGEST} s it was still running: {code} {arguments}")
         out, err = (path.read_text(encoding="utf-8") if path.exists() else "" for path in paths)
     return process.exitcode, out, err
 
@@ -46,5 +51,5 @@ def _program(code, arguments, variables, paths):
         traceback.print_exc()
         sys.exit(1)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
