@@ -16,7 +16,10 @@ _forks.set_forkserver_preload(["bayesian_text_classification.hub", "bayesian_tex
 
 
 def run(code, *arguments, **variables):
-    """Exit code, stdout and stderr of a Python program with this environment (and no other), as a user would run it."""
+    """Exit code, stdout and stderr of a Python program, whose environment is `variables` and nothing else.
+
+    Of the libraries that are there already, huggingface_hub reads it again; the number of PyTorch's threads stays.
+    """
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / "out", Path(folder) / "err"]
         process = _forks.Process(target=_program, args=(code, list(map(str, arguments)), variables, paths))
