@@ -121,7 +121,7 @@ def test_a_label_that_is_none_of_the_models_names_row_and_value(value, shown):
         ("text,stars\na,0\n", {}, r"no label column .* \(choose with --label-column\)"),
         ("text,label\na,0\n", {"text_column": "body"}, "no text column 'body'"),
         ("", {}, "has no rows"),
-        ("text,label\na,0\n\nb\n", {}, r"row 2 \(the first text is row 1\) has 1 fields and the header has 2"),
+        ("text,label\na,0\n\nb\n", {}, r"row 2 \(the first text is row 1\) has 1 field and the header has 2"),
         # pandas takes the first column for row names then, and texts and labels move by one.
         ("text,label\na,0,x\n", {}, r"row 1 \(the first text is row 1\) has 3 fields and the header has 2"),
         ('text,label\n"a,0\nb,1\n', {}, "cannot be read: row 1 .* is not csv: unexpected end of data"),
