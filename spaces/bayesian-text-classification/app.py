@@ -205,7 +205,12 @@ class Stopped(Exception):  # nothing went wrong
     """Raised out of the sampling once nobody waits for it any more."""
 
 
-def compare_csv(file: str | None) -> Iterator[tuple[str, Any, Any]]:
+# Sessions in which Stop was clicked, and nothing begun since: where it is clicked while the server is still being asked
+# for a turn, Gradio's client has no number yet by which it could take the turn back.
+_stopped: set[str | None] = set()
+
+
+def compare_csv(file: str | None, request: gr.Request | None = None) -> Iterator[tuple[str, Any, Any]]:
     """The comparison on an uploaded csv: HTML, reliability diagrams and the report as a file."""
     hidden = gr.update(value=None, visible=False)
     try:
@@ -219,20 +224,20 @@ def compare_csv(file: str | None) -> Iterator[tuple[str, Any, Any]]:
         longest = max(map(len, data.texts))
         if longest > MAX_CHARACTERS:
             raise ValueError(f"A text has {longest:,} characters; this page takes up to {MAX_CHARACTERS:,}.")
-        yield from compared(data, "your csv")
+        yield from compared(data, "your csv", request)
     except (DataError, ValueError) as error:
         yield refusal(str(error).replace(str(file), "the file")), hidden, hidden
 
 
-def compare_example() -> Iterator[tuple[str, Any, Any]]:
+def compare_example(request: gr.Request | None = None) -> Iterator[tuple[str, Any, Any]]:
     """The same on sixty of the reviews that come with the package."""
     reviews = load_labelled_texts(str(embedded_reviews()), NAMES)
     rows = range(0, len(reviews.texts), 5)
     part = LabelledTexts("60 reviews", [reviews.texts[i] for i in rows], [reviews.labels[i] for i in rows], [])
-    yield from compared(part, "the reviews of the package")
+    yield from compared(part, "the reviews of the package", request)
 
 
-def compared(data: LabelledTexts, source: str) -> Iterator[tuple[str, Any, Any]]:
+def compared(data: LabelledTexts, source: str, request: gr.Request | None) -> Iterator[tuple[str, Any, Any]]:
     """How far the work is, and at last the verdict as HTML, the diagrams, and the whole report.
 
     The work has a thread of its own. Gradio closes this iterator when Stop is clicked or the page is left; the thread
@@ -240,6 +245,9 @@ def compared(data: LabelledTexts, source: str) -> Iterator[tuple[str, Any, Any]]
     has before it asks for more.
     """
     hidden = gr.update(value=None, visible=False)
+    if request is not None and request.session_hash in _stopped:
+        yield status("Stopped."), hidden, hidden
+        return
     done, total = 0, total_rows(len(data.texts), LABELLED_SAMPLES)
     left = threading.Event()
 
@@ -265,10 +273,15 @@ def compared(data: LabelledTexts, source: str) -> Iterator[tuple[str, Any, Any]]
             left.set()
 
 
+def status(words: str) -> str:
+    """What goes on, as HTML; `ended` knows it from a result."""
+    return f'<p class="verdict" role="status">{words}</p>'
+
+
 def waiting(share: float) -> str:
     """How much of the sampling is done, as HTML."""
     line = "Measuring ..." if share >= 1 else f"Sampling ... {share:.0%}"
-    return f"""<p class="verdict" role="status">{line}</p>
+    return f"""{status(line)}
 <div class="bar"><i class="averaged" style="width: {share:.0%}"></i></div>"""
 
 
@@ -380,7 +393,12 @@ def build() -> gr.Blocks:
             report = gr.File(label="The whole report, one page", elem_id="report", visible=False)
             shown = [result, diagrams, report]
             _comparisons(*buttons, file, shown)
+        page.unload(_forget)
     return page
+
+
+def _forget(request: gr.Request) -> None:
+    _stopped.discard(request.session_hash)
 
 
 def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: gr.File, shown: list[Any]) -> None:
@@ -391,10 +409,17 @@ def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: 
     hidden = gr.update(value=None, visible=False)
 
     def line(words: str) -> list[Any]:
-        return [f'<p class="verdict" role="status">{words}</p>', hidden, hidden]
+        return [status(words), hidden, hidden]
 
     def running(yes: bool) -> list[Any]:
         return [*[gr.update(interactive=not yes)] * 2, gr.update(value="Stop", interactive=yes)]
+
+    def begin(request: gr.Request) -> list[Any]:
+        _stopped.discard(request.session_hash)
+        return [*line("Waiting for a turn ..."), *running(True)]
+
+    def mark(request: gr.Request) -> None:
+        _stopped.add(request.session_hash)
 
     def ended(told: str) -> list[Any]:
         left = line("Stopped.") if 'role="status"' in told else [gr.skip()] * 3
@@ -405,12 +430,11 @@ def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: 
         (measure, compare_csv, file, "public"),
         (example, compare_example, None, "private"),
     ):
-        begun = button.click(
-            lambda: [*line("Waiting for a turn ..."), *running(True)], None, [*shown, *buttons], **page
-        )
+        begun = button.click(begin, None, [*shown, *buttons], **page)
         runs.append(begun.then(run, inputs, shown, api_visibility=visibility, **alone))
         # Once everything that it sent is shown, and not when Stop is clicked: what was on its way would be shown later.
         runs[-1].then(ended, shown[0], [*shown, *buttons], **page)
+    stop.click(mark, None, None, **page)
     stop.click(None, None, stop, js="() => 'Stopping ...'", cancels=runs)
 
 

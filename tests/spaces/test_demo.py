@@ -246,6 +246,27 @@ def test_stop_ends_the_work_and_the_next_is_answered(app, here, monkeypatch, tmp
         assert watch.ends == [app.Stopped, None]
 
 
+def test_stop_counts_while_the_server_is_still_being_asked_for_a_turn(app, here, monkeypatch):
+    watch, held = Watch(app, monkeypatch), []
+    with opened(here) as page:
+        page.wait_for_selector("#words")
+        page.get_by_role("tab", name="Your labelled texts").click()
+        page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))  # waits for now
+        page.click("#example")
+        page.wait_for_function("document.querySelector('#told').innerText.includes('Waiting for a turn')")
+        while not held:
+            page.wait_for_timeout(50)
+        page.click("#stop")
+        page.wait_for_function("document.querySelector('#told').innerText.trim() === 'Stopped.'")
+        with page.expect_response("**/queue/join*"):
+            held[0].continue_()
+        page.get_by_role("tab", name="One text").click()
+        page.get_by_text("A joy from start to finish.").click()
+        page.wait_for_function("document.querySelector('#words')?.innerText.includes('little doubt')")
+        page.get_by_role("tab", name="Your labelled texts").click()
+        assert page.inner_text("#told").strip() == "Stopped." and watch.begun == 0
+
+
 def test_leaving_the_page_ends_the_work(app, here, monkeypatch):
     watch = Watch(app, monkeypatch)
     with opened(here) as page:
