@@ -46,7 +46,7 @@ class Cluster:
     allow_pickle: bool = False
 
     def __post_init__(self) -> None:
-        numbers = self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+        numbers = self._range()
         if len(numbers) != 2 or not all(map(is_int, numbers)) or not 1 <= numbers[0] <= numbers[1]:
             raise ValueError(f"workers={self.workers!r}; it must be an integer of at least 1, or two: (least, most)")
         for name in ("cpus", "gpus"):
@@ -125,7 +125,7 @@ class Cluster:
             yield Window(theirs, [None] * table.num_rows), table.select(ours[2:]).to_pylist()
 
     def _range(self) -> tuple[int, int]:
-        return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
 
 
 class _Worker:

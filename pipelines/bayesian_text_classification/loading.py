@@ -11,7 +11,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, find_adapter_conf
 from . import TASK, embedded_model
 from .messages import first_line
 from .pipeline import BayesianTextClassificationPipeline
-from .sampling import Sampling
+from .sampling import SAMPLING, Sampling
 
 _ADAPTER = "adapter_model.safetensors"  # as PEFT calls it
 
@@ -44,7 +44,7 @@ def load_classifier(
             at random), or its tokenizer does not fit (transformers makes an empty one where there are no files).
         ValueError: an option is out of range.
     """
-    Sampling(**{name: options[name] for name in ("num_samples", "tolerance", "masks") if name in options})
+    Sampling(**{name: options[name] for name in SAMPLING if name in options})
     if dtype is not None:
         options["dtype"] = dtype
     name = str(embedded_model()) if name is None else name

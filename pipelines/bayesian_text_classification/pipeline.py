@@ -5,7 +5,7 @@ import inspect
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import fields, replace
+from dataclasses import replace
 from types import GeneratorType
 from typing import Any
 
@@ -23,7 +23,7 @@ from .model_card import merged
 from .probe import DropoutSite
 from .publishing import publish
 from .results import LABEL_ALONE, as_dicts
-from .sampling import Draws, Passes, Sampling, fixed, is_real, until_sure
+from .sampling import SAMPLING, Draws, Passes, Sampling, fixed, is_real, until_sure
 from .saving import STALE, Saved, check_of, merged_requirements, resolved, save, saved_options, with_adapter
 from .temperature import apply_temperature, determined, fit_temperature
 from .twin import StochasticTwin
@@ -33,8 +33,7 @@ TASK = "bayesian-text-classification"
 WINDOW = 1024  # texts that are tokenised and sorted together; streams hold one window in memory
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; attention weights of such a batch fit beside it
 
-_SAMPLING = tuple(field.name for field in fields(Sampling))
-OPTIONS = (*_SAMPLING, "threshold", "top_k", "function_to_apply", "batch_size", "num_workers")  # of calls
+OPTIONS = (*SAMPLING, "threshold", "top_k", "function_to_apply", "batch_size", "num_workers")  # of calls
 
 
 class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: ignore[misc]  # untyped
@@ -127,7 +126,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             stay, as candidates).
         """
         threshold = checked_threshold(kwargs.pop("threshold", self._threshold))
-        options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
+        options = {name: kwargs.pop(name) for name in SAMPLING if name in kwargs}
         sampling = replace(self._sampling, **options)
         kind = kind_of(inputs)
         _check_batch_size(kwargs.get("batch_size"))
@@ -424,7 +423,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         if "top_k" in kwargs:
             raise TypeError("'top_k' has no place here: the arrays hold every class")
         _check_batch_size(kwargs.get("batch_size"))
-        options = {name: kwargs.pop(name) for name in _SAMPLING if name in kwargs}
+        options = {name: kwargs.pop(name) for name in SAMPLING if name in kwargs}
         tokenizer_options, _, post = self._resolved(kwargs)
         activation = self._activation(post.get("function_to_apply"))
         return replace(self._sampling, **options), tokenizer_options, kwargs.get("batch_size"), activation

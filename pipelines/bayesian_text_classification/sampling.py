@@ -1,7 +1,7 @@
 """The passes that each text gets: a fixed number, or as many as its score needs; in batches that fit into memory."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -54,6 +54,9 @@ class Sampling:
     def group_size(self) -> int:
         """Samples that share one draw."""
         return GROUP_SIZE if self.masks == "balanced" else 1
+
+
+SAMPLING = tuple(field.name for field in fields(Sampling))  # names of its options
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import pyarrow
@@ -12,7 +11,7 @@ import pyarrow
 from .data import why_no_text
 from .inputs import NOT_FINITE, InputError
 from .pipeline import BayesianTextClassificationPipeline, checked_threshold
-from .sampling import Sampling
+from .sampling import SAMPLING, Sampling
 
 MOST_CHARACTERS = 1_000_000  # of a text: a tokenizer holds all of its tokens before it cuts
 ERROR = "error"
@@ -115,7 +114,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     if "top_k" in options:
         raise TypeError("'top_k' has no place here: each row has one label, and a column for it")
-    Sampling(**{field.name: options[field.name] for field in fields(Sampling) if field.name in options})
+    Sampling(**{name: options[name] for name in SAMPLING if name in options})
     if checked_threshold(options.get("threshold")) is not None and options.get("num_samples") == 0:
         raise ValueError("a threshold needs samples: num_samples must not be 0")
 

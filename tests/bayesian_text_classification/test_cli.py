@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import NamedTuple
 
 import forks
 import pandas
@@ -20,15 +19,9 @@ from bayesian_text_classification.loading import load_classifier
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
 
 
-class Done(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 def run(*arguments, before="", **variables):
     """The command's code in a process that finds the libraries imported; `before` is code that it runs first."""
-    return Done(*forks.command(*arguments, before=before, **{**os.environ, **variables}))
+    return forks.command(*arguments, before=before, **{**os.environ, **variables})
 
 
 def started(*arguments, **variables):

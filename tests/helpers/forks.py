@@ -7,6 +7,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 _LONGEST = 600  # seconds
 _forks = multiprocessing.get_context("forkserver")  # one process for all, which starts with the first program
@@ -15,8 +16,16 @@ _forks = multiprocessing.get_context("forkserver")  # one process for all, which
 _forks.set_forkserver_preload(["bayesian_text_classification.hub", "bayesian_text_classification.loading"])
 
 
+class Done(NamedTuple):
+    """What `subprocess.run` calls so."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 def run(code, *arguments, **variables):
-    """Exit code, stdout and stderr of a Python program, whose environment is `variables` and nothing else.
+    """What came of a Python program, whose environment is `variables` and nothing else.
 
     Of the libraries that are there already, huggingface_hub reads it again; the number of PyTorch's threads stays.
     """
@@ -29,7 +38,7 @@ def run(code, *arguments, **variables):
             process.kill()
             raise TimeoutError(f"after {_LONGEST} s it was still running: {code} {arguments}")
         out, err = (path.read_text(encoding="utf-8") if path.exists() else "" for path in paths)
-    return process.exitcode, out, err
+    return Done(process.exitcode, out, err)
 
 
 def command(*arguments, before="", **variables):
