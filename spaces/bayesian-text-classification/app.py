@@ -205,12 +205,7 @@ class Stopped(Exception):  # nothing went wrong
     """Raised out of the sampling once nobody waits for it any more."""
 
 
-# Sessions in which Stop was clicked, and nothing begun since: where it is clicked while the server is still being asked
-# for a turn, Gradio's client has no number yet by which it could take the turn back.
-_stopped: set[str | None] = set()
-
-
-def compare_csv(file: str | None, request: gr.Request | None = None) -> Iterator[tuple[str, Any, Any]]:
+def compare_csv(file: str | None, left: threading.Event | None = None) -> Iterator[tuple[str, Any, Any]]:
     """The comparison on an uploaded csv: HTML, reliability diagrams and the report as a file."""
     hidden = gr.update(value=None, visible=False)
     try:
@@ -224,32 +219,28 @@ def compare_csv(file: str | None, request: gr.Request | None = None) -> Iterator
         longest = max(map(len, data.texts))
         if longest > MAX_CHARACTERS:
             raise ValueError(f"A text has {longest:,} characters; this page takes up to {MAX_CHARACTERS:,}.")
-        yield from compared(data, "your csv", request)
+        yield from compared(data, "your csv", left or threading.Event())
     except (DataError, ValueError) as error:
         yield refusal(str(error).replace(str(file), "the file")), hidden, hidden
 
 
-def compare_example(request: gr.Request | None = None) -> Iterator[tuple[str, Any, Any]]:
+def compare_example(left: threading.Event | None = None) -> Iterator[tuple[str, Any, Any]]:
     """The same on sixty of the reviews that come with the package."""
     reviews = load_labelled_texts(str(embedded_reviews()), NAMES)
     rows = range(0, len(reviews.texts), 5)
     part = LabelledTexts("60 reviews", [reviews.texts[i] for i in rows], [reviews.labels[i] for i in rows], [])
-    yield from compared(part, "the reviews of the package", request)
+    yield from compared(part, "the reviews of the package", left or threading.Event())
 
 
-def compared(data: LabelledTexts, source: str, request: gr.Request | None) -> Iterator[tuple[str, Any, Any]]:
+def compared(data: LabelledTexts, source: str, left: threading.Event) -> Iterator[tuple[str, Any, Any]]:
     """How far the work is, and at last the verdict as HTML, the diagrams, and the whole report.
 
-    The work has a thread of its own. Gradio closes this iterator when Stop is clicked or the page is left; the thread
-    then ends with the batch that it is at. The report lies in a folder of its own until Gradio has copied it, which it
-    has before it asks for more.
+    The work has a thread of its own, which ends with the batch that it is at once `left` is set: by Stop, or here when
+    Gradio closes this iterator, as it does when Stop is clicked or the page is left. The report lies in a folder of its
+    own until Gradio has copied it, which it has before it asks for more.
     """
     hidden = gr.update(value=None, visible=False)
-    if request is not None and request.session_hash in _stopped:
-        yield status("Stopped."), hidden, hidden
-        return
     done, total = 0, total_rows(len(data.texts), LABELLED_SAMPLES)
-    left = threading.Event()
 
     def advance(rows: int) -> None:
         nonlocal done
@@ -262,9 +253,12 @@ def compared(data: LabelledTexts, source: str, request: gr.Request | None) -> It
         work = worker.submit(told, data, source, advance)
         worker.shutdown(wait=False)
         try:
-            while not work.done():
+            while not (work.done() or left.is_set()):
                 yield waiting(done / total), hidden, hidden
                 wait([work], GLANCE)
+            if left.is_set():
+                yield status("Stopped."), hidden, hidden
+                return
             page, figure, text = work.result()
             report = Path(folder) / "report.html"
             report.write_text(text, encoding="utf-8")
@@ -290,6 +284,7 @@ def told(data: LabelledTexts, source: str, advance: Callable[[int], None]) -> tu
 
     The advice is left to the report: it is for those who use the package.
     """
+    advance(0)  # Stop may have been clicked before the turn came
     comparison = compare(CLASSIFIER, data, num_samples=LABELLED_SAMPLES, progress=advance)
     found = verdict(comparison)
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in found.lines)
@@ -393,12 +388,7 @@ def build() -> gr.Blocks:
             report = gr.File(label="The whole report, one page", elem_id="report", visible=False)
             shown = [result, diagrams, report]
             _comparisons(*buttons, file, shown)
-        page.unload(_forget)
     return page
-
-
-def _forget(request: gr.Request) -> None:
-    _stopped.discard(request.session_hash)
 
 
 def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: gr.File, shown: list[Any]) -> None:
@@ -414,27 +404,27 @@ def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: 
     def running(yes: bool) -> list[Any]:
         return [*[gr.update(interactive=not yes)] * 2, gr.update(value="Stop", interactive=yes)]
 
-    def begin(request: gr.Request) -> list[Any]:
-        _stopped.discard(request.session_hash)
-        return [*line("Waiting for a turn ..."), *running(True)]
-
-    def mark(request: gr.Request) -> None:
-        _stopped.add(request.session_hash)
-
     def ended(told: str) -> list[Any]:
         left = line("Stopped.") if 'role="status"' in told else [gr.skip()] * 3
         return [*left, *running(False)]
 
+    left = gr.State()  # the event of the run
     runs = []
     for button, run, inputs, visibility in (
-        (measure, compare_csv, file, "public"),
-        (example, compare_example, None, "private"),
+        (measure, compare_csv, [file, left], "public"),
+        (example, compare_example, [left], "private"),
     ):
-        begun = button.click(begin, None, [*shown, *buttons], **page)
+        begun = button.click(
+            lambda: [*line("Waiting for a turn ..."), *running(True), threading.Event()],
+            None,
+            [*shown, *buttons, left],
+            **page,
+        )
         runs.append(begun.then(run, inputs, shown, api_visibility=visibility, **alone))
         # Once everything that it sent is shown, and not when Stop is clicked: what was on its way would be shown later.
         runs[-1].then(ended, shown[0], [*shown, *buttons], **page)
-    stop.click(mark, None, None, **page)
+    # Both: a client that still asks the server for a turn has no number yet by which it could take the turn back.
+    stop.click(lambda event: event.set(), left, None, **page)
     stop.click(None, None, stop, js="() => 'Stopping ...'", cancels=runs)
 
 
