@@ -103,8 +103,8 @@ def evaluate(
             fail(f"the comparison stopped at {type(error).__name__}: {first_line(error)}")
     _print_comparison(comparison, data)
     settings = {
-        "model": "embedded" if model is None else model,
-        "dataset": "embedded" if dataset is None else dataset,
+        "model": "embedded classifier" if model is None else model,
+        "dataset": "embedded reviews" if dataset is None else dataset,
         "config": config,
         "split": data.split,
         "text_column": data.text_column,
