@@ -82,9 +82,10 @@ def test_report_holds_every_number_and_setting(small_run):
     _, folder = small_run
     report = json.loads((folder / "out" / "report.json").read_text())
     assert report["settings"] | {"device": "cpu"} == {
-        "model": "embedded classifier", "dataset": str(folder / "few.csv"), "config": None, "split": None, "text_column": "text",
-        "label_column": "label", "num_samples": 3, "seed": 7, "device": "cpu", "dtype": "float32", "n_bins": 10,
-        "masks": "balanced", "calibration_dataset": None, "ood_dataset": str(folder / "other.csv"),
+        "model": "embedded classifier", "dataset": str(folder / "few.csv"), "config": None, "split": None,
+        "text_column": "text", "label_column": "label", "num_samples": 3, "seed": 7, "device": "cpu",
+        "dtype": "float32", "n_bins": 10, "masks": "balanced", "calibration_dataset": None,
+        "ood_dataset": str(folder / "other.csv"),
         "fingerprint": fingerprint(load_classifier()),
     }  # fmt: skip
     assert report["data"]["rows"] == 3
