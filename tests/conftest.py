@@ -11,6 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # The tests compare bits with the stock pipeline in float32 on a CPU; a GPU would be taken by default.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""

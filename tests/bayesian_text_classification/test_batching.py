@@ -22,7 +22,7 @@ def batches(lengths, samples, budget, **options):
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(**anything)
 def test_every_sample_of_every_text_is_planned_once(lengths, samples, budget, max_texts, apart):
     rows = [
@@ -34,7 +34,7 @@ def test_every_sample_of_every_text_is_planned_once(lengths, samples, budget, ma
     assert sorted(rows) == [(text, sample) for text in range(len(lengths)) for sample in samples]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(**anything)
 def test_a_batch_keeps_to_its_limits(lengths, samples, budget, max_texts, apart):
     for batch in batches(lengths, samples, budget, max_texts=max_texts, apart=apart):
@@ -46,7 +46,7 @@ def test_a_batch_keeps_to_its_limits(lengths, samples, budget, max_texts, apart)
             assert len({apart[i] for i in batch.texts}) == 1
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(**anything)
 def test_the_longest_texts_come_first(lengths, samples, budget, max_texts, apart):
     """Memory that runs out runs out at once."""
@@ -56,7 +56,7 @@ def test_the_longest_texts_come_first(lengths, samples, budget, max_texts, apart
         assert order == sorted(order, reverse=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(**anything)
 def test_samples_of_a_text_part_only_where_it_alone_is_over_the_budget(lengths, samples, budget, max_texts, apart):
     for batch in batches(lengths, samples, budget, max_texts=max_texts, apart=apart):

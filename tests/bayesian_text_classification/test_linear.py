@@ -29,7 +29,7 @@ def onednn_calls(run):
     biased=st.booleans(),
     turned=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_products_are_those_of_exact_arithmetic(leading, inputs, outputs, biased, turned):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

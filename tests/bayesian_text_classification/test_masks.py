@@ -129,7 +129,7 @@ def test_the_checks_above_see_a_wrong_rate():
 texts_of_tokens = st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size=9), min_size=1, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     texts_of_tokens,
     st.data(),

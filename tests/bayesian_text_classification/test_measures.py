@@ -113,7 +113,7 @@ def test_without_errors_there_is_nothing_to_find():
 
 
 @given(seed=st.integers(0, 10**6), classes=st.sampled_from([2, 3]), rows=st.integers(2, 30))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_weights_are_repeated_rows(seed, classes, rows):
     random = np.random.default_rng(seed)
     p = np.round(random.dirichlet(np.ones(classes), rows), 1) + 0.01  # with ties

@@ -36,7 +36,7 @@ def expected(texts, samples):
     return np.array([[[value(i, t, c) for t in samples] for c in range(2)] for i in texts], np.float32)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.integers(1, 20), min_size=1, max_size=12),
     st.integers(0, 7),

@@ -93,7 +93,7 @@ simplexes = st.integers(0, 2**32 - 1).map(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(simplexes, st.sampled_from([over_classes, over_labels]))
 def test_total_is_data_plus_model(p, summarise):
     found = summarise(p)
@@ -103,7 +103,7 @@ def test_total_is_data_plus_model(p, summarise):
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(simplexes, st.sampled_from([over_classes, over_labels]))
 def test_identical_samples_have_no_model_uncertainty(p, summarise):
     same = np.repeat(p[:, :, :1], 5, axis=2)
@@ -111,7 +111,7 @@ def test_identical_samples_have_no_model_uncertainty(p, summarise):
     assert summarise(same).std == pytest.approx(0, abs=1e-14)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(simplexes, st.permutations(range(6)))
 def test_the_order_of_independent_samples_does_not_matter(p, order):
     a, b = over_classes(p), over_classes(p[:, :, order])
@@ -148,7 +148,7 @@ def test_many_samples_overrule_the_prior():
         np.testing.assert_allclose(found, plain, rtol=0.02)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.sampled_from([1, 10]))
 def test_a_probability_and_its_complement_have_one_standard_error(seed, count, group_size):
     p = np.random.default_rng(seed).beta(0.3, 0.5, size=(3, 1, count))
@@ -176,7 +176,7 @@ def test_fewer_than_two_whole_groups_count_as_independent(count):
     np.testing.assert_allclose(standard_error(x, 10), stats.sem(x, axis=2))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 8))
 def test_balanced_samples_lie_between_both_estimates(seed, groups):
     x = np.random.default_rng(seed).uniform(size=(1, 1, groups * 10))
