@@ -257,7 +257,7 @@ def compared(data: LabelledTexts, source: str, left: threading.Event) -> Iterato
                 yield waiting(done / total), hidden, hidden
                 wait([work], GLANCE)
             if left.is_set():
-                yield status("Stopped."), hidden, hidden
+                yield status("Stopping ..."), hidden, hidden  # `ended` says the rest, and frees the buttons with it
                 return
             page, figure, text = work.result()
             report = Path(folder) / "report.html"
