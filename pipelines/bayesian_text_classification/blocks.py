@@ -6,19 +6,19 @@ import gzip
 import io
 import json
 import lzma
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow
 import pyarrow.parquet
 
-from .disk import sync
+from .disk import new_file, sync
 from .rows import Window
 
-_GROUP = 64  # blocks of a row group of parquet
+MADE = ".made"  # behind the name of the blocks, until a parquet file is made of them
+_GROUP_ROWS, _GROUP_BYTES = 2**16, 2**26  # of a row group of parquet, which is held in memory
 Added = Sequence[Mapping[str, Any]]  # for each row the cells of the columns that are added to it
 
 # Compressed blocks one behind the other are a compressed file, for each of these.
@@ -104,7 +104,9 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list)) else str(value)
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False, default=_json_cell)
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,16 @@ class _Jsonl:
 
     def block(self, window: Window, added: Added) -> bytes:
         rows = zip(window.as_dicts(), added, strict=True)
-        lines = [_json({**row, **{name: more.get(name) for name in self.added}}) for row, more in rows]
+        lines = [_json({**row, **self._beside(row, more)}) for row, more in rows]
         return _COMPRESS[self.compression](b"".join(lines))
 
     def finish(self, staged: Path, target: Path) -> None:
         staged.replace(target)
+
+    def _beside(self, row: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+        """What is added; what the row has under such a name stays, and only the error, which tells of it, is ours."""
+        *names, error = self.added
+        return {**{name: more.get(name) for name in names if name not in row}, error: more.get(error)}
 
 
 def _json(row: Mapping[str, Any]) -> bytes:
@@ -157,19 +164,33 @@ class _Parquet:
         return b"".join(bytes(batch.serialize()) for batch in table.to_batches())
 
     def finish(self, staged: Path, target: Path) -> None:
-        made = staged.with_name(staged.name + ".made")
+        made = staged.with_name(staged.name + MADE)
         with (
             pyarrow.OSFile(str(staged)) as file,
             pyarrow.ipc.open_stream(file) as stream,
-            pyarrow.parquet.ParquetWriter(made, self._schema) as writer,
+            new_file(made, like=staged) as target_file,
+            pyarrow.parquet.ParquetWriter(target_file, self._schema) as writer,
         ):
-            batches = iter(stream)
-            while group := list(islice(batches, _GROUP)):
+            for group in _groups(stream):
                 writer.write_table(pyarrow.Table.from_batches(group, self._schema).combine_chunks())
         sync(made)
         made.replace(target)
         sync(target.parent)
         staged.unlink()
+
+
+def _groups(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[list[pyarrow.RecordBatch]]:
+    """Batches that make a row group."""
+    group: list[pyarrow.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        group.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
+            yield group
+            group, rows, size = [], 0, 0
+    if group:
+        yield group
 
 
 def added_columns(added: Added, schema: pyarrow.Schema) -> list[pyarrow.Array]:

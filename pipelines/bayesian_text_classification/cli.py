@@ -1,7 +1,7 @@
 """The command `bayesian-text-classification`.
 
 Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 3 done, but for rows that have an error, 130
-interrupted, 143 terminated. Results go to stdout, everything else to stderr.
+interrupted, 141 nobody reads stdout any more, 143 terminated. Results go to stdout, everything else to stderr.
 """
 
 import sys

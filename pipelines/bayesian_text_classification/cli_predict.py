@@ -88,7 +88,7 @@ def predict(
     from .loading import ModelError, load_classifier
     from .rows import FORMATS, kind_of_file
     from .scale import WRITTEN, predict_file
-    from .scoring import check_options, why_not
+    from .scoring import ERROR, Scorer, check_options, why_not
     from .sources import STDIN, SourceError, source_of
 
     if bool(texts) == (input is not None):
@@ -132,7 +132,11 @@ def predict(
         with STDERR.status("loading"):
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
         if source is None:
-            _print_answers(texts or [], classifier(texts, **options))
+            answers = Scorer(classifier, "", options)(texts or [], [None] * len(texts or []))
+            for number, answer in enumerate(answers, start=1):
+                if answer[ERROR]:
+                    fail(f"text {number}: {answer[ERROR]}")
+            _print_answers(texts or [], answers)
             return
         cluster = None
         if ray is not None:

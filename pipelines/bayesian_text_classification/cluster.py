@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,7 @@ class Cluster:
         prefix: str,
         options: Mapping[str, Any],
         temperature: float | None = None,
+        batch_size: int | None = WINDOW,
     ) -> "ray.data.Dataset":
         """The rows, with the columns of `Scorer` behind their own.
 
@@ -72,6 +73,7 @@ class Cluster:
             prefix: of the names of the added columns.
             options: of the pipeline's calls.
             temperature: of the caller's, who may have calibrated; None: the model's own.
+            batch_size: rows that a worker gets at least, of blocks that may be small; None: a block, as it is.
         """
         from ray.data import ActorPoolStrategy
 
@@ -83,7 +85,7 @@ class Cluster:
         return dataset.map_batches(
             _Worker,
             fn_constructor_args=(loaded, text_column, prefix, self.cpus, dict(options), temperature),
-            batch_size=WINDOW,
+            batch_size=batch_size,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=least, max_size=most),
             num_cpus=self.cpus,
@@ -91,38 +93,60 @@ class Cluster:
         )
 
     def answers(
-        self, source: Source, column: str, prefix: str, options: Mapping[str, Any], temperature: float, *, skip: int
+        self,
+        source: Source,
+        column: str,
+        prefix: str,
+        options: Mapping[str, Any],
+        temperature: float,
+        *,
+        added: Sequence[str],
+        skip: int,
     ) -> Iterator[tuple[Window, Added]]:
         """The rows of a source in their order, but for the first `skip`, with what the workers say of them.
 
         Raises:
-            ValueError: the cluster has too little for its workers.
+            ValueError: the cluster has too little room for its workers; or what a worker raised.
         """
         import ray.data
 
-        least, _ = self._range()
-        for resource, each in (("CPU", self.cpus), ("GPU", self.gpus)):
-            there = ray.cluster_resources().get(resource, 0)
-            if least * each > there:
-                raise ValueError(
-                    f"{least} workers of {each:g} {resource} each are more than the cluster has: {there:g}"
-                )
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.target_max_block_size = _BLOCK
+        self._check_room()
+        start = ray.data.from_items([skip])
+        start.context.execution_options.preserve_order = True  # of this dataset alone
+        start.context.target_max_block_size = _BLOCK
         source = replace(source, files=tuple(path.absolute() for path in source.files))
-        rows = ray.data.from_items([skip]).map_batches(
-            _read, fn_args=(source, column), batch_size=1, num_cpus=0
-        )  # so that the workers may have them all
-        answered = self.classify(rows, _TEXT, prefix, options, temperature)
-        for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
-            if not table.num_rows:  # all were done before
-                continue
-            ours = table.column_names[table.column_names.index(_TEXT) :]  # behind the columns of the source
-            theirs = table.drop_columns(ours)
-            if source.kind == ".jsonl":
-                theirs = [json.loads(row) for row in table[_ROW].to_pylist()]
-            yield Window(theirs, [None] * table.num_rows), table.select(ours[2:]).to_pylist()
+        # Without a processor, so that the workers may have them all.
+        rows = start.map_batches(_read, fn_args=(source, column, added), batch_size=1, num_cpus=0)
+        answered = self.classify(rows, _TEXT, prefix, options, temperature, batch_size=None)
+        try:
+            for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+                if not table.num_rows:  # all were done before
+                    continue
+                ours = table.column_names[table.column_names.index(_TEXT) :]  # behind the columns of the source
+                theirs = table.drop_columns(ours)
+                if source.kind == ".jsonl":
+                    theirs = [json.loads(row) for row in table[_ROW].to_pylist()]
+                yield Window(theirs, [None] * table.num_rows), table.select(ours[2:]).to_pylist()
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from error
+
+    def _check_room(self) -> None:
+        import ray
+
+        least, _ = self._range()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        asked = {name: each for name, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each}
+        room = (
+            sum(int(min(node.get(name, 0) / each for name, each in asked.items())) for node in nodes)
+            if asked
+            else least
+        )
+        if least > room:
+            each = " and ".join(f"{each:g} {name}" for name, each in asked.items())
+            there = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in asked) for node in nodes)
+            raise ValueError(
+                f"{least} workers of {each} each: the cluster has room for {room} (its machines have {there})"
+            )
 
     def _range(self) -> tuple[int, int]:
         return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
@@ -154,7 +178,14 @@ class _Worker:
         return table
 
 
-def _read(skip: Mapping[str, Any], source: Source, column: str) -> Iterator[pyarrow.Table]:
+def _cause(error: BaseException) -> BaseException:
+    """What was raised in a worker, without the way that it came."""
+    while (cause := getattr(error, "cause", None)) is not None:
+        error = cause
+    return error
+
+
+def _read(skip: Mapping[str, Any], source: Source, column: str, added: Sequence[str]) -> Iterator[pyarrow.Table]:
     """The rows of a source as tables: its columns (of .jsonl each row as one cell), the text, and what is wrong."""
     left = int(skip["item"][0])
     for window in Reading(source).windows():
@@ -162,6 +193,7 @@ def _read(skip: Mapping[str, Any], source: Source, column: str) -> Iterator[pyar
         if left >= 0:
             continue
         window, left = window.last(min(-left, len(window))), 0  # a block of an earlier run may end inside a window
+        window = window.apart_from(added)
         texts = window.column(column)
         errors = [error or why_not(text) for text, error in zip(texts, window.errors, strict=True)]
         if source.kind == ".jsonl":

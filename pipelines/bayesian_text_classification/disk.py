@@ -1,7 +1,17 @@
-"""What must be on the disk before something else happens."""
+"""Files that are written aside, and what must be on the disk before something else happens."""
 
 import os
+import stat
 from pathlib import Path
+from typing import BinaryIO
+
+
+def new_file(path: Path, like: Path) -> BinaryIO:
+    """A new file, never one that a link leads to, that may be read by those who may read `like`."""
+    path.unlink(missing_ok=True)
+    file = path.open("xb")
+    path.chmod(stat.S_IMODE(like.stat().st_mode))
+    return file
 
 
 def sync(path: Path) -> None:

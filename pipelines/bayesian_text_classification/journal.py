@@ -13,9 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from .disk import sync
+from .blocks import MADE
+from .disk import new_file, sync
 from .messages import first_line
 
+_NEW = ".new"  # behind the name of the progress, until it is whole
 INTERVAL = 2.0  # seconds between two checkpoints, at least
 
 
@@ -85,11 +87,11 @@ class Journal:
                 asked for; it had other settings; another run is writing; the folder cannot be written to.
         """
         self._target, self._settings = Path(os.path.realpath(target)), dict(settings)  # what a link stands for
-        self._partial, self._progress = working_files(target)
+        self._partial, self._progress, *_ = working_files(target)
         self.rows, self.errors, self.state = 0, Counter[str](), dict[str, Any]()
-        if self._target.exists() and not self._target.is_file():
-            raise JournalError(f"{target} is there and is no file")
         try:
+            if self._target.exists() and not self._target.is_file():
+                raise JournalError(f"{target} is there and is no file")
             # Nothing is looked at or cut off before the lock is ours: another run may just have begun.
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
             self._file = os.fdopen(os.open(self._partial, flags, 0o666), "r+b")
@@ -127,9 +129,9 @@ class Journal:
             "state": self.state,
             "settings": self._settings,
         }
-        staged = self._progress.with_name(self._progress.name + ".new")
-        with staged.open("w", encoding="utf-8") as file:
-            json.dump(known, file, indent=1)
+        staged = self._progress.with_name(self._progress.name + _NEW)
+        with new_file(staged, like=self._partial) as file:
+            file.write(json.dumps(known, indent=1).encode())
             file.flush()
             os.fsync(file.fileno())
         staged.replace(self._progress)
@@ -209,7 +211,10 @@ class Journal:
             return False
 
 
-def working_files(target: Path) -> tuple[Path, Path]:
-    """Where a file that is written has its blocks, and how far it is."""
+def working_files(target: Path) -> tuple[Path, ...]:
+    """Where a file that is written has its blocks, and how far it is; then, where these are made anew for a moment."""
     real = Path(os.path.realpath(target))
-    return real.with_name(real.name + ".partial"), real.with_name(real.name + ".progress")
+    return tuple(
+        real.with_name(real.name + ending)
+        for ending in (".partial", ".progress", f".partial{MADE}", f".progress{_NEW}")
+    )

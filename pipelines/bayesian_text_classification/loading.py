@@ -12,8 +12,7 @@ from . import TASK, embedded_model
 from .messages import first_line
 from .pipeline import BayesianTextClassificationPipeline
 from .sampling import SAMPLING, Sampling
-
-_ADAPTER = "adapter_model.safetensors"  # as PEFT calls it
+from .saving import ADAPTER_WEIGHTS
 
 DTYPES = ("float32", "bfloat16", "float16")  # what a classifier is run in
 
@@ -85,8 +84,8 @@ def _base(name: str) -> str:
 
 
 def _complete_model(name: str, base: str, dtype: str | None, allow_pickle: bool) -> PreTrainedModel:
-    if base != name and cached_file(name, _ADAPTER, _raise_exceptions_for_missing_entries=False) is None:
-        raise ValueError(f"it has no {_ADAPTER}; pickled adapters are not read")
+    if base != name and cached_file(name, ADAPTER_WEIGHTS, _raise_exceptions_for_missing_entries=False) is None:
+        raise ValueError(f"it has no {ADAPTER_WEIGHTS}; pickled adapters are not read")
     model, missing = _load(name, dtype, allow_pickle)
     if base != name:
         # Transformers tells only what the adapter lacks. What the base lacks may be in the adapter, such as the head.

@@ -11,10 +11,16 @@ def first_line(error: BaseException) -> str:
 
 
 def some(names: Iterable[str]) -> str:
-    """The first ten names, shortened: what stands for names may be anything."""
+    """The first ten names."""
     found = list(names)
-    shown = [repr(name if len(name) <= 40 else f"{name[:37]}...") for name in found[:10]]
-    return ", ".join(shown) + (f" and {len(found) - 10:,} more" if len(found) > 10 else "")
+    shown = ", ".join(map(shown_name, found[:10]))
+    return shown + (f" and {len(found) - 10:,} more" if len(found) > 10 else "")
+
+
+def shown_name(name: str) -> str:
+    """A column's name; of one that reads like a text its length alone: a file without a header has texts for names."""
+    reads_like_text = len(name) > 40 or len(name.split()) > 4
+    return f"(one of {len(name):,} characters)" if reads_like_text else repr(name)
 
 
 def row_name(index: int) -> str:

@@ -439,11 +439,29 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             inputs = (item for item in items_of(inputs))  # the streams that stock knows
         try:
             return super().__call__(inputs, **kwargs)
+        except InputError as error:  # of `postprocess`, which does not know which text it has
+            if kind == "stream":
+                raise
+            items = inputs if kind == "list" else [inputs]
+            raise _not_finite([i for i, item in enumerate(items) if self._is_ill(item, kwargs)], len(items)) from error
         except (TypeError, ValueError):
             # Stock took the input for something else, or its tokenizer did; if an item is to blame, name it.
             for index, item in enumerate(items_of(inputs) if kind != "stream" else ()):
                 text_and_pair(item, index)
             raise
+
+    def _is_ill(self, item: Any, kwargs: dict[str, Any]) -> bool:
+        try:
+            super().__call__(item, **kwargs)
+        except InputError:
+            return True
+        return False
+
+    def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Stock's, of outputs that are numbers; InputError else."""
+        if not model_outputs["logits"].isfinite().all():
+            raise InputError(f"an input: {NOT_FINITE}; {_ILL}", [], NOT_FINITE)
+        return super().postprocess(model_outputs, *args, **kwargs)
 
     def _results(
         self,
@@ -616,6 +634,8 @@ _OWN_TOKENIZER_ARGUMENTS = {
     "kwargs",
 }
 
+_ILL = "the model's weights are damaged, or need a wider dtype"
+
 
 def _counted(results: Any, progress: Callable[[int], None]) -> Any:
     """Stock's results, told to `progress`: lists at once, others one by one."""
@@ -655,12 +675,11 @@ def _refuse_no_numbers(draws: Draws, first: int) -> None:
     """InputError for texts with a NaN among their samples; the first text is number `first`."""
     bad = sorted(first + int(i) for texts, samples in draws.by_count() for i in texts[np.isnan(samples).any((1, 2))])
     if bad:
-        raise InputError(
-            f"input {bad[0]}: {NOT_FINITE} (so for {len(bad)} of {len(draws.counts)} inputs); its weights are damaged, "
-            "or need a wider dtype",
-            bad,
-            NOT_FINITE,
-        )
+        raise _not_finite(bad, len(draws.counts))
+
+
+def _not_finite(bad: Sequence[int], count: int) -> InputError:
+    return InputError(f"input {bad[0]}: {NOT_FINITE} (so for {len(bad)} of {count} inputs); {_ILL}", bad, NOT_FINITE)
 
 
 def _error_of_score(summary: Uncertainty, activation: str) -> NDArray[np.float64]:

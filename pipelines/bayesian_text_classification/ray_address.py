@@ -41,6 +41,7 @@ def connect(address: str) -> None:
             raise ValueError("--ray: no cluster is running here; give its address, or --ray local") from error
         raise ValueError(f"--ray {address}: {first_line(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what a worker raises is raised here too
 
 
 @contextmanager

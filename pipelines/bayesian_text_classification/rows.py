@@ -17,7 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
+
+from .messages import shown_name
 
 WINDOW = 1024  # rows
 TEXT = "text"  # what the lines of a plain text file are called
@@ -25,6 +28,14 @@ TEXT = "text"  # what the lines of a plain text file are called
 _WINDOW_CHARACTERS = 2**26  # of a window's lines together: it is closed early where rows are huge
 _LINE_CHARACTERS = 2**24  # of one line, and of a row that runs over several
 _SHOWN = 200  # characters of a row that cannot be read, in its error
+
+_types = pyarrow.types
+_TEXTS = (
+    (_types.is_string, pyarrow.binary()),
+    (_types.is_large_string, pyarrow.large_binary()),
+    (_types.is_string_view, pyarrow.binary_view()),
+)
+_LISTS = (_types.is_list, _types.is_large_list, _types.is_fixed_size_list, _types.is_map)
 
 _COMPRESSIONS: dict[str, Callable[[Any], Any]] = {
     ".gz": gzip.open,
@@ -56,6 +67,16 @@ class Window:
         start = len(self) - count
         rows = self.rows[start:] if isinstance(self.rows, list) else self.rows.slice(start)
         return Window(rows, self.errors[start:])
+
+    def apart_from(self, names: Sequence[str]) -> "Window":
+        """With an error for each row that has a field of one of these names itself, which other columns will have."""
+        if not isinstance(self.rows, list):
+            return self
+        errors = [
+            error or next((_taken(name, row[name]) for name in names if name in row), None)
+            for row, error in zip(self.rows, self.errors, strict=True)
+        ]
+        return Window(self.rows, errors)
 
     def column(self, name: str) -> list[Any]:
         """The cells of a column; None where a row has none. Text of a table that is not UTF-8 comes as bytes."""
@@ -340,14 +361,30 @@ def _open_parquet(path: Path) -> RowFile:
 
 
 def _cells(column: pyarrow.ChunkedArray) -> list[Any]:
+    """As Python has them; text that is not UTF-8 as bytes, what is finer or wider than Python's types as text."""
     kind = column.type
-    if pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind):
-        binary = pyarrow.large_binary() if pyarrow.types.is_large_string(kind) else pyarrow.binary()
-        return [_decoded(value) for value in column.cast(binary).to_pylist()]
+    for is_text, binary in _TEXTS:
+        if is_text(kind):
+            return [_decoded(value) for value in column.cast(binary).to_pylist()]
     try:
         return cast(list[Any], column.to_pylist())
-    except (ValueError, OverflowError, pyarrow.ArrowException):  # finer or wider than Python's own types
-        return cast(list[Any], column.cast(pyarrow.string()).to_pylist())
+    except (ValueError, OverflowError, pyarrow.ArrowException):  # such a cell, or one inside a cell
+        pass
+    if _types.is_dictionary(kind):
+        return _cells(pyarrow.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type))
+    if _types.is_struct(kind):
+        inner = [_cells(pyarrow.compute.struct_field(column, [i])) for i in range(kind.num_fields)]
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        rows = [dict(zip(names, cells, strict=True)) for cells in zip(*inner, strict=True)]
+        return [row if valid else None for row, valid in zip(rows, column.is_valid().to_pylist(), strict=True)]
+    if any(is_list(kind) for is_list in _LISTS):
+        lists = [_cells(pyarrow.chunked_array([cell.values])) if cell.is_valid else None for cell in column]
+        return (
+            [[tuple(pair.values()) for pair in pairs] if pairs else pairs for pairs in lists]
+            if _types.is_map(kind)
+            else lists
+        )
+    return cast(list[Any], column.cast(pyarrow.string()).to_pylist())
 
 
 def _decoded(value: bytes | None) -> str | bytes | None:
@@ -355,6 +392,13 @@ def _decoded(value: bytes | None) -> str | bytes | None:
         return None if value is None else value.decode()
     except UnicodeDecodeError:
         return value
+
+
+def _taken(name: str, value: Any) -> str:
+    return (
+        f"a field of its own has the name of one that is added ({name!r}, with {_begin(str(value))}); a prefix names "
+        "those apart"
+    )
 
 
 def _begin(raw: str) -> str:
@@ -365,4 +409,4 @@ def refuse_twins(names: Sequence[str]) -> None:
     """ValueError where a name stands twice."""
     twins = [name for name, count in Counter(names).items() if count > 1]
     if twins:
-        raise ValueError(f"it has several columns {twins[0]!r}, and only one can be meant")
+        raise ValueError(f"it has several columns {shown_name(twins[0])}, and only one can be meant")

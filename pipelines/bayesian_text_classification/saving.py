@@ -16,6 +16,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in its list of names
 from torch import nn
 from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.utils import cached_file
 
 from .handler import EndpointHandler  # noqa: F401  # an import, so that its file is copied too
 from .messages import first_line
@@ -23,6 +24,7 @@ from .model_card import card, own_card
 
 KEY = "bayesian_text_classification"  # of the config: what belongs to the pipeline
 ADAPTER = "adapter"  # the folder of a PEFT adapter, beside the weights of its base model
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # as PEFT calls it
 
 # Files of an earlier save that would be loaded in place of, or beside, those of this one.
 STALE = ("*.safetensors", "*.index.json", "pytorch_model*", "adapter_*", f"{ADAPTER}/*")
@@ -239,6 +241,7 @@ def with_adapter(model: nn.Module) -> nn.Module:
 
     Raises:
         ImportError: there is one, and `peft` is not installed.
+        ValueError: its weights are not in safetensors.
         OSError: it cannot be had from the Hub.
     """
     config: Any = model.config
@@ -249,8 +252,11 @@ def with_adapter(model: nn.Module) -> nn.Module:
     except ImportError as error:
         raise ImportError("this model has a LoRA adapter, which needs peft: pip install peft") from error
     name, revision = config.name_or_path, getattr(config, "_commit_hash", None)
+    at: dict[str, Any] = {"subfolder": ADAPTER, "revision": revision}
     try:
-        adapted: nn.Module = PeftModel.from_pretrained(model, name, subfolder=ADAPTER, revision=revision)
+        if cached_file(name, ADAPTER_WEIGHTS, **at, _raise_exceptions_for_missing_entries=False) is None:
+            raise ValueError(f"it has no {ADAPTER_WEIGHTS}; pickled adapters are not read")
+        adapted: nn.Module = PeftModel.from_pretrained(model, name, **at)
     except Exception as error:  # PEFT's, the Hub's and those of its HTTP client
         if Path(name).is_dir():
             raise

@@ -1,6 +1,5 @@
 """A window of rows in, a label with its uncertainty for each row out, or what is wrong with it."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from typing import Any
 import pyarrow
 
 from .data import why_no_text
-from .inputs import NOT_FINITE, InputError
+from .inputs import InputError
 from .pipeline import BayesianTextClassificationPipeline, checked_threshold
 from .sampling import SAMPLING, Sampling
 
@@ -91,10 +90,7 @@ class Scorer:
                     found[good[i]] = error.reason
                 continue
             for i, result in zip(good, results, strict=True):
-                if math.isfinite(result["score"]):
-                    rows[i] = {self._prefix + key: value for key, value in result.items()}
-                else:
-                    found[i] = NOT_FINITE
+                rows[i] = {self._prefix + key: value for key, value in result.items()}
             break
         for row, why in zip(rows, found, strict=True):
             row[self._prefix + ERROR] = why

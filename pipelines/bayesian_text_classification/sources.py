@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -110,9 +111,11 @@ def source_of(name: str, kind: str | None = None) -> Source:
             raise SourceError("stdin is closed")
         return Source(kind or ".txt", stream=sys.stdin.buffer)
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(name):
         raise SourceError(f"{name} is a folder; give its files, such as '{path / '*.csv'}'")
-    files = (path,) if path.exists() else tuple(sorted(Path(found) for found in glob.glob(name, recursive=True)))
+    # Of `os.path`, as those of `Path` fail for names that no file can have.
+    there = os.path.exists(name)
+    files = (path,) if there else tuple(sorted(Path(found) for found in glob.glob(name, recursive=True)))
     if not files:
         raise SourceError(f"{name}: no such file")
     for path in files:

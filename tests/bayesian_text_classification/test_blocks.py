@@ -66,7 +66,7 @@ def test_parquet_keeps_types_and_null_of_the_source(tmp_path):
         "text": ["a", None], "at": None, "kind": ["p", "q"], "label": ["x", None], "score": [0.1, None],
         "sure": [True, None],
     }  # fmt: skip
-    assert pyarrow.parquet.ParquetFile(tmp_path / "a").num_row_groups == 2
+    assert pyarrow.parquet.ParquetFile(tmp_path / "a").num_row_groups == 1
 
 
 def test_half_of_a_character_in_json_stays_an_escape(tmp_path):

@@ -45,6 +45,19 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+def test_without_samples_a_long_text_is_cut_as_that_of_a_file():
+    done = asked("good " * 700, "--num-samples", 0)
+    assert done.exit_code == 0 and "POSITIVE" in done.stdout
+
+
+def test_a_name_that_no_file_can_have_is_none_that_is_there(tmp_path):
+    name = "x" * 300 + ".csv"
+    assert refused(asked("--input", name, "--output", tmp_path / "a.csv")) == f"{name}: no such file"
+    (tmp_path / "mine.txt").write_text("good\n")
+    line = refused(asked("--input", tmp_path / "mine.txt", "--output", tmp_path / name, "--num-samples", 1))
+    assert line == f"{tmp_path / name} cannot be written: File name too long"
+
+
 def test_texts_are_answered_in_a_table():
     done = run("A wonderful film.", "<b>[red]Dull[/red]</b>\x1b[31m", "--num-samples", 10)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,8 @@
 """On a Ray cluster of several processes: the answers of one process, whatever the workers, also when one is killed."""
 
 import csv
+import gzip
+import json
 import os
 import re
 import signal
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bayesian_text_classification.cluster import Cluster
+from bayesian_text_classification.journal import JournalError
 from bayesian_text_classification.loading import load_classifier
 from bayesian_text_classification.metric import load_metric_module
 from bayesian_text_classification.rows import WINDOW
@@ -150,8 +153,6 @@ def test_the_merged_error_of_shards_is_that_of_the_whole(folder, rows):
 
 @pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
 def test_files_come_out_in_order_as_one_process_writes_them(kind, folder, rows, tmp_path):
-    import json
-
     import pyarrow
     import pyarrow.parquet
 
@@ -203,6 +204,9 @@ def test_a_run_that_stopped_inside_a_window_goes_on_with_the_next_row(folder, tm
     with pytest.raises(KeyboardInterrupt):
         predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", progress=stop, **arguments)
     assert sum(seen) % WINDOW
+    with pytest.raises(JournalError, match=r"another workers .*dtype='bfloat16'"):
+        other = {**arguments, "cluster": Cluster(folder, dtype="bfloat16")}
+        predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", resume=True, **other)
     found = predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", resume=True, **arguments)
     assert found.rows == 3_000
     assert [row["id"] for row in source_rows(tmp_path / "a.csv")] == [str(i) for i in range(3_000)]
@@ -252,9 +256,41 @@ def test_workers_have_the_defaults_and_the_temperature_of_the_pipeline(folder, t
 
 def test_more_workers_than_the_cluster_has_room_for_are_refused_and_not_waited_for(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good\n")
-    with pytest.raises(ValueError, match="5 workers of 1 CPU each are more than the cluster has: 4"):
+    with pytest.raises(ValueError, match=r"5 workers of 1 CPU each: the cluster has room for 4 \(its"):
         predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv",
                      cluster=Cluster(folder, workers=5))  # fmt: skip
+
+
+def test_a_worker_has_one_machine(folder, tmp_path, monkeypatch):
+    (tmp_path / "mine.txt").write_text("good\n")
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}] * 4)
+    with pytest.raises(ValueError, match=r"1 workers of 2 CPU each: the cluster has room for 0 \(its .* 1 CPU; 1 CPU"):
+        predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv",
+                     cluster=Cluster(folder, cpus=2))  # fmt: skip
+
+
+def test_a_damaged_file_is_one_line_and_the_settings_of_ray_stay_the_callers(folder, tmp_path):
+    packed = gzip.compress("".join(f"film {i} was dull\n" for i in range(20_000)).encode())
+    (tmp_path / "a.txt.gz").write_bytes(packed[: len(packed) // 2])
+    command = [COMMAND, "predict", "--input", tmp_path / "a.txt.gz", "--model", folder, "--num-samples", "1"]
+    done = subprocess.run([*command, "--output", tmp_path / "a.csv", "--ray"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*a\.txt\.gz cannot be read after row [\d,]+: Compressed file ended.*\n", done.stderr)
+    context = ray.data.DataContext.get_current()
+    before = (context.target_max_block_size, context.execution_options.preserve_order)
+    with pytest.raises(SourceError, match=r"a\.txt\.gz cannot be read after row"):
+        predict_file(load_classifier(folder), source_of(str(tmp_path / "a.txt.gz")), tmp_path / "b.csv", ".csv",
+                     cluster=Cluster(folder), num_samples=1)  # fmt: skip
+    assert (context.target_max_block_size, context.execution_options.preserve_order) == before
+
+
+def test_a_key_of_ours_that_comes_late_is_an_error_of_its_row_there_too(folder, tmp_path):
+    rows = ['{"text": "good"}'] * WINDOW + ['{"text": "bad", "label": "MINE"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    found = predict_file(load_classifier(folder), source_of(str(tmp_path / "a.jsonl")), tmp_path / "b.jsonl", ".jsonl",
+                         cluster=Cluster(folder), num_samples=1)  # fmt: skip
+    assert found.errors == {"a field of its own has the name of one that is added": 1}
+    assert json.loads((tmp_path / "b.jsonl").read_text().splitlines()[-1])["label"] == "MINE"
 
 
 def test_a_saved_threshold_is_left_out_where_nothing_is_sampled(folder, tmp_path):
@@ -272,6 +308,7 @@ def test_a_saved_threshold_is_left_out_where_nothing_is_sampled(folder, tmp_path
     [
         ("words", {}, SourceError, "the dataset has no column 'text'; its columns are 'words'"),
         ("label", {"text_column": "label"}, SourceError, "the dataset has a column 'label' already; .* prefix"),
+        ("__error__", {"text_column": "__error__"}, SourceError, "the dataset has a column '__error__' already"),
         ("text", {"top_k": 2}, TypeError, "'top_k' has no place here"),
         ("text", {"num_samples": -1}, ValueError, "num_samples=-1"),
         ("text", {"threshold": 2}, ValueError, r"threshold=2; it must lie in \[0, 1\]"),

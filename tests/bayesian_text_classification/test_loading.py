@@ -151,6 +151,19 @@ def test_a_pickled_adapter_is_not_read(adapter, tmp_path, allow_pickle):
     assert not (tmp_path / "taken").exists()
 
 
+def test_neither_is_one_that_was_saved_with_its_model(adapter, tmp_path, bayesian):
+    from transformers import AutoModelForSequenceClassification
+
+    _, adapted = adapter(task_type="SEQ_CLS")
+    folder = tmp_path / "whole"
+    bayesian(adapted).save_pretrained(folder)
+    load_classifier(str(folder))
+    pickled(folder / "adapter", "adapter_model.safetensors", "adapter_model.bin", {})
+    for load in (load_classifier, lambda name: bayesian(AutoModelForSequenceClassification.from_pretrained(name))):
+        with pytest.raises(ValueError, match=r"it has no adapter_model\.safetensors; pickled adapters are not read"):
+            load(str(folder))
+
+
 @pytest.mark.parametrize("model_type", ["bert", "unheard-of"])
 def test_code_that_lies_beside_a_model_is_not_run(saved, tmp_path, model_type):
     folder = Path(saved())

@@ -11,11 +11,12 @@ import sysconfig
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from bayesian_text_classification import journal, pipeline
+from bayesian_text_classification import blocks, journal, pipeline
 from bayesian_text_classification.journal import JournalError
 from bayesian_text_classification.loading import load_classifier
 from bayesian_text_classification.rows import WINDOW, open_rows
@@ -156,7 +157,7 @@ def test_several_files_are_one_in_alphabetical_order(small, tmp_path):
         ({"a.csv": ""}, "a.csv", "has no rows"),
         ({"a.csv": "words\na\n"}, "a.csv", "no column 'text' or 'sentence'; its columns are 'words'"),
         ({"a.csv": "text,label\na,b\n"}, "a.csv", "has a column 'label' already; .* --prefix predicted_"),
-        ({"a.jsonl": '{"text": "a", "error": 1}\n'}, "a.jsonl", "fit|has a column 'error' already"),
+        ({"a.jsonl": '{"text": "a", "error": 1}\n'}, "a.jsonl", "has a column 'error' already"),
         ({"a.jsonl": '{"text": "a"}\n'}, "a.jsonl", "may differ in their columns, which only a .jsonl file can hold"),
         ({"a.parquet": "x"}, "a.parquet", "a.parquet cannot be read"),
         ({"a.csv.gz": "x"}, "a.csv.gz", "a.csv.gz cannot be read: Not a gzipped file"),
@@ -277,12 +278,12 @@ def test_files_of_one_name_are_told_apart_and_so_are_formats(small, tmp_path):
         written_csv(tmp_path / number / "a.csv", sentences(WINDOW + 1))
     pattern, target = str(tmp_path / "?" / "a.csv"), tmp_path / "out"
     begun(small, source_of(pattern), target)
-    for words, source, kind in (
-        ("output format", source_of(pattern), ".jsonl"),
-        ("input format", source_of(pattern, ".tsv"), ".csv"),
-    ):
-        with pytest.raises((JournalError, SourceError), match=f"another {words}|no column"):
-            predict_file(small, source, target, kind, resume=True, num_samples=1)
+    with pytest.raises(JournalError, match="another output format"):
+        predict_file(small, source_of(pattern), target, ".csv", compression=".gz", resume=True, num_samples=1)
+    (tmp_path / "1.txt").write_text("text\n" + "good\n" * (WINDOW + 1))  # csv too, without a separator
+    begun(small, source_of(str(tmp_path / "1.txt"), ".csv"), tmp_path / "other")
+    with pytest.raises(JournalError, match="another input format"):
+        predict_file(small, source_of(str(tmp_path / "1.txt")), tmp_path / "other", ".csv", resume=True, num_samples=1)
     written_csv(tmp_path / "1" / "a.csv", ["other"] * (WINDOW + 1))
     with pytest.raises(JournalError, match="another content of the input, file 1"):
         predict_file(small, source_of(pattern), target, ".csv", resume=True, num_samples=1)
@@ -317,12 +318,112 @@ def test_jsonl_whose_first_rows_are_bad_is_read_on(small, tmp_path):
     assert predict_file(small, source_of(str(path)), io.BytesIO(), ".jsonl", num_samples=1).rows == 0
 
 
-def test_a_key_of_ours_that_comes_late_is_not_written_over(small, tmp_path):
+def test_a_key_of_ours_that_comes_late_is_not_written_over_and_stops_nothing(small, tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "good"}\n' * WINDOW + '{"text": "bad", "label": "MINE"}\n')
-    with pytest.raises(SourceError, match=r"has a column 'label' already; .* --prefix"):
-        predict_file(small, source_of(str(path)), tmp_path / "b.jsonl", ".jsonl", num_samples=1)
+    late = [{"text": "bad", "label": "MINE"}, {"text": "bad", "error": "MINE"}, {"text": "dull"}]
+    path.write_text('{"text": "good"}\n' * WINDOW + "".join(json.dumps(row) + "\n" for row in late))
+    found = predict_file(small, source_of(str(path)), tmp_path / "b.jsonl", ".jsonl", num_samples=1)
+    assert found.errors == {"a field of its own has the name of one that is added": 2}
+    label, error, good = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines()[WINDOW:])
+    assert label["label"] == "MINE" and label["score"] is None
+    assert "('label', with 'MINE'); a prefix" in label["error"] and "('error', with 'MINE')" in error["error"]
+    assert good["label"] and good["error"] is None
     assert predict_file(small, source_of(str(path)), tmp_path / "c.jsonl", ".jsonl", num_samples=1, prefix="p_").rows
+
+
+def test_numbers_of_numpy_are_numbers(small, tmp_path):
+    path, options = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW)), {"num_samples": np.int64(1)}
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", progress=stop_after(1), **options)
+    found = predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", resume=True, num_samples=1)
+    assert found.rows == 2 * WINDOW
+
+
+def _not_utf8(kind):
+    """Three cells of which the second is not UTF-8."""
+    plain = pyarrow.array([b"good", b"b\xffad", None], pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 3, plain.buffers())
+    each, two = pyarrow.array([0, 1, 2, 3], pyarrow.int32()), pyarrow.array([0, 1, None], pyarrow.int32())
+    return {
+        "string": lambda: text,
+        "dictionary": lambda: pyarrow.DictionaryArray.from_arrays(two, text.slice(0, 2)),
+        "view": lambda: plain.cast(pyarrow.binary_view()).view(pyarrow.string_view()),
+        "list": lambda: pyarrow.ListArray.from_arrays(each, text),
+        "struct": lambda: pyarrow.StructArray.from_arrays([text], ["a"]),
+        "map": lambda: pyarrow.MapArray.from_arrays(each, pyarrow.array(["k"] * 3), text),
+        "binary": lambda: pyarrow.ListArray.from_arrays(each, plain),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["string", "dictionary", "view"])
+@pytest.mark.parametrize("written", [".csv", ".jsonl", ".parquet"])
+def test_a_text_of_parquet_that_is_not_utf8_is_an_error_of_its_row(small, kind, written, tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"text": _not_utf8(kind)}), tmp_path / "a.parquet")
+    found = predict_file(small, source_of(str(tmp_path / "a.parquet")), tmp_path / "b", written, num_samples=1)
+    assert (found.rows, found.errors) == (3, {"the text is not UTF-8": 1, "there is no text": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells"),
+    [
+        ("string", ["good", "b\ufffdad", None]),
+        ("dictionary", ["good", "b\ufffdad", None]),
+        ("view", ["good", "b\ufffdad", None]),
+        ("list", [["good"], ["b\ufffdad"], [None]]),
+        ("binary", [["good"], ["b\ufffdad"], [None]]),
+        ("struct", [{"a": "good"}, {"a": "b\ufffdad"}, {"a": None}]),
+        ("map", [[["k", "good"]], [["k", "b\ufffdad"]], [["k", None]]]),
+    ],
+)
+def test_other_cells_of_parquet_that_are_not_utf8_have_the_sign_for_it(small, kind, cells, tmp_path):
+    table = pyarrow.table({"text": ["good", "bad", "dull"], "more": _not_utf8(kind)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    source = source_of(str(tmp_path / "a.parquet"))
+    for written in (".csv", ".jsonl", ".parquet"):
+        assert not predict_file(small, source, tmp_path / f"b{written}", written, num_samples=1).errors
+    found = [json.loads(line)["more"] for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert found == cells
+    with (tmp_path / "b.csv").open(newline="") as file:
+        flat = [row["more"] for row in csv.DictReader(file)]
+    nested = kind in ("list", "binary", "struct", "map")
+    assert flat == [json.dumps(cell, ensure_ascii=False) if nested else cell or "" for cell in cells]
+
+
+def test_a_parquet_file_has_the_rights_that_it_had_and_no_link_is_followed(small, tmp_path):
+    path = written_csv(tmp_path / "a.csv", ["good"])
+    (tmp_path / "b.parquet").touch(0o600)
+    (tmp_path / "other").write_text("mine")
+    for ending in (".partial.made", ".progress.new"):
+        (tmp_path / f"b.parquet{ending}").symlink_to("other")
+    predict_file(small, source_of(str(path)), tmp_path / "b.parquet", ".parquet", num_samples=1)
+    assert (tmp_path / "b.parquet").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "other").read_text() == "mine" and pyarrow.parquet.read_table(
+        tmp_path / "b.parquet"
+    ).num_rows == 1
+    assert {file.name for file in tmp_path.iterdir()} == {"a.csv", "b.parquet", "other"}
+
+
+def test_row_groups_of_parquet_are_closed_by_rows_and_by_bytes(small, tmp_path, monkeypatch):
+    path = written_csv(tmp_path / "a.csv", sentences(4 * WINDOW))
+    groups = []
+    for name, most in (("_GROUP_ROWS", 2 * WINDOW), ("_GROUP_BYTES", 1), ("_GROUP_BYTES", 2**30)):
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks, name, most)
+            predict_file(small, source_of(str(path)), tmp_path / "b.parquet", ".parquet", num_samples=1)
+        groups.append(pyarrow.parquet.ParquetFile(tmp_path / "b.parquet").num_row_groups)
+    assert groups == [2, 4, 1]
+
+
+def test_a_file_without_a_header_does_not_tell_its_first_text(small, tmp_path):
+    (tmp_path / "a.csv").write_text("my private diagnosis is bad,x\ngood,1\n")
+    (tmp_path / "b.csv").write_text("my private diagnosis is bad,my private diagnosis is bad\n")
+    for name, words in (
+        ("a.csv", r"its columns are \(one of 27 characters\), 'x'"),
+        ("b.csv", "several columns .one of 27"),
+    ):
+        with pytest.raises(SourceError, match=words) as caught:
+            predict_file(small, source_of(str(tmp_path / name)), io.BytesIO(), ".csv")
+        assert "private" not in str(caught.value)
 
 
 def test_without_samples_long_texts_saved_thresholds_and_no_numbers_have_an_answer(small, folder, tmp_path):

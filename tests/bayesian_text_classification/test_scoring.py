@@ -92,7 +92,7 @@ def test_outputs_that_are_not_finite_are_an_error_and_never_a_score(sick, value,
     head.value.fill_(float(value))
     texts = ["good", "a film", "bad", "no film"]
     with pytest.raises(
-        InputError, match=r"input 1: .* NaN or infinite \(so for 2 of 4 inputs\); its weights"
+        InputError, match=r"input 1: .* NaN or infinite \(so for 2 of 4 inputs\); the model's weights"
     ) as caught:
         ours(texts, function_to_apply=activation)
     assert caught.value.inputs == (1, 3)
@@ -106,16 +106,26 @@ def test_outputs_that_are_not_finite_are_an_error_and_never_a_score(sick, value,
         False,
         True,
     ]
+    with pytest.raises(InputError, match=r"input 1: .*so for 2 of 4 inputs") as caught:
+        ours(texts, function_to_apply=activation, num_samples=0)
+    assert caught.value.inputs == (1, 3)
+    with pytest.raises(InputError, match=r"input 0: .*so for 1 of 1 inputs"):
+        ours("a film", function_to_apply=activation, num_samples=0)
+    with pytest.raises(InputError, match="NaN or infinite"):
+        list(ours(iter(texts), function_to_apply=activation, num_samples=0))
     with pytest.raises(InputError, match=r"input 1025: "):  # numbered over windows
         ours(["good"] * 1025 + ["a film"], function_to_apply=activation, num_samples=1)
 
 
-def test_such_rows_have_their_reason_and_the_others_their_score(sick):
-    ours, _ = sick
+@pytest.mark.parametrize("samples", [0, 4])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_such_rows_have_their_reason_and_the_others_their_score(sick, value, samples):
+    ours, head = sick
+    head.value.fill_(float(value))
     texts = ["good", "a film", "bad", "no film"]
-    rows = Scorer(ours, "", {})(texts, [None] * 4)
+    rows = Scorer(ours, "", {"num_samples": samples})(texts, [None] * 4)
     assert [row["error"] for row in rows] == [None, "the model's outputs for it are NaN or infinite"] * 2
-    for row, expected in zip(rows[::2], ours(texts[::2]), strict=True):
+    for row, expected in zip(rows[::2], ours(texts[::2], num_samples=samples), strict=True):
         assert row["score"] == pytest.approx(expected["score"], abs=1e-5)
 
 
