@@ -143,7 +143,8 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
     from .figures import TITLES
     from .verdict import advice, verdict
 
-    table = new_table(f"{len(data.texts)} texts, {comparison.arm('bayesian').passes} samples")
+    texts, passes = len(data.texts), comparison.arm("bayesian").passes
+    table = new_table(f"{texts:,} text{'s' * (texts != 1)}, {passes} sample{'s' * (passes != 1)}")
     table.add_column("")
     for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\nsites", "seconds"):
         table.add_column(name, justify="right")

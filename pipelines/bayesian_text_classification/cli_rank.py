@@ -1,5 +1,6 @@
 """`bayesian-text-classification rank`: which unlabelled texts a person should label first."""
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -25,8 +26,8 @@ def rank(
     heuristic: Annotated[
         str,
         typer.Option(
-            help="bald, entropy, margin, variance or batch_bald (a batch of texts that differ; each has the score of "
-            "the batch so far, and the other texts, in the order of bald, have 0).",
+            help="bald, entropy, variance (large scores first), margin (small ones first) or batch_bald (a batch of "
+            "texts that differ; each has the score of the batch so far, and the other texts, in the order of bald, 0).",
             callback=_heuristic,
         ),
     ] = "bald",
@@ -55,6 +56,8 @@ def rank(
             for name in ("rank", "score"):
                 if name in data.columns:
                     raise DataError(f"{input} has a column {name!r} already; rename it")
+            if os.path.exists(output) and os.path.exists(input) and os.path.samefile(input, output):
+                raise DataError(f"{output} is the input; name another file for the output")
             write_columns(output, {})  # what is wrong with it is said before the work
         except (ModelError, DataError, ValueError) as error:
             fail(first_line(error))

@@ -19,6 +19,7 @@ HUB_SPLIT = "validation"  # of a dataset on the Hub, unless another is asked for
 _TEXT_COLUMNS = ("text", "sentence")
 _LABEL_COLUMNS = ("label", "labels")
 WRITTEN = (".csv", ".jsonl", ".parquet")  # by `write_columns`
+MOST_CHARACTERS = 1_000_000  # of a text: a tokenizer holds all of its tokens before it cuts
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -215,6 +216,8 @@ def _check_texts(source: str, name: str, column: Sequence[Any]) -> None:
     for index, text in enumerate(column):
         if reason := why_no_text(text):
             raise DataError(f"{source}, {row_name(index)}: column {name!r} holds {reason}")
+        if reason := why_unfit(text):
+            raise DataError(f"{source}, {row_name(index)}: {reason}; leave that row out")
 
 
 def _is_file_name(source: str) -> bool:
@@ -299,6 +302,15 @@ def why_no_text(value: Any) -> str | None:
         value.encode()
     except UnicodeEncodeError as error:
         return f"{value[error.start]!r} at character {error.start + 1}, a lone surrogate, which is no Unicode text"
+    return None
+
+
+def why_unfit(text: str) -> str | None:
+    """Why a text is none that a model should answer; None for others."""
+    if not text.strip():
+        return "the text is empty"
+    if len(text) > MOST_CHARACTERS:
+        return f"the text has {len(text):,} characters, and {MOST_CHARACTERS:,} are the most"
     return None
 
 

@@ -20,6 +20,7 @@ from .messages import row_name
 from .out_of_scope import ENTROPY, Detection, detect
 from .pipeline import BayesianTextClassificationPipeline
 from .sweep import MOST_TEXTS, POOL, Sweep, sample_sweep
+from .temperature import determined
 from .uncertainty import Uncertainty, over_classes
 
 MASKS = "balanced"  # of the Bayesian arms
@@ -39,6 +40,7 @@ class Comparison:
         calibrated_on: how many other texts the temperatures were fitted on; None: each on all texts but one.
         shared_texts: texts that are among those too, which flatters the arms with a temperature.
         saved_temperature: that the classifier came with; no arm has it.
+        determined: whether the labels alone have a best temperature, of both arms that have one.
     """
 
     arms: tuple[Arm, ...]
@@ -50,6 +52,7 @@ class Comparison:
     calibrated_on: int | None
     shared_texts: int
     saved_temperature: float
+    determined: bool
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -174,6 +177,7 @@ def compare(
         None if calibration is None else len(calibration.texts),
         sum(text in others for text in data.texts),
         classifier.temperature,
+        all(determined(p, known[0] if known else labels) for p in (known[1:] if known else (point, mean))),
     )
 
 

@@ -40,6 +40,8 @@ _DASHES = {
     "bayesian_temperature": (0, (5, 1, 1, 1, 1, 1)),
 }
 _GAP = "#808080"
+_PLAIN = {"alpha": 0.6, "color": "#56B4E9"}
+_HATCHED = {"alpha": 0.6, "facecolor": "#D55E00", "edgecolor": "#5E2900", "hatch": "//", "linewidth": 0}
 _PANELS = {"ece": "ECE", "accuracy": "accuracy", "nll": "NLL", "rmse": "distance of the score to its limit (RMSE)"}
 
 
@@ -176,9 +178,8 @@ def confidence_histograms(comparison: Comparison, labels: Sequence[int]) -> Figu
         p = comparison.arm(name).probabilities
         correct = p.argmax(1) == np.asarray(labels)
         edges = np.linspace(0, 1, 21)
-        for chosen, colour, label, hatch in ((correct, "#56B4E9", "right", ""), (~correct, "#D55E00", "wrong", "//")):
+        for chosen, label, style in ((correct, "right", _PLAIN), (~correct, "wrong", _HATCHED)):
             share = np.full(chosen.sum(), 1 / max(int(chosen.sum()), 1))
-            style = {"alpha": 0.6, "color": colour, "hatch": hatch, "edgecolor": colour}
             axes.hist(p[chosen].max(1), edges, weights=share, label=f"{label} ({chosen.sum():,})", **style)
         axes.set_title(TITLES[name], fontsize=10)
         axes.set_xlabel("confidence")
@@ -194,11 +195,7 @@ def out_of_scope_histograms(detections: Sequence[Detection]) -> Figure:
     grid = figure.subplots(-(-len(detections) // 3), 3, squeeze=False)
     for axes, one in zip(grid.flat, detections, strict=False):
         edges = np.linspace(0, max(one.inside.max(), one.outside.max(), 1e-9), 31)
-        for scores, colour, label, hatch in (
-            (one.inside, "#56B4E9", "in scope", ""),
-            (one.outside, "#D55E00", "out of scope", "//"),
-        ):
-            style = {"alpha": 0.6, "color": colour, "hatch": hatch, "edgecolor": colour}
+        for scores, label, style in ((one.inside, "in scope", _PLAIN), (one.outside, "out of scope", _HATCHED)):
             axes.hist(scores, edges, weights=np.full(len(scores), 1 / len(scores)), label=label, **style)
         axes.set_title(f"{TITLES[one.arm]}, AUROC {one.auroc.value:.4f}", fontsize=10)
         axes.set_xlabel(one.score)

@@ -192,7 +192,7 @@ def predict_dataset(
     Args:
         dataset: with a column of texts.
         model: a folder that every worker can read, or a Hub id; None: the embedded one.
-        text_column: of the texts. A row whose text is null, empty, or of more than `scoring.MOST_CHARACTERS` characters
+        text_column: of the texts. A row whose text is null, empty, or of more than `data.MOST_CHARACTERS` characters
             gets no label, and its reason in the column `error`.
         prefix: of the names of the added columns.
         workers: actors, each with a model of its own; (least, most) where Ray may choose.

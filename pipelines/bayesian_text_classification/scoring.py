@@ -7,12 +7,11 @@ from typing import Any
 
 import pyarrow
 
-from .data import why_no_text
+from .data import why_no_text, why_unfit
 from .inputs import InputError
 from .pipeline import BayesianTextClassificationPipeline, checked_threshold
 from .sampling import SAMPLING, Sampling
 
-MOST_CHARACTERS = 1_000_000  # of a text: a tokenizer holds all of its tokens before it cuts
 ERROR = "error"
 
 _NUMBER, _TEXT = pyarrow.float64(), pyarrow.string()
@@ -123,11 +122,7 @@ def why_not(text: Any) -> str | None:
         return "the text is not UTF-8"
     if why := why_no_text(text):
         return f"unreadable: {why}"
-    if not text.strip():
-        return "the text is empty"
-    if len(text) > MOST_CHARACTERS:
-        return f"the text has {len(text):,} characters, and {MOST_CHARACTERS:,} are the most"
-    return None
+    return why_unfit(text)
 
 
 def _kind(error: str) -> str:

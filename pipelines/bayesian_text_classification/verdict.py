@@ -11,7 +11,9 @@ from .intervals import LEAST_ROWS, Difference
 from .measures import MEASURES
 from .out_of_scope import ENTROPY
 from .selection import threshold_for
+from .temperature import apply_temperature
 
+CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts that a threshold is looked for
 _BOTH = "texts of both kinds together"
 _TITLES = {measure.key: measure.title for measure in MEASURES}
@@ -93,23 +95,27 @@ def advice(comparison: Comparison, labels: list[int]) -> list[str]:
             f"{sweep.recommended} samples are enough: from there on the scores are within 0.02 of their limit (root "
             f"mean square over the texts), and the NLL is within 2 % of that of {sweep.pool} samples."
         )
-    p = best.probabilities
+    # At the temperature of all rows, which is the one that is deployed; those of single rows would tell their labels.
+    p = comparison.arm(best.name.removesuffix("_temperature")).probabilities
+    p = p if best.temperature is None else apply_temperature(p, best.temperature)
     correct = p.argmax(1) == np.asarray(labels)
-    found = [(target, threshold_for(p.max(1), correct, target)) for target in TARGETS]
+    found = [(target, threshold_for(p.max(1), correct, target, confidence=CONFIDENCE)) for target in TARGETS]
     for target, threshold in found:
         if threshold is not None:
-            least = math.ceil(threshold.threshold * 1e6) / 1e6  # never below what was tested
+            least = threshold.threshold
+            if (up := math.ceil(least * 1e6) / 1e6) < 1:  # shorter, and never below what was tested
+                least = up
+            accept = _ACCEPT[best.name].format(passes=passes, least=repr(least))
             lines.append(
-                f"{_ACCEPT[best.name].format(passes=passes, least=least)} keeps the error among accepted texts below "
-                f"{target:.0%} (with {threshold.confidence:.0%} confidence, for texts such as these); here it accepts "
-                f"{threshold.accepted / threshold.rows:.0%} of them."
+                f"{accept} keeps the error among accepted texts below {target:.0%} (with {CONFIDENCE:.0%} confidence, "
+                f"for texts such as these); here it accepts {threshold.accepted / threshold.rows:.0%} of them."
             )
     missed = [f"{target:.0%}" for target, threshold in found if threshold is None]
     if missed:
         several = ", ".join(missed[:-1]) + " or " * (len(missed) > 1) + missed[-1]
         lines.append(
-            f"No threshold can be promised to keep the error among accepted texts below {several} on the evidence of "
-            f"{_texts(len(p))}."
+            f"No threshold was found that keeps the error among accepted texts below {several} (with {CONFIDENCE:.0%} "
+            f"confidence), on the evidence of {_texts(len(p))}."
         )
     return lines
 
@@ -123,8 +129,12 @@ def _sentence(key: str, before: Arm, after: Arm) -> str:
 
 def _fitted(comparison: Comparison) -> str:
     if comparison.calibrated_on is None:
+        if not comparison.determined:
+            return _UNDETERMINED.format(which="these labels")
         return "Each text has the temperature that all the others give."
     line = f"The temperatures were fitted on {_texts(comparison.calibrated_on, 'other')}."
+    if not comparison.determined:
+        line += " " + _UNDETERMINED.format(which="their labels")
     if comparison.shared_texts:
         line += (
             f" Warning: {comparison.shared_texts:,} of the texts measured here are among those, which flatters the "
@@ -156,7 +166,9 @@ def _out_of_scope(comparison: Comparison) -> str:
 def _told(told: Difference, what: str = "texts") -> str:
     if told.verdict != "cannot tell":
         return f"{told.verdict}, {_interval(told)}"
-    return f"this data cannot tell, {_interval(told)}{_needed(told, what)}"
+    few = "texts of either kind" if what == _BOTH else "right or wrong answers"
+    reason = "" if told.enough else f", with fewer than {LEAST_ROWS} {few}"
+    return f"this data cannot tell{reason}, {_interval(told)}{_needed(told, what)}"
 
 
 def _interval(told: Difference) -> str:
@@ -189,16 +201,20 @@ def _plain(name: str) -> str:
     return name.replace("_temperature", " + temperature").replace("baal", "BaaL").replace("bayesian", "Bayesian")
 
 
+_UNDETERMINED = (
+    "Warning: {which} alone have no best temperature (every answer is right, or the model gives them no more than "
+    "other classes): what keeps temperatures from 0 and infinity chose it."
+)
 _HOW = {
     "frequentist": "The ordinary pipeline will do.",
     "frequentist_temperature": "One number does it: divide the logits by {temperature:.3f} before the softmax.",
     "bayesian": 'Use pipeline("bayesian-text-classification", num_samples={passes}) as it is.',
-    "bayesian_temperature": 'Use pipeline("bayesian-text-classification", num_samples={passes}), and '
-    "classifier.calibrate(texts, labels) once.",
+    "bayesian_temperature": 'Use pipeline("bayesian-text-classification", num_samples={passes}) with '
+    "classifier.temperature = {temperature:.6g}, which classifier.calibrate(texts, labels) gives on these texts.",
 }
 _ACCEPT = {
-    "frequentist": "To accept answers whose score is at least {least:g}",
-    "frequentist_temperature": "To accept answers whose score at that temperature is at least {least:g}",
-    "bayesian": "classifier(texts, num_samples={passes}, threshold={least:g})",
-    "bayesian_temperature": "classifier(texts, num_samples={passes}, threshold={least:g}), after calibrate,",
+    "frequentist": "To accept answers whose score is at least {least}",
+    "frequentist_temperature": "To accept answers whose score at that temperature is at least {least}",
+    "bayesian": "classifier(texts, num_samples={passes}, threshold={least})",
+    "bayesian_temperature": "classifier(texts, num_samples={passes}, threshold={least}), at that temperature,",
 }

@@ -94,7 +94,7 @@ def summary(ordinary: np.ndarray, samples: np.ndarray) -> str:
   <i class="text" style="width: {of_text:.1%}"></i><i class="model" style="width: {of_model:.1%}"></i>
 </div>
 <p class="key"><span>Of the greatest possible doubt:</span>
-<span><i class="text"></i> {of_text:.0%}: every sample hesitates over this text</span>
+<span><i class="text"></i> {of_text:.0%}: the samples themselves hesitate, on average</span>
 <span><i class="model"></i> {of_model:.0%}: the samples disagree with each other</span></p>
 """
 
@@ -142,7 +142,7 @@ def words(ordinary: np.ndarray, mean: np.ndarray, of_text: float, of_model: floa
     if of_model > of_text / 2:
         what = "differ in how sure they are" if one_mind else "contradict each other"
         return f"{first} The samples {what}, which texts unlike the training data often cause."
-    return f"{first} Most samples hesitate in the same way: to this model the text reads both ways."
+    return f"{first} Most of the doubt is one that the samples share: to this model the text reads both ways."
 
 
 def spread(ordinary: np.ndarray, samples: np.ndarray) -> Figure:

@@ -202,7 +202,7 @@ def test_a_report_that_cannot_be_written_is_one_line_after_the_table(tmp_path):
     (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
     done = run("evaluate", "--dataset", tmp_path / "d.csv", "--num-samples", 1, "--output", tmp_path / "out")
     assert (done.returncode, done.stderr) == (2, f"error: cannot write to {tmp_path / 'out'}: Is a directory\n")
-    assert "1 texts, 1 samples" in done.stdout
+    assert "1 text, 1 sample" in done.stdout
 
 
 def test_what_stops_the_comparison_is_one_line(tmp_path, tiny, tokenizer):
@@ -248,6 +248,7 @@ def test_what_rank_cannot_do_is_one_line(tmp_path, monkeypatch, capsys, loud_lib
         (["rank", "--input", tmp_path / "no.csv", "--output", tmp_path / "out.csv"], "no.csv: no such file"),
         (["rank", "--input", tmp_path / "scored.csv", "--output", tmp_path / "o.csv"], "a column 'score' already"),
         (["rank", "--input", tmp_path / "in.csv"], "Missing option '--output'"),
+        ([*given, tmp_path / "in.csv"], "in.csv is the input; name another file for the output"),
     ):
         monkeypatch.setattr(sys, "argv", ["bayesian-text-classification", *map(str, arguments)])
         with pytest.raises(SystemExit, match="2"):

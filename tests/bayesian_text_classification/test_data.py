@@ -149,6 +149,7 @@ GOOD = '{"text": "a", "label": 0}\n'
         ("", "has no rows"),
         ("\n \n", "has no rows"),
         (GOOD + '{"text": null, "label": 0}', "row 2 .*: column 'text' holds None .NoneType., not a text"),
+        (GOOD + '\n{"text": " ", "label": 0}', "row 2 .*: the text is empty; leave that row out"),
         (GOOD + '\n{"text": "ab\\ud800", "label": 0}', r"row 2 .* holds '\\ud800' at character 3, a lone surrogate"),
         (
             GOOD[:-2] + ', "kind": "\\udfff"}',

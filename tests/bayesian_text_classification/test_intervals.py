@@ -11,7 +11,7 @@ from bayesian_text_classification.intervals import (
 )
 from bayesian_text_classification.measures import MEASURES, Scored
 from bayesian_text_classification.metric import load_metric_module
-from scipy import stats
+from scipy import optimize, stats
 
 MEASURE = {measure.key: measure for measure in MEASURES}
 
@@ -208,6 +208,23 @@ def test_arms_that_err_as_much_in_opposite_directions_are_seldom_told():
 def test_of_two_calibrated_arms_the_surer_one_is_seldom_told():
     """It measures less by chance: `d +- z s` told one case in ten, and one in four for the class-wise ECE."""
     assert max(told_share(calibrated, ("ece", "class_wise_ece")).values()) <= 0.05
+
+
+@pytest.mark.parametrize("rows", [20, 50, 100, 200, 400])
+@pytest.mark.parametrize("key", ["nll", "brier"])
+def test_few_wrong_rows_do_not_tell_what_they_cost(rows, key):
+    """Accuracy 0.95; one arm says 0.99, and the other what costs as much."""
+    risk = {
+        "nll": lambda c: -0.95 * np.log(c) - 0.05 * np.log(1 - c),
+        "brier": lambda c: 0.95 * (1 - c) ** 2 + 0.05 * c**2,
+    }[key]
+    equal = optimize.brentq(lambda c: risk(c) - risk(0.99), 0.6, 0.949)
+    random, told = np.random.default_rng(0), 0
+    for _ in range(300):
+        labels = (random.random(rows) < 0.05).astype(int)
+        mine, theirs = (Scored.of(np.tile([c, 1 - c], (rows, 1)), labels) for c in (0.99, equal))
+        told += difference(MEASURE[key], mine, theirs, {}, {}).verdict != "cannot tell"
+    assert told / 300 <= 0.05
 
 
 def test_arms_far_from_calibrated_are_seldom_told_for_what_chance_gives():

@@ -5,8 +5,9 @@ import pytest
 import torch
 from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.blocks import added_columns
+from bayesian_text_classification.data import MOST_CHARACTERS
 from bayesian_text_classification.inputs import InputError
-from bayesian_text_classification.scoring import MOST_CHARACTERS, Scorer
+from bayesian_text_classification.scoring import Scorer
 from fuzzing import tried
 from hypothesis import given
 from hypothesis import strategies as st

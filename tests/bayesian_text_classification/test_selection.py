@@ -5,7 +5,7 @@ import pytest
 import torch
 from bayesian_text_classification.selection import HEURISTICS, rank, threshold_for, upper_bound
 from bayesian_text_classification.uncertainty import over_classes
-from scipy import stats
+from scipy import special, stats
 
 
 def test_the_bound_is_clopper_and_pearsons():
@@ -116,6 +116,32 @@ def test_a_batch_says_different_things(same_random_state):
     assert (order[:6] < 10).sum() <= 2
     torch.rand(1)  # the global state is of no account
     np.testing.assert_array_equal(order, rank(p, "batch_bald", batch=6, seed=1)[0])
+
+
+def test_a_batch_is_in_the_order_of_its_choice_and_has_the_information_so_far():
+    p = samples(40)
+    order, scores = rank(p, "batch_bald", batch=6, seed=1)
+    bald, alone = rank(p, "bald")
+    told = scores[order[:6]]
+    assert order[0] == bald[0] and told[0] == pytest.approx(alone[bald[0]])
+    assert (np.diff(told) > -0.05).all() and told[-1] > told[0]  # BaaL draws, so not to the digit
+    assert (scores[order[6:]] == 0).all() and (told <= np.log(p.shape[2]) + 0.05).all()
+    for k in range(1, 3):  # by its definition, over all labels of the texts chosen so far
+        joint = np.einsum("as,bs->abs" if k == 1 else "as,bs,cs->abcs", *p[order[: k + 1]])
+        entropy = special.entr(joint.mean(-1)).sum()
+        expected = special.entr(p[order[: k + 1]]).sum(1).mean(1).sum()
+        assert told[k] == pytest.approx(entropy - expected, abs=0.05)
+
+
+def test_few_rows_that_are_all_right_promise_what_clopper_and_pearson_do():
+    found = threshold_for(np.linspace(0.5, 1, 60), np.ones(60, bool), 0.05)
+    assert (found.accepted, found.errors) == (60, 0) and found.bound == pytest.approx(1 - 0.1 ** (1 / 60))
+    assert threshold_for(np.linspace(0.5, 1, 44), np.ones(44, bool), 0.05) is None  # 1 - 0.1 ** (1 / 44) is above 5 %
+
+
+def test_a_score_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"scores\[1\] is NaN"):
+        threshold_for(np.array([0.5, np.nan]), np.ones(2, bool), 0.05)
 
 
 @pytest.mark.parametrize("heuristic", HEURISTICS)

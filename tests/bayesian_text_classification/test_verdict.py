@@ -64,7 +64,7 @@ def test_accuracy_that_is_lost_is_a_warning(comparison):
         for line in verdict(with_differences(comparison, accuracy=lost)).lines
     )
     assert not any(
-        "Warning" in line
+        "costs accuracy" in line
         for line in verdict(with_differences(comparison, accuracy=replace(lost, verdict="cannot tell"))).lines
     )
 
@@ -79,8 +79,8 @@ def test_what_is_not_defined_is_said_so(comparison):
 def test_twenty_texts_promise_no_threshold(comparison):
     lines = advice(comparison, DATA.labels)
     assert lines[-1] == (
-        "No threshold can be promised to keep the error among accepted texts below 5%, 2% or 1% on the evidence of "
-        "20 texts."
+        "No threshold was found that keeps the error among accepted texts below 5%, 2% or 1% (with 90% confidence), on "
+        "the evidence of 20 texts."
     )
 
 
@@ -88,23 +88,43 @@ def test_twenty_texts_promise_no_threshold(comparison):
     ("arm", "how", "accept"),
     [
         ("frequentist", "The ordinary pipeline will do.", "To accept answers whose score is at least 0.9"),
-        ("frequentist_temperature", "divide the logits by", "To accept answers whose score at that temperature is at"),
+        (
+            "frequentist_temperature",
+            "divide the logits by 0.5",
+            "To accept answers whose score at that temperature is at least 0.987805",
+        ),
         ("bayesian", "num_samples=10) as it is.", "classifier(texts, num_samples=10, threshold=0.9) keeps"),
         (
             "bayesian_temperature",
-            "num_samples=10), and classifier.calibrate",
-            "classifier(texts, num_samples=10, threshold=0.9), after calibrate, keeps",
+            "num_samples=10) with classifier.temperature = 0.5, which",
+            "classifier(texts, num_samples=10, threshold=0.987805), at that temperature, keeps",
         ),
     ],
 )
 def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparison):
     p = {True: np.tile([0.1, 0.9], (400, 1)), False: np.tile([0.4, 0.6], (400, 1))}
-    arms = tuple(replace(one, probabilities=p[one.name == arm]) for one in comparison.arms)
+    arms = tuple(
+        replace(
+            one,
+            probabilities=p[one.name == arm.removesuffix("_temperature")],  # before the one temperature of all rows
+            temperature=None if one.temperature is None else 0.5,
+        )
+        for one in comparison.arms
+    )
     lines = advice(replace(comparison, arms=arms, recommended=arm), [1] * 400)
     assert lines[0].startswith("Recommended: ") and how in lines[0]
     (promised,) = [line for line in lines if "below 5%" in line]
     assert promised.startswith(accept)
     assert promised.endswith("(with 90% confidence, for texts such as these); here it accepts 100% of them.")
+
+
+def test_a_threshold_near_1_accepts_what_it_is_said_to_accept(comparison):
+    p = 1 - np.logspace(-7.5, -6.5, 400)
+    arms = tuple(replace(one, probabilities=np.stack([1 - p, p], 1)) for one in comparison.arms)
+    lines = advice(replace(comparison, arms=arms, recommended="bayesian"), [1] * 300 + [0] * 100)
+    (promised,) = [line for line in lines if "below 5%" in line]
+    least = float(promised.split("threshold=")[1].split(")")[0])
+    assert 0 < (p >= least).mean() < 1 and f"accepts {(p >= least).mean():.0%}" in promised
 
 
 def test_a_saved_temperature_is_named(comparison):
@@ -114,11 +134,23 @@ def test_a_saved_temperature_is_named(comparison):
 
 
 def test_how_the_temperatures_were_fitted_is_said(comparison):
-    assert any("temperature that all the others give" in line for line in verdict(comparison).lines)
-    lines = verdict(replace(comparison, calibrated_on=1, shared_texts=1)).lines
+    assert not comparison.determined  # all twenty answers are right
+    assert any("Warning: these labels alone have no best temperature" in line for line in verdict(comparison).lines)
+    lines = verdict(replace(comparison, calibrated_on=20)).lines
+    assert any("20 other texts. Warning: their labels alone have no best" in line for line in lines)
+    sound = replace(comparison, determined=True)
+    assert any("temperature that all the others give" in line for line in verdict(sound).lines)
+    lines = verdict(replace(sound, calibrated_on=1, shared_texts=1)).lines
     assert any(
         "The temperatures were fitted on 1 other text. Warning: 1 of the texts measured here" in line for line in lines
     )
+
+
+def test_too_few_wrong_answers_are_said_to_be_few_and_recommend_nothing(comparison):
+    assert comparison.arm("bayesian").differences["nll"].verdict == "cannot tell"
+    assert comparison.recommended == "frequentist"
+    (line,) = [line for line in verdict(comparison).lines if line.startswith("NLL ")]
+    assert "this data cannot tell, with fewer than 20 right or wrong answers, difference" in line
 
 
 def test_few_texts_are_said_to_be_few(comparison):

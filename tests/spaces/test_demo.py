@@ -66,7 +66,7 @@ SURER = "The ordinary model is 19 points surer than its own samples."
     ("ordinary", "mean", "of_text", "of_model", "one_mind", "said"),
     [
         (0.9, 0.4, 0.6, 0.35, False, f"{THREAD} The samples contradict each other"),
-        (0.6, 0.45, 0.9, 0.09, False, f"{THREAD} Most samples hesitate in the same way"),
+        (0.6, 0.45, 0.9, 0.09, False, f"{THREAD} Most of the doubt is one that the samples share"),
         (0.6, 0.02, 0.1, 0.02, True, "The two do not even agree, although the samples hardly doubt: trust neither"),
         (0.99, 0.8, 0.4, 0.3, False, f"{SURER} The samples contradict each other, which texts unlike the training"),
         (
@@ -79,7 +79,7 @@ SURER = "The ordinary model is 19 points surer than its own samples."
         ),
         (0.6, 0.8, 0.4, 0.3, False, "The average of the samples is 20 points surer than the ordinary model. The sam"),
         (0.8, 0.98, 0.1, 0.04, True, "The average of the samples is 18 points surer than the ordinary model. There is"),
-        (0.7, 0.68, 0.85, 0.05, False, "The two agree. Most samples hesitate in the same way"),
+        (0.7, 0.68, 0.85, 0.05, False, "The two agree. Most of the doubt is one that the samples share"),
         (0.99, 0.98, 0.1, 0.01, True, "The two agree. There is little doubt"),
     ],
 )
