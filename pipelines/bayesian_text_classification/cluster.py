@@ -193,7 +193,8 @@ def _read(skip: Mapping[str, Any], source: Source, column: str, added: Sequence[
         if left >= 0:
             continue
         window, left = window.last(min(-left, len(window))), 0  # a block of an earlier run may end inside a window
-        window = window.apart_from(added)
+        if source.kind == ".jsonl":
+            window = window.apart_from(added)
         texts = window.column(column)
         errors = [error or why_not(text) for text, error in zip(texts, window.errors, strict=True)]
         if source.kind == ".jsonl":

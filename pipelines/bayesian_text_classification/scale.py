@@ -134,7 +134,8 @@ def predict_file(
         read, before = 0, None
         for window in chain([first] if first is not None else [], windows):
             read += len(window)
-            window = window.apart_from(scorer.added.names)
+            if reading.columns is None:  # else they were looked at before
+                window = window.apart_from(scorer.added.names)
             if read > blocks.rows:
                 parts = _Parts(len(window), before or 0.0, reading.done, progress)
                 added = scorer(window.column(column), window.errors, parts.advance)
