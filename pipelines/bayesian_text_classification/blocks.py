@@ -127,8 +127,7 @@ class _Jsonl:
 
     def _beside(self, row: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         """What is added; what the row has under such a name stays, and only the error, which tells of it, is ours."""
-        *names, error = self.added
-        return {**{name: more.get(name) for name in names if name not in row}, error: more.get(error)}
+        return {name: more.get(name) for name in self.added if name not in row or name == self.added[-1]}
 
 
 def _json(row: Mapping[str, Any]) -> bytes:

@@ -103,8 +103,8 @@ def load_labelled_texts(
         )
     texts = table.columns[text_column]
     kinds = [str(kind) for kind in table.columns.get("kind", [])]
-    for name, column in ((text_column, texts), ("kind", kinds)):
-        _check_texts(source, name, column)
+    _check_texts(source, text_column, texts)
+    _check_unicode(source, "kind", kinds)
     labels = label_ids(
         table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, [])
     )
@@ -212,10 +212,15 @@ def _read(source: str, config: str | None, split: str | None) -> tuple[_Table, s
     return table, split
 
 
-def _check_texts(source: str, name: str, column: Sequence[Any]) -> None:
+def _check_unicode(source: str, name: str, column: Sequence[Any]) -> None:
     for index, text in enumerate(column):
         if reason := why_no_text(text):
             raise DataError(f"{source}, {row_name(index)}: column {name!r} holds {reason}")
+
+
+def _check_texts(source: str, name: str, column: Sequence[Any]) -> None:
+    _check_unicode(source, name, column)
+    for index, text in enumerate(column):
         if reason := why_unfit(text):
             raise DataError(f"{source}, {row_name(index)}: {reason}; leave that row out")
 

@@ -237,3 +237,8 @@ def test_a_line_separator_inside_a_json_text_is_not_a_new_line(tmp_path):
 def test_what_only_looks_like_a_number_is_no_label(value):
     with pytest.raises(DataError, match="is none of the model's labels"):
         label_ids([value], NAMES, "d")
+
+
+def test_a_kind_may_be_empty_where_a_text_may_not(tmp_path):
+    (tmp_path / "a.csv").write_text('text,label,kind\nfine,1,""\n')
+    assert load_labelled_texts(str(tmp_path / "a.csv"), {0: "NO", 1: "YES"}).kinds == [""]
