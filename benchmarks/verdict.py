@@ -7,22 +7,31 @@ averages the probabilities of ten passes whose noise is drawn anew in every simu
 The truth is the measure of half a million rows. In a null case the arms are alike. In the others the first is worse in
 every way, sharper and more erroneous; how much is found for each measure by itself, so that its true difference is
 three times its standard error. What costs little gets four times as many simulations, and so does every measure in
-the last table.
+the last table; NLL and Brier alone get 32 times as many.
 """
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from bayesian_text_classification.arms import Labels, MeasuredArms, Probabilities, Temperatures
-from bayesian_text_classification.intervals import Difference, Estimate, by_chance, difference, estimate, resample
+from bayesian_text_classification.intervals import (
+    LEAST_ROWS,
+    Difference,
+    Estimate,
+    by_chance,
+    difference,
+    estimate,
+    resample,
+)
 from bayesian_text_classification.measures import MEASURES, Measure, Scored
 from bayesian_text_classification.temperature import apply_temperature
 from common import Array
 from results import table, write_section
+from scipy import integrate, optimize, special, stats
 from tqdm import tqdm
 
 MANY = 500_000  # rows of the truth
@@ -31,7 +40,10 @@ EFFECT = 3  # the true difference, in standard errors
 HARMS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
 PILOTS = 4_000  # simulations of each harm, which find the one of that effect
 CHEAP = 4  # times as many simulations of a measure with a closed form, and of AUROC
+MEANS = 32  # times as many of NLL and Brier alone
 ALIKE = 0.0
+
+Logits = Callable[[Array], Array]  # of the first of two classes, of normal deviates
 
 
 @dataclass(frozen=True)
@@ -74,15 +86,18 @@ def main() -> None:
     simulations = parser.parse_args().simulations
     random = np.random.default_rng(0)
     two, twenty = World(2, 872, 1.8), World(20, 1_000, 2.5)
-    near = [f"{100 * np.sqrt(0.95 * 0.05 / count):.1f}" for count in (simulations, CHEAP * simulations)]
+    near = [f"{100 * np.sqrt(0.95 * 0.05 / count):.1f}" for count in simulations * np.array([1, CHEAP, MEANS])]
     body = (
         f"1,000 resamples. {simulations} simulations of each case, {CHEAP} times as many of accuracy, NLL, Brier and "
-        f"AUROC of errors, of squares in the second table, and of all in the third; a share near 95 % is known "
-        f"to within {near[0]} and {near[1]} points (one standard error).\n\n"
+        f"AUROC of errors, of squares in the second table, and of all in the last, {MEANS} times in the third; a share "
+        f"near 95 % is known to within {near[0]}, {near[1]} and {near[2]} points (one standard error).\n\n"
         f"Two arms that are alike:\n\n{null_table(random, (two, twenty), simulations)}\n\n"
         f"Arms that are not alike, and as far from calibrated, so that there is nothing to tell either; how often a "
         f"difference is told:\n\n"
         f"{kinks_table(random, simulations)}\n\n"
+        f"Arms that are not alike, one too sure and one too modest, and cost as much; how often a difference is told "
+        f"(none is where fewer than {LEAST_ROWS} answers are wrong):\n\n"
+        f"{costs_table(random, simulations)}\n\n"
         f"The first arm is worse, {two.rows} rows of {two.classes} classes:\n\n{harm_table(random, two, simulations)}"
     )
     write_section("Intervals and verdicts", f"python benchmarks/verdict.py --simulations {simulations}", body)
@@ -217,6 +232,57 @@ KINKS = {
     "both calibrated, one says the mean alone": lambda random: calibrated(random, 2.5),
     "both .03 too sure, one says the mean alone": lambda random: as_wrong(random, 0.03),
     "both .1 too sure, one says the mean alone": lambda random: as_wrong(random, 0.1),
+}
+
+
+def costs_table(random: np.random.Generator, simulations: int) -> str:
+    """Null cases of NLL and Brier in which arms are not alike."""
+    measures = [measure for measure in MEASURES if measure.key in ("nll", "brier")]
+    rows = []
+    for name, (truth, sure) in COSTS.items():
+        modest = {measure.key: as_dear(measure, truth, sure) for measure in measures}
+        for count in (200, 400, 872):
+            told: dict[str, list[bool]] = {measure.key: [] for measure in measures}
+            for _ in tqdm(range(MEANS * simulations), f"{name}, {count} rows"):
+                z = random.normal(size=count)
+                labels = luck(random, special.expit(-truth(z)))
+                first = two_classes(sure(z), labels)
+                for measure in measures:
+                    second = two_classes(modest[measure.key] * sure(z), labels)
+                    told[measure.key].append(difference(measure, first, second, {}, {}).verdict != "cannot tell")
+            rows.append([name, str(count), *(share(of_measure) for of_measure in told.values())])
+    return table(["case", "rows", *(measure.title for measure in measures)], rows)
+
+
+def as_dear(measure: Measure, truth: Logits, sure: Logits) -> float:
+    """What the logits of a too sure arm are to be multiplied by, so that it costs as much for being too modest."""
+
+    def cost(factor: float) -> float:
+        def at(z: float) -> float:
+            logit, right = np.full(2, sure(np.float64(z))), special.expit(truth(np.float64(z)))
+            each = measure.per_row(two_classes(factor * logit, np.array([0, 1])))
+            return float(stats.norm.pdf(z) * (right * each[0] + (1 - right) * each[1]))
+
+        return float(integrate.quad(at, -8, 8, points=[0.0])[0])
+
+    least = optimize.minimize_scalar(cost, bounds=(0, 1), method="bounded").x
+    return float(optimize.brentq(lambda factor: cost(factor) - cost(1.0), 0, least))
+
+
+def two_classes(logits: Array, labels: Labels) -> Scored:
+    """Rows with these logits of the first of two classes."""
+    return Scored.of(special.expit(np.stack([logits, -logits], 1)), labels)
+
+
+def everywhere(p: float) -> Logits:
+    """The same of all rows."""
+    return lambda z: np.full_like(z, special.logit(p))
+
+
+COSTS: dict[str, tuple[Logits, Logits]] = {
+    "one says .97 of answers that are right nine times in ten": (everywhere(0.9), everywhere(0.97)),
+    "one says .99 of answers that are right nineteen times in twenty": (everywhere(0.95), everywhere(0.99)),
+    "one's logits are 1.8 times the true ones": (lambda z: 5 * z, lambda z: 9 * z),
 }
 
 

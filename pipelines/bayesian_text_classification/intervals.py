@@ -21,8 +21,8 @@ from scipy import special, stats
 from .measures import MEASURES, Measure, Scored, Squares, Weighted
 
 LEVEL = 0.95
-# Of a verdict, which rests on approximations for many rows; and of the wrong and the right ones among them. What a few
-# wrong ones cost is most of the NLL: with fewer than 20, Student's t told up to 37 % of differences that were none.
+# Of a verdict, which rests on approximations for many rows; and of the wrong and the right ones among them: what a few
+# wrong ones cost is most of the NLL, and of most measures of calibration.
 LEAST_ROWS = 20
 LEAST_ERRORS = 10  # of the interval of a measure that tells wrong rows from right ones
 RESAMPLES = 1_000
@@ -96,15 +96,15 @@ def by_chance(rows: Scored, *, seed: int = 0, measures: Sequence[Measure] = MEAS
 def estimate(measure: Measure, rows: Scored, resamples: Resamples) -> Estimate:
     """The measure of `rows` with its interval, NaN where there is none.
 
-    Accuracy: Wilson's interval. Other means over rows: Student's t. Biased measures: that of `metrics/ece`, whose ends
-    take the bias into account. AUROC: `e +- z s` on the logit scale, with the standard deviation s of the resamples.
-    Else `e +- z s` as it is (Davison and Hinkley 1997, section 2.4).
+    Accuracy: Wilson's interval. Other means over rows: Hall's. Biased measures: that of `metrics/ece`, whose ends take
+    the bias into account. AUROC: `e +- z s` on the logit scale, with the standard deviation s of the resamples. Else
+    `e +- z s` as it is (Davison and Hinkley 1997, section 2.4).
     """
     value = measure.value(rows)
     if measure.key == "accuracy":
         low, high = wilson(int(rows.correct.sum()), len(rows.correct))
     elif measure.per_row is not None:
-        low, high = _mean_interval(measure.per_row(rows))
+        low, high = mean_interval(measure.per_row(rows))
     elif measure.biased:
         low, high = _biased_interval(value, resamples[measure.key])
     elif measure.of_errors and _rarer(rows) < LEAST_ERRORS:
@@ -145,7 +145,7 @@ def difference(
     """The measure of `rows` less that of `base`, which are the same rows in another arm; resamples of equal seed.
 
     Sums of absolute gaps: `_absolute_interval`, with `chance`, the difference that chance alone gives. Sums of squares:
-    `_squares_interval` and `_roots_interval`. Accuracy: `paired_shares`. Other means over rows: Student's t. Else
+    `_squares_interval` and `_roots_interval`. Accuracy: `paired_shares`. Other means over rows: Hall's interval. Else
     `d +- z s` with the standard deviation s of the resamples' differences.
     """
     value = measure.value(rows) - measure.value(base)
@@ -154,7 +154,7 @@ def difference(
     if measure.key == "accuracy":
         low, high = paired_shares(rows.correct, base.correct)
     elif measure.per_row is not None:
-        low, high = _mean_interval(measure.per_row(rows) - measure.per_row(base))
+        low, high = mean_interval(measure.per_row(rows) - measure.per_row(base))
     elif measure.squares is not None:
         mine, theirs = measure.squares(rows), measure.squares(base)
         low, high = (_roots_interval if measure.root else _squares_interval)(mine, theirs)
@@ -183,13 +183,25 @@ def weights_of_resamples(rows: int, seed: int) -> Iterator[Array]:
         yield np.bincount(drawn.ravel(), minlength=_BLOCK * rows).reshape(_BLOCK, rows).astype(np.float64)
 
 
-def _mean_interval(values: Array) -> tuple[float, float]:
-    if len(values) < 2:
+def mean_interval(values: Array) -> tuple[float, float]:
+    """Interval of a mean by Hall (1992, "On the removal of skewness by transformation"); NaN of fewer than two values.
+
+    What wrong answers cost is skewed, and so is `w = (mean - truth) / s`: Student's t told up to 7 % of differences in
+    NLL that were none. With the skewness g of n values `w + g w^2 / 3 + g^2 w^3 / 27 + g / (6 n)` is nearer to
+    symmetry, and the ends of the interval are where it is `-+ t / sqrt(n)`. Where g is 0 they are Student's.
+    """
+    count = len(values)
+    if count < 2:
         return math.nan, math.nan
-    if not np.ptp(values):
-        return float(values.mean()), float(values.mean())
-    interval = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
-    return float(interval.low), float(interval.high)
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    if not np.ptp(values) or not deviation:  # it may underflow
+        return mean, mean
+    skewness = float((((values - mean) / deviation) ** 3).mean())
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) / math.sqrt(count)
+    shifted = np.array([reach, -reach]) - skewness / (6 * count)
+    root = np.cbrt(1 + skewness * shifted)  # `w = 3 (root - 1) / g`, without a division by g
+    low, high = mean - deviation * 3 * shifted / (root**2 + root + 1)
+    return float(low), float(high)
 
 
 def _absolute_interval(value: float, drawn: Array, chance: float) -> tuple[float, float]:
@@ -210,7 +222,7 @@ def _absolute_interval(value: float, drawn: Array, chance: float) -> tuple[float
 
 def _squares_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
     """Of the difference of two sums of squares without chance; it holds the one with it too."""
-    low, high = _mean_interval(mine.per_row - theirs.per_row)
+    low, high = mean_interval(mine.per_row - theirs.per_row)
     chance = mine.chance - theirs.chance
     return low - max(chance, 0.0), high - min(chance, 0.0)
 
@@ -222,7 +234,7 @@ def _roots_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
     it is longer than it need be, and the delta method's would be too short. Where both are near 0, what chance gives
     stands for them.
     """
-    low, high = _mean_interval(mine.per_row - theirs.per_row)
+    low, high = mean_interval(mine.per_row - theirs.per_row)
     a, b = (math.sqrt(max(float(one.per_row.mean()) - one.chance, 0.0)) for one in (mine, theirs))
     size = max(a + b, math.sqrt(mine.chance + theirs.chance))
     reach = (high - low) / 2 / size if size else 0.0
