@@ -127,7 +127,7 @@ def null_table(random: np.random.Generator, worlds: tuple[World, ...], simulatio
                 [
                     f"{world.classes}, {world.rows}",
                     measure.title,
-                    share(told.estimate.low <= value <= told.estimate.high for told in all_told),
+                    covered([told.estimate for told in all_told], value),
                     share(told.difference.low <= 0 <= told.difference.high for told in all_told),
                     share(told.difference.verdict != "cannot tell" for told in all_told),
                     share(told.beyond.verdict != "cannot tell" for told in all_told),
@@ -281,8 +281,8 @@ def everywhere(p: float) -> Logits:
 
 COSTS: dict[str, tuple[Logits, Logits]] = {
     "one says .97 of answers that are right nine times in ten": (everywhere(0.9), everywhere(0.97)),
-    "one says .99 of answers that are right nineteen times in twenty": (everywhere(0.95), everywhere(0.99)),
-    "one's logits are 1.8 times the true ones": (lambda z: 5 * z, lambda z: 9 * z),
+    "one's logits are 1.6 times the true ones, four in five right": (lambda z: 2.5 * z, lambda z: 4 * z),
+    "one's logits are 1.8 times the true ones, nine in ten right": (lambda z: 5 * z, lambda z: 9 * z),
 }
 
 
@@ -340,6 +340,15 @@ def resampled(rows: Scored, base: Scored, measure: Measure, seed: int) -> Differ
         return difference(measure, rows, base, *both)
     chance = [by_chance(one, seed=seed, measures=[measure])[measure.key] for one in (rows, base)]
     return difference(measure, rows, base, *both, chance[0] - chance[1])
+
+
+def covered(estimates: list[Estimate], truth: float) -> str:
+    """How often the intervals hold the truth, of those that are given."""
+    given = [one for one in estimates if not np.isnan(one.low)]
+    if not given:
+        return "no interval is given"
+    held = share(one.low <= truth <= one.high for one in given)
+    return held if len(given) == len(estimates) else f"{held} of the {len(given) / len(estimates):.0%} that are given"
 
 
 def share(happened: Iterable[bool]) -> str:

@@ -139,7 +139,8 @@ def sweep_curves(sweep: Sweep) -> Figure:
         axes.set_title(title, fontsize=10)
         axes.set_xlim(sweep.sizes[0], sweep.sizes[-1])
         axes.margins(y=0.15)
-        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0.0))
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, 0.0), max(top, 1e-3))  # where all are 0 there is nothing to scale to
         _plain(axes)
     # Below all panels: inside one it would lie over a line.
     handles = figure.axes[0].get_legend_handles_labels()

@@ -24,7 +24,7 @@ LEVEL = 0.95
 # Of a verdict, which rests on approximations for many rows; and of the wrong and the right ones among them: what a few
 # wrong ones cost is most of the NLL, and of most measures of calibration.
 LEAST_ROWS = 20
-LEAST_ERRORS = 10  # of the interval of a measure that tells wrong rows from right ones
+LEAST_ERRORS = 10  # of an interval: rows that are all right do not say what a wrong one would have cost
 RESAMPLES = 1_000
 _BLOCK = 100  # resamples that are measured at once
 _NUMBERS = 10_000_000  # probabilities that `by_chance` goes through: fewer rounds where there are many rows
@@ -94,23 +94,26 @@ def by_chance(rows: Scored, *, seed: int = 0, measures: Sequence[Measure] = MEAS
 
 
 def estimate(measure: Measure, rows: Scored, resamples: Resamples) -> Estimate:
-    """The measure of `rows` with its interval, NaN where there is none.
+    """The measure of `rows` with its interval; NaN where there is none.
 
-    Accuracy: Wilson's interval. Other means over rows: Hall's. Biased measures: that of `metrics/ece`, whose ends take
-    the bias into account. AUROC: `e +- z s` on the logit scale, with the standard deviation s of the resamples. Else
-    `e +- z s` as it is (Davison and Hinkley 1997, section 2.4).
+    But for accuracy an interval takes ten right and ten wrong rows. Accuracy: Wilson's interval. Other means over rows:
+    Hall's. Biased measures: that of `metrics/ece`, whose ends take the bias into account; none where the bias is larger
+    than half of it (few rows in the bins of many classes). AUROC: `e +- z s` on the logit scale, with the standard
+    deviation s of the resamples. Else `e +- z s` as it is (Davison and Hinkley 1997, section 2.4).
     """
     value = measure.value(rows)
     if measure.key == "accuracy":
         low, high = wilson(int(rows.correct.sum()), len(rows.correct))
+    elif _rarer(rows) < LEAST_ERRORS:
+        low, high = math.nan, math.nan
     elif measure.per_row is not None:
         low, high = mean_interval(measure.per_row(rows))
     elif measure.biased:
-        low, high = _biased_interval(value, resamples[measure.key])
-    elif measure.of_errors and _rarer(rows) < LEAST_ERRORS:
-        low, high = math.nan, math.nan
+        drawn = resamples[measure.key]
+        bias = measure.squares(rows).chance if measure.squares is not None else float(drawn.mean()) - value
+        low, high = _biased_interval(value, drawn, bias)
     elif measure.key == "error_auroc":
-        low, high = share_interval(value, resamples[measure.key])
+        low, high = share_interval(value, resamples[measure.key], _rarer(rows))
     else:
         low, high = normal_interval(value, resamples[measure.key])
     return Estimate(value, float(np.maximum(low, 0.0)), float(np.minimum(high, measure.most)))
@@ -146,13 +149,15 @@ def difference(
 
     Sums of absolute gaps: `_absolute_interval`, with `chance`, the difference that chance alone gives. Sums of squares:
     `_squares_interval` and `_roots_interval`. Accuracy: `paired_shares`. Other means over rows: Hall's interval. Else
-    `d +- z s` with the standard deviation s of the resamples' differences.
+    `d +- z s` with the standard deviation s of the resamples' differences. None with few errors, as in `estimate`.
     """
     value = measure.value(rows) - measure.value(base)
     count, rarer = len(rows.labels), min(_rarer(rows), _rarer(base))
     enough = (count if measure.key == "accuracy" else rarer) >= LEAST_ROWS
     if measure.key == "accuracy":
         low, high = paired_shares(rows.correct, base.correct)
+    elif rarer < LEAST_ERRORS:
+        low, high = math.nan, math.nan
     elif measure.per_row is not None:
         low, high = mean_interval(measure.per_row(rows) - measure.per_row(base))
     elif measure.squares is not None:
@@ -161,8 +166,6 @@ def difference(
     else:
         drawn = resamples[measure.key] - base_resamples[measure.key]
         low, high = _absolute_interval(value, drawn, chance) if measure.absolute else normal_interval(value, drawn)
-        if measure.of_errors and rarer < LEAST_ERRORS:
-            low, high = math.nan, math.nan
     return judged(value, low, high, measure.higher_is_better, count, enough=enough)
 
 
@@ -171,7 +174,7 @@ def judged(value: float, low: float, high: float, higher_is_better: bool, rows: 
     told = enough and (low > 0 or high < 0)
     better = (low > 0) == higher_is_better
     verdict = ("better" if better else "worse") if told else "cannot tell"
-    needed = None if told or not enough else _rows_needed(value, high - low, rows)
+    needed = None if told or not enough else _rows_needed(value, value - low if value > 0 else high - value, rows)
     return Difference(value, low, high, verdict, needed, enough)
 
 
@@ -230,9 +233,9 @@ def _squares_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
 def _roots_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
     """Of the difference of the roots a and b of two sums of squares without chance.
 
-    That of `a^2 - b^2`, divided by `a + b`: roots have a kink at 0 and squares have none. Where the roots are far apart
-    it is longer than it need be, and the delta method's would be too short. Where both are near 0, what chance gives
-    stands for them.
+    As long as that of `a^2 - b^2`, divided by `a + b`, and to both sides alike: roots have a kink at 0 and squares have
+    none. Where the roots are far apart it is longer than it need be, and the delta method's would be too short. Where
+    both are near 0, what chance gives stands for them.
     """
     low, high = mean_interval(mine.per_row - theirs.per_row)
     a, b = (math.sqrt(max(float(one.per_row.mean()) - one.chance, 0.0)) for one in (mine, theirs))
@@ -250,11 +253,13 @@ def normal_interval(value: float, resamples: Array) -> tuple[float, float]:
     return value - reach, value + reach
 
 
-def share_interval(value: float, resamples: Array) -> tuple[float, float]:
-    """`e +- z s` on the logit scale, for a value between 0 and 1; cut to them where `e` is 0 or 1."""
+def share_interval(value: float, resamples: Array, trials: int) -> tuple[float, float]:
+    """`e +- z s` on the logit scale; where `e` is 0 or 1, as all resamples are, Wilson's interval of so many trials."""
     low, high = normal_interval(value, resamples)
-    if math.isnan(low) or not 0 < value < 1:
-        return float(np.clip(low, 0, 1)), float(np.clip(high, 0, 1))
+    if math.isnan(low):
+        return low, high
+    if not 0 < value < 1:
+        return wilson(round(value) * trials, trials)
     reach = (high - value) / (value * (1 - value))
     ends = special.expit(special.logit(value) + np.array([-reach, reach]))
     return float(ends[0]), float(ends[1])
@@ -265,14 +270,17 @@ def _rarer(rows: Scored) -> int:
     return min(rows.errors, len(rows.labels) - rows.errors)
 
 
-def _biased_interval(value: float, resamples: Array) -> tuple[float, float]:
+def _biased_interval(value: float, resamples: Array, bias: float) -> tuple[float, float]:
     """`[2 e - q(.975), e + (q(.975) - q(.025)) / 2]` with the quantiles q of the resamples; see `bootstrap` there."""
     low, high = np.quantile(resamples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if bias > (high - low) / 2:
+        return math.nan, math.nan
     return min(2 * value - high, value), max(value + (high - low) / 2, value)
 
 
-def _rows_needed(value: float, width: float, rows: int) -> int | None:
-    if not width or not value or not math.isfinite(width):
+def _rows_needed(value: float, reach: float, rows: int) -> int | None:
+    """So that an interval that reaches so far from the value towards 0 leaves it out four times in five."""
+    if not reach or not value or not math.isfinite(reach):
         return None
     z, power = float(stats.norm.ppf((1 + LEVEL) / 2)), float(stats.norm.ppf(_POWER))
-    return math.ceil(rows * ((z + power) * width / (2 * z) / value) ** 2)
+    return math.ceil(rows * ((z + power) * reach / z / value) ** 2)

@@ -178,7 +178,6 @@ class Measure:
         most: its largest value.
         biased: it is higher on few rows than on many, because every bin takes its own chance for a gap.
         absolute: it adds absolute values over bins, so that its differences are far from normal.
-        of_errors: it tells wrong rows from right ones, and needs enough of both.
         values: from weighted rows to (resamples,); NaN where it is not defined.
         per_row: the measure is the mean of these, if it is a mean over rows. *Shape:* (rows,).
         squares: the sum that it is, if it adds squares over bins, or whose root it is without what chance adds.
@@ -193,7 +192,6 @@ class Measure:
     most: float = 1.0
     biased: bool = False
     absolute: bool = False
-    of_errors: bool = False
     squares: Callable[[Scored], Squares] | None = None
     root: bool = False
 
@@ -321,8 +319,8 @@ MEASURES = (
         squares=squares_of_reliability,
     ),
     Measure("brier_resolution", "Brier: resolution", True, resolution, biased=True, squares=squares_of_resolution),
-    Measure("error_auroc", "AUROC of errors", True, error_auroc, of_errors=True),
-    Measure("aurc", "AURC", False, risk_coverage_area, of_errors=True),
+    Measure("error_auroc", "AUROC of errors", True, error_auroc),
+    Measure("aurc", "AURC", False, risk_coverage_area),
 )
 
 

@@ -84,7 +84,9 @@ class _Measured:
         """The result, beside that of `base`."""
         estimates = {}
         for key, value in self.values.items():
-            low, high = share_interval(value, self.resamples[key]) if self._known(key) else (math.nan, math.nan)
+            rarer = min(len(self.inside), len(self.outside))
+            known = self._known(key)
+            low, high = share_interval(value, self.resamples[key], rarer) if known else (math.nan, math.nan)
             estimates[key] = Estimate(value, low, high)
         differences = {} if base is None else {key: self._less(base, key) for key in self.values}
         return Detection(
@@ -99,8 +101,10 @@ class _Measured:
 
     def _less(self, base: "_Measured", key: str) -> Difference:
         value = self.values[key] - base.values[key]
-        low, high = normal_interval(value, self.resamples[key] - base.resamples[key])
-        low, high = (low, high) if self._known(key) else (math.nan, math.nan)
+        low, high = math.nan, math.nan
+        ends = {0.0, 1.0}  # of which no resample of either tells how far they may be from the truth
+        if self._known(key) and not {self.values[key], base.values[key]} <= ends:
+            low, high = normal_interval(value, self.resamples[key] - base.resamples[key])
         sizes = len(self.inside), len(self.outside)
         return judged(value, low, high, key == "auroc", sum(sizes), enough=min(sizes) >= LEAST_ROWS)
 

@@ -74,5 +74,5 @@ def _reason(summary: Uncertainty, text: int, threshold: float) -> str:
     if summary.mutual_information[text] > summary.expected_entropy[text]:
         blame = "its samples disagree: training did not settle how to read it"
     else:
-        blame = "its samples agree that more than one label fits"
+        blame = "its samples agree: more of them would not make it surer"
     return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"

@@ -15,7 +15,7 @@ from .temperature import apply_temperature
 
 CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts that a threshold is looked for
-_BOTH = "texts of both kinds together"
+_BOTH, _EITHER = "texts of both kinds together", "texts of either kind"
 _TITLES = {measure.key: measure.title for measure in MEASURES}
 
 
@@ -49,7 +49,7 @@ def verdict(comparison: Comparison) -> Verdict:
     }[told.verdict]
     lines = [_sentence("ece", before, after)]
     if rows < LEAST_ROWS:
-        lines.append(f"Fewer than {LEAST_ROWS} texts tell nothing of this kind: the intervals are rough guesses.")
+        lines.append(f"Fewer than {LEAST_ROWS} texts tell nothing of this kind.")
     innocent = [arm for arm in (before, after) if arm.estimates["ece"].value <= arm.null_ece.high]
     if innocent:
         which = " and ".join(f"{arm.estimates['ece'].value:.4f} (up to {arm.null_ece.high:.4f})" for arm in innocent)
@@ -78,10 +78,17 @@ def advice(comparison: Comparison, labels: list[int]) -> list[str]:
     """What to do, one sentence each."""
     best = comparison.arm(comparison.recommended)
     passes = comparison.arm("bayesian").passes
-    lines = [
-        f"Recommended: {_plain(best.name)}, with an NLL of {best.estimates['nll'].value:.4f}; nothing dearer is told "
-        f"to be better. {_HOW[best.name].format(passes=passes, temperature=best.temperature)}"
-    ]
+    if best.name == "frequentist" and not all(arm.differences["nll"].enough for arm in comparison.arms[1:]):
+        first = (
+            f"Nothing is recommended: that takes {LEAST_ROWS} right and {LEAST_ROWS} wrong answers of each model, and "
+            "there are fewer."
+        )
+    else:
+        first = (
+            f"Recommended: {_plain(best.name)}, with an NLL of {best.estimates['nll'].value:.4f}; nothing dearer is "
+            f"told to be better. {_HOW[best.name].format(passes=passes, temperature=best.temperature)}"
+        )
+    lines = [first]
     if comparison.saved_temperature != 1:
         lines.append(
             f"The model was saved with a temperature of {comparison.saved_temperature:.2f}, which none of these "
@@ -89,7 +96,7 @@ def advice(comparison: Comparison, labels: list[int]) -> list[str]:
         )
     sweep = comparison.sweep
     if sweep.recommended is None:
-        lines.append(f"Up to {sweep.sizes[-1]} samples the measures still move: use more than that.")
+        lines.append(f"Up to {sweep.sizes[-1]} samples the scores or the NLL still move: whoever samples needs more.")
     else:
         lines.append(
             f"{sweep.recommended} samples are enough: from there on the scores are within 0.02 of their limit (root "
@@ -132,7 +139,8 @@ def _fitted(comparison: Comparison) -> str:
         if not comparison.determined:
             return _UNDETERMINED.format(which="these labels")
         return "Each text has the temperature that all the others give."
-    line = f"The temperatures were fitted on {_texts(comparison.calibrated_on, 'other')}."
+    others = _texts(comparison.calibrated_on, "" if comparison.shared_texts else "other")
+    line = f"The temperatures were fitted on {others}."
     if not comparison.determined:
         line += " " + _UNDETERMINED.format(which="their labels")
     if comparison.shared_texts:
@@ -148,7 +156,7 @@ def _accuracy(before: Arm, after: Arm) -> str:
     values = f"from {before.estimates['accuracy'].value:.4f} to {after.estimates['accuracy'].value:.4f}"
     if told.verdict == "worse":
         return f"Warning: MC-Dropout costs accuracy here: {values}, {_interval(told)}."
-    return f"Accuracy {values}: {_told(told)}."
+    return f"Accuracy {values}: {_told(told, few='texts')}."
 
 
 def _out_of_scope(comparison: Comparison) -> str:
@@ -157,16 +165,16 @@ def _out_of_scope(comparison: Comparison) -> str:
     area, rate = after.differences["auroc"], after.differences["false_positive_rate"]
     return (
         f"Finding {len(before.outside):,} texts out of scope by predictive entropy: AUROC from "
-        f"{before.auroc.value:.4f} to {after.auroc.value:.4f}: {_told(area, _BOTH)}. Where 95 % of them are found, the "
-        f"share of texts in scope that are flagged too goes from {before.false_positive_rate.value:.4f} to "
-        f"{after.false_positive_rate.value:.4f}: {_told(rate, _BOTH)}."
+        f"{before.auroc.value:.4f} to {after.auroc.value:.4f}: {_told(area, _BOTH, _EITHER)}. Where 95 % of them are "
+        f"found, the share of texts in scope that are flagged too goes from {before.false_positive_rate.value:.4f} to "
+        f"{after.false_positive_rate.value:.4f}: {_told(rate, _BOTH, _EITHER)}."
     )
 
 
-def _told(told: Difference, what: str = "texts") -> str:
+def _told(told: Difference, what: str = "texts", few: str = "right or wrong answers") -> str:
+    """The verdict with its interval; `what` could tell, `few` are those that it needs 20 of."""
     if told.verdict != "cannot tell":
         return f"{told.verdict}, {_interval(told)}"
-    few = "texts of either kind" if what == _BOTH else "right or wrong answers"
     reason = "" if told.enough else f", with fewer than {LEAST_ROWS} {few}"
     return f"this data cannot tell{reason}, {_interval(told)}{_needed(told, what)}"
 
@@ -213,8 +221,9 @@ _HOW = {
     "classifier.temperature = {temperature:.6g}, which classifier.calibrate(texts, labels) gives on these texts.",
 }
 _ACCEPT = {
-    "frequentist": "To accept answers whose score is at least {least}",
-    "frequentist_temperature": "To accept answers whose score at that temperature is at least {least}",
+    "frequentist": "To accept the ordinary model's answers whose score is at least {least}",
+    "frequentist_temperature": "To accept the ordinary model's answers whose score at that temperature is at least "
+    "{least}",
     "bayesian": "classifier(texts, num_samples={passes}, threshold={least})",
     "bayesian_temperature": "classifier(texts, num_samples={passes}, threshold={least}), at that temperature,",
 }

@@ -87,11 +87,15 @@ def test_twenty_texts_promise_no_threshold(comparison):
 @pytest.mark.parametrize(
     ("arm", "how", "accept"),
     [
-        ("frequentist", "The ordinary pipeline will do.", "To accept answers whose score is at least 0.9"),
+        (
+            "frequentist",
+            "The ordinary pipeline will do.",
+            "To accept the ordinary model's answers whose score is at least 0.9",
+        ),
         (
             "frequentist_temperature",
             "divide the logits by 0.5",
-            "To accept answers whose score at that temperature is at least 0.987805",
+            "To accept the ordinary model's answers whose score at that temperature is at least 0.987805",
         ),
         ("bayesian", "num_samples=10) as it is.", "classifier(texts, num_samples=10, threshold=0.9) keeps"),
         (
@@ -108,6 +112,7 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
             one,
             probabilities=p[one.name == arm.removesuffix("_temperature")],  # before the one temperature of all rows
             temperature=None if one.temperature is None else 0.5,
+            differences=one.differences | {"nll": Difference(0.0, -0.1, 0.1, "cannot tell", None)},
         )
         for one in comparison.arms
     )
@@ -142,7 +147,7 @@ def test_how_the_temperatures_were_fitted_is_said(comparison):
     assert any("temperature that all the others give" in line for line in verdict(sound).lines)
     lines = verdict(replace(sound, calibrated_on=1, shared_texts=1)).lines
     assert any(
-        "The temperatures were fitted on 1 other text. Warning: 1 of the texts measured here" in line for line in lines
+        "The temperatures were fitted on 1 text. Warning: 1 of the texts measured here" in line for line in lines
     )
 
 
@@ -151,6 +156,8 @@ def test_too_few_wrong_answers_are_said_to_be_few_and_recommend_nothing(comparis
     assert comparison.recommended == "frequentist"
     (line,) = [line for line in verdict(comparison).lines if line.startswith("NLL ")]
     assert "this data cannot tell, with fewer than 20 right or wrong answers, difference" in line
+    first = advice(comparison, [1] * len(comparison.arms[0].probabilities))[0]
+    assert first.startswith("Nothing is recommended: that takes 20 right and 20 wrong answers of each model")
 
 
 def test_few_texts_are_said_to_be_few(comparison):
