@@ -1,6 +1,7 @@
 """Pictures show the numbers that they were given."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,14 @@ def test_curves_are_those_of_the_sweep(comparison):
         np.testing.assert_array_equal(median.get_ydata(), sweep.curves[name][1])
         if name in sweep.frequentist and name != "rmse":
             assert set(levels[0].get_ydata()) == {sweep.frequentist[name]}
+
+
+def test_a_panel_in_which_all_is_0_has_a_scale(comparison):
+    curves = comparison.sweep.curves | {"accuracy": np.zeros_like(comparison.sweep.curves["accuracy"])}
+    frequentist = comparison.sweep.frequentist | {"accuracy": 0.0}
+    panel = sweep_curves(replace(comparison.sweep, curves=curves, frequentist=frequentist)).axes[1]
+    low, high = panel.get_ylim()
+    assert low == 0 and high >= 1e-3
 
 
 def test_risk_and_coverage_end_at_the_error_rate(comparison):

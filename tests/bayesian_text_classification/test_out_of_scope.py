@@ -79,6 +79,17 @@ def test_few_texts_of_one_kind_tell_nothing():
     assert second.differences["auroc"].verdict == "cannot tell"
 
 
+def test_detectors_that_err_nowhere_cannot_be_told_to_err_nowhere():
+    inside, outside = np.linspace(0, 1, 50), np.linspace(2, 3, 100)
+    (first, second) = found({"a": (inside, outside), "b": (inside**2, outside)})
+    for one in (first, second):
+        assert (one.auroc.value, one.auroc.high, one.false_positive_rate.value) == (1, 1, 0)
+        assert one.auroc.low == pytest.approx(50 / (50 + 1.96**2), abs=1e-4)  # Wilson's, of 50 of 50
+        assert one.false_positive_rate.high == pytest.approx(1.96**2 / (50 + 1.96**2), abs=1e-4)
+    for told in second.differences.values():
+        assert np.isnan([told.low, told.high]).all() and told.verdict == "cannot tell"
+
+
 def test_no_interval_leaves_the_shares():
     (one,) = found({"x": (np.arange(30.0), np.arange(28.0, 60.0))})
     assert 0.9 < one.auroc.low < one.auroc.value < one.auroc.high < 1
