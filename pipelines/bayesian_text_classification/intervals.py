@@ -224,7 +224,7 @@ def _absolute_interval(value: float, drawn: Array, chance: float) -> tuple[float
 
 
 def _squares_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
-    """Of the difference of two sums of squares without chance; it holds the one with it too."""
+    """Of the difference of two sums of squares without chance, to first order; it holds the one with it too."""
     low, high = mean_interval(mine.per_row - theirs.per_row)
     chance = mine.chance - theirs.chance
     return low - max(chance, 0.0), high - min(chance, 0.0)

@@ -7,6 +7,7 @@ from bayesian_text_classification.intervals import (
     by_chance,
     difference,
     estimate,
+    judged,
     mean_interval,
     resample,
     share_interval,
@@ -106,16 +107,12 @@ def test_few_errors_have_no_interval_of_what_they_cost(errors):
     assert estimate(MEASURE["accuracy"], rows, drawn).low > 0.8
 
 
-def test_more_rows_are_needed_than_are_there_where_they_cannot_tell():
-    """Also where the interval reaches farther to one side than to the other."""
-    for seed in range(300):
-        random = np.random.default_rng(seed)
-        z, factor = random.normal(0, 4, 120), random.uniform(0.2, 3)
-        labels = (random.random(120) < special.expit(z)).astype(int)
-        rows, base = (Scored.of(special.expit(np.stack([-s * z, s * z], 1)), labels) for s in (factor, 1.0))
-        for key in ("nll", "brier", "brier_reliability"):
-            needed = difference(MEASURE[key], rows, base, {}, {}).rows_needed
-            assert needed is None or needed > 120
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_rows_that_could_tell_bring_the_end_beside_0_past_it(sign):
+    """More than are there, also where the interval reaches farther to the other side."""
+    ends = sorted((sign * -0.002, sign * 0.03))
+    found = judged(sign * 0.024, *ends, False, 300, enough=True)
+    assert found.rows_needed == np.ceil(300 * ((1 + 0.8416 / 1.96) * 0.026 / 0.024) ** 2)
 
 
 def test_a_detector_that_errs_nowhere_may_err_elsewhere():
