@@ -113,8 +113,8 @@ class MeasuredArms:
         bins = module.bin_sums(rows.probabilities, rows.labels, n_bins=BINS)
         chance = module.bootstrap(rows.probabilities, rows.labels, n_bins=BINS, seed=self._seed % 2**64)
         estimates = {measure.key: estimate(measure, rows, resamples) for measure in MEASURES}
-        # To the digit what evaluate.load("ece") says of these rows.
-        estimates["ece"] = Estimate(bins.ece, *chance.interval)
+        if estimates["ece"].known:  # to the digit what evaluate.load("ece") says of these rows
+            estimates["ece"] = Estimate(bins.ece, *chance.interval)
         first = next(iter(self._rows))
         return Arm(
             name,

@@ -24,6 +24,7 @@ from .temperature import determined
 from .uncertainty import Uncertainty, over_classes
 
 MASKS = "balanced"  # of the Bayesian arms
+DEARER = ("frequentist_temperature", "bayesian", "bayesian_temperature")  # than the ordinary model, in this order
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def compare(
 def _recommended(measured: MeasuredArms) -> str:
     """From the cheapest arm on, each next one where its NLL is told to be better than that of the one so far."""
     chosen = "frequentist"
-    for name in ("frequentist_temperature", "bayesian", "bayesian_temperature"):
+    for name in DEARER:
         if measured.differences(name, chosen)["nll"].verdict == "better":
             chosen = name
     return chosen

@@ -36,11 +36,22 @@ Resamples = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure and its 95 % interval; NaN where it is not defined (no row is wrong, or none is right)."""
+    """A measure and its 95 % interval.
+
+    Attributes:
+        value: NaN where it is not defined (no row is wrong, or none is right).
+        low: NaN where the rows are too few for an interval, see `estimate`.
+        high: the same.
+    """
 
     value: float
     low: float
     high: float
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return not math.isnan(self.low)
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,8 @@ class Difference:
 
     Attributes:
         value: the difference.
-        low: of its 95 % interval.
-        high: of its 95 % interval.
+        low: of its 95 % interval; NaN where the rows are too few for one.
+        high: the same.
         verdict: "better", "worse", or "cannot tell" where the interval holds 0, or there are fewer than 20 rows, or
             (for all measures but accuracy) fewer than 20 wrong or right ones.
         rows_needed: how many rows such as these would tell a true difference of this size four times in five; None
@@ -98,8 +109,9 @@ def estimate(measure: Measure, rows: Scored, resamples: Resamples) -> Estimate:
 
     But for accuracy an interval takes ten right and ten wrong rows. Accuracy: Wilson's interval. Other means over rows:
     Hall's. Biased measures: that of `metrics/ece`, whose ends take the bias into account; none where the bias is larger
-    than half of it (few rows in the bins of many classes). AUROC: `e +- z s` on the logit scale, with the standard
-    deviation s of the resamples. Else `e +- z s` as it is (Davison and Hinkley 1997, section 2.4).
+    than half of what 95 % of the resamples span (few rows in the bins of many classes). AUROC: `e +- z s` on the logit
+    scale, with the standard deviation s of the resamples. Else `e +- z s` as it is (Davison and Hinkley 1997, section
+    2.4).
     """
     value = measure.value(rows)
     if measure.key == "accuracy":
@@ -240,7 +252,7 @@ def _roots_interval(mine: Squares, theirs: Squares) -> tuple[float, float]:
     low, high = mean_interval(mine.per_row - theirs.per_row)
     a, b = (math.sqrt(max(float(one.per_row.mean()) - one.chance, 0.0)) for one in (mine, theirs))
     size = max(a + b, math.sqrt(mine.chance + theirs.chance))
-    reach = (high - low) / 2 / size if size else 0.0
+    reach = (high - low) / 2 / size
     return a - b - reach, a - b + reach
 
 
@@ -254,12 +266,13 @@ def normal_interval(value: float, resamples: Array) -> tuple[float, float]:
 
 
 def share_interval(value: float, resamples: Array, trials: int) -> tuple[float, float]:
-    """`e +- z s` on the logit scale; where `e` is 0 or 1, as all resamples are, Wilson's interval of so many trials."""
+    """`e +- z s` on the logit scale; where `e` is 0 or 1, not less than Wilson's interval of so many trials."""
     low, high = normal_interval(value, resamples)
     if math.isnan(low):
         return low, high
-    if not 0 < value < 1:
-        return wilson(round(value) * trials, trials)
+    if not 0 < value < 1:  # resamples may not differ from it at all
+        least, most = wilson(round(value) * trials, trials)
+        return max(min(low, least), 0.0), min(max(high, most), 1.0)
     reach = (high - value) / (value * (1 - value))
     ends = special.expit(special.logit(value) + np.array([-reach, reach]))
     return float(ends[0]), float(ends[1])

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import LEAST_ROWS, Difference, Estimate, judged, normal_interval, share_interval, weights_of_resamples
+from .intervals import (
+    LEAST_ROWS,
+    Difference,
+    Estimate,
+    judged,
+    normal_interval,
+    share_interval,
+    weights_of_resamples,
+    wilson,
+)
 from .ranking import Array, auroc, false_positive_rate
 
 RECALL = 0.95
@@ -67,6 +76,7 @@ class _Measured:
 
     def __init__(self, inside: NDArray[np.floating], outside: NDArray[np.floating], seed: int) -> None:
         self.inside, self.outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
+        self._rarer = min(len(inside), len(outside))
         scores = np.concatenate([self.inside, self.outside])
         strange = np.repeat([0.0, 1.0], [len(inside), len(outside)])
 
@@ -84,9 +94,9 @@ class _Measured:
         """The result, beside that of `base`."""
         estimates = {}
         for key, value in self.values.items():
-            rarer = min(len(self.inside), len(self.outside))
-            known = self._known(key)
-            low, high = share_interval(value, self.resamples[key], rarer) if known else (math.nan, math.nan)
+            low, high = math.nan, math.nan
+            if self._known(key):
+                low, high = share_interval(value, self.resamples[key], self._rarer)
             estimates[key] = Estimate(value, low, high)
         differences = {} if base is None else {key: self._less(base, key) for key in self.values}
         return Detection(
@@ -102,11 +112,14 @@ class _Measured:
     def _less(self, base: "_Measured", key: str) -> Difference:
         value = self.values[key] - base.values[key]
         low, high = math.nan, math.nan
-        ends = {0.0, 1.0}  # of which no resample of either tells how far they may be from the truth
-        if self._known(key) and not {self.values[key], base.values[key]} <= ends:
-            low, high = normal_interval(value, self.resamples[key] - base.resamples[key])
-        sizes = len(self.inside), len(self.outside)
-        return judged(value, low, high, key == "auroc", sum(sizes), enough=min(sizes) >= LEAST_ROWS)
+        if self._known(key):
+            drawn = self.resamples[key] - base.resamples[key]
+            low, high = normal_interval(value, drawn)
+            if not np.ptp(drawn) and self.values[key] in (0, 1):  # no resample differs, and yet the truth may
+                least, most = wilson(self._rarer, self._rarer)
+                low, high = value - (most - least), value + (most - least)
+        count = len(self.inside) + len(self.outside)
+        return judged(value, low, high, key == "auroc", count, enough=self._rarer >= LEAST_ROWS)
 
     def _known(self, key: str) -> bool:
         return key == "auroc" or len(self.outside) >= LEAST_OUTSIDE

@@ -96,10 +96,9 @@ def _table(comparison: Comparison) -> dict[str, Any]:
 def _cell(estimate: Estimate, told: Difference | None) -> dict[str, str]:
     if math.isnan(estimate.value):
         return {"value": "not defined", "interval": "", "verdict": "", "kind": ""}
-    known = not math.isnan(estimate.low)
     cell = {
         "value": f"{estimate.value:.4f}",
-        "interval": f"{estimate.low:.4f} to {estimate.high:.4f}" if known else "too few for an interval",
+        "interval": f"{estimate.low:.4f} to {estimate.high:.4f}" if estimate.known else "no interval",
         "verdict": "",
         "kind": "",
     }

@@ -58,12 +58,13 @@ def section(comparison: Comparison, rows: int, settings: Mapping[str, Any]) -> s
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * len(_KEYS)]
     for arm in comparison.arms:
         cells = [arm.estimates[key] for key in _KEYS]
-        shown = [f"{cell.value:.4f} ({cell.low:.4f} to {cell.high:.4f})" for cell in cells]
+        shown = [f"{cell.value:.4f}" + f" ({cell.low:.4f} to {cell.high:.4f})" * cell.known for cell in cells]
         lines.append("| " + " | ".join([TITLES[arm.name], *shown]) + " |")
     found = verdict(comparison)
     return (
         "## Calibration\n\n"
         f"Measured on {rows:,} texts of {without_folder(settings['dataset'])} with "
-        f"{comparison.arm('bayesian').passes} samples; 95 % intervals in brackets.\n\n" + "\n".join(lines) + "\n\n"
+        f"{comparison.arm('bayesian').passes} samples; 95 % intervals in brackets, where wrong answers are enough for "
+        "one.\n\n" + "\n".join(lines) + "\n\n"
         f"**{found.headline}**\n\n" + "\n".join(f"- {line}" for line in found.lines) + "\n"
     )

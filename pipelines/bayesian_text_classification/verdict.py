@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arms import Arm
-from .evaluation import Comparison
+from .evaluation import DEARER, Comparison
 from .intervals import LEAST_ROWS, Difference
 from .measures import MEASURES
 from .out_of_scope import ENTROPY
@@ -78,7 +78,7 @@ def advice(comparison: Comparison, labels: list[int]) -> list[str]:
     """What to do, one sentence each."""
     best = comparison.arm(comparison.recommended)
     passes = comparison.arm("bayesian").passes
-    if best.name == "frequentist" and not all(arm.differences["nll"].enough for arm in comparison.arms[1:]):
+    if best.name == "frequentist" and not all(comparison.arm(name).differences["nll"].enough for name in DEARER):
         first = (
             f"Nothing is recommended: that takes {LEAST_ROWS} right and {LEAST_ROWS} wrong answers of each model, and "
             "there are fewer."

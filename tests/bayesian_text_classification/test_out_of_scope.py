@@ -87,7 +87,10 @@ def test_detectors_that_err_nowhere_cannot_be_told_to_err_nowhere():
         assert one.auroc.low == pytest.approx(50 / (50 + 1.96**2), abs=1e-4)  # Wilson's, of 50 of 50
         assert one.false_positive_rate.high == pytest.approx(1.96**2 / (50 + 1.96**2), abs=1e-4)
     for told in second.differences.values():
-        assert np.isnan([told.low, told.high]).all() and told.verdict == "cannot tell"
+        assert (told.value, told.verdict) == (0, "cannot tell")
+        assert told.high == pytest.approx(1.96**2 / (50 + 1.96**2), abs=1e-4) and told.low == -told.high
+    (_, never) = found({"a": (inside, outside), "b": (inside, -outside)})
+    assert never.differences["auroc"].verdict == "worse"  # 1 beside 0
 
 
 def test_no_interval_leaves_the_shares():

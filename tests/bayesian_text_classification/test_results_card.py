@@ -28,6 +28,8 @@ def test_the_hubs_client_reads_the_results(comparison):
     assert card.data.model_name == "me/mine"
     assert "Measured on 20 texts of nyu-mll/glue with 10 samples" in card.text
     assert card.text.count("\n| ") == 6
+    (row,) = [line for line in card.text.splitlines() if line.startswith("| Bayesian | ")]
+    assert "nan" not in card.text and row.count("(") == 1  # of twenty texts accuracy alone has an interval
 
 
 def test_no_folder_of_this_machine_is_in_it(comparison, tmp_path):
