@@ -344,7 +344,7 @@ def resampled(rows: Scored, base: Scored, measure: Measure, seed: int) -> Differ
 
 def covered(estimates: list[Estimate], truth: float) -> str:
     """How often the intervals hold the truth, of those that are given."""
-    given = [one for one in estimates if not np.isnan(one.low)]
+    given = [one for one in estimates if one.known]
     if not given:
         return "no interval is given"
     held = share(one.low <= truth <= one.high for one in given)

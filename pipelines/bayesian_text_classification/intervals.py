@@ -137,6 +137,27 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def mean_interval(values: Array) -> tuple[float, float]:
+    """Interval of a mean by Hall (1992, "On the removal of skewness by transformation"); NaN of fewer than two values.
+
+    What wrong answers cost is skewed, and so is `w = (mean - truth) / s`: Student's t told up to 7 % of differences in
+    NLL that were none. With the skewness g of n values `w + g w^2 / 3 + g^2 w^3 / 27 + g / (6 n)` is nearer to
+    symmetry, and the ends of the interval are where it is `-+ t / sqrt(n)`. Where g is 0 they are Student's.
+    """
+    count = len(values)
+    if count < 2:
+        return math.nan, math.nan
+    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    if not np.ptp(values) or not deviation:  # it may underflow
+        return mean, mean
+    skewness = float((((values - mean) / deviation) ** 3).mean())
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) / math.sqrt(count)
+    shifted = np.array([reach, -reach]) - skewness / (6 * count)
+    root = np.cbrt(1 + skewness * shifted)  # `w = 3 (root - 1) / g`, without a division by g
+    low, high = mean - deviation * 3 * shifted / (root**2 + root + 1)
+    return float(low), float(high)
+
+
 def paired_shares(first: Array, second: Array) -> tuple[float, float]:
     """Interval of the difference of two shares of the same rows (Bonett and Price 2012), from 0 and 1 in each row.
 
@@ -196,27 +217,6 @@ def weights_of_resamples(rows: int, seed: int) -> Iterator[Array]:
     for _ in range(0, RESAMPLES, _BLOCK):
         drawn = random.integers(0, rows, (_BLOCK, rows)) + rows * np.arange(_BLOCK)[:, None]
         yield np.bincount(drawn.ravel(), minlength=_BLOCK * rows).reshape(_BLOCK, rows).astype(np.float64)
-
-
-def mean_interval(values: Array) -> tuple[float, float]:
-    """Interval of a mean by Hall (1992, "On the removal of skewness by transformation"); NaN of fewer than two values.
-
-    What wrong answers cost is skewed, and so is `w = (mean - truth) / s`: Student's t told up to 7 % of differences in
-    NLL that were none. With the skewness g of n values `w + g w^2 / 3 + g^2 w^3 / 27 + g / (6 n)` is nearer to
-    symmetry, and the ends of the interval are where it is `-+ t / sqrt(n)`. Where g is 0 they are Student's.
-    """
-    count = len(values)
-    if count < 2:
-        return math.nan, math.nan
-    mean, deviation = float(values.mean()), float(values.std(ddof=1))
-    if not np.ptp(values) or not deviation:  # it may underflow
-        return mean, mean
-    skewness = float((((values - mean) / deviation) ** 3).mean())
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) / math.sqrt(count)
-    shifted = np.array([reach, -reach]) - skewness / (6 * count)
-    root = np.cbrt(1 + skewness * shifted)  # `w = 3 (root - 1) / g`, without a division by g
-    low, high = mean - deviation * 3 * shifted / (root**2 + root + 1)
-    return float(low), float(high)
 
 
 def _absolute_interval(value: float, drawn: Array, chance: float) -> tuple[float, float]:
@@ -284,7 +284,10 @@ def _rarer(rows: Scored) -> int:
 
 
 def _biased_interval(value: float, resamples: Array, bias: float) -> tuple[float, float]:
-    """`[2 e - q(.975), e + (q(.975) - q(.025)) / 2]` with the quantiles q of the resamples; see `bootstrap` there."""
+    """`[2 e - q(.975), e + (q(.975) - q(.025)) / 2]` with the quantiles q of the resamples; see `bootstrap` there.
+
+    NaN where the bias alone is larger than half of what they span: such ends would not hold the truth.
+    """
     low, high = np.quantile(resamples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     if bias > (high - low) / 2:
         return math.nan, math.nan
