@@ -6,6 +6,7 @@ Imports of torch and transformers are inside the fixtures, so that the metric's 
 import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,10 @@ settings.load_profile("unhurried")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 if "PYTEST_XDIST_WORKER" in os.environ:  # of several processes each has a core, and so have those that they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts what runs in the background deaf to interrupts, and so are all its children; some tests send them one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The package under test, installed or in the checkout; not imported, since the metric's tests do without it.
 _found = importlib.util.find_spec("bayesian_text_classification")
