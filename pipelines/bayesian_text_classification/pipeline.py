@@ -22,7 +22,7 @@ from .inputs import NOT_FINITE, InputError, Stream, items_of, kind_of, text_and_
 from .model_card import merged
 from .probe import DropoutSite
 from .publishing import publish
-from .results import LABEL_ALONE, as_dicts
+from .results import ranked_labels, winning_labels
 from .sampling import SAMPLING, Draws, Passes, Sampling, fixed, is_real, until_sure
 from .saving import STALE, Saved, check_of, merged_requirements, resolved, save, saved_options, with_adapter
 from .temperature import apply_temperature, determined, fit_temperature
@@ -138,12 +138,13 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
                 )
             return _counted(self._stock(inputs, kwargs), progress or (lambda passes: None))
         tokenizer_options, _, post = self._resolved(kwargs)
+        temperature = self.temperature  # of the whole call, also where somebody calibrates meanwhile
         if threshold is not None and self._activation(post.get("function_to_apply")) != "softmax":
             raise ValueError("threshold is for one label among several; these outputs are no distribution over classes")
 
         def results() -> Iterator[Any]:
             items, batch_size = items_of(inputs), kwargs.get("batch_size")
-            return self._results(items, sampling, tokenizer_options, batch_size, post, threshold, progress)
+            return self._results(items, sampling, tokenizer_options, batch_size, post, temperature, threshold, progress)
 
         if kind == "one":
             (result,) = results()
@@ -167,7 +168,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             first_sample: the passes are number `first_sample` to `first_sample + num_samples - 1`, so that a later call
                 goes on where an earlier one stopped.
             progress: called after each batch with the number of passes (rows) done in it.
-            **kwargs: options as in a call, but for `top_k` and `tolerance`.
+            **kwargs: options as in a call, but for `top_k`, `threshold` and `tolerance`.
         """
         if "tolerance" in kwargs:
             raise TypeError("'tolerance' has no place here: sample_proba gives num_samples samples of every text")
@@ -194,8 +195,18 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         Args:
             texts: as in a call, several of them.
             progress: called after each batch with the number of passes (rows) done in it.
-            **kwargs: options as in a call, but for `top_k`.
+            **kwargs: options as in a call, but for `top_k` and `threshold`.
         """
+        return self._averages(texts, self.temperature, progress, kwargs)
+
+    def _averages(
+        self,
+        texts: Iterable[Any],
+        temperature: float,
+        progress: Callable[[int], None] | None,
+        kwargs: dict[str, Any],
+    ) -> NDArray[np.float32]:
+        """What `predict_proba` gives, at a temperature that nobody else need have."""
         sampling, tokenizer_options, batch_size, activation = self._array_options(kwargs)
         parts = []
         for encoded in self._encoded_windows(items_of(texts), tokenizer_options):
@@ -204,7 +215,7 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             for rows, samples in draws.by_count():
                 mean = samples.mean(2, dtype=np.float64)
                 cools = activation == "softmax" and sampling.num_samples > 0
-                means[rows] = apply_temperature(mean, self.temperature) if cools else mean
+                means[rows] = apply_temperature(mean, temperature) if cools else mean
             parts.append(means)
         return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
 
@@ -238,7 +249,14 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             raise ValueError(f"temperature={value!r}; it must be a positive number, 1 for none")
         self._temperature = float(value)
 
-    def calibrate(self, texts: Sequence[Any], labels: Sequence[Any], **kwargs: Any) -> float:
+    def calibrate(
+        self,
+        texts: Sequence[Any],
+        labels: Sequence[Any],
+        *,
+        progress: Callable[[int], None] | None = None,
+        **kwargs: Any,
+    ) -> float:
         """Fit the temperature T of the averaged probabilities on labelled texts, and use it from now on.
 
             argmin_T sum_i -log softmax(log(m_i) / T)[y_i] + (log T)^2 / 2        (Guo et al. 2017, arXiv:1706.04599)
@@ -251,7 +269,8 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         Args:
             texts: as in a call, several of them; not those that you measure on later.
             labels: their true classes, as ids or names.
-            **kwargs: options as in a call.
+            progress: called after each batch with the number of passes (rows) done in it.
+            **kwargs: options as in a call, but for `top_k` and `threshold`.
 
         Returns:
             T in [0.01, 100]; above 1 where the model was too sure.
@@ -277,19 +296,11 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         texts = list(texts)
         if len(texts) != len(ids) or not ids:
             raise ValueError(f"there are {len(texts)} texts and {len(ids)} labels; give one label for each text")
-        before, self.temperature = self.temperature, 1.0
-        try:
-            p = self.predict_proba(texts, **kwargs)
-            if np.isnan(p).any():
-                raise ValueError(
-                    "the model's outputs are NaN or infinite; its weights are damaged, or need a wider dtype"
-                )
-            found = fit_temperature(p, np.array(ids))
-        except BaseException:
-            self.temperature = before
-            raise
+        p = self._averages(texts, 1.0, progress, kwargs)
+        if np.isnan(p).any():
+            raise ValueError("the model's outputs are NaN or infinite; its weights are damaged, or need a wider dtype")
+        found = fit_temperature(p, np.array(ids))
         if not determined(p, np.array(ids)):
-            self.temperature = before
             raise ValueError(
                 f"no temperature is best for these {len(ids)} texts, whose labels the model gets all right or mostly "
                 "wrong; give more texts, which it gets wrong now and then"
@@ -379,7 +390,10 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             The indices of the texts in a batch, and the model's inputs for them, padded and on the device.
         """
         _, tokenizer_options, batch_size, _ = self._array_options(kwargs)
-        encoded = self._encoder.encode(texts, tokenizer_options)
+        items = list(items_of(texts))
+        if not items:
+            return
+        encoded = self._encoder.encode(items, tokenizer_options)
         most, apart = batch_size or self._batch_size, self._apart(encoded, self._twin(required=False))
         for batch in plan(encoded.padded_lengths, range(1), self._budget, max_texts=most, apart=apart):
             yield batch.texts, self._encoder.tensors(encoded, batch.texts, self.device)
@@ -422,6 +436,11 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
     def _array_options(self, kwargs: dict[str, Any]) -> tuple[Sampling, dict[str, Any], int | None, str]:
         if "top_k" in kwargs:
             raise TypeError("'top_k' has no place here: the arrays hold every class")
+        if "threshold" in kwargs:
+            raise TypeError(
+                "'threshold' has no place here: the arrays hold every text; "
+                f"classifier(texts, threshold={kwargs['threshold']!r}) says which texts are accepted"
+            )
         _check_batch_size(kwargs.get("batch_size"))
         options = {name: kwargs.pop(name) for name in SAMPLING if name in kwargs}
         tokenizer_options, _, post = self._resolved(kwargs)
@@ -470,11 +489,12 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
         tokenizer_options: dict[str, Any],
         batch_size: int | None,
         post: dict[str, Any],
+        temperature: float,
         threshold: float | None,
         progress: Callable[[int], None] | None,
     ) -> Iterator[Any]:
         activation, names = self._activation(post.get("function_to_apply")), self.model.config.id2label
-        top_k = LABEL_ALONE if post.get("_legacy", True) else post.get("top_k", 1)
+        alone, top_k = post.get("_legacy", True), post.get("top_k", 1)
         own = activation == "sigmoid"
         first = 0
         for encoded in self._encoded_windows(items, tokenizer_options):
@@ -485,9 +505,14 @@ class BayesianTextClassificationPipeline(TextClassificationPipeline):  # type: i
             for texts, samples in draws.by_count():
                 summary = _SUMMARIES[activation](samples, sampling.group_size)
                 if activation == "softmax":
-                    summary = tempered(summary, self.temperature)
+                    summary = tempered(summary, temperature)
                 count = samples.shape[2]
-                dicts = as_dicts(summary, names, count, top_k=top_k, own_entropies=own, threshold=threshold)
+                options: dict[str, Any] = {"own_entropies": own, "threshold": threshold}
+                dicts: Iterator[Any] = (
+                    winning_labels(summary, names, count, **options)
+                    if alone
+                    else ranked_labels(summary, names, count, top_k=top_k, **options)
+                )
                 for i, result in zip(texts, dicts, strict=True):
                     results[i] = result
             for result, truncated in zip(results, encoded.truncated, strict=True):

@@ -8,10 +8,20 @@ from numpy.typing import NDArray
 
 from .uncertainty import Uncertainty
 
-LABEL_ALONE = 0  # in place of top_k: the winning label's dict, not in a list, as stock gives it where nobody asked
+
+def winning_labels(
+    summary: Uncertainty, names: Mapping[int, str], num_samples: int, *, own_entropies: bool, threshold: float | None
+) -> Iterator[dict[str, Any]]:
+    """For each text the dict of its winning label, which stock gives where nobody asked for `top_k`.
+
+    A text that is not accepted has no label. Arguments are those of `ranked_labels`.
+    """
+    best = ranked_labels(summary, names, num_samples, top_k=1, own_entropies=own_entropies, threshold=threshold)
+    for (entry,) in best:
+        yield {**entry, "label": None} if entry.get("abstained") else entry
 
 
-def as_dicts(
+def ranked_labels(
     summary: Uncertainty,
     names: Mapping[int, str],
     num_samples: int,
@@ -19,19 +29,19 @@ def as_dicts(
     top_k: int | None,
     own_entropies: bool,
     threshold: float | None,
-) -> Iterator[Any]:
-    """A dict for each text, or a list of dicts with the labels of highest score first.
+) -> Iterator[list[dict[str, Any]]]:
+    """For each text a list of dicts, the labels of highest score first.
 
     Args:
         summary: of the texts' samples.
         names: of the labels, by id.
         num_samples: of each text.
-        top_k: how many labels in a list; None for all; `LABEL_ALONE`: one dict.
+        top_k: how many labels; None for all.
         own_entropies: every label has a standard error and entropies of its own (multi-label).
         threshold: the least score of an accepted text; None: no text is asked.
     """
     for i, row in enumerate(summary.mean):
-        order = np.argsort(-row, kind="stable")[: 1 if top_k == LABEL_ALONE else top_k]
+        order = np.argsort(-row, kind="stable")[:top_k]
         dicts = [
             {
                 "label": names[int(c)],
@@ -44,11 +54,8 @@ def as_dicts(
         ]
         if threshold is not None:
             reason = _reason(summary, i, threshold) if row.max() < threshold else None
-            for entry in dicts:
-                entry |= {"abstained": reason is not None, "reason": reason}
-            if reason is not None and top_k == LABEL_ALONE:
-                dicts[0]["label"] = None
-        yield dicts[0] if top_k == LABEL_ALONE else dicts
+            dicts = [{**entry, "abstained": reason is not None, "reason": reason} for entry in dicts]
+        yield dicts
 
 
 def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) -> dict[str, float | None]:

@@ -154,3 +154,13 @@ def test_a_threshold_is_for_one_label_among_several(ours, tiny, bayesian):
     several = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"))
     with pytest.raises(ValueError, match="threshold is for one label among several"):
         several(TEXTS, threshold=0.5)
+
+
+def test_other_callers_keep_their_temperature_while_a_new_one_is_fitted(ours):
+    """A service calibrates anew while its other threads go on answering."""
+    ours.temperature = 2.0
+    expected, seen = ours.predict_proba(TEXTS), []
+    ours.calibrate(MANY, LABELS, progress=lambda passes: seen.append(ours.predict_proba(TEXTS)))
+    assert seen and ours.temperature != 2.0
+    for found in seen:
+        np.testing.assert_array_equal(found, expected)

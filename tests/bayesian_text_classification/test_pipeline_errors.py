@@ -195,3 +195,10 @@ def test_a_model_without_dropout_is_refused_at_construction(tiny, bayesian, toke
     assert ours.predict_proba(TEXTS).shape == (3, 2)
     with pytest.raises(ValueError, match="no active dropout"):
         ours(TEXTS, num_samples=5)
+
+
+@pytest.mark.parametrize("method", ["predict_proba", "sample_proba", "calibrate"])
+def test_arrays_have_no_threshold_and_say_where_it_goes(method, small):
+    labels = ([0] * len(TEXTS),) if method == "calibrate" else ()
+    with pytest.raises(TypeError, match=r"'threshold'.*classifier\(texts, threshold=0\.5\)"):
+        getattr(small, method)(TEXTS, *labels, threshold=0.5)

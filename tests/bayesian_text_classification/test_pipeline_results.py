@@ -271,3 +271,16 @@ def test_raw_outputs_are_averaged_and_have_no_entropy(small):
 def test_default_at_a_call_is_the_rule_of_the_model_again(small):
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, function_to_apply="none")
     np.testing.assert_array_equal(made.sample_proba(TEXTS, function_to_apply="default"), small.sample_proba(TEXTS))
+
+
+def test_top_k_of_none_at_all_is_an_empty_list_as_in_stock(small, small_stock):
+    assert small_stock("A film.", top_k=0) == small("A film.", top_k=0) == []
+    assert small_stock(["A film."] * 2, top_k=0) == small(["A film."] * 2, top_k=0) == [[], []]
+    assert small("A film.", top_k=0, threshold=0.99) == []
+    assert small("A film.", top_k=0, num_samples=0) == []
+
+
+def test_batches_take_one_text_and_none(small):
+    ((indices, inputs),) = small.batches("good")
+    assert list(indices) == [0] and inputs["input_ids"].shape[0] == 1
+    assert list(small.batches([])) == []
