@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import lzma
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -219,6 +220,32 @@ class _Lines:
         return line, problem
 
 
+class _LongFields:
+    """While anyone is inside, the csv module takes fields of up to `_LINE_CHARACTERS`; then its limit is as it was.
+
+    The limit, 131,072, is one for the whole process: the first thread to enter raises it, the last to leave puts it
+    back. Nobody waits for anybody.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = csv.field_size_limit(_LINE_CHARACTERS)
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                csv.field_size_limit(self._before)
+
+
+_long_fields = _LongFields()
+
+
 class _CsvLines:
     """The lines of one csv row, of which there may not be too many."""
 
@@ -243,11 +270,8 @@ def _csv_rows(lines: _Lines, *, quoted: bool) -> tuple[list[str], Iterator[_Row]
         """The next row, one that is not empty unless it is asked for; None at the end."""
         while True:
             lines.begin()
-            before = csv.field_size_limit(_LINE_CHARACTERS)  # its own limit is 131,072, and global
-            try:
+            with _long_fields:
                 cells = next(csv.reader(_CsvLines(lines), strict=True, **dialect), None)
-            finally:
-                csv.field_size_limit(before)
             if cells or cells is None:
                 return cells
             if empty:

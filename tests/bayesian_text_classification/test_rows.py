@@ -259,3 +259,15 @@ def test_the_last_rows_of_a_window():
     assert (window.last(2).rows, window.last(2).errors) == ([{"n": 3}, {"n": 4}], ["b", "c"])
     table = rows.Window(pyarrow.table({"n": range(5)}), window.errors)
     assert (table.last(2).as_dicts(), table.last(2).errors) == ([{"n": 3}, {"n": 4}], ["b", "c"])
+
+
+def test_the_csv_modules_limit_is_as_it_was_after_two_threads():
+    """Each thread raised it and put back what it had found: the second put back the first one's."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    before = csv.field_size_limit()
+    content = ("text\n" + "x" * 200_000 + "\n") + "".join(f"row {i}\n" for i in range(3_000))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: len(read(content.encode(), ".csv")[0]), range(16)))
+    assert found == [3_001] * 16
+    assert csv.field_size_limit() == before
