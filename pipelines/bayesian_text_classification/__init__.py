@@ -2,11 +2,10 @@
 
 Importing this package does one thing beside defining names: it registers the task "bayesian-text-classification" with
 Transformers, so that `pipeline("bayesian-text-classification")` works, and places the metric in Evaluate's cache, so
-that `evaluate.load("ece")` works without a network (not with BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1). Where evaluate
-has been imported before, its `evaluator` learns the task too; else import `bayesian_text_classification.evaluator`.
+that `evaluate.load("ece")` works without a network (not with BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1). Evaluate's
+`evaluator` learns the task from `import bayesian_text_classification.evaluator`, and from nothing else.
 """
 
-import sys
 from pathlib import Path
 
 from transformers import AutoModelForSequenceClassification
@@ -34,5 +33,3 @@ if TASK not in PIPELINE_REGISTRY.supported_tasks:
         type="text",
     )
 install_metric()
-if "evaluate" in sys.modules:  # which takes a second to import
-    from .evaluator import BayesianTextClassificationEvaluator  # noqa: F401  # for its own effect

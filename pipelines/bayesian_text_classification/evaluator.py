@@ -1,7 +1,7 @@
 """`evaluate.evaluator("bayesian-text-classification")`: Evaluate's metrics on the averaged probabilities.
 
-Importing this module registers the evaluator with Evaluate. Importing the package does so too, if evaluate has been
-imported before: evaluate is slow to import, and not everybody needs it.
+Importing this module registers the evaluator with Evaluate, whatever was imported before; nothing else does, as
+evaluate takes a second to import.
 
 Evaluate's own evaluator hands label names to every metric, and fails on pipeline instances since transformers 5
 (it asks for `transformers.TFPreTrainedModel`).

@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import sys
 
@@ -277,24 +278,23 @@ def test_labels_alone_are_enough_for_metrics_of_labels(ours, metrics):
     assert result["share"] == 0.6
 
 
-ORDER = """
-import {first}
-import {second}
-import sys
-from evaluate import evaluator
-print(type(evaluator("bayesian-text-classification")).__name__)
-"""
+NAMES = ("bayesian_text_classification", "bayesian_text_classification.evaluator", "evaluate")
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        ("evaluate", "bayesian_text_classification"),
-        ("bayesian_text_classification", "bayesian_text_classification.evaluator"),
-    ],
-)
-def test_evaluate_knows_the_task_in_a_fresh_process(first, second, tmp_path, monkeypatch):
+@pytest.mark.parametrize("order", list(itertools.permutations(NAMES)))
+def test_evaluate_knows_the_task_whatever_the_order_of_imports(order, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    code = ORDER.format(first=first, second=second)
+    code = "\n".join(f"import {name}" for name in order)
+    code += "\nprint(type(evaluate.evaluator('bayesian-text-classification')).__name__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "BayesianTextClassificationEvaluator", run.stderr
+
+
+@pytest.mark.parametrize("order", [NAMES[::2], NAMES[::-2]])
+def test_nothing_but_the_evaluator_registers_it(order, tmp_path, monkeypatch):
+    """Whether a task exists must not hang on which of two unrelated imports came first."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    code = "\n".join(f"import {name}" for name in order)
+    code += "\nfrom evaluate.evaluator import SUPPORTED_EVALUATOR_TASKS as known\nprint('bayesian-text-classification' in known)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr
