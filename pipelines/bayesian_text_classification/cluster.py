@@ -11,7 +11,9 @@ import pyarrow
 import torch
 
 from .blocks import Added, added_columns
+from .fingerprint import fingerprint
 from .loading import DTYPES, load_classifier
+from .pipeline import BayesianTextClassificationPipeline
 from .rows import WINDOW, Window
 from .sampling import is_int, is_real
 from .scoring import Scorer, why_not
@@ -62,7 +64,7 @@ class Cluster:
         text_column: str,
         prefix: str,
         options: Mapping[str, Any],
-        temperature: float | None = None,
+        like: BayesianTextClassificationPipeline | None = None,
         batch_size: int | None = WINDOW,
     ) -> "ray.data.Dataset":
         """The rows, with the columns of `Scorer` behind their own.
@@ -72,7 +74,8 @@ class Cluster:
             text_column: of the texts.
             prefix: of the names of the added columns.
             options: of the pipeline's calls.
-            temperature: of the caller's, who may have calibrated; None: the model's own.
+            like: the caller's own, with its temperature, that the workers' must equal; None: their model is the only
+                one.
             batch_size: rows that a worker gets at least, of blocks that may be small; None: a block, as it is.
         """
         from ray.data import ActorPoolStrategy
@@ -81,10 +84,11 @@ class Cluster:
         # Workers run in folders of their own.
         folder = self.model is not None and Path(self.model).exists()
         model = str(Path(str(self.model)).absolute()) if folder else self.model
+        known = None if like is None else (fingerprint(like), like.temperature)
         loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
         return dataset.map_batches(
             _Worker,
-            fn_constructor_args=(loaded, text_column, prefix, self.cpus, dict(options), temperature),
+            fn_constructor_args=(loaded, text_column, prefix, self.cpus, dict(options), known),
             batch_size=batch_size,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=least, max_size=most),
@@ -98,7 +102,7 @@ class Cluster:
         column: str,
         prefix: str,
         options: Mapping[str, Any],
-        temperature: float,
+        like: BayesianTextClassificationPipeline,
         *,
         added: Sequence[str],
         skip: int,
@@ -106,7 +110,8 @@ class Cluster:
         """The rows of a source in their order, but for the first `skip`, with what the workers say of them.
 
         Raises:
-            ValueError: the cluster has too little room for its workers; or what a worker raised.
+            ValueError: the cluster has too little room for its workers; they load another model than `like`; or what a
+                worker raised.
         """
         import ray.data
 
@@ -117,7 +122,7 @@ class Cluster:
         source = replace(source, files=tuple(path.absolute() for path in source.files))
         # Without a processor, so that the workers may have them all.
         rows = start.map_batches(_read, fn_args=(source, column, added), batch_size=1, num_cpus=0)
-        answered = self.classify(rows, _TEXT, prefix, options, temperature, batch_size=None)
+        answered = self.classify(rows, _TEXT, prefix, options, like, batch_size=None)
         try:
             for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
                 if not table.num_rows:  # all were done before
@@ -162,12 +167,17 @@ class _Worker:
         prefix: str,
         cpus: float,
         options: Mapping[str, Any],
-        temperature: float | None,
+        known: tuple[str, float] | None,
     ) -> None:
         torch.set_num_threads(max(int(cpus), 1))
         classifier = load_classifier(**loaded)
-        if temperature is not None:
-            classifier.temperature = temperature
+        if known is not None:
+            expected, classifier.temperature = known
+            if fingerprint(classifier) != expected:
+                raise ValueError(
+                    f"the workers load another model ({loaded['name'] or 'the embedded one'}) than the classifier's; give "
+                    "both the same, such as load_classifier(name) and Cluster(name)"
+                )
         self._scorer, self._text_column = Scorer(classifier, prefix, options), text_column
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ class Upload:
     folder: Path
     kind: str
     merge: dict[str, Merge] = field(default_factory=dict)
-    check: Check = lambda there, read: None
+    check: Check = lambda there, read: ()
     stale: tuple[str, ...] = ()
     files: dict[str, int] = field(init=False)
 
@@ -181,7 +183,26 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
         raise PublishError("there is no token: log in with `hf auth login`, or set HF_TOKEN to one that may write")
     if not (token.isascii() and token.isprintable()):
         raise PublishError("the token holds characters that no token has; copy it again")
-    get_session().timeout = PATIENCE  # huggingface_hub's own has none: a Hub that hangs would be waited for for ever
+    with _patient_session():
+        return _pushed(upload, repo_id, token, private=private, message=message)
+
+
+@contextmanager
+def _patient_session() -> Iterator[None]:
+    """Inside, requests of huggingface_hub give up after `PATIENCE`; its own client waits for a Hub that hangs for ever.
+
+    The client is one for the whole process, so its timeout is put back.
+    """
+    session = get_session()
+    before = session.timeout
+    session.timeout = PATIENCE
+    try:
+        yield
+    finally:
+        session.timeout = before
+
+
+def _pushed(upload: Upload, repo_id: str, token: str, *, private: bool, message: str | None) -> tuple[str, bool]:
     try:
         existing = _visibility(repo_id, upload.kind, token)
         if private and existing == "public":

@@ -8,7 +8,8 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 Merge = Callable[[str, str], str]  # from the text that is there and the new one to what is written
-Check = Callable[[Collection[str], Callable[[str], str]], object]  # of the paths that are there; may read one
+# Looks at the paths that are there, of which it may read some; returns those that are to be removed.
+Check = Callable[[Collection[str], Callable[[str], str]], Collection[str]]
 
 
 def publish(
@@ -23,7 +24,7 @@ def publish(
     revision: str | None = None,
     create_pr: bool = False,
     merge: Mapping[str, Merge] | None = None,
-    check: Check = lambda there, read: None,
+    check: Check = lambda there, read: (),
     stale: Sequence[str] = (),
 ) -> str:
     """Write all files of a folder into a repository, which is made where there is none; returns the commit's address.
@@ -43,7 +44,7 @@ def publish(
         revision: a branch; None: main.
         create_pr: propose the commit instead.
         merge: for paths of text files, what is written where the repository has them.
-        check: raises where the repository holds something that must not be replaced.
+        check: raises where the repository holds something that must not be replaced; what it returns is removed.
         stale: patterns of paths that are removed from the repository where the folder has no such file.
 
     Raises:
@@ -65,10 +66,10 @@ def publish(
         except UnicodeDecodeError as error:
             raise ValueError(f"{name} in {repo_id} is not UTF-8; mend it there, or remove it") from error
 
-    check(there, read)
+    orphans = check(there, read)
     files = files_of(folder)
-    old = [name for name in there - set(files) if any(_is_of(name, pattern) for pattern in stale)]
-    deletions = [CommitOperationDelete(path_in_repo=name) for name in sorted(old)]
+    old = {name for name in there if any(_is_of(name, pattern) for pattern in stale)} | set(orphans)
+    deletions = [CommitOperationDelete(path_in_repo=name) for name in sorted(old - set(files))]
     contents: dict[str, Path | bytes] = dict(files)
     for name in there & set(files) & set(merge or ()):
         before, new = read(name), files[name].read_text(encoding="utf-8")

@@ -1,6 +1,5 @@
 """What a saved pipeline needs where this package is not installed: code, options, an endpoint, a model card."""
 
-import copy
 import json
 import os
 import re
@@ -8,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,9 @@ from transformers.utils import cached_file
 from .handler import EndpointHandler  # noqa: F401  # an import, so that its file is copied too
 from .messages import first_line
 from .model_card import card, own_card
+from .publishing import Check
+from .twin import shared_copy
+from .versions import version_of
 
 KEY = "bayesian_text_classification"  # of the config: what belongs to the pipeline
 ADAPTER = "adapter"  # the folder of a PEFT adapter, beside the weights of its base model
@@ -79,20 +80,18 @@ def save(
     adapted = hasattr(model, "peft_config")
     options = {**options, **({ADAPTER: True} if adapted else {})}
     before = stale_files(folder)
-    config = copy.deepcopy(model.config)
-    setattr(config, KEY, options)
-    config.custom_pipelines = registration(pipeline_class)
+    # A copy, as other threads may be reading the caller's config.
+    writable: Any = shared_copy(getattr(model, "_orig_mod", model))  # what torch.compile wrapped
+    base = unloaded(writable) if adapted else writable
+    setattr(base.config, KEY, options)
+    base.config.custom_pipelines = registration(pipeline_class)
+    base.save_pretrained(folder, **kwargs)
     if adapted:
-        save_base(model, folder, config, **kwargs)
-    else:
-        own, model.config = model.config, config
-        try:
-            model.save_pretrained(folder, **kwargs)
-        finally:
-            model.config = own
+        save_adapter(model, folder)
     tokenizer.save_pretrained(folder, **kwargs)
     remove_stale(before)
     write_code(files, folder)
+    remove_orphans(files, folder)
     write_requirements(folder, adapted)
     write_model_card(folder, options, model)
 
@@ -109,14 +108,19 @@ def code_files(of_class: type) -> list[Path]:
     return [Path(path) for path in sorted({source, *get_relative_import_files(source)})]
 
 
-def check_of(pipeline_class: type) -> Callable[[Collection[str], Callable[[str], str]], None]:
-    """For `publish`: ValueError where a repository that holds no saved pipeline has code under a name of ours."""
+def check_of(pipeline_class: type) -> Check:
+    """For `publish`: ValueError where a repository that holds no saved pipeline has code under a name of ours.
+
+    Of one that does, the code that an earlier version wrote and this one does not.
+    """
     names = {path.name for path in code_files(pipeline_class)}
 
-    def check(there: Collection[str], read: Callable[[str], str]) -> None:
-        taken = sorted(names & set(there))
-        if taken and not ("config.json" in there and f'"{KEY}"' in read("config.json")):
+    def check(there: Collection[str], read: Callable[[str], str]) -> list[str]:
+        saved = "config.json" in there and f'"{KEY}"' in read("config.json")
+        if not saved and (taken := sorted(names & set(there))):
             raise ValueError(f"{taken[0]} is there already and is not ours; rename it")
+        others = [name for name in there if name.endswith(".py") and "/" not in name and name not in names]
+        return [name for name in others if is_ours(read(name))] if saved else []
 
     return check
 
@@ -124,7 +128,7 @@ def check_of(pipeline_class: type) -> Callable[[Collection[str], Callable[[str],
 def check_names(files: list[Path], folder: str | os.PathLike[str], model: Any) -> None:
     """ValueError where code of a model of one's own has the name of one of ours, in the folder or beside the model."""
     there = [path for path in (Path(folder) / file.name for file in files) if path.exists()]
-    taken = {path.name for path in there if not path.read_text(encoding="utf-8").startswith(_MARK)}
+    taken = {path.name for path in there if not is_ours(path.read_text(encoding="utf-8"))}
     for part in (model, model.config):
         if getattr(part, "_auto_class", None) is not None:  # transformers saves its code too
             taken |= {path.name for path in code_files(type(part))}
@@ -135,11 +139,24 @@ def check_names(files: list[Path], folder: str | os.PathLike[str], model: Any) -
 
 def write_code(files: list[Path], folder: str | os.PathLike[str]) -> None:
     """Write copies that say where they come from."""
+    version = version_of(_PACKAGE) or "of unknown version"
     for path in files:
         text = path.read_text(encoding="utf-8")
-        if not text.startswith(_MARK):  # a copy keeps the line that says which version it is of
-            text = f"{_MARK}{_version()}, copied by save_pretrained.\n{text}"
+        if not is_ours(text):  # a copy keeps the line that says which version it is of
+            text = f"{_MARK}{version}, copied by save_pretrained.\n{text}"
         (Path(folder) / path.name).write_text(text, encoding="utf-8")
+
+
+def remove_orphans(files: list[Path], folder: str | os.PathLike[str]) -> None:
+    """Remove code that an earlier version wrote and this one does not; a file without our mark is not ours."""
+    for path in Path(folder).glob("*.py"):
+        if path.name not in {file.name for file in files} and is_ours(path.read_text(encoding="utf-8")):
+            path.unlink()
+
+
+def is_ours(code: str) -> bool:
+    """Whether a file of code was written by `save_pretrained`."""
+    return code.startswith(_MARK)
 
 
 def write_requirements(folder: str | os.PathLike[str], adapted: bool) -> None:
@@ -182,10 +199,11 @@ def registration(pipeline_class: type) -> dict[str, dict[str, Any]]:
     return {_PACKAGE: {"impl": impl, "pt": ["AutoModelForSequenceClassification"], "type": "text"}}
 
 
-def save_base(adapted: Any, folder: str | os.PathLike[str], config: Any, **kwargs: Any) -> None:
-    """Write the model that a PEFT adapter stands on, and the adapter into a folder beside its weights.
+def unloaded(adapted: Any) -> Any:
+    """The model that a PEFT adapter stands on, taken out of it.
 
-    Transformers looks for an adapter's pipeline in the config of its base model, which is another repository's.
+    Transformers looks for an adapter's pipeline in the config of its base model, which is another repository's: so the
+    base is saved too, and the adapter beside it.
 
     Raises:
         ValueError: it is not a `PeftModel`, or several adapters are active.
@@ -195,12 +213,12 @@ def save_base(adapted: Any, folder: str | os.PathLike[str], config: Any, **kwarg
         raise ValueError("this model's adapter was loaded by transformers; load it as a peft.PeftModel to save it")
     if len(active) != 1:
         raise ValueError(f"the adapters {', '.join(active)} are active; activate one of them to save it")
-    tensors = {id(tensor): tensor for tensor in (*adapted.parameters(), *adapted.buffers())}
-    twin: Any = copy.deepcopy(adapted, tensors)  # no second copy of the weights, and the caller's model stays whole
-    alone = twin.unload()
-    alone.config = config
-    alone.save_pretrained(folder, **kwargs)
-    target = Path(folder) / ADAPTER
+    return adapted.unload()
+
+
+def save_adapter(adapted: Any, folder: str | os.PathLike[str]) -> None:
+    """Write the active adapter of a `PeftModel` into a folder beside the weights of its base."""
+    active, target = adapted.active_adapters, Path(folder) / ADAPTER
     shutil.rmtree(target, ignore_errors=True)
     adapted.save_pretrained(target, selected_adapters=active)
     for path in (target / active[0]).glob("*"):  # where PEFT puts an adapter that is not called "default"
@@ -265,10 +283,3 @@ def with_adapter(model: nn.Module) -> nn.Module:
             "its adapter; log in with `hf auth login`, or set HF_TOKEN)"
         ) from error
     return adapted.eval()
-
-
-def _version() -> str:
-    try:
-        return metadata.version(_PACKAGE)
-    except metadata.PackageNotFoundError:  # run from a copy of the folder
-        return "of unknown version"

@@ -5,7 +5,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,6 +22,7 @@ from .pipeline import OPTIONS, BayesianTextClassificationPipeline, check_tokeniz
 from .rows import COMPRESSIONS, TEXT, Window
 from .scoring import NAMES, Scorer, check_options
 from .sources import Reading, Source, SourceError
+from .versions import version_of
 
 if TYPE_CHECKING:
     import ray.data
@@ -75,7 +75,7 @@ def predict_file(
         text_column: default `text`, else `sentence`.
         prefix: of the names of the added columns.
         resume: refused where input, model, options, versions or the number of threads are not as they were.
-        cluster: whose workers classify, with the model of that name; None: this process.
+        cluster: whose workers classify; their model must be the classifier's. None: this process.
         progress: called after each batch with the rows that it amounts to (a fraction: batches hold passes, not rows;
             0 for rows of an earlier run), and the share of the input that is done, None where there is no knowing.
             With a tolerance rows that are done early count in full once their window is; of workers, blocks count.
@@ -84,8 +84,8 @@ def predict_file(
     Raises:
         SourceError: the input is damaged, has no column of texts, does not fit what is to be written, or would be
             written over; it is a stream, and is to be gone on with or given to workers.
-        ValueError: an option, `kind` or `compression` is none of those that there are; a TypeError where an option is
-            unknown, or is `top_k`.
+        ValueError: an option, `kind` or `compression` is none of those that there are, or the cluster's model is not
+            the classifier's; a TypeError where an option is unknown, or is `top_k`.
         JournalError: see `Journal`.
         OSError: what is to be written cannot be.
     """
@@ -128,8 +128,6 @@ def predict_file(
         blocks = Journal(target, settings, encode.header(), resume=resume)
     else:
         blocks = Stream(target, encode.header())
-    classifier.batch_tokens = blocks.state.get("batch_tokens", classifier.batch_tokens)
-
     def here() -> Iterator[tuple[Window, Added]]:
         read, before = 0, None
         for window in chain([first] if first is not None else [], windows):
@@ -154,11 +152,13 @@ def predict_file(
             column,
             prefix,
             {**own, **scorer.options},
-            classifier.temperature,
+            classifier,
             added=scorer.added.names,
             skip=blocks.rows,
         )
+    before = classifier.batch_tokens
     try:
+        classifier.batch_tokens = blocks.state.get("batch_tokens", before)
         for window, added in answers:
             # Where memory runs out, later batches are smaller: whoever goes on must know.
             state = {"batch_tokens": classifier.batch_tokens}
@@ -167,6 +167,7 @@ def predict_file(
                 progress(len(window), None)
         blocks.finish(encode.finish)
     finally:
+        classifier.batch_tokens = before
         blocks.close()
     return Summary(blocks.rows, blocks.errors)
 
@@ -258,7 +259,7 @@ def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
         "dtype": str(classifier.run_dtype).removeprefix("torch."),
         "number of threads": torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(),
-        **{f"version of {name}": metadata.version(name) for name in _VERSIONS},
+        **{f"version of {name}": version_of(name) for name in _VERSIONS},
     }
 
 

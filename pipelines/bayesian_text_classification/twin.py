@@ -54,7 +54,7 @@ class StochasticTwin:
         self._source = model
         self._converted = dtype is not None and dtype != _dtype(model)
         self._snapshot = _snapshot(model, with_versions=self._converted)
-        self._model = _private_copy(model)
+        self._model = shared_copy(model)
         if self._converted:
             # Break the sharing first: `to` would convert the caller's parameters in place.
             self._model = copy.deepcopy(self._model).to(dtype=dtype)
@@ -101,8 +101,8 @@ def allow_batches(model: nn.Module) -> None:
         text_config.pad_token_id = -1
 
 
-def _private_copy(model: nn.Module) -> nn.Module:
-    """The module tree copied, every parameter and buffer shared: no extra memory for weights."""
+def shared_copy(model: nn.Module) -> nn.Module:
+    """The module tree and its config copied, every parameter and buffer shared: no extra memory for weights."""
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 

@@ -328,3 +328,20 @@ def test_a_saved_threshold_is_left_out_where_nothing_is_sampled(folder, tmp_path
 def test_what_cannot_be_is_refused_before_there_is_a_worker(folder, column, options, kind, message):
     with pytest.raises(kind, match=message):
         predict_dataset(ray.data.from_items([{column: "a"}]), folder, **options)
+
+
+def test_workers_of_another_model_are_refused(tiny, tokenizer, folder, tmp_path):
+    """The journal keeps the fingerprint of one model; answers of another would be resumed under its name."""
+    for part in (tiny("bert", num_labels=2, num_hidden_layers=1), tokenizer):
+        part.save_pretrained(tmp_path / "other")
+    (tmp_path / "a.csv").write_text("text\nfine\n")
+    with pytest.raises(ValueError, match=r"the workers load another model .*other"):
+        predict_file(
+            load_classifier(folder),
+            source_of(str(tmp_path / "a.csv")),
+            tmp_path / "b.csv",
+            ".csv",
+            cluster=Cluster(str(tmp_path / "other")),
+            **OPTIONS,
+        )
+    assert not (tmp_path / "b.csv").exists()

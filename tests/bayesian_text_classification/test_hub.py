@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -309,3 +310,28 @@ def test_a_hub_that_is_not_there(hub, tmp_path):
     hub.endpoint = "http://127.0.0.1:9"  # nobody listens
     said = error_of(push(hub, tmp_path, "metric", "user/ece"))
     assert "the connection to the Hub failed" in said and "run the same command again" in said
+
+
+def test_the_timeout_of_every_other_request_is_left_as_it_was(hub, tmp_path):
+    """huggingface_hub has one client for the whole process; a library has no say in how long others wait."""
+    code = """
+import sys
+from pathlib import Path
+from huggingface_hub import get_session
+from bayesian_text_classification.hub import metric_upload, push
+before = get_session().timeout
+push(metric_upload("user/ece"), "user/ece")
+print(get_session().timeout == before)
+"""
+    assert run(sys.executable, code, **hub.environment(tmp_path / "home")).splitlines()[-1] == "True"
+
+
+def test_code_of_an_earlier_version_is_removed_with_the_same_commit(hub, model, tmp_path):
+    code, _, err = push(hub, tmp_path, "pipeline", "user/m", "--model", model)
+    assert code == 0, err
+    repository = hub.repositories["model", "user/m"]
+    mark = repository.files["pipeline.py"].split(b"\n", 1)[0]
+    repository.commit({**repository.files, "renamed_since.py": mark + b"\n", "mine.py": b"HELLO = 1\n"})
+    code, _, err = push(hub, tmp_path, "pipeline", "user/m", "--model", model)
+    assert code == 0, err
+    assert "renamed_since.py" not in repository.files and "mine.py" in repository.files

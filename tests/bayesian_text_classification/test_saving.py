@@ -84,6 +84,30 @@ def test_the_callers_model_is_not_touched(tuned, same_model, tmp_path):
         tuned.save_pretrained(tmp_path)
 
 
+def test_other_threads_see_the_callers_config_while_it_is_saved(tuned, tmp_path, monkeypatch):
+    own, seen = tuned.model.config, []
+    write = type(own).save_pretrained
+
+    def look(config, *args, **kwargs):
+        seen.append(tuned.model.config is own)
+        return write(config, *args, **kwargs)
+
+    monkeypatch.setattr(type(own), "save_pretrained", look)
+    tuned.save_pretrained(tmp_path)
+    assert seen == [True]
+
+
+def test_code_of_an_earlier_version_does_not_stay(tuned, tmp_path):
+    """A file that was renamed since would be loaded by nobody, and read by whoever looks for what is run."""
+    (tmp_path / "renamed_since.py").write_text("# From bayesian-text-classification 0.0.1, copied by save_pretrained.\n")
+    (tmp_path / "mine.py").write_text("HELLO = 1\n")
+    tuned.save_pretrained(tmp_path)
+    tuned.save_pretrained(tmp_path)
+    code = {path.name for path in tmp_path.glob("*.py")}
+    needed = {Path(path).name for path in get_relative_import_files(tmp_path / "pipeline.py")}
+    assert code == needed | {"pipeline.py", "mine.py"}
+
+
 def test_no_path_of_this_machine_is_in_it(tmp_path):
     """Saving the default model wrote the path of its registration into `config.json`."""
     classifier = pipeline(TASK)

@@ -5,12 +5,15 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
+import sys
 import sysconfig
 import time
 from pathlib import Path
 
+import bayesian_text_classification
 import numpy as np
 import pyarrow
 import pyarrow.parquet
@@ -549,3 +552,45 @@ def test_killed_at_random_moments_the_command_goes_on_to_the_same_bytes(folder, 
     assert seen == sorted(seen) and 0 < seen[-1] < 60_000  # it was killed on the way
     subprocess.run([COMMAND, *common, "--output", str(target), "--resume"], env=environment, check=True)
     assert target.read_bytes() == whole.read_bytes()
+
+
+def test_the_batches_of_the_caller_stay_as_large_as_they_were(folder, tmp_path):
+    classifier = load_classifier(str(folder), num_samples=2)
+    classifier.batch_tokens = 777
+    written_csv(tmp_path / "a.csv", sentences(2 * WINDOW))
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(
+            classifier, source_of(str(tmp_path / "a.csv")), tmp_path / "b.csv", ".csv", progress=stop_after(1)
+        )
+    progress = json.loads((tmp_path / "b.csv.progress").read_text())
+    progress["state"]["batch_tokens"] = 333
+    (tmp_path / "b.csv.progress").write_text(json.dumps(progress))
+    predict_file(classifier, source_of(str(tmp_path / "a.csv")), tmp_path / "b.csv", ".csv", resume=True)
+    assert classifier.batch_tokens == 777
+
+
+def test_files_are_classified_where_the_package_was_not_installed(tmp_path):
+    """In a copy of the folder no version is known, and it is not needed."""
+    package = Path(bayesian_text_classification.__file__).parent
+    shutil.copytree(package, tmp_path / "copy" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "a.csv").write_text("text\nfine\n")
+    code = f"""
+import importlib.metadata
+known = importlib.metadata.version
+def version(name):
+    if name == "bayesian-text-classification":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+importlib.metadata.version = version
+import sys; sys.path.insert(0, {str(tmp_path / "copy")!r})
+from pathlib import Path
+import bayesian_text_classification
+assert bayesian_text_classification.__file__.startswith({str(tmp_path / "copy")!r})
+from bayesian_text_classification.loading import load_classifier
+from bayesian_text_classification.scale import predict_file
+from bayesian_text_classification.sources import source_of
+print(predict_file(load_classifier(num_samples=2), source_of("a.csv"), Path("b.csv"), ".csv").rows)
+"""
+    environment = {**os.environ, "BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "1", done.stderr
