@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pyarrow
 import pyarrow.parquet
 
-from .disk import new_file, sync
+from .disk import new_file, publish
 from .rows import Window
 
 MADE = ".made"  # behind the name of the blocks, until a parquet file is made of them
@@ -84,7 +84,7 @@ class _Csv:
         )
 
     def finish(self, staged: Path, target: Path) -> None:
-        staged.replace(target)
+        publish(staged, target)
 
     def _flat(self, value: Any) -> str:
         """A cell of ours; where nothing is quoted it may hold neither tabs nor ends of line."""
@@ -123,7 +123,7 @@ class _Jsonl:
         return _COMPRESS[self.compression](b"".join(lines))
 
     def finish(self, staged: Path, target: Path) -> None:
-        staged.replace(target)
+        publish(staged, target)
 
     def _beside(self, row: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         """What is added; what the row has under such a name stays, and only the error, which tells of it, is ours."""
@@ -172,9 +172,7 @@ class _Parquet:
         ):
             for group in _groups(stream):
                 writer.write_table(pyarrow.Table.from_batches(group, self._schema).combine_chunks())
-        sync(made)
-        made.replace(target)
-        sync(target.parent)
+        publish(made, target)
         staged.unlink()
 
 

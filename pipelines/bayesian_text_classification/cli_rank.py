@@ -43,7 +43,7 @@ def rank(
     Writes the input's rows in that order, with the columns rank (from 1) and score in front.
     """
     quiet_libraries()
-    from .data import DataError, load_texts, write_columns
+    from .data import DataError, check_can_write, load_texts, write_columns
     from .evaluation import check_one_label, refuse_nan
     from .loading import ModelError, load_classifier
     from .selection import rank as in_order
@@ -58,7 +58,7 @@ def rank(
                     raise DataError(f"{input} has a column {name!r} already; rename it")
             if os.path.exists(output) and os.path.exists(input) and os.path.samefile(input, output):
                 raise DataError(f"{output} is the input; name another file for the output")
-            write_columns(output, {})  # what is wrong with it is said before the work
+            check_can_write(output)
         except (ModelError, DataError, ValueError) as error:
             fail(first_line(error))
     with rows_bar() as progress:

@@ -1,7 +1,6 @@
 """Labelled texts from a file, from a dataset on the Hub, or from the review set that the package brings along."""
 
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pyarrow
 
 from .blocks import encoder
+from .disk import staged_beside
 from .inputs import shown
 from .messages import first_line, row_name, some
 from .rows import DAMAGE, FORMATS, RowFile, Window, kind_of_file, open_rows
@@ -124,37 +124,41 @@ def load_texts(
 def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write columns of equal length to a .csv, .jsonl or .parquet file, whole or not at all.
 
-    With no columns nothing is written; it is only checked whether that could be done.
-
     Raises:
-        DataError: another ending, or a folder that does not exist or cannot be written to.
+        DataError: another ending, a folder that does not exist or cannot be written to, or cells that the format does
+            not know.
     """
-    target = Path(path)
-    kind, compression = kind_of_file(path)
-    if kind not in WRITTEN or compression:
-        raise DataError(
-            f"{path}: a {target.suffix or 'file without ending'} cannot be written; use {', '.join(WRITTEN)}"
-        )
+    kind = _kind_written(path)
     try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=target.suffix, delete=False) as file:
-            staged = Path(file.name)
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
-    try:
-        if columns:
-            types = (
-                pyarrow.table({name: list(values) for name, values in columns.items()}).schema
-                if kind == ".parquet"
-                else None
-            )
+        with staged_beside(path) as (staged, target):
+            table = {name: list(values) for name, values in columns.items()}
+            types = pyarrow.table(table).schema if kind == ".parquet" else None
             rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
             encode = encoder(kind, "", list(columns), types, pyarrow.schema([]))
             staged.write_bytes(encode.header() + encode.block(Window(rows, [None] * len(rows)), [{}] * len(rows)))
             encode.finish(staged, target)
-    except (TypeError, ValueError, pyarrow.ArrowException) as error:  # cells that the format does not know
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+    except (TypeError, ValueError, pyarrow.ArrowException) as error:
         raise DataError(f"{path} cannot hold these columns: {first_line(error)}") from error
-    finally:
-        staged.unlink(missing_ok=True)
+
+
+def check_can_write(path: str) -> None:
+    """What is wrong with a file for `write_columns`, before the work: DataError, as there."""
+    _kind_written(path)
+    try:
+        with staged_beside(path):
+            pass
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _kind_written(path: str) -> str:
+    kind, compression = kind_of_file(path)
+    if kind not in WRITTEN or compression:
+        ending = Path(path).suffix or "file without ending"
+        raise DataError(f"{path}: a {ending} cannot be written; use {', '.join(WRITTEN)}")
+    return kind
 
 
 def label_ids(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from .blocks import MADE
-from .disk import new_file, sync
+from .disk import new_file, publish
 from .messages import first_line
 
 _NEW = ".new"  # behind the name of the progress, until it is whole
@@ -89,12 +89,15 @@ class Journal:
         self._target, self._settings = Path(os.path.realpath(target)), dict(settings)  # what a link stands for
         self._partial, self._progress, *_ = working_files(target)
         self.rows, self.errors, self.state = 0, Counter[str](), dict[str, Any]()
+        if self._target.exists() and not self._target.is_file():
+            raise JournalError(f"{target} is there and is no file")
         try:
-            if self._target.exists() and not self._target.is_file():
-                raise JournalError(f"{target} is there and is no file")
             # Nothing is looked at or cut off before the lock is ours: another run may just have begun.
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
             self._file = os.fdopen(os.open(self._partial, flags, 0o666), "r+b")
+        except OSError as error:
+            raise JournalError(f"{target} cannot be written: {error.strerror or error}") from error
+        try:
             self._lock()
             known = self._left(header, resume=resume)
             self._file.truncate(0 if known is None else known["bytes"])
@@ -106,8 +109,11 @@ class Journal:
             if self._target.exists():
                 self._partial.chmod(stat.S_IMODE(self._target.stat().st_mode))
             self.checkpoint()
-        except OSError as error:
-            raise JournalError(f"{target} cannot be written: {error.strerror or error}") from error
+        except BaseException as error:
+            self._file.close()  # which lets go of the lock, whoever keeps the exception
+            if isinstance(error, OSError):
+                raise JournalError(f"{target} cannot be written: {error.strerror or error}") from error
+            raise
 
     def append(self, block: bytes, rows: int, errors: Counter[str], state: Mapping[str, Any]) -> None:
         """Add a block; OSError where there is no room for it."""
@@ -132,10 +138,7 @@ class Journal:
         staged = self._progress.with_name(self._progress.name + _NEW)
         with new_file(staged, like=self._partial) as file:
             file.write(json.dumps(known, indent=1).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(self._progress)
-        sync(self._target.parent)
+        publish(staged, self._progress)
         self._written = time.monotonic()
 
     def finish(self, move: Callable[[Path, Path], None]) -> None:
@@ -148,7 +151,6 @@ class Journal:
         if not self._is_ours():
             raise JournalError(f"{self._partial} was replaced by another run, which goes on; this one is lost")
         move(self._partial, self._target)
-        sync(self._target.parent)
         self._progress.unlink(missing_ok=True)
         self._file.close()
 

@@ -1,6 +1,5 @@
 """What a comparison leaves behind: a page, every number and setting, a section for a model card, and pictures."""
 
-import importlib.metadata
 import json
 import math
 import platform
@@ -11,12 +10,14 @@ from typing import Any
 
 from .arms import Arm
 from .data import LabelledTexts
+from .disk import publish, staged_beside, write_whole
 from .evaluation import Comparison, error_rates
 from .figures import pictures
 from .measures import BINS
 from .page import as_html
 from .results_card import model_card
 from .verdict import advice, verdict
+from .versions import version_of
 
 _PACKAGES = (
     "bayesian-text-classification",
@@ -45,14 +46,16 @@ def write_report(
     """
     paths = [folder / name for name in ("report.html", "report.json", "model-card.md")]
     shown = pictures(comparison, data.labels)
-    paths[0].write_text(as_html(comparison, data, names, settings, shown), encoding="utf-8")
+    write_whole(paths[0], as_html(comparison, data, names, settings, shown))
     text = json.dumps(_finite(as_dict(comparison, data, settings)), indent=2, allow_nan=False)
-    paths[1].write_text(text + "\n", encoding="utf-8")
-    paths[2].write_text(model_card(comparison, len(data.texts), settings), encoding="utf-8")
+    write_whole(paths[1], text + "\n")
+    write_whole(paths[2], model_card(comparison, len(data.texts), settings))
     for picture in shown:
         for ending in ("png", "svg"):
             paths.append(folder / f"{picture.name}.{ending}")
-            picture.figure.savefig(paths[-1])
+            with staged_beside(paths[-1]) as (staged, path):
+                picture.figure.savefig(staged, format=ending)
+                publish(staged, path)
     return paths
 
 
@@ -88,7 +91,7 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any
             "frequentist": sweep.frequentist,
             "recommended": sweep.recommended,
         },
-        "versions": {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": {name: version_of(name) for name in _PACKAGES} | {"python": platform.python_version()},
     }
 
 
@@ -116,10 +119,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # run from a copy of the folder
-        return None

@@ -299,3 +299,25 @@ def test_no_arguments_show_the_help_and_no_empty_error():
     done = started()
     assert done.returncode == 2
     assert "error" not in done.stderr.lower().split()
+
+
+def test_rank_keeps_the_mode_of_a_file_and_follows_a_link(tmp_path, monkeypatch, loud_libraries):
+    """An answer that nobody else may read, or a link that was replaced, breaks what comes after it in a workflow."""
+    (tmp_path / "in.csv").write_text("text\nfine\n")
+    real, link, new = tmp_path / "real.csv", tmp_path / "link.csv", tmp_path / "new.csv"
+    real.write_text("before\n")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    before = os.umask(0o027)
+    try:
+        for output in (link, new):
+            arguments = ["rank", "--input", tmp_path / "in.csv", "--output", output, "--num-samples", "2"]
+            monkeypatch.setattr(sys, "argv", ["bayesian-text-classification", *map(str, arguments)])
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            assert not ended.value.code
+    finally:
+        os.umask(before)
+    assert link.is_symlink() and real.read_text().startswith("rank,score,text")
+    assert [path.stat().st_mode & 0o777 for path in (real, new)] == [0o640, 0o640]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "link.csv", "new.csv", "real.csv"]

@@ -161,3 +161,18 @@ def test_a_run_whose_file_was_taken_away_does_not_finish_with_that_of_another(tm
     assert not (tmp_path / "a.csv").exists()
     second.finish(move)
     assert (tmp_path / "a.csv").read_bytes() == b"head\n"
+
+
+def test_a_refused_file_is_let_go_of(tmp_path):
+    """Whoever catches the refusal may resume at once: the traceback must not keep the lock."""
+    target = tmp_path / "a.csv"
+    blocks = begun(target)
+    blocks.append(b"one\n", 1, Counter(), {})
+    blocks.close()
+    try:
+        begun(target)
+    except JournalError:
+        again = begun(target, resume=True)
+    assert again.rows == 1
+    again.finish(move)
+    assert target.read_bytes() == b"head\none\n"
