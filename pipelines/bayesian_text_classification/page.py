@@ -7,7 +7,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from .data import LabelledTexts
 from .evaluation import Comparison, error_rates
@@ -52,11 +51,7 @@ def as_html(
         advice=advice(comparison, data.labels),
         table=_table(comparison),
         figures=[
-            {
-                "title": one.title,
-                "svg": Markup(inline_svg(one.figure, one.name)),
-                "caption": one.caption,
-            }  # our own markup
+            {"title": one.title, "svg": inline_svg(one.figure, one.name), "caption": one.caption}
             for one in pictures
         ],
         detections=[

@@ -1,6 +1,6 @@
-"""Other libraries: equal where they are right; where they are not, the correct value by hand and what they say.
+"""Other libraries, equal where they are right; where they go wrong, the correct value by hand.
 
-A peer that mends one of these fails its test, and the card's sentence about it goes.
+What they say there is a table that `benchmarks/peers.py` writes: it changes with their releases.
 """
 
 import calibration as verified
@@ -10,7 +10,6 @@ import pytest
 import relplot
 import torch
 from baal.utils.metrics import ECE as BaalECE
-from baal.utils.metrics import ECE_PerCLs as BaalPerClass
 from bayesian_text_classification.metric import load_metric_module
 from sklearn.calibration import calibration_curve
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
@@ -111,13 +110,8 @@ def test_the_curve_is_scikit_learns(data, strategy):
 def test_1_confidence_one_has_no_bin_of_its_own_and_is_not_clipped():
     rows, labels = [[0.05, 0.95], [0.0, 1.0]], [1, 0]
     assert ece.expected_calibration_error(rows, labels) == 0.475  # |1/2 - 1.95/2|
-    peer = multiclass_calibration_error(torch.tensor(rows), torch.tensor(labels), 2, n_bins=10)
-    assert peer.item() == pytest.approx(0.525)
     perfect = np.eye(2)[[0, 1, 1]]
     assert ece.expected_calibration_error(perfect, [0, 1, 1]) == 0.0
-    baal = BaalECE(n_bins=10)
-    baal.update(torch.tensor(perfect), torch.tensor([0, 1, 1]))
-    assert baal.value == pytest.approx(1e-4, rel=1e-3)
 
 
 def test_1_confidence_zero_counts():
@@ -127,8 +121,6 @@ def test_1_confidence_zero_counts():
 
 
 def test_2_edges_are_not_those_of_linspace_or_floor():
-    edges = np.linspace(0, 1, 11)
-    assert [int(np.digitize(x, edges)) - 1 for x in (0.3, 0.6, 0.7)] != [3, 6, 7]
     assert [ece.bin_sums([x], [1], binary=True).counts.index(1) for x in (0.3, 0.6, 0.7)] == [3, 6, 7]
 
 
@@ -138,23 +130,17 @@ def test_3_ties_are_one_bin_whatever_the_order():
     labels = (random.random(400) < p).astype(int)
     # By hand: each value is a bin.
     truth = sum(abs(labels[p == x].sum() - x * (p == x).sum()) for x in (0.2, 0.4, 0.6, 0.8)) / 400
-    found, peers = set(), set()
+    found = set()
     for _ in range(20):
         order = random.permutation(400)
         found.add(ece.expected_calibration_error(p[order], labels[order], binning="quantile", binary=True))
-        bins = np.array_split(order[np.argsort(p[order], kind="stable")], 10)  # what splits ties does
-        peers.add(sum(abs(labels[b].sum() - p[b].sum()) for b in bins) / 400)
     assert len(found) == 1
     assert found.pop() == pytest.approx(truth, abs=1e-15)
-    assert len(peers) > 10
-    assert min(peers) > truth
 
 
 def test_3_a_constant_predictor():
     p, labels = np.full(100, 0.3), np.array([1] * 50 + [0] * 50)
     assert ece.expected_calibration_error(p, labels, binning="quantile", binary=True) == pytest.approx(0.2)
-    with pytest.raises(Exception):  # noqa: B017  # whatever it raises: NumPy's histogram finds no bins
-        netcal.metrics.ECE(10, equal_intervals=False).measure(p, labels)
 
 
 def test_4_rows_weigh_equally_and_not_bins():
@@ -171,7 +157,6 @@ def test_5_what_is_no_probability_is_not_scored(value):
     p, labels = np.array([0.2, value]), np.array([0, 1])
     with pytest.raises(ValueError, match=r"predictions\[1\] is"):
         ece.expected_calibration_error(p, labels, binary=True)
-    assert np.isfinite(netcal.metrics.ECE(10).measure(p, labels))
 
 
 def test_5_nothing_is_not_perfect():
@@ -183,7 +168,6 @@ def test_5_logits_are_not_guessed():
     logits = torch.tensor([-1.0, 0.5])
     with pytest.raises(ValueError, match="from_logits=True"):
         ece.expected_calibration_error(logits, [0, 1], binary=True)
-    assert binary_calibration_error(logits, torch.tensor([0, 1]), n_bins=10).item() > 0  # a sigmoid, because of the -1
 
 
 def test_6_one_array_two_definitions(data):
@@ -198,9 +182,6 @@ def test_6_one_array_two_definitions(data):
 def test_6_class_wise_is_not_per_true_class():
     rows, labels = np.array([[0.5, 0.3, 0.2]] * 10), np.array([0] * 5 + [1] * 3 + [2] * 2)
     assert ece.expected_calibration_error(rows, labels, class_wise=True) == pytest.approx(0, abs=1e-15)
-    baal = BaalPerClass(n_cls=3, n_bins=10)
-    baal.update(torch.tensor(rows), torch.tensor(labels))
-    assert max(baal.value) > 0.1
 
 
 def test_7_float32_sums_lose_rows():
