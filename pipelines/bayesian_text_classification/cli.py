@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 3 done, but f
 interrupted, 141 nobody reads stdout any more, 143 terminated. Results go to stdout, everything else to stderr.
 """
 
+import inspect
 import sys
 
 import typer
@@ -12,6 +13,7 @@ from .cli_evaluate import evaluate
 from .cli_predict import RayAlone, predict
 from .cli_push import push_app
 from .cli_rank import rank
+from .console import Refusal, with_flags
 
 app = typer.Typer(
     add_completion=False,
@@ -31,13 +33,22 @@ def _main() -> None:
 
 
 def main() -> None:
-    """Run the command; what typer raises for bad usage becomes one line too."""
+    """Run the command; a refusal, of ours or of typer for bad usage, is one line."""
     try:
         sys.exit(app(standalone_mode=False))  # the code of a `typer.Exit`, or None
+    except Refusal as refusal:
+        message = with_flags(str(refusal), _arguments())
     except Exception as error:
-        message = getattr(error, "format_message", None)
-        if message is None:
+        described = getattr(error, "format_message", None)
+        if described is None:
             raise
-        if message():  # empty where the help was shown instead
-            print(f"error: {message()}", file=sys.stderr)
-        sys.exit(2)
+        message = described()
+    if message:  # empty where the help was shown instead
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _arguments() -> set[str]:
+    """Names of the arguments of all commands."""
+    commands = [*app.registered_commands, *push_app.registered_commands]
+    return {name for one in commands if one.callback for name in inspect.signature(one.callback).parameters}

@@ -1,10 +1,10 @@
 """What the command writes to a terminal: results to stdout, everything else to stderr."""
 
 import logging
-import sys
+import re
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -19,10 +19,25 @@ STDOUT = Console()
 STDERR = Console(stderr=True)
 
 
+class Refusal(Exception):
+    """What the user asked for cannot be done; the message is one line, which `app.main` prints before it exits with 2."""
+
+
 def fail(message: str) -> NoReturn:
-    """One line on stderr, and exit code 2."""
-    print(f"error: {message}", file=sys.stderr)
-    raise typer.Exit(2)
+    """Stop with one line on stderr and exit code 2."""
+    raise Refusal(message)
+
+
+def with_flags(message: str, arguments: Collection[str]) -> str:
+    """What a function says of its arguments, as the command's options: `text_column=` becomes `--text-column`.
+
+    `resume=True` becomes `--resume`, and `seed=3` `--seed 3`.
+    """
+    for name in arguments:
+        flag = "--" + name.replace("_", "-")
+        message = re.sub(rf"\b{name}=(?:True\b|(?=[\s),;]|$))", flag, message)
+        message = re.sub(rf"\b{name}=", f"{flag} ", message)
+    return message
 
 
 def new_table(title: str) -> Table:

@@ -99,7 +99,7 @@ def load_labelled_texts(
     label_column = _column(table, label_column, _LABEL_COLUMNS, "label")
     if text_column == label_column:
         raise DataError(
-            f"column {text_column!r} cannot be both text and label; choose two with --text-column and --label-column"
+            f"column {text_column!r} cannot be both text and label; choose two with text_column= and label_column="
         )
     texts = table.columns[text_column]
     kinds = [str(kind) for kind in table.columns.get("kind", [])]
@@ -206,7 +206,7 @@ def _read(source: str, config: str | None, split: str | None) -> tuple[_Table, s
     if _is_file_name(source):
         for option, value in (("config", config), ("split", split)):
             if value is not None:
-                raise DataError(f"--{option} {value} is for a dataset on the Hub, and {source} is a file: leave it out")
+                raise DataError(f"{option}={value} is for a dataset on the Hub, and {source} is a file: leave it out")
         table = _read_file(Path(source))
     else:
         split = HUB_SPLIT if split is None else split
@@ -299,7 +299,7 @@ def _column(table: _Table, wanted: str | None, usual: Sequence[str], role: str) 
             return name
     raise DataError(
         f"no {role} column {' or '.join(map(repr, candidates))}; the columns are "
-        f"{some(table.columns)} (choose with --{role}-column)"
+        f"{some(table.columns)} (choose with {role}_column=)"
     )
 
 

@@ -206,7 +206,7 @@ def _pushed(upload: Upload, repo_id: str, token: str, *, private: bool, message:
     try:
         existing = _visibility(repo_id, upload.kind, token)
         if private and existing == "public":
-            raise PublishError(f"{repo_id} is there and public; --private is for a repository that is made")
+            raise PublishError(f"{repo_id} is there and public; private=True is for a repository that is made")
         sdk = "gradio" if upload.kind == "space" else None
         address = publish(
             upload.folder,

@@ -89,7 +89,7 @@ class Journal:
         self._target, self._settings = Path(os.path.realpath(target)), dict(settings)  # what a link stands for
         self._partial, self._progress, *_ = working_files(target)
         self.rows, self.errors, self.state = 0, Counter[str](), dict[str, Any]()
-        if self._target.exists() and not self._target.is_file():
+        if os.path.exists(self._target) and not os.path.isfile(self._target):
             raise JournalError(f"{target} is there and is no file")
         try:
             # Nothing is looked at or cut off before the lock is ours: another run may just have begun.
@@ -169,7 +169,7 @@ class Journal:
             return None
         if not resume:
             raise JournalError(
-                f"{self._partial} is left of an earlier run; --resume goes on with it, or remove it to start anew"
+                f"{self._partial} is left of an earlier run; resume=True goes on with it, or remove it to start anew"
             )
         return self._known()
 

@@ -119,7 +119,7 @@ def _load(name: str, dtype: str | None, allow_pickle: bool) -> tuple[PreTrainedM
     except OSError as error:
         if not allow_pickle and SAFE_WEIGHTS_NAME in str(error):
             raise ValueError(
-                f"it has no {SAFE_WEIGHTS_NAME}; where you trust who made its .bin file, --allow-pickle reads that"
+                f"it has no {SAFE_WEIGHTS_NAME}; where you trust who made its .bin file, allow_pickle=True reads that"
             ) from error
         raise
     for key, there, asked in sorted(info["mismatched_keys"]):

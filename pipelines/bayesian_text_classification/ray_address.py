@@ -29,7 +29,7 @@ def connect(address: str) -> None:
     try:
         import ray
     except ImportError as error:
-        raise ValueError("--ray needs Ray: pip install 'bayesian-text-classification[ray]'") from error
+        raise ValueError("this needs Ray: pip install 'bayesian-text-classification[ray]'") from error
     if address == RUNNING:
         address = os.environ.get("RAY_ADDRESS") or RUNNING
     _check(address)
@@ -38,8 +38,8 @@ def connect(address: str) -> None:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # its own, of its connection, or of the address
         if address == RUNNING and isinstance(error, ConnectionError):
-            raise ValueError("--ray: no cluster is running here; give its address, or --ray local") from error
-        raise ValueError(f"--ray {address}: {first_line(error)}") from error
+            raise ValueError("no Ray cluster is running here; give its address, or 'local' to start one here") from error
+        raise ValueError(f"no Ray cluster at {address!r}: {first_line(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what a worker raises is raised here too
 
@@ -67,4 +67,4 @@ def _check(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"--ray {address}: nothing answers there ({reason})") from error
+        raise ValueError(f"no Ray cluster at {address!r}: nothing answers there ({reason})") from error

@@ -28,7 +28,6 @@ _PACKAGES = (
     "baal",
     "numpy",
     "scipy",
-    "scikit-learn",
 )
 
 

@@ -279,7 +279,7 @@ def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> 
         raise SourceError(f"{source.name} has no rows")
     raise SourceError(
         f"{source.name} has no column {' or '.join(map(repr, candidates))}; its columns are {some(columns)} (choose "
-        "with --text-column; a file without a header has its first row taken for one)"
+        "with text_column=; a file without a header has its first row taken for one)"
     )
 
 
@@ -291,12 +291,12 @@ def _check_type(source: Source, schema: pyarrow.Schema | None, column: str) -> N
     kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
     tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
     if not any(getattr(pyarrow.types, f"is_{name}")(kind) for name in tests):
-        raise SourceError(f"the column {column!r} of {source.name} holds {kind}, not texts; choose with --text-column")
+        raise SourceError(f"the column {column!r} of {source.name} holds {kind}, not texts; choose with text_column=")
 
 
 def _check_target(source: Source, target: Path, resume: bool) -> None:
     if resume and not source.files:
-        raise SourceError("--resume needs a file: what was read from stdin cannot be read again")
+        raise SourceError("resume=True needs a file: what was read from stdin cannot be read again")
     for path in (target, *working_files(target)):
         if os.path.exists(path) and any(path.samefile(read) for read in source.files):
             raise SourceError(f"{path} is the input; name another file for the output")
@@ -306,7 +306,7 @@ def _check_names(name: str, columns: Sequence[str], added: Sequence[str]) -> Non
     taken = [column for column in added if column in columns]
     if taken:
         raise SourceError(
-            f"{name} has a column {taken[0]!r} already; a prefix names ours apart, such as --prefix predicted_"
+            f"{name} has a column {taken[0]!r} already; a prefix names ours apart, such as prefix='predicted_'"
         )
 
 

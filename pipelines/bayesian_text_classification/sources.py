@@ -94,22 +94,22 @@ class Reading:
         return (sum(self._sizes[: self._read]) + here) / max(sum(self._sizes), 1)
 
 
-def source_of(name: str, kind: str | None = None) -> Source:
+def source_of(name: str, input_format: str | None = None) -> Source:
     """The files that `name` stands for.
 
     Args:
         name: a path, a pattern such as `data/*.csv` (read in alphabetical order), or "-" for stdin.
-        kind: their format; None: as their names end, and .txt for stdin.
+        input_format: one of `FORMATS`; None: as their names end, and .txt for stdin.
 
     Raises:
         SourceError: there is none, or their formats or columns differ.
     """
     if name == STDIN:
-        if kind == ".parquet":
+        if input_format == ".parquet":
             raise SourceError("a parquet file cannot be read from stdin: its index is at its end")
         if sys.stdin is None:
             raise SourceError("stdin is closed")
-        return Source(kind or ".txt", stream=sys.stdin.buffer)
+        return Source(input_format or ".txt", stream=sys.stdin.buffer)
     path = Path(name)
     if os.path.isdir(name):
         raise SourceError(f"{name} is a folder; give its files, such as '{path / '*.csv'}'")
@@ -120,10 +120,10 @@ def source_of(name: str, kind: str | None = None) -> Source:
         raise SourceError(f"{name}: no such file")
     for path in files:
         if not path.is_file():
-            raise SourceError(f"{path} is no file; a pipe is read with --input - <{path}")
-    kinds = {kind or kind_of_file(path.name)[0]: path for path in files}
+            raise SourceError(f"{path} exists but is not a regular file; to read a pipe, pass - and redirect it: < {path}")
+    kinds = {input_format or kind_of_file(path.name)[0]: path for path in files}
     if "" in kinds:
-        raise SourceError(f"{kinds['']}: its name ends in none of {', '.join(FORMATS)}; say --input-format")
+        raise SourceError(f"{kinds['']}: its name ends in none of {', '.join(FORMATS)}; say its format with input_format=")
     if len(kinds) > 1:
         raise SourceError(f"{name} stands for files of several formats, {', '.join(sorted(kinds))}; give one at a time")
     source = Source(next(iter(kinds)), files)

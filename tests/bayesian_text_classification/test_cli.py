@@ -13,6 +13,7 @@ import forks
 import pandas
 import pytest
 from bayesian_text_classification import cli
+from bayesian_text_classification.console import with_flags
 from bayesian_text_classification.fingerprint import fingerprint
 from bayesian_text_classification.loading import load_classifier
 
@@ -321,3 +322,17 @@ def test_rank_keeps_the_mode_of_a_file_and_follows_a_link(tmp_path, monkeypatch,
     assert link.is_symlink() and real.read_text().startswith("rank,score,text")
     assert [path.stat().st_mode & 0o777 for path in (real, new)] == [0o640, 0o640]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "link.csv", "new.csv", "real.csv"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("choose with text_column=)", "choose with --text-column)"),
+        ("resume=True goes on with it", "--resume goes on with it"),
+        ("num_samples=-1; it must be", "--num-samples -1; it must be"),
+        ("use prefix='mine_'", "use --prefix 'mine_'"),
+        ("my_seed=3 and seeds=4", "my_seed=3 and seeds=4"),
+    ],
+)
+def test_what_the_library_says_of_arguments_is_said_of_options(said, shown):
+    assert with_flags(said, ["text_column", "resume", "num_samples", "prefix", "seed"]) == shown

@@ -118,7 +118,7 @@ def test_a_label_that_is_none_of_the_models_names_row_and_value(value, shown):
     [
         ("text,label\n", {}, "has no rows"),
         ("review,label\na,0\n", {}, "no text column 'text' or 'sentence'; the columns are 'review', 'label'"),
-        ("text,stars\na,0\n", {}, r"no label column .* \(choose with --label-column\)"),
+        ("text,stars\na,0\n", {}, r"no label column .* \(choose with label_column=\)"),
         ("text,label\na,0\n", {"text_column": "body"}, "no text column 'body'"),
         ("", {}, "has no rows"),
         ("text,label\na,0\n\nb\n", {}, r"row 2 \(the first text is row 1\) has 1 field and the header has 2"),
@@ -128,8 +128,8 @@ def test_a_label_that_is_none_of_the_models_names_row_and_value(value, shown):
         ("text,label,text\na,0,b\n", {}, "several columns 'text', and only one can be meant"),
         ("text,label\na,0\n", {"text_column": "label"}, "column 'label' cannot be both text and label"),
         ("text,label\na,0\n", {"label_column": "text"}, "column 'text' cannot be both text and label"),
-        ("text,label\na,0\n", {"config": "sst2"}, "--config sst2 is for a dataset on the Hub, and .* is a file"),
-        ("text,label\na,0\n", {"split": "train"}, "--split train is for a dataset on the Hub, and .* is a file"),
+        ("text,label\na,0\n", {"config": "sst2"}, "config=sst2 is for a dataset on the Hub, and .* is a file"),
+        ("text,label\na,0\n", {"split": "train"}, "split=train is for a dataset on the Hub, and .* is a file"),
         (b"text,label\n\xff\xfe,0\n", {}, "cannot be read: row 1 .* is not UTF-8 .byte 0xff at character 1."),
     ],
 )

@@ -139,8 +139,8 @@ def test_defaults_and_a_temperature_go_along(hub, model, tmp_path):
     options = {"num_samples": 30, "tolerance": 0.02, "masks": "bernoulli", "threshold": 0.6}
     assert {name: saved[name] for name in options} == options and saved["temperature"] not in (1.0, None)
     for wrong, words in (
-        (("--masks", "odd"), "masks='odd'; it must be one of"),
-        (("--tolerance", "-1"), "tolerance=-1.0; it must be"),
+        (("--masks", "odd"), "--masks 'odd'; it must be one of"),
+        (("--tolerance", "-1"), "--tolerance -1.0; it must be"),
         (("--calibration-dataset", tmp_path / "none.csv"), "no such file"),
         (("--text-column", "words"), "--text-column words is of the --calibration-dataset, and there is none"),
     ):

@@ -60,7 +60,7 @@ def test_resume_begins_where_there_is_nothing(tmp_path):
 
 def test_work_that_is_left_is_not_thrown_away_unasked(tmp_path):
     begun(tmp_path / "a.csv").close()
-    with pytest.raises(JournalError, match="--resume goes on with it, or remove it"):
+    with pytest.raises(JournalError, match="resume=True goes on with it, or remove it"):
         begun(tmp_path / "a.csv")
 
 

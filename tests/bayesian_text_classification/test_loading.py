@@ -128,7 +128,7 @@ def test_pickled_weights_are_read_where_they_are_asked_for_alone(saved, tmp_path
     folder = Path(saved())
     expected = load_classifier(str(folder)).predict_proba(["good"])
     pickled(folder, "model.safetensors", "pytorch_model.bin", {})
-    with pytest.raises(ModelError, match=r"it has no model\.safetensors; .* --allow-pickle reads that"):
+    with pytest.raises(ModelError, match=r"it has no model\.safetensors; .* allow_pickle=True reads that"):
         load_classifier(str(folder))
     assert load_classifier(str(folder), allow_pickle=True).predict_proba(["good"]) == pytest.approx(expected, abs=1e-6)
 

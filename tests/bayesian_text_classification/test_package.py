@@ -1,5 +1,7 @@
+import ast
 import csv
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -125,3 +127,19 @@ def test_the_metric_is_found_in_the_wheel_and_in_the_editable_checkout(package):
     editable = package == checkout / "pipelines" / "bayesian_text_classification"
     assert folder == (checkout if editable else package) / "metrics" / "ece"
     assert (folder / "ece.py").read_bytes() == (checkout / "metrics" / "ece" / "ece.py").read_bytes()
+
+
+def test_the_library_names_arguments_and_never_flags_of_the_command(package):
+    """Who calls a function from Python has no `--text-column`; the command translates."""
+    for path in package.rglob("*.py"):
+        if "command" in path.parts[-2] or path.name.startswith(("cli", "console")) or "spaces" in path.parts:
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.lineno in raised(tree):
+                assert not re.search(r"(?<![\w-])--([a-z]|$)", node.value), f"{path.name}:{node.lineno}: {node.value}"
+
+
+def raised(tree):
+    """Lines of what is raised."""
+    return {line for node in ast.walk(tree) if isinstance(node, ast.Raise) for line in range(node.lineno, node.end_lineno + 1)}

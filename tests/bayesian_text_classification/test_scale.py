@@ -154,12 +154,12 @@ def test_several_files_are_one_in_alphabetical_order(small, tmp_path):
         ({}, "none.csv", "none.csv: no such file"),
         ({}, "*.csv", r"\*.csv: no such file"),
         ({"d/a.csv": "text\na\n"}, "d", r"is a folder; give its files, such as '.*d/\*.csv'"),
-        ({"a.doc": "x"}, "a.doc", "its name ends in none of .csv, .tsv, .jsonl, .parquet, .txt; say --input-format"),
+        ({"a.doc": "x"}, "a.doc", "its name ends in none of .csv, .tsv, .jsonl, .parquet, .txt; say its format with input_format="),
         ({"a.csv": "text\na\n", "b.tsv": "text\na\n"}, "*", "several formats, .csv, .tsv"),
         ({"a.csv": "text\na\n", "b.csv": "text,id\na,1\n"}, "*.csv", "b.csv has other columns than .*: 'text', 'id'"),
         ({"a.csv": ""}, "a.csv", "has no rows"),
         ({"a.csv": "words\na\n"}, "a.csv", "no column 'text' or 'sentence'; its columns are 'words'"),
-        ({"a.csv": "text,label\na,b\n"}, "a.csv", "has a column 'label' already; .* --prefix predicted_"),
+        ({"a.csv": "text,label\na,b\n"}, "a.csv", "has a column 'label' already; .* prefix='predicted_'"),
         ({"a.jsonl": '{"text": "a", "error": 1}\n'}, "a.jsonl", "has a column 'error' already"),
         ({"a.jsonl": '{"text": "a"}\n'}, "a.jsonl", "may differ in their columns, which only a .jsonl file can hold"),
         ({"a.parquet": "x"}, "a.parquet", "a.parquet cannot be read"),
@@ -306,7 +306,7 @@ def test_what_is_read_is_never_written_over(small, tmp_path):
 
 def test_a_pipe_has_to_come_through_stdin(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(SourceError, match=r"pipe\.csv is no file; a pipe is read with --input -"):
+    with pytest.raises(SourceError, match=r"pipe\.csv exists but is not a regular file; to read a pipe, pass - and redirect it"):
         source_of(str(tmp_path / "pipe.csv"))
 
 

@@ -1,0 +1,36 @@
+"""The command in the tests' own process, which is faster than one that imports the libraries again."""
+
+import contextlib
+import io
+import sys
+from typing import NamedTuple
+from unittest import mock
+
+from bayesian_text_classification.cli import main
+
+
+class Done(NamedTuple):
+    """What came of it."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def asked(*arguments):
+    """`bayesian-text-classification` with these arguments."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    arguments = ["bayesian-text-classification", *map(str, arguments)]
+    with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code or 0
+    return Done(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
+
+
+def refused(done):
+    """The one line of a run that was refused."""
+    assert done.exit_code == 2 and done.stdout == "", done
+    (line,) = done.stderr.splitlines()
+    return line.removeprefix("error: ")
