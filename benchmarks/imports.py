@@ -1,6 +1,6 @@
 """What importing the package costs beyond what every Transformers pipeline imports.
 
-    python benchmarks/imports.py
+    python -m benchmarks.imports
 
 Each time is that of a fresh process.
 """
@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 
-from results import write_section
+from benchmarks.results import write_section
 
 BASE = "import torch; from transformers import TextClassificationPipeline, AutoModelForSequenceClassification"
 CODE = f"import time; {BASE}; started = time.perf_counter(); {{}}; print(time.perf_counter() - started)"
@@ -23,7 +23,7 @@ def main() -> None:
         f"`import bayesian_text_classification` takes {statistics.median(times) * 1e3:.0f} ms (median of {REPETITIONS} "
         f"fresh processes, {min(times) * 1e3:.0f} to {max(times) * 1e3:.0f}) after `{BASE}`."
     )
-    write_section("Import", "python benchmarks/imports.py", body)
+    write_section("Import", "python -m benchmarks.imports", body)
 
 
 def seconds(statement: str) -> float:

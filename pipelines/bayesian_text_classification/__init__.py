@@ -6,21 +6,14 @@ that `evaluate.load("ece")` works without a network (not with BAYESIAN_TEXT_CLAS
 `evaluator` learns the task from `import bayesian_text_classification.evaluator`, and from nothing else.
 """
 
-from pathlib import Path
-
 from transformers import AutoModelForSequenceClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .embedded import embedded_model
 from .metric import install_metric
-from .pipeline import TASK, BayesianTextClassificationPipeline
-from .probe import DropoutSite
+from .pipeline import TASK, BayesianTextClassificationPipeline, DropoutSite
 
 __all__ = ["TASK", "BayesianTextClassificationPipeline", "DropoutSite", "embedded_model"]
-
-
-def embedded_model() -> Path:
-    """The folder of the small sentiment classifier that the package brings along, the task's default model."""
-    return Path(__file__).parent / "embedded" / "model"
 
 
 # A second import of the module (a reload, a copy on another path) must not be told that the task exists.

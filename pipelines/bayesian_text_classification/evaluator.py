@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from transformers import Pipeline, PreTrainedModel, pipeline
 
-from .data import label_ids
-from .pipeline import TASK
+from .loading.labels import label_ids
+from .pipeline.pipeline import TASK
 
 
 @dataclass(frozen=True)

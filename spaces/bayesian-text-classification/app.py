@@ -11,13 +11,15 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from bayesian_text_classification import TASK
-from bayesian_text_classification.data import DataError, LabelledTexts, embedded_reviews, load_labelled_texts
-from bayesian_text_classification.evaluation import compare, total_rows
-from bayesian_text_classification.figures import TITLES, pictures, reliability_diagrams
-from bayesian_text_classification.masks import GROUP_SIZE
-from bayesian_text_classification.page import as_html
-from bayesian_text_classification.uncertainty import over_classes
-from bayesian_text_classification.verdict import verdict
+from bayesian_text_classification.embedded import embedded_reviews
+from bayesian_text_classification.evaluation.run import compare, total_rows
+from bayesian_text_classification.evaluation.verdict import verdict
+from bayesian_text_classification.loading.labelled_texts import LabelledTexts, load_labelled_texts
+from bayesian_text_classification.loading.labels import DataError
+from bayesian_text_classification.pipeline.masks import GROUP_SIZE
+from bayesian_text_classification.pipeline.uncertainty import over_classes
+from bayesian_text_classification.report.figures import TITLES, pictures, reliability_diagrams
+from bayesian_text_classification.report.html import as_html
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine

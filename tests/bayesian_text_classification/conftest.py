@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from bayesian_text_classification.twin import StochasticTwin
+from bayesian_text_classification.pipeline.twin import StochasticTwin
 from torch import nn
 
 

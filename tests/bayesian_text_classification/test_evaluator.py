@@ -295,6 +295,7 @@ def test_nothing_but_the_evaluator_registers_it(order, tmp_path, monkeypatch):
     """Whether a task exists must not hang on which of two unrelated imports came first."""
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     code = "\n".join(f"import {name}" for name in order)
-    code += "\nfrom evaluate.evaluator import SUPPORTED_EVALUATOR_TASKS as known\nprint('bayesian-text-classification' in known)"
+    code += "\nfrom evaluate.evaluator import SUPPORTED_EVALUATOR_TASKS as known"
+    code += "\nprint('bayesian-text-classification' in known)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "False", run.stderr

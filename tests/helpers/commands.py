@@ -6,7 +6,7 @@ import sys
 from typing import NamedTuple
 from unittest import mock
 
-from bayesian_text_classification.cli import main
+from bayesian_text_classification_command.app import main
 
 
 class Done(NamedTuple):

@@ -157,7 +157,7 @@ def test_the_metric_returns_it_when_asked(metric):
 
 
 def test_the_interval_holds_the_truth_and_the_band_a_calibrated_model():
-    """The card's table is from benchmarks/ece_interval.py; here a coarse look at both ends."""
+    """The card's table is from benchmarks/metrics/ece_interval.py; here a coarse look at both ends."""
     random = np.random.default_rng(0)
 
     def drawn(rows, d):

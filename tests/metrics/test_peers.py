@@ -1,6 +1,6 @@
 """Other libraries, equal where they are right; where they go wrong, the correct value by hand.
 
-What they say there is a table that `benchmarks/peers.py` writes: it changes with their releases.
+What they say there is a table that `benchmarks/metrics/peers.py` writes: it changes with their releases.
 """
 
 import calibration as verified
@@ -185,7 +185,7 @@ def test_6_class_wise_is_not_per_true_class():
 
 
 def test_7_float32_sums_lose_rows():
-    # benchmarks/metric.py shows it at 40 million rows; the cause at 2^24, where float32 has no odd numbers.
+    # benchmarks/metrics/ece.py shows it at 40 million rows; the cause at 2^24, where float32 has no odd numbers.
     assert np.float32(2**24) + np.float32(1) == np.float32(2**24)
     sums = ece.bin_sums(np.full(3, 0.7, np.float32), [1, 0, 1], binary=True)
     many = ece.BinSums(

@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 import pytest
-from bayesian_text_classification.hub import space_folder
-from bayesian_text_classification.verdict import advice
+from bayesian_text_classification.evaluation.verdict import advice
+from bayesian_text_classification.hub.uploads import space_folder
 from environments import only
 from gradio_client import Client
 from pages import ARTEFACTS, CONTRASTS, opened, served

@@ -1,0 +1,363 @@
+"""How often the intervals of the report hold the truth, and how often its verdicts are wrong, by simulation.
+
+    python -m benchmarks.evaluation.verdict [--simulations N]
+
+Two arms on the same rows: their logits are the true ones times a sharpness, with an error of their own, and each
+averages the probabilities of ten passes whose noise is drawn anew in every simulation, as a run's dropout masks are.
+The truth is the measure of half a million rows. In a null case the arms are alike. In the others the first is worse in
+every way, sharper and more erroneous; how much is found for each measure by itself, so that its true difference is
+three times its standard error. What costs little gets four times as many simulations, and so does every measure in
+the last table; NLL and Brier alone get 32 times as many.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from bayesian_text_classification.evaluation.arms import Labels, MeasuredArms, Probabilities, Temperatures
+from bayesian_text_classification.evaluation.intervals import (
+    LEAST_ROWS,
+    Difference,
+    Estimate,
+    by_chance,
+    difference,
+    estimate,
+    resample,
+)
+from bayesian_text_classification.evaluation.measures import MEASURES, Measure, Scored
+from bayesian_text_classification.pipeline.temperature import apply_temperature
+from scipy import integrate, optimize, special, stats
+from tqdm import tqdm
+
+from benchmarks.common import Array
+from benchmarks.results import table, write_section
+
+MANY = 500_000  # rows of the truth
+PASSES, SHARPNESS, ERROR, NOISE = 10, 1.6, 0.5, 0.5
+EFFECT = 3  # the true difference, in standard errors
+HARMS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
+PILOTS = 4_000  # simulations of each harm, which find the one of that effect
+CHEAP = 4  # times as many simulations of a measure with a closed form, and of AUROC
+MEANS = 32  # times as many of NLL and Brier alone
+ALIKE = 0.0
+
+Logits = Callable[[Array], Array]  # of the first of two classes, of normal deviates
+
+
+@dataclass(frozen=True)
+class World:
+    """Texts with known probabilities of their classes."""
+
+    classes: int
+    rows: int
+    spread: float  # of the logits
+
+    def draw(self, random: np.random.Generator, rows: int, harm: float) -> tuple[Labels, Array, Array]:
+        """Labels, and the probabilities of two arms, the first one worse by `harm`."""
+        logits = random.normal(0, self.spread, (rows, self.classes))
+        labels = (logits + random.gumbel(size=logits.shape)).argmax(1)  # a draw from the softmax
+
+        def arm(harm: float) -> Array:
+            own = (SHARPNESS + harm) * (logits + random.normal(0, ERROR + harm, logits.shape))
+            mean = np.zeros(logits.shape)
+            for _ in range(PASSES):
+                powers = np.exp(own + random.normal(0, NOISE, logits.shape))
+                mean += powers / powers.sum(1, keepdims=True) / PASSES
+            return mean
+
+        return labels, arm(harm), arm(ALIKE)
+
+
+class Told(NamedTuple):
+    """What the report says of one measure: the first arm, it less the second, and the same on top of temperatures."""
+
+    key: str
+    estimate: Estimate
+    difference: Difference
+    beyond: Difference
+
+
+def main() -> None:
+    """Measure, and write a section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulations", type=int, default=1_000)
+    simulations = parser.parse_args().simulations
+    random = np.random.default_rng(0)
+    two, twenty = World(2, 872, 1.8), World(20, 1_000, 2.5)
+    near = [f"{100 * np.sqrt(0.95 * 0.05 / count):.1f}" for count in simulations * np.array([1, CHEAP, MEANS])]
+    body = (
+        f"1,000 resamples. {simulations} simulations of each case, {CHEAP} times as many of accuracy, NLL, Brier and "
+        f"AUROC of errors, of squares in the second table, and of all in the last, {MEANS} times in the third; a share "
+        f"near 95 % is known to within {near[0]}, {near[1]} and {near[2]} points (one standard error).\n\n"
+        f"Two arms that are alike:\n\n{null_table(random, (two, twenty), simulations)}\n\n"
+        f"Arms that are not alike, and as far from calibrated, so that there is nothing to tell either; how often a "
+        f"difference is told:\n\n"
+        f"{kinks_table(random, simulations)}\n\n"
+        f"Arms that are not alike, one too sure and one too modest, and cost as much; how often a difference is told "
+        f"(none is where fewer than {LEAST_ROWS} answers are wrong):\n\n"
+        f"{costs_table(random, simulations)}\n\n"
+        f"The first arm is worse, {two.rows} rows of {two.classes} classes:\n\n{harm_table(random, two, simulations)}"
+    )
+    write_section(
+        "Intervals and verdicts", f"python -m benchmarks.evaluation.verdict --simulations {simulations}", body
+    )
+
+
+def null_table(random: np.random.Generator, worlds: tuple[World, ...], simulations: int) -> str:
+    """Intervals and verdicts where there is nothing to tell."""
+    header = [
+        "classes, rows",
+        "measure",
+        "interval holds truth",
+        "that of the difference holds 0",
+        "a difference is told",
+    ]
+    header.append("the same on top of temperatures")
+    rows = []
+    for world in worlds:
+        labels, first, _ = world.draw(random, MANY, ALIKE)
+        many = Scored.of(first, labels)
+        truth = {measure.key: measure.value(many) for measure in MEASURES}
+        found = defaultdict(list)
+        for told in null_case(random, world, simulations):
+            found[told.key].append(told)
+        for measure in MEASURES:
+            all_told, value = found[measure.key], truth[measure.key]
+            rows.append(
+                [
+                    f"{world.classes}, {world.rows}",
+                    measure.title,
+                    covered([told.estimate for told in all_told], value),
+                    share(told.difference.low <= 0 <= told.difference.high for told in all_told),
+                    share(told.difference.verdict != "cannot tell" for told in all_told),
+                    share(told.beyond.verdict != "cannot tell" for told in all_told),
+                ]
+            )
+    return table(header, rows)
+
+
+def null_case(random: np.random.Generator, world: World, simulations: int) -> Iterator[Told]:
+    """What the report says where both arms are alike."""
+    for seed in tqdm(range(CHEAP * simulations), f"alike, {world.classes} classes"):
+        labels, *arms = world.draw(random, world.rows, ALIKE)
+        yield from (in_full if seed < simulations else often)(labels, *arms, seed)
+
+
+def in_full(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
+    """Every measure, as the report has it."""
+    arms = MeasuredArms(labels, seed)
+    for name, p in (("second", second), ("first", first)):
+        found = arms.arm(name, PASSES, (1, 1), 0.0, p)
+        arms.arm(f"{name} tempered", PASSES, (1, 1), 0.0, p, temperatures=Temperatures.fitted(p, labels))
+    beyond = arms.differences("first tempered", "second tempered")
+    for key, one in found.estimates.items():
+        yield Told(key, one, found.differences[key], beyond[key])
+
+
+def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
+    """The measures that cost little."""
+    pair = [Scored.of(p, labels) for p in (first, second)]
+    fits = [Temperatures.fitted(p, labels) for p in (first, second)]
+    tempered = [
+        Scored.of(fit.of(p), labels, apply_temperature(p, fit.all_rows))
+        for fit, p in zip(fits, (first, second), strict=True)
+    ]
+    for measure in MEASURES:
+        if measure.per_row is None and measure.key != "error_auroc":  # their intervals need all resamples
+            continue
+        drawn = {} if measure.per_row is not None else resample(pair[0], seed=seed, measures=[measure])
+        yield Told(
+            measure.key,
+            estimate(measure, pair[0], drawn),
+            resampled(*pair, measure, seed),
+            resampled(*tempered, measure, seed),
+        )
+
+
+def is_cheap(measure: Measure) -> bool:
+    """Whether its difference has a closed form, or resamples that take little."""
+    return measure.per_row is not None or measure.squares is not None or measure.key == "error_auroc"
+
+
+def kinks_table(random: np.random.Generator, simulations: int) -> str:
+    """Null cases of the measures of calibration in which arms are not alike: 872 texts of two classes."""
+    keys = ("ece", "class_wise_ece", "l2_ece", "brier_reliability")
+    measures = [measure for measure in MEASURES if measure.key in keys]
+    rows = []
+    for name, draw in KINKS.items():
+        told: dict[str, list[bool]] = {measure.key: [] for measure in measures}
+        for seed in tqdm(range(CHEAP * simulations), name):
+            labels, *arms = draw(random)
+            first, second = (Scored.of(np.stack([1 - p, p], 1), labels) for p in arms)
+            for measure in measures:
+                if seed < simulations or is_cheap(measure):
+                    told[measure.key].append(resampled(first, second, measure, seed).verdict != "cannot tell")
+        rows.append([name, *(share(of_measure) for of_measure in told.values())])
+    return table(["case", *(measure.title for measure in measures)], rows)
+
+
+def opposite(random: np.random.Generator, gap: float) -> tuple[Labels, Array, Array]:
+    """Labels, and two arms that are as wrong in opposite directions."""
+    truth = random.uniform(0.55, 0.95, 872)
+    return luck(random, truth), truth + gap, truth - gap
+
+
+def calibrated(random: np.random.Generator, spread: float) -> tuple[Labels, Array, Array]:
+    """Labels, an arm that says its mean everywhere, and an arm that says the truth."""
+    truth = 1 / (1 + np.exp(-random.normal(0, spread, 872)))
+    doubt = np.minimum(truth, 1 - truth).mean()
+    return luck(random, truth), np.where(truth > 0.5, 1 - doubt, doubt), truth
+
+
+def as_wrong(random: np.random.Generator, gap: float) -> tuple[Labels, Array, Array]:
+    """Labels, an arm that says one confidence everywhere, and one that says many, of errors of their own."""
+    confidence, up = random.uniform(0.52, 0.99 - gap, 872), random.random(872) < 0.5
+    labels = luck(random, np.where(up, confidence, 1 - confidence))
+    right = random.random(872) < 0.75
+    said = np.where(right, labels, 1 - labels)
+    return labels, np.where(said == 1, 0.75 + gap, 0.25 - gap), np.where(up, confidence + gap, 1 - confidence - gap)
+
+
+def luck(random: np.random.Generator, truth: Array) -> Labels:
+    """Labels, 1 with these probabilities."""
+    return (random.random(len(truth)) < truth).astype(np.int64)
+
+
+KINKS = {
+    "one .005 too sure, one .005 too little": lambda random: opposite(random, 0.005),
+    "one .01 too sure, one .01 too little": lambda random: opposite(random, 0.01),
+    "one .02 too sure, one .02 too little": lambda random: opposite(random, 0.02),
+    "one .03 too sure, one .03 too little": lambda random: opposite(random, 0.03),
+    "one .04 too sure, one .04 too little": lambda random: opposite(random, 0.04),
+    "both calibrated, one says the mean alone": lambda random: calibrated(random, 2.5),
+    "both .03 too sure, one says the mean alone": lambda random: as_wrong(random, 0.03),
+    "both .1 too sure, one says the mean alone": lambda random: as_wrong(random, 0.1),
+}
+
+
+def costs_table(random: np.random.Generator, simulations: int) -> str:
+    """Null cases of NLL and Brier in which arms are not alike."""
+    measures = [measure for measure in MEASURES if measure.key in ("nll", "brier")]
+    rows = []
+    for name, (truth, sure) in COSTS.items():
+        modest = {measure.key: as_dear(measure, truth, sure) for measure in measures}
+        for count in (200, 400, 872):
+            told: dict[str, list[bool]] = {measure.key: [] for measure in measures}
+            for _ in tqdm(range(MEANS * simulations), f"{name}, {count} rows"):
+                z = random.normal(size=count)
+                labels = luck(random, special.expit(-truth(z)))
+                first = two_classes(sure(z), labels)
+                for measure in measures:
+                    second = two_classes(modest[measure.key] * sure(z), labels)
+                    told[measure.key].append(difference(measure, first, second, {}, {}).verdict != "cannot tell")
+            rows.append([name, str(count), *(share(of_measure) for of_measure in told.values())])
+    return table(["case", "rows", *(measure.title for measure in measures)], rows)
+
+
+def as_dear(measure: Measure, truth: Logits, sure: Logits) -> float:
+    """What the logits of a too sure arm are to be multiplied by, so that it costs as much for being too modest."""
+
+    def cost(factor: float) -> float:
+        def at(z: float) -> float:
+            logit, right = np.full(2, sure(np.float64(z))), special.expit(truth(np.float64(z)))
+            each = measure.per_row(two_classes(factor * logit, np.array([0, 1])))
+            return float(stats.norm.pdf(z) * (right * each[0] + (1 - right) * each[1]))
+
+        return float(integrate.quad(at, -8, 8, points=[0.0])[0])
+
+    least = optimize.minimize_scalar(cost, bounds=(0, 1), method="bounded").x
+    return float(optimize.brentq(lambda factor: cost(factor) - cost(1.0), 0, least))
+
+
+def two_classes(logits: Array, labels: Labels) -> Scored:
+    """Rows with these logits of the first of two classes."""
+    return Scored.of(special.expit(np.stack([logits, -logits], 1)), labels)
+
+
+def everywhere(p: float) -> Logits:
+    """The same of all rows."""
+    return lambda z: np.full_like(z, special.logit(p))
+
+
+COSTS: dict[str, tuple[Logits, Logits]] = {
+    "one says .97 of answers that are right nine times in ten": (everywhere(0.9), everywhere(0.97)),
+    "one's logits are 1.6 times the true ones, four in five right": (lambda z: 2.5 * z, lambda z: 4 * z),
+    "one's logits are 1.8 times the true ones, nine in ten right": (lambda z: 5 * z, lambda z: 9 * z),
+}
+
+
+def harm_table(random: np.random.Generator, world: World, simulations: int) -> str:
+    """Verdicts where the first arm is worse by three standard errors."""
+    header = ["measure", "true difference / its error", "interval of the difference holds truth", "told rightly"]
+    header.append("told wrongly")
+    gaps, effects = pilot(random, world)
+    rows = []
+    for measure in MEASURES:
+        of_harms = effects[measure.key]
+        harm = float(np.interp(EFFECT, of_harms, HARMS))
+        gap = float(np.interp(harm, HARMS, gaps[measure.key]))
+        worse = "worse" if (gap < 0) == measure.higher_is_better else "better"
+        told = [of_one(random, world, harm, measure, seed) for seed in tqdm(range(CHEAP * simulations), measure.title)]
+        rows.append(
+            [
+                measure.title,
+                f"{abs(gap) / np.std([one.value for one in told]):.2f}",
+                share(one.low <= gap <= one.high for one in told),
+                share(one.verdict == worse for one in told),
+                share(one.verdict not in (worse, "cannot tell") for one in told),
+            ]
+        )
+    return table(header, rows)
+
+
+def pilot(random: np.random.Generator, world: World) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """For each measure and each of `HARMS` the true difference, and it in standard errors."""
+    gaps, effects = defaultdict(list), defaultdict(list)
+    for harm in tqdm(HARMS, "pilot"):
+        labels, first, second = world.draw(random, MANY, harm)
+        many, base = Scored.of(first, labels), Scored.of(second, labels)
+        some = [world.draw(random, world.rows, harm) for _ in range(PILOTS)]
+        pairs = [(Scored.of(p, labels), Scored.of(q, labels)) for labels, p, q in some]
+        for measure in MEASURES:
+            gaps[measure.key].append(measure.value(many) - measure.value(base))
+            spread = np.std([measure.value(rows) - measure.value(other) for rows, other in pairs])
+            effects[measure.key].append(abs(gaps[measure.key][-1]) / float(spread))
+    return gaps, effects
+
+
+def of_one(random: np.random.Generator, world: World, harm: float, measure: Measure, seed: int) -> Difference:
+    """What the report says of one measure's difference."""
+    labels, first, second = world.draw(random, world.rows, harm)
+    return resampled(Scored.of(first, labels), Scored.of(second, labels), measure, seed)
+
+
+def resampled(rows: Scored, base: Scored, measure: Measure, seed: int) -> Difference:
+    """The difference as the report has it."""
+    if measure.per_row is not None or measure.squares is not None:
+        return difference(measure, rows, base, {}, {})
+    both = (resample(one, seed=seed, measures=[measure]) for one in (rows, base))
+    if not measure.absolute:
+        return difference(measure, rows, base, *both)
+    chance = [by_chance(one, seed=seed, measures=[measure])[measure.key] for one in (rows, base)]
+    return difference(measure, rows, base, *both, chance[0] - chance[1])
+
+
+def covered(estimates: list[Estimate], truth: float) -> str:
+    """How often the intervals hold the truth, of those that are given."""
+    given = [one for one in estimates if one.known]
+    if not given:
+        return "no interval is given"
+    held = share(one.low <= truth <= one.high for one in given)
+    return held if len(given) == len(estimates) else f"{held} of the {len(given) / len(estimates):.0%} that are given"
+
+
+def share(happened: Iterable[bool]) -> str:
+    """How often, in percent."""
+    return f"{np.mean(list(happened)):.1%}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What a million texts cost: processor hours by length, samples, tolerance and dtype.
+
+    python -m benchmarks.pipeline.cost --dataset FILE
+
+FILE is tab-separated with the columns label and text; the tolerance is tried on its texts. Texts of a given length are
+random words. All threads of PyTorch run; hours are of one core, that is of the wall times the threads.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from bayesian_text_classification import TASK
+from transformers import pipeline
+
+from benchmarks.common import distilbert_shaped, embedded, read_sentences, stratified, tokenizer
+from benchmarks.results import table, write_section
+
+LENGTHS = (16, 64, 256)  # tokens
+SAMPLES = (0, 10, 20, 40)
+TOLERANCES = (0.05, 0.03, 0.02, 0.01)
+MODELS = {"embedded (6 layers, 384 wide)": embedded, "DistilBERT-base's size (6, 768)": distilbert_shaped}
+SECONDS = 3.0  # that a measurement takes at least
+TEXTS = 200  # of the dataset
+
+
+def main() -> None:
+    """Measure, and write a section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, required=True)
+    args = parser.parse_args()
+    rows = []
+    for title, build in MODELS.items():
+        for dtype in (torch.float32, torch.bfloat16):
+            classifier = pipeline(TASK, model=build(dtype), tokenizer=tokenizer(), dtype=dtype, device="cpu")
+            for length in LENGTHS:
+                texts = of_length(length, max(1024 // length, 4))
+                hours = [core_hours(classifier, texts, num_samples=samples) for samples in SAMPLES]
+                rows.append([f"{title}, {str(dtype).removeprefix('torch.')}, {length} tokens", *map(shown, hours)])
+                print(rows[-1], flush=True)
+    classifier = pipeline(TASK, model=embedded(torch.float32), tokenizer=tokenizer(), device="cpu")
+    sentences = stratified(read_sentences(args.dataset)[0], TEXTS)
+    fixed = core_hours(classifier, sentences, num_samples=100)
+    early = []
+    for tolerance in TOLERANCES:
+        used = [answer["num_samples"] for answer in classifier(sentences, num_samples=100, tolerance=tolerance)]
+        hours = core_hours(classifier, sentences, num_samples=100, tolerance=tolerance)
+        early.append([tolerance, f"{sum(used) / len(used):.1f}", shown(hours), f"{hours / fixed:.2f}"])
+    body = (
+        "Core hours of a million texts.\n\n"
+        + table(["model", *(f"{samples} samples" for samples in SAMPLES)], rows)
+        + f"\n\n{TEXTS} sentences of the dataset, embedded model, float32, at most 100 samples (without a tolerance "
+        f"{shown(fixed)} core hours):\n\n"
+        + table(["tolerance", "samples, mean", "core hours", "of 100 samples each"], early)
+    )
+    write_section("What a million texts cost", "python -m benchmarks.pipeline.cost --dataset validation.tsv", body)
+
+
+def of_length(tokens: int, count: int) -> list[str]:
+    """Texts of that many tokens, the two special ones included."""
+    draw = random.Random(0)
+    words = ["film", "plot", "good", "bad", "long", "dull", "joy", "never", "quite", "again"]
+    return [" ".join(draw.choices(words, k=tokens - 2)) for _ in range(count)]
+
+
+def core_hours(classifier: Any, texts: list[str], **options: Any) -> float:
+    """For a million of such texts."""
+    classifier(texts[:1], **options)
+    done, started = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - started) < SECONDS:
+        classifier(texts, **options)
+        done += len(texts)
+    return seconds / done * 1e6 / 3600 * torch.get_num_threads()
+
+
+def shown(hours: float) -> str:
+    """Two digits."""
+    return f"{hours:.2g}" if hours < 100 else f"{hours:.0f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Peak memory beside the stock pipeline on the same texts, and memory while a long stream goes through.
+
+    python -m benchmarks.pipeline.memory --dataset FILE
+
+FILE is tab-separated with the columns label and text. Each measurement is a process of its own: of the
+pipelines its largest resident set, of the stream what is resident at three points of it.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.results import table, write_section
+
+TEXTS = 872  # of the file, at the most
+STREAM = 200_000
+MODELS = ("the embedded model", "DistilBERT-base's size")
+
+
+def main() -> None:
+    """Run the measurements one after the other and write a section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # in the processes of their own
+    args = parser.parse_args()
+    if args.measure:
+        print(json.dumps(measure(args.measure, args.dataset)))
+        return
+    rows = []
+    for model in MODELS:
+        stock, ours = (run(f"{task}/{model}", args.dataset) for task in ("text-classification", "ours"))
+        rows.append([model, f"{stock[0]:.0f}", f"{ours[0]:.0f}", f"{ours[0] / stock[0]:.3f}"])
+    first, half, last = run("stream", args.dataset)
+    body = table(["peak memory, MiB", "stock pipeline", "ours, 20 samples", "ratio"], rows) + (
+        f"\n\nA stream of {STREAM:,} texts, tiny model: {first:.0f} MiB after a tenth of it, {half:.0f} after a "
+        f"half, {last:.0f} at its end."
+    )
+    write_section("Memory", "python -m benchmarks.pipeline.memory --dataset validation.tsv", body)
+
+
+def run(what: str, dataset: Path) -> list[float]:
+    """One measurement in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.pipeline.memory", "--dataset", str(dataset), "--measure", what]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(what: str, dataset: Path) -> list[float]:
+    """MiB: the peak of one pipeline over the texts, or three looks at a stream."""
+    import torch
+    from bayesian_text_classification import TASK
+    from transformers import AutoModelForSequenceClassification, BertConfig, pipeline
+
+    from benchmarks.common import distilbert_shaped, embedded, read_sentences, tokenizer
+
+    if what == "stream":
+        config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+        model = AutoModelForSequenceClassification.from_config(config).eval()
+        results = iter(pipeline(TASK, model=model, tokenizer=tokenizer(), num_samples=2)(stream()))
+        looks = []
+        for part in (STREAM // 10, STREAM // 2 - STREAM // 10, STREAM - STREAM // 2):
+            for _ in range(part):
+                next(results)
+            looks.append(resident())
+        return looks
+    task, name = what.split("/", 1)
+    build = dict(zip(MODELS, (embedded, distilbert_shaped), strict=True))[name]
+    task = TASK if task == "ours" else task
+    classifier = pipeline(task, model=build(torch.float32), tokenizer=tokenizer())
+    classifier(read_sentences(dataset)[0][:TEXTS])
+    return [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
+
+
+def stream() -> Iterator[str]:
+    """Texts of different lengths, none the same."""
+    for i in range(STREAM):
+        yield f"film number {i}" + " and so on" * (i % 7)
+
+
+def resident() -> float:
+    """MiB in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""How many samples are enough: measures of the mean over 1, 2, ... samples, over random orders of a large pool."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metric import load_metric_module
+from ..pipeline.masks import GROUP_SIZE
+from .measures import BINS, Array
+
+SIZES = range(1, 61)  # numbers of samples
+POOL = 3 * SIZES[-1]  # the orders of a smaller pool would repeat each other's samples
+ORDERS = 30
+MOST_TEXTS = 2_000  # the sweep takes 180 passes of each
+
+# Enough samples: from there on in nineteen orders of twenty the scores are this near to their limit, and in nine of ten
+# the NLL to the pool's. The ECE is no guide: scores that cross the edge of a bin make it jump at any number of samples.
+NEAR_SCORE = 0.02
+NEAR_NLL = 0.02  # of the NLL
+
+CURVES = ("ece", "accuracy", "nll", "rmse")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Measures against the number of samples: 5th percentile, median and 95th percentile over orders of the pool.
+
+    Attributes:
+        sizes: numbers of samples.
+        pool: samples in the pool.
+        orders: random orders of the pool.
+        texts: all texts of the comparison, or a random part of so many.
+        all_texts: those of the comparison.
+        curves: for each of `CURVES` (3, sizes). "rmse" is the root mean square distance of the score to its limit.
+        frequentist: ECE, accuracy and NLL of the frequentist arm on the same texts.
+        recommended: the smallest size from which on the scores stay within 0.02 of their limit (root mean square) and
+            the NLL within 2 % of the pool's, in nearly all orders; None where no size does.
+    """
+
+    sizes: list[int]
+    pool: int
+    orders: int
+    texts: int
+    all_texts: int
+    curves: dict[str, Array]
+    frequentist: dict[str, float]
+    recommended: int | None
+
+
+def sample_sweep(
+    pool: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    frequentist: NDArray[np.floating],
+    *,
+    seed: int = 0,
+    sizes: Sequence[int] = SIZES,
+    all_texts: int | None = None,
+) -> Sweep:
+    """Measures against the number of samples.
+
+    Every order permutes the groups of balanced samples whole, and the samples inside each group: any prefix is some
+    whole groups and a part of one more, as in a call of the pipeline. T samples that are part of a pool of P are nearer
+    to its mean than to the limit: the distance is divided by sqrt(1 - T / P).
+
+    Args:
+        pool: *Shape:* (texts, classes, samples), in the pipeline's order.
+        labels: *Shape:* (texts,).
+        frequentist: *Shape:* (texts, classes), for comparison.
+        seed: of the orders.
+        sizes: numbers of samples, each at most that of the pool.
+        all_texts: how many there are, where these are a part of them.
+    """
+    random = np.random.default_rng(seed % 2**64)
+    found = {name: np.empty((ORDERS, len(sizes))) for name in CURVES}
+    limit = pool.mean(axis=2, dtype=np.float64)[:, :, None]
+    part = np.asarray(sizes) / pool.shape[2]
+    for i in range(ORDERS):
+        order = group_order(pool.shape[2], random)[: max(sizes)]
+        sums = np.cumsum(pool[:, :, order], axis=2, dtype=np.float64)[:, :, np.asarray(sizes) - 1]
+        means = sums / sums.sum(1, keepdims=True)  # (texts, classes, sizes)
+        for name, values in _measures(means, labels).items():
+            found[name][i] = values
+        winner = limit.argmax(1)[:, None]
+        error = (np.take_along_axis(means, winner, 1) - np.take_along_axis(limit, winner, 1))[:, 0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found["rmse"][i] = np.sqrt((error**2).mean(0) / (1 - part))
+    curves = {name: np.quantile(values, [0.05, 0.5, 0.95], axis=0) for name, values in found.items()}
+    whole = {name: float(values[0]) for name, values in _measures(limit, labels).items()}
+    return Sweep(
+        list(sizes),
+        pool.shape[2],
+        ORDERS,
+        len(labels),
+        all_texts or len(labels),
+        curves,
+        {name: float(values[0]) for name, values in _measures(frequentist[:, :, None], labels).items()},
+        _recommended(sizes, curves, whole),
+    )
+
+
+def group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
+    """A random order of the samples that keeps the groups of balanced ones together."""
+    groups = [np.arange(first, min(first + GROUP_SIZE, samples)) for first in range(0, samples, GROUP_SIZE)]
+    return np.concatenate([random.permutation(groups[g]) for g in random.permutation(len(groups))])
+
+
+def _measures(means: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str, Array]:
+    """ECE, accuracy and NLL of each column of means (texts, classes, columns): (columns,) each."""
+    module = load_metric_module()
+    confidence, correct = means.max(1), means.argmax(1) == labels[:, None]
+    own = np.take_along_axis(means, labels[:, None, None], 1)[:, 0]
+    # The top-label ECE is the binary one of being right: no need to hand over all classes 1,800 times.
+    ece = [
+        module.bin_sums(confidence[:, j], correct[:, j], n_bins=BINS, binary=True).ece for j in range(means.shape[2])
+    ]
+    nll = -np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean(0)
+    return {"ece": np.array(ece), "accuracy": correct.mean(0), "nll": nll}
+
+
+def _recommended(sizes: Sequence[int], curves: dict[str, Array], whole: dict[str, float]) -> int | None:
+    far = curves["rmse"][2] > NEAR_SCORE
+    far |= (np.abs(curves["nll"][[0, 2]] - whole["nll"]) > NEAR_NLL * whole["nll"]).any(0)
+    last = int(np.flatnonzero(far)[-1]) if far.any() else -1
+    return sizes[last + 1] if last + 1 < len(sizes) else None

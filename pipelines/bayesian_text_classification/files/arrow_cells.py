@@ -1,0 +1,51 @@
+"""Cells of Arrow columns as Python has them; none is lost because its text is not UTF-8 or its type is wider."""
+
+from typing import Any, cast
+
+import pyarrow
+import pyarrow.compute
+
+_types = pyarrow.types
+
+_TEXTS = (
+    (_types.is_string, pyarrow.binary()),
+    (_types.is_large_string, pyarrow.large_binary()),
+    (_types.is_string_view, pyarrow.binary_view()),
+)
+
+_LISTS = (_types.is_list, _types.is_large_list, _types.is_fixed_size_list, _types.is_map)
+
+
+def cells_of(column: pyarrow.ChunkedArray) -> list[Any]:
+    """As Python has them; text that is not UTF-8 as bytes, what is finer or wider than Python's types as text."""
+    kind = column.type
+    for is_text, binary in _TEXTS:
+        if is_text(kind):
+            return [decoded(value) for value in column.cast(binary).to_pylist()]
+    try:
+        return cast(list[Any], column.to_pylist())
+    except (ValueError, OverflowError, pyarrow.ArrowException):  # such a cell, or one inside a cell
+        pass
+    if _types.is_dictionary(kind):
+        return cells_of(pyarrow.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type))
+    if _types.is_struct(kind):
+        inner = [cells_of(pyarrow.compute.struct_field(column, [i])) for i in range(kind.num_fields)]
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        rows = [dict(zip(names, cells, strict=True)) for cells in zip(*inner, strict=True)]
+        return [row if valid else None for row, valid in zip(rows, column.is_valid().to_pylist(), strict=True)]
+    if any(is_list(kind) for is_list in _LISTS):
+        lists = [cells_of(pyarrow.chunked_array([cell.values])) if cell.is_valid else None for cell in column]
+        return (
+            [[tuple(pair.values()) for pair in pairs] if pairs else pairs for pairs in lists]
+            if _types.is_map(kind)
+            else lists
+        )
+    return cast(list[Any], column.cast(pyarrow.string()).to_pylist())
+
+
+def decoded(value: bytes | None) -> str | bytes | None:
+    """Text; the bytes themselves where they are not UTF-8."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return value

@@ -1,0 +1,6 @@
+"""What goes where on the Hub, and how it fails."""
+
+from .push import push
+from .uploads import PublishError, Upload, metric_upload, pipeline_upload, space_upload
+
+__all__ = ["PublishError", "Upload", "metric_upload", "pipeline_upload", "push", "space_upload"]

@@ -1,0 +1,19 @@
+"""From names to complete models and labelled texts; nothing is guessed."""
+
+from .classifiers import ModelError, available_devices, load_classifier
+from .fingerprint import fingerprint
+from .labelled_texts import LabelledTexts, Texts, load_labelled_texts, load_texts
+from .labels import DataError, label_ids
+
+__all__ = [
+    "DataError",
+    "LabelledTexts",
+    "ModelError",
+    "Texts",
+    "available_devices",
+    "fingerprint",
+    "label_ids",
+    "load_classifier",
+    "load_labelled_texts",
+    "load_texts",
+]

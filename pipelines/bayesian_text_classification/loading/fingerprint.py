@@ -1,0 +1,30 @@
+"""What a classifier is, in one short string: equal strings, equal answers."""
+
+import hashlib
+import json
+
+import torch
+
+from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.saving import KEY
+
+_NOT_OF_THE_MODEL = ("_name_or_path", "custom_pipelines", "transformers_version", KEY)  # in its config
+
+
+def fingerprint(classifier: BayesianTextClassificationPipeline) -> str:
+    """A hash (BLAKE2b, 128 bits) of weights, config and tokenizer; options and temperature are not among them."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, values in sorted(classifier.model.state_dict().items()):
+        found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        found.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    config = {
+        key: value for key, value in classifier.model.config.to_diff_dict().items() if key not in _NOT_OF_THE_MODEL
+    }
+    backend = getattr(classifier.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        words = classifier.tokenizer.get_vocab()
+    else:  # without what its last call left in it
+        words = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
+    for known in (config, words, classifier.tokenizer.model_max_length):
+        found.update(json.dumps(known, sort_keys=True, default=str).encode())
+    return found.hexdigest()

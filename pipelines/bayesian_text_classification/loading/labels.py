@@ -1,0 +1,78 @@
+"""Labels of a data set as ids of a model's classes."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..wording import row_name
+
+
+class DataError(ValueError):
+    """The data cannot be used as they are; the message is one line for the user."""
+
+
+def label_ids(
+    values: Sequence[Any], id2label: Mapping[int, str], source: str, *, class_names: Sequence[str] = ()
+) -> list[int]:
+    """Class ids from ids (int, or digits in a text file) or names of classes.
+
+    Blanks around a label do not count, nor does case where it is not needed to tell two names apart.
+
+    Args:
+        values: ids or names.
+        id2label: the model's classes.
+        source: where the values come from, for errors.
+        class_names: what the dataset calls its ids, if it does. Where these are the model's names, ids are read as
+            names.
+    """
+    values = _by_name(values, class_names, id2label, source)
+    id_of = _name_reader(id2label)
+    ids = []
+    for index, value in enumerate(values):
+        known = id_of(value) if isinstance(value, str) else None
+        if known is None and not isinstance(value, bool):
+            if isinstance(value, int):
+                known = value
+            elif isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value.strip()):
+                known = int(value)
+        if known is None or known not in id2label:
+            raise DataError(
+                f"{source}, {row_name(index)}: label {value!r} is none of the model's labels {_shown(id2label)}"
+            )
+        ids.append(known)
+    return ids
+
+
+def _name_reader(id2label: Mapping[int, str]) -> Callable[[str], int | None]:
+    """Finds the id of a name: exactly, else by what is left of it without case if that is unambiguous."""
+    exact = {name.strip(): i for i, name in id2label.items()}
+    folded = {name.casefold(): i for name, i in exact.items()}
+    if len(folded) < len(exact):
+        folded = {}
+    return lambda name: exact.get(name.strip(), folded.get(name.strip().casefold()))
+
+
+def _shown(id2label: Mapping[int, str]) -> str:
+    names = [f"{i} ({name})" for i, name in id2label.items()]
+    return ", ".join(names[:8] + ["..."] * (len(names) > 8))
+
+
+def _by_name(
+    values: Sequence[Any], class_names: Sequence[str], id2label: Mapping[int, str], source: str
+) -> Sequence[Any]:
+    """The dataset's own ids as the model's ids, where both name their classes alike; unchanged where no name is shared.
+
+    Raises:
+        DataError: some names are shared and some are not, so that neither names nor ids can be trusted.
+    """
+    id_of = _name_reader(id2label)
+    ids = [id_of(name) for name in class_names]
+    strange = [name for name, i in zip(class_names, ids, strict=True) if i is None]
+    if len(strange) == len(ids):
+        return values
+    if strange:
+        raise DataError(
+            f"{source}: its class {strange[0]!r} is none of the model's labels {_shown(id2label)}, and others are; "
+            "give dataset and model the same names"
+        )
+    return [ids[value] if isinstance(value, int) and 0 <= value < len(ids) else value for value in values]

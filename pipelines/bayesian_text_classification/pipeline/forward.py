@@ -1,0 +1,173 @@
+"""The forward passes of a classifier: without dropout, with its calls of dropout written down, with keyed masks.
+
+The classifier is in the mode it was given; in each kind of pass every call of dropout is answered from here.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from .dropout import Answer, Call, DropoutCalls
+from .masks import ALONE, KeyedMasks, Layout, text_keys
+
+Inputs = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to answer each call of dropout in a pass, by its ordinal, and what may be rows of one batch.
+
+    Attributes:
+        layouts: what the dimensions of each call's input mean; None for a call that stays off.
+        folds: the parts of a text that each call's batch dimension holds; None where their number is not fixed.
+        loops_over_samples: samples cannot be rows of one batch.
+        loops_over_texts: nor can texts.
+    """
+
+    layouts: tuple[Layout | None, ...]
+    folds: tuple[int | None, ...]
+    loops_over_samples: bool
+    loops_over_texts: bool
+
+
+def ignore(call: object) -> None:
+    """The identity for every call of dropout; no objection to any other draw."""
+
+
+class Forward:
+    """Forward passes of `model`: called with the encoded texts, it returns logits of shape (texts, classes)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        takes_use_cache = "use_cache" in inspect.signature(model.forward).parameters
+        self._options = {"use_cache": False} if takes_use_cache else {}
+
+    @torch.no_grad()
+    def logits(self, inputs: Inputs, answer: Answer = ignore, may_draw: bool = False) -> Tensor:
+        """Logits (texts, classes) of a pass whose dropout calls `answer` answers; without it they are deterministic.
+
+        Raises ValueError where the model draws random numbers of its own, unless it may.
+        """
+        with DropoutCalls(answer, ignore if may_draw else self.refuse_draw):
+            outputs = self.model(**inputs, **self._options)
+        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+        return logits if isinstance(logits, Tensor) else torch.as_tensor(logits)
+
+    @torch.no_grad()
+    def sample_logits(self, inputs: Inputs, samples: range, plan: Plan, *, seed: int, balanced: bool) -> Tensor:
+        """Logits of the passes `samples` for each text: (texts, len(samples), classes).
+
+        The samples of a text are rows of one batch, which then holds texts x samples rows. Where a pass makes other
+        calls than the plan's and nothing is padded, each text runs alone, and its masks are keyed by its own calls.
+        """
+        texts = len(inputs["input_ids"])
+        if plan.loops_over_texts and texts > 1:
+            alone = [{name: value[i : i + 1] for name, value in inputs.items()} for i in range(texts)]
+            return torch.cat([self.sample_logits(row, samples, plan, seed=seed, balanced=balanced) for row in alone])
+        mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
+        keys = text_keys(inputs["input_ids"], mask)
+        starts = (mask != 0).long().argmax(1)
+        shifted = starts if bool(starts.any()) else None
+        folds = None if bool(mask.all()) else plan.folds
+
+        def run(part: range) -> Tensor:
+            masks = KeyedMasks(keys, shifted, part, len(plan.layouts), seed=seed, balanced=balanced)
+            rows = {name: value.repeat_interleave(len(part), 0) for name, value in inputs.items()}
+            sampler = _Sampler(plan.layouts, masks, folds, texts * len(part))
+            logits = self.logits(rows, sampler)
+            sampler.check_complete()
+            return logits.view(texts, len(part), -1)
+
+        try:
+            if plan.loops_over_samples or plan.loops_over_texts:
+                return torch.cat([run(range(t, t + 1)) for t in samples], 1)
+            return run(samples)
+        except PathError as error:
+            if folds is not None:
+                raise PaddingError(f"{error} in a padded batch. Pass padding=False.") from error
+            own = replace(plan, loops_over_texts=True)
+            if texts == 1:
+                count = self._count_calls(inputs)
+                own = Plan((ALONE,) * count, (None,) * count, loops_over_samples=True, loops_over_texts=True)
+            if None in plan.layouts or own == plan:
+                raise  # a call of another path may be one that stays off; or the path depends on the masks
+        return self.sample_logits(inputs, samples, own, seed=seed, balanced=balanced)
+
+    def _count_calls(self, inputs: Inputs) -> int:
+        shapes: list[tuple[int, ...]] = []
+        self.logits(inputs, lambda call: shapes.append(call.shape))
+        return len(shapes)
+
+    def refuse_draw(self, where: str) -> None:
+        """Raise the error for a draw in `where`, a function or a module."""
+        raise ValueError(
+            f"{type(self.model).__name__} draws random numbers in eval() mode too, in {where!r}: the same text has no "
+            "fixed answer, with or without dropout. Use another model."
+        )
+
+
+class Recorder:
+    """Writes down each call, with the innermost of the `running` modules; the answer is the identity."""
+
+    def __init__(self, running: Sequence[str] = ()) -> None:
+        self.calls: list[Call] = []
+        self._running = running
+
+    def __call__(self, call: Call) -> None:
+        """Write `call` down."""
+        module = self._running[-1] if self._running else ""
+        self.calls.append(replace(call, input=call.input.clone(), module=module))  # it may be changed in place
+
+
+class _Sampler:
+    """Answers the i-th call of a pass with the mask for the i-th layout.
+
+    Where texts are padded, `folds` holds the parts of a text that the probe saw in each call's batch dimension.
+    """
+
+    def __init__(
+        self, layouts: Sequence[Layout | None], masks: KeyedMasks, folds: Sequence[int | None] | None, rows: int
+    ) -> None:
+        self._layouts, self._masks, self._folds, self._rows, self._next = layouts, masks, folds, rows, 0
+
+    def __call__(self, call: Call) -> Tensor | None:
+        index = self._next
+        self._next += 1
+        if index >= len(self._layouts):
+            self.check_complete()
+        layout = self._layouts[index]
+        if layout is None:
+            return None
+        if layout.batch_dim is not None:
+            self._check_fold(call.shape, layout.batch_dim, self._folds[index] if self._folds is not None else None)
+        return self._masks.keep(index, call.shape, call.p, layout, call.input.dtype)
+
+    def _check_fold(self, shape: tuple[int, ...], dim: int, expected: int | None) -> None:
+        fold, rest = divmod(shape[dim], self._rows)
+        if rest or (expected is not None and fold != expected):
+            raise PaddingError(
+                f"dropout on {shape} has {shape[dim]} parts for {self._rows} rows, not {expected or 'equally many'} "
+                "each as in the probe: its masks cannot be keyed in a padded batch. Pass padding=False."
+            )
+
+    def check_complete(self) -> None:
+        """Raise if the pass did not make exactly the calls that the probe saw."""
+        if self._next != len(self._layouts):
+            raise PathError(self._next, len(self._layouts))
+
+
+class PaddingError(RuntimeError):
+    """A padded batch whose masks cannot be keyed."""
+
+
+class PathError(RuntimeError):
+    """A pass made another number of dropout calls than expected."""
+
+    def __init__(self, calls: int, expected: int) -> None:
+        super().__init__(
+            f"this forward pass called dropout {calls} times or more, not {expected} as expected: "
+            "the model's path depends on its input, so its masks cannot be keyed by call"
+        )

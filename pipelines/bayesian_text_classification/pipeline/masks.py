@@ -1,0 +1,234 @@
+"""Keyed, balanced dropout masks.
+
+A mask is a pure function of (seed, text, call, sample, unit): whether a unit is dropped depends on nothing else, not on
+the batch, the order, the padding, the process or the device. `text` is a 64-bit hash of the text's own token ids,
+`call` the ordinal of the dropout call in one forward pass, `unit` a coordinate inside the dropout's input that counts
+positions from the text's first real token.
+
+The generator is counter-based (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a 32-bit integer
+hash r(unit) under a 64-bit key of (seed, text, call, group). Integer arithmetic wraps alike on every device.
+
+Balanced masks stratify the samples (Stein 1987, "Large sample properties of simulations using Latin hypercube
+sampling"). A group of G passes shares r, read as a point of a circle of circumference G, and pass t drops the unit if
+and only if the point lies on the arc of length pG that begins at t's own place:
+
+    (r + place_t) mod G  <  p G,        place_t = s t mod G, s coprime to G.
+
+Each single pass is exactly Bernoulli(p), because r is uniform; over the whole group a unit is dropped floor(pG) or
+ceil(pG) times, in exactly its share. Independent ("bernoulli") masks are the case G = 1.
+
+The decisions of all passes of a group are the bits of one small integer per unit, made once per group. A pass reads its
+own bit: shifted to the sign and back, it fills a word of the width of the dropout's input with ones or zeros, and a
+bitwise "and" with the input drops the unit. Booleans would say the same three to five times more slowly on a CPU.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GROUP_SIZE = 10  # passes that share one draw; p = 0.1 then drops each unit exactly once a group
+MASKS = ("balanced", "bernoulli")
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # as wide as floating-point types of so many bytes
+
+_DRAW_BITS = 27  # of a draw that are used: 2^27 G is below 2^31
+_LOW_BITS = (1 << _DRAW_BITS) - 1
+# Unit (i, j, k) is number i + j a + k a^2 (mod 2^32). No size enters, because padding may change any of them. Two units
+# share a number only if the vector between them lies in the dual lattice of the multiplier a, whose shortest vector is
+# 55,631 long in two dimensions and 1,577 in three (Steele and Vigna 2022, "Computationally easy, spectrally good
+# multipliers").
+_STRIDE = 0x915F77F5
+_GOLDEN = -7046029254386353131  # 2^64 / golden ratio, as a signed integer
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the dimensions of one dropout call's input mean.
+
+    Attributes:
+        batch_dim: the dimension that holds the rows of the batch; None if the input has no batch dimension. The
+            dimension may be folded, (rows * k) with the rows outermost: it then counts as two dimensions, rows and k.
+        length_dims: which of the remaining dimensions (the batch dimension taken out, a folded k counted) grow with
+            the length of the text.
+    """
+
+    batch_dim: int | None
+    length_dims: tuple[int, ...] = ()
+
+
+# Right for one row alone, whose whole input is the text's whatever its dimensions mean. Told by identity: a pooled
+# output, (texts, width), has an equal layout and need not run alone.
+ALONE = Layout(0)
+
+
+def text_keys(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """One 64-bit key per text: a hash of its real tokens in their order, whatever the padding.
+
+    Args:
+        input_ids: (texts, length), integers.
+        attention_mask: (texts, length), nonzero at real tokens.
+
+    Returns:
+        (texts,), int64.
+    """
+    real = attention_mask != 0
+    position = real.long().cumsum(1)  # 1 at the first real token, wherever the padding is
+    mixed = _mix64(input_ids.long() + position * _GOLDEN)
+    return _mix64((mixed * real).sum(1) + real.sum(1))
+
+
+class KeyedMasks:
+    """The masks of one forward pass over rows (text 0, sample 0), (text 0, sample 1), ..., (text 1, sample 0), ...
+
+    Args:
+        keys: (texts,), int64, from `text_keys`.
+        starts: (texts,), the index of each text's first real token; None if every text begins at 0.
+        samples: the samples of each text that are rows of this pass. Balanced samples a..b lie in groups
+            a // GROUP_SIZE .. b // GROUP_SIZE, so that a text's samples may come in several passes.
+        calls: how many dropout calls the forward pass makes.
+        seed: any integer.
+        balanced: one draw for each group of samples, or one for each sample.
+    """
+
+    def __init__(
+        self, keys: Tensor, starts: Tensor | None, samples: range, calls: int, *, seed: int, balanced: bool
+    ) -> None:
+        self.samples = samples
+        self._texts = len(keys)
+        self._group_size = GROUP_SIZE if balanced else 1
+        self._starts = starts
+        self._spans = _spans(samples, self._group_size)
+        # Every key of the pass at once, (calls, texts, groups): a few integers a text.
+        device = keys.device
+        first, last = samples.start // self._group_size, -(-samples.stop // self._group_size)
+        call = torch.arange(calls, device=device)[:, None, None]
+        group = torch.arange(first, last, device=device)
+        self._keys = _keys(keys[:, None], call, group, seed)
+        self._common = _keys(torch.zeros_like(keys[:1, None]), call, group, seed)
+
+    def keep(self, call: int, shape: Sequence[int], p: float, layout: Layout, dtype: torch.dtype) -> Tensor:
+        """Which units the dropout call number `call`, on an input of `shape` and `dtype`, keeps.
+
+        Returns:
+            Integers as wide as `dtype`, of `shape`: all bits set where the unit is kept, 0 where it is dropped.
+        """
+        dims = list(shape)
+        if layout.batch_dim is not None:
+            folded = dims[layout.batch_dim] // (self._texts * len(self.samples))
+            dims[layout.batch_dim : layout.batch_dim + 1] = [] if folded == 1 else [folded]
+        keys = (self._common if layout.batch_dim is None else self._keys)[call]  # (texts or 1, groups)
+        words = self._words(self._draw(keys, dims, layout), p).to(INTEGERS[dtype.itemsize])
+        bits = self._bits(words, dims)  # (texts or 1, samples, *dims)
+        if layout.batch_dim is None:
+            return bits.view(*shape)  # one text-free mask, one sample
+        return bits.flatten(0, 1).movedim(0, layout.batch_dim).reshape(*shape)
+
+    def _bits(self, words: Tensor, dims: Sequence[int]) -> Tensor:
+        """(texts, samples, *dims) from (texts, groups, *dims): the bit of each pass, spread over the whole word."""
+        width = 8 * words.element_size()
+        bits = words.new_empty(len(words), len(self.samples), *dims)
+        done = 0
+        for groups, passes in self._spans:
+            part = words[:, groups].unsqueeze(2)
+            count = part.shape[1] * len(passes)
+            to_sign = [width - 1 - _place(t, self._group_size) for t in passes]
+            shifts = torch.tensor(to_sign, dtype=words.dtype, device=words.device).view(-1, *[1] * len(dims))
+            view = bits[:, done : done + count].view(len(words), part.shape[1], len(passes), *dims)
+            torch.bitwise_left_shift(part, shifts, out=view)
+            done += count
+        return bits.bitwise_right_shift_(width - 1)  # an arithmetic shift: the sign fills the word
+
+    def _words(self, draw: Tensor, p: float) -> Tensor:
+        """Bit `_place(t)` of the low bits says whether pass t of the group keeps the unit; of the draw's shape."""
+        size = self._group_size
+        whole, rest = _share(p, size)
+        point = ((draw >> (32 - _DRAW_BITS)) & _LOW_BITS).mul_(size)
+        cells: int | Tensor = _ring(whole, size)
+        if rest:
+            # Where the arc ends inside a cell, points before its end drop in that cell too.
+            before_end = (point & _LOW_BITS).sub_(rest).bitwise_right_shift_(31)
+            cells = before_end.bitwise_and_(_ring(whole, size) ^ _ring(whole + 1, size)).bitwise_xor_(cells)
+        cell = point.bitwise_right_shift_(_DRAW_BITS)
+        return torch.as_tensor(cells, dtype=torch.int32, device=cell.device) >> cell
+
+    def _draw(self, keys: Tensor, dims: Sequence[int], layout: Layout) -> Tensor:
+        """r(unit): (texts or 1, groups, *dims), int32, uniform over all 2^32 values."""
+        low, high = keys.to(torch.int32), (keys >> 32).to(torch.int32)
+        draw = low.view(*keys.shape, *[1] * len(dims))
+        for d, size in enumerate(dims):
+            coordinate = torch.arange(size, dtype=torch.int32, device=keys.device)
+            coordinate = coordinate.view(*[-1 if i == d else 1 for i in range(len(dims))])
+            if d in layout.length_dims and self._starts is not None and layout.batch_dim is not None:
+                coordinate = coordinate - self._starts.to(torch.int32).view(-1, *[1] * (1 + len(dims)))
+            draw = draw + coordinate * _signed32(pow(_STRIDE, d, 2**32))
+        return _hash32(draw, high.view(*keys.shape, *[1] * len(dims)))
+
+
+def _spans(samples: range, size: int) -> list[tuple[slice, range]]:
+    """The samples as runs of groups (counted from the first one's) that each take the same passes of their group."""
+    first = samples.start // size
+    spans: list[tuple[slice, range]] = []
+    start = samples.start
+    while start < samples.stop:
+        group, place = divmod(start, size)
+        whole = (samples.stop - start) // size if place == 0 else 0
+        stop = start + whole * size if whole else min(samples.stop, (group + 1) * size)
+        passes = range(size) if whole else range(place, place + stop - start)
+        spans.append((slice(group - first, group - first + max(whole, 1)), passes))
+        start = stop
+    return spans
+
+
+def _keys(text: Tensor, call: Tensor, group: Tensor, seed: int) -> Tensor:
+    where = _mix64(call * _GOLDEN + group + _signed64(seed * 0xD1342543DE82EF95 + 0x2545F4914F6CDD1D))
+    return _mix64(text ^ where)
+
+
+def _hash32(x: Tensor, key: Tensor) -> Tensor:
+    """Two rounds of multiply and shift ("lowbias32", Wellons 2018), the second key entering between them.
+
+    The last shift of the original is left out: it only moves high bits into low ones, and what reads the draw reads the
+    high ones. `x` is overwritten.
+    """
+    x ^= (x >> 16).bitwise_and_(0xFFFF)  # the "and" makes the arithmetic shift a logical one
+    x *= 0x7FEB352D
+    x ^= key
+    x ^= (x >> 15).bitwise_and_(0x1FFFF)
+    x *= _signed32(0x846CA68B)
+    return x
+
+
+def _mix64(x: Tensor) -> Tensor:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection of 64-bit integers."""
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _signed64(0xBF58476D1CE4E5B9)
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _signed64(0x94D049BB133111EB)
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+
+
+def _share(p: float, size: int) -> tuple[int, int]:
+    """The passes of a group that drop a unit, pG: whole ones, and the rest in units of 2^-27 pass."""
+    all_of_them = size << _DRAW_BITS
+    return divmod(min(round(p * all_of_them), all_of_them), 1 << _DRAW_BITS)
+
+
+def _ring(dropped: int, size: int) -> int:
+    """Bits 0 .. 2G-1: cells 0 .. dropped-1 of a circle of G cells are 0 and the others 1, the circle written twice.
+
+    Shifted right by c < G, its low G bits are the circle turned by c.
+    """
+    once = (1 << size) - (1 << dropped)
+    return once << size | once
+
+
+def _place(t: int, group_size: int) -> int:
+    """The stride 3 spreads the first passes of a group, for groups that are not filled."""
+    return (3 if group_size % 3 else 1) * t % group_size
+
+
+def _signed32(x: int) -> int:
+    return (x + 2**31) % 2**32 - 2**31
+
+
+def _signed64(x: int) -> int:
+    return (x + 2**63) % 2**64 - 2**63

@@ -1,0 +1,290 @@
+"""What a classifier's dropout is: which calls there are, what their inputs hold, and how texts may share a batch.
+
+A full `train()` forward shows which calls of dropout exist, and the same forward with those calls made the identity
+must equal `eval()` and leave the random state unmoved, or the model has randomness that cannot be keyed. Where a site
+holds the texts is read off its shapes and confirmed by changing one text of three; a site that cannot be told apart
+makes every row run alone.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .dropout import Call
+from .forward import Forward, Inputs, PaddingError, PathError, Plan, Recorder
+from .masks import ALONE, Layout
+from .randomness import first_to_draw, running_modules, unmoved_random_state
+from .train_mode import train_mode
+
+Encode = Callable[[Sequence[str]], Inputs]
+
+
+@dataclass(frozen=True)
+class DropoutSite:
+    """One module that applies dropout; a module that does so in several ways has a site for each.
+
+    Attributes:
+        name: the module's path in the model.
+        kind: "dropout" (single units), "feature" (whole channels), "alpha" and "feature alpha" (for SELU), "attention"
+            (the weights inside scaled_dot_product_attention).
+        p: probability that a unit is dropped.
+        calls: calls in one forward pass.
+        batch_dim: which dimension of its input holds the texts; None where all texts share one mask, or where rows run
+            alone because it cannot be told.
+    """
+
+    name: str
+    kind: str
+    p: float
+    calls: int
+    batch_dim: int | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What `probe` found.
+
+    Attributes:
+        plan: the answer to each call of dropout in a stochastic pass.
+        sites: every dropout site with p > 0 that full `train()` mode activates, in order of their first call.
+        hidden_randomness: path of the first module with randomness that is not a dropout call; None if there is none.
+        needs_equal_lengths: nothing may be padded.
+    """
+
+    plan: Plan
+    sites: tuple[DropoutSite, ...]
+    hidden_randomness: str | None
+    needs_equal_lengths: bool
+
+
+def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
+    """Look at the model of `forward`, and set the flags of those modules that call dropout in `train()` mode alone.
+
+    Args:
+        forward: passes of a private copy, whose other noise is switched off (`train_mode.py`).
+        encode: turns texts into the model's inputs, padded to one length.
+        can_pad: whether texts of unequal length may share a batch at all.
+
+    Raises:
+        ValueError: the model draws random numbers in `eval()` mode too, or refuses to run in `train()` mode.
+        RuntimeError: short texts already differ in their number of dropout calls, or a call cannot be reached.
+    """
+    short, *longs = "a b c", "a b c d e f g", "a, b; c. d! e? f - g: 1 2 3"
+    pair, triple = encode([short] * 2), encode([short] * 3)
+    # A tokenizer may make one unknown token of all letters.
+    long = max(longs, key=lambda text: encode([text])["input_ids"].shape[1] > pair["input_ids"].shape[1])
+    longer = encode([long] * 2)
+    forward.model.eval()
+    with unmoved_random_state():
+        forward.logits(pair, may_draw=True)  # BigBird replaces modules of itself at its first short text
+        names = {module: name for name, module in forward.model.named_modules()}
+        active, hidden = _full_train_calls(forward, pair, names)
+        calls, active = _turn_on(forward, pair, names, active)
+        # Layouts by comparison: another number of texts shows the batch dimension, another length the positions.
+        more_texts, long_texts = _calls(forward, triple, len(calls)), _calls(forward, longer, len(calls))
+        compared = list(zip(_ordinals(calls), calls, more_texts, long_texts, strict=True))
+        layouts = tuple(
+            layout_of(call.shape, more.shape, long_call.shape) if key in active else None
+            for key, call, more, long_call in compared
+        )
+        folds = tuple(
+            fold_of(layout, call.shape, long_call.shape)
+            for layout, (_key, call, _more, long_call) in zip(layouts, compared, strict=True)
+        )
+        common = [layout for layout in layouts if layout is not None and layout.batch_dim is None]
+        needs_equal_lengths = any(layout.length_dims for layout in common)
+        alone = not _rows_are_apart(forward, layouts, triple, more_texts, encode)
+        if alone:
+            # A row alone has any layout that gives each unit a number.
+            layouts = tuple(layout and (ALONE if layout.batch_dim is not None else layout) for layout in layouts)
+        plan = Plan(layouts, folds, loops_over_samples=bool(common), loops_over_texts=alone)
+        # Where no text is longer than another (a limit of a few tokens), what depends on the length is not known.
+        needs_equal_lengths |= alone or longer["input_ids"].shape[1] <= pair["input_ids"].shape[1]
+        needs_equal_lengths |= can_pad and _padding_matters(forward, plan, encode, short, long)
+    return Found(plan, _sites(calls, plan), hidden, needs_equal_lengths)
+
+
+def _full_train_calls(
+    forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str]
+) -> tuple[set[tuple[str, int]], str | None]:
+    """The dropout calls of full `train()` mode, as in `_ordinals`, and the proof; else where it fails.
+
+    With each of those calls made the identity, the pass must equal `eval()` and consume no randomness.
+    """
+    name = type(forward.model).__name__
+    expected, draws = first_to_draw(lambda: forward.logits(inputs, may_draw=True), names)
+    if draws is not None:
+        forward.refuse_draw(draws or "its forward")
+    with train_mode(forward.model):
+        try:
+            (actual, calls), draws = first_to_draw(lambda: _record(forward, inputs, names), names)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name} refuses train() mode for a short text: {reason}") from error
+    hidden = None
+    if draws is not None or _distance(actual, expected) > _rounding(expected):  # the same kernels on the same shapes
+        hidden = draws or name
+        warnings.warn(
+            f"{name} has randomness that is not dropout, in {hidden!r}: with every dropout call off, train() mode "
+            "still differs from eval(). It stays off here, and so does dropout that cannot be on without it: neither "
+            "is part of the samples.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return {key for key, call in zip(_ordinals(calls), calls, strict=True) if call.on}, hidden
+
+
+def _turn_on(
+    forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str], active: set[tuple[str, int]]
+) -> tuple[list[Call], set[tuple[str, int]]]:
+    """Set the flags that make the model reach every active call; its calls, in order, and those that stay active.
+
+    Most code calls dropout in `eval()` too, with p and `training=False`; those calls need no flag, and their
+    owners keep it off (LayerDrop lives in such owners). Attention passes p = 0 unless its own flag is set. An
+    owner whose flag would also turn on randomness that no mask can key stays off as a whole.
+    """
+    modules = {name: module for module, name in names.items()}
+    missing: set[tuple[str, int]] = set()
+    for _attempt in range(2 + len(modules)):
+        (_logits, calls), draws = first_to_draw(lambda: _record(forward, inputs, names), names)
+        if draws is not None and modules[draws].training:
+            modules[draws].training = False
+            active = {call for call in active if call[0] != draws}
+            continue
+        missing = active - set(_ordinals(calls))
+        if not missing:
+            return calls, active
+        for owner, _ordinal in missing:
+            modules[owner].training = True
+    owners = ", ".join(sorted({owner for owner, _ordinal in missing}))
+    raise RuntimeError(f"{type(forward.model).__name__}: dropout cannot be reached in {owners}")
+
+
+def _record(forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str]) -> tuple[Tensor, list[Call]]:
+    """The logits of a pass with every dropout call made the identity, and those calls with their modules."""
+    with running_modules(names) as running:
+        recorder = Recorder(running)
+        logits = forward.logits(inputs, recorder, may_draw=True)
+    return logits, recorder.calls
+
+
+def _calls(forward: Forward, inputs: Inputs, expected: int) -> list[Call]:
+    """The calls of a pass, of which there must be as many as `expected`."""
+    recorder = Recorder()
+    forward.logits(inputs, recorder)
+    if len(recorder.calls) != expected:
+        raise PathError(len(recorder.calls), expected)
+    return recorder.calls
+
+
+def _ordinals(calls: Sequence[Call]) -> list[tuple[str, int]]:
+    """Each call as (module, ordinal within the module)."""
+    used: Counter[str] = Counter()
+    keys = []
+    for call in calls:
+        keys.append((call.module, used[call.module]))
+        used[call.module] += 1
+    return keys
+
+
+def _rows_are_apart(
+    forward: Forward, layouts: Sequence[Layout | None], three: Inputs, before: Sequence[Call], encode: Encode
+) -> bool:
+    """Whether each call's input holds the rows where its layout says, seen by changing the middle one of three.
+
+    `before` are the calls for `three`, the same text thrice.
+    """
+    if any(layout is ALONE for layout in layouts):
+        return False
+    same = three["input_ids"][0]
+    different = [encode([text])["input_ids"][0] for text in ("d e f", "x y z")]
+    for other in (same.flip(0), *(other for other in different if other.shape == same.shape)):
+        ids = three["input_ids"].clone()
+        ids[1] = other
+        after = _calls(forward, {**three, "input_ids": ids}, len(layouts))
+        for layout, a, b in zip(layouts, before, after, strict=True):
+            dim = None if layout is None else layout.batch_dim
+            if dim is not None and not only_the_middle_changes(dim, a.input, b.input):
+                return False
+    return True
+
+
+def _padding_matters(forward: Forward, plan: Plan, encode: Encode, short: str, long: str) -> bool:
+    """Whether a longer text in the batch changes what a text gets, without dropout or with it."""
+    alone, twice, padded = encode([short]), encode([short] * 2), encode([long, short])
+    exact, several = forward.logits(alone)[0], forward.logits(twice)[0]
+    # Another shape takes other kernels: the same text twice, not padded, shows what that alone changes.
+    floor = 10 * _distance(exact, several) + _rounding(exact)
+    if _distance(exact, forward.logits(padded)[1]) > floor:
+        return True
+    try:
+        drawn, beside, among = (
+            forward.sample_logits(inputs, range(1), plan, seed=0, balanced=True)[row]
+            for inputs, row in ((alone, 0), (twice, 1), (padded, 1))
+        )
+    except PaddingError:
+        return True  # a mask does not fit: the site's size is no multiple of the rows once some are padded
+    return _distance(drawn, among) > 10 * _distance(drawn, beside) + _rounding(drawn)
+
+
+def _sites(calls: Sequence[Call], plan: Plan) -> tuple[DropoutSite, ...]:
+    """The active calls by module, kind, rate and batch dimension."""
+    counts: Counter[tuple[str, str, float, int | None]] = Counter()
+    for call, layout in zip(calls, plan.layouts, strict=True):
+        if layout is not None:
+            counts[call.module, call.kind, call.p, None if plan.loops_over_texts else layout.batch_dim] += 1
+    return tuple(DropoutSite(name, kind, p, count, dim) for (name, kind, p, dim), count in counts.items())
+
+
+def layout_of(shape: Sequence[int], more_texts: Sequence[int], longer: Sequence[int]) -> Layout:
+    """The meaning of each dimension from the shapes of one call for 2 texts, 3 texts and 2 longer texts."""
+    if not len(shape) == len(more_texts) == len(longer):
+        return ALONE
+    batch = [d for d, (two, three) in enumerate(zip(shape, more_texts, strict=True)) if two != three]
+    if not batch:
+        return Layout(None, tuple(d for d, (a, b) in enumerate(zip(shape, longer, strict=True)) if a != b))
+    if len(batch) > 1 or shape[batch[0]] * 3 != more_texts[batch[0]] * 2:
+        return ALONE
+    dim = batch[0]
+    folded = shape[dim] // 2 > 1
+    # Take the batch dimension out, keeping what is folded into it, and see which of the rest grows with the length.
+    rest = [*shape[:dim], *([shape[dim] // 2] if folded else []), *shape[dim + 1 :]]
+    rest_longer = [*longer[:dim], *([longer[dim] // 2] if folded else []), *longer[dim + 1 :]]
+    return Layout(dim, tuple(d for d, (a, b) in enumerate(zip(rest, rest_longer, strict=True)) if a != b))
+
+
+def fold_of(layout: Layout | None, shape: Sequence[int], longer: Sequence[int]) -> int | None:
+    """Parts of a text that the batch dimension holds; None where longer texts have more of them.
+
+    `shape` and `longer` are those of one call for 2 texts and for 2 longer texts.
+    """
+    if layout is None or layout.batch_dim is None or shape[layout.batch_dim] != longer[layout.batch_dim]:
+        return None
+    return shape[layout.batch_dim] // 2
+
+
+def only_the_middle_changes(dim: int, before: Tensor, after: Tensor) -> bool:
+    """Whether two inputs differ in the middle third of their dimension `dim` alone.
+
+    Inputs that no text enters (positions) do not differ at all: then the dimension must hold the rows and nothing else.
+    """
+    if before.shape != after.shape or before.size(dim) % 3:
+        return False
+    x, y = before.float(), after.float()
+    differs = ~torch.isclose(x, y, rtol=4 * torch.finfo(before.dtype).eps, atol=1e-6, equal_nan=True)
+    rows = differs.movedim(dim, 0).flatten(1).any(1).view(3, -1).any(1).tolist()
+    return rows == [False, True, False] or (not any(rows) and before.size(dim) == 3)
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    """Largest difference of two logits; 0 where both are NaN."""
+    return float((a.float() - b.float()).abs().nan_to_num(0.0).max())
+
+
+def _rounding(logits: Tensor) -> float:
+    """What the order of arithmetic alone may change in `logits`."""
+    return 16 * torch.finfo(logits.dtype).eps * max(1.0, float(logits.float().abs().nan_to_num(0.0).max()))

@@ -1,0 +1,208 @@
+"""The passes that each text gets: a fixed number, or as many as its score needs; in batches that fit into memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .batching import Batch, TokenBudget, plan
+from .masks import GROUP_SIZE, MASKS
+
+# When a text's standard error is looked at: after a few passes, then after each whole group. A few passes say little
+# about their own spread, so that a text leaves there only if it is far below the tolerance; and half a group lets go of
+# what makes a whole one exact. benchmarks/pipeline/standard_error.py says what it comes to.
+FIRST_LOOK, FIRST_SHARE = 4, 0.25
+
+Values = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How texts are sampled.
+
+    Attributes:
+        num_samples: passes for each text; the most of them where there is a tolerance.
+        tolerance: stop once the standard error of a text's score is below it; None: never.
+        seed: any integer.
+        masks: "balanced" or "bernoulli".
+    """
+
+    num_samples: int = 20
+    tolerance: float | None = None
+    seed: int = 0
+    masks: str = "balanced"
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "seed"):
+            if isinstance(getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(getattr(self, name)))
+        if not is_int(self.num_samples) or self.num_samples < 0:
+            raise ValueError(f"num_samples={self.num_samples!r}; it must be an integer of at least 0")
+        if self.tolerance is not None and not (is_real(self.tolerance) and 0 < self.tolerance < np.inf):
+            raise ValueError(
+                f"tolerance={self.tolerance!r}; it must be a positive number, the standard error of a score at which "
+                "sampling stops (such as 0.02), or None"
+            )
+        if not is_int(self.seed):
+            raise ValueError(f"seed={self.seed!r}; it must be an integer")
+        if self.masks not in MASKS:
+            raise ValueError(f"masks={self.masks!r}; it must be one of {', '.join(map(repr, MASKS))}")
+
+    @property
+    def group_size(self) -> int:
+        """Samples that share one draw."""
+        return GROUP_SIZE if self.masks == "balanced" else 1
+
+
+SAMPLING = tuple(field.name for field in fields(Sampling))  # names of its options
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The samples of several texts.
+
+    Attributes:
+        values: (texts, classes, samples), a text's own samples first.
+        counts: (texts,), how many each text has; what stands behind them means nothing.
+    """
+
+    values: Values
+    counts: NDArray[np.int64]
+
+    def by_count(self) -> Iterator[tuple[NDArray[np.intp], Values]]:
+        """Texts (indices) that have equally many samples, and those samples: (texts, classes, their count)."""
+        for count in np.unique(self.counts):
+            texts = np.flatnonzero(self.counts == count)
+            yield texts, self.values[texts, :, :count]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Forward passes over some texts, in batches.
+
+    Attributes:
+        run: takes texts (indices) and samples, returns (texts, samples, classes).
+        lengths: tokens of each text.
+        budget: of a batch. Where memory runs out it is halved, and the work goes on.
+        max_texts: of a batch.
+        apart: a number for each text; texts of different numbers never share a batch.
+        samples_are_rows: the samples of a text go through the model together; otherwise one after the other.
+        progress: called after each batch with its number of rows.
+    """
+
+    run: Callable[[Sequence[int], range], Values]
+    lengths: Sequence[int]
+    budget: TokenBudget
+    max_texts: int | None = None
+    apart: Sequence[int] | None = None
+    samples_are_rows: bool = True
+    progress: Callable[[int], None] | None = None
+
+    def __call__(self, texts: Sequence[int], samples: range) -> Values:
+        """The `samples` of the `texts`, at least one of each: (texts, classes, samples)."""
+        output: Values | None = None
+        for batch, values in self._all(texts, samples):
+            if output is None:
+                output = np.empty((len(texts), values.shape[2], len(samples)), np.float32)
+            first = batch.samples.start - samples.start
+            output[batch.texts, :, first : first + len(batch.samples)] = values.swapaxes(1, 2)
+            if self.progress is not None:
+                self.progress(batch.rows)
+        assert output is not None
+        return output
+
+    def _all(self, texts: Sequence[int], samples: range) -> Iterator[tuple[Batch, Values]]:
+        """Batches of indices into `texts`, and what came of them."""
+        lengths = [self.lengths[i] for i in texts]
+        apart = None if self.apart is None else [self.apart[i] for i in texts]
+        batches = plan(
+            lengths,
+            samples,
+            self.budget,
+            max_texts=self.max_texts,
+            apart=apart,
+            samples_are_rows=self.samples_are_rows,
+        )
+        for batch in batches:
+            rows = batch.rows if self.samples_are_rows else len(batch.texts)  # of a forward pass
+            try:
+                values = self.run([texts[i] for i in batch.texts], batch.samples)
+            except (RuntimeError, MemoryError) as error:
+                if rows == 1 or not _is_out_of_memory(error):
+                    raise
+            else:
+                yield batch, values
+                continue
+            # Behind the handler, whose exception holds on to the tensors of the pass that failed.
+            self.budget.halve(rows * max(lengths[i] for i in batch.texts))
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.empty_cache()
+            for part, values in self._all([texts[i] for i in batch.texts], batch.samples):
+                yield Batch([batch.texts[i] for i in part.texts], part.samples), values
+
+
+def fixed(passes: Passes, texts: int, samples: range) -> Draws:
+    """The same samples of every text."""
+    return Draws(passes(range(texts), samples), np.full(texts, len(samples)))
+
+
+def until_sure(
+    passes: Passes, texts: int, most: int, tolerance: float, error: Callable[[Values], NDArray[np.float64]]
+) -> Draws:
+    """Samples of each text until the standard error of its score is below `tolerance`.
+
+    After each look the texts that are sure enough leave, and the others go on together.
+
+    Args:
+        passes: over the texts.
+        texts: how many there are.
+        most: samples of a text.
+        tolerance: in units of the score.
+        error: the standard error of each score, (texts,), from samples (texts, classes, samples).
+    """
+    left: list[tuple[NDArray[np.intp], Values]] = []
+    active = np.arange(texts)
+    values: Values | None = None  # of the active texts: `most` may be far more than any of them needs
+    done = 0
+    for look, share in _looks(most):
+        drawn = passes(active.tolist(), range(done, look))
+        values = drawn if values is None else np.concatenate([values, drawn], axis=2)
+        done = look
+        leaves = error(values) < share * tolerance if look < most else np.full(len(active), True)
+        left.append((active[leaves], values[leaves]))
+        active, values = active[~leaves], values[~leaves]
+        if not active.size:
+            break
+    counts = np.zeros(texts, np.int64)
+    output = np.empty((texts, left[0][1].shape[1], done), np.float32)
+    for who, samples in left:
+        counts[who] = samples.shape[2]
+        output[who, :, : samples.shape[2]] = samples
+    return Draws(output, counts)
+
+
+def _looks(most: int) -> Iterator[tuple[int, float]]:
+    """Passes done at each look, up to `most`, and the share of the tolerance that a text must be below to leave."""
+    if most > FIRST_LOOK:
+        yield FIRST_LOOK, FIRST_SHARE
+    for look in range(GROUP_SIZE, most, GROUP_SIZE):
+        yield look, 1.0
+    yield most, 1.0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Each device has its own error, and PyTorch's CPU allocator and MPS a plain RuntimeError."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
+
+
+def is_int(value: object) -> bool:
+    """Whether it is an integer of Python, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_real(value: object) -> bool:
+    """Whether it is a real number of Python or NumPy, and no truth value."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

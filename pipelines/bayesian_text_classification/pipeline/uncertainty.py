@@ -1,0 +1,140 @@
+"""What the samples of a text say: mean, spread and entropies. Pure functions of arrays, in nats.
+
+Samples have the shape (texts, classes, samples), BaaL's order. Arithmetic is in float64.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .temperature import apply_temperature
+
+Array = NDArray[np.float64]
+
+_PRIOR_GROUPS = 4  # weight of the naive variance, in degrees of freedom, while groups are few
+# Chosen once, on the embedded model and 240 sentences of SST-2 validation, so that about 95 % of the intervals of 1.96
+# standard errors hold the limit at any number of samples (benchmarks/pipeline/standard_error.py measures how many do).
+_PRIOR_SPREAD = 0.1  # the prior variance of a probability of mean m, in units of m (1 - m)
+_PRIOR_SAMPLES = 2  # its weight, in degrees of freedom
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """The samples of each text, summarised.
+
+    For a distribution over classes each entropy has the shape (texts,); for independent labels (texts, classes).
+
+    Attributes:
+        mean: (texts, classes), the averaged probabilities m.
+        std: (texts, classes), standard deviation over the samples (divisor T).
+        standard_error: (texts, classes), of `mean`; NaN where there is one sample.
+        predictive_entropy: H(m), total uncertainty; None for raw outputs, which have no entropy.
+        expected_entropy: mean_t H(p_t), the part that comes from the data (aleatoric).
+        mutual_information: H(m) - mean_t H(p_t) >= 0, the part that comes from the model (epistemic, BALD).
+    """
+
+    mean: Array
+    std: Array
+    standard_error: Array
+    predictive_entropy: Array | None
+    expected_entropy: Array | None
+    mutual_information: Array | None
+
+
+def over_classes(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
+    """Uncertainty of one label among the classes; `samples` sum to 1 over axis 1.
+
+    mutual_information is BALD (Houlsby et al. 2011, arXiv:1112.5745): H(mean_t p_t) - mean_t H(p_t).
+    """
+    p = np.asarray(samples, dtype=np.float64)
+    mean = p.mean(axis=2)
+    return _with_entropies(p, mean, _entropy(mean).sum(1), _entropy(p).sum(1).mean(-1), group_size)
+
+
+def over_labels(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
+    """Uncertainty of labels that hold or do not, each by itself (multi-label): entropies of Bernoulli variables."""
+    p = np.asarray(samples, dtype=np.float64)
+    mean = p.mean(axis=2)
+    expected = (_entropy(p) + _entropy(1 - p)).mean(-1)
+    return _with_entropies(p, mean, _entropy(mean) + _entropy(1 - mean), expected, group_size)
+
+
+def over_outputs(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
+    """Mean and spread of raw outputs (regression, `function_to_apply="none"`), which have no entropy."""
+    x = np.asarray(samples, dtype=np.float64)
+    return Uncertainty(x.mean(2), x.std(2), standard_error(x, group_size), None, None, None)
+
+
+def tempered(summary: Uncertainty, temperature: float) -> Uncertainty:
+    """The same with the averaged probabilities at a temperature: `mean` and `predictive_entropy` change.
+
+    The spread, the standard error and the other entropies stay those of the samples as they are, so that total
+    uncertainty is no longer the sum of its two parts.
+    """
+    if temperature == 1:
+        return summary
+    mean = apply_temperature(summary.mean, temperature)
+    return replace(summary, mean=mean, predictive_entropy=_entropy(mean).sum(1))
+
+
+def standard_error_of_probability(samples: NDArray[np.floating], group_size: int = 1) -> Array:
+    """Standard error of a mean probability m, from the text's own samples only: (texts, classes).
+
+    The samples of a confident text are skewed: nearly all agree, a rare one does not, and until it is met they look as
+    if they had no spread at all. So their variance s^2 is shrunk towards that of a Beta distribution of the same mean,
+    kappa m (1 - m), as a prior of nu degrees of freedom:
+
+        (nu kappa m (1 - m) + (T - 1) s^2) / (nu + T - 1)
+
+    and goes on as s^2 of `standard_error`. NaN for one sample.
+    """
+    x = np.asarray(samples, dtype=np.float64)
+    count, mean = x.shape[2], x.mean(axis=2)
+    if count < 2:
+        return np.full(x.shape[:2], np.nan)
+    prior = _PRIOR_SPREAD * np.clip(mean * (1 - mean), 0, None)  # float32 rows may sum to 1 + 1e-7
+    shrunk = (_PRIOR_SAMPLES * prior + (count - 1) * x.var(axis=2, ddof=1)) / (_PRIOR_SAMPLES + count - 1)
+    return _pooled(x, shrunk / count, group_size)
+
+
+def standard_error(samples: NDArray[np.floating], group_size: int = 1) -> Array:
+    """Standard error of the mean over samples, from the text's own samples only: (texts, classes).
+
+    Independent samples (`group_size` 1): sqrt(s^2 / T). Balanced samples are negatively correlated inside a group, so
+    s^2 / T is too large; the means of the g complete groups are independent, and their variance v_g / g is honest but
+    has only g - 1 degrees of freedom. The two are pooled, the naive one as a prior of d degrees of freedom:
+
+        (d s^2 / T + (g - 1) v_g / g) / (d + g - 1)
+
+    NaN for one sample.
+    """
+    x = np.asarray(samples, dtype=np.float64)
+    count = x.shape[2]
+    if count < 2:
+        return np.full(x.shape[:2], np.nan)
+    return _pooled(x, x.var(axis=2, ddof=1) / count, group_size)
+
+
+def _pooled(x: Array, naive: Array, group_size: int) -> Array:
+    """The square root of the pooled variance of `standard_error`, from its `naive` part: (texts, classes)."""
+    variance = naive
+    count = x.shape[2]
+    groups = count // group_size
+    if group_size > 1 and groups > 1:
+        means = x[:, :, : groups * group_size].reshape(*x.shape[:2], groups, group_size).mean(3)
+        between = means.var(axis=2, ddof=1) / groups
+        variance = (_PRIOR_GROUPS * variance + (groups - 1) * between) / (_PRIOR_GROUPS + groups - 1)
+    return np.asarray(np.sqrt(variance))
+
+
+def _with_entropies(p: Array, mean: Array, total: Array, data: Array, group_size: int) -> Uncertainty:
+    # Concavity of H makes the difference non-negative; rounding may miss zero by a few 1e-17.
+    model = np.maximum(total - data, 0.0)
+    return Uncertainty(mean, p.std(2), standard_error_of_probability(p, group_size), total, data, model)
+
+
+def _entropy(p: Array) -> Array:
+    """-p log p, 0 at p = 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(p > 0, -p * np.log(p), 0.0)

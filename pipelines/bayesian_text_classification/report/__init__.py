@@ -1,0 +1,5 @@
+"""A comparison on paper; nothing is computed here."""
+
+from .write import write_report
+
+__all__ = ["write_report"]

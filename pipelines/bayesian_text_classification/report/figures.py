@@ -1,0 +1,262 @@
+"""Pictures of a comparison. Everything drawn here was computed in `evaluation.py`, `sweep.py` or `out_of_scope.py`."""
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..evaluation.arms import Arm
+from ..evaluation.measures import risk_coverage
+from ..evaluation.out_of_scope import Detection
+from ..evaluation.run import Comparison
+from ..evaluation.sample_sweep import Sweep
+
+# Okabe & Ito (2008): told apart with every common colour vision deficiency, and in print.
+COLOURS = {
+    "frequentist": "#D55E00",
+    "frequentist_temperature": "#CC79A7",
+    "baal": "#E69F00",
+    "bayesian": "#0072B2",
+    "bayesian_temperature": "#009E73",
+}
+TITLES = {
+    "frequentist": "Frequentist",
+    "frequentist_temperature": "Frequentist + temperature",
+    "baal": "BaaL (patch_module)",
+    "bayesian": "Bayesian",
+    "bayesian_temperature": "Bayesian + temperature",
+}
+_DASHES = {
+    "frequentist": "--",
+    "frequentist_temperature": ":",
+    "baal": "-.",
+    "bayesian": "-",
+    "bayesian_temperature": (0, (5, 1, 1, 1, 1, 1)),
+}
+_GAP = "#808080"
+_PLAIN = {"alpha": 0.6, "color": "#56B4E9"}
+_HATCHED = {"alpha": 0.6, "facecolor": "#D55E00", "edgecolor": "#5E2900", "hatch": "//", "linewidth": 0}
+_PANELS = {"ece": "ECE", "accuracy": "accuracy", "nll": "NLL", "rmse": "distance of the score to its limit (RMSE)"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with the name of its file, its title and what it shows."""
+
+    name: str
+    title: str
+    figure: Figure
+    caption: str
+
+
+def pictures(comparison: Comparison, labels: Sequence[int]) -> list[Picture]:
+    """All pictures of a comparison, in the order of a report."""
+    sweep = comparison.sweep
+    shown = [
+        Picture(
+            "reliability",
+            "Reliability",
+            reliability_diagrams(comparison.arms),
+            "Accuracy against confidence in ten bins; below the dotted line the model promises more than it keeps. The "
+            "whiskers are 95 % intervals; the lower row counts the texts of each bin.",
+        ),
+        Picture(
+            "samples",
+            "The number of samples",
+            sweep_curves(sweep),
+            f"Median and 5 to 95 % band over {sweep.orders} random orders of {sweep.pool} samples.",
+        ),
+        Picture(
+            "risk-coverage",
+            "What it costs to accept more",
+            risk_coverage_curves(comparison.arms, labels),
+            "Keep the most confident texts and give the others to a person: the error rate among those that are kept.",
+        ),
+        Picture(
+            "confidence",
+            "Confidence where it is right and where it is wrong",
+            confidence_histograms(comparison, labels),
+            "A trustworthy model is less sure where it is wrong.",
+        ),
+    ]
+    if comparison.out_of_scope:
+        shown.append(
+            Picture(
+                "out-of-scope",
+                "Texts out of scope",
+                out_of_scope_histograms(comparison.out_of_scope),
+                "Scores of texts in scope and out of scope; the less they overlap, the better a threshold parts them.",
+            )
+        )
+    return shown
+
+
+def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
+    """Reliability diagrams (DeGroot & Fienberg 1983) side by side: accuracy against confidence, and texts per bin.
+
+    A bar below the diagonal is overconfident; the hatched gap, weighted by the count below, is what ECE adds up. The
+    whisker is the 95 % interval of a bin's accuracy (Wilson).
+    """
+    across = min(len(arms), 3)
+    down = -(-len(arms) // across)
+    figure = _figure(3.2 * across, 4.2 * down)
+    most = max(max(arm.reliability.counts) for arm in arms)
+    cells = figure.subfigures(down, across, squeeze=False).ravel()
+    for i, arm in enumerate(arms):
+        top, bottom = cells[i].subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        _reliability(top, bottom, arm)
+        bottom.set_ylim(0, 1.05 * most)
+        if i % across == 0:
+            top.set_ylabel("accuracy")
+            bottom.set_ylabel("texts")
+    # In a cell of its own where one is free: inside a diagram it would lie over bars.
+    place = cells[-1] if len(arms) < len(cells) else figure
+    place.legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="upper left")
+    return figure
+
+
+def sweep_curves(sweep: Sweep) -> Figure:
+    """Four measures against the number of samples: median and 5 to 95 % band over orders of the pool."""
+    part = f"a random {sweep.texts:,} of {sweep.all_texts:,}" if sweep.texts < sweep.all_texts else f"{sweep.texts:,}"
+    figure = _figure(9.0, 6.4)
+    figure.suptitle(f"The number of samples, {part} texts", fontsize=11)
+    for axes, (name, title) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
+        low, middle, high = sweep.curves[name]
+        axes.fill_between(sweep.sizes, low, high, color=COLOURS["bayesian"], alpha=0.25, linewidth=0, label="5 to 95 %")
+        axes.plot(sweep.sizes, middle, color=COLOURS["bayesian"], label="Bayesian, median order")
+        if name in sweep.frequentist:
+            level = sweep.frequentist[name]
+            axes.axhline(level, color=COLOURS["frequentist"], linestyle="--", label="Frequentist")
+        if sweep.recommended is not None:
+            axes.axvline(sweep.recommended, color=_GAP, linestyle=":", label=f"enough: {sweep.recommended}")
+        axes.set_xlabel("number of samples")
+        axes.set_title(title, fontsize=10)
+        axes.set_xlim(sweep.sizes[0], sweep.sizes[-1])
+        axes.margins(y=0.15)
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, 0.0), max(top, 1e-3))  # where all are 0 there is nothing to scale to
+        _plain(axes)
+    # Below all panels: inside one it would lie over a line.
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def risk_coverage_curves(arms: Sequence[Arm], labels: Sequence[int]) -> Figure:
+    """The error rate among the texts that are kept, most confident first, against their share.
+
+    Arms with a temperature are left out: it hardly changes which text is surer than which.
+    """
+    figure = _figure(5.6, 4.0)
+    axes = figure.subplots()
+    for arm in arms:
+        if arm.temperature is not None:
+            continue
+        share, risk = risk_coverage(arm.probabilities, np.asarray(labels))
+        area = arm.estimates["aurc"].value
+        label = f"{TITLES[arm.name]}, AURC {area:.4f}"
+        axes.plot(share, risk, color=COLOURS[arm.name], linestyle=_DASHES[arm.name], label=label)
+    axes.set_xlabel("share of texts kept")
+    axes.set_ylabel("error rate among them")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9)
+    _plain(axes)
+    return figure
+
+
+def confidence_histograms(comparison: Comparison, labels: Sequence[int]) -> Figure:
+    """How sure each model is where it is right and where it is wrong."""
+    names = ("frequentist", "bayesian", "bayesian_temperature")
+    figure = _figure(3.2 * len(names), 3.0)
+    for axes, name in zip(figure.subplots(1, len(names), sharex=True), names, strict=True):
+        p = comparison.arm(name).probabilities
+        correct = p.argmax(1) == np.asarray(labels)
+        edges = np.linspace(0, 1, 21)
+        for chosen, label, style in ((correct, "right", _PLAIN), (~correct, "wrong", _HATCHED)):
+            share = np.full(chosen.sum(), 1 / max(int(chosen.sum()), 1))
+            axes.hist(p[chosen].max(1), edges, weights=share, label=f"{label} ({chosen.sum():,})", **style)
+        axes.set_title(TITLES[name], fontsize=10)
+        axes.set_xlabel("confidence")
+        axes.legend(frameon=False, fontsize=8, loc="upper left")
+        _plain(axes)
+    figure.axes[0].set_ylabel("share of these texts")
+    return figure
+
+
+def out_of_scope_histograms(detections: Sequence[Detection]) -> Figure:
+    """Each score of texts in scope and out of scope."""
+    figure = _figure(9.6, 3.0 * -(-len(detections) // 3))
+    grid = figure.subplots(-(-len(detections) // 3), 3, squeeze=False)
+    for axes, one in zip(grid.flat, detections, strict=False):
+        edges = np.linspace(0, max(one.inside.max(), one.outside.max(), 1e-9), 31)
+        for scores, label, style in ((one.inside, "in scope", _PLAIN), (one.outside, "out of scope", _HATCHED)):
+            axes.hist(scores, edges, weights=np.full(len(scores), 1 / len(scores)), label=label, **style)
+        axes.set_title(f"{TITLES[one.arm]}, AUROC {one.auroc.value:.4f}", fontsize=10)
+        axes.set_xlabel(one.score)
+        _plain(axes)
+    for axes in grid.flat[len(detections) :]:
+        axes.set_axis_off()
+    figure.axes[0].legend(frameon=False, fontsize=8)
+    for row in grid:
+        row[0].set_ylabel("share of these texts")
+    return figure
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """The figure as markup for a page: no background, and what is black takes the colour of the page's text."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    markup = buffer.getvalue()
+    markup = markup[markup.index("<svg") :]
+    width = round(figure.get_figwidth() * 96)
+    markup = re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 style="max-width: {width}px"', markup, count=1)
+    markup = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", markup, count=1)
+    markup = re.sub(r"<metadata>.*?</metadata>", "", markup, flags=re.DOTALL)
+    return markup.replace("#000000", "currentColor")
+
+
+def _reliability(top: Axes, bottom: Axes, arm: Arm) -> None:
+    bins = arm.reliability
+    width = bins.edges[1] - bins.edges[0]
+    filled = [i for i, count in enumerate(bins.counts) if count]
+    lefts = np.array([bins.edges[i] for i in filled])
+    accuracies = np.array([bins.accuracy[i] for i in filled], dtype=float)
+    confidences = np.array([bins.mean_confidence[i] for i in filled], dtype=float)
+    colour = COLOURS[arm.name]
+    top.bar(lefts, accuracies, width * 0.96, align="edge", color=colour, label="accuracy")
+    style = {"facecolor": "none", "edgecolor": _GAP, "hatch": "///", "linewidth": 0.8}
+    gap = "gap to mean confidence"
+    top.bar(lefts, confidences - accuracies, width * 0.96, bottom=accuracies, align="edge", label=gap, **style)
+    ends = np.array([bins.accuracy_interval[i] for i in filled], dtype=float).T
+    reach = np.abs(ends - accuracies)
+    top.errorbar(lefts + width / 2, accuracies, reach, fmt="none", ecolor="#000000", elinewidth=0.9, capsize=2)
+    top.plot([0, 1], [0, 1], color="#000000", linestyle=":", linewidth=1)
+    numbers = f"ECE {arm.estimates['ece'].value:.4f}   accuracy {arm.estimates['accuracy'].value:.4f}"
+    top.set_title(f"{TITLES[arm.name]}\n{numbers}", fontsize=9)
+    top.set_xlim(0, 1)
+    top.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+    top.set_ylim(0, 1)
+    bottom.bar(bins.edges[:-1], bins.counts, width * 0.96, align="edge", color=colour)
+    bottom.set_xlabel("confidence")
+    for axes in (top, bottom):
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def _plain(axes: Axes) -> None:
+    axes.grid(alpha=0.25, color=_GAP)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure of its own canvas: no global state of pyplot, no window, safe in threads."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

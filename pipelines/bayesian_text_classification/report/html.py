@@ -1,0 +1,133 @@
+"""`report.html`: the comparison on one page that needs nothing else, no network and no script."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from ..evaluation.intervals import Difference, Estimate
+from ..evaluation.measures import MEASURES
+from ..evaluation.run import Comparison, error_rates
+from ..evaluation.verdict import advice, rounded, verdict
+from ..loading.labelled_texts import LabelledTexts
+from ..wording import without_folder
+from .figures import TITLES, Picture, inline_svg
+
+MISTAKES = 12
+LONGEST = 300  # characters of a text that are shown
+
+
+def as_html(
+    comparison: Comparison,
+    data: LabelledTexts,
+    names: Sequence[str],
+    settings: dict[str, Any],
+    pictures: Sequence[Picture],
+) -> str:
+    """The page. Whatever comes from data or settings is escaped; pictures are inlined; nothing is loaded.
+
+    Args:
+        comparison: what to report.
+        data: the texts it was measured on.
+        names: of the classes, by id.
+        settings: of the run.
+        pictures: of the comparison.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    number = f"{len(data.texts):,} {'text' if len(data.texts) == 1 else 'texts'}"
+    texts = f"{number} of {without_folder(settings['dataset'])}"
+    return environment.get_template("report.html.jinja").render(
+        title="Is this classifier more trustworthy as a Bayesian ensemble?",
+        subtitle=f"{without_folder(settings['model'])}, {texts}, {comparison.arm('bayesian').passes} samples",
+        verdict=verdict(comparison),
+        advice=advice(comparison, data.labels),
+        table=_table(comparison),
+        figures=[
+            {"title": one.title, "svg": inline_svg(one.figure, one.name), "caption": one.caption} for one in pictures
+        ],
+        detections=[
+            {
+                "name": f"{TITLES[one.arm]}: {one.score}",
+                "cells": [
+                    _cell(one.auroc, one.differences.get("auroc")),
+                    _cell(one.false_positive_rate, one.differences.get("false_positive_rate")),
+                ],
+            }
+            for one in comparison.out_of_scope
+        ],
+        kinds=_kinds(comparison, data),
+        mistakes=_mistakes(comparison, data, names),
+        settings=[(name.replace("_", " "), value) for name, value in settings.items() if value is not None],
+    )
+
+
+def _table(comparison: Comparison) -> dict[str, Any]:
+    rows = []
+    for measure in MEASURES:
+        cells = [_cell(arm.estimates[measure.key], arm.differences.get(measure.key)) for arm in comparison.arms]
+        direction = "higher is better" if measure.higher_is_better else "lower is better"
+        rows.append({"title": measure.title, "direction": direction, "cells": cells})
+    bands = [f"{TITLES[arm.name]} {arm.null_ece.low:.4f} to {arm.null_ece.high:.4f}" for arm in comparison.arms]
+    note = (
+        "What chance alone gives: the ECE of a perfectly calibrated model with the same confidences lies, 95 times in "
+        f"100, between: {'; '.join(bands)}. Temperatures: "
+        + ", ".join(
+            f"{TITLES[arm.name]} {arm.temperature:.3f}" for arm in comparison.arms if arm.temperature is not None
+        )
+        + "."
+    )
+    return {"arms": [TITLES[arm.name] for arm in comparison.arms], "rows": rows, "note": note}
+
+
+def _cell(estimate: Estimate, told: Difference | None) -> dict[str, str]:
+    if math.isnan(estimate.value):
+        return {"value": "not defined", "interval": "", "verdict": "", "kind": ""}
+    cell = {
+        "value": f"{estimate.value:.4f}",
+        "interval": f"{estimate.low:.4f} to {estimate.high:.4f}" if estimate.known else "no interval",
+        "verdict": "",
+        "kind": "",
+    }
+    if told is not None and not math.isnan(told.value):
+        needed = "" if told.rows_needed is None else f" ({rounded(told.rows_needed):,})"
+        cell |= {"verdict": f"{told.value:+.4f} {told.verdict}{needed}", "kind": told.verdict.split()[0]}
+    return cell
+
+
+def _kinds(comparison: Comparison, data: LabelledTexts) -> dict[str, Any] | None:
+    if not data.kinds:
+        return None
+    rates = [error_rates(arm.probabilities, data.labels, data.kinds) for arm in comparison.arms]
+    rows = [[kind, *(f"{rate[kind]:.1%}" for rate in rates)] for kind in rates[0]]
+    return {"arms": [TITLES[arm.name] for arm in comparison.arms], "rows": rows}
+
+
+def _mistakes(comparison: Comparison, data: LabelledTexts, names: Sequence[str]) -> list[dict[str, str]]:
+    before, after = comparison.arm("frequentist").probabilities, comparison.arm("bayesian").probabilities
+    labels, uncertainty = np.asarray(data.labels), comparison.uncertainty
+    (wrong,) = np.nonzero(before.argmax(1) != labels)
+    assert uncertainty.expected_entropy is not None and uncertainty.mutual_information is not None
+    shown = []
+    for i in wrong[np.argsort(-before[wrong].max(1), kind="stable")][:MISTAKES]:
+        text = data.texts[i]
+        shown.append(
+            {
+                "text": text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} ...",
+                "label": names[labels[i]],
+                "before": names[before[i].argmax()],
+                "before_score": f"{before[i].max():.3f}",
+                "after": names[after[i].argmax()],
+                "after_score": f"{after[i].max():.3f}",
+                "data": f"{uncertainty.expected_entropy[i]:.3f}",
+                "model": f"{uncertainty.mutual_information[i]:.3f}",
+            }
+        )
+    return shown

@@ -1,0 +1,6 @@
+"""Rows in, answers out, on one machine or many."""
+
+from .cluster import Cluster
+from .predict import Summary, predict_dataset, predict_file
+
+__all__ = ["Cluster", "Summary", "predict_dataset", "predict_file"]

@@ -1,0 +1,285 @@
+"""Classifiers as actors of a Ray cluster: one model each, and rows that come to them in blocks."""
+
+import json
+import logging
+import math
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow
+import torch
+
+from ..files.readers import WINDOW, Window
+from ..files.sources import Reading, Source
+from ..files.writers import Added, added_columns
+from ..loading.classifiers import DTYPES, load_classifier
+from ..loading.fingerprint import fingerprint
+from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.sampling import is_int, is_real
+from ..wording import first_line
+from .row_scorer import Scorer, why_not
+
+if TYPE_CHECKING:
+    import ray.data
+
+# Columns of a source's rows until they are back.
+_TEXT, _ERROR, _ROW = ON_THE_WAY = ("__text__", "__error__", "__row__")
+_BLOCK = 2**18  # bytes of rows that go to a worker at once, about
+
+
+RUNNING = "auto"  # what Ray calls the cluster that this machine belongs to
+
+_PATIENCE = 5.0  # seconds for a connection; Ray itself tries for minutes
+
+_CLIENT = "ray://"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Workers of the Ray cluster that this process is connected to, or that Ray starts here.
+
+    Files and a model that is a folder lie where every machine of the cluster sees them under the same name.
+
+    Attributes: those of these names in `scale.predict_dataset`.
+
+    Raises:
+        ValueError: a number of workers, processors or GPUs, or the dtype, is none that there can be.
+    """
+
+    model: str | None
+    workers: int | tuple[int, int] = 1
+    cpus: float = 1
+    gpus: float = 0
+    device: str | None = None
+    dtype: str | None = None
+    allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        numbers = self._range()
+        if len(numbers) != 2 or not all(map(is_int, numbers)) or not 1 <= numbers[0] <= numbers[1]:
+            raise ValueError(f"workers={self.workers!r}; it must be an integer of at least 1, or two: (least, most)")
+        for name in ("cpus", "gpus"):
+            value = getattr(self, name)
+            if not is_real(value) or not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value!r}; it must be a number of at least 0")
+        if self.dtype not in (None, *DTYPES):
+            raise ValueError(f"dtype={self.dtype!r}; it must be one of {', '.join(map(repr, DTYPES))}, or None")
+
+    def classify(
+        self,
+        dataset: "ray.data.Dataset",
+        text_column: str,
+        prefix: str,
+        options: Mapping[str, Any],
+        like: BayesianTextClassificationPipeline | None = None,
+        batch_size: int | None = WINDOW,
+    ) -> "ray.data.Dataset":
+        """The rows, with the columns of `Scorer` behind their own.
+
+        Args:
+            dataset: with a column of texts; the second column of `ON_THE_WAY` may say what is wrong with a row.
+            text_column: of the texts.
+            prefix: of the names of the added columns.
+            options: of the pipeline's calls.
+            like: the caller's own, with its temperature, that the workers' must equal; None: their model is the only
+                one.
+            batch_size: rows that a worker gets at least, of blocks that may be small; None: a block, as it is.
+        """
+        from ray.data import ActorPoolStrategy
+
+        least, most = self._range()
+        # Workers run in folders of their own.
+        folder = self.model is not None and Path(self.model).exists()
+        model = str(Path(str(self.model)).absolute()) if folder else self.model
+        known = None if like is None else (fingerprint(like), like.temperature)
+        loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
+        return dataset.map_batches(
+            _Worker,
+            fn_constructor_args=(loaded, text_column, prefix, self.cpus, dict(options), known),
+            batch_size=batch_size,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(min_size=least, max_size=most),
+            num_cpus=self.cpus,
+            num_gpus=self.gpus or None,
+        )
+
+    def answers(
+        self,
+        source: Source,
+        column: str,
+        prefix: str,
+        options: Mapping[str, Any],
+        like: BayesianTextClassificationPipeline,
+        *,
+        added: Sequence[str],
+        skip: int,
+    ) -> Iterator[tuple[Window, Added]]:
+        """The rows of a source in their order, but for the first `skip`, with what the workers say of them.
+
+        Raises:
+            ValueError: the cluster has too little room for its workers; they load another model than `like`; or what a
+                worker raised.
+        """
+        import ray.data
+
+        self._check_room()
+        start = ray.data.from_items([skip])
+        start.context.execution_options.preserve_order = True  # of this dataset alone
+        start.context.target_max_block_size = _BLOCK
+        source = replace(source, files=tuple(path.absolute() for path in source.files))
+        # Without a processor, so that the workers may have them all.
+        rows = start.map_batches(_read, fn_args=(source, column, added), batch_size=1, num_cpus=0)
+        answered = self.classify(rows, _TEXT, prefix, options, like, batch_size=None)
+        try:
+            for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
+                if not table.num_rows:  # all were done before
+                    continue
+                ours = table.column_names[table.column_names.index(_TEXT) :]  # behind the columns of the source
+                theirs = table.drop_columns(ours)
+                if source.kind == ".jsonl":
+                    theirs = [json.loads(row) for row in table[_ROW].to_pylist()]
+                yield Window(theirs, [None] * table.num_rows), table.select(ours[2:]).to_pylist()
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from error
+
+    def _check_room(self) -> None:
+        import ray
+
+        least, _ = self._range()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        asked = {name: each for name, each in (("CPU", self.cpus), ("GPU", self.gpus)) if each}
+        room = (
+            sum(int(min(node.get(name, 0) / each for name, each in asked.items())) for node in nodes)
+            if asked
+            else least
+        )
+        if least > room:
+            each = " and ".join(f"{each:g} {name}" for name, each in asked.items())
+            there = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in asked) for node in nodes)
+            raise ValueError(
+                f"{least} workers of {each} each: the cluster has room for {room} (its machines have {there})"
+            )
+
+    def _range(self) -> tuple[int, int]:
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+
+
+class _Worker:
+    """An actor: a model, and what is asked of it."""
+
+    def __init__(
+        self,
+        loaded: Mapping[str, Any],
+        text_column: str,
+        prefix: str,
+        cpus: float,
+        options: Mapping[str, Any],
+        known: tuple[str, float] | None,
+    ) -> None:
+        torch.set_num_threads(max(int(cpus), 1))
+        classifier = load_classifier(**loaded)
+        if known is not None:
+            expected, classifier.temperature = known
+            if fingerprint(classifier) != expected:
+                raise ValueError(
+                    f"the workers load another model ({loaded['name'] or 'the embedded one'}) than the classifier's; "
+                    "give both the same name: load_classifier(name), Cluster(name)"
+                )
+        self._scorer, self._text_column = Scorer(classifier, prefix, options), text_column
+
+    def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        errors = table[_ERROR].to_pylist() if _ERROR in table.column_names else [None] * table.num_rows
+        added = self._scorer(Window(table, errors).column(self._text_column), errors)
+        for field, column in zip(self._scorer.added, added_columns(added, self._scorer.added), strict=True):
+            table = table.append_column(field, column)
+        return table
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What was raised in a worker, without the way that it came."""
+    while (cause := getattr(error, "cause", None)) is not None:
+        error = cause
+    return error
+
+
+def _read(skip: Mapping[str, Any], source: Source, column: str, added: Sequence[str]) -> Iterator[pyarrow.Table]:
+    """The rows of a source as tables: its columns (of .jsonl each row as one cell), the text, and what is wrong."""
+    left = int(skip["item"][0])
+    for window in Reading(source).windows():
+        left -= len(window)
+        if left >= 0:
+            continue
+        window, left = window.last(min(-left, len(window))), 0  # a block of an earlier run may end inside a window
+        if source.kind == ".jsonl":
+            window = window.apart_from(added)
+        texts = window.column(column)
+        errors = [error or why_not(text) for text, error in zip(texts, window.errors, strict=True)]
+        if source.kind == ".jsonl":
+            table = pyarrow.table({_ROW: pyarrow.array([json.dumps(row) for row in window.as_dicts()])})
+        else:
+            table = window.rows if isinstance(window.rows, pyarrow.Table) else pyarrow.Table.from_pylist(window.rows)
+        good = [None if error else text for text, error in zip(texts, errors, strict=True)]
+        for name, cells in ((_TEXT, good), (_ERROR, errors)):
+            table = table.append_column(name, pyarrow.array(cells, pyarrow.string()))
+        yield table
+
+
+def connect(address: str) -> None:
+    """Connect to a cluster; its progress bars and logs stay silent.
+
+    Args:
+        address: `host:port`, `ray://host:port`, "local" for a cluster that is started here, or `RUNNING`, which the
+            variable RAY_ADDRESS may name.
+
+    Raises:
+        ValueError: there is no Ray, or no cluster at that address; the message is one line for the user.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its threads would write into the progress bar
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("this needs Ray: pip install 'bayesian-text-classification[ray]'") from error
+    if address == RUNNING:
+        address = os.environ.get("RAY_ADDRESS") or RUNNING
+    _check_address(address)
+    try:
+        with _silent_stderr():
+            ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # its own, of its connection, or of the address
+        if address == RUNNING and isinstance(error, ConnectionError):
+            raise ValueError("no Ray cluster is running here; give an address, or 'local' to start one") from error
+        raise ValueError(f"no Ray cluster at {address!r}: {first_line(error)}") from error
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what a worker raises is raised here too
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Nothing is written to the process' stderr, not even by code below Python; errors of Ray are raised."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _check_address(address: str) -> None:
+    """ValueError where nothing listens at a host and port."""
+    host, colon, port = address.removeprefix(_CLIENT).rpartition(":")
+    if not (colon and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"no Ray cluster at {address!r}: nothing answers there ({reason})") from error

@@ -1,0 +1,6 @@
+"""Which texts to accept, and which a person should label first."""
+
+from .heuristics import HEURISTICS, rank
+from .thresholds import Threshold, threshold_for, upper_bound
+
+__all__ = ["HEURISTICS", "Threshold", "rank", "threshold_for", "upper_bound"]

@@ -1,0 +1,54 @@
+"""The command `bayesian-text-classification`.
+
+Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 3 done, but for rows that have an error, 130
+interrupted, 141 nobody reads stdout any more, 143 terminated. Results go to stdout, everything else to stderr.
+"""
+
+import inspect
+import sys
+
+import typer
+
+from .console import Refusal, with_flags
+from .evaluate import evaluate
+from .predict import RayAlone, predict
+from .push import push_app
+from .rank import rank
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,  # a traceback with local variables would print the user's texts
+)
+app.command()(evaluate)
+app.command(cls=RayAlone)(predict)
+app.command()(rank)
+app.add_typer(push_app, name="push")
+
+
+@app.callback()
+def _main() -> None:
+    """Honest confidence for Hugging Face text classifiers."""
+
+
+def run() -> None:
+    """Run the command; a refusal, of ours or of typer for bad usage, is one line."""
+    try:
+        sys.exit(app(standalone_mode=False))  # the code of a `typer.Exit`, or None
+    except Refusal as refusal:
+        message = with_flags(str(refusal), _arguments())
+    except Exception as error:
+        described = getattr(error, "format_message", None)
+        if described is None:
+            raise
+        message = described()
+    if message:  # empty where the help was shown instead
+        print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _arguments() -> set[str]:
+    """Names of the arguments of all commands."""
+    commands = [*app.registered_commands, *push_app.registered_commands]
+    return {name for one in commands if one.callback for name in inspect.signature(one.callback).parameters}

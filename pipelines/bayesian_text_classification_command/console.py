@@ -1,0 +1,104 @@
+"""What the command writes to a terminal: results to stdout, everything else to stderr."""
+
+import logging
+import re
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+STDOUT = Console()
+STDERR = Console(stderr=True)
+
+
+class Refusal(Exception):
+    """What the user asked for cannot be done; `app.run` prints the one line and exits with 2."""
+
+
+def fail(message: str) -> NoReturn:
+    """Stop with one line on stderr and exit code 2."""
+    raise Refusal(message)
+
+
+def with_flags(message: str, arguments: Collection[str]) -> str:
+    """What a function says of its arguments, as the command's options: `text_column=` becomes `--text-column`.
+
+    `resume=True` becomes `--resume`, and `seed=3` `--seed 3`.
+    """
+    for name in arguments:
+        flag = "--" + name.replace("_", "-")
+        message = re.sub(rf"\b{name}=(?:True\b|(?=[\s),;]|$))", flag, message)
+        message = re.sub(rf"\b{name}=", f"{flag} ", message)
+    return message
+
+
+def new_table(title: str) -> Table:
+    """Without columns; its title is bold and may be empty."""
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def print_table(table: Table) -> None:
+    """Print in full width: in a terminal that is too narrow lines wrap, but no number is cut."""
+    wide = STDOUT.options.update(width=1_000)
+    table.width = STDOUT.measure(table, options=wide).maximum
+    STDOUT.print(table, soft_wrap=True)
+
+
+def rows_bar() -> Progress:
+    """A bar on stderr: rows done of all rows and the time left; nothing where stderr is not a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=STDERR,
+        transient=True,
+        disable=not STDERR.is_terminal,
+    )
+
+
+@contextmanager
+def speed_bar() -> Iterator[Callable[[float, float | None], None]]:
+    """A bar on stderr: texts done, texts per second and the time left; nothing where stderr is not a terminal."""
+    with Progress(
+        SpinnerColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[rows]:,.0f} texts, {task.fields[speed]} a second"),
+        TimeRemainingColumn(),
+        console=STDERR,
+        transient=True,
+        disable=not STDERR.is_terminal,
+    ) as progress:
+        task = progress.add_task("", total=None, rows=0.0, speed="0")
+        rows, started = 0.0, time.monotonic()
+
+        def show(more: float, done: float | None) -> None:
+            nonlocal rows
+            rows += more
+            speed = rows / max(time.monotonic() - started, 1e-9)
+            total = None if done is None else 1.0
+            shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+            progress.update(task, total=total, completed=done or 0.0, rows=rows, speed=shown)
+
+        yield show
+
+
+def plain(value: Any) -> str:
+    """As text alone: what a terminal or Rich would obey is spelled out."""
+    return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)))
+
+
+def quiet_libraries() -> None:
+    """Loading bars and advice of the libraries would bury the one line that a user needs."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)  # a logger's own level would be reset where its library is imported later
+    warnings.filterwarnings("ignore", module=r"(?!bayesian_text_classification)")

@@ -1,0 +1,171 @@
+"""`bayesian-text-classification evaluate`: the comparison, on the screen and in files."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries, rows_bar
+from .options import AllowPickle, Device, Dtype, LabelColumn, Model, Seed, TextColumn, not_empty
+
+if TYPE_CHECKING:
+    from bayesian_text_classification.evaluation.run import Comparison
+    from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+
+
+def evaluate(
+    model: Model = None,
+    allow_pickle: AllowPickle = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="A csv, tsv, jsonl or parquet file, or a Hub id.",
+            show_default="the embedded reviews",
+            callback=not_empty,
+        ),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Configuration of a dataset on the Hub.", callback=not_empty)
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split of a dataset on the Hub.", show_default="validation", callback=not_empty),
+    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    num_samples: Annotated[
+        int, typer.Option(min=1, help="Forward passes with dropout for each text (180 in all, for the sweep).")
+    ] = 20,
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: Dtype = None,
+    calibration_dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Other labelled texts to fit the temperatures on.",
+            show_default="each text gets the temperature of the others",
+            callback=not_empty,
+        ),
+    ] = None,
+    ood_dataset: Annotated[
+        str | None,
+        typer.Option(help="Texts that the model was not made for: are they found?", callback=not_empty),
+    ] = None,
+    output: Annotated[
+        str, typer.Option(help="Folder for report.html, report.json and the pictures.", callback=not_empty)
+    ] = "bayesian-report",
+) -> None:
+    """Is the Bayesian ensemble more trustworthy than the model itself? A verdict, on labelled texts.
+
+    Compares the frequentist model, BaaL's patched copy and the Bayesian ensemble, and temperature scaling of both.
+    Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
+    """
+    quiet_libraries()
+    from bayesian_text_classification.embedded import embedded_reviews
+    from bayesian_text_classification.evaluation.run import MASKS, compare, total_rows
+    from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
+    from bayesian_text_classification.loading.fingerprint import fingerprint
+    from bayesian_text_classification.loading.labelled_texts import load_labelled_texts, load_texts
+    from bayesian_text_classification.loading.labels import DataError
+    from bayesian_text_classification.report.write import write_report
+    from bayesian_text_classification.wording import first_line
+
+    folder = _writable_folder(output)
+    with STDERR.status("loading"):
+        try:
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
+            columns = {"text_column": text_column, "label_column": label_column}
+            id2label = classifier.model.config.id2label
+            source = str(embedded_reviews()) if dataset is None else dataset
+            data = load_labelled_texts(source, id2label, config=config, split=split, **columns)
+            calibration = None
+            if calibration_dataset is not None:
+                calibration = load_labelled_texts(calibration_dataset, id2label, **columns)
+            strange = [] if ood_dataset is None else load_texts(ood_dataset, text_column=text_column).texts
+        except (ModelError, DataError) as error:
+            fail(str(error))
+    with rows_bar() as progress:
+        more = len(strange) + (0 if calibration is None else len(calibration.texts))
+        task = progress.add_task("sampling", total=total_rows(len(data.texts), num_samples, more))
+        try:
+            comparison = compare(
+                classifier,
+                data,
+                calibration=calibration,
+                out_of_scope=strange,
+                num_samples=num_samples,
+                seed=seed,
+                progress=lambda n: progress.advance(task, n),
+            )
+        except ValueError as error:  # our own: what is wrong with model or data
+            fail(first_line(error))
+        except Exception as error:  # out of memory, or what a model's own code raises
+            fail(f"the comparison stopped at {type(error).__name__}: {first_line(error)}")
+    _print_comparison(comparison, data)
+    settings = {
+        "model": "embedded classifier" if model is None else model,
+        "dataset": "embedded reviews" if dataset is None else dataset,
+        "config": config,
+        "split": data.split,
+        "text_column": data.text_column,
+        "label_column": data.label_column,
+        "calibration_dataset": calibration_dataset,
+        "ood_dataset": ood_dataset,
+        "num_samples": num_samples,
+        "seed": seed,
+        "device": str(classifier.device),
+        "dtype": str(classifier.run_dtype).removeprefix("torch."),
+        "masks": MASKS,
+        "fingerprint": fingerprint(classifier),
+    }
+    names = [id2label[i] for i in sorted(id2label)]
+    try:
+        paths = write_report(folder, comparison, data, names, settings)
+    except OSError as error:
+        fail(f"cannot write to {folder}: {error.strerror or error}")
+    STDOUT.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
+
+
+def _writable_folder(output: str) -> Path:
+    """The folder of results, made where it does not exist: what is wrong with it is said before the work."""
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        fail(f"--output {folder} cannot be a folder to write to: {error.strerror or error}")
+    return folder
+
+
+def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
+    from bayesian_text_classification.evaluation.run import error_rates
+    from bayesian_text_classification.evaluation.verdict import advice, verdict
+    from bayesian_text_classification.report.figures import TITLES
+
+    texts, passes = len(data.texts), comparison.arm("bayesian").passes
+    table = new_table(f"{texts:,} text{'s' * (texts != 1)}, {passes} sample{'s' * (passes != 1)}")
+    table.add_column("")
+    for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\nsites", "seconds"):
+        table.add_column(name, justify="right")
+    for arm in comparison.arms:
+        numbers = [f"{arm.estimates[key].value:.4f}" for key in ("ece", "accuracy", "nll", "brier")]
+        table.add_row(TITLES[arm.name], *numbers, str(arm.dropout_sites), f"{arm.seconds:.1f}")
+    print_table(table)
+    if data.kinds:
+        first, last = comparison.arm("frequentist"), comparison.arm("bayesian")
+        before = error_rates(first.probabilities, data.labels, data.kinds)
+        after = error_rates(last.probabilities, data.labels, data.kinds)
+        kinds = new_table("errors by kind of text")
+        kinds.add_column("")
+        for arm in (first, last):
+            kinds.add_column(TITLES[arm.name], justify="right")
+        for kind in before:
+            kinds.add_row(escape(kind), f"{before[kind]:.1%}", f"{after[kind]:.1%}")
+        print_table(kinds)
+    found = verdict(comparison)
+    STDOUT.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
+    for line in [*found.lines, *advice(comparison, data.labels)]:
+        STDOUT.print(f"- {escape(line)}", highlight=False, soft_wrap=True)

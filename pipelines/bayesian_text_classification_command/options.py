@@ -1,0 +1,47 @@
+"""Options that several commands have, and what is said of a value before the work."""
+
+from typing import Annotated
+
+import typer
+
+
+def not_empty(value: str | None) -> str | None:
+    """What was given; bad usage where it is blank."""
+    if value is not None and not value.strip():  # such as an unset variable of a script
+        raise typer.BadParameter("it is empty; give a value or leave the option out")
+    return value
+
+
+def _device(value: str | None) -> str | None:
+    if value is None:
+        return None
+    from bayesian_text_classification.loading import available_devices
+
+    if value not in available_devices():
+        raise typer.BadParameter(f"{value!r}; on this machine it must be one of {', '.join(available_devices())}")
+    return value
+
+
+def _dtype(value: str | None) -> str | None:
+    if value is None:
+        return None
+    from bayesian_text_classification.loading.classifiers import DTYPES
+
+    if value not in DTYPES:
+        raise typer.BadParameter(f"{value!r}; it must be one of {', '.join(DTYPES)}")
+    return value
+
+
+Model = Annotated[
+    str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded one", callback=not_empty)
+]
+TextColumn = Annotated[str | None, typer.Option(show_default="text, else sentence", callback=not_empty)]
+LabelColumn = Annotated[str | None, typer.Option(show_default="label, else labels", callback=not_empty)]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)]
+Dtype = Annotated[
+    str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype)
+]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read weights of .bin files too; only of people that you trust.")
+]

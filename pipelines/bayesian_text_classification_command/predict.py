@@ -1,0 +1,208 @@
+"""`bayesian-text-classification predict`: texts of the command line, or every row of files."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from .console import STDERR, STDOUT, fail, new_table, plain, print_table, quiet_libraries, speed_bar
+from .interrupts import say_later
+from .options import AllowPickle, Device, Dtype, Model, Seed, TextColumn, not_empty
+
+_DEFAULT = "saved with the model, else that of the pipeline"
+
+
+def predict(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; or --input.", show_default=False)] = None,
+    input: Annotated[
+        str | None,
+        typer.Option(
+            help="A csv, tsv, jsonl, parquet or txt file (a line is a text), also compressed (.gz, .bz2, .xz, .zst), a "
+            "pattern of such, or - for stdin.",
+            callback=not_empty,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="A csv, tsv, jsonl or parquet file, also compressed, or - for stdout.", callback=not_empty),
+    ] = None,
+    input_format: Annotated[
+        str | None,
+        typer.Option(
+            help="csv, tsv, jsonl, parquet or txt.", show_default="as the name ends; - is txt", callback=not_empty
+        ),
+    ] = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            help="csv, tsv, jsonl or parquet.", show_default="as the name ends; - is jsonl", callback=not_empty
+        ),
+    ] = None,
+    model: Model = None,
+    allow_pickle: AllowPickle = False,
+    text_column: TextColumn = None,
+    prefix: Annotated[str, typer.Option(help="Of the names of the added columns.")] = "",
+    num_samples: Annotated[
+        int | None, typer.Option(min=0, help="Forward passes with dropout for each text.", show_default=_DEFAULT)
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Stop sampling a text once its score is as sure.", show_default=_DEFAULT)
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option(help="balanced or bernoulli.", show_default=_DEFAULT, callback=not_empty)
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="No label below this score.", show_default=_DEFAULT)
+    ] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: Dtype = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was killed; begin where there is none.")
+    ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[ADDRESS]",
+            help='Address of a Ray cluster whose workers classify, "local" for one on this machine alone; without an '
+            "address the one that is running here.",
+            callback=not_empty,
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Of the cluster, each with a model of its own.")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="Processors of a worker.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a worker.")] = 0,
+) -> None:
+    """Label, score and uncertainty of texts, or of every row of files, however large.
+
+    Rows keep columns and order; one that cannot be classified has its reason in the column error (then exit code 3).
+    """
+    quiet_libraries()
+    from bayesian_text_classification.files.journal import JournalError
+    from bayesian_text_classification.files.readers import FORMATS, kind_of_file
+    from bayesian_text_classification.files.sources import STDIN, SourceError, source_of
+    from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
+    from bayesian_text_classification.scale.cluster import Cluster, connect
+    from bayesian_text_classification.scale.predict import WRITTEN, predict_file
+    from bayesian_text_classification.scale.row_scorer import ERROR, Scorer, check_options, why_not
+    from bayesian_text_classification.wording import first_line
+
+    if bool(texts) == (input is not None):
+        fail("give texts, or --input with a file" + (", not both" if texts else ""))
+    if input is not None and output is None:
+        fail("--input needs --output, a file or - for stdout")
+    if input is None:
+        only = {"output": output, "text-column": text_column, "prefix": prefix, "ray": ray, "resume": resume}
+        only |= {"input-format": input_format, "output-format": output_format}
+        for option, given in only.items():
+            if given:
+                fail(f"--{option} is for --input")
+    if ray is None and (workers, cpus, gpus) != (1, 1, 0):
+        fail("--workers, --cpus and --gpus are those of --ray")
+    if input == STDIN and (resume or ray is not None):
+        fail("--resume and --ray need a file: stdin can be read once, and here")
+    kinds = [None if kind is None else f".{kind.lower().removeprefix('.')}" for kind in (input_format, output_format)]
+    for option, kind, legal in (("--input-format", kinds[0], FORMATS), ("--output-format", kinds[1], WRITTEN)):
+        if kind is not None and kind not in legal:
+            fail(f"{option} {kind[1:]}: it must be one of {', '.join(name[1:] for name in legal)}")
+    compression = ""
+    if output is not None and output != STDIN:
+        by_name, compression = kind_of_file(output)
+        kinds[1] = kinds[1] or by_name
+        if kinds[1] not in WRITTEN:
+            fail(f"{output}: its name ends in none of {', '.join(WRITTEN)}; say --output-format")
+        if kinds[1] == ".parquet" and compression:
+            fail(f"{output}: a parquet file is compressed in itself; leave {compression} out")
+    elif output == STDIN and sys.stdout is None:
+        fail("stdout is closed")
+    elif kinds[1] == ".parquet" or resume:
+        fail("--resume is for a file" if resume else "a parquet file cannot be written to stdout")
+    asked = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold, "seed": seed}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    for number, text in enumerate(texts or [], start=1):
+        if why := why_not(text):
+            fail(f"text {number}: {why}")
+    try:
+        check_options(options)
+        source = None if input is None else source_of(input, kinds[0])
+        with STDERR.status("loading"):
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
+        if source is None:
+            answers = Scorer(classifier, "", options)(texts or [], [None] * len(texts or []))
+            for number, answer in enumerate(answers, start=1):
+                if answer[ERROR]:
+                    fail(f"text {number}: {answer[ERROR]}")
+            _print_answers(texts or [], answers)
+            return
+        cluster = None
+        if ray is not None:
+            connect(ray)
+            cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
+        target = sys.stdout.buffer if output == STDIN else Path(output or "")
+        if isinstance(target, Path) and input != STDIN:
+            say_later("; the same command with --resume goes on where it was")
+        with speed_bar() as show:
+            summary = predict_file(
+                classifier,
+                source,
+                target,
+                kinds[1] or ".jsonl",
+                compression=compression,
+                text_column=text_column,
+                prefix=prefix,
+                resume=resume,
+                cluster=cluster,
+                progress=show,
+                **options,
+            )
+    except (ModelError, SourceError, JournalError, ValueError) as error:
+        fail(first_line(error))
+    except BrokenPipeError:  # whoever read the answers has enough of them
+        sys.stderr.close()
+        os._exit(141)
+    except OSError as error:
+        later = "" if output == STDIN else "; --resume goes on with what is written"
+        fail(f"cannot write {'stdout' if output == STDIN else output}: {error.strerror or error}{later}")
+    except Exception as error:  # out of memory, or what a model's own code raises
+        fail(f"classification stopped at {type(error).__name__}: {first_line(error)}")
+    told = f"{summary.rows:,} row{'s' * (summary.rows != 1)}"
+    if summary.errors:
+        kinds_of = ", ".join(f"{count:,} x {kind}" for kind, count in summary.errors.most_common())
+        told += f", {summary.errors.total():,} of them with an error: {kinds_of}"
+    print(told, file=sys.stderr)
+    if output != STDIN:
+        STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)
+    if summary.errors:
+        raise typer.Exit(3)
+
+
+class RayAlone(TyperCommand):
+    """`--ray` without a value stands for the cluster of this machine; Typer has no such options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As it stands, with the value."""
+        given = list(args)
+        for i, arg in enumerate(args):
+            if arg == "--":  # texts follow
+                break
+            if arg == "--ray" and (i + 1 == len(args) or args[i + 1].startswith("-")):
+                from bayesian_text_classification.scale.cluster import RUNNING
+
+                given[i] = f"--ray={RUNNING}"
+        return list(super().parse_args(ctx, given))
+
+
+def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
+    table = new_table("")
+    keys = ["label", "score", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"]
+    keys = [key for key in [*keys, "abstained"] if key in answers[0]]
+    table.add_column("text")
+    for key in keys:
+        table.add_column(key.replace("_", "\n"), justify="left" if key == "label" else "right")
+    for text, answer in zip(texts, answers, strict=True):
+        cells = [answer[key] for key in keys]
+        table.add_row(plain(text), *(f"{cell:.4f}" if isinstance(cell, float) else plain(cell) for cell in cells))
+    print_table(table)

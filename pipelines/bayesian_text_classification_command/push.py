@@ -1,0 +1,140 @@
+"""`bayesian-text-classification push`: the metric, a classifier or the demo on the Hub."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries, rows_bar
+from .options import AllowPickle, LabelColumn, Model, TextColumn, not_empty
+
+if TYPE_CHECKING:
+    from bayesian_text_classification.hub.uploads import Upload
+
+push_app = typer.Typer(no_args_is_help=True, help="Publish on the Hub: the metric, a classifier or the demo.")
+
+_RepoId = Annotated[str, typer.Argument(help="user/name; made where it does not exist.", show_default=False)]
+_Private = Annotated[bool, typer.Option("--private", help="Make the new repository private.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would go where, and stop.")]
+_SAVED = "saved with the model"
+_Message = Annotated[str | None, typer.Option(help="Of the commit.", callback=not_empty)]
+
+
+@push_app.command("metric")
+def push_metric(
+    repo_id: _RepoId, private: _Private = False, dry_run: _DryRun = False, message: _Message = None
+) -> None:
+    """The metric as a Space; afterwards evaluate.load("user/ece") finds it."""
+    quiet_libraries()
+    from bayesian_text_classification.hub.uploads import PublishError, metric_upload
+
+    try:
+        upload = metric_upload(repo_id)
+    except PublishError as error:
+        fail(str(error))
+    _push(upload, repo_id, private, dry_run, message)
+
+
+@push_app.command("pipeline")
+def push_pipeline(
+    repo_id: _RepoId,
+    model: Model = None,
+    allow_pickle: AllowPickle = False,
+    report: Annotated[
+        str | None,
+        typer.Option(help="Folder that evaluate wrote; its results go on the model's page.", callback=not_empty),
+    ] = None,
+    num_samples: Annotated[
+        int | None, typer.Option(min=1, max=1_000, help="Default of its users.", show_default=_SAVED)
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Default of its users: stop once the score is as sure.", show_default=_SAVED)
+    ] = None,
+    masks: Annotated[
+        str | None, typer.Option(help="balanced or bernoulli.", show_default=_SAVED, callback=not_empty)
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Default of its users: no label below this score.", show_default=_SAVED),
+    ] = None,
+    calibration_dataset: Annotated[
+        str | None, typer.Option(help="Labelled texts to fit the temperature on.", callback=not_empty)
+    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    private: _Private = False,
+    dry_run: _DryRun = False,
+    message: _Message = None,
+) -> None:
+    """A classifier, with the code that samples it: pipeline(model="user/name", trust_remote_code=True) loads it."""
+    quiet_libraries()
+    from bayesian_text_classification.hub.uploads import check_repo_id, pipeline_upload
+    from bayesian_text_classification.loading.classifiers import load_classifier
+    from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
+    from bayesian_text_classification.wording import first_line
+
+    asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
+    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    for option, given in (("--text-column", text_column), ("--label-column", label_column)):
+        if given is not None and calibration_dataset is None:
+            fail(f"{option} {given} is of the --calibration-dataset, and there is none")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            check_repo_id(repo_id)
+            with STDERR.status("loading"):
+                classifier = load_classifier(model, allow_pickle=allow_pickle, **options)
+            if calibration_dataset is not None:
+                columns = {"text_column": text_column, "label_column": label_column}
+                data = load_labelled_texts(calibration_dataset, classifier.model.config.id2label, **columns)
+                with rows_bar() as progress:
+                    task = progress.add_task("sampling", total=len(data.texts) * classifier.sampling.num_samples)
+                    classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
+            upload = pipeline_upload(
+                classifier, Path(folder), repo_id.rpartition("/")[2], None if report is None else Path(report)
+            )
+        except ValueError as error:  # our own, of loading, calibrating and saving
+            fail(first_line(error))
+        _push(upload, repo_id, private, dry_run, message)
+
+
+@push_app.command("space")
+def push_space(repo_id: _RepoId, private: _Private = False, dry_run: _DryRun = False, message: _Message = None) -> None:
+    """The demo as a Space, with this package and the embedded classifier in it."""
+    quiet_libraries()
+    from bayesian_text_classification.hub.uploads import PublishError, space_upload
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            upload = space_upload(Path(folder))
+        except PublishError as error:
+            fail(str(error))
+        _push(upload, repo_id, private, dry_run, message)
+
+
+def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message: str | None) -> None:
+    from bayesian_text_classification.hub.push import push
+    from bayesian_text_classification.hub.uploads import PublishError, check_repo_id
+
+    try:
+        check_repo_id(repo_id)
+        if dry_run:
+            notes = [f"{name} merged with the one that is there" for name in upload.merge]
+            notes += [f"{pattern} of an earlier push removed" for pattern in upload.stale]
+            table = new_table(f"{upload.kind} {repo_id}" + (f" ({'; '.join(notes)})" if notes else ""))
+            table.add_column("file")
+            table.add_column("bytes", justify="right")
+            for name, size in upload.files.items():
+                table.add_row(escape(name), f"{size:,}")
+            table.add_row(f"{len(upload.files)} files", f"{sum(upload.files.values()):,}")
+            print_table(table)
+            return
+        address, there = push(upload, repo_id, private=private, message=message)
+    except PublishError as error:
+        fail(str(error))
+    if there:
+        removed = f", {', '.join(upload.stale)} of an earlier push removed" if upload.stale else ""
+        print(f"{repo_id} was there; its files of these names were replaced{removed}", file=sys.stderr)
+    STDOUT.print(address, highlight=False, soft_wrap=True, markup=False)

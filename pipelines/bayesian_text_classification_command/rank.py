@@ -1,0 +1,84 @@
+"""`bayesian-text-classification rank`: which unlabelled texts a person should label first."""
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from .console import STDERR, STDOUT, fail, quiet_libraries, rows_bar
+from .options import AllowPickle, Device, Dtype, Model, Seed, TextColumn, not_empty
+
+
+def _heuristic(value: str) -> str:
+    from bayesian_text_classification.selection.heuristics import HEURISTICS
+
+    if value not in HEURISTICS:
+        raise typer.BadParameter(f"{value!r}; it must be one of {', '.join(HEURISTICS)}")
+    return value
+
+
+def rank(
+    input: Annotated[str, typer.Option(help="A csv, tsv, jsonl or parquet file of texts.", callback=not_empty)],
+    output: Annotated[str, typer.Option(help="A csv, jsonl or parquet file to write.", callback=not_empty)],
+    model: Model = None,
+    allow_pickle: AllowPickle = False,
+    heuristic: Annotated[
+        str,
+        typer.Option(
+            help="bald, entropy, variance (large scores first), margin (small ones first) or batch_bald (a batch of "
+            "texts that differ; each has the score of the batch so far, and the other texts, in the order of bald, 0).",
+            callback=_heuristic,
+        ),
+    ] = "bald",
+    batch: Annotated[int, typer.Option(min=1, help="Texts that batch_bald chooses together.")] = 10,
+    text_column: TextColumn = None,
+    num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout for each text.")] = 20,
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> None:
+    """Which unlabelled texts a person should label first.
+
+    Writes the input's rows in that order, with the columns rank (from 1) and score in front.
+    """
+    quiet_libraries()
+    from bayesian_text_classification.evaluation.run import check_one_label, refuse_nan
+    from bayesian_text_classification.files.columns import check_can_write, write_columns
+    from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
+    from bayesian_text_classification.loading.labelled_texts import load_texts
+    from bayesian_text_classification.loading.labels import DataError
+    from bayesian_text_classification.selection.heuristics import rank as in_order
+    from bayesian_text_classification.wording import first_line
+
+    with STDERR.status("loading"):
+        try:
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
+            check_one_label(classifier)
+            data = load_texts(input, text_column=text_column)
+            for name in ("rank", "score"):
+                if name in data.columns:
+                    raise DataError(f"{input} has a column {name!r} already; rename it")
+            if os.path.exists(output) and os.path.exists(input) and os.path.samefile(input, output):
+                raise DataError(f"{output} is the input; name another file for the output")
+            check_can_write(output)
+        except (ModelError, DataError, ValueError) as error:
+            fail(first_line(error))
+    with rows_bar() as progress:
+        task = progress.add_task("sampling", total=len(data.texts) * num_samples)
+        try:
+            samples = classifier.sample_proba(
+                data.texts, progress=lambda n: progress.advance(task, n), num_samples=num_samples, seed=seed
+            )
+            refuse_nan(samples.mean(2))
+        except ValueError as error:  # our own: what is wrong with model or data
+            fail(first_line(error))
+        except Exception as error:  # out of memory, or what a model's own code raises
+            fail(f"sampling stopped at {type(error).__name__}: {first_line(error)}")
+    order, scores = in_order(samples, heuristic, batch=batch, seed=seed)
+    columns = {name: [values[i] for i in order] for name, values in data.columns.items()}
+    first: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), "score": [float(scores[i]) for i in order]}
+    try:
+        write_columns(output, {**first, **columns})
+    except (DataError, OSError) as error:
+        fail(f"cannot write {output}: {first_line(error)}")
+    STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)

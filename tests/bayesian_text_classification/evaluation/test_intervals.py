@@ -1,0 +1,430 @@
+"""Intervals and verdicts: SciPy's bootstrap, and simulations in which the truth is known."""
+
+import numpy as np
+import pytest
+from bayesian_text_classification.evaluation.intervals import (
+    RESAMPLES,
+    by_chance,
+    difference,
+    estimate,
+    judged,
+    mean_interval,
+    resample,
+    share_interval,
+)
+from bayesian_text_classification.evaluation.measures import MEASURES, Scored
+from bayesian_text_classification.metric import load_metric_module
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import integrate, optimize, special, stats
+
+MEASURE = {measure.key: measure for measure in MEASURES}
+
+
+def pair(rows, seed, tilt=0.0, noise=0.3):
+    """A model and another whose logits have noise of their own and are `tilt` times as large, on the same labels."""
+    random = np.random.default_rng(seed)
+    z = random.normal(0, 1.5, rows)
+    labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
+
+    def scored(factor):
+        p = 1 / (1 + np.exp(-factor * (1.3 * z + noise * random.normal(size=rows))))
+        return Scored.of(np.stack([1 - p, p], 1), labels)
+
+    return scored(1.0 + tilt), scored(1.0)
+
+
+def test_the_same_rows_are_drawn_for_every_arm():
+    first, second = pair(200, 0)
+    found = resample(first, seed=3)
+    assert {key: len(values) for key, values in found.items()} == dict.fromkeys(MEASURE, RESAMPLES)
+    for key, values in resample(first, seed=3).items():
+        np.testing.assert_array_equal(values, found[key])
+    assert (resample(first, seed=4)["ece"] != found["ece"]).any()
+    # Labels are shared by the two arms, so that their resampled measures go together.
+    other = resample(second, seed=3)
+    assert np.corrcoef(found["nll"], other["nll"])[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("key", ["ece", "error_auroc", "aurc", "brier_resolution", "l2_ece"])
+def test_the_spread_is_that_of_scipys_bootstrap(key):
+    rows, _ = pair(150, 2)
+
+    def statistic(chosen):
+        return MEASURE[key].value(Scored(rows.probabilities[chosen], rows.labels[chosen]))
+
+    peer = stats.bootstrap((np.arange(150),), statistic, n_resamples=1_000, vectorized=False, method="basic", rng=1)
+    ours = resample(rows)[key]
+    assert ours.std() == pytest.approx(peer.standard_error, rel=0.15)
+    assert ours.mean() == pytest.approx(peer.bootstrap_distribution.mean(), abs=0.2 * peer.standard_error)
+    found = estimate(MEASURE[key], rows, resample(rows))
+    if MEASURE[key].biased:
+        low, high = np.quantile(ours, [0.025, 0.975])
+        assert found.high - found.value == pytest.approx((high - low) / 2)
+        assert found.low == pytest.approx(peer.confidence_interval.low, abs=0.3 * peer.standard_error)
+    else:
+        assert (found.high - found.low) / 2 == pytest.approx(1.96 * ours.std(), rel=0.01)
+
+
+def test_the_interval_of_a_biased_measure_is_that_of_the_metric():
+    rows, _ = pair(872, 3)
+    found = estimate(MEASURE["ece"], rows, resample(rows))
+    peer = load_metric_module().bootstrap(rows.probabilities, rows.labels).interval
+    assert (found.low, found.high) == pytest.approx(peer, abs=0.003)  # other draws
+
+
+@pytest.mark.parametrize("key", ["class_wise_ece", "brier_reliability", "brier_resolution"])
+def test_intervals_of_many_classes_hold_the_truth_where_the_bias_lets_them(key):
+    random, measure = np.random.default_rng(0), MEASURE[key]
+
+    def drawn(count, classes, sharpness):
+        logits = random.normal(0, 2.5, (count, classes))
+        labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+        powers = np.exp(sharpness * logits)
+        return Scored.of(powers / powers.sum(1, keepdims=True), labels)
+
+    truth, held = measure.value(drawn(200_000, 4, 1.6)), 0
+    for seed in range(25):
+        rows = drawn(1_000, 4, 1.6)
+        found = estimate(measure, rows, resample(rows, seed=seed, measures=[measure]))
+        held += found.low <= truth <= found.high
+    assert held >= 21
+    # Of a hundred classes most bins have no row or one, and nothing tells what chance gives them.
+    rows = drawn(1_000, 100, 1.0)
+    found = estimate(measure, rows, resample(rows, measures=[measure]))
+    assert found.value > 0 and np.isnan([found.low, found.high]).all()
+
+
+@pytest.mark.parametrize("errors", [0, 1, 9])
+def test_few_errors_have_no_interval_but_that_of_accuracy(errors):
+    """Of 120 rows that are all right Hall's interval of the NLL ended at a third of the truth.
+
+    With three errors in 300 rows the bootstrap's interval of AUROC held the truth in 58 of 100 cases.
+    """
+    p = np.random.default_rng(0).uniform(0.6, 1, 300)
+    rows = Scored.of(np.stack([p, 1 - p], 1), (np.arange(300) < errors).astype(int))
+    drawn = resample(rows)
+    for key in MEASURE.keys() - {"accuracy"}:
+        found, told = estimate(MEASURE[key], rows, drawn), difference(MEASURE[key], rows, rows, drawn, drawn)
+        assert not found.known and np.isnan([found.low, found.high, told.low, told.high]).all()
+        assert np.isnan(found.value) == (key == "error_auroc" and not errors)
+        assert told.verdict == "cannot tell" and told.rows_needed is None
+    assert estimate(MEASURE["accuracy"], rows, drawn).low > 0.9
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_rows_that_could_tell_bring_the_end_beside_0_past_it(sign):
+    """More than are there, also where the interval reaches farther to the other side."""
+    ends = sorted((sign * -0.002, sign * 0.03))
+    found = judged(sign * 0.024, *ends, False, 300, enough=True)
+    assert found.rows_needed == np.ceil(300 * ((1 + 0.8416 / 1.96) * 0.026 / 0.024) ** 2)
+
+
+def test_a_detector_that_errs_nowhere_may_err_elsewhere():
+    """Of 50 trials without a miss Wilson's interval of the rate is 0 to 7 %."""
+    assert share_interval(1.0, np.ones(100), 50) == pytest.approx((0.9286, 1.0), abs=1e-4)
+    assert share_interval(0.0, np.zeros(100), 50) == pytest.approx((0.0, 0.0714), abs=1e-4)
+    drawn = np.repeat([0.0, 0.5], 50)  # another threshold, another rate
+    assert share_interval(0.0, drawn, 50) == pytest.approx((0.0, 1.96 * drawn.std(ddof=1)), abs=1e-4)
+
+
+def test_accuracy_has_the_interval_of_scipy():
+    rows, _ = pair(150, 2)
+    found = estimate(MEASURE["accuracy"], rows, resample(rows))
+    wilson = stats.binomtest(int(rows.correct.sum()), 150).proportion_ci(method="wilson")
+    assert (found.low, found.high) == (pytest.approx(wilson.low), pytest.approx(wilson.high))
+
+
+def test_the_mean_of_symmetrical_values_has_students_interval():
+    values = np.random.default_rng(0).normal(size=75)
+    values = np.concatenate([values, -values]) + 3
+    student = stats.t.interval(0.95, 149, values.mean(), stats.sem(values))
+    assert mean_interval(values) == pytest.approx(student)
+
+
+def test_the_mean_of_skewed_values_has_halls_interval():
+    """At its ends the transformation, as Hall prints it, is Student's quantile over root n."""
+    rows, base = pair(150, 2, tilt=1)
+    found, told = estimate(MEASURE["nll"], rows, {}), difference(MEASURE["nll"], rows, base, {}, {})
+    for values, interval in ((rows.nll, found), (rows.nll - base.nll, told)):
+        skewness = (((values - values.mean()) / values.std(ddof=1)) ** 3).mean()
+        assert abs(skewness) > 0.5
+        for end, sign in ((interval.low, 1), (interval.high, -1)):
+            w = (values.mean() - end) / values.std(ddof=1)
+            transformed = w + skewness * w**2 / 3 + skewness**2 * w**3 / 27 + skewness / (6 * 150)
+            assert transformed == pytest.approx(sign * stats.t.ppf(0.975, 149) / np.sqrt(150))
+
+
+@settings(max_examples=200)
+@given(hnp.arrays(float, st.integers(2, 40), elements=st.floats(-1e6, 1e6)), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
+def test_the_interval_of_a_mean_holds_it_and_goes_with_the_unit(values, unit, shift):
+    low, high = mean_interval(values)
+    assert low <= values.mean() <= high
+    near = {"rel": 1e-6, "abs": 1e-9 * (np.abs(values).max() + abs(shift / unit) + 1)}
+    turned = mean_interval(shift - unit * values)
+    assert ((shift - turned[1]) / unit, (shift - turned[0]) / unit) == (
+        pytest.approx(low, **near),
+        pytest.approx(high, **near),
+    )
+
+
+def test_intervals_of_skewed_values_hold_the_truth_where_students_does_not():
+    """Of 40 log-normal values; Student's holds their mean in 89 of 100 cases."""
+    random, held = np.random.default_rng(0), np.zeros(2)
+    for _ in range(2_000):
+        values = random.lognormal(size=40)
+        student = stats.t.interval(0.95, 39, values.mean(), stats.sem(values))
+        for which, (low, high) in enumerate((mean_interval(values), student)):
+            held[which] += low <= np.exp(0.5) <= high
+    assert held[1] / 2_000 < 0.91 < 0.925 < held[0] / 2_000
+
+
+def test_an_arm_beside_itself_cannot_be_told():
+    rows, _ = pair(100, 0)
+    again = resample(rows)
+    for measure in MEASURES:
+        found = difference(measure, rows, rows, again, again)
+        assert (found.value, found.verdict, found.rows_needed) == (0.0, "cannot tell", None)
+
+
+def test_words_go_with_the_direction_of_the_measure():
+    sharp, plain = pair(4_000, 0, tilt=1.5)
+    resamples = resample(sharp), resample(plain)
+    assert difference(MEASURE["nll"], sharp, plain, *resamples).verdict == "worse"
+    assert difference(MEASURE["nll"], plain, sharp, *resamples[::-1]).verdict == "better"
+    good, bad = pair(4_000, 0, noise=0)[0], pair(4_000, 0, noise=3)[0]
+    resamples = resample(good), resample(bad)
+    for key in ("accuracy", "brier_resolution"):
+        assert difference(MEASURE[key], good, bad, *resamples).verdict == "better"
+        assert difference(MEASURE[key], bad, good, *resamples[::-1]).verdict == "worse"
+
+
+def test_the_number_of_rows_that_could_tell():
+    first, second = pair(400, 5, tilt=0.06)
+    found = difference(MEASURE["nll"], first, second, resample(first), resample(second))
+    assert found.verdict == "cannot tell"
+    differences = first.nll - second.nll
+    expected = 400 * ((1.96 + 0.8416) * differences.std(ddof=1) / np.sqrt(400) / differences.mean()) ** 2
+    assert found.rows_needed == pytest.approx(expected, rel=0.02)
+
+
+def test_what_is_not_defined_has_no_interval_and_no_verdict():
+    rows = Scored.of(np.array([[0.9, 0.1], [0.2, 0.8]] * 5), np.array([0, 1] * 5))
+    resamples = resample(rows)
+    found = estimate(MEASURE["error_auroc"], rows, resamples)
+    assert np.isnan([found.value, found.low, found.high]).all()
+    told = difference(MEASURE["error_auroc"], rows, rows, resamples, resamples)
+    assert np.isnan(told.value) and told.verdict == "cannot tell" and told.rows_needed is None
+
+
+def test_no_interval_leaves_the_range_of_its_measure():
+    p = np.array([[0.9, 0.1]] * 24 + [[0.6, 0.4]] * 24)
+    rows = Scored.of(p, np.array([0] * 22 + [1] * 2 + [0] * 4 + [1] * 20))  # nearly all errors among the doubtful
+    resamples = resample(rows)
+    for measure in MEASURES:
+        found = estimate(measure, rows, resamples)
+        assert 0 <= found.low <= found.value <= found.high <= measure.most
+
+
+def test_one_text_has_no_interval_of_a_mean():
+    rows = Scored.of(np.array([[0.9, 0.1]]), np.array([0]))
+    found = estimate(MEASURE["nll"], rows, resample(rows))
+    assert found.value == pytest.approx(-np.log(0.9)) and np.isnan([found.low, found.high]).all()
+
+
+def told_share(draw, keys, cases=60):
+    """How often a difference is told."""
+    told = dict.fromkeys(keys, 0)
+    for seed in range(cases):
+        labels, *both = draw(np.random.default_rng(seed))
+        rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in both)
+        measures = [MEASURE[key] for key in keys if MEASURE[key].squares is None]
+        drawn = [resample(one, seed=seed, measures=measures) for one in (rows, base)]
+        chance = [by_chance(one, seed=seed, measures=measures) for one in (rows, base)]
+        for key in keys:
+            gap = chance[0].get(key, 0.0) - chance[1].get(key, 0.0)
+            told[key] += difference(MEASURE[key], rows, base, *drawn, gap).verdict != "cannot tell"
+    return {key: count / cases for key, count in told.items()}
+
+
+def opposite(random, gap=0.02):
+    """Arms that err as much in opposite directions."""
+    truth = random.uniform(0.55, 0.95, 872)
+    return (random.random(872) < truth).astype(int), truth + gap, truth - gap
+
+
+def calibrated(random):
+    """Two calibrated arms, the first of which says its mean alone and so is in fewer bins."""
+    truth = 1 / (1 + np.exp(-random.normal(0, 2.5, 872)))
+    constant = np.where(truth > 0.5, 1, 0) + np.where(truth > 0.5, -1, 1) * np.minimum(truth, 1 - truth).mean()
+    return (random.random(872) < truth).astype(int), constant, truth
+
+
+def as_wrong(random):
+    """Arms as wrong and in the same direction, the first of which says its mean alone; their errors are their own."""
+    confidence, up = random.uniform(0.52, 0.89, 872), random.random(872) < 0.5
+    labels = (random.random(872) < np.where(up, confidence, 1 - confidence)).astype(int)
+    said = np.where(random.random(872) < 0.75, labels, 1 - labels)
+    return labels, np.where(said == 1, 0.85, 0.15), np.where(up, confidence + 0.1, 0.9 - confidence)
+
+
+def test_arms_that_err_as_much_in_opposite_directions_are_seldom_told():
+    """The labels' luck decides which looks better: `d +- z s` told one case in eight, for n = 50 one in three."""
+    assert max(told_share(opposite, ("ece", "class_wise_ece")).values()) <= 0.1
+
+
+def test_of_two_calibrated_arms_the_surer_one_is_seldom_told():
+    """It measures less by chance: `d +- z s` told one case in ten, and one in four for the class-wise ECE."""
+    assert max(told_share(calibrated, ("ece", "class_wise_ece")).values()) <= 0.05
+
+
+@pytest.mark.parametrize("rows", [20, 50, 100, 200, 400])
+@pytest.mark.parametrize("key", ["nll", "brier"])
+def test_few_wrong_rows_do_not_tell_what_they_cost(rows, key):
+    """Accuracy 0.95; one arm says 0.99, and the other what costs as much."""
+    risk = {
+        "nll": lambda c: -0.95 * np.log(c) - 0.05 * np.log(1 - c),
+        "brier": lambda c: 0.95 * (1 - c) ** 2 + 0.05 * c**2,
+    }[key]
+    equal = optimize.brentq(lambda c: risk(c) - risk(0.99), 0.6, 0.949)
+    random, told = np.random.default_rng(0), 0
+    for _ in range(300):
+        labels = (random.random(rows) < 0.05).astype(int)
+        mine, theirs = (Scored.of(np.tile([c, 1 - c], (rows, 1)), labels) for c in (0.99, equal))
+        told += difference(MEASURE[key], mine, theirs, {}, {}).verdict != "cannot tell"
+    assert told / 300 <= 0.05
+
+
+def test_a_too_sure_arm_is_seldom_told_from_a_too_modest_one_of_equal_cost():
+    """Of 400 rows Student's t told 7 in 100 cases in NLL."""
+
+    def risk(scale):
+        def of(z):
+            costs = special.log_expit(scale * z), special.log_expit(-scale * z)
+            return -(special.expit(z) * costs[0] + special.expit(-z) * costs[1]) * stats.norm.pdf(z, scale=5)
+
+        return 2 * integrate.quad(of, 0, 40)[0]
+
+    equal = optimize.brentq(lambda scale: risk(scale) - risk(1.8), 0.1, 0.9)
+    random, told = np.random.default_rng(0), 0
+    for _ in range(4_000):
+        z = random.normal(0, 5, 400)
+        labels = (random.random(400) < special.expit(z)).astype(int)
+        rows, base = (Scored.of(special.expit(np.stack([-s * z, s * z], 1)), labels) for s in (1.8, equal))
+        told += difference(MEASURE["nll"], rows, base, {}, {}).verdict != "cannot tell"
+    assert told <= stats.binom.ppf(0.999, 4_000, 0.05)
+
+
+def test_arms_far_from_calibrated_are_seldom_told_for_what_chance_gives():
+    """Without holding back: two thirds of an error are the surer arm's where both are calibrated, nothing here."""
+    assert max(told_share(as_wrong, ("ece", "class_wise_ece")).values()) <= 0.1
+
+
+def test_the_interval_of_absolute_gaps_reaches_to_the_resamples_mean_and_to_the_difference_without_chance():
+    labels, *both = opposite(np.random.default_rng(0))
+    rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in both)
+    drawn = [resample(one)["ece"] for one in (rows, base)]
+    apart = drawn[0] - drawn[1]
+    value, reach = MEASURE["ece"].value(rows) - MEASURE["ece"].value(base), 1.96 * apart.std()
+    assert abs(apart.mean() - value) > reach / 20  # they differ
+    for chance in (0.0, 0.01, -0.01):
+        found = difference(MEASURE["ece"], rows, base, *({"ece": one} for one in drawn), chance)
+        centres = min(value, apart.mean()), max(value, apart.mean())
+        held_back = min(abs(chance) / 2, apart.std() / 4)
+        assert found.low == pytest.approx(centres[0] - reach - max(chance, 0) + (chance < 0) * held_back, abs=1e-4)
+        assert found.high == pytest.approx(centres[1] + reach - min(chance, 0) - (chance > 0) * held_back, abs=1e-4)
+
+
+def test_the_interval_of_squares_holds_the_difference_with_and_without_chance():
+    labels, *both = calibrated(np.random.default_rng(0))
+    rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in both)
+    measure = MEASURE["brier_reliability"]
+    mine, theirs = measure.squares(rows), measure.squares(base)
+    found, chance = difference(measure, rows, base, {}, {}), mine.chance - theirs.chance
+    low, high = mean_interval(mine.per_row - theirs.per_row)
+    assert chance < -(high - low) / 20  # the surer arm's is less
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high - chance))
+    turned = difference(measure, base, rows, {}, {})
+    assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+@pytest.mark.parametrize("draw", [opposite, lambda random: opposite(random, 0.04), calibrated, as_wrong])
+def test_squares_are_told_by_chance_at_most_as_often_as_asked(draw):
+    told = told_share(draw, ("l2_ece", "brier_reliability"), cases=150)
+    assert max(told.values()) <= stats.binom.ppf(0.999, 150, 0.05) / 150
+
+
+def test_what_chance_gives_is_the_metrics_null_value():
+    rows, _ = pair(300, 3)
+    found = by_chance(rows)
+    null = load_metric_module().bootstrap(rows.probabilities, rows.labels).null
+    assert found["ece"] == pytest.approx(null, rel=0.1) and set(found) == {"ece", "class_wise_ece"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_interval_of_a_difference_holds_it(seed):
+    rows, base = pair(60, seed, tilt=seed / 2, noise=2)
+    drawn, chance = (resample(rows), resample(base)), [by_chance(rows), by_chance(base)]
+    for key, measure in MEASURE.items():
+        for gap in (0.0, 1.0, -1.0, chance[0].get(key, 0.0) - chance[1].get(key, 0.0)):
+            found = difference(measure, rows, base, *drawn, gap)
+            assert found.low <= found.value <= found.high, (key, gap)
+
+
+def test_rows_that_are_all_right_do_not_say_how_sure_one_may_be():
+    """Of twenty right answers an accuracy of .9 is as good an explanation as .999."""
+    labels = np.zeros(20, int)
+    rows, base = (Scored.of(np.tile([p, 1 - p], (20, 1)), labels) for p in (0.999, 0.9))
+    drawn = resample(rows), resample(base)
+    for key in ("ece", "class_wise_ece", "l2_ece", "brier_reliability"):
+        assert difference(MEASURE[key], rows, base, *drawn).verdict == "cannot tell"
+
+
+@pytest.mark.parametrize(("gap", "base_gap"), [(0.12, 0.06), (0.1, 0.0), (0.1, -0.05)])
+def test_intervals_of_the_difference_of_roots_hold_the_truth(gap, base_gap):
+    random, held = np.random.default_rng(0), 0
+    for _ in range(150):
+        truth = random.uniform(0.5, 0.87, 872)
+        labels = (random.random(872) < truth).astype(int)
+        rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in (truth + gap, truth + base_gap))
+        found = difference(MEASURE["l2_ece"], rows, base, {}, {})
+        held += found.low <= gap - abs(base_gap) <= found.high
+    assert held >= stats.binom.ppf(0.001, 150, 0.94)
+
+
+def test_roots_near_zero_have_an_interval_that_is_finite():
+    """The difference of two roots that are 0, for there is no more gap than chance gives."""
+    random = np.random.default_rng(5)
+    truth = random.uniform(0.5, 1, 200)
+    labels = (random.random(200) < truth).astype(int)
+    rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in (truth, np.clip(truth + 0.01, 0, 1)))
+    assert MEASURE["l2_ece"].value(rows) == MEASURE["l2_ece"].value(base) == 0
+    found = difference(MEASURE["l2_ece"], rows, base, {}, {})
+    assert -0.1 < found.low < 0 < found.high < 0.1 and found.verdict == "cannot tell"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 19])
+def test_few_rows_tell_nothing(count):
+    first, second = pair(count, 7, tilt=3.0)
+    for measure in MEASURES:
+        found = difference(measure, first, second, resample(first), resample(second))
+        assert found.verdict == "cannot tell"
+        estimate(measure, first, resample(first))
+
+
+@pytest.mark.parametrize(("lost", "gained", "verdict"), [(4, 0, "cannot tell"), (5, 0, "cannot tell"), (7, 0, "worse"),
+                                                         (0, 0, "cannot tell"), (12, 6, "cannot tell")])  # fmt: skip
+def test_accuracy_is_told_as_mcnemars_exact_test_tells_it(lost, gained, verdict):
+    p = np.tile([0.2, 0.8], (300, 1))
+    labels = np.ones(300, int)
+    before, after = p.copy(), p.copy()
+    after[:lost] = [0.8, 0.2]
+    before[lost : lost + gained] = [0.8, 0.2]
+    rows, base = Scored.of(after, labels), Scored.of(before, labels)
+    found = difference(MEASURE["accuracy"], rows, base, resample(rows), resample(base))
+    assert found.verdict == verdict
+    exact = stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
+    assert (exact < 0.05) == (verdict == "worse")
+    assert found.low < found.value < found.high or lost + gained == 0
+    assert found.low < 0 and (found.high > 0) == (verdict == "cannot tell")

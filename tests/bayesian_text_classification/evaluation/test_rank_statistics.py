@@ -1,0 +1,46 @@
+"""What an order tells apart: scikit-learn, repeated rows, and hand arithmetic."""
+
+import numpy as np
+import pytest
+from bayesian_text_classification.evaluation.rank_statistics import auroc, false_positive_rate
+from sklearn.metrics import roc_auc_score, roc_curve
+
+
+def drawn():
+    random = np.random.default_rng(0)
+    scores = np.round(random.normal(0, 1, 60), 1)  # with ties
+    positive = (random.random(60) < 0.3).astype(float)
+    weights = np.stack([np.bincount(random.integers(0, 60, 60), minlength=60) for _ in range(5)]).astype(float)
+    return scores, positive, weights
+
+
+def test_peers_on_repeated_rows():
+    scores, positive, weights = drawn()
+    for w, area, rate in zip(
+        weights.astype(int),
+        auroc(scores, positive, weights),
+        false_positive_rate(scores, positive, weights, 0.8),
+        strict=True,
+    ):
+        truth, repeated = np.repeat(positive, w), np.repeat(scores, w)
+        assert area == pytest.approx(roc_auc_score(truth, repeated))
+        rates, recalls, _ = roc_curve(truth, repeated, drop_intermediate=False)
+        assert rate == pytest.approx(rates[np.flatnonzero(recalls >= 0.8)[0]])
+
+
+def rate(inside, outside):
+    scores, positive = np.r_[inside, outside], np.repeat([0.0, 1.0], [len(inside), len(outside)])
+    return false_positive_rate(scores, positive, np.ones((1, len(scores))), 0.95)[0]
+
+
+def test_false_positives_by_hand():
+    # 95 % of twenty are nineteen: the threshold is the second lowest, 2.
+    assert rate([0.0, 1.0, 2.0, 9.0], np.arange(1, 21.0)) == 0.5
+    assert rate([0.0, 1.0], [1.0]) == 0.5
+
+
+def test_one_kind_alone_tells_nothing():
+    scores, ones = np.arange(3.0), np.ones((1, 3))
+    for positive in (np.zeros(3), np.ones(3)):
+        assert np.isnan(auroc(scores, positive, ones)).all()
+        assert np.isnan(false_positive_rate(scores, positive, ones, 0.95)).all()

@@ -1,0 +1,184 @@
+"""The comparison: the arms against the pipeline, their temperatures, and what is shared between them."""
+
+import numpy as np
+import pytest
+from bayesian_text_classification.evaluation import run
+from bayesian_text_classification.evaluation.baal_arm import baal_probabilities, patched_by_baal
+from bayesian_text_classification.evaluation.measures import MEASURES, Scored
+from bayesian_text_classification.evaluation.run import compare, error_rates, total_rows
+from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
+from bayesian_text_classification.pipeline.uncertainty import over_classes
+
+TEXTS = [
+    "a wonderful film",
+    "dull and far too long",
+    "not as bad as they say",
+    "I want my money back",
+    "fine, I suppose",
+]
+DATA = LabelledTexts("five texts", TEXTS, [1, 0, 1, 0, 1], ["a", "a", "b", "b", "b"])
+
+
+@pytest.fixture(scope="module")
+def comparison(classifier):
+    rows = []
+    result = compare(classifier, DATA, num_samples=4, seed=3, progress=rows.append)
+    assert sum(rows) == total_rows(len(TEXTS), 4)
+    return result
+
+
+def test_frequentist_arm_is_the_stock_pipeline(comparison, stock):
+    scores = [{d["label"]: d["score"] for d in dicts} for dicts in stock(TEXTS, top_k=None)]
+    expected = [[s["NEGATIVE"], s["POSITIVE"]] for s in scores]
+    # The stock pipeline keeps the half-precision weights' arithmetic in half precision.
+    np.testing.assert_allclose(comparison.arms[0].probabilities, expected, atol=5e-3)
+    assert comparison.arms[0].dropout_sites == comparison.arms[0].dropout_calls == 0
+
+
+def test_bayesian_arm_is_the_pipeline(comparison, classifier):
+    expected = classifier.predict_proba(TEXTS, num_samples=4, seed=3)
+    np.testing.assert_allclose(comparison.arm("bayesian").probabilities, expected, atol=1e-6)
+
+
+def test_baal_arm_reaches_fewer_sites_because_attention_dropout_is_functional(comparison, classifier):
+    """facts: BERT, 6 of 8 in 2 layers; here 6 layers: 1 + 2 x 6 + 1 modules, and 6 attention calls more."""
+    baal, bayesian = comparison.arm("baal"), comparison.arm("bayesian")
+    assert baal.dropout_sites == baal.dropout_calls == 14
+    assert bayesian.dropout_sites == bayesian.dropout_calls == 20 == len(classifier.dropout_sites)
+
+
+def test_a_module_that_is_called_twice_is_one_site(tiny, bayesian):
+    """facts: RoBERTa 9 calls, 7 of them BaaL's; its head calls one dropout module twice."""
+    arms = compare(bayesian(tiny("roberta")), DATA, num_samples=2).arms
+    assert [arm.dropout_sites for arm in arms] == [0, 0, 6, 8, 8]
+    assert [arm.dropout_calls for arm in arms] == [0, 0, 7, 9, 9]
+
+
+def test_baal_arm_is_random_and_seeded_and_leaves_the_global_state(classifier, same_random_state):
+    model = patched_by_baal(classifier)
+    with same_random_state():
+        first, *_ = baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
+    again, *_ = baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
+    other, *_ = baal_probabilities(model, classifier, TEXTS, 2, 1, lambda rows: None)
+    assert (first == again).all()
+    assert (first != other).any()
+    np.testing.assert_allclose(first.sum(1), 1, atol=1e-6)
+
+
+def test_the_frequentist_arm_with_a_temperature_is_scored_with_those_of_the_other_texts(comparison):
+    point, tempered = comparison.arm("frequentist"), comparison.arm("frequentist_temperature")
+    labels = np.array(DATA.labels)
+    temperature = fit_temperature(point.probabilities, labels)
+    assert tempered.temperature == temperature
+    each = leave_one_out(point.probabilities, labels, temperature)
+    np.testing.assert_allclose(tempered.probabilities, apply_temperature(point.probabilities, each))
+    assert point.temperature is None and comparison.arm("bayesian").temperature is None
+
+
+def test_a_temperature_does_not_change_the_order_of_two_classes(comparison):
+    for name in ("frequentist", "bayesian"):
+        for key in ("error_auroc", "aurc", "accuracy"):
+            tempered = comparison.arm(f"{name}_temperature").estimates[key]
+            assert tempered.value == pytest.approx(comparison.arm(name).estimates[key].value, nan_ok=True), key
+
+
+def test_temperatures_of_other_texts_are_taken_as_they_are(classifier):
+    other = LabelledTexts("three", ["awful", "a joy", "so so"], [0, 1, 0], [])
+    rows = []
+    result = compare(classifier, DATA, calibration=other, num_samples=4, seed=3, progress=rows.append)
+    assert sum(rows) == total_rows(len(TEXTS), 4, 3)
+    for name, samples in (("frequentist", 0), ("bayesian", 4)):
+        p = classifier.predict_proba(other.texts, num_samples=samples, seed=3)
+        tempered = result.arm(f"{name}_temperature")
+        assert tempered.temperature == pytest.approx(fit_temperature(p, np.array([0, 1, 0])), rel=1e-4)
+        expected = apply_temperature(result.arm(name).probabilities, tempered.temperature)
+        np.testing.assert_allclose(tempered.probabilities, expected)
+
+
+def test_every_arm_is_measured(comparison):
+    keys = {measure.key for measure in MEASURES}
+    for arm in comparison.arms:
+        assert arm.estimates.keys() == keys
+        plain = comparison.arm(arm.name.removesuffix("_temperature")).probabilities
+        ranked = None if arm.temperature is None else apply_temperature(plain, arm.temperature)
+        rows = Scored.of(arm.probabilities, np.array(DATA.labels), ranked)
+        for measure in MEASURES:
+            found = arm.estimates[measure.key]
+            assert found.value == pytest.approx(measure.value(rows), abs=1e-9, nan_ok=True)
+            assert np.isnan(found.low) or found.low <= found.value <= found.high
+    first, *others = comparison.arms
+    assert first.differences == {}
+    for arm in others:
+        for key in keys:
+            gap = arm.estimates[key].value - first.estimates[key].value
+            assert arm.differences[key].value == pytest.approx(gap, abs=1e-9, nan_ok=True)
+    both, cold = comparison.arm("bayesian_temperature"), comparison.arm("frequentist_temperature")
+    gap = both.estimates["nll"].value - cold.estimates["nll"].value
+    assert comparison.beyond_temperature["nll"].value == pytest.approx(gap)
+
+
+def test_the_uncertainty_is_that_of_the_bayesian_arms_samples(comparison, classifier):
+    expected = over_classes(classifier.sample_proba(TEXTS, num_samples=4, seed=3), 10)
+    found = comparison.uncertainty
+    np.testing.assert_allclose(found.mutual_information, expected.mutual_information, atol=1e-6)
+    np.testing.assert_allclose(found.mean, comparison.arm("bayesian").probabilities, atol=1e-6)
+
+
+def test_the_pool_has_three_times_the_largest_size(comparison):
+    assert comparison.sweep.sizes == list(range(1, 61))
+    assert comparison.sweep.pool == 180
+    assert comparison.sweep.texts == comparison.sweep.all_texts == len(TEXTS)
+    for key in ("ece", "accuracy", "nll"):
+        assert comparison.sweep.frequentist[key] == pytest.approx(comparison.arms[0].estimates[key].value, abs=1e-6)
+
+
+def test_the_sweep_is_of_a_seeded_part_of_very_many_texts_and_says_so(tiny, bayesian, monkeypatch):
+    classifier = bayesian(tiny("bert"))
+    monkeypatch.setattr(run, "MOST_TEXTS", 3)
+    rows = []
+    found = [
+        compare(classifier, DATA, num_samples=2, seed=seed, progress=rows.append).sweep.frequentist["nll"]
+        for seed in (0, 0, 1)
+    ]
+    assert found[0] == found[1] != found[2]
+    assert sum(rows) == 3 * total_rows(len(TEXTS), 2) == 3 * (5 * (1 + 2 * 2) + 3 * 178)
+    sweep = compare(classifier, DATA, num_samples=2).sweep
+    assert (sweep.texts, sweep.all_texts) == (3, 5)
+
+
+def test_probabilities_that_are_nan_name_their_row(tiny, bayesian, tokenizer):
+    import torch
+
+    model = tiny("bert")
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[tokenizer.convert_tokens_to_ids("money")] = torch.nan
+    with pytest.raises(ValueError, match=r"are NaN for 1 of 5 texts, first for row 4 \(the first text is row 1\)"):
+        compare(bayesian(model), DATA, num_samples=2)
+
+
+def test_error_rates_by_kind():
+    p = np.array([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3]])
+    assert error_rates(p, [1, 0, 0], ["x", "x", "y"]) == {"x": 0.5, "y": 0.0}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"num_labels": 1}, {"num_labels": 3, "problem_type": "multi_label_classification"}]
+)
+def test_other_problems_than_one_label_are_refused(tiny, bayesian, settings):
+    with pytest.raises(ValueError, match="needs one label among at least two classes"):
+        compare(bayesian(tiny("bert", **settings)), DATA)
+
+
+def test_a_decoder_without_a_pad_token_is_compared_too(tiny, bayesian):
+    """GPT-2 refuses batches without `pad_token_id`, in BaaL's copy as in the twin."""
+    classifier = bayesian(tiny("gpt2", num_labels=2))
+    result = compare(classifier, DATA, num_samples=2)
+    assert [arm.dropout_calls for arm in result.arms] == [0, 0, 5, 7, 7]
+    assert classifier.model.config.pad_token_id is None
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_any_integer_is_a_seed(tiny, bayesian, seed):
+    arms = compare(bayesian(tiny("bert")), DATA, num_samples=2, seed=seed).arms
+    assert np.isfinite([arm.estimates["nll"].value for arm in arms]).all()

@@ -1,0 +1,187 @@
+"""The verdict in words, from comparisons whose numbers are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bayesian_text_classification.evaluation.intervals import Difference
+from bayesian_text_classification.evaluation.run import compare
+from bayesian_text_classification.evaluation.verdict import advice, rounded, verdict
+from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+
+TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
+DATA = LabelledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
+
+
+@pytest.fixture(scope="module")
+def comparison(classifier):
+    return compare(classifier, DATA, num_samples=10)
+
+
+def with_differences(comparison, **differences):
+    """The comparison with other differences of the Bayesian arm."""
+    arms = [
+        replace(arm, differences={**arm.differences, **differences}) if arm.name == "bayesian" else arm
+        for arm in comparison.arms
+    ]
+    return replace(comparison, arms=tuple(arms))
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (
+            Difference(-0.03, -0.05, -0.01, "better", None),
+            "The Bayesian ensemble is better calibrated: its confidence",
+        ),
+        (
+            Difference(0.03, 0.01, 0.05, "worse", None),
+            "The Bayesian ensemble is worse calibrated: its confidence",
+        ),
+        (
+            Difference(-0.01, -0.03, 0.01, "cannot tell", 1234),
+            "These 20 texts cannot tell whether the Bayesian ensemble is better calibrated: its confidence",
+        ),
+    ],
+)
+def test_the_headline_is_that_of_the_ece(told, words, comparison):
+    found = verdict(with_differences(comparison, ece=told))
+    assert found.kind == told.verdict
+    assert found.headline.startswith(words)
+    before, after = (comparison.arm(name).estimates["ece"].value for name in ("frequentist", "bayesian"))
+    assert f"by {100 * after:.1f} percentage points on average, that of the ordinary model by {100 * before:.1f}." in (
+        found.headline
+    )
+    assert found.lines[0].startswith(f"ECE from {before:.4f} to {after:.4f}: ")
+    assert f"difference {told.value:+.4f} (95 % interval {told.low:+.4f} to {told.high:+.4f})" in found.lines[0]
+    assert ("about 1,300 texts could, if that is the truth" in found.lines[0]) == (told.rows_needed is not None)
+
+
+def test_accuracy_that_is_lost_is_a_warning(comparison):
+    lost = Difference(-0.02, -0.03, -0.01, "worse", None)
+    assert any(
+        line.startswith("Warning: MC-Dropout costs accuracy here")
+        for line in verdict(with_differences(comparison, accuracy=lost)).lines
+    )
+    assert not any(
+        "costs accuracy" in line
+        for line in verdict(with_differences(comparison, accuracy=replace(lost, verdict="cannot tell"))).lines
+    )
+
+
+def test_what_is_not_defined_is_said_so(comparison):
+    nothing = Difference(float("nan"), float("nan"), float("nan"), "cannot tell", None)
+    lines = verdict(with_differences(comparison, error_auroc=nothing)).lines
+    assert "AUROC of errors: not defined here." in lines
+    assert not any("nan" in line for line in lines)
+
+
+def test_twenty_texts_promise_no_threshold(comparison):
+    lines = advice(comparison, DATA.labels)
+    assert lines[-1] == (
+        "No threshold was found that keeps the error among accepted texts below 5%, 2% or 1% (with 90% confidence), on "
+        "the evidence of 20 texts."
+    )
+
+
+@pytest.mark.parametrize(
+    ("arm", "how", "accept"),
+    [
+        (
+            "frequentist",
+            "The ordinary pipeline will do.",
+            "To accept the ordinary model's answers whose score is at least 0.9",
+        ),
+        (
+            "frequentist_temperature",
+            "divide the logits by 0.5",
+            "To accept the ordinary model's answers whose score at that temperature is at least 0.987805",
+        ),
+        ("bayesian", "num_samples=10) as it is.", "classifier(texts, num_samples=10, threshold=0.9) keeps"),
+        (
+            "bayesian_temperature",
+            "num_samples=10) with classifier.temperature = 0.5, which",
+            "classifier(texts, num_samples=10, threshold=0.987805), at that temperature, keeps",
+        ),
+    ],
+)
+def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparison):
+    p = {True: np.tile([0.1, 0.9], (400, 1)), False: np.tile([0.4, 0.6], (400, 1))}
+    told = {"nll": Difference(0.0, -0.1, 0.1, "cannot tell", None)}
+    arms = tuple(
+        replace(
+            one,
+            probabilities=p[one.name == arm.removesuffix("_temperature")],  # before the one temperature of all rows
+            temperature=None if one.temperature is None else 0.5,
+            differences=one.differences | (told if one.name != "baal" else {}),  # BaaL's is never recommended
+        )
+        for one in comparison.arms
+    )
+    lines = advice(replace(comparison, arms=arms, recommended=arm), [1] * 400)
+    assert lines[0].startswith("Recommended: ") and how in lines[0]
+    (promised,) = [line for line in lines if "below 5%" in line]
+    assert promised.startswith(accept)
+    assert promised.endswith("(with 90% confidence, for texts such as these); here it accepts 100% of them.")
+
+
+def test_a_threshold_near_1_accepts_what_it_is_said_to_accept(comparison):
+    p = 1 - np.logspace(-7.5, -6.5, 400)
+    arms = tuple(replace(one, probabilities=np.stack([1 - p, p], 1)) for one in comparison.arms)
+    lines = advice(replace(comparison, arms=arms, recommended="bayesian"), [1] * 300 + [0] * 100)
+    (promised,) = [line for line in lines if "below 5%" in line]
+    least = float(promised.split("threshold=")[1].split(")")[0])
+    assert 0 < (p >= least).mean() < 1 and f"accepts {(p >= least).mean():.0%}" in promised
+
+
+def test_a_saved_temperature_is_named(comparison):
+    assert not any("was saved with" in line for line in advice(comparison, DATA.labels))
+    lines = advice(replace(comparison, saved_temperature=1.5), DATA.labels)
+    assert any(line.startswith("The model was saved with a temperature of 1.50, which none") for line in lines)
+
+
+def test_how_the_temperatures_were_fitted_is_said(comparison):
+    assert not comparison.determined  # all twenty answers are right
+    assert any("Warning: these labels alone have no best temperature" in line for line in verdict(comparison).lines)
+    lines = verdict(replace(comparison, calibrated_on=20)).lines
+    assert any("20 other texts. Warning: their labels alone have no best" in line for line in lines)
+    sound = replace(comparison, determined=True)
+    assert any("temperature that all the others give" in line for line in verdict(sound).lines)
+    lines = verdict(replace(sound, calibrated_on=1, shared_texts=1)).lines
+    assert any(
+        "The temperatures were fitted on 1 text. Warning: 1 of the texts measured here" in line for line in lines
+    )
+
+
+def test_too_few_wrong_answers_are_said_to_be_few_and_recommend_nothing(comparison):
+    assert comparison.arm("bayesian").differences["nll"].verdict == "cannot tell"
+    assert comparison.recommended == "frequentist"
+    (line,) = [line for line in verdict(comparison).lines if line.startswith("NLL ")]
+    assert "this data cannot tell, with fewer than 20 right or wrong answers, difference" in line
+    few = with_differences(comparison, accuracy=Difference(0.1, -0.1, 0.3, "cannot tell", None, enough=False))
+    (line,) = [line for line in verdict(few).lines if line.startswith("Accuracy ")]
+    assert "this data cannot tell, with fewer than 20 texts, difference" in line
+    first = advice(comparison, [1] * len(comparison.arms[0].probabilities))[0]
+    assert first.startswith("Nothing is recommended: that takes 20 right and 20 wrong answers of each model")
+
+
+def test_few_texts_are_said_to_be_few(comparison):
+    one = replace(comparison, arms=tuple(replace(arm, probabilities=arm.probabilities[:1]) for arm in comparison.arms))
+    found = verdict(with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None)))
+    assert found.headline.startswith("This 1 text cannot tell") and "(too few for an interval)" in found.lines[0]
+    assert found.lines[1].startswith("Fewer than 20 texts tell nothing")
+
+
+def test_errors_that_chance_explains_are_named(comparison):
+    def with_ece(value):
+        arms = tuple(
+            replace(arm, estimates={**arm.estimates, "ece": replace(arm.estimates["ece"], value=value)})
+            for arm in comparison.arms
+        )
+        return " ".join(verdict(replace(comparison, arms=arms)).lines)
+
+    assert "Both ECEs are no more than chance gives" in with_ece(0.0)
+    assert "than chance gives" not in with_ece(1.0)
+
+
+def test_numbers_of_texts_have_two_digits():
+    assert [rounded(n) for n in (1, 9, 10, 99, 101, 1234, 99_001)] == [1, 9, 10, 99, 110, 1300, 100_000]

@@ -1,0 +1,178 @@
+"""Files that appear whole or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from bayesian_text_classification.files import journal
+from bayesian_text_classification.files.journal import Journal, JournalError
+
+SETTINGS = {"seed": 0}
+
+
+@pytest.fixture(autouse=True)
+def every_block(monkeypatch):
+    monkeypatch.setattr(journal, "INTERVAL", 0.0)
+
+
+def move(staged, target):
+    staged.replace(target)
+
+
+def begun(target, *, resume=False, settings=SETTINGS):
+    return Journal(target, settings, b"head\n", resume=resume)
+
+
+def test_the_file_appears_when_it_is_whole_and_nothing_else_stays(tmp_path):
+    target = tmp_path / "a.csv"
+    target.write_bytes(b"the one before")
+    blocks = begun(target)
+    blocks.append(b"one\n", 1, Counter(), {})
+    assert target.read_bytes() == b"the one before"
+    blocks.finish(move)
+    assert target.read_bytes() == b"head\none\n" and [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_what_is_behind_the_last_checkpoint_is_forgotten(tmp_path, monkeypatch):
+    target = tmp_path / "a.csv"
+    blocks = begun(target)
+    blocks.append(b"one\n", 1, Counter({"bad": 1}), {"batch_tokens": 7})
+    monkeypatch.setattr(journal, "INTERVAL", 1e9)
+    blocks.append(b"two\nhal", 5, Counter(), {"batch_tokens": 5})
+    blocks.close()
+    again = begun(target, resume=True)
+    assert (again.rows, again.errors, again.state) == (1, Counter({"bad": 1}), {"batch_tokens": 7})
+    again.append(b"two\n", 1, Counter(), {})
+    again.finish(move)
+    assert target.read_bytes() == b"head\none\ntwo\n"
+
+
+def test_resume_begins_where_there_is_nothing(tmp_path):
+    blocks = begun(tmp_path / "a.csv", resume=True)
+    assert blocks.rows == 0
+    blocks.finish(move)
+    assert (tmp_path / "a.csv").read_bytes() == b"head\n"
+
+
+def test_work_that_is_left_is_not_thrown_away_unasked(tmp_path):
+    begun(tmp_path / "a.csv").close()
+    with pytest.raises(JournalError, match="resume=True goes on with it, or remove it"):
+        begun(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("settings", [{"seed": 1}, {}, {"seed": 0, "masks": "odd"}])
+def test_other_settings_are_refused_and_named(tmp_path, settings):
+    begun(tmp_path / "a.csv").close()
+    name = "masks" if "masks" in settings else "seed"
+    with pytest.raises(JournalError, match=f"was begun with another {name} "):
+        begun(tmp_path / "a.csv", resume=True, settings=settings)
+    begun(tmp_path / "a.csv", resume=True).close()  # nothing of it was lost
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b'{"settings": {"seed": 0}, "bytes": 999, "rows": 1}'])
+def test_a_damaged_record_is_refused(tmp_path, damage):
+    begun(tmp_path / "a.csv").close()
+    (tmp_path / "a.csv.progress").write_bytes(damage)
+    with pytest.raises(JournalError, match="remove it to start anew"):
+        begun(tmp_path / "a.csv", resume=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such lock there")
+def test_two_runs_do_not_write_one_file(tmp_path):
+    blocks = begun(tmp_path / "a.csv")
+    code = "import sys; from pathlib import Path; from bayesian_text_classification.files.journal import Journal;"
+    code += "Journal(Path(sys.argv[1]), {'seed': 0}, b'', resume=True)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.csv")], capture_output=True, text=True, check=False
+    )
+    assert "another run is writing" in done.stderr
+    blocks.append(b"one\n", 1, Counter(), {})
+    blocks.finish(move)
+    assert (tmp_path / "a.csv").read_bytes() == b"head\none\n"
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(JournalError, match="cannot be written: No such file"):
+        begun(tmp_path / "none" / "a.csv")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk at hand")
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
+    target = tmp_path / "a.csv"
+    blocks = begun(target)
+    blocks.append(b"one\n", 1, Counter(), {})
+    full = os.open("/dev/full", os.O_WRONLY)
+    own = os.dup(blocks._file.fileno())
+    os.dup2(full, blocks._file.fileno())
+    with pytest.raises(OSError, match="No space left"):
+        blocks.append(b"two\n" * 10_000, 1, Counter(), {})
+    os.dup2(own, blocks._file.fileno())
+    os.close(own)
+    assert json.loads((tmp_path / "a.csv.progress").read_text())["rows"] == 1
+    blocks.close()
+    again = begun(target, resume=True)
+    again.append(b"two\n", 1, Counter(), {})
+    again.finish(move)
+    assert target.read_bytes() == b"head\none\ntwo\n"
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name in ("a.csv", "pipe.csv"):
+        with pytest.raises(JournalError, match=f"{name} is there and is no file"):
+            begun(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "pipe.csv"}
+
+
+def test_a_link_stays_and_its_file_is_written_with_the_rights_that_it_had(tmp_path):
+    (tmp_path / "real.csv").write_bytes(b"before")
+    (tmp_path / "real.csv").chmod(0o600)
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    begun(tmp_path / "link.csv").finish(move)
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "real.csv").read_bytes() == b"head\n"
+    assert (tmp_path / "real.csv").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_of_somebody_elses_is_not_taken_for_ours(tmp_path):
+    (tmp_path / "a.csv.partial").write_bytes(b"a letter")
+    for resume in (False, True):
+        with pytest.raises(JournalError, match=r"a\.csv\.partial is there and no run's that can be gone on with"):
+            begun(tmp_path / "a.csv", resume=resume)
+    assert (tmp_path / "a.csv.partial").read_bytes() == b"a letter"
+    (tmp_path / "a.csv.partial").write_bytes(b"hea")  # killed before the first checkpoint
+    begun(tmp_path / "a.csv", resume=True).finish(move)
+    assert (tmp_path / "a.csv").read_bytes() == b"head\n"
+
+
+def test_a_run_whose_file_was_taken_away_does_not_finish_with_that_of_another(tmp_path):
+    first = begun(tmp_path / "a.csv")
+    with pytest.raises(JournalError, match="another run is writing"):  # and not: remove it
+        begun(tmp_path / "a.csv")
+    (tmp_path / "a.csv.partial").unlink()
+    (tmp_path / "a.csv.progress").unlink()
+    second = begun(tmp_path / "a.csv")
+    with pytest.raises(JournalError, match="was replaced by another run"):
+        first.finish(move)
+    assert not (tmp_path / "a.csv").exists()
+    second.finish(move)
+    assert (tmp_path / "a.csv").read_bytes() == b"head\n"
+
+
+def test_a_refused_file_is_let_go_of(tmp_path):
+    """Whoever catches the refusal may resume at once: the traceback must not keep the lock."""
+    target = tmp_path / "a.csv"
+    blocks = begun(target)
+    blocks.append(b"one\n", 1, Counter(), {})
+    blocks.close()
+    try:
+        begun(target)
+    except JournalError:
+        again = begun(target, resume=True)
+    assert again.rows == 1
+    again.finish(move)
+    assert target.read_bytes() == b"head\none\n"

@@ -1,0 +1,337 @@
+"""`push`, from the command to a Hub of the tests' own, and what users then load from it with the real clients."""
+
+import json
+import re
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from bayesian_text_classification.loading.classifiers import load_classifier
+from bayesian_text_classification.loading.fingerprint import fingerprint
+from bayesian_text_classification.metric import metric_folder
+from bayesian_text_classification.pipeline.publishing import files_of
+from environments import only, run
+from hub_server import READER, Hub
+from huggingface_hub import ModelCard
+from pushed import push
+
+ROWS = [[0.05, 0.95], [0.0, 1.0], [0.7, 0.3]], [1, 0, 0]
+
+
+@pytest.fixture
+def hub():
+    with Hub() as hub:
+        yield hub
+
+
+def error_of(result):
+    code, out, err = result
+    lines = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 2 and out == "" and len(lines) == 1, (code, out, err)
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def test_the_metric_is_loaded_from_the_hub_with_evaluate_alone(hub, tmp_path):
+    code, out, err = push(hub, tmp_path / "here", "metric", "user/ece", "--message", "First")
+    assert code == 0, err
+    repository = hub.repositories["space", "user/ece"]
+    assert out.startswith(hub.endpoint) and len(out.splitlines()) == 1
+    assert repository.sdk == "gradio" and not repository.private and repository.messages[-1] == "First"
+    for path in metric_folder().iterdir():
+        if path.is_file():
+            assert repository.files[path.name] == path.read_bytes()
+    load = (
+        "import evaluate, json, sys; m = evaluate.load('user/ece'); p, y = json.loads(sys.argv[1]);"
+        "print(m.compute(predictions=p, references=y)['ece'])"
+    )
+    python = only(tmp_path / "environment", "evaluate")
+    printed = run(python, load, json.dumps(ROWS), **hub.environment(tmp_path / "there", None))
+    assert float(printed.splitlines()[-1]) == pytest.approx((abs(0.95 - 1 + 1 - 0) + 0.3) / 3)
+
+
+@pytest.fixture
+def model(tiny, tokenizer, tmp_path):
+    """A folder with a model, and none with its card."""
+    for part in (tiny("bert", num_labels=2, id2label={0: "bad", 1: "good"}), tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def report(model, tmp_path):
+    """A folder with the results of the model that `evaluate` writes."""
+    (tmp_path / "report").mkdir()
+    settings = {"model": "mine", "fingerprint": fingerprint(load_classifier(str(model)))}
+    (tmp_path / "report" / "report.json").write_text(json.dumps({"settings": settings}))
+    (tmp_path / "report" / "model-card.md").write_text(
+        "---\nmodel-index:\n- name: mine\n  results:\n  - task:\n      type: text-classification\n    dataset:\n"
+        "      name: d\n      type: d\n    metrics:\n    - type: ece\n      value: 0.05\n---\n\n## Calibration\n\nSo.\n"
+    )
+    return tmp_path / "report"
+
+
+def metrics_of(card):
+    """Metric and value of each result in a card's metadata."""
+    return {(one.metric_type, one.metric_value) for one in ModelCard(card).data.eval_results}
+
+
+def test_a_pipeline_goes_with_the_results_of_its_report(hub, model, report, tmp_path):
+    command = ("pipeline", "user/m", "--model", model, "--private", "--report", report)
+    code, _, err = push(hub, tmp_path / "h", *command)
+    assert code == 0, err
+    repository = hub.repositories["model", "user/m"]
+    assert repository.private
+    first = repository.files["README.md"]
+    card = first.decode()
+    assert metrics_of(card) == {("ece", 0.05)} and "library_name: transformers" in card.split("---")[1]
+    assert "## Calibration" in card and "## Scores with uncertainty" in card
+    code, _, err = push(hub, tmp_path / "h", *command)  # with a card that is there
+    assert code == 0 and repository.files["README.md"] == first, err
+    said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--report", model))
+    assert "is no folder that evaluate wrote" in said
+    said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--report", report))  # the embedded model
+    assert "is the report of another model, mine" in said
+    (report / "model-card.md").write_text("# A card without results\n")
+    assert "has no results" in error_of(push(hub, tmp_path / "h", *command))
+
+
+def test_of_a_card_that_is_there_no_word_is_lost(hub, model, report, tmp_path):
+    mine = (
+        "---\nlicense: mit\nmodel-index:\n- name: m\n  results:\n  - task:\n      type: text-classification\n"
+        "    dataset:\n      name: other\n      type: other\n    metrics:\n    - type: f1\n      value: 0.9\n---\n\n"
+        "# Mine\n\nAs it was.\n"
+    )
+    hub.add("model", "user/m", {"README.md": mine.encode()})
+    files = hub.repositories["model", "user/m"]
+    assert push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model)[0] == 0
+    card = files.files["README.md"].decode()
+    assert "# Mine\n\nAs it was.\n" in card and "license: mit" in card and metrics_of(card) == {("f1", 0.9)}
+    assert "## Scores with uncertainty" in card and "mc-dropout" in ModelCard(card).data.tags
+    assert push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--report", report)[0] == 0
+    card = files.files["README.md"].decode()
+    assert "# Mine\n\nAs it was.\n" in card and "license: mit" in card and "## Calibration\n\nSo." in card
+    assert metrics_of(card) == {("f1", 0.9), ("ece", 0.05)}
+
+
+def test_the_models_own_card_comes_along_with_its_licence(hub, model, tmp_path):
+    (model / "README.md").write_text("---\nlicense: mit\ntags:\n- films\n---\n\n# My films\n\n## Limits\n\nMany.\n")
+    command = ("pipeline", "user/m", "--model", model)
+    assert push(hub, tmp_path / "h", *command, "--num-samples", "30")[0] == 0
+    first = hub.repositories["model", "user/m"].files["README.md"].decode()
+    data = ModelCard(first).data
+    assert data.license == "mit" and data.tags[:2] == ["films", "bayesian-text-classification"]
+    assert "# My films\n\n## Limits\n\nMany.\n\n<!-- bayesian-text-classification -->" in first
+    assert "num_samples=30" in first
+    assert push(hub, tmp_path / "h", *command, "--num-samples", "40")[0] == 0
+    second = hub.repositories["model", "user/m"].files["README.md"].decode()
+    assert second == first.replace("num_samples=30", "num_samples=40")
+
+
+def test_defaults_and_a_temperature_go_along(hub, model, tmp_path):
+    (tmp_path / "mine.csv").write_text("text,label\n" + "a good film,bad\nno film,bad\nthe last film,good\n" * 4)
+    code, _, err = push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--num-samples", 30, "--masks",
+                        "bernoulli", "--tolerance", 0.02, "--threshold", 0.6, "--calibration-dataset",
+                        tmp_path / "mine.csv")  # fmt: skip
+    assert code == 0, err
+    saved = json.loads(hub.repositories["model", "user/m"].files["config.json"])["bayesian_text_classification"]
+    options = {"num_samples": 30, "tolerance": 0.02, "masks": "bernoulli", "threshold": 0.6}
+    assert {name: saved[name] for name in options} == options and saved["temperature"] not in (1.0, None)
+    for wrong, words in (
+        (("--masks", "odd"), "--masks 'odd'; it must be one of"),
+        (("--tolerance", "-1"), "--tolerance -1.0; it must be"),
+        (("--calibration-dataset", tmp_path / "none.csv"), "no such file"),
+        (("--text-column", "words"), "--text-column words is of the --calibration-dataset, and there is none"),
+    ):
+        assert words in error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, *wrong))
+
+
+def test_a_card_with_a_licence_alone_gets_our_part(hub, model, tmp_path):
+    hub.add("model", "user/m", {"README.md": b"---\r\nlicense: mit\r\n---\r\n"})
+    for _ in range(2):
+        assert push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model)[0] == 0
+        card = hub.repositories["model", "user/m"].files["README.md"].decode()
+        assert ModelCard(card).data.license == "mit" and card.count("## Scores with uncertainty") == 1
+
+
+def test_code_of_others_is_not_replaced_and_their_requirements_stay(hub, model, tmp_path):
+    repository = hub.add("model", "user/m", {"handler.py": b"mine = 1\n", "config.json": b"{}"})
+    said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model))
+    assert "user/m was not changed: handler.py is there already and is not ours; rename it" in said
+    assert repository.files["handler.py"] == b"mine = 1\n"
+    repository = hub.add("model", "user/n", {"requirements.txt": b"numpy\ntorch==2.9.0"})
+    assert push(hub, tmp_path / "h", "pipeline", "user/n", "--model", model)[0] == 0
+    assert repository.files["requirements.txt"] == b"numpy\ntorch==2.9.0\ntransformers>=5\n"
+
+
+def test_a_commit_of_somebody_else_in_between_is_not_lost(hub, tmp_path):
+    repository = hub.add("space", "user/ece", {"README.md": b"theirs"}, sdk="gradio")
+    hub.fail("preupload", 3.0)  # time enough for it
+    with ThreadPoolExecutor(1) as pool:
+        pushed = pool.submit(push, hub, tmp_path, "metric", "user/ece")
+        while not any("preupload" in line for line in hub.requests):
+            time.sleep(0.05)
+        repository.commit({"README.md": b"newer"})
+        assert "was changed by somebody else meanwhile; run the same command again" in error_of(pushed.result())
+    assert repository.files == {"README.md": b"newer"}
+
+
+def test_a_metric_of_another_name_could_not_be_loaded_and_is_refused(hub, tmp_path):
+    assert "push it as user/ece" in error_of(push(hub, tmp_path, "metric", "user/calibration"))
+    assert hub.requests == []
+
+
+def test_a_card_that_is_no_text_is_named(hub, model, tmp_path):
+    hub.add("model", "user/m", {"README.md": b"\xff\xfe"})
+    said = error_of(push(hub, tmp_path, "pipeline", "user/m", "--model", model))
+    assert "README.md in user/m is not UTF-8; mend it there" in said
+
+
+def test_offline_no_hub_is_asked(hub, tmp_path):
+    said = error_of(push(hub, tmp_path, "metric", "user/ece", HF_HUB_OFFLINE="1"))
+    assert "HF_HUB_OFFLINE is set; unset it" in said
+    assert hub.requests == []
+
+
+def test_nothing_hidden_is_published(tmp_path):
+    for name in ("a.py", ".env", ".git/config", "b/.ipynb_checkpoints/c.py", "b/d.py", "__pycache__/a.pyc"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    assert list(files_of(tmp_path)) == ["a.py", "b/d.py"]
+
+
+def test_a_card_that_the_hub_refuses_is_one_line_with_the_reason(hub, model, tmp_path):
+    (model / "README.md").write_text("---\ncolorFrom: mauve\n---\n\n# Mine\n")
+    said = error_of(push(hub, tmp_path, "pipeline", "user/m", "--model", model))
+    assert said.startswith("error: user/m was not changed: Invalid metadata") and '"colorFrom" must be one of' in said
+    assert set(hub.repositories["model", "user/m"].files) == {".gitattributes"}
+
+
+def test_the_dry_run_lists_every_file_with_its_bytes_and_asks_nobody(hub, tmp_path):
+    code, out, _ = push(hub, tmp_path, "space", "user/demo", "--dry-run", token=None)
+    assert code == 0 and hub.requests == []
+    listed = {name: int(size.replace(",", "")) for name, size in re.findall(r"^ (\S+) +([\d,]+) *$", out, re.MULTILINE)}
+    code, _, err = push(hub, tmp_path, "space", "user/demo")
+    assert code == 0, err
+    files = hub.repositories["space", "user/demo"].files
+    assert listed == {name: len(content) for name, content in files.items() if name != ".gitattributes"}
+    assert f"{len(listed)} files" in out and f"{sum(listed.values()):,}" in out
+    for needed in ("app.py", "requirements.txt", "bayesian_text_classification/embedded/model/model.safetensors",
+                   "bayesian_text_classification/metrics/ece/ece.py"):  # fmt: skip
+        assert needed in listed
+    assert not any("__pycache__" in name or "/spaces/" in name for name in listed)
+
+
+def test_a_repository_that_is_there_is_updated_and_that_is_said(hub, tmp_path):
+    hub.add("space", "user/ece", {"ece.py": b"old", "notes.txt": b"kept"}, sdk="gradio")
+    code, out, err = push(hub, tmp_path, "metric", "user/ece")
+    assert code == 0 and out.startswith(hub.endpoint)
+    assert "user/ece was there; its files of these names were replaced" in err
+    files = hub.repositories["space", "user/ece"].files
+    assert files["notes.txt"] == b"kept" and files["ece.py"] != b"old"
+    said = error_of(push(hub, tmp_path, "metric", "user/ece", "--private"))
+    assert said == "error: user/ece is there and public; --private is for a repository that is made"
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        (None, "there is no token: log in with `hf auth login`, or set HF_TOKEN to one that may write"),
+        ("hf_" + "x" * 34, "the Hub does not know the token; log in again"),
+        (READER, "the Hub does not let this token write to user/ece (You don't have the rights to write to user/ece)"),
+    ],
+)
+def test_without_a_token_that_may_write_nothing_is_written(hub, tmp_path, token, words):
+    assert words in error_of(push(hub, tmp_path, "metric", "user/ece", token=token))
+    assert not hub.repositories
+
+
+@pytest.mark.parametrize("name", ["ece", "user/e ce", "user/..", "a/b/c", ""])
+def test_a_name_that_is_none_is_refused_before_the_work(hub, tmp_path, name):
+    for kind in ("metric", "pipeline"):
+        assert "is no repository" in error_of(push(hub, tmp_path, kind, name))
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "what", "words"),
+    [
+        ("repos/create", 401, "the Hub does not know the token"),
+        (
+            "repos/create",
+            403,
+            "the Hub does not let this token write to user/ece (told to fail); mostly it lacks the role",
+        ),
+        ("repos/create", 409, "the Hub's answer was not understood"),
+        ("preupload", 404, "the Hub refused user/ece with status 404"),
+        ("commit/main", 409, "the Hub refused user/ece with status 409: told to fail"),
+        ("commit/main", 503, "the Hub refused user/ece with status 503: told to fail"),
+        ("commit/main", 400, "the Hub refused user/ece with status 400: told to fail"),
+        ("commit/main", "cut", "the connection to the Hub failed"),
+        ("GET /api/spaces/user/ece", 500, "the Hub refused user/ece with status 500"),
+    ],
+)
+def test_a_failure_is_one_line_leaves_no_half_and_is_mended_by_a_second_run(hub, tmp_path, path, what, words):
+    hub.fail(path, what)
+    assert words in error_of(push(hub, tmp_path, "metric", "user/ece"))
+    for repository in hub.repositories.values():
+        assert set(repository.files) == {".gitattributes"}
+    hub.failures.clear()
+    code, out, err = push(hub, tmp_path, "metric", "user/ece")
+    assert code == 0 and out.startswith(hub.endpoint), err
+    assert "ece.py" in hub.repositories["space", "user/ece"].files
+
+
+def test_a_slow_hub_is_waited_for(hub, tmp_path):
+    hub.fail("repos/create", 2.0, times=1)
+    hub.fail("commit/main", 2.0, times=1)
+    code, out, err = push(hub, tmp_path, "metric", "user/ece")
+    assert code == 0 and out.startswith(hub.endpoint), err
+    assert "ece.py" in hub.repositories["space", "user/ece"].files
+
+
+@pytest.mark.parametrize("path", ["GET /api/spaces/user/ece", "repos/create", "commit/main"])
+def test_a_hub_that_hangs_is_left_after_a_while(hub, tmp_path, path):
+    hub.fail(path, 60.0)
+    impatient = "import sys, bayesian_text_classification.hub as h; sys.modules[h.__name__ + '.push'].PATIENCE = 2.0; "
+    said = error_of(push(hub, tmp_path, "metric", "user/ece", before=impatient))
+    assert "the connection to the Hub failed (ReadTimeout" in said and "run the same command again" in said
+    for repository in hub.repositories.values():
+        assert set(repository.files) == {".gitattributes"}
+
+
+def test_a_damaged_token_is_not_shown(hub, tmp_path):
+    said = error_of(push(hub, tmp_path, "metric", "user/ece", token="hf_secret\vsecret"))
+    assert said == "error: the token holds characters that no token has; copy it again" and hub.requests == []
+
+
+def test_a_hub_that_is_not_there(hub, tmp_path):
+    hub.endpoint = "http://127.0.0.1:9"  # nobody listens
+    said = error_of(push(hub, tmp_path, "metric", "user/ece"))
+    assert "the connection to the Hub failed" in said and "run the same command again" in said
+
+
+def test_the_timeout_of_every_other_request_is_left_as_it_was(hub, tmp_path):
+    """huggingface_hub has one client for the whole process; a library has no say in how long others wait."""
+    code = """
+import sys
+from pathlib import Path
+from huggingface_hub import get_session
+from bayesian_text_classification.hub import metric_upload, push
+before = get_session().timeout
+push(metric_upload("user/ece"), "user/ece")
+print(get_session().timeout == before)
+"""
+    assert run(sys.executable, code, **hub.environment(tmp_path / "home")).splitlines()[-1] == "True"
+
+
+def test_code_of_an_earlier_version_is_removed_with_the_same_commit(hub, model, tmp_path):
+    code, _, err = push(hub, tmp_path, "pipeline", "user/m", "--model", model)
+    assert code == 0, err
+    repository = hub.repositories["model", "user/m"]
+    mark = repository.files["pipeline.py"].split(b"\n", 1)[0]
+    repository.commit({**repository.files, "renamed_since.py": mark + b"\n", "mine.py": b"HELLO = 1\n"})
+    code, _, err = push(hub, tmp_path, "pipeline", "user/m", "--model", model)
+    assert code == 0, err
+    assert "renamed_since.py" not in repository.files and "mine.py" in repository.files

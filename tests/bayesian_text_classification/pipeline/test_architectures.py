@@ -1,0 +1,392 @@
+"""Every sequence classifier of transformers, tiny: what `train()` mode does, the twin does, and nothing else.
+
+The types are transformers' own list, so that a new one fails here until it has a tiny configuration and a row in
+`docs/architectures.md`. Settings are set by their names, in nested configurations too; `SPECIAL` holds the rest.
+"""
+
+import copy
+import re
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from bayesian_text_classification.pipeline.twin import StochasticTwin
+from transformers import AutoModelForSequenceClassification
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as TYPES
+
+DOCS = Path(__file__).parents[3] / "docs" / "architectures.md"
+# Lengths that a factor of 4 (CANINE) and a window of 4 (Longformer) treat differently; the one looked at is not first.
+TEXTS = ["no it is", "a b c d e", "what a terribly long and boring film this was i say", "he or she"]
+RATE = 0.1
+
+# --- tiny configurations --------------------------------------------------------------------------------------------
+
+_WIDTH, _HEADS = 32, 4
+_NAMES = {
+    _WIDTH: "hidden_size n_embd d_model dim emb_dim embedding_size input_embedding_size output_embedding_size "
+    "d_latents word_embed_proj_dim pooler_hidden_size true_hidden_size intra_bottleneck_size "
+    "cross_attention_hidden_size out_hidden_size prediction_head_size",
+    2 * _WIDTH: "intermediate_size ffn_dim hidden_dim d_ff d_inner dff encoder_ffn_dim decoder_ffn_dim ffn_hidden_size "
+    "feed_forward_size moe_intermediate_size shared_expert_intermediate_size max_position_embeddings n_positions "
+    "max_seq_len shape_vocab_size pronunciation_vocab_size num_hash_buckets",
+    2: "num_hidden_layers n_layer n_layers num_layers num_decoder_layers encoder_layers decoder_layers "
+    "num_key_value_heads num_kv_heads num_experts_per_tok moe_topk",
+    _HEADS: "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads "
+    "num_self_attention_heads num_cross_attention_heads n_routed_experts num_experts num_local_experts "
+    "linear_num_key_heads linear_num_value_heads",
+    _WIDTH // _HEADS: "head_dim d_kv d_head kv_channels attention_head_size qk_nope_head_dim qk_rope_head_dim "
+    "v_head_dim rotary_dim index_head_dim linear_key_head_dim linear_value_head_dim",
+    128: "vocab_size entity_vocab_size",
+    16: "q_lora_rank kv_lora_rank",
+    1: "n_group topk_group",
+}
+_SIZES = {name: size for size, names in _NAMES.items() for name in names.split()}
+_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "cls_token_id": 1, "decoder_start_token_id": 1, "eos_token_id": 2,
+           "sep_token_id": 2, "eod_token_id": 2, "forced_eos_token_id": 2, "mask_token_id": 3}  # fmt: skip
+
+_ALL_HEADS = {"num_key_value_heads": _HEADS}
+_HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
+_RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+SPECIAL = {
+    "axk1": _ALL_HEADS,
+    "axk2": _ALL_HEADS,
+    "cohere_compass_text": {"rope_parameters": {
+        "full_attention": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}}},
+    "deberta": _RELATIVE,
+    "deberta-v2": _RELATIVE,
+    "deepseek_v2": _ALL_HEADS,
+    "deepseek_v3": _ALL_HEADS,
+    "diffllama": {"attention_dropout": 0.0},
+    "esmc": _ALL_HEADS,
+    "funnel": {"block_sizes": [1, 1], "block_repeats": None},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4},
+    "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2},
+    "layoutlmv3": {"hidden_size": 48, "coordinate_size": 8, "shape_size": 8},
+    "lilt": {"hidden_size": 48},
+    "longformer": {"attention_window": 4},
+    "markuplm": {"max_depth": 4},
+    "minicpm3": _ALL_HEADS,
+    "mistral4": {**_ALL_HEADS, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4},
+    "mpt": {"attn_config": {"attn_pdrop": 0}},
+    "perceiver": {"num_latents": 8, "num_self_attends_per_block": 2},
+    "qwen3_5": {"text_config": _HYBRID},
+    "qwen3_5_text": _HYBRID,
+    "qwen3_next": _HYBRID,
+    "reformer": {"attn_layers": ["local", "lsh"], "axial_pos_shape": [8, 8], "axial_pos_embds_dim": [8, 24],
+                 "is_decoder": False},
+    "t5": {"decoder_start_token_id": 0},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": {"num_hidden_layers": 3, "layers_block_type": ["hybrid", "linear_attention", "hybrid"],
+              "attention_head_dim": 16},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"], "attention_head_dim": 16},
+}  # fmt: skip
+
+# Types that cannot be built or sampled, with what a user is told.
+REFUSED = {
+    "layoutlmv2": (ImportError, "detectron2"),
+    "reformer": (ValueError, r"refuses train\(\) mode for a short text: .*axial_pos_shape"),
+}
+# Modules with randomness of their own in train() mode, which no dropout mask stands for.
+HIDDEN = {"phimoe": "model.layers.0.mlp.router"}
+
+REMARKS = {
+    "big_bird": "full attention for every text: a short one switches the model over for good, and the probe is short",
+    "bigbird_pegasus": "as BigBird",
+    "canine": "a text of more than `local_transformer_stride` (128) characters runs alone, one pass at a time",
+    "diffllama": "no dropout: transformers refuses a rate above 0",
+    "funnel": "transformers itself fails on texts of fewer than 5 tokens",
+    "layoutlmv2": "not sampled: transformers needs detectron2, which PyPI does not have",
+    "mpt": "no dropout: transformers reads `attn_config.attn_pdrop` alone and takes integers only",
+    "mra": "without its CUDA kernel transformers puts 0 for the attention, in stock pipelines too",
+    "phimoe": "the router draws experts in `train()` mode; this stays off, with a warning",
+    "reformer": "not sampled: `train()` takes texts of one fixed length only, and LSH draws at random in `eval()` too",
+}
+
+LORA = ["bart", "bert", "bloom", "deberta-v2", "distilbert", "gpt2", "llama", "modernbert", "qwen3", "roberta", "t5",
+        "t5gemma"]  # fmt: skip
+
+
+def settings_of(config):
+    """Tiny sizes and noise switched on, for whatever of it the configuration has."""
+    found = {}
+    for name, value in vars(config).items():
+        if hasattr(value, "to_dict"):
+            found[name] = {"model_type": value.model_type, **settings_of(value)}
+        elif name.endswith("layerdrop"):
+            found[name] = 0.5
+        elif "jitter" in name or ("drop" in name and (value is None or type(value) in (int, float))):
+            found[name] = RATE
+        elif name in _TOKENS:
+            found[name] = _TOKENS[name]
+        elif name in _SIZES and not isinstance(value, (list, tuple)):
+            found[name] = _SIZES[name]
+    return found
+
+
+def with_more(settings, more):
+    return {
+        **settings,
+        **{k: with_more(settings[k], v) if isinstance(settings.get(k), dict) else v for k, v in more.items()},
+    }
+
+
+def make(model_type, attention):
+    make_config = CONFIG_MAPPING[model_type]
+    settings = with_more(settings_of(make_config()), SPECIAL.get(model_type, {}))
+    config = make_config(num_labels=3, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config, attn_implementation=attention)
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.ndim > 1:
+                    weight.normal_(0, 0.1)
+    return model.eval()
+
+
+def adapted(model):
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(
+        task_type="SEQ_CLS",
+        r=2,
+        lora_alpha=2,
+        lora_dropout=RATE,
+        target_modules="all-linear",
+        exclude_modules=["pre_classifier"],  # DistilBERT's, which PEFT trains whole
+        init_lora_weights=False,  # at the usual zero the adapters, and their dropout, do nothing
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return get_peft_model(model, settings).eval()
+
+
+def encode(texts):
+    """Words as ids, padded at the right; what is tested has nothing to do with a vocabulary."""
+    rows = [[1, *(5 + sum(map(ord, word)) % 100 for word in text.split()), 2] for text in texts]
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    for row, values in zip(ids, rows, strict=True):
+        row[: len(values)] = torch.tensor(values)
+    return {"input_ids": ids, "attention_mask": (ids != 0).long()}
+
+
+def checkpointed(*args):
+    raise AssertionError("gradient checkpointing ran")
+
+
+@dataclass
+class Variant:
+    """A type with one implementation of attention, its twin, and what building it did."""
+
+    model: torch.nn.Module
+    twin: StochasticTwin
+    warnings: list[str] = field(default_factory=list)
+
+    def samples(self, texts, passes=4):
+        return self.twin.sample_logits(encode(texts), range(passes), seed=0, balanced=True)
+
+
+class Case:
+    """A type, plain or with LoRA, in every implementation of attention that it has."""
+
+    def __init__(self, name, same_model, same_random_state):
+        self.type, _, self.lora = name.partition(" with ")
+        self.variants = {}
+        for attention in ("eager", "sdpa"):
+            try:
+                model = make(self.type, attention)
+            except ValueError as error:
+                if attention == "sdpa" and "does not support an attention implementation" in str(error):
+                    continue
+                raise
+            model = adapted(model) if self.lora else model
+            if model.supports_gradient_checkpointing:
+                model.gradient_checkpointing_enable()
+                for module in model.modules():
+                    if hasattr(module, "_gradient_checkpointing_func"):
+                        module._gradient_checkpointing_func = checkpointed
+            with same_model(model), same_random_state(), warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                variant = Variant(model, StochasticTwin(model, encode))
+                variant.samples(TEXTS[:1])
+                variant.twin.logits(encode(TEXTS[:1]))
+            variant.warnings = [str(w.message) for w in caught if "randomness" in str(w.message)]
+            self.variants[attention] = variant
+
+    def row(self):
+        """The type's line in the table, with a slash where the implementations differ."""
+        columns = zip(*(self._cells(variant.twin) for variant in self.variants.values()), strict=True)
+        cells = [" / ".join(dict.fromkeys(column)) for column in columns]
+        return "| " + " | ".join([self.type, ", ".join(self.variants), *cells, REMARKS.get(self.type, "")]) + " |"
+
+    def _cells(self, twin):
+        dims = sorted({"-" if site.batch_dim is None else str(site.batch_dim) for site in twin.sites})
+        flags = [twin.needs_equal_lengths, twin.loops_over_samples or twin.loops_over_texts]
+        calls = sum(site.calls for site in twin.sites)
+        return [str(len(twin.sites)), str(calls), ", ".join(dims), *("yes" if flag else "no" for flag in flags)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tensors this small are slower on several threads, a hundred times so where other work has the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+PLAIN = [name for name in TYPES if name not in REFUSED]
+WITH_LORA = [f"{name} with LoRA" for name in LORA]
+
+
+@pytest.fixture(scope="module", params=[*PLAIN, *WITH_LORA])
+def case(request, same_model, same_random_state):
+    return Case(request.param, same_model, same_random_state)
+
+
+# --- the checks -----------------------------------------------------------------------------------------------------
+
+
+def test_calls_are_those_of_train_mode(case, active_calls):
+    for variant in case.variants.values():
+        trained = copy.deepcopy(variant.model).train()
+        trained.config.get_text_config().pad_token_id = 0
+        if variant.model.supports_gradient_checkpointing:
+            trained.gradient_checkpointing_disable()
+        for module in trained.modules():
+            for name in ("layerdrop", "encoder_layerdrop", "decoder_layerdrop"):
+                if hasattr(module, name):
+                    setattr(module, name, 0.0)
+        with torch.random.fork_rng(devices=[]):
+            assert sum(site.calls for site in variant.twin.sites) == active_calls(trained, encode(TEXTS[:1]))
+
+
+def test_nothing_else_is_random(case):
+    for variant in case.variants.values():
+        assert variant.twin.hidden_randomness == HIDDEN.get(case.type)
+        assert len(variant.warnings) == (case.type in HIDDEN)
+
+
+def test_samples_differ(case):
+    for variant in case.variants.values():
+        spread = variant.samples(TEXTS[:1], 10).std(1).max()
+        assert spread > 1e-4 if variant.twin.sites else spread < 1e-6
+
+
+def test_samples_draw_nothing_and_checkpoint_nothing(case, same_model, same_random_state):
+    """LayerDrop would leave calls out, which is an error; a checkpoint raises; statistics must not move."""
+    for variant in case.variants.values():
+        with same_model(variant.model), same_random_state():
+            variant.samples(TEXTS[1:2], 10)
+        norms = [m for m in variant.twin._model.modules() if isinstance(m, torch.nn.modules.batchnorm._NormBase)]
+        assert not any(norm.training for norm in norms)
+
+
+def test_the_pass_without_dropout_is_that_of_the_model(case):
+    for variant in case.variants.values():
+        inputs = encode(TEXTS[:1])
+        with torch.no_grad():
+            expected = copy.deepcopy(variant.model).eval()(**inputs).logits
+        torch.testing.assert_close(variant.twin.logits(inputs), expected, rtol=0, atol=1e-6)
+
+
+def test_a_text_alone_is_the_text_in_a_batch(case):
+    for variant in case.variants.values():
+        together = [TEXTS[3], TEXTS[0], TEXTS[3]] if variant.twin.needs_equal_lengths else [TEXTS[2], *TEXTS]
+        found = variant.samples(together)
+        for row, text in list(enumerate(together))[1:]:
+            torch.testing.assert_close(found[row], variant.samples([text])[0], rtol=0, atol=1e-5)
+
+
+def test_both_implementations_give_the_same_samples(case):
+    first, *others = (variant.samples(TEXTS[:1]) for variant in case.variants.values())
+    for other in others:
+        torch.testing.assert_close(other, first, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gpt_oss", "t5gemma"])
+def test_flash_attention_becomes_eager_where_there_is_no_sdpa(name):
+    model = make(name, "eager")
+    expected = StochasticTwin(model, encode).sample_logits(encode(TEXTS[:1]), range(4), seed=0, balanced=True)
+    model.config._attn_implementation_internal = "flash_attention_2"
+    found = StochasticTwin(model, encode).sample_logits(encode(TEXTS[:1]), range(4), seed=0, balanced=True)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("case", WITH_LORA, indirect=True)
+def test_adapters_are_among_the_sites(case):
+    for variant in case.variants.values():
+        assert sum("lora_dropout" in site.name for site in variant.twin.sites) >= 4
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table(request):
+    """Gives the row of a type in the file; with `--write-docs` the row found is what the file will say."""
+    writing = request.config.getoption("--write-docs")
+    found = {}
+    if not writing:
+        skip_another_version()
+
+    def row(name, truth):
+        found[name] = truth
+        return truth if writing else rows_in_docs().get(name)
+
+    yield row
+    if writing:
+        text = DOCS.read_text(encoding="utf-8")
+        rows = {**rows_in_docs(), **found}
+        lines = [rows[name] for name in sorted(rows) if name in TYPES]
+        head = re.sub(VERSION, f"transformers {here()}", text.partition(HEAD)[0])
+        DOCS.write_text("\n".join([head + HEAD, *lines]) + "\n", encoding="utf-8")
+
+
+HEAD = """\
+| type | attention | sites | calls | batch dimension | equal lengths | one pass at a time | remarks |
+|---|---|---|---|---|---|---|---|"""
+
+
+VERSION = r"transformers ([0-9]+\.[0-9]+)"
+
+
+def here():
+    return ".".join(transformers.__version__.split(".")[:2])
+
+
+def skip_another_version():
+    """A new release may know another type, or another attention of an old one; the other tests here hold for it too."""
+    written = re.search(VERSION, DOCS.read_text(encoding="utf-8"))[1]
+    if written != here():
+        pytest.skip(f"the table is of transformers {written}; write it anew for {here()} with --write-docs")
+
+
+def rows_in_docs():
+    rows = DOCS.read_text(encoding="utf-8").partition(HEAD)[2].strip().splitlines()
+    return {row.split("|")[1].strip(): row for row in rows}
+
+
+def test_the_table_has_every_type_and_no_other(request):
+    if not request.config.getoption("--write-docs"):
+        skip_another_version()
+        assert list(rows_in_docs()) == sorted(TYPES)
+
+
+@pytest.mark.parametrize("case", PLAIN, indirect=True)
+def test_the_table_tells_the_truth(case, table):
+    assert table(case.type, case.row()) == case.row()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused_says_why(name, table):
+    kind, message = REFUSED[name]
+    with pytest.raises(kind, match=message) as caught:
+        StochasticTwin(make(name, "eager"), encode)
+    row = f"| {name} | - | - | - | - | - | - | {REMARKS[name]} |"
+    assert table(name, row) == row
+    assert kind is not ValueError or "\n" not in str(caught.value)

@@ -1,0 +1,195 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from bayesian_text_classification.pipeline.dropout import attention_with_dropout
+from torch import nn
+
+# --- attention --------------------------------------------------------------------------------------------------------
+
+
+def attention_inputs(case):
+    generator = torch.Generator().manual_seed(0)
+    heads = 2 if case == "gqa" else 4
+    query = torch.randn(2, 4, 5, 8, generator=generator)
+    key, value = (torch.randn(2, heads, 5, 8, generator=generator) for _ in range(2))
+    mask = torch.rand(2, 1, 5, 5, generator=generator) > 0.3
+    mask[0, 0, 2] = False  # a query that may attend to nothing
+    options = {
+        "plain": {},
+        "causal": {"is_causal": True},
+        "bool mask": {"attn_mask": mask},
+        "float mask": {"attn_mask": torch.randn(2, 4, 5, 5, generator=generator)},
+        "minimum mask": {"attn_mask": torch.where(mask, 0.0, torch.finfo(torch.float32).min)},
+        "broadcast mask": {"attn_mask": mask[:, :, :1]},
+        "gqa": {"enable_gqa": True, "is_causal": True},
+        "scale": {"scale": 0.3},
+        "other width": {},
+        "fewer queries": {"is_causal": True},
+    }[case]
+    if case == "other width":
+        value = torch.randn(2, 4, 5, 3, generator=generator)
+    if case == "fewer queries":
+        query = query[:, :, :3]
+    return query, key, value, options
+
+
+CASES = ["plain", "causal", "bool mask", "float mask", "minimum mask", "broadcast mask", "gqa", "scale", "other width",
+         "fewer queries"]  # fmt: skip
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("case", CASES)
+def test_attention_that_keeps_everything_is_pytorchs(case, p):
+    query, key, value, options = attention_inputs(case)
+    expected = F.scaled_dot_product_attention(query, key, value, **options)
+    keep = torch.full((*query.shape[:-1], key.shape[-2]), -1, dtype=torch.int32)
+    found = attention_with_dropout(
+        query, key, value, options.get("attn_mask"), keep, p, options.get("is_causal", False),
+        options.get("scale"), options.get("enable_gqa", False),
+    )  # fmt: skip
+    torch.testing.assert_close(found * (1 - p), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_attention_drops_weights_after_the_softmax():
+    query, key, value, _ = attention_inputs("plain")
+    keep = torch.rand(2, 4, 5, 5, generator=torch.Generator().manual_seed(1)) > 0.5
+    weights = torch.softmax(query @ key.mT / 8**0.5, -1)
+    found = attention_with_dropout(query, key, value, None, -keep.int(), 0.5, False, None, False)
+    torch.testing.assert_close(found, (weights * keep * 2) @ value)
+
+
+# --- every way to call dropout ----------------------------------------------------------------------------------------
+
+
+class Channels(nn.Module):
+    """(batch, length, width) -> (batch, width, length, ...) and back, for dropout of whole channels."""
+
+    def __init__(self, module, extra):
+        super().__init__()
+        self.inner, self.extra = module, extra
+
+    def forward(self, x):
+        x = x.transpose(1, 2)
+        x = self.inner(x.reshape(*x.shape, *[1] * self.extra))
+        return x.reshape(x.shape[:3]).transpose(1, 2)
+
+
+class Functional(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.2, self.training) + F.dropout(x, p=0.2, training=self.training)
+
+
+class Gated(nn.Module):
+    """As in transformers' attention: p is 0 unless the owner trains."""
+
+    def forward(self, x):
+        return F.scaled_dot_product_attention(x, x, x, dropout_p=0.2 if self.training else 0.0)
+
+
+class Torch(nn.Module):
+    """Past torch.nn.functional."""
+
+    def forward(self, x):
+        return torch.dropout(x, 0.2, self.training)
+
+
+class Inplace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.drop = nn.Dropout(0.2, inplace=True)
+
+    def forward(self, x):
+        x = x * 1
+        self.drop(x)
+        return x
+
+
+class Twice(nn.Module):
+    """One module under two names, one of them called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.one = self.other = nn.Dropout(0.2)
+
+    def forward(self, x):
+        return self.other(torch.relu(self.one(self.one(x))))
+
+
+class Attention(nn.Module):
+    """PyTorch's own multi-head attention, whose dropout is inside a function of torch.nn.functional."""
+
+    def __init__(self, need_weights=False):
+        super().__init__()
+        self.inner = nn.MultiheadAttention(16, 4, dropout=0.2, batch_first=True)
+        self.need_weights = need_weights
+
+    def forward(self, x):
+        return self.inner(x, x, x, need_weights=self.need_weights)[0]
+
+
+def encoder_layer(**options):
+    return nn.TransformerEncoderLayer(16, 4, 32, dropout=0.2, batch_first=True, **options)
+
+
+OWN = {
+    "Dropout": (lambda: nn.Dropout(0.2), 1),
+    "Dropout1d": (lambda: Channels(nn.Dropout1d(0.2), 0), 1),
+    "Dropout2d": (lambda: Channels(nn.Dropout2d(0.2), 1), 1),
+    "Dropout3d": (lambda: Channels(nn.Dropout3d(0.2), 2), 1),
+    "AlphaDropout": (lambda: nn.AlphaDropout(0.2), 1),
+    "FeatureAlphaDropout": (lambda: Channels(nn.FeatureAlphaDropout(0.2), 0), 1),
+    "functional": (Functional, 2),
+    "gated attention": (Gated, 1),
+    "torch.dropout": (Torch, 1),
+    "in place": (Inplace, 1),
+    "twice": (Twice, 3),
+    "MultiheadAttention": (Attention, 1),
+    "MultiheadAttention with weights": (lambda: Attention(True), 1),
+    "TransformerEncoder": (lambda: nn.TransformerEncoder(encoder_layer(), 2, enable_nested_tensor=False), 8),
+    "TransformerEncoder, nested": (lambda: nn.TransformerEncoder(encoder_layer(), 2), 8),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_models_of_ones_own(name, encode, twin_of, samples, calls_of, own):
+    """Sites as many as calls of train() mode; the same mean as train() mode; alone = in a batch."""
+    make, calls = OWN[name]
+    model, inputs = own(make()), encode(["a good film", "a bad film"])
+    twin = twin_of(model)
+    assert calls_of(twin) == calls
+    keyed = twin.sample_logits(inputs, range(1000), seed=0, balanced=True).double()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        rows = {key: value.repeat_interleave(1000, 0) for key, value in inputs.items()}
+        native = copy.deepcopy(model).train()(**rows)["logits"].view(2, 1000, 2).double()
+    error = ((native.var(1) + keyed.var(1)) / 1000).sqrt()
+    assert ((native.mean(1) - keyed.mean(1)).abs() / error).max() < 4.5
+    np.testing.assert_allclose(keyed.std(1), native.std(1), rtol=0.15)
+    alone = samples(twin, encode(["a bad film"]))
+    torch.testing.assert_close(samples(twin, inputs)[1:], alone, rtol=0, atol=1e-5)
+
+
+def test_an_aliased_dropout_is_one_site(twin_of, own):
+    (site,) = twin_of(own(Twice())).sites
+    assert (site.name, site.calls) == ("subject.one", 3)
+
+
+def test_whole_channels_are_dropped(encode, twin_of, samples, own):
+    """Dropout1d: a channel is dropped at all positions or at none."""
+    model = own(Channels(nn.Dropout1d(0.5), 0))
+    outputs = []
+    twin = twin_of(model)
+    twin._model.subject.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    samples(twin, encode(["a good film"]), 20)
+    zero = outputs[-1] == 0
+    assert torch.equal(zero.all(1), zero.any(1))
+    assert 0.3 < zero.float().mean() < 0.7
+
+
+def test_p_of_one_drops_everything(encode, twin_of, samples, own, texts):
+    model = own(nn.Dropout(1.0))
+    found = samples(twin_of(model), encode(texts))
+    torch.testing.assert_close(found, model.out.bias.detach().expand_as(found))

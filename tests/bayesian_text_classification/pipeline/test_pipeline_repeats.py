@@ -1,0 +1,109 @@
+"""The same text, seed and model give the same answer: batches, processes, threads, padding."""
+
+import json
+import threading
+
+import pytest
+import torch
+from bayesian_text_classification.pipeline import pipeline as module
+from bayesian_text_classification.pipeline.batching import TokenBudget
+from pipeline_cases import MANY, TASK, TEXTS, assert_close, of_length
+from transformers import pipeline
+
+
+@pytest.mark.parametrize("masks", ["balanced", "bernoulli"])
+def test_batch_size_and_order_do_not_change_answers(masks, small):
+    expected = small(MANY, masks=masks)
+    for batch_size in (1, 3, 8, 100):
+        assert_close(small(MANY, batch_size=batch_size, masks=masks), expected)
+    assert_close(small(MANY[::-1], masks=masks)[::-1], expected)
+    assert_close([small(text, masks=masks)[0] for text in MANY], expected)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    ["distilbert", "roberta", "bart", "albert", "mpnet", "deberta-v2", "t5", "xlnet", "fnet", "gpt2", "llama"],
+)
+def test_a_text_alone_is_the_text_in_a_batch(architecture, tiny, bayesian):
+    ours = bayesian(tiny(architecture), num_samples=3)
+    together = ours(MANY[:5])
+    assert_close(together, [ours(text)[0] for text in MANY[:5]])
+    assert len({round(result["score"], 6) for result in together}) == 5, "the model must tell these texts apart"
+
+
+def test_batch_size_caps_the_texts_of_a_batch(small, monkeypatch):
+    seen = []
+    original = module.StochasticTwin.sample_logits
+
+    def spy(self, inputs, samples, **options):
+        seen.append(len(inputs["input_ids"]))
+        return original(self, inputs, samples, **options)
+
+    monkeypatch.setattr(module.StochasticTwin, "sample_logits", spy)
+    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(10**6))  # nothing else limits a batch
+    small(MANY, batch_size=3)
+    assert max(seen) <= 3 and sum(seen) == len(MANY)
+    seen.clear()
+    pipeline(TASK, model=small.model, tokenizer=small.tokenizer, batch_size=2)(MANY)
+    assert max(seen) == 2
+    seen.clear()
+    small(MANY)
+    assert seen == [len(MANY)]
+
+
+def test_the_token_budget_does_not_change_answers(small, monkeypatch):
+    expected = small(MANY)
+    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(64))
+    assert_close(small(MANY), expected)
+
+
+def test_another_process_gives_the_same_answer(classifier, python):
+    code = """
+import json, sys
+from transformers import pipeline
+import bayesian_text_classification
+print(json.dumps(pipeline("bayesian-text-classification")(json.loads(sys.argv[1]), num_samples=7, seed=3)))
+"""
+    texts = [*TEXTS[::-1], "Another neighbour in the batch, and quite a long one at that."]
+    other = json.loads(python(code, json.dumps(texts), OMP_NUM_THREADS="2"))
+    assert_close(other[:3][::-1], classifier(TEXTS, num_samples=7, seed=3))
+
+
+def test_left_padding_gives_the_same_answer(tiny, tokenizer, bayesian):
+    ours = bayesian(tiny("llama", pad_token_id=0))
+    assert_close(ours(TEXTS, padding_side="left"), ours(TEXTS, padding_side="right"))
+
+
+def test_threads_give_the_answers_of_one_after_the_other(small):
+    expected = [small(text, seed=i)[0] for i, text in enumerate(MANY)]
+    found: list = [None] * len(MANY)
+
+    def work(worker):
+        for i in range(worker, len(MANY), 4):
+            found[i] = small([MANY[i], of_length(5 + i)], seed=i)[0]
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert_close(found, expected)
+
+
+def test_the_global_random_state_stays(tiny, bayesian, same_random_state):
+    model = tiny("bart")
+    with same_random_state():
+        ours = bayesian(model)
+        ours(TEXTS)
+        ours(TEXTS, masks="bernoulli", num_samples=3)
+        ours.predict_proba(TEXTS)
+        ours.predict_proba(TEXTS, num_samples=0)
+        # Not ours(TEXTS, num_samples=0): stock's DataLoader draws a seed for its workers.
+
+
+def test_a_global_seed_does_not_matter(small):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = small(TEXTS)
+        torch.manual_seed(2)
+        assert small(TEXTS) == first

@@ -1,0 +1,40 @@
+"""The card of the results, read back by the Hub's own client."""
+
+import pytest
+from bayesian_text_classification.evaluation.run import compare
+from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.report.card import model_card
+from huggingface_hub import ModelCard
+
+TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
+DATA = LabelledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
+
+
+@pytest.fixture(scope="module")
+def comparison(classifier):
+    return compare(classifier, DATA, num_samples=10)
+
+
+def test_the_hubs_client_reads_the_results(comparison):
+    settings = {"model": "me/mine", "dataset": "nyu-mll/glue", "config": "sst2", "split": "validation"}
+    card = ModelCard(model_card(comparison, 20, settings))
+    found = {result.metric_name: result for result in card.data.eval_results}
+    assert len(found) == 16
+    ece = found["ECE, Bayesian, 10 samples"]
+    assert ece.metric_value == pytest.approx(comparison.arm("bayesian").estimates["ece"].value, abs=1e-6)
+    assert (ece.metric_type, ece.task_type) == ("ece", "text-classification")
+    assert (ece.dataset_type, ece.dataset_config, ece.dataset_split) == ("nyu-mll/glue", "sst2", "validation")
+    assert found["accuracy, Frequentist"].metric_value == comparison.arm("frequentist").estimates["accuracy"].value
+    assert card.data.model_name == "me/mine"
+    assert "Measured on 20 texts of nyu-mll/glue with 10 samples" in card.text
+    assert card.text.count("\n| ") == 6
+    (row,) = [line for line in card.text.splitlines() if line.startswith("| Bayesian | ")]
+    assert "nan" not in card.text and row.count("(") == 1  # of twenty texts accuracy alone has an interval
+
+
+def test_no_folder_of_this_machine_is_in_it(comparison, tmp_path):
+    (tmp_path / "mine").mkdir()
+    settings = {"model": str(tmp_path / "mine"), "dataset": str(tmp_path / "gone" / "mine.csv")}
+    card = model_card(comparison, 20, settings)
+    assert str(tmp_path) not in card
+    assert "mine.csv" in card

@@ -1,0 +1,83 @@
+"""Pictures show the numbers that they were given."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bayesian_text_classification.evaluation.run import compare
+from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.report.figures import (
+    TITLES,
+    confidence_histograms,
+    inline_svg,
+    pictures,
+    reliability_diagrams,
+    risk_coverage_curves,
+    sweep_curves,
+)
+
+TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"]
+DATA = LabelledTexts("five texts", TEXTS, [1, 0, 1, 0, 1], [])
+
+
+@pytest.fixture(scope="module")
+def comparison(classifier):
+    return compare(classifier, DATA, num_samples=4, seed=3)
+
+
+def test_gaps_in_the_reliability_diagram_add_up_to_the_ece(comparison):
+    axes = reliability_diagrams(comparison.arms).axes
+    for arm, top, bottom in zip(comparison.arms, axes[::2], axes[1::2], strict=True):
+        counts = {round(bar.get_x(), 6): bar.get_height() for bar in bottom.containers[0]}
+        gaps = {round(bar.get_x(), 6): abs(bar.get_height()) for bar in top.containers[1]}
+        total = sum(counts[x] * gap for x, gap in gaps.items()) / len(TEXTS)
+        assert total == pytest.approx(arm.estimates["ece"].value)
+        assert sum(counts.values()) == len(TEXTS)
+        assert top.get_title().startswith(TITLES[arm.name])
+
+
+def test_curves_are_those_of_the_sweep(comparison):
+    sweep = comparison.sweep
+    figure = sweep_curves(sweep)
+    assert figure.get_suptitle() == "The number of samples, 5 texts"
+    for axes, name in zip(figure.axes, ("ece", "accuracy", "nll", "rmse"), strict=True):
+        median, *levels = axes.lines
+        np.testing.assert_array_equal(median.get_ydata(), sweep.curves[name][1])
+        if name in sweep.frequentist and name != "rmse":
+            assert set(levels[0].get_ydata()) == {sweep.frequentist[name]}
+
+
+def test_a_panel_in_which_all_is_0_has_a_scale(comparison):
+    curves = comparison.sweep.curves | {"accuracy": np.zeros_like(comparison.sweep.curves["accuracy"])}
+    frequentist = comparison.sweep.frequentist | {"accuracy": 0.0}
+    panel = sweep_curves(replace(comparison.sweep, curves=curves, frequentist=frequentist)).axes[1]
+    low, high = panel.get_ylim()
+    assert low == 0 and high >= 1e-3
+
+
+def test_risk_and_coverage_end_at_the_error_rate(comparison):
+    (axes,) = risk_coverage_curves(comparison.arms, DATA.labels).axes
+    arms = [arm for arm in comparison.arms if arm.temperature is None]
+    for arm, line in zip(arms, axes.lines, strict=True):
+        assert line.get_xdata()[-1] == 1.0
+        assert line.get_ydata()[-1] == pytest.approx(1 - arm.estimates["accuracy"].value)
+        assert f"AURC {arm.estimates['aurc'].value:.4f}" in line.get_label()
+
+
+def test_every_text_is_in_a_histogram(comparison):
+    for axes in confidence_histograms(comparison, DATA.labels).axes:
+        shown = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert sum(int(re.search(r"[(]([0-9,]+)[)]", text)[1]) for text in shown) == len(TEXTS)
+
+
+def test_inlined_pictures_take_the_colour_of_the_page_and_share_no_id(comparison):
+    ids = []
+    for picture in pictures(comparison, DATA.labels):
+        markup = inline_svg(picture.figure, picture.name)
+        assert markup.startswith("<svg") and markup.rstrip().endswith("</svg>")
+        assert "currentColor" in markup and "#000000" not in markup and "#ffffff" not in markup
+        assert "<metadata" not in markup
+        ids.append(set(re.findall(r'id="([mp][0-9a-f]{10})"', markup)))
+    assert all(ids)
+    assert sum(map(len, ids)) == len(set.union(*ids))  # a page holds all of them

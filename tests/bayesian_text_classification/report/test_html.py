@@ -1,0 +1,91 @@
+"""The page of the report: what it says, that it needs nothing, and how it looks in a real browser."""
+
+import json
+
+import pytest
+from bayesian_text_classification.evaluation.run import compare
+from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.report.html import as_html
+from bayesian_text_classification.report.write import write_report
+from pages import ARTEFACTS, opened
+
+MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)> & so \u202e on"
+TEXTS = [MARKUP, "dull and far too long", "not as bad as they say", "I want my money back", "a wonderful film"] * 4
+SETTINGS = {"model": "<u>mine</u>", "dataset": "five <b>texts</b>", "split": None, "seed": 0}
+
+
+@pytest.fixture(scope="module")
+def data(classifier):
+    """Every answer is right, but for those to the text with markup, which is thus among the mistakes."""
+    said = classifier.predict_proba(TEXTS, num_samples=0).argmax(1)
+    labels = [int(1 - label) if text == MARKUP else int(label) for text, label in zip(TEXTS, said, strict=True)]
+    return LabelledTexts("five <b>texts</b>", TEXTS, labels, ["a", "b", "<i>c</i>", "b", "a"] * 4)
+
+
+@pytest.fixture(scope="module")
+def comparison(classifier, data):
+    return compare(classifier, data, num_samples=10)
+
+
+@pytest.fixture(scope="module")
+def folder(comparison, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    write_report(folder, comparison, data, ["NEGATIVE", "POSITIVE"], SETTINGS)
+    return folder
+
+
+def test_markup_in_texts_and_names_is_text(comparison, data):
+    page = as_html(comparison, data, ["<em>neg</em>", "pos"], SETTINGS, [])
+    for bad in ("<script", "<img", "<b>texts", "<u>mine", "<i>c", "<em>neg"):
+        assert bad not in page
+    assert "&lt;script&gt;" in page and "&lt;u&gt;mine" in page and "&lt;em&gt;neg" in page
+
+
+def test_long_texts_are_cut(comparison, data):
+    long = LabelledTexts(data.name, ["long " * 1_000 + text for text in TEXTS], data.labels, [])
+    page = as_html(comparison, long, ["NEGATIVE", "POSITIVE"], SETTINGS, [])
+    assert "long long ..." in page and "long " * 100 not in page
+
+
+def test_the_files(folder, comparison):
+    names = {path.name for path in folder.iterdir()}
+    pictures = {
+        f"{name}.{end}" for name in ("reliability", "samples", "risk-coverage", "confidence") for end in ("png", "svg")
+    }
+    assert names == {"report.html", "report.json", "model-card.md", *pictures}
+    report = json.loads((folder / "report.json").read_text())
+    assert list(report["arms"]) == [arm.name for arm in comparison.arms]
+    assert report["arms"]["bayesian"]["nll"]["value"] == comparison.arm("bayesian").estimates["nll"].value
+    assert report["arms"]["bayesian"]["differences"]["nll"]["verdict"] in ("better", "worse", "cannot tell")
+    assert report["verdict"]["sentences"][0] in (folder / "report.html").read_text()
+    assert MARKUP not in (folder / "report.json").read_text()  # no text leaves in it
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "scheme"),
+    [("desktop", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light"), ("phone-dark", 390, "dark")],
+)
+def test_in_a_browser(name, width, scheme, folder):
+    address = (folder / "report.html").as_uri()
+    with opened("about:blank", viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
+        asked, said = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address)
+        page.screenshot(path=ARTEFACTS / f"report-{name}.png", full_page=True)
+        assert asked == [address] and said == []
+        assert page.title() != "taken"
+        assert MARKUP in page.inner_text("body")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        if width > 1_000:  # the last column is the one that is recommended most often
+            table = page.locator(".scroll:has(table)").first
+            longest = "+0.0018 cannot tell (140,000)"
+            table.evaluate(
+                "(e, words) => e.querySelectorAll('td small + small').forEach(one => one.innerText = words)", longest
+            )
+            assert table.inner_text().count(longest) == 40
+            assert table.evaluate("e => e.scrollWidth <= e.clientWidth")
+        assert page.locator("figure svg").count() == 4
+        ink = page.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill")
+        assert ink == page.evaluate("getComputedStyle(document.body).color")

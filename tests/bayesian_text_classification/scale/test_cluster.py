@@ -1,0 +1,347 @@
+"""On a Ray cluster of several processes: the answers of one process, whatever the workers, also when one is killed."""
+
+import csv
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+import sysconfig
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bayesian_text_classification.files.journal import JournalError
+from bayesian_text_classification.files.readers import WINDOW
+from bayesian_text_classification.files.sources import SourceError, source_of
+from bayesian_text_classification.loading.classifiers import load_classifier
+from bayesian_text_classification.metric import load_metric_module
+from bayesian_text_classification.scale.cluster import Cluster
+from bayesian_text_classification.scale.predict import predict_dataset, predict_file
+
+pytestmark = pytest.mark.slow  # a cluster and, for each test, workers that import torch
+ray = pytest.importorskip("ray")
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "bayesian-text-classification"
+ROWS = 6 * WINDOW + 17
+OPTIONS = {"num_samples": 10, "seed": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    """Of four processors, whatever the machine has."""
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Texts of different lengths with an id and a true label; some bad."""
+    draw = np.random.default_rng(0)
+    words = ["a", "the", "good", "bad", "film", "plot", "long", "dull", "joy", "bore", "never", "quite"]
+    texts = [" ".join(draw.choice(words, draw.integers(1, 14))) for _ in range(ROWS)]
+    for i in (0, 5, WINDOW - 1, ROWS - 1):
+        texts[i] = ""
+    return [{"id": i, "text": text, "truth": int(draw.integers(2))} for i, text in enumerate(texts)]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tokenizer, tmp_path_factory):
+    """A tiny model."""
+    folder = tmp_path_factory.mktemp("model")
+    for part in (tiny("bert", num_labels=2), tokenizer):
+        part.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def alone(folder, rows):
+    """The answers of the pipeline itself; None for bad rows."""
+    good = [row for row in rows if row["text"]]
+    answers = load_classifier(folder)([row["text"] for row in good], **OPTIONS)
+    return dict(zip((row["id"] for row in good), answers, strict=True))
+
+
+def assert_same(found, rows, alone):
+    """Each row once, with the answers of the pipeline."""
+    assert Counter(row["id"] for row in found) == Counter(range(ROWS))
+    for row in found:
+        assert (row["text"], row["truth"]) == (rows[row["id"]]["text"], rows[row["id"]]["truth"])
+        expected = alone.get(row["id"])
+        if expected is None:
+            assert row["error"] == "the text is empty" and row["label"] is None
+            continue
+        assert row["error"] is None
+        assert row["label"] == expected["label"] or abs(expected["score"] - 0.5) < 1e-5
+        for key in ("score", "score_std", "standard_error", "predictive_entropy", "mutual_information"):
+            assert row[key] == pytest.approx(expected[key], abs=1e-5), key
+
+
+def assert_alike(path, other):
+    """Two csv files with the same cells; numbers within 1e-5, as workers may have other numbers of threads."""
+
+    def cells(path):
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.reader(file))
+
+    def number(cell):
+        try:
+            return pytest.approx(float(cell), abs=1e-5)
+        except ValueError:
+            return cell
+
+    found, expected = ([[number(cell) for cell in row] for row in cells(path)] for path in (path, other))
+    for row, known in zip(found, expected, strict=True):
+        assert [getattr(cell, "expected", cell) for cell in row] == known
+
+
+@pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 7), (4, 13)])
+def test_no_row_is_lost_or_doubled_and_answers_are_those_of_one_process(workers, blocks, folder, rows, alone):
+    dataset = ray.data.from_items(rows, override_num_blocks=blocks)
+    assert_same(predict_dataset(dataset, folder, workers=workers, **OPTIONS).take_all(), rows, alone)
+
+
+def workers_of_ray():
+    """Process ids of the actors of Ray Data."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"ray::MapWorker" in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # it has just ended
+            pass
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the workers in /proc")
+def test_a_worker_that_is_killed_in_the_middle_costs_no_row(folder, rows, alone):
+    dataset = ray.data.from_items(rows, override_num_blocks=12)
+    found, killed = [], []
+    for batch in predict_dataset(dataset, folder, workers=2, **OPTIONS).iter_batches(
+        batch_size=None, batch_format="pyarrow", prefetch_batches=0
+    ):
+        found += batch.to_pylist()
+        if not killed:
+            killed = workers_of_ray()[:1]
+            os.kill(killed[0], signal.SIGKILL)
+            assert len(found) < ROWS
+    assert killed
+    assert_same(found, rows, alone)
+
+
+def test_the_merged_error_of_shards_is_that_of_the_whole(folder, rows):
+    dataset = ray.data.from_items(rows, override_num_blocks=5)
+    ece = load_metric_module()
+
+    def sums(row_list):
+        good = [row for row in row_list if row["error"] is None]
+        labels = ["LABEL_0", "LABEL_1"]
+        positive = [row["score"] if row["label"] == labels[1] else 1 - row["score"] for row in good]
+        both = np.stack([1 - np.array(positive), positive], 1)
+        return ece.bin_sums(both, [row["truth"] for row in good])
+
+    shards = [shard.take_all() for shard in predict_dataset(dataset, folder, workers=2, **OPTIONS).split(3)]
+    assert sum(map(len, shards)) == ROWS and all(shards)
+    whole = sorted((row for shard in shards for row in shard), key=lambda row: row["id"])
+    merged = sum(sums(shard) for shard in shards)
+    assert ece.calibration_error(merged) == ece.calibration_error(sums(whole)) > 0
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+def test_files_come_out_in_order_as_one_process_writes_them(kind, folder, rows, tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / f"mine{kind}"
+    if kind == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["id", "text", "truth"])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif kind == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    classifier = load_classifier(folder)
+    one, many = tmp_path / f"one{kind}", tmp_path / f"many{kind}"
+    expected = predict_file(classifier, source_of(str(path)), one, kind, **OPTIONS)
+    found = predict_file(classifier, source_of(str(path)), many, kind, cluster=Cluster(folder, workers=2), **OPTIONS)
+    assert found == expected and found.errors == {"the text is empty": 4}
+    a, b = (list(source_rows(path)) for path in (one, many))
+    assert len(a) == len(b) == ROWS
+    for left, right in zip(a, b, strict=True):
+        assert {key: left[key] for key in ("id", "text", "truth", "label", "error")} == {
+            key: right[key] for key in ("id", "text", "truth", "label", "error")
+        }
+        if left["score"] not in (None, ""):
+            assert float(left["score"]) == pytest.approx(float(right["score"]), abs=1e-5)
+
+
+def source_rows(path):
+    """All rows of a file."""
+    from bayesian_text_classification.files.sources import Reading
+
+    for window in Reading(source_of(str(path))).windows():
+        yield from window.as_dicts()
+
+
+def test_a_run_that_stopped_inside_a_window_goes_on_with_the_next_row(folder, tmp_path):
+    path = tmp_path / "wide.csv"  # so wide that Ray parts windows into several blocks
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("id", "text", "more"), *((i, "good film", "x" * 700) for i in range(3_000))])
+    classifier, seen = load_classifier(folder), []
+
+    def stop(rows, done):
+        seen.append(rows)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    arguments = {"cluster": Cluster(folder), "num_samples": 2}
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", progress=stop, **arguments)
+    assert sum(seen) % WINDOW
+    with pytest.raises(JournalError, match=r"another workers .*dtype='bfloat16'"):
+        other = {**arguments, "cluster": Cluster(folder, dtype="bfloat16")}
+        predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", resume=True, **other)
+    found = predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", resume=True, **arguments)
+    assert found.rows == 3_000
+    assert [row["id"] for row in source_rows(tmp_path / "a.csv")] == [str(i) for i in range(3_000)]
+
+
+def test_where_nothing_is_left_to_do_the_file_appears(folder, tmp_path):
+    (tmp_path / "mine.csv").write_text("text\n")
+    cluster = Cluster(folder)
+    found = predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.csv")), tmp_path / "a.csv", ".csv",
+                         cluster=cluster)  # fmt: skip
+    assert found.rows == 0 and (tmp_path / "a.csv").read_text().startswith("text,label,score")
+
+
+def test_ray_may_choose_the_number_of_workers_and_a_model_is_found_from_their_folders(folder, monkeypatch):
+    monkeypatch.chdir(Path(folder).parent)
+    texts = ray.data.from_items([{"text": "good film"}, {"text": "bad film"}])
+    found = predict_dataset(texts, Path(folder).name, workers=(1, 2), cpus=0.5, num_samples=2).take_all()
+    assert len(found) == 2 and all(row["error"] is None and row["label"] for row in found)
+
+
+def test_the_command_finds_the_cluster_that_is_running_here(folder, tmp_path):
+    """As `--ray` alone and by its address, from a process of its own."""
+    (tmp_path / "mine.txt").write_text("good film\nbad film\n")
+    command = [COMMAND, "predict", "--input", tmp_path / "mine.txt", "--model", folder, "--num-samples", "2"]
+    found = []
+    for i, address in enumerate(([], [ray.get_runtime_context().gcs_address])):
+        output = tmp_path / f"{i}.csv"
+        done = subprocess.run([*command, "--output", output, "--ray", *address], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "2 rows\n")
+        found.append(output)
+    classifier = load_classifier(folder)
+    predict_file(classifier, source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv", num_samples=2, seed=0)
+    for output in found:
+        assert_alike(output, tmp_path / "a.csv")
+
+
+def test_workers_have_the_defaults_and_the_temperature_of_the_pipeline(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n")
+    classifier = load_classifier(folder, num_samples=3, seed=5, threshold=0.6, max_length=4, truncation=True)
+    classifier.temperature = 0.3
+    for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
+        source = source_of(str(tmp_path / "mine.txt"))
+        predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster)
+    assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
+    assert b"abstained" in (tmp_path / "a.csv").read_bytes()
+
+
+def test_more_workers_than_the_cluster_has_room_for_are_refused_and_not_waited_for(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("good\n")
+    with pytest.raises(ValueError, match=r"5 workers of 1 CPU each: the cluster has room for 4 \(its"):
+        predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv",
+                     cluster=Cluster(folder, workers=5))  # fmt: skip
+
+
+def test_a_worker_has_one_machine(folder, tmp_path, monkeypatch):
+    (tmp_path / "mine.txt").write_text("good\n")
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}] * 4)
+    with pytest.raises(ValueError, match=r"1 workers of 2 CPU each: the cluster has room for 0 \(its .* 1 CPU; 1 CPU"):
+        predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv",
+                     cluster=Cluster(folder, cpus=2))  # fmt: skip
+
+
+def test_a_damaged_file_is_one_line_and_the_settings_of_ray_stay_the_callers(folder, tmp_path):
+    packed = gzip.compress("".join(f"film {i} was dull\n" for i in range(20_000)).encode())
+    (tmp_path / "a.txt.gz").write_bytes(packed[: len(packed) // 2])
+    command = [COMMAND, "predict", "--input", tmp_path / "a.txt.gz", "--model", folder, "--num-samples", "1"]
+    done = subprocess.run([*command, "--output", tmp_path / "a.csv", "--ray"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*a\.txt\.gz cannot be read after row [\d,]+: Compressed file ended.*\n", done.stderr)
+    context = ray.data.DataContext.get_current()
+    before = (context.target_max_block_size, context.execution_options.preserve_order)
+    with pytest.raises(SourceError, match=r"a\.txt\.gz cannot be read after row"):
+        predict_file(load_classifier(folder), source_of(str(tmp_path / "a.txt.gz")), tmp_path / "b.csv", ".csv",
+                     cluster=Cluster(folder), num_samples=1)  # fmt: skip
+    assert (context.target_max_block_size, context.execution_options.preserve_order) == before
+
+
+def test_a_key_of_ours_that_comes_late_is_an_error_of_its_row_there_too(folder, tmp_path):
+    rows = ['{"text": "good"}'] * WINDOW + ['{"text": "bad", "label": "MINE"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    found = predict_file(load_classifier(folder), source_of(str(tmp_path / "a.jsonl")), tmp_path / "b.jsonl", ".jsonl",
+                         cluster=Cluster(folder), num_samples=1)  # fmt: skip
+    assert found.errors == {"a field of its own has the name of one that is added": 1}
+    assert json.loads((tmp_path / "b.jsonl").read_text().splitlines()[-1])["label"] == "MINE"
+
+
+def test_a_saved_threshold_is_left_out_where_nothing_is_sampled(folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("good film\n")
+    classifier = load_classifier(folder, threshold=0.6)
+    for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
+        predict_file(classifier, source_of(str(tmp_path / "mine.txt")), tmp_path / name, ".csv",
+                     cluster=cluster, num_samples=0)  # fmt: skip
+    assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().startswith("text,label,score,error\n")
+
+
+@pytest.mark.parametrize(
+    ("column", "options", "kind", "message"),
+    [
+        ("words", {}, SourceError, "the dataset has no column 'text'; its columns are 'words'"),
+        ("label", {"text_column": "label"}, SourceError, "the dataset has a column 'label' already; .* prefix"),
+        ("__error__", {"text_column": "__error__"}, SourceError, "the dataset has a column '__error__' already"),
+        ("text", {"top_k": 2}, TypeError, "'top_k' has no place here"),
+        ("text", {"num_samples": -1}, ValueError, "num_samples=-1"),
+        ("text", {"threshold": 2}, ValueError, r"threshold=2; it must lie in \[0, 1\]"),
+        ("text", {"threshold": 0.5, "num_samples": 0}, ValueError, "a threshold needs samples"),
+        ("text", {"dtype": "float23"}, ValueError, "dtype='float23'; it must be one of 'float32'"),
+        ("text", {"num_sample": 3}, TypeError, "unknown option 'num_sample'; the nearest is 'num_samples'"),
+        *(
+            ("text", {"workers": workers}, ValueError, f"workers={re.escape(repr(workers))}; it must be an integer of")
+            for workers in (0, -1, 2.5, None, "2", True, (3, 2), (1, 2, 3), (1, "2"))
+        ),
+        *(
+            ("text", {"cpus": cpus}, ValueError, f"cpus={cpus!r}; it must be a number of at least 0")
+            for cpus in (-1, "1", None, float("inf"), float("nan"))
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_before_there_is_a_worker(folder, column, options, kind, message):
+    with pytest.raises(kind, match=message):
+        predict_dataset(ray.data.from_items([{column: "a"}]), folder, **options)
+
+
+def test_workers_of_another_model_are_refused(tiny, tokenizer, folder, tmp_path):
+    """The journal keeps the fingerprint of one model; answers of another would be resumed under its name."""
+    for part in (tiny("bert", num_labels=2, num_hidden_layers=1), tokenizer):
+        part.save_pretrained(tmp_path / "other")
+    (tmp_path / "a.csv").write_text("text\nfine\n")
+    with pytest.raises(ValueError, match=r"the workers load another model .*other"):
+        predict_file(
+            load_classifier(folder),
+            source_of(str(tmp_path / "a.csv")),
+            tmp_path / "b.csv",
+            ".csv",
+            cluster=Cluster(str(tmp_path / "other")),
+            **OPTIONS,
+        )
+    assert not (tmp_path / "b.csv").exists()

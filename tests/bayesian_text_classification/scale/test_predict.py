@@ -1,0 +1,596 @@
+"""Files of any size: the pipeline's own answers, in order, whole or not at all; killed and gone on with."""
+
+import csv
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import bayesian_text_classification
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from bayesian_text_classification.files import journal
+from bayesian_text_classification.files import writers as blocks
+from bayesian_text_classification.files.journal import JournalError
+from bayesian_text_classification.files.readers import WINDOW, open_rows
+from bayesian_text_classification.files.sources import Source, SourceError, source_of
+from bayesian_text_classification.loading.classifiers import load_classifier
+from bayesian_text_classification.pipeline import pipeline
+from bayesian_text_classification.scale.predict import predict_file
+from fuzzing import tried
+from hypothesis import given
+from hypothesis import strategies as st
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
+WORDS = ["a", "the", "good", "bad", "film", "plot", "long", "dull", "joy", "bore", "never", "ever", "not", "quite"]
+
+
+def sentences(count):
+    draw = random.Random(0)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(1, 12))) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tokenizer, tmp_path_factory):
+    """A tiny model."""
+    folder = tmp_path_factory.mktemp("model")
+    for part in (tiny("bert", num_labels=2), tokenizer):
+        part.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small(folder):
+    return load_classifier(str(folder), num_samples=4)
+
+
+def written_csv(path, texts):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("id", "text"), *enumerate(texts)])
+    return path
+
+
+def stop_after(windows):
+    """A progress that interrupts once so many windows are written."""
+    total = 0.0
+
+    def stop(rows, done):
+        nonlocal total
+        total += rows
+        if total > windows * WINDOW - 0.5:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    [(1, {}), (WINDOW + 1, {}), (40, {"num_samples": 0}), (40, {"tolerance": 0.5}), (3, {"bad": True})],
+)
+def test_progress_adds_up_whatever_the_rows_cost(small, tmp_path, rows, options):
+    texts, told = sentences(rows), []
+    if options.pop("bad", False):
+        texts[1] = "x" * 2_000_000
+    path = written_csv(tmp_path / "a.csv", texts)
+    predict_file(small, source_of(str(path)), io.BytesIO(), ".csv", progress=lambda *step: told.append(step), **options)
+    assert sum(step for step, _ in told) == pytest.approx(rows) and all(step >= 0 for step, _ in told)
+    assert told[-1][1] == 1.0
+
+
+def test_rows_and_their_order_are_kept_and_answers_are_the_pipelines(small, tmp_path):
+    texts = sentences(2 * WINDOW + 10)
+    told = []
+    summary = predict_file(
+        small,
+        source_of(str(written_csv(tmp_path / "a.csv", texts))),
+        tmp_path / "b.csv",
+        ".csv",
+        progress=lambda rows, done: told.append((rows, done)),
+    )
+    assert summary.rows == len(texts) and not summary.errors
+    with (tmp_path / "b.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(i) for i in range(len(texts))]
+    for row, text, answer in zip(rows, texts, small(texts), strict=True):
+        assert row["text"] == text and row["label"] == answer["label"]
+        assert float(row["score"]) == pytest.approx(answer["score"], abs=1e-5)
+        assert float(row["mutual_information"]) == pytest.approx(answer["mutual_information"], abs=1e-5)
+    # Inside windows too; the rows of all calls are the file's, and shares grow.
+    assert len(told) > 10 and sum(rows for rows, _ in told) == pytest.approx(len(texts)) and told[-1][1] == 1.0
+    shares = [done for _, done in told]
+    assert shares == sorted(shares) and 0 < shares[0] < 0.2
+
+
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_each_format_to_itself(kind, small, tmp_path):
+    path = tmp_path / f"a{kind}"
+    if kind == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2], "text": ["good", "bad"]}), path)
+    else:
+        lines = {".csv": "id,text\n1,good\n2,bad\n", ".tsv": "id\ttext\n1\tgood\n2\tbad\n",
+                 ".jsonl": '{"id": 1, "text": "good"}\n{"id": 2, "text": "bad", "more": [1]}\n'}  # fmt: skip
+        path.write_text(lines[kind])
+    predict_file(small, source_of(str(path)), tmp_path / f"b{kind}", kind)
+    (window,) = list(source_windows(tmp_path / f"b{kind}"))
+    rows = window.as_dicts()
+    assert [str(row["id"]) for row in rows] == ["1", "2"] and [row["text"] for row in rows] == ["good", "bad"]
+    expected = small(["good", "bad"])
+    assert [float(row["score"]) for row in rows] == pytest.approx([answer["score"] for answer in expected], abs=1e-6)
+    if kind == ".jsonl":
+        assert rows[1]["more"] == [1] and "more" not in rows[0] and rows[0]["error"] is None
+
+
+def source_windows(path):
+    from bayesian_text_classification.files.sources import Reading
+
+    return Reading(source_of(str(path))).windows()
+
+
+def test_several_files_are_one_in_alphabetical_order(small, tmp_path):
+    for name, text in (("b.txt", "second\n"), ("a.txt.gz", None), ("c.txt", "third\n")):
+        if text is None:
+            import gzip
+
+            (tmp_path / name).write_bytes(gzip.compress(b"first\n"))
+        else:
+            (tmp_path / name).write_text(text)
+    out = io.BytesIO()
+    summary = predict_file(small, source_of(str(tmp_path / "*.txt*")), out, ".jsonl")
+    assert [json.loads(line)["text"] for line in out.getvalue().splitlines()] == ["first", "second", "third"]
+    assert summary.rows == 3
+
+
+@pytest.mark.parametrize(
+    ("files", "name", "words"),
+    [
+        ({}, "none.csv", "none.csv: no such file"),
+        ({}, "*.csv", r"\*.csv: no such file"),
+        ({"d/a.csv": "text\na\n"}, "d", r"is a folder; give its files, such as '.*d/\*.csv'"),
+        ({"a.doc": "x"}, "a.doc", "its name ends in none of .csv, .tsv, .jsonl, .parquet, .txt; set input_format="),
+        ({"a.csv": "text\na\n", "b.tsv": "text\na\n"}, "*", "several formats, .csv, .tsv"),
+        ({"a.csv": "text\na\n", "b.csv": "text,id\na,1\n"}, "*.csv", "b.csv has other columns than .*: 'text', 'id'"),
+        ({"a.csv": ""}, "a.csv", "has no rows"),
+        ({"a.csv": "words\na\n"}, "a.csv", "no column 'text' or 'sentence'; its columns are 'words'"),
+        ({"a.csv": "text,label\na,b\n"}, "a.csv", "has a column 'label' already; .* prefix='predicted_'"),
+        ({"a.jsonl": '{"text": "a", "error": 1}\n'}, "a.jsonl", "has a column 'error' already"),
+        ({"a.jsonl": '{"text": "a"}\n'}, "a.jsonl", "may differ in their columns, which only a .jsonl file can hold"),
+        ({"a.parquet": "x"}, "a.parquet", "a.parquet cannot be read"),
+        ({"a.csv.gz": "x"}, "a.csv.gz", "a.csv.gz cannot be read: Not a gzipped file"),
+        ({"a.csv": "a,a\n"}, "a.csv", "several columns 'a'"),
+    ],
+)
+def test_inputs_that_cannot_be_used_are_named_before_anything_is_written(small, tmp_path, files, name, words):
+    for path, content in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(content)
+    with pytest.raises(SourceError, match=words):
+        predict_file(small, source_of(str(tmp_path / name)), tmp_path / "answers.csv", ".csv")
+    assert not list(tmp_path.rglob("answers*"))
+
+
+def test_a_column_that_holds_no_texts_is_refused_before_the_work(small, tmp_path):
+    table = pyarrow.table({"text": pyarrow.array([1, 2]), "none": pyarrow.nulls(2)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    source, target = source_of(str(tmp_path / "a.parquet")), tmp_path / "b.csv"
+    with pytest.raises(SourceError, match=r"the column 'text' of .*a\.parquet holds int64, not texts"):
+        predict_file(small, source, target, ".csv")
+    assert not target.exists()
+    found = predict_file(small, source, target, ".csv", text_column="none")
+    assert found.errors == {"there is no text": 2}
+
+
+@pytest.mark.parametrize(("kind", "compression"), [("csv", ""), (".txt", ""), (".csv", "gz"), (".csv", ".rar")])
+def test_formats_that_there_are_not_are_refused(small, tmp_path, kind, compression):
+    source = source_of(str(written_csv(tmp_path / "a.csv", ["a"])))
+    with pytest.raises(ValueError, match=r"(kind|compression)='.*'; it must be one of '"):
+        predict_file(small, source, tmp_path / "b.csv", kind, compression=compression)
+
+
+def test_cells_that_tsv_cannot_hold_are_refused(small, tmp_path):
+    with pytest.raises(SourceError, match="may hold tabs"):
+        predict_file(small, source_of(str(written_csv(tmp_path / "a.csv", ["a"]))), tmp_path / "b.tsv", ".tsv")
+
+
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("compression", ["", ".gz"])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(small, tmp_path, monkeypatch, kind, compression):
+    if kind == ".parquet" and compression:
+        pytest.skip("parquet is compressed in itself")
+    monkeypatch.setattr(journal, "INTERVAL", 0.0)
+    texts = sentences(3 * WINDOW + 7)
+    texts[5], texts[WINDOW + 3] = "", "  "
+    if kind == ".jsonl":
+        path = tmp_path / "a.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    else:
+        path = written_csv(tmp_path / "a.csv", texts)
+    arguments = {"compression": compression, "num_samples": 2}
+    whole, killed = tmp_path / f"whole{kind}", tmp_path / f"killed{kind}"
+    told = predict_file(small, source_of(str(path)), whole, kind, **arguments)
+
+    for windows in (1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            predict_file(
+                small, source_of(str(path)), killed, kind, resume=True, progress=stop_after(windows), **arguments
+            )
+        assert not killed.exists()
+    with pytest.raises(JournalError, match="another num_samples"):
+        predict_file(small, source_of(str(path)), killed, kind, resume=True, compression=compression, num_samples=3)
+    again = predict_file(small, source_of(str(path)), killed, kind, resume=True, **arguments)
+    assert killed.read_bytes() == whole.read_bytes() and again == told and again.errors == {"the text is empty": 2}
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, whole.name, killed.name}
+
+
+def test_what_the_bytes_depend_on_may_not_change_in_between(small, folder, tmp_path):
+    path = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW))
+
+    def run(classifier=small, **options):
+        source = source_of(str(path))
+        predict_file(classifier, source, tmp_path / "b.csv", ".csv", resume=True, progress=stop_after(1), **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    other = load_classifier(str(folder), num_samples=4)
+    with torch.no_grad():
+        other.model.classifier.bias += 1e-3
+    cases = [
+        ("another model", {"classifier": other}),
+        ("another default options", {"classifier": load_classifier(str(folder), num_samples=5)}),
+        ("another default options", {"classifier": load_classifier(str(folder), num_samples=4, batch_size=2)}),
+        ("another seed", {"seed": 1}),
+        ("another prefix", {"prefix": "x_"}),
+        ("another (model|dtype)", {"classifier": load_classifier(str(folder), dtype="bfloat16", num_samples=4)}),
+    ]
+    for words, options in cases:
+        with pytest.raises(JournalError, match=f"was begun with {words} "):
+            run(**options)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.raises(JournalError, match="another number of threads"):
+            run()
+    finally:
+        torch.set_num_threads(threads)
+    with path.open("a") as file:
+        file.write("9,more\n")
+    with pytest.raises(JournalError, match="another content of the input"):
+        run()
+
+
+def begun(classifier, source, target, kind=".csv", **options):
+    """A run that stops after its first window."""
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(classifier, source, target, kind, progress=stop_after(1), num_samples=1, **options)
+
+
+def test_the_windows_of_a_file_are_those_of_the_pipeline():
+    assert pipeline.WINDOW == WINDOW  # else batches would depend on where a run began
+
+
+def test_files_of_one_name_are_told_apart_and_so_are_formats(small, tmp_path):
+    for number in "12":
+        (tmp_path / number).mkdir()
+        written_csv(tmp_path / number / "a.csv", sentences(WINDOW + 1))
+    pattern, target = str(tmp_path / "?" / "a.csv"), tmp_path / "out"
+    begun(small, source_of(pattern), target)
+    with pytest.raises(JournalError, match="another output format"):
+        predict_file(small, source_of(pattern), target, ".csv", compression=".gz", resume=True, num_samples=1)
+    (tmp_path / "1.txt").write_text("text\n" + "good\n" * (WINDOW + 1))  # csv too, without a separator
+    begun(small, source_of(str(tmp_path / "1.txt"), ".csv"), tmp_path / "other")
+    with pytest.raises(JournalError, match="another input format"):
+        predict_file(small, source_of(str(tmp_path / "1.txt")), tmp_path / "other", ".csv", resume=True, num_samples=1)
+    written_csv(tmp_path / "1" / "a.csv", ["other"] * (WINDOW + 1))
+    with pytest.raises(JournalError, match="another content of the input, file 1"):
+        predict_file(small, source_of(pattern), target, ".csv", resume=True, num_samples=1)
+
+
+def test_what_is_read_is_never_written_over(small, tmp_path):
+    path = written_csv(tmp_path / "b.csv.partial", ["good"])
+    before = path.read_bytes()
+    with pytest.raises(SourceError, match=r"b\.csv\.partial is the input"):
+        predict_file(small, source_of(str(path), ".csv"), tmp_path / "b.csv", ".csv")
+    with pytest.raises(SourceError, match=r"b\.csv\.partial is the input"):
+        predict_file(small, source_of(str(path), ".csv"), path, ".csv")
+    assert path.read_bytes() == before
+    with pytest.raises(SourceError, match="what was read from stdin cannot be read again"):
+        predict_file(small, Source(".txt", stream=io.BytesIO(b"a\n")), tmp_path / "c.csv", ".csv", resume=True)
+
+
+def test_a_pipe_has_to_come_through_stdin(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(SourceError, match=r"pipe\.csv exists but is not a regular file; .* pass - and redirect"):
+        source_of(str(tmp_path / "pipe.csv"))
+
+
+def test_jsonl_whose_first_rows_are_bad_is_read_on(small, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("broken\n" * (WINDOW + 3) + '{"text": "good"}\n')
+    out = io.BytesIO()
+    summary = predict_file(small, source_of(str(path)), out, ".jsonl", num_samples=1)
+    assert (summary.rows, summary.errors.total()) == (WINDOW + 4, WINDOW + 3)
+    assert json.loads(out.getvalue().splitlines()[-1])["label"]
+    path.write_text("")
+    assert predict_file(small, source_of(str(path)), io.BytesIO(), ".jsonl", num_samples=1).rows == 0
+
+
+def test_a_key_of_ours_that_comes_late_is_not_written_over_and_stops_nothing(small, tmp_path):
+    path = tmp_path / "a.jsonl"
+    late = [{"text": "bad", "label": "MINE"}, {"text": "bad", "error": "MINE"}, {"text": "dull"}]
+    path.write_text('{"text": "good"}\n' * WINDOW + "".join(json.dumps(row) + "\n" for row in late))
+    found = predict_file(small, source_of(str(path)), tmp_path / "b.jsonl", ".jsonl", num_samples=1)
+    assert found.errors == {"a field of its own has the name of one that is added": 2}
+    label, error, good = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines()[WINDOW:])
+    assert label["label"] == "MINE" and label["score"] is None
+    assert "('label', with 'MINE'); a prefix" in label["error"] and "('error', with 'MINE')" in error["error"]
+    assert good["label"] and good["error"] is None
+    assert predict_file(small, source_of(str(path)), tmp_path / "c.jsonl", ".jsonl", num_samples=1, prefix="p_").rows
+
+
+def test_numbers_of_numpy_are_numbers(small, tmp_path):
+    path, options = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW)), {"num_samples": np.int64(1)}
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", progress=stop_after(1), **options)
+    found = predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", resume=True, num_samples=1)
+    assert found.rows == 2 * WINDOW
+
+
+def _not_utf8(kind):
+    """Three cells of which the second is not UTF-8."""
+    plain = pyarrow.array([b"good", b"b\xffad", None], pyarrow.binary())
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 3, plain.buffers())
+    each, two = pyarrow.array([0, 1, 2, 3], pyarrow.int32()), pyarrow.array([0, 1, None], pyarrow.int32())
+    return {
+        "string": lambda: text,
+        "dictionary": lambda: pyarrow.DictionaryArray.from_arrays(two, text.slice(0, 2)),
+        "view": lambda: plain.cast(pyarrow.binary_view()).view(pyarrow.string_view()),
+        "list": lambda: pyarrow.ListArray.from_arrays(each, text),
+        "struct": lambda: pyarrow.StructArray.from_arrays([text], ["a"]),
+        "map": lambda: pyarrow.MapArray.from_arrays(each, pyarrow.array(["k"] * 3), text),
+        "binary": lambda: pyarrow.ListArray.from_arrays(each, plain),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["string", "dictionary", "view"])
+@pytest.mark.parametrize("written", [".csv", ".jsonl", ".parquet"])
+def test_a_text_of_parquet_that_is_not_utf8_is_an_error_of_its_row(small, kind, written, tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"text": _not_utf8(kind)}), tmp_path / "a.parquet")
+    found = predict_file(small, source_of(str(tmp_path / "a.parquet")), tmp_path / "b", written, num_samples=1)
+    assert (found.rows, found.errors) == (3, {"the text is not UTF-8": 1, "there is no text": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells"),
+    [
+        ("string", ["good", "b\ufffdad", None]),
+        ("dictionary", ["good", "b\ufffdad", None]),
+        ("view", ["good", "b\ufffdad", None]),
+        ("list", [["good"], ["b\ufffdad"], [None]]),
+        ("binary", [["good"], ["b\ufffdad"], [None]]),
+        ("struct", [{"a": "good"}, {"a": "b\ufffdad"}, {"a": None}]),
+        ("map", [[["k", "good"]], [["k", "b\ufffdad"]], [["k", None]]]),
+    ],
+)
+def test_other_cells_of_parquet_that_are_not_utf8_have_the_sign_for_it(small, kind, cells, tmp_path):
+    table = pyarrow.table({"text": ["good", "bad", "dull"], "more": _not_utf8(kind)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    source = source_of(str(tmp_path / "a.parquet"))
+    for written in (".csv", ".jsonl", ".parquet"):
+        assert not predict_file(small, source, tmp_path / f"b{written}", written, num_samples=1).errors
+    found = [json.loads(line)["more"] for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert found == cells
+    with (tmp_path / "b.csv").open(newline="") as file:
+        flat = [row["more"] for row in csv.DictReader(file)]
+    nested = kind in ("list", "binary", "struct", "map")
+    assert flat == [json.dumps(cell, ensure_ascii=False) if nested else cell or "" for cell in cells]
+
+
+def test_a_parquet_file_has_the_rights_that_it_had_and_no_link_is_followed(small, tmp_path):
+    path = written_csv(tmp_path / "a.csv", ["good"])
+    (tmp_path / "b.parquet").touch(0o600)
+    (tmp_path / "other").write_text("mine")
+    for ending in (".partial.made", ".progress.new"):
+        (tmp_path / f"b.parquet{ending}").symlink_to("other")
+    predict_file(small, source_of(str(path)), tmp_path / "b.parquet", ".parquet", num_samples=1)
+    assert (tmp_path / "b.parquet").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "other").read_text() == "mine" and pyarrow.parquet.read_table(
+        tmp_path / "b.parquet"
+    ).num_rows == 1
+    assert {file.name for file in tmp_path.iterdir()} == {"a.csv", "b.parquet", "other"}
+
+
+def test_row_groups_of_parquet_are_closed_by_rows_and_by_bytes(small, tmp_path, monkeypatch):
+    path = written_csv(tmp_path / "a.csv", sentences(4 * WINDOW))
+    groups = []
+    for name, most in (("_GROUP_ROWS", 2 * WINDOW), ("_GROUP_BYTES", 1), ("_GROUP_BYTES", 2**30)):
+        with monkeypatch.context() as patch:
+            patch.setattr(blocks, name, most)
+            predict_file(small, source_of(str(path)), tmp_path / "b.parquet", ".parquet", num_samples=1)
+        groups.append(pyarrow.parquet.ParquetFile(tmp_path / "b.parquet").num_row_groups)
+    assert groups == [2, 4, 1]
+
+
+def test_a_file_without_a_header_does_not_tell_its_first_text(small, tmp_path):
+    (tmp_path / "a.csv").write_text("my private diagnosis is bad,x\ngood,1\n")
+    (tmp_path / "b.csv").write_text("my private diagnosis is bad,my private diagnosis is bad\n")
+    for name, words in (
+        ("a.csv", r"its columns are \(one of 27 characters\), 'x'"),
+        ("b.csv", "several columns .one of 27"),
+    ):
+        with pytest.raises(SourceError, match=words) as caught:
+            predict_file(small, source_of(str(tmp_path / name)), io.BytesIO(), ".csv")
+        assert "private" not in str(caught.value)
+
+
+def test_without_samples_long_texts_saved_thresholds_and_no_numbers_have_an_answer(small, folder, tmp_path):
+    path = written_csv(tmp_path / "a.csv", ["good", "word " * 2_000, "bad"])
+    careful = load_classifier(str(folder), num_samples=4, threshold=0.9)
+    for classifier in (small, careful):
+        out = io.BytesIO()
+        assert not predict_file(classifier, source_of(str(path)), out, ".csv", num_samples=0).errors
+        assert out.getvalue().splitlines()[0] == b"id,text,label,score,error"
+    with pytest.raises(ValueError, match="a threshold needs samples"):
+        predict_file(small, source_of(str(path)), io.BytesIO(), ".csv", num_samples=0, threshold=0.5)
+    with torch.no_grad():
+        careful.model.classifier.bias[0] = torch.nan
+    found = predict_file(careful, source_of(str(path)), io.BytesIO(), ".csv", num_samples=0)
+    assert found.errors == {"the model's outputs for it are NaN or infinite": 3}
+
+
+def test_where_memory_ran_out_the_smaller_batches_are_remembered(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "INTERVAL", 0.0)
+    path, before = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW)), small.batch_tokens
+    try:
+        small.batch_tokens = 64
+        with pytest.raises(KeyboardInterrupt):
+            predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", progress=stop_after(1))
+        small.batch_tokens = before
+        predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", resume=True)
+        assert small.batch_tokens == 64
+    finally:
+        small.batch_tokens = before
+
+
+def test_a_damaged_end_of_the_input_keeps_what_was_done(small, tmp_path):
+    import gzip
+
+    packed = gzip.compress("".join(f"{text}\n" for text in sentences(20_000)).encode())
+    (tmp_path / "a.txt.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(SourceError, match=r"cannot be read after row [1-9][\d,]*: Compressed file ended"):
+        predict_file(small, source_of(str(tmp_path / "a.txt.gz")), tmp_path / "b.csv", ".csv", num_samples=1)
+    assert (tmp_path / "b.csv.partial").stat().st_size > 1_000 and not (tmp_path / "b.csv").exists()
+
+
+def test_a_stream_is_written_as_it_comes(small):
+    class Pipe(io.BytesIO):
+        flushed = 0
+
+        def flush(self):
+            self.flushed += 1
+
+    out = Pipe()
+    source = Source(".txt", stream=io.BytesIO(b"good\n" * (WINDOW + 1)))
+    assert predict_file(small, source, out, ".jsonl", num_samples=1).rows == WINDOW + 1
+    assert out.flushed == 2 and len(out.getvalue().splitlines()) == WINDOW + 1
+
+
+_PARTS = [
+    b'"',
+    b",",
+    b"\n",
+    b"text",
+    b"\t",
+    b"{",
+    b"}",
+    b'{"text": "',
+    b'"}\n',
+    b"\xff",
+    b"good",
+    b" ",
+    b"\x00",
+    b"\\ud83d",
+]
+
+
+@tried(200)
+@given(
+    st.sampled_from([".csv", ".tsv", ".jsonl", ".txt"]),
+    st.binary(max_size=60) | st.lists(st.sampled_from(_PARTS), max_size=40).map(b"".join),
+)
+def test_fuzz_every_row_of_any_file_comes_out_with_a_score_or_an_error(small, kind, content):
+    header = {".csv": b"text,id\n", ".tsv": b"text\tid\n", ".jsonl": b'{"text": "first"}\n', ".txt": b"first\n"}[kind]
+    out = io.BytesIO()
+    rows = sum(map(len, open_rows(io.BytesIO(header + content), kind).windows))
+    summary = predict_file(small, Source(kind, stream=io.BytesIO(header + content)), out, ".jsonl", num_samples=1)
+    found = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert len(found) == rows == summary.rows
+    assert all((row["score"] is None) == (row["error"] is not None) for row in found)
+    assert sum(row["error"] is not None for row in found) == summary.errors.total()
+
+
+def killed(arguments, environment, progress, after):
+    """Start the command, and kill it some seconds after its first checkpoint of this time."""
+    process = subprocess.Popen([COMMAND, *arguments], env=environment, stderr=subprocess.PIPE)
+    before = rows_of(progress)
+    while process.poll() is None and rows_of(progress) == before:
+        time.sleep(0.05)
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return rows_of(progress)
+
+
+def rows_of(progress):
+    try:
+        return json.loads(progress.read_text())["rows"]
+    except (FileNotFoundError, ValueError):
+        return -1
+
+
+@pytest.mark.slow  # five starts of the command
+def test_killed_at_random_moments_the_command_goes_on_to_the_same_bytes(folder, tmp_path):
+    path = written_csv(tmp_path / "a.csv", sentences(60_000))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    common = ["predict", "--input", str(path), "--model", str(folder), "--num-samples", "10"]
+    whole, target = tmp_path / "whole.csv", tmp_path / "b.csv"
+    done = subprocess.run([COMMAND, *common, "--output", str(whole)], env=environment, check=True, capture_output=True)
+    assert done.stderr.decode().splitlines()[-1] == "60,000 rows"
+    draw, seen = random.Random(1), []
+    for _ in range(3):
+        seen.append(
+            killed([*common, "--output", str(target), "--resume"], environment, tmp_path / "b.csv.progress",
+                   draw.uniform(0, 3))
+        )  # fmt: skip
+        assert not target.exists()
+    assert seen == sorted(seen) and 0 < seen[-1] < 60_000  # it was killed on the way
+    subprocess.run([COMMAND, *common, "--output", str(target), "--resume"], env=environment, check=True)
+    assert target.read_bytes() == whole.read_bytes()
+
+
+def test_the_batches_of_the_caller_stay_as_large_as_they_were(folder, tmp_path):
+    classifier = load_classifier(str(folder), num_samples=2)
+    classifier.batch_tokens = 777
+    written_csv(tmp_path / "a.csv", sentences(2 * WINDOW))
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(classifier, source_of(str(tmp_path / "a.csv")), tmp_path / "b.csv", ".csv", progress=stop_after(1))
+    progress = json.loads((tmp_path / "b.csv.progress").read_text())
+    progress["state"]["batch_tokens"] = 333
+    (tmp_path / "b.csv.progress").write_text(json.dumps(progress))
+    predict_file(classifier, source_of(str(tmp_path / "a.csv")), tmp_path / "b.csv", ".csv", resume=True)
+    assert classifier.batch_tokens == 777
+
+
+def test_files_are_classified_where_the_package_was_not_installed(tmp_path):
+    """In a copy of the folder no version is known, and it is not needed."""
+    package = Path(bayesian_text_classification.__file__).parent
+    shutil.copytree(package, tmp_path / "copy" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "a.csv").write_text("text\nfine\n")
+    code = f"""
+import importlib.metadata
+known = importlib.metadata.version
+def version(name):
+    if name == "bayesian-text-classification":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return known(name)
+importlib.metadata.version = version
+import sys; sys.path.insert(0, {str(tmp_path / "copy")!r})
+from pathlib import Path
+import bayesian_text_classification
+assert bayesian_text_classification.__file__.startswith({str(tmp_path / "copy")!r})
+from bayesian_text_classification.loading import load_classifier
+from bayesian_text_classification.scale import predict_file
+from bayesian_text_classification.files import source_of
+print(predict_file(load_classifier(num_samples=2), source_of("a.csv"), Path("b.csv"), ".csv").rows)
+"""
+    environment = {**os.environ, "BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "1", done.stderr

@@ -1,0 +1,169 @@
+"""Windows of texts, good and bad."""
+
+import pyarrow
+import pytest
+import torch
+from bayesian_text_classification import BayesianTextClassificationPipeline
+from bayesian_text_classification.files.writers import added_columns
+from bayesian_text_classification.loading.labelled_texts import MOST_CHARACTERS
+from bayesian_text_classification.pipeline.inputs import InputError
+from bayesian_text_classification.scale.row_scorer import Scorer
+from fuzzing import tried
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+BAD = {
+    "there is no text": None,
+    "the text is empty": "",
+    "the text is empty ": " \n\t",
+    "unreadable: 17 (int), not a text": 17,
+    "unreadable: ['a'] (list), not a text": ["a"],
+    "the text is not UTF-8": b"\xff",
+    "unreadable: '\\ud800' at character 2, a lone surrogate, which is no Unicode text": "a\ud800",
+    f"the text has 10,485,760 characters, and {MOST_CHARACTERS:,} are the most": "x" * 10 * 2**20,
+}
+
+
+def test_a_bad_text_has_its_reason_and_changes_nothing_for_the_others(classifier):
+    scorer = Scorer(classifier, "", {"num_samples": 10})
+    texts = ["a joy", *BAD.values(), "dull", "fine"]
+    rows = scorer(texts, [None] * (len(texts) - 1) + ["was not read"])
+    assert [row["error"] for row in rows] == [None, *(why.strip() for why in BAD), None, "was not read"]
+    for row, expected in zip((rows[0], rows[-2]), classifier(["a joy", "dull"], num_samples=10), strict=True):
+        assert {**row, "error": None} == {**expected, "error": None}
+    assert all("label" not in row for row in rows[1:-2])
+    counts = scorer.counts(rows)
+    assert counts["the text is empty"] == 2 and counts["unreadable"] == 3 and counts.total() == len(BAD) + 1
+    assert counts["the text has ... characters, and ... are the most"] == 1 and counts["the text is not UTF-8"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        ({"num_samples": 0}, {"label", "score"}),
+        ({"num_samples": 4}, {"label", "score", "score_std", "num_samples", "truncated"}),
+        ({"num_samples": 4, "threshold": 0.9}, {"abstained", "reason"}),
+    ],
+)
+def test_the_columns_are_those_that_the_pipeline_gives(classifier, options, keys):
+    scorer = Scorer(classifier, "my_", options)
+    (row,) = scorer(["so so"], [None])
+    assert set(row) == set(scorer.added.names) >= {"my_" + key for key in keys} | {"my_error"}
+    columns = added_columns([row, {"my_error": "x"}], scorer.added)
+    assert [len(column) for column in columns] == [2] * len(row)
+    assert scorer.added.field("my_score").type == pyarrow.float64()
+
+
+def test_several_labels_for_a_row_are_refused(classifier):
+    many = BayesianTextClassificationPipeline(model=classifier.model, tokenizer=classifier.tokenizer, top_k=None)
+    for made, options in ((classifier, {"top_k": 2}), (many, {})):
+        with pytest.raises(TypeError, match="'top_k' has no place here"):
+            Scorer(made, "", options)
+
+
+class Ill(nn.Module):
+    """A classification head whose first output is `value` where its input is no number."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+        self.register_buffer("value", torch.tensor(torch.nan))  # which a twin shares
+
+    def forward(self, pooled):
+        output = self.head(pooled.nan_to_num())
+        ill = pooled.isnan().any(-1)
+        return torch.where(ill[:, None] & torch.tensor([True, False]), self.value, output)
+
+
+@pytest.fixture
+def sick(tiny, tokenizer):
+    """A classifier whose outputs for texts with the word "film" are not finite, and its head."""
+    model = tiny("bert", num_labels=2)
+    with torch.no_grad():
+        model.bert.embeddings.word_embeddings.weight[tokenizer.convert_tokens_to_ids("film")] = torch.nan
+    model.classifier = Ill(model.classifier)
+    return BayesianTextClassificationPipeline(model=model, tokenizer=tokenizer, num_samples=4), model.classifier
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_outputs_that_are_not_finite_are_an_error_and_never_a_score(sick, value, activation):
+    ours, head = sick
+    head.value.fill_(float(value))
+    texts = ["good", "a film", "bad", "no film"]
+    with pytest.raises(
+        InputError, match=r"input 1: .* NaN or infinite \(so for 2 of 4 inputs\); the model's weights"
+    ) as caught:
+        ours(texts, function_to_apply=activation)
+    assert caught.value.inputs == (1, 3)
+    with pytest.raises(InputError):
+        ours(texts, function_to_apply=activation, tolerance=0.5, num_samples=20)
+    with pytest.raises(InputError):
+        ours("a film", function_to_apply=activation)
+    assert torch.tensor(ours.sample_proba(texts, function_to_apply=activation)).isnan().any(2).any(1).tolist() == [
+        False,
+        True,
+        False,
+        True,
+    ]
+    with pytest.raises(InputError, match=r"input 1: .*so for 2 of 4 inputs") as caught:
+        ours(texts, function_to_apply=activation, num_samples=0)
+    assert caught.value.inputs == (1, 3)
+    with pytest.raises(InputError, match=r"input 0: .*so for 1 of 1 inputs"):
+        ours("a film", function_to_apply=activation, num_samples=0)
+    with pytest.raises(InputError, match="NaN or infinite"):
+        list(ours(iter(texts), function_to_apply=activation, num_samples=0))
+    with pytest.raises(InputError, match=r"input 1025: "):  # numbered over windows
+        ours(["good"] * 1025 + ["a film"], function_to_apply=activation, num_samples=1)
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_such_rows_have_their_reason_and_the_others_their_score(sick, value, samples):
+    ours, head = sick
+    head.value.fill_(float(value))
+    texts = ["good", "a film", "bad", "no film"]
+    rows = Scorer(ours, "", {"num_samples": samples})(texts, [None] * 4)
+    assert [row["error"] for row in rows] == [None, "the model's outputs for it are NaN or infinite"] * 2
+    for row, expected in zip(rows[::2], ours(texts[::2], num_samples=samples), strict=True):
+        assert row["score"] == pytest.approx(expected["score"], abs=1e-5)
+
+
+def test_nothing_is_calibrated_on_such_outputs(sick):
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        sick[0].calibrate(["good", "a film"], [0, 1])
+    assert sick[0].temperature == 1
+
+
+ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.lists(st.text())
+
+
+@tried(100)
+@given(texts=st.lists(ANYTHING, max_size=6))
+def test_fuzz_whatever_stands_in_the_column_each_row_has_a_score_or_a_reason(texts, small):
+    rows = Scorer(small, "", {"num_samples": 2})(texts, [None] * len(texts))
+    assert len(rows) == len(texts)
+    for row in rows:
+        assert (row["error"] is None) == (row.get("score") is not None)
+
+
+@tried(200)
+@given(
+    inputs=st.lists(ANYTHING, max_size=4)
+    | ANYTHING
+    | st.dictionaries(st.sampled_from(["text", "text_pair", "x"]), ANYTHING)
+)
+def test_fuzz_the_pipeline_takes_its_inputs_or_says_in_one_line_why_not(inputs, small):
+    try:
+        found = small(inputs, num_samples=2)
+    except (TypeError, ValueError) as error:
+        assert str(error) and len(str(error)) < 500
+        return
+    for result in found if isinstance(found, list) else [found]:
+        assert 0 <= result["score"] <= 1
+
+
+@pytest.fixture(scope="module")
+def small(tiny, tokenizer):
+    return BayesianTextClassificationPipeline(model=tiny("bert", num_labels=2), tokenizer=tokenizer)

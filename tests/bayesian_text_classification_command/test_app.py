@@ -1,0 +1,338 @@
+"""The command as a user starts it: a process of its own, its output, its files, its exit codes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import forks
+import pandas
+import pytest
+from bayesian_text_classification.loading.classifiers import load_classifier
+from bayesian_text_classification.loading.fingerprint import fingerprint
+from bayesian_text_classification_command import app
+from bayesian_text_classification_command.console import with_flags
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
+
+
+def run(*arguments, before="", **variables):
+    """The command's code in a process that finds the libraries imported; `before` is code that it runs first."""
+    return forks.command(*arguments, before=before, **{**os.environ, **variables})
+
+
+def started(*arguments, **variables):
+    """The command itself."""
+    environment = {**os.environ, **variables}
+    return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False, env=environment)
+
+
+def error_line(done):
+    """The one line of a run that was refused."""
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    return line.removeprefix("error: ")
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "few.csv").write_text(
+        "text,label,kind\na wonderful film,POSITIVE,a\ndull,0,b\nI want my money back,negative,b\n"
+    )
+    (folder / "other.csv").write_text("text\n2 + 2 = 4\ntake the second left\n")
+    done = run(
+        "evaluate", "--dataset", folder / "few.csv", "--num-samples", 3, "--seed", 7, "--output", folder / "out",
+        "--ood-dataset", folder / "other.csv", HF_HUB_OFFLINE="1", COLUMNS="40",
+    )  # fmt: skip
+    return done, folder
+
+
+def test_evaluate_prints_a_table_and_the_paths_and_nothing_else_to_stdout(small_run):
+    done, folder = small_run
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0].strip() == "3 texts, 3 samples"
+    assert lines[3].split() == ["ECE", "accuracy", "NLL", "Brier", "sites", "seconds"]
+    names = ("reliability", "samples", "risk-coverage", "confidence", "out-of-scope")
+    pictures = [f"{name}.{ending}" for name in names for ending in ("png", "svg")]
+    files = ("report.html", "report.json", "model-card.md", *pictures)
+    assert lines[-13:] == [str(folder / "out" / name) for name in files]
+    assert any(line.startswith("These 3 texts cannot tell whether the Bayesian ensemble is") for line in lines)
+    assert any(line.startswith("- Finding 2 texts out of scope by predictive entropy: ") for line in lines)
+
+
+def test_a_narrow_terminal_cuts_no_number(small_run):
+    done, folder = small_run
+    arms = json.loads((folder / "out" / "report.json").read_text())["arms"]
+    rows = [line.split() for line in done.stdout.splitlines()]
+    titles = ["Frequentist", "Frequentist + temperature", "BaaL (patch_module)", "Bayesian", "Bayesian + temperature"]
+    for title, arm in zip(map(str.split, titles), arms.values(), strict=True):
+        numbers = [f"{arm[measure]['value']:.4f}" for measure in ("ece", "accuracy", "nll", "brier")]
+        assert [*title, *numbers, str(arm["dropout_sites"]), f"{arm['seconds']:.1f}"] in rows
+    assert re.search(r"^ b +\d+\.0% +\d+\.0%", done.stdout, re.MULTILINE)
+    assert "…" not in done.stdout
+
+
+def test_report_holds_every_number_and_setting(small_run):
+    _, folder = small_run
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert report["settings"] | {"device": "cpu"} == {
+        "model": "embedded classifier", "dataset": str(folder / "few.csv"), "config": None, "split": None,
+        "text_column": "text", "label_column": "label", "num_samples": 3, "seed": 7, "device": "cpu",
+        "dtype": "float32", "n_bins": 10, "masks": "balanced", "calibration_dataset": None,
+        "ood_dataset": str(folder / "other.csv"),
+        "fingerprint": fingerprint(load_classifier()),
+    }  # fmt: skip
+    assert report["data"]["rows"] == 3
+    assert list(report["arms"]) == [
+        "frequentist", "frequentist_temperature", "baal", "bayesian", "bayesian_temperature",
+    ]  # fmt: skip
+    assert [(one["arm"], one["texts"]) for one in report["out_of_scope"]] == [("frequentist", 2)] * 2 + [
+        ("bayesian", 2)
+    ] * 3
+    for arm in report["arms"].values():
+        assert {
+            "passes",
+            "dropout_sites",
+            "dropout_calls",
+            "seconds",
+            "accuracy",
+            "ece",
+            "nll",
+            "brier",
+            "reliability",
+        } <= set(arm)
+        assert sum(arm["reliability"]["counts"]) == 3
+    assert [arm["dropout_sites"] for arm in report["arms"].values()] == [0, 0, 14, 20, 20]
+    assert report["arms"]["frequentist"]["error_rate_by_kind"].keys() == {"a", "b"}
+    assert (report["sweep"]["texts"], report["sweep"]["all_texts"]) == (3, 3)
+    assert len(report["sweep"]["ece"]) == 3
+    assert len(report["sweep"]["ece"][1]) == 60
+    assert report["versions"]["transformers"].startswith("5")
+
+
+def test_pictures_are_pictures(small_run):
+    _, folder = small_run
+    from matplotlib.image import imread
+
+    for name in ("reliability.png", "samples.png"):
+        pixels = imread(folder / "out" / name)
+        assert pixels.shape[1] > 1000
+        assert pixels.std() > 0.1
+
+
+EMPTY = "it is empty; give a value or leave the option out"
+USAGE = [
+    (["evalute"], "No such command 'evalute'."),
+    (["evaluate", "--num-sample", "3"], "No such option: --num-sample"),
+    (["predict", "--input", "a.csv", "--input-format", ""], f"Invalid value for '--input-format': {EMPTY}"),
+    (["evaluate", "--num-samples", "0"], "Invalid value for '--num-samples': "),
+    *(
+        (["evaluate", option, value], f"Invalid value for '{option}': {EMPTY}")
+        for option in ("--model", "--dataset", "--config", "--split", "--text-column", "--label-column", "--output")
+        for value in ("", " ")
+    ),
+    *(
+        (
+            ["evaluate", "--device", value],
+            f"Invalid value for '--device': {value!r}; on this machine it must be one of cpu",
+        )
+        for value in ("", "-1", "nonsense", "meta", "cuda", "cuda:99")  # conftest hides what GPUs there are
+    ),
+    *(
+        (["evaluate", "--dtype", value], f"Invalid value for '--dtype': {value!r}; it must be one of float32, bfloat16")
+        for value in ("", "float17", "int8", "float64")
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), USAGE)
+def test_bad_usage_is_one_line_that_names_the_option(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bayesian-text-classification", *arguments])
+    with pytest.raises(SystemExit, match="2"):
+        app.run()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "missing.csv"], "missing.csv: no such file"),
+        (["--model", "no-such-folder/model"], "cannot load 'no-such-folder/model': "),
+        (["--split", "test"], "--split test is for a dataset on the Hub, and "),
+        (
+            ["--dataset", "d.csv"],
+            "d.csv, row 1 (the first text is row 1): label 'maybe' is none of the model's labels 0 (",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("d.csv").write_text("text,label\nfine,maybe\n")
+    assert error_line(run("evaluate", *arguments, HF_HUB_OFFLINE="1")).startswith(message)
+
+
+@pytest.mark.parametrize("option", ["--model", "--dataset"])
+def test_an_unreachable_hub_is_one_line(option, tmp_path):
+    """huggingface_hub tells of each of its five tries, and waits longer before each."""
+    hasty = "import time; time.sleep = lambda seconds: None; "
+    done = run("evaluate", option, "some/where", "--output", tmp_path / "out", before=hasty,
+               HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0")  # fmt: skip
+    assert re.match("cannot load 'some/where': .*connect|dataset 'some/where' .*reach", error_line(done))
+
+
+def test_an_output_that_cannot_be_written_to_is_refused_before_the_work(tmp_path):
+    (tmp_path / "out").write_text("")
+    message = error_line(run("evaluate", "--output", tmp_path / "out"))
+    assert message == f"--output {tmp_path / 'out'} cannot be a folder to write to: File exists"
+    message = error_line(run("evaluate", "--output", "/proc/self"))  # a folder that takes no files, from root neither
+    assert message.startswith("--output /proc/self cannot be a folder to write to: ")
+
+
+def test_a_report_that_cannot_be_written_is_one_line_after_the_table(tmp_path):
+    (tmp_path / "out" / "report.json").mkdir(parents=True)
+    (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
+    done = run("evaluate", "--dataset", tmp_path / "d.csv", "--num-samples", 1, "--output", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (2, f"error: cannot write to {tmp_path / 'out'}: Is a directory\n")
+    assert "1 text, 1 sample" in done.stdout
+
+
+def test_what_stops_the_comparison_is_one_line(tmp_path, tiny, tokenizer):
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<odd>"]})
+    for owner in (tiny("bert"), tokenizer):
+        owner.save_pretrained(tmp_path / "m")
+    (tmp_path / "d.csv").write_text("text,label\nan <odd> film,1\n")
+    done = run("evaluate", "--model", tmp_path / "m", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out")
+    assert error_line(done) == "the comparison stopped at IndexError: index out of range in self"
+
+
+TEXTS = ["a wonderful film", "dull", "I would have to say that it has its moments, and hours", 'so, "so"']
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_rank_writes_the_rows_in_the_order_of_the_pipelines_uncertainty(ending, tmp_path, classifier):
+    rows = pandas.DataFrame({"id": [10, 11, 12, 13], "sentence": TEXTS, "note": ["x", "ü", "", "\n"]})
+    rows.to_csv(tmp_path / "in.csv", index=False)
+    done = run("rank", "--input", tmp_path / "in.csv", "--output", tmp_path / f"out.{ending}")
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{tmp_path / f'out.{ending}'}\n")
+    read = {
+        "csv": pandas.read_csv,
+        "jsonl": lambda path: pandas.read_json(path, lines=True),
+        "parquet": pandas.read_parquet,
+    }
+    found = read[ending](tmp_path / f"out.{ending}")
+    assert list(found.columns) == ["rank", "score", "id", "sentence", "note"]
+    expected = [result["mutual_information"] for result in classifier(TEXTS)]
+    order = sorted(range(4), key=lambda i: -expected[i])
+    assert found["rank"].tolist() == [1, 2, 3, 4]
+    assert found["sentence"].tolist() == [TEXTS[i] for i in order]
+    assert found["score"].tolist() == pytest.approx([expected[i] for i in order], abs=1e-5)
+
+
+def test_what_rank_cannot_do_is_one_line(tmp_path, monkeypatch, capsys, loud_libraries):
+    (tmp_path / "in.csv").write_text("text\nfine\n")
+    (tmp_path / "scored.csv").write_text("text,score\nfine,1\n")
+    given = ["rank", "--input", tmp_path / "in.csv", "--output"]
+    for arguments, words in (
+        ([*given, tmp_path / "out.xls"], "a .xls cannot be written; use .csv, .jsonl, .parquet"),
+        ([*given, tmp_path / "no" / "out.csv"], "cannot be written: No such file or directory"),
+        ([*given, tmp_path / "out.csv", "--heuristic", "bold"], "'bold'; it must be one of bald, entropy, margin"),
+        (["rank", "--input", tmp_path / "no.csv", "--output", tmp_path / "out.csv"], "no.csv: no such file"),
+        (["rank", "--input", tmp_path / "scored.csv", "--output", tmp_path / "o.csv"], "a column 'score' already"),
+        (["rank", "--input", tmp_path / "in.csv"], "Missing option '--output'"),
+        ([*given, tmp_path / "in.csv"], "in.csv is the input; name another file for the output"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["bayesian-text-classification", *map(str, arguments)])
+        with pytest.raises(SystemExit, match="2"):
+            app.run()
+        out, (line,) = (text.splitlines() for text in capsys.readouterr())
+        assert not out and line.startswith("error: ") and words in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "scored.csv"]
+
+
+@pytest.mark.parametrize("moment", ["torch", "matplotlib", "baal"])
+def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
+    """While the package is imported, while the command's own needs are, and while it samples."""
+    (tmp_path / f"{moment}.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
+    (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
+    process = subprocess.Popen(
+        [COMMAND, "evaluate", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where these tests ignore it
+    )
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=50)
+    assert (process.returncode, err) == (130, "interrupted\n")
+
+
+def test_a_cache_that_cannot_be_written_to_is_no_matter_of_the_command(tmp_path):
+    (tmp_path / "file").touch()
+    done = started("--help", HF_HOME=str(tmp_path / "file" / "home"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_model_without_dropout_is_one_line(tmp_path, tiny, tokenizer):
+    tiny("llama", attention_dropout=0.0).save_pretrained(tmp_path / "m")
+    tokenizer.save_pretrained(tmp_path / "m")
+    assert "has no active dropout" in error_line(run("evaluate", "--model", tmp_path / "m"))
+
+
+def test_help_shows_commands():
+    done = started("--help")
+    assert done.returncode == 0
+    assert "evaluate" in done.stdout
+
+
+def test_no_arguments_show_the_help_and_no_empty_error():
+    done = started()
+    assert done.returncode == 2
+    assert "error" not in done.stderr.lower().split()
+
+
+def test_rank_keeps_the_mode_of_a_file_and_follows_a_link(tmp_path, monkeypatch, loud_libraries):
+    """An answer that nobody else may read, or a link that was replaced, breaks what comes after it in a workflow."""
+    (tmp_path / "in.csv").write_text("text\nfine\n")
+    real, link, new = tmp_path / "real.csv", tmp_path / "link.csv", tmp_path / "new.csv"
+    real.write_text("before\n")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    before = os.umask(0o027)
+    try:
+        for output in (link, new):
+            arguments = ["rank", "--input", tmp_path / "in.csv", "--output", output, "--num-samples", "2"]
+            monkeypatch.setattr(sys, "argv", ["bayesian-text-classification", *map(str, arguments)])
+            with pytest.raises(SystemExit) as ended:
+                app.run()
+            assert not ended.value.code
+    finally:
+        os.umask(before)
+    assert link.is_symlink() and real.read_text().startswith("rank,score,text")
+    assert [path.stat().st_mode & 0o777 for path in (real, new)] == [0o640, 0o640]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "link.csv", "new.csv", "real.csv"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("choose with text_column=)", "choose with --text-column)"),
+        ("resume=True goes on with it", "--resume goes on with it"),
+        ("num_samples=-1; it must be", "--num-samples -1; it must be"),
+        ("use prefix='mine_'", "use --prefix 'mine_'"),
+        ("my_seed=3 and seeds=4", "my_seed=3 and seeds=4"),
+    ],
+)
+def test_what_the_library_says_of_arguments_is_said_of_options(said, shown):
+    assert with_flags(said, ["text_column", "resume", "num_samples", "prefix", "seed"]) == shown

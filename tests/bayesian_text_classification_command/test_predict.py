@@ -1,0 +1,323 @@
+"""`bayesian-text-classification predict`: what a user types, sees and finds, good and bad."""
+
+import csv
+import gzip
+import json
+import lzma
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import commands
+import forks
+import pyarrow
+import pyarrow.parquet
+import pytest
+from bayesian_text_classification.scale import cluster
+from bayesian_text_classification_command import predict
+from commands import refused
+
+pytestmark = pytest.mark.usefixtures("loud_libraries")
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
+
+
+def run(*arguments, **options):
+    """The command in a process of its own."""
+    return subprocess.run([COMMAND, "predict", *map(str, arguments)], capture_output=True, check=False, **options)
+
+
+def asked(*arguments):
+    """The command in this process."""
+    return commands.asked("predict", *arguments)
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_without_samples_a_long_text_is_cut_as_that_of_a_file():
+    done = asked("good " * 700, "--num-samples", 0)
+    assert done.exit_code == 0 and "POSITIVE" in done.stdout
+
+
+def test_a_name_that_no_file_can_have_is_none_that_is_there(tmp_path):
+    name = "x" * 300 + ".csv"
+    assert refused(asked("--input", name, "--output", tmp_path / "a.csv")) == f"{name}: no such file"
+    (tmp_path / "mine.txt").write_text("good\n")
+    line = refused(asked("--input", tmp_path / "mine.txt", "--output", tmp_path / name, "--num-samples", 1))
+    assert line == f"{tmp_path / name} cannot be written: File name too long"
+
+
+def test_texts_are_answered_in_a_table():
+    done = run("A wonderful film.", "<b>[red]Dull[/red]</b>\x1b[31m", "--num-samples", 10)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert any("A wonderful film." in line and "POSITIVE" in line for line in lines)
+    assert any(r"<b>[red]Dull[/red]</b>\x1b[31m" in line for line in lines) and b"\x1b" not in done.stdout
+
+
+def test_stdin_to_stdout_line_by_line():
+    done = run("--input", "-", "--output", "-", "--num-samples", 2, input=b"a wonderful film\n\ndull\n")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["text"], row["label"], row["error"]) for row in found] == [
+        ("a wonderful film", "POSITIVE", None),
+        ("", None, "the text is empty"),
+        ("dull", "NEGATIVE", None),
+    ]
+    assert done.returncode == 3
+    assert done.stderr.decode() == "3 rows, 1 of them with an error: 1 x the text is empty\n"
+
+
+def test_an_empty_stdin_is_an_empty_answer():
+    done = run("--input", "-", "--output", "-", "--output-format", "csv", "--num-samples", 2, input=b"")
+    assert done.returncode == 0 and done.stdout.startswith(b"text,label,score,")
+    assert len(done.stdout.splitlines()) == 1 and done.stderr == b"0 rows\n"
+
+
+def test_who_reads_the_answers_may_stop_reading():
+    first = subprocess.Popen(
+        [COMMAND, "predict", "--input", "-", "--output", "-", "--num-samples", "1"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    first.stdout.close()
+    _, said = first.communicate(b"good\n" * 3_000)
+    assert first.returncode == 141 and said == b""
+
+
+# Every kind of bad row, by the file that it stands in: what comes out in the column `error`.
+BAD_ROWS = {
+    "csv": {
+        b'""': "the text is empty",
+        b'"  \t "': "the text is empty",
+        b'"' + b"long " * 2_000_000 + b'"': "the text has 10,000,000 characters, and 1,000,000 are the most",
+        b"caf\xe9": "is not UTF-8 (byte 0xe9 at character 4)",
+        b"a,b": "has 2 fields and the header has 1; behind them 'b'",
+        b'"a" b': "is not csv: ',' expected after '\"'; it begins '\"a\" b\\n'",
+    },
+    "jsonl": {
+        b'{"text": null}': "there is no text",
+        b"{}": "there is no text",
+        b'{"text": 5}': "unreadable: 5 (int)",
+        b'{"text": ["a"]}': "unreadable: ['a'] (list)",
+        b'{"text": "a"': "is not JSON: Expecting ',' delimiter at character 14; it begins '{\"text\": \"a\"\\n'",
+        b'"a"': "is not a JSON object; it begins '\"a\"\\n'",
+        b'{"text": "a", "text": "b"}': "cannot be read: it has several columns 'text', and only one can be meant; it",
+        b'{"text": "\\ud83d"}': "unreadable:",
+        b"[" * 100_000: "is nested too deeply; it begins '[[[",
+        b'{"text": "caf\xe9"}': "is not UTF-8 (byte 0xe9 at character 14)",
+    },
+    "txt": {b"": "the text is empty", b"\xff": "is not UTF-8 (byte 0xff at character 1)"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD_ROWS)
+def test_bad_rows_stop_nothing_and_say_what_is_wrong(kind, tmp_path):
+    bad, good = BAD_ROWS[kind], b'{"text": "good film"}' if kind == "jsonl" else b"good film"
+    lines = [b"text"] * (kind == "csv") + [line for row in bad for line in (row, good)]
+    path, output = tmp_path / f"mine.{kind}", tmp_path / "answers.jsonl"
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    done = asked("--input", path, "--output", output, "--num-samples", 2)
+    assert done.exit_code == 3, done
+    assert done.stderr.startswith(f"{2 * len(bad)} rows, {len(bad)} of them with an error: ")
+    assert done.stdout == f"{output}\n"
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(rows) == 2 * len(bad)
+    for row, words in zip(rows[::2], bad.values(), strict=True):
+        assert row["error"].startswith(words), row["error"]
+        assert row["label"] is None and row["score"] is None
+    assert {(row["text"], row["label"], row["error"]) for row in rows[1::2]} == {("good film", "POSITIVE", None)}
+
+
+def test_nulls_and_other_types_of_a_parquet_file_stop_nothing(tmp_path):
+    table = pyarrow.table(
+        {"id": [1, 2, 3], "text": ["good film", None, ""], "when": pyarrow.array([0, 1, 2], "date32")}
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "mine.parquet")
+    done = asked("--input", tmp_path / "mine.parquet", "--output", tmp_path / "a.parquet", "--num-samples", 2)
+    assert done.exit_code == 3
+    found = pyarrow.parquet.read_table(tmp_path / "a.parquet")
+    assert found.select(["id", "text", "when"]).equals(table)
+    assert found["label"].to_pylist() == ["POSITIVE", None, None]
+    assert found["error"].to_pylist() == [None, "there is no text", "the text is empty"]
+
+
+@pytest.mark.parametrize(("ending", "pack", "unpack"), [(".gz", gzip.compress, gzip.decompress),
+                                                        (".xz", lzma.compress, lzma.decompress)])  # fmt: skip
+def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
+    (tmp_path / f"mine.csv{ending}").write_bytes(pack(b"id,text\n7,good film\n"))
+    output = tmp_path / f"answers.tsv{ending}"
+    done = asked("--input", tmp_path / f"mine.csv{ending}", "--output", output, "--num-samples", 2)
+    assert refused(done).startswith("cells of ") and "may hold tabs" in done.stderr
+    output = tmp_path / f"answers.csv{ending}"
+    assert asked("--input", tmp_path / f"mine.csv{ending}", "--output", output, "--num-samples", 2).exit_code == 0
+    assert unpack(output.read_bytes()).splitlines()[1].startswith(b"7,good film,POSITIVE,0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give texts, or --input with a file"),
+        (["a", "--input", "mine.csv"], "give texts, or --input with a file, not both"),
+        (["--input", "mine.csv"], "--input needs --output, a file or - for stdout"),
+        (["--input", "mine.csv", "--output", "a.doc"], "a.doc: its name ends in none of .csv, .tsv, .jsonl, .parquet"),
+        (["--input", "mine.csv", "--output", "a.txt"], "a.txt: its name ends in none of .csv, .tsv, .jsonl, .parquet"),
+        (["--input", "mine.csv", "--output", "-", "--resume"], "--resume is for a file"),
+        (["--input", "mine.csv", "--output", "-", "--output-format", "parquet"], "a parquet file cannot be written to"),
+        (["--input", "mine.csv", "--output", "a.parquet.gz"], "a.parquet.gz: a parquet file is compressed in itself"),
+        (["--input", "mine.csv", "--output", "a.csv", "--input-format", "xls"], "--input-format xls: it must be"),
+        (["--input", "none.csv", "--output", "a.csv"], "none.csv: no such file"),
+        (["--input", "mine.csv", "--output", "none/a.csv"], "none/a.csv cannot be written: No such file or directory"),
+        (["--input", "mine.csv", "--output", "a.csv", "--text-column", "x"], "mine.csv has no column 'x'; its columns"),
+        (["--input", "mine.csv", "--output", "mine.csv"], "mine.csv is the input"),
+        (["--input", "mine.csv", "--output", "a.csv", "--tolerance", "-1"], "--tolerance -1.0"),
+        (["--input", "mine.csv", "--output", "a.csv", "--masks", "none"], "--masks 'none'"),
+        (["--input", "mine.csv", "--output", "a.csv", "--model", "./none"], "cannot load './none'"),
+        (["a", "--tolerance", "nan"], "--tolerance nan"),
+        (["good film", " "], "text 2: the text is empty"),
+        (["a", "--output-format", "csv"], "--output-format is for --input"),
+        (["a", "--input-format", "csv"], "--input-format is for --input"),
+        (["a", "--output", "a.csv"], "--output is for --input"),
+        (["a", "--prefix", "x"], "--prefix is for --input"),
+        (["a", "--workers", "2"], "--workers, --cpus and --gpus are those of --ray"),
+        (["--input", "-", "--output", "a.csv", "--resume"], "--resume and --ray need a file"),
+        (["--input", "-", "--output", "a.csv", "--ray", "local"], "--resume and --ray need a file"),
+        (["--input", "mine.csv", "--output", "a.csv", "--ray", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
+        (["--input", "mine.csv", "--output", "a.csv", "--ray", "ray://[::1]:1"], "no Ray cluster at 'ray://[::1]:1'"),
+        (["--input", "mine.csv", "--output", "a.csv", "--ray", "x:99999"], "no Ray cluster at 'x:99999': nothing"),
+        (["--input", "mine.csv", "--output", "a.csv", "--ray", "nonsense"], "no Ray cluster at 'nonsense': "),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("mine.csv").write_text("text\ngood film\n")
+    done = asked(*arguments, "--num-samples", 2)
+    assert refused(done).startswith(words)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+    assert Path("mine.csv").read_text() == "text\ngood film\n"
+
+
+def test_an_empty_prefix_is_none(tmp_path):
+    """Such as a variable of a script that is not set."""
+    (tmp_path / "mine.txt").write_text("good film\n")
+    done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--prefix", "", "--num-samples", 1)
+    assert done.exit_code == 0 and list(rows_of(tmp_path / "a.csv")[0])[:2] == ["text", "label"]
+
+
+@pytest.mark.parametrize(("name", "output"), [("stdin", "a.csv"), ("stdout", "-")])
+def test_a_stream_that_is_closed_is_said(name, output, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.txt").write_text("good film\n")
+    read = "-" if name == "stdin" else "mine.txt"
+    close = f"import sys; sys.{name} = None; "  # as Python has it where a caller has closed it
+    code, out, err = forks.command("predict", "--input", read, "--output", output, before=close, **os.environ)
+    assert (code, out, err) == (2, "", f"error: {name} is closed\n")
+
+
+def test_ray_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    (tmp_path / "mine.txt").write_text("good\n")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--ray", "local")
+    assert refused(done) == "this needs Ray: pip install 'bayesian-text-classification[ray]'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [(["--ray"], "auto"), (["--ray", "--workers", "2"], "auto"), (["--ray", "a:1"], "a:1"), (["--ray=a:1"], "a:1")],
+)
+def test_ray_without_an_address_is_the_cluster_that_is_running_here(arguments, address, tmp_path, monkeypatch):
+    def connect(given):
+        raise ValueError(f"asked for {given}")
+
+    monkeypatch.setattr(cluster, "connect", connect)
+    (tmp_path / "mine.txt").write_text("good\n")
+    done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", *arguments)
+    assert refused(done) == f"asked for {address}"
+
+
+def test_a_text_may_be_called_like_the_option(monkeypatch):
+    heard = []
+    monkeypatch.setattr(predict, "_print_answers", lambda texts, answers: heard.extend(texts))
+    assert asked("--num-samples", 1, "--", "--ray", "-x").exit_code == 0 and heard == ["--ray", "-x"]
+
+
+def test_a_cluster_that_is_named_by_the_environment_is_meant_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    (tmp_path / "mine.txt").write_text("good\n")
+    done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--ray")
+    assert refused(done).startswith("no Ray cluster at '127.0.0.1:1': nothing answers there")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of another system")
+@pytest.mark.parametrize(("name", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_while_a_cluster_is_waited_for_an_interrupt_is_heard(name, code, word):
+    """Ray's own lines are turned away from stderr then; ours is not."""
+    program = f"""if True:
+        import os, signal, sys, types
+        import bayesian_text_classification_command as command
+        from bayesian_text_classification.scale.cluster import connect
+        from bayesian_text_classification_command import app
+        def init(**options):
+            print("a line of Ray's", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.{name})
+            signal.pause()
+        sys.modules["ray"] = types.SimpleNamespace(init=init)
+        app.run = lambda: connect("local")
+        command.main()
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (code, f"{word}\n")
+
+
+def test_a_threshold_adds_its_columns_and_no_samples_leaves_theirs_out(tmp_path):
+    (tmp_path / "mine.txt").write_text("a wonderful film\nSo bad that it is almost good.\n")
+    common = ("--input", tmp_path / "mine.txt", "--output")
+    assert asked(*common, tmp_path / "a.csv", "--threshold", 0.9, "--num-samples", 20).exit_code == 0
+    sure, unsure = rows_of(tmp_path / "a.csv")
+    assert (sure["label"], sure["abstained"], sure["reason"]) == ("POSITIVE", "False", "")
+    assert (unsure["label"], unsure["abstained"]) == ("", "True") and unsure["reason"]
+    assert asked(*common, tmp_path / "b.csv", "--num-samples", 0, "--prefix", "stock_").exit_code == 0
+    assert list(rows_of(tmp_path / "b.csv")[0]) == ["text", "stock_label", "stock_score", "stock_error"]
+
+
+def test_interrupted_it_says_how_to_go_on_and_does(tmp_path):
+    path, output = tmp_path / "mine.txt", tmp_path / "answers.csv"
+    path.write_text("".join(f"film number {i} was dull\n" for i in range(6_000)))
+    command = [COMMAND, "predict", "--input", path, "--output", output, "--num-samples", "10", "--resume"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    progress = tmp_path / "answers.csv.progress"
+    while not progress.exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate()
+    assert process.returncode == 130 and out == b""
+    assert said == b"interrupted; the same command with --resume goes on where it was\n"
+    assert not output.exists() and (tmp_path / "answers.csv.partial").exists()
+    again = subprocess.run([*command[:-1]], env=environment, capture_output=True, check=False)
+    assert again.returncode == 2 and b"answers.csv.partial is left of an earlier run; --resume goes on" in again.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is Linux's")
+def test_a_full_disk_is_one_line():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [COMMAND, "predict", "--input", "-", "--output", "-", "--num-samples", "1"],
+            input=b"good\n", stdout=full, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [b"error: cannot write stdout: No space left on device"]
+
+
+def test_no_text_is_in_what_is_said(tmp_path):
+    secret = "a secret that nobody may read"
+    (tmp_path / "mine.jsonl").write_text(
+        f'{{"text": ["{secret}"]}}\n{{"text": "{secret}", "x"\n{{"text": "{secret}"}}\n'
+    )
+    done = asked("--input", tmp_path / "mine.jsonl", "--output", tmp_path / "a.jsonl", "--num-samples", 2)
+    assert done.exit_code == 3 and secret not in done
