@@ -5,6 +5,7 @@ Imports of torch and transformers are inside the fixtures, so that the metric's 
 
 import contextlib
 import importlib.util
+import logging
 import os
 import signal
 import subprocess
@@ -250,3 +251,10 @@ def active_calls():
         return sum(map(bool, calls))
 
     return count
+
+
+@pytest.fixture
+def loud_libraries():
+    """The command silences libraries for its whole process; the tests that follow one hear them again."""
+    yield
+    logging.disable(logging.NOTSET)

@@ -105,9 +105,8 @@ def test_the_package_is_read_at_a_glance():
         files = [path for path in folder.iterdir() if path.is_file()]
         assert folder.name == "pipeline" or len(files) <= 14, folder.name
     for path in MODULES.values():
-        if path.name == "pipeline.py":  # it is the next to be cut
-            continue
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 450, path.name
+        most = 400 if path.name == "pipeline.py" else 450
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= most, path.name
 
 
 def test_what_travels_is_the_closure_that_transformers_finds():

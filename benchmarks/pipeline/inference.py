@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from baal.bayesian.dropout import patch_module
 from bayesian_text_classification import TASK
-from bayesian_text_classification.pipeline import pipeline as module
+from bayesian_text_classification.pipeline import text_sampler as module
 from bayesian_text_classification.pipeline.sampling import Draws, Passes, until_sure
 from bayesian_text_classification.pipeline.twin import StochasticTwin
 from tqdm import tqdm
@@ -186,7 +186,7 @@ def arms_of(
 ) -> dict[str, Arm]:
     """The loop and this library in one dtype."""
     loop, ours = build(DTYPES[dtype]).train(), pipeline(TASK, model=build(DTYPES[dtype]), tokenizer=tokenizer())
-    recorded, twin = record(ours, texts), ours._twin()
+    recorded, twin = record(ours, texts), ours._sampler.twin()
     repeated = [
         {name: value.repeat_interleave(len(samples), 0) for name, value in inputs.items()}
         for inputs, samples in recorded

@@ -1,7 +1,5 @@
 """What the tests of the twin and of its parts need."""
 
-import logging
-
 import pytest
 import torch
 from bayesian_text_classification.pipeline.twin import StochasticTwin
@@ -107,10 +105,3 @@ def roberta_tokenizer():
     inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token="<s>", eos_token="</s>", sep_token="</s>",
                                    cls_token="<s>", unk_token="<unk>", pad_token="<pad>")  # fmt: skip
-
-
-@pytest.fixture
-def loud_libraries():
-    """The command silences libraries for its whole process; the tests that follow one hear them again."""
-    yield
-    logging.disable(logging.NOTSET)

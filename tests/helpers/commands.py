@@ -6,7 +6,7 @@ import sys
 from typing import NamedTuple
 from unittest import mock
 
-from bayesian_text_classification_command.app import main
+from bayesian_text_classification_command.app import run
 
 
 class Done(NamedTuple):
@@ -23,7 +23,7 @@ def asked(*arguments):
     arguments = ["bayesian-text-classification", *map(str, arguments)]
     with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            main()
+            run()
         except SystemExit as ended:
             code = ended.code or 0
     return Done(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))

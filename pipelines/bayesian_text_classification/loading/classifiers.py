@@ -9,8 +9,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file, is_peft_available
 
 from ..embedded import embedded_model
+from ..pipeline.options import check_call_options
 from ..pipeline.pipeline import TASK, BayesianTextClassificationPipeline
-from ..pipeline.sampling import SAMPLING, Sampling
 from ..pipeline.saving import ADAPTER_WEIGHTS
 from ..wording import first_line
 
@@ -43,7 +43,7 @@ def load_classifier(
             at random), or its tokenizer does not fit (transformers makes an empty one where there are no files).
         ValueError: an option is out of range.
     """
-    Sampling(**{name: options[name] for name in SAMPLING if name in options})
+    check_call_options(options)
     if dtype is not None:
         options["dtype"] = dtype
     name = str(embedded_model()) if name is None else name

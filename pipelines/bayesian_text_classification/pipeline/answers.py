@@ -1,11 +1,12 @@
 """What the pipeline says of a text: the dicts of `text-classification`, with what its samples tell."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .sampling import Draws, Values
 from .uncertainty import Uncertainty
 
 
@@ -56,6 +57,25 @@ def ranked_labels(
             reason = _reason(summary, i, threshold) if row.max() < threshold else None
             dicts = [{**entry, "abstained": reason is not None, "reason": reason} for entry in dicts]
         yield dicts
+
+
+def in_order(
+    draws: Draws, truncated: Sequence[bool], described: Callable[[Values], Iterator[Any]]
+) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
+    """The answers to texts in their order, from what describes the samples of those that have equally many.
+
+    Args:
+        draws: the samples of each text.
+        truncated: whether each was longer than the model's limit, which its answer says.
+        described: from samples (texts, classes, their count) to an answer for each text.
+    """
+    found: dict[int, Any] = {}
+    for texts, values in draws.by_count():
+        found.update(zip(texts.tolist(), described(values), strict=True))
+    for i, cut in enumerate(truncated):
+        for entry in found[i] if isinstance(found[i], list) else [found[i]]:
+            entry["truncated"] = cut
+        yield found[i]
 
 
 def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) -> dict[str, float | None]:

@@ -127,6 +127,12 @@ class Encoder:
                 rows = self.tokenizer.pad(rows, **{"padding": True, **encoded.padding}, return_tensors="pt")
         return {name: torch.as_tensor(values).to(device) for name, values in rows.items()}
 
+    @property
+    def truncation(self) -> dict[str, Any]:
+        """The tokenizer's options that cut a text to what the model takes."""
+        limit = self.length_limit()
+        return {} if limit is None else {"truncation": True, "max_length": limit}
+
     def length_limit(self) -> int | None:
         """The most tokens that tokenizer and model take; None where neither has a limit."""
         limits = [self.tokenizer.model_max_length] if self.tokenizer.model_max_length < 10**9 else []

@@ -1,11 +1,11 @@
 """Inference Endpoints: the class that the Hub's inference toolkit looks for in a repository's `handler.py`."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from transformers import pipeline
 
-_PARAMETERS = ("num_samples", "tolerance", "seed", "masks", "threshold", "top_k", "function_to_apply")
 _MOST_TEXTS = 1_000  # of one request
 _MOST_PASSES = 100_000  # of one request: texts x samples
 _MOST_CHARACTERS = 1_000_000  # of one request
@@ -24,6 +24,8 @@ class EndpointHandler:
     def __init__(self, path: str = "") -> None:
         """Load the pipeline of the repository at `path`; its code is run, as that of this file is."""
         self._classifier = pipeline("bayesian-text-classification", model=path, trust_remote_code=True)
+        # Not imported: the toolkit loads this file alone.
+        self._parameters = (*asdict(self._classifier.sampling), "top_k", "function_to_apply")
 
     def __call__(self, data: dict[str, Any]) -> Any:
         """The answer to one request.
@@ -39,9 +41,9 @@ class EndpointHandler:
         parameters = {} if data.get("parameters") is None else data["parameters"]
         if not isinstance(parameters, dict):
             raise ValueError(f'parameters is {parameters!r}; it must be an object such as {{"num_samples": 20}}')
-        unknown = sorted(set(parameters) - set(_PARAMETERS))
+        unknown = sorted(set(parameters) - set(self._parameters))
         if unknown:
-            raise ValueError(f"unknown parameter {unknown[0]!r}; the parameters are {', '.join(_PARAMETERS)}")
+            raise ValueError(f"unknown parameter {unknown[0]!r}; the parameters are {', '.join(self._parameters)}")
         parameters = {name: _read(value) for name, value in parameters.items()}
         texts = data["inputs"]
         if isinstance(texts, list) and len(texts) > _MOST_TEXTS:

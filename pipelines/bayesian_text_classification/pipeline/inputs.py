@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 Kind = Literal["one", "list", "stream"]
@@ -28,6 +30,24 @@ class InputError(ValueError):
 
     def __reduce__(self) -> Any:  # an exception is rebuilt from its message alone, where a worker raised it
         return type(self), (str(self), self.inputs, self.reason)
+
+
+def not_finite(bad: Sequence[int], count: int) -> InputError:
+    """The error for the `bad` of `count` inputs."""
+    which = f"input {bad[0]}: {NOT_FINITE} (so for {len(bad)} of {count} inputs)" if bad else f"an input: {NOT_FINITE}"
+    message = f"{which}; the model's weights are damaged, or need a wider dtype"
+    return InputError(message, bad, NOT_FINITE)
+
+
+def class_ids(labels: Iterable[Any], config: Any) -> NDArray[np.int64]:
+    """Ids of a model's classes, from ids or names: (texts,); ValueError, with its number, for one that is neither."""
+    ids = []
+    for i, label in enumerate(labels):
+        known = config.label2id.get(label) if isinstance(label, str) else label
+        if isinstance(known, bool) or known not in range(config.num_labels):
+            raise ValueError(f"label {i} is {label!r}; the classes are {dict(config.id2label)}")
+        ids.append(int(known))
+    return np.array(ids, dtype=np.int64)
 
 
 def kind_of(inputs: Any) -> Kind:

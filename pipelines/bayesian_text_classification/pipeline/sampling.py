@@ -1,14 +1,14 @@
 """The passes that each text gets: a fixed number, or as many as its score needs; in batches that fit into memory."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from .batching import Batch, TokenBudget, plan
-from .masks import GROUP_SIZE, MASKS
+from .masks import GROUP_SIZE
 
 # When a text's standard error is looked at: after a few passes, then after each whole group. A few passes say little
 # about their own spread, so that a text leaves there only if it is far below the tolerance; and half a group lets go of
@@ -16,47 +16,6 @@ from .masks import GROUP_SIZE, MASKS
 FIRST_LOOK, FIRST_SHARE = 4, 0.25
 
 Values = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How texts are sampled.
-
-    Attributes:
-        num_samples: passes for each text; the most of them where there is a tolerance.
-        tolerance: stop once the standard error of a text's score is below it; None: never.
-        seed: any integer.
-        masks: "balanced" or "bernoulli".
-    """
-
-    num_samples: int = 20
-    tolerance: float | None = None
-    seed: int = 0
-    masks: str = "balanced"
-
-    def __post_init__(self) -> None:
-        for name in ("num_samples", "seed"):
-            if isinstance(getattr(self, name), np.integer):
-                object.__setattr__(self, name, int(getattr(self, name)))
-        if not is_int(self.num_samples) or self.num_samples < 0:
-            raise ValueError(f"num_samples={self.num_samples!r}; it must be an integer of at least 0")
-        if self.tolerance is not None and not (is_real(self.tolerance) and 0 < self.tolerance < np.inf):
-            raise ValueError(
-                f"tolerance={self.tolerance!r}; it must be a positive number, the standard error of a score at which "
-                "sampling stops (such as 0.02), or None"
-            )
-        if not is_int(self.seed):
-            raise ValueError(f"seed={self.seed!r}; it must be an integer")
-        if self.masks not in MASKS:
-            raise ValueError(f"masks={self.masks!r}; it must be one of {', '.join(map(repr, MASKS))}")
-
-    @property
-    def group_size(self) -> int:
-        """Samples that share one draw."""
-        return GROUP_SIZE if self.masks == "balanced" else 1
-
-
-SAMPLING = tuple(field.name for field in fields(Sampling))  # names of its options
 
 
 @dataclass(frozen=True)
@@ -70,6 +29,10 @@ class Draws:
 
     values: Values
     counts: NDArray[np.int64]
+
+    def not_finite(self) -> list[int]:
+        """Texts (indices) that have a NaN among their samples."""
+        return sorted(int(i) for texts, samples in self.by_count() for i in texts[np.isnan(samples).any((1, 2))])
 
     def by_count(self) -> Iterator[tuple[NDArray[np.intp], Values]]:
         """Texts (indices) that have equally many samples, and those samples: (texts, classes, their count)."""
@@ -196,13 +159,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
     """Each device has its own error, and PyTorch's CPU allocator and MPS a plain RuntimeError."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)
-
-
-def is_int(value: object) -> bool:
-    """Whether it is an integer of Python, and no truth value."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_real(value: object) -> bool:
-    """Whether it is a real number of Python or NumPy, and no truth value."""
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

@@ -4,6 +4,7 @@ Samples have the shape (texts, classes, samples), BaaL's order. Arithmetic is in
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from .temperature import apply_temperature
 
 Array = NDArray[np.float64]
+Activation = Literal["sigmoid", "softmax", "none"]  # of logits: of labels that hold or do not, of one label, of numbers
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 _PRIOR_GROUPS = 4  # weight of the naive variance, in degrees of freedom, while groups are few
 # Chosen once, on the embedded model and 240 sentences of SST-2 validation, so that about 95 % of the intervals of 1.96
@@ -40,6 +43,19 @@ class Uncertainty:
     predictive_entropy: Array | None
     expected_entropy: Array | None
     mutual_information: Array | None
+
+
+def summarized(samples: NDArray[np.floating], activation: Activation, group_size: int = 1) -> Uncertainty:
+    """The summary of samples that came of that activation."""
+    over = {"softmax": over_classes, "sigmoid": over_labels, "none": over_outputs}[activation]
+    return over(samples, group_size)
+
+
+def error_of_score(summary: Uncertainty, activation: Activation) -> Array:
+    """The standard error that a tolerance watches, (texts,): the winner's, or the largest of all labels'."""
+    if activation == "sigmoid":
+        return np.asarray(summary.standard_error.max(1))
+    return np.take_along_axis(summary.standard_error, summary.mean.argmax(1)[:, None], 1)[:, 0]
 
 
 def over_classes(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:

@@ -20,8 +20,8 @@ from ..files.sources import Reading, Source
 from ..files.writers import Added, added_columns
 from ..loading.classifiers import DTYPES, load_classifier
 from ..loading.fingerprint import fingerprint
+from ..pipeline.options import is_int, is_real
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
-from ..pipeline.sampling import is_int, is_real
 from ..wording import first_line
 from .row_scorer import Scorer, why_not
 

@@ -18,7 +18,8 @@ from ..files.readers import COMPRESSIONS, TEXT, Window
 from ..files.sources import Reading, Source, SourceError
 from ..files.writers import Added, encoder
 from ..loading.fingerprint import fingerprint
-from ..pipeline.pipeline import OPTIONS, BayesianTextClassificationPipeline, check_tokenizer_options
+from ..pipeline.options import OF_CALLS, check_tokenizer_options
+from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.versions import version_of
 from ..wording import first_line, some
 from .cluster import ON_THE_WAY, Cluster
@@ -147,7 +148,7 @@ def predict_file(
     if cluster is None:
         answers = here()
     else:
-        own = {**asdict(classifier.sampling), "threshold": classifier.threshold, **classifier.defaults}
+        own = {**asdict(classifier.sampling), **classifier.defaults}
         answers = cluster.answers(
             source,
             column,
@@ -215,7 +216,7 @@ def predict_dataset(
         TypeError: an option is unknown, or is `top_k`: each row has one label.
     """
     check_options(options)
-    check_tokenizer_options([name for name in options if name not in OPTIONS], PreTrainedTokenizerBase.__call__)
+    check_tokenizer_options([name for name in options if name not in OF_CALLS], PreTrainedTokenizerBase.__call__)
     cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
     columns = dataset.columns()
     if columns is not None:  # None: of a dataset without rows
@@ -253,7 +254,6 @@ def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
     """What else the last digit of an answer depends on, by names that a user knows."""
     return {
         "default options": f"{classifier.sampling}, {json.dumps(classifier.defaults, default=str)}",
-        "threshold by default": classifier.threshold,
         "temperature": classifier.temperature,
         "model": fingerprint(classifier),
         "device": str(classifier.device),

@@ -9,8 +9,8 @@ import pyarrow
 
 from ..loading.labelled_texts import why_no_text, why_unfit
 from ..pipeline.inputs import InputError
-from ..pipeline.pipeline import BayesianTextClassificationPipeline, checked_threshold
-from ..pipeline.sampling import SAMPLING, Sampling
+from ..pipeline.options import check_call_options
+from ..pipeline.pipeline import BayesianTextClassificationPipeline
 
 ERROR = "error"
 
@@ -109,8 +109,8 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     if "top_k" in options:
         raise TypeError("'top_k' has no place here: each row has one label, and a column for it")
-    Sampling(**{name: options[name] for name in SAMPLING if name in options})
-    if checked_threshold(options.get("threshold")) is not None and options.get("num_samples") == 0:
+    check_call_options(options)
+    if options.get("threshold") is not None and options.get("num_samples") == 0:
         raise ValueError("a threshold needs samples: num_samples must not be 0")
 
 

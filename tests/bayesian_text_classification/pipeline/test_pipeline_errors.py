@@ -4,7 +4,7 @@ import datasets
 import numpy as np
 import pandas
 import pytest
-from bayesian_text_classification.pipeline import pipeline as module
+from bayesian_text_classification.pipeline import text_sampler as module
 from pipeline_cases import TASK, TEXTS, assert_close
 from transformers import pipeline
 

@@ -5,7 +5,7 @@ import json
 import warnings
 
 import pytest
-from bayesian_text_classification.pipeline import pipeline as module
+from bayesian_text_classification.pipeline import text_sampler as module
 from pipeline_cases import EAGER, KEYS, LAZY, PAIRS, TASK, TEXTS, assert_close, of_length
 from transformers import pipeline
 

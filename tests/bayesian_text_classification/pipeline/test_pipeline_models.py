@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from bayesian_text_classification import BayesianTextClassificationPipeline
-from bayesian_text_classification.pipeline import pipeline as module
+from bayesian_text_classification.pipeline import text_sampler as module
 from bayesian_text_classification.pipeline.batching import TokenBudget
 from pipeline_cases import MANY, TASK, TEXTS, assert_close
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, pipeline
@@ -253,7 +253,7 @@ def test_the_token_budget_counts_the_padding_that_is_asked_for(padding, small, m
         return original(self, inputs, samples, **options)
 
     monkeypatch.setattr(module.StochasticTwin, "sample_logits", spy)
-    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(300))
+    monkeypatch.setitem(small._text_sampler._budgets, "cpu", TokenBudget(300))
     assert_close(small(MANY, num_samples=5, **padding), small(MANY, num_samples=5))
     assert max(sizes) <= 300
 
@@ -302,7 +302,7 @@ def test_a_site_that_all_texts_share_leaves_the_batch_to_texts(tiny, bayesian):
     """DeBERTa's passes go one after the other; each holds as many texts as the budget allows."""
     ours = bayesian(tiny("deberta-v2"))
     passes = []
-    ours._twin()._model.register_forward_pre_hook(
+    ours._sampler.twin()._model.register_forward_pre_hook(
         lambda module, args, kwargs: passes.append(kwargs["input_ids"].shape), with_kwargs=True
     )
     ours(["a film of great merit"] * 64, num_samples=10)
@@ -315,7 +315,7 @@ def test_a_limit_of_few_tokens_is_kept_in_the_probe(tiny, tokenizer):
     short = copy.deepcopy(tokenizer)
     short.model_max_length = 4
     ours = pipeline(TASK, model=tiny("bert", max_position_embeddings=4), tokenizer=short)
-    assert ours._twin().needs_equal_lengths
+    assert ours._sampler.twin().needs_equal_lengths
     found = ours(["no", *TEXTS])
     assert [result["truncated"] for result in found] == [False, True, True, True]
     assert_close(found, [ours(text)[0] for text in ["no", *TEXTS]])
@@ -330,6 +330,6 @@ def test_a_tokenizer_that_makes_one_token_of_all_letters(tiny):
     own = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
     ours = pipeline(TASK, model=tiny("bert"), tokenizer=own)
     texts = ["a", "a,b", "a,b,c,d,,e"]
-    assert not ours._twin().needs_equal_lengths
+    assert not ours._sampler.twin().needs_equal_lengths
     assert_close(ours(texts), [ours(text)[0] for text in texts])
     assert_close(ours(texts, padding_side="left"), ours(texts, padding_side="right"))

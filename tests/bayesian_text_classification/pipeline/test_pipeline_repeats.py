@@ -5,7 +5,7 @@ import threading
 
 import pytest
 import torch
-from bayesian_text_classification.pipeline import pipeline as module
+from bayesian_text_classification.pipeline import text_sampler as module
 from bayesian_text_classification.pipeline.batching import TokenBudget
 from pipeline_cases import MANY, TASK, TEXTS, assert_close, of_length
 from transformers import pipeline
@@ -40,7 +40,7 @@ def test_batch_size_caps_the_texts_of_a_batch(small, monkeypatch):
         return original(self, inputs, samples, **options)
 
     monkeypatch.setattr(module.StochasticTwin, "sample_logits", spy)
-    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(10**6))  # nothing else limits a batch
+    monkeypatch.setitem(small._text_sampler._budgets, "cpu", TokenBudget(10**6))  # nothing else limits a batch
     small(MANY, batch_size=3)
     assert max(seen) <= 3 and sum(seen) == len(MANY)
     seen.clear()
@@ -53,7 +53,7 @@ def test_batch_size_caps_the_texts_of_a_batch(small, monkeypatch):
 
 def test_the_token_budget_does_not_change_answers(small, monkeypatch):
     expected = small(MANY)
-    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(64))
+    monkeypatch.setitem(small._text_sampler._budgets, "cpu", TokenBudget(64))
     assert_close(small(MANY), expected)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from bayesian_text_classification.pipeline import pipeline as module
+from bayesian_text_classification.pipeline import text_sampler as module
 from bayesian_text_classification.pipeline.batching import TokenBudget
 from pipeline_cases import MANY, PAIRS, ROWS, TASK, TEXTS, assert_close
 from transformers import pipeline
@@ -195,9 +195,9 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(small, monkeypatch):
         return original(self, inputs, samples, **options)
 
     monkeypatch.setattr(module.StochasticTwin, "sample_logits", with_little_memory)
-    monkeypatch.setitem(small._budgets, "cpu", TokenBudget(2048))
+    monkeypatch.setitem(small._text_sampler._budgets, "cpu", TokenBudget(2048))
     assert_close(small(MANY, num_samples=60, tolerance=0.03), expected)
-    assert small._budgets["cpu"].tokens <= 200 and max(sizes) > 200
+    assert small._text_sampler._budgets["cpu"].tokens <= 200 and max(sizes) > 200
     sizes.clear()
     small(MANY)
     assert max(sizes) <= 200, "what did not fit once is tried again"

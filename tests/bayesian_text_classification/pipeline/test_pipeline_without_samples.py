@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.pipeline import pipeline as module
+from bayesian_text_classification.pipeline import text_sampler as module
 from pipeline_cases import EAGER, LAZY, PAIRS, ROWS, TASK, TEXTS
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset, KeyPairDataset

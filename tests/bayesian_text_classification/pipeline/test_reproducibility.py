@@ -59,7 +59,7 @@ def test_any_batch_any_order_any_padding(kind, batch, batch_size, budget, side, 
     sides, alone = kind
     ours = sides[side]
     random.shuffle(batch)
-    ours._budgets["cpu"] = TokenBudget(budget)
+    ours._text_sampler._budgets["cpu"] = TokenBudget(budget)
     found = ours.sample_proba(batch, batch_size=batch_size, **OPTIONS)
     for text, samples in zip(batch, found, strict=True):
         np.testing.assert_allclose(samples, alone(text), rtol=0, atol=1e-5)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from bayesian_text_classification.pipeline.batching import TokenBudget
-from bayesian_text_classification.pipeline.sampling import FIRST_LOOK, Passes, Sampling, fixed, until_sure
+from bayesian_text_classification.pipeline.options import Options
+from bayesian_text_classification.pipeline.sampling import FIRST_LOOK, Passes, fixed, until_sure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -133,8 +134,8 @@ def test_nobody_leaves_before_the_first_look_or_goes_over_the_most():
 @pytest.mark.parametrize("tolerance", [0, -0.1, float("nan"), float("inf"), "0.1", True])
 def test_a_tolerance_out_of_range_is_shown(tolerance):
     with pytest.raises(ValueError, match=r"tolerance=.*positive number"):
-        Sampling(tolerance=tolerance)
-    assert Sampling(tolerance=np.float32(0.5)).tolerance == 0.5
+        Options(tolerance=tolerance)
+    assert Options(tolerance=np.float32(0.5)).tolerance == 0.5
 
 
 def test_the_most_samples_take_no_memory_before_they_are_drawn():

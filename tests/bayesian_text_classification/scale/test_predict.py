@@ -25,7 +25,7 @@ from bayesian_text_classification.files.journal import JournalError
 from bayesian_text_classification.files.readers import WINDOW, open_rows
 from bayesian_text_classification.files.sources import Source, SourceError, source_of
 from bayesian_text_classification.loading.classifiers import load_classifier
-from bayesian_text_classification.pipeline import pipeline
+from bayesian_text_classification.pipeline import text_sampler
 from bayesian_text_classification.scale.predict import predict_file
 from fuzzing import tried
 from hypothesis import given
@@ -274,7 +274,7 @@ def begun(classifier, source, target, kind=".csv", **options):
 
 
 def test_the_windows_of_a_file_are_those_of_the_pipeline():
-    assert pipeline.WINDOW == WINDOW  # else batches would depend on where a run began
+    assert text_sampler.WINDOW == WINDOW  # else batches would depend on where a run began
 
 
 def test_files_of_one_name_are_told_apart_and_so_are_formats(small, tmp_path):
@@ -449,15 +449,15 @@ def test_without_samples_long_texts_saved_thresholds_and_no_numbers_have_an_answ
 def test_where_memory_ran_out_the_smaller_batches_are_remembered(small, tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "INTERVAL", 0.0)
     path, before = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW)), small.batch_tokens
+    small.batch_tokens, seen = 64, []
     try:
-        small.batch_tokens = 64
         with pytest.raises(KeyboardInterrupt):
             predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", progress=stop_after(1))
-        small.batch_tokens = before
-        predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", resume=True)
-        assert small.batch_tokens == 64
     finally:
         small.batch_tokens = before
+    watch = {"progress": lambda rows, done: seen.append(small.batch_tokens)}
+    predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", resume=True, **watch)
+    assert set(seen) == {64} and small.batch_tokens == before
 
 
 def test_a_damaged_end_of_the_input_keeps_what_was_done(small, tmp_path):

@@ -1,0 +1,118 @@
+"""`text-classification` as Transformers has it, where what is odd about it is mended: inputs, options, errors."""
+
+from collections.abc import Callable, Iterator, Mapping, Sized
+from types import GeneratorType
+from typing import Any
+
+from torch.utils.data import Dataset
+from transformers import TextClassificationPipeline
+
+from .inputs import InputError, Stream, items_of, kind_of, not_finite, text_and_pair
+from .options import check_tokenizer_options
+from .uncertainty import ACTIVATIONS, Activation
+
+
+class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # untyped
+    """Stock's answers to the bit, for every kind of input, with errors that name the input and the option."""
+
+    def __call__(self, inputs: Any, *, progress: Callable[[int], None] | None = None, **kwargs: Any) -> Any:
+        """Classify the text(s) in one ordinary pass; `progress` is called with the number of texts done."""
+        return _counted(self._stock(inputs, kwargs), progress or (lambda texts: None))
+
+    def _stock(self, inputs: Any, kwargs: dict[str, Any]) -> Any:
+        kind = kind_of(inputs)
+        if kind == "list":
+            inputs = list(inputs)
+            if not inputs:
+                return []
+        elif kind == "stream" and not isinstance(inputs, (Dataset, GeneratorType)):
+            inputs = (item for item in items_of(inputs))  # the streams that stock knows
+        try:
+            return super().__call__(inputs, **kwargs)
+        except InputError as error:  # of `postprocess`, which does not know which text it has
+            if kind == "stream":
+                raise
+            items = inputs if kind == "list" else [inputs]
+            raise not_finite([i for i, item in enumerate(items) if self._is_ill(item, kwargs)], len(items)) from error
+        except (TypeError, ValueError):
+            # Stock took the input for something else, or its tokenizer did; if an item is to blame, name it.
+            for index, item in enumerate(items_of(inputs) if kind != "stream" else ()):
+                text_and_pair(item, index)
+            raise
+
+    def _is_ill(self, item: Any, kwargs: dict[str, Any]) -> bool:
+        try:
+            super().__call__(item, **kwargs)
+        except InputError:
+            return True
+        return False
+
+    def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Stock's, of outputs that are numbers; InputError else."""
+        if not model_outputs["logits"].isfinite().all():
+            raise not_finite([], 1)
+        return super().postprocess(model_outputs, *args, **kwargs)
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """As in `text-classification`, whose list of PEFT classes is keyed by the task's name."""
+        if type(self.model).__name__ != "PeftModelForSequenceClassification":
+            super().check_model_type(supported_models)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What the constructor was told of batches, outputs and the tokenizer, where a call does not say otherwise."""
+        given = {**self._preprocess_params, **self._forward_params, **self._postprocess_params}
+        function = given.pop("function_to_apply", None)
+        named = {"function_to_apply": getattr(function, "value", function), "batch_size": self._batch_size}
+        given |= {name: value for name, value in named.items() if value is not None}
+        return {name: given[name] for name in sorted(given) if not name.startswith("_")}
+
+    def _activation(self, function_to_apply: Any) -> Activation:
+        """The rule of `text-classification`."""
+        if function_to_apply is not None:
+            name: Activation = getattr(function_to_apply, "value", function_to_apply)
+            return name
+        config = self.model.config
+        if config.problem_type == "regression":
+            return "none"
+        if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+            return "sigmoid"
+        return "softmax"
+
+    def _sanitize_parameters(
+        self, function_to_apply: Any = None, top_k: Any = "", **tokenizer_options: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        check_tokenizer_options(tokenizer_options, self.tokenizer.__call__)
+        default = function_to_apply == "default"  # documented by text-classification, where it raises a KeyError
+        if default:
+            function_to_apply = None
+        chosen = getattr(function_to_apply, "value", function_to_apply)  # of transformers' own enumeration
+        if chosen is not None and (not isinstance(chosen, str) or chosen.lower() not in ACTIVATIONS):
+            legal_names = ", ".join(map(repr, ("default", *ACTIVATIONS)))
+            raise ValueError(f"function_to_apply={function_to_apply!r}; it must be one of {legal_names}")
+        sanitized: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = super()._sanitize_parameters(
+            function_to_apply=function_to_apply, top_k=top_k, **tokenizer_options
+        )
+        if default:
+            sanitized[2]["function_to_apply"] = None  # takes back what the constructor was told
+        return sanitized
+
+    def _merged(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The tokenizer's options of a call, and those of its answers, on top of those of the constructor."""
+        own = {name: value for name, value in kwargs.items() if name not in ("batch_size", "num_workers")}
+        tokenizer_options, _, answers = self._sanitize_parameters(**own)
+        return {**self._preprocess_params, **tokenizer_options}, {**self._postprocess_params, **answers}
+
+
+def _counted(results: Any, progress: Callable[[int], None]) -> Any:
+    """Stock's results, told to `progress`: lists at once, others one by one."""
+    if isinstance(results, (list, dict)):
+        progress(len(results) if isinstance(results, list) else 1)
+        return results
+
+    def told() -> Iterator[Any]:
+        for result in results:
+            progress(1)
+            yield result
+
+    return Stream(results, told) if isinstance(results, Sized) else told()

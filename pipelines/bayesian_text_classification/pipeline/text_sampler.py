@@ -1,0 +1,203 @@
+"""From texts to samples: `TextSampler` owns the twin, the lock and the memory; what comes behind sees arrays alone."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .batching import TokenBudget, plan, windows
+from .encoding import Encoded, Encoder
+from .inputs import items_of
+from .options import Options, is_int
+from .sampling import Draws, Passes, fixed, until_sure
+from .twin import StochasticTwin
+from .uncertainty import Activation, error_of_score, summarized
+
+WINDOW = 1024  # texts that are tokenized and sorted together; streams hold one window in memory
+TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; attention weights of such a batch fit beside it
+
+Progress = Callable[[int], None]
+
+
+class TextSampler:
+    """Samples of texts by a model whose dropout is on; or its one ordinary pass, for `num_samples=0`.
+
+    Calls from several threads are safe. The model is never changed.
+
+    Attributes: those of the caller, who may give others at any time.
+        model: a sequence classifier.
+        tokenizer: of the model.
+        device: where the model is.
+        dtype: of the sampled passes.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> None:
+        self.model, self.tokenizer, self.device, self.dtype = model, tokenizer, device, dtype
+        self._lock = threading.Lock()
+        self._twin: StochasticTwin | None = None
+        self._twin_settings: tuple[Any, ...] = ()  # of the caller's, which the twin was made for
+        self._budgets = {kind: TokenBudget(tokens) for kind, tokens in TOKENS_PER_BATCH.items()}
+
+    def samples(
+        self,
+        texts: Iterable[Any],
+        options: Options,
+        activation: Activation,
+        *,
+        tokenizer_options: dict[str, Any],
+        batch_size: int | None,
+        first_sample: int = 0,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[Encoded, Draws]]:
+        """The samples of each text, a window of texts at a time.
+
+        A text whose outputs are NaN or infinite has NaN in its samples.
+
+        Args:
+            texts: as in a call of the pipeline.
+            options: how many samples, of which seed and masks, and to which tolerance.
+            activation: of the logits.
+            tokenizer_options: arguments of the tokenizer's call.
+            batch_size: the most texts in a batch; None for no such limit.
+            first_sample: number of the first pass.
+            progress: called after each batch with the number of passes (rows) done in it.
+        """
+        first = 0
+        for window in windows(items_of(texts), WINDOW):
+            encoded = self.encoder.encode(window, tokenizer_options, first)
+            first += len(window)
+            passes = self._passes(encoded, options, activation, batch_size, progress)
+            if options.tolerance is None or options.num_samples < 2:
+                samples = range(first_sample, first_sample + max(options.num_samples, 1))
+                yield encoded, fixed(passes, len(encoded), samples)
+            else:
+                yield (
+                    encoded,
+                    until_sure(
+                        passes,
+                        len(encoded),
+                        options.num_samples,
+                        options.tolerance,
+                        lambda drawn: error_of_score(summarized(drawn, activation, options.group_size), activation),
+                    ),
+                )
+
+    def batches(
+        self, texts: Iterable[Any], tokenizer_options: dict[str, Any], batch_size: int | None
+    ) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
+        """Indices and inputs of the batches that one ordinary pass over `texts` would run."""
+        items = list(items_of(texts))
+        if not items:
+            return
+        encoded = self.encoder.encode(items, tokenizer_options)
+        apart = self._apart(encoded, self.twin())
+        for batch in plan(encoded.padded_lengths, range(1), self._budget, max_texts=batch_size, apart=apart):
+            yield batch.texts, self.encoder.tensors(encoded, batch.texts, self.device)
+
+    def twin(self) -> StochasticTwin:
+        """The twin of the model as it is now."""
+        model: Any = getattr(self.model, "_orig_mod", self.model)  # what torch.compile wrapped
+        settings = (model, self.encoder.can_pad, self.tokenizer.padding_side, self.dtype)
+        with self._lock:
+            twin = self._twin
+            if twin is None or self._twin_settings != settings or not twin.is_current():
+                twin = StochasticTwin(model, self._probe_inputs, can_pad=self.encoder.can_pad, dtype=self.dtype)
+                self._twin, self._twin_settings = twin, settings
+        return twin
+
+    def sampling_twin(self) -> StochasticTwin:
+        """The same; ValueError where it has no dropout that could be sampled."""
+        twin = self.twin()
+        if not twin.sites:
+            name = getattr(self.model.config, "_name_or_path", "") or "the model"
+            raise ValueError(
+                f"{name} ({type(self.model).__name__}) has no active dropout, so there is nothing to sample. "
+                "Fine-tune it with dropout (for example attention_dropout=0.1 in its config), keep LoRA adapters "
+                "unmerged, or pass num_samples=0 for ordinary text classification."
+            )
+        return twin
+
+    @property
+    def encoder(self) -> Encoder:
+        """The tokenizer with the limits of the model."""
+        return Encoder(self.tokenizer, self.model, self._lock)
+
+    @property
+    def batch_tokens(self) -> int:
+        """The most tokens (rows x length, padding included) of a batch; halved wherever memory has run out."""
+        return self._budget.tokens
+
+    @batch_tokens.setter
+    def batch_tokens(self, value: int) -> None:
+        if not is_int(value) or value < 1:
+            raise ValueError(f"batch_tokens={value!r}; it must be an integer of at least 1")
+        self._budget.tokens = value
+
+    def _passes(
+        self,
+        encoded: Encoded,
+        options: Options,
+        activation: Activation,
+        batch_size: int | None,
+        progress: Progress | None,
+    ) -> Passes:
+        """Stochastic passes of the twin; ordinary ones for `num_samples=0`."""
+        twin, encoder = self.sampling_twin() if options.num_samples else self.twin(), self.encoder
+
+        def run(texts: Sequence[int], samples: range) -> NDArray[np.float32]:
+            with self._placement():
+                inputs = encoder.tensors(encoded, texts, self.device)
+                if options.num_samples:
+                    balanced = options.masks == "balanced"
+                    logits = twin.sample_logits(inputs, samples, seed=options.seed, balanced=balanced)
+                else:
+                    logits = twin.logits(inputs).unsqueeze(1)
+                finite = logits.isfinite().all(-1, keepdim=True)  # else a sigmoid would be 1, and sure of it
+                probabilities = _activated(logits.float(), activation).where(finite, torch.nan)
+                values: NDArray[np.float32] = probabilities.cpu().numpy()
+            return values
+
+        apart = self._apart(encoded, twin)
+        return Passes(
+            run, encoded.padded_lengths, self._budget, batch_size, apart, not twin.loops_over_samples, progress
+        )
+
+    def _apart(self, encoded: Encoded, twin: StochasticTwin) -> list[int]:
+        """Texts that may not share a batch differ here: of unequal length where nothing may be padded.
+
+        Pairs stand apart from single texts, as BART takes no batch whose rows differ in their separators.
+        """
+        if twin.needs_equal_lengths or not self.encoder.may_pad(encoded):
+            return [pair - 2 * length for length, pair in zip(encoded.lengths, encoded.pairs, strict=True)]
+        return [int(pair) for pair in encoded.pairs]
+
+    def _probe_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        encoder = self.encoder
+        rows = self.tokenizer(list(texts), padding=encoder.can_pad, return_tensors="pt", **encoder.truncation)
+        return {name: values.to(self.device) for name, values in rows.items()}
+
+    def _placement(self) -> AbstractContextManager[Any]:
+        """New tensors of a device go to the one of that number."""
+        of_device = getattr(torch.get_device_module(self.device), "device", None)
+        return nullcontext() if self.device.type in ("cpu", "mps") or of_device is None else of_device(self.device)
+
+    @property
+    def _budget(self) -> TokenBudget:
+        return self._budgets.get(self.device.type, self._budgets["cpu"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_lock": None, "_twin": None, "_twin_settings": ()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
+
+def _activated(logits: Tensor, activation: Activation) -> Tensor:
+    if activation == "softmax":
+        return logits.softmax(-1)
+    return logits.sigmoid() if activation == "sigmoid" else logits
