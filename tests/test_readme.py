@@ -158,11 +158,12 @@ VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "sst2" / "validatio
 @pytest.mark.skipif(not VALIDATION.exists(), reason=f"needs SST-2 validation in {VALIDATION}")
 def test_the_table_of_sst2_is_true(classifier):
     """Its two arms that are the same on every machine; the classifier knows its job, the ensemble is more honest."""
-    from bayesian_text_classification.evaluation.measures import MEASURES, Scored
+    from bayesian_text_classification.evaluation.measures import MEASURES
+    from bayesian_text_classification.evaluation.predictions import Predictions
     from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
 
     def measure(probabilities, labels):
-        rows = Scored.of(probabilities, np.array(labels))
+        rows = Predictions.of(probabilities, np.array(labels))
         return {measure.key: measure.value(rows) for measure in MEASURES}
 
     data = load_labelled_texts(str(VALIDATION), classifier.model.config.id2label)

@@ -18,16 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 from bayesian_text_classification.evaluation.arms import Labels, MeasuredArms, Probabilities, Temperatures
-from bayesian_text_classification.evaluation.intervals import (
-    LEAST_ROWS,
-    Difference,
-    Estimate,
-    by_chance,
-    difference,
-    estimate,
-    resample,
-)
-from bayesian_text_classification.evaluation.measures import MEASURES, Measure, Scored
+from bayesian_text_classification.evaluation.estimates import difference, estimate, resample
+from bayesian_text_classification.evaluation.intervals import LEAST_ROWS, Difference, Estimate
+from bayesian_text_classification.evaluation.measures import MEASURES, Measure
+from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.evaluation.strategies import RowMean
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 from scipy import integrate, optimize, special, stats
 from tqdm import tqdm
@@ -119,7 +114,7 @@ def null_table(random: np.random.Generator, worlds: tuple[World, ...], simulatio
     rows = []
     for world in worlds:
         labels, first, _ = world.draw(random, MANY, ALIKE)
-        many = Scored.of(first, labels)
+        many = Predictions.of(first, labels)
         truth = {measure.key: measure.value(many) for measure in MEASURES}
         found = defaultdict(list)
         for told in null_case(random, world, simulations):
@@ -150,8 +145,8 @@ def in_full(labels: Labels, first: Probabilities, second: Probabilities, seed: i
     """Every measure, as the report has it."""
     arms = MeasuredArms(labels, seed)
     for name, p in (("second", second), ("first", first)):
-        found = arms.arm(name, PASSES, (1, 1), 0.0, p)
-        arms.arm(f"{name} tempered", PASSES, (1, 1), 0.0, p, temperatures=Temperatures.fitted(p, labels))
+        found = arms.arm(name, p)
+        arms.arm(f"{name} tempered", p, temperatures=Temperatures.fitted(p, labels))
     beyond = arms.differences("first tempered", "second tempered")
     for key, one in found.estimates.items():
         yield Told(key, one, found.differences[key], beyond[key])
@@ -159,19 +154,18 @@ def in_full(labels: Labels, first: Probabilities, second: Probabilities, seed: i
 
 def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
     """The measures that cost little."""
-    pair = [Scored.of(p, labels) for p in (first, second)]
+    pair = [Predictions.of(p, labels) for p in (first, second)]
     fits = [Temperatures.fitted(p, labels) for p in (first, second)]
     tempered = [
-        Scored.of(fit.of(p), labels, apply_temperature(p, fit.all_rows))
+        Predictions.of(apply_temperature(p, fit.of_rows), labels, apply_temperature(p, fit.all_rows))
         for fit, p in zip(fits, (first, second), strict=True)
     ]
     for measure in MEASURES:
-        if measure.per_row is None and measure.key != "error_auroc":  # their intervals need all resamples
+        if measure.strategy.resamples_interval and measure.key != "error_auroc":  # these take all resamples
             continue
-        drawn = {} if measure.per_row is not None else resample(pair[0], seed=seed, measures=[measure])
         yield Told(
             measure.key,
-            estimate(measure, pair[0], drawn),
+            estimate(measure, resample(pair[0], seed=seed, measures=[measure])),
             resampled(*pair, measure, seed),
             resampled(*tempered, measure, seed),
         )
@@ -179,7 +173,7 @@ def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int
 
 def is_cheap(measure: Measure) -> bool:
     """Whether its difference has a closed form, or resamples that take little."""
-    return measure.per_row is not None or measure.squares is not None or measure.key == "error_auroc"
+    return not measure.strategy.resamples_difference or measure.key == "error_auroc"
 
 
 def kinks_table(random: np.random.Generator, simulations: int) -> str:
@@ -191,7 +185,7 @@ def kinks_table(random: np.random.Generator, simulations: int) -> str:
         told: dict[str, list[bool]] = {measure.key: [] for measure in measures}
         for seed in tqdm(range(CHEAP * simulations), name):
             labels, *arms = draw(random)
-            first, second = (Scored.of(np.stack([1 - p, p], 1), labels) for p in arms)
+            first, second = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in arms)
             for measure in measures:
                 if seed < simulations or is_cheap(measure):
                     told[measure.key].append(resampled(first, second, measure, seed).verdict != "cannot tell")
@@ -252,7 +246,7 @@ def costs_table(random: np.random.Generator, simulations: int) -> str:
                 first = two_classes(sure(z), labels)
                 for measure in measures:
                     second = two_classes(modest[measure.key] * sure(z), labels)
-                    told[measure.key].append(difference(measure, first, second, {}, {}).verdict != "cannot tell")
+                    told[measure.key].append(resampled(first, second, measure, 0).verdict != "cannot tell")
             rows.append([name, str(count), *(share(of_measure) for of_measure in told.values())])
     return table(["case", "rows", *(measure.title for measure in measures)], rows)
 
@@ -263,7 +257,8 @@ def as_dear(measure: Measure, truth: Logits, sure: Logits) -> float:
     def cost(factor: float) -> float:
         def at(z: float) -> float:
             logit, right = np.full(2, sure(np.float64(z))), special.expit(truth(np.float64(z)))
-            each = measure.per_row(two_classes(factor * logit, np.array([0, 1])))
+            assert isinstance(measure.strategy, RowMean)
+            each = measure.strategy.per_row(two_classes(factor * logit, np.array([0, 1])))
             return float(stats.norm.pdf(z) * (right * each[0] + (1 - right) * each[1]))
 
         return float(integrate.quad(at, -8, 8, points=[0.0])[0])
@@ -272,9 +267,9 @@ def as_dear(measure: Measure, truth: Logits, sure: Logits) -> float:
     return float(optimize.brentq(lambda factor: cost(factor) - cost(1.0), 0, least))
 
 
-def two_classes(logits: Array, labels: Labels) -> Scored:
+def two_classes(logits: Array, labels: Labels) -> Predictions:
     """Rows with these logits of the first of two classes."""
-    return Scored.of(special.expit(np.stack([logits, -logits], 1)), labels)
+    return Predictions.of(special.expit(np.stack([logits, -logits], 1)), labels)
 
 
 def everywhere(p: float) -> Logits:
@@ -318,9 +313,9 @@ def pilot(random: np.random.Generator, world: World) -> tuple[dict[str, list[flo
     gaps, effects = defaultdict(list), defaultdict(list)
     for harm in tqdm(HARMS, "pilot"):
         labels, first, second = world.draw(random, MANY, harm)
-        many, base = Scored.of(first, labels), Scored.of(second, labels)
+        many, base = Predictions.of(first, labels), Predictions.of(second, labels)
         some = [world.draw(random, world.rows, harm) for _ in range(PILOTS)]
-        pairs = [(Scored.of(p, labels), Scored.of(q, labels)) for labels, p, q in some]
+        pairs = [(Predictions.of(p, labels), Predictions.of(q, labels)) for labels, p, q in some]
         for measure in MEASURES:
             gaps[measure.key].append(measure.value(many) - measure.value(base))
             spread = np.std([measure.value(rows) - measure.value(other) for rows, other in pairs])
@@ -331,18 +326,13 @@ def pilot(random: np.random.Generator, world: World) -> tuple[dict[str, list[flo
 def of_one(random: np.random.Generator, world: World, harm: float, measure: Measure, seed: int) -> Difference:
     """What the report says of one measure's difference."""
     labels, first, second = world.draw(random, world.rows, harm)
-    return resampled(Scored.of(first, labels), Scored.of(second, labels), measure, seed)
+    return resampled(Predictions.of(first, labels), Predictions.of(second, labels), measure, seed)
 
 
-def resampled(rows: Scored, base: Scored, measure: Measure, seed: int) -> Difference:
+def resampled(rows: Predictions, base: Predictions, measure: Measure, seed: int) -> Difference:
     """The difference as the report has it."""
-    if measure.per_row is not None or measure.squares is not None:
-        return difference(measure, rows, base, {}, {})
-    both = (resample(one, seed=seed, measures=[measure]) for one in (rows, base))
-    if not measure.absolute:
-        return difference(measure, rows, base, *both)
-    chance = [by_chance(one, seed=seed, measures=[measure])[measure.key] for one in (rows, base)]
-    return difference(measure, rows, base, *both, chance[0] - chance[1])
+    measures = [measure] if measure.strategy.resamples_difference else []
+    return difference(measure, *(resample(one, seed=seed, measures=measures) for one in (rows, base)))
 
 
 def covered(estimates: list[Estimate], truth: float) -> str:

@@ -142,6 +142,9 @@ _MOST_THREADS = 8  # more wait for memory
 _BLOCK = 1 << 20  # rows of all resamples that are drawn at once
 
 
+# ---- What the functions return ----
+
+
 @dataclasses.dataclass(frozen=True)
 class BinSums:
     """The sufficient statistics of calibration errors: per bin, a count and two sums. Adding two merges two shards.
@@ -221,6 +224,9 @@ class Bootstrap:
     bias: float
     null: float
     null_interval: tuple[float, float]
+
+
+# ---- The functions ----
 
 
 def expected_calibration_error(
@@ -363,7 +369,7 @@ def calibration_error(sums: BinSums | Iterable[BinSums], norm: str = "l1", *, de
     def padded(values: Iterable[Sequence[Fraction | int]]) -> NDArray[np.object_]:
         return np.array([[*map(Fraction, row), *[Fraction(0)] * (widest - len(row))] for row in values], dtype=object)
 
-    error = _error(
+    error = error_from_sums(
         padded(one.counts for one in sums),
         padded(one.confidence for one in sums),
         padded(one.correct for one in sums),
@@ -416,6 +422,70 @@ def bootstrap(
     _check_options(n_bins, binning, norm, class_wise, False, binary, confidence_level, seed, from_logits=from_logits)
     columns = _columns(predictions, references, from_logits, class_wise, binary)
     return columns.bootstrap(columns.edges(n_bins, binning), norm, confidence_level, seed)
+
+
+def uniform_edges(n_bins: int) -> tuple[float, ...]:
+    """`arange(B + 1) / B` in float64."""
+    n_bins = int(n_bins)  # a narrow integer of NumPy has no room for one more
+    return tuple(i / n_bins for i in range(n_bins + 1))  # not linspace, whose edges differ from i / B by rounding
+
+
+def bins_of(confidence: NDArray[np.float64], edges: tuple[float, ...]) -> NDArray[np.intp]:
+    """The bin of each confidence: bin i is `[edges[i], edges[i + 1])`, the last one closed. *Shape:* (rows,)."""
+    n_bins = len(edges) - 1
+    if edges != uniform_edges(n_bins):
+        return np.minimum(np.searchsorted(edges, confidence, side="right") - 1, n_bins - 1)
+    # A product alone is wrong by one here and there: 0.29 * 100 is 28.999999999999996, and 0.29 belongs to bin 29.
+    bins = np.minimum((confidence * n_bins).astype(np.intp), n_bins - 1)
+    bins -= confidence < np.take(edges, bins)
+    bins += confidence >= np.take((*edges[1:-1], np.inf), bins)
+    return bins
+
+
+def error_from_sums(
+    counts: NDArray[Any], confidence: NDArray[Any], correct: NDArray[Any], norm: str = "l1", debias: bool = False
+) -> NDArray[Any]:
+    """The error from the sums of each bin, many resamples at once; with norm "l2" its square.
+
+    Args:
+        counts: rows in each bin, floats or Fractions as all three. *Shape:* (..., columns, bins).
+        confidence: sums of their confidences. *Shape:* (..., columns, bins).
+        correct: correct rows among them. *Shape:* (..., columns, bins).
+        norm: as in `expected_calibration_error`.
+        debias: as there.
+
+    Returns:
+        *Shape:* (...).
+    """
+    gaps = abs(correct - confidence)
+    filled = np.maximum(counts, 1)
+    if norm == "max":
+        return np.asarray((gaps / filled).max(axis=(-2, -1)))
+    if norm == "l2":
+        gaps = gaps * gaps / filled
+        if debias:
+            chance = correct * (counts - correct) / (filled * np.maximum(counts - 1, 1))
+            gaps = np.where(counts > 1, gaps - chance, 0 * gaps)
+    # Every column holds all rows, so that this is the mean over the columns.
+    return np.asarray(np.maximum(gaps.sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)), 0))
+
+
+def interval_of_biased(value: float, resampled: NDArray[np.float64], confidence_level: float) -> tuple[float, float]:
+    """The interval of a value that is higher on few rows than on many, from its bootstrap resamples; see `bootstrap`.
+
+    Args:
+        value: on the rows.
+        resampled: on resamples of them. *Shape:* (resamples,).
+        confidence_level: 1 - a, between 0 and 1.
+
+    Returns:
+        `2 e - q(1 - a/2)` and `e + (q(1 - a/2) - q(a/2)) / 2`, on both sides of the value.
+    """
+    low, high = np.quantile(resampled, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
+    return min(2 * value - high, value), max(value + (high - low) / 2, value)
+
+
+# ---- The Evaluate module: a shell around the functions above ----
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
@@ -558,6 +628,9 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
         return rows.astype(np.float64, copy=False), labels
 
 
+# ---- Binning and resampling ----
+
+
 class _Columns:
     """What is binned: the predicted class' probability, or the positive class', or that of every class.
 
@@ -613,16 +686,15 @@ class _Columns:
         tails = [(1 - confidence_level) / 2, (1 + confidence_level) / 2]
 
         def errors(draws: Iterator[_Sums]) -> NDArray[np.float64]:
-            found = np.concatenate([_error(*sums, norm=norm, debias=False) for sums in draws])
+            found = np.concatenate([error_from_sums(*sums, norm=norm) for sums in draws])
             return np.sqrt(found) if norm == "l2" else found
 
         value = calibration_error(self.sums(edges), norm)
         resampled = errors(self._resampled(bins, widest, np.random.default_rng([seed, 0])))
         null = errors(self._calibrated(bins, widest, np.random.default_rng([seed, 1])))
-        low, high = np.quantile(resampled, tails)
         null_low, null_high = np.quantile(null, tails)
+        interval = np.clip(interval_of_biased(value, resampled, confidence_level), 0, 1)
         # The draws are summed in float64, the value exactly: what is equal may differ by rounding.
-        interval = np.clip([min(2 * value - high, value), max(value + (high - low) / 2, value)], 0, 1)
         null_low, null_high = np.clip([null_low - _ROUNDING, null_high + _ROUNDING], 0, 1)
         return Bootstrap(
             (float(interval[0]), float(interval[1])),
@@ -677,23 +749,6 @@ def _columns(predictions: Any, references: Any, from_logits: bool, class_wise: b
     return _Columns(rows, labels, from_logits, class_wise)
 
 
-def _error(
-    counts: NDArray[Any], confidence: NDArray[Any], correct: NDArray[Any], norm: str, debias: bool
-) -> NDArray[Any]:
-    """The error, with norm "l2" its square: (...), from sums (..., columns, bins), which are floats or Fractions."""
-    gaps = abs(correct - confidence)
-    filled = np.maximum(counts, 1)
-    if norm == "max":
-        return np.asarray((gaps / filled).max(axis=(-2, -1)))
-    if norm == "l2":
-        gaps = gaps * gaps / filled
-        if debias:
-            chance = correct * (counts - correct) / (filled * np.maximum(counts - 1, 1))
-            gaps = np.where(counts > 1, gaps - chance, 0 * gaps)
-    # Every column holds all rows, so that this is the mean over the columns.
-    return np.asarray(np.maximum(gaps.sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)), 0))
-
-
 def _over_chunks(
     rows: NDArray[np.floating], work: Callable[[slice, NDArray[np.float64]], _T]
 ) -> list[tuple[slice, _T]]:
@@ -722,12 +777,6 @@ def _blocks(numbers: int) -> Iterator[int]:
         yield min(step, RESAMPLES - first)
 
 
-def uniform_edges(n_bins: int) -> tuple[float, ...]:
-    """`arange(B + 1) / B` in float64."""
-    n_bins = int(n_bins)  # a narrow integer of NumPy has no room for one more
-    return tuple(i / n_bins for i in range(n_bins + 1))  # not linspace, whose edges differ from i / B by rounding
-
-
 def _quantile_edges(confidence: NDArray[np.float64], n_bins: int) -> tuple[float, ...]:
     n_bins = int(n_bins)
     ranks = sorted({j * len(confidence) // n_bins for j in range(n_bins)})
@@ -744,18 +793,6 @@ def _checked_edges(edges: Sequence[float]) -> tuple[float, ...]:
     if ends and (np.diff(values)[:-1] > 0).all():  # the last bin may be [1, 1]
         return tuple(values.tolist())
     raise ValueError(f"edges are {reprlib.repr(edges)}; they must be numbers that ascend from 0 to 1.")
-
-
-def bins_of(confidence: NDArray[np.float64], edges: tuple[float, ...]) -> NDArray[np.intp]:
-    """The bin of each confidence: bin i is `[edges[i], edges[i + 1])`, the last one closed. *Shape:* (rows,)."""
-    n_bins = len(edges) - 1
-    if edges != uniform_edges(n_bins):
-        return np.minimum(np.searchsorted(edges, confidence, side="right") - 1, n_bins - 1)
-    # A product alone is wrong by one here and there: 0.29 * 100 is 28.999999999999996, and 0.29 belongs to bin 29.
-    bins = np.minimum((confidence * n_bins).astype(np.intp), n_bins - 1)
-    bins -= confidence < np.take(edges, bins)
-    bins += confidence >= np.take((*edges[1:-1], np.inf), bins)
-    return bins
 
 
 def _bin(confidence: NDArray[np.float64], correct: NDArray[np.bool_], edges: tuple[float, ...]) -> BinSums:
@@ -815,6 +852,9 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(over="ignore", under="ignore"):  # exp(800) is inf, and 1 / inf is the right 0
         probabilities: NDArray[np.float64] = 1.0 / (1.0 + np.exp(-logits))
     return probabilities
+
+
+# ---- Reading and refusing input ----
 
 
 def _check_options(

@@ -11,7 +11,7 @@ from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_librari
 from .options import AllowPickle, Device, Dtype, LabelColumn, Model, Seed, TextColumn, not_empty
 
 if TYPE_CHECKING:
-    from bayesian_text_classification.evaluation.run import Comparison
+    from bayesian_text_classification.evaluation import Comparison, Verdict
     from bayesian_text_classification.loading.labelled_texts import LabelledTexts
 
 
@@ -65,11 +65,12 @@ def evaluate(
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
     from bayesian_text_classification.evaluation.run import MASKS, compare, total_rows
+    from bayesian_text_classification.evaluation.verdict import verdict
     from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
     from bayesian_text_classification.loading.fingerprint import fingerprint
     from bayesian_text_classification.loading.labelled_texts import load_labelled_texts, load_texts
     from bayesian_text_classification.loading.labels import DataError
-    from bayesian_text_classification.report.write import write_report
+    from bayesian_text_classification.report import ReportSettings, write_report
     from bayesian_text_classification.wording import first_line
 
     folder = _writable_folder(output)
@@ -103,26 +104,27 @@ def evaluate(
             fail(first_line(error))
         except Exception as error:  # out of memory, or what a model's own code raises
             fail(f"the comparison stopped at {type(error).__name__}: {first_line(error)}")
-    _print_comparison(comparison, data)
-    settings = {
-        "model": "embedded classifier" if model is None else model,
-        "dataset": "embedded reviews" if dataset is None else dataset,
-        "config": config,
-        "split": data.split,
-        "text_column": data.text_column,
-        "label_column": data.label_column,
-        "calibration_dataset": calibration_dataset,
-        "ood_dataset": ood_dataset,
-        "num_samples": num_samples,
-        "seed": seed,
-        "device": str(classifier.device),
-        "dtype": str(classifier.run_dtype).removeprefix("torch."),
-        "masks": MASKS,
-        "fingerprint": fingerprint(classifier),
-    }
+    found = verdict(comparison)
+    _print_comparison(comparison, data, found)
+    settings = ReportSettings(
+        model=model or "embedded classifier",
+        dataset=dataset or "embedded reviews",
+        config=config,
+        split=data.split,
+        text_column=data.text_column,
+        label_column=data.label_column,
+        calibration_dataset=calibration_dataset,
+        ood_dataset=ood_dataset,
+        num_samples=num_samples,
+        seed=seed,
+        device=str(classifier.device),
+        dtype=str(classifier.run_dtype).removeprefix("torch."),
+        masks=MASKS,
+        fingerprint=fingerprint(classifier),
+    )
     names = [id2label[i] for i in sorted(id2label)]
     try:
-        paths = write_report(folder, comparison, data, names, settings)
+        paths = write_report(folder, comparison, data, names, settings, found)
     except OSError as error:
         fail(f"cannot write to {folder}: {error.strerror or error}")
     STDOUT.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
@@ -140,19 +142,18 @@ def _writable_folder(output: str) -> Path:
     return folder
 
 
-def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
-    from bayesian_text_classification.evaluation.run import error_rates
-    from bayesian_text_classification.evaluation.verdict import advice, verdict
-    from bayesian_text_classification.report.figures import TITLES
+def _print_comparison(comparison: "Comparison", data: "LabelledTexts", found: "Verdict") -> None:
+    from bayesian_text_classification.evaluation.arms import TITLES
+    from bayesian_text_classification.evaluation.comparison import error_rates
 
-    texts, passes = len(data.texts), comparison.arm("bayesian").passes
+    texts, passes = len(data.texts), comparison.arm("bayesian").cost.passes
     table = new_table(f"{texts:,} text{'s' * (texts != 1)}, {passes} sample{'s' * (passes != 1)}")
     table.add_column("")
     for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\nsites", "seconds"):
         table.add_column(name, justify="right")
     for arm in comparison.arms:
         numbers = [f"{arm.estimates[key].value:.4f}" for key in ("ece", "accuracy", "nll", "brier")]
-        table.add_row(TITLES[arm.name], *numbers, str(arm.dropout_sites), f"{arm.seconds:.1f}")
+        table.add_row(TITLES[arm.name], *numbers, str(arm.cost.dropout_sites), f"{arm.cost.seconds:.1f}")
     print_table(table)
     if data.kinds:
         first, last = comparison.arm("frequentist"), comparison.arm("bayesian")
@@ -165,7 +166,6 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts") -> None:
         for kind in before:
             kinds.add_row(escape(kind), f"{before[kind]:.1%}", f"{after[kind]:.1%}")
         print_table(kinds)
-    found = verdict(comparison)
     STDOUT.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
-    for line in [*found.lines, *advice(comparison, data.labels)]:
+    for line in [*found.lines, *found.advice]:
         STDOUT.print(f"- {escape(line)}", highlight=False, soft_wrap=True)

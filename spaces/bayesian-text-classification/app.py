@@ -12,13 +12,15 @@ import gradio as gr
 import numpy as np
 from bayesian_text_classification import TASK
 from bayesian_text_classification.embedded import embedded_reviews
+from bayesian_text_classification.evaluation.arms import TITLES
 from bayesian_text_classification.evaluation.run import compare, total_rows
 from bayesian_text_classification.evaluation.verdict import verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts, load_labelled_texts
 from bayesian_text_classification.loading.labels import DataError
 from bayesian_text_classification.pipeline.masks import GROUP_SIZE
 from bayesian_text_classification.pipeline.uncertainty import over_classes
-from bayesian_text_classification.report.figures import TITLES, pictures, reliability_diagrams
+from bayesian_text_classification.report import ReportSettings
+from bayesian_text_classification.report.figures import pictures, reliability_diagrams
 from bayesian_text_classification.report.html import as_html
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -302,8 +304,8 @@ def told(data: LabelledTexts, source: str, advance: Callable[[int], None]) -> tu
 </table></div>
 <ul>{lines}</ul>
 <p>The report below has the pictures, the texts that went wrong, and what to do.</p>"""
-    settings = {"model": "the demo's classifier", "dataset": source, "num_samples": LABELLED_SAMPLES}
-    report = as_html(comparison, data, list(NAMES.values()), settings, pictures(comparison, data.labels))
+    settings = ReportSettings("the demo's classifier", source, num_samples=LABELLED_SAMPLES)
+    report = as_html(comparison, data, list(NAMES.values()), settings, found, pictures(comparison))
     return page, reliability_diagrams(comparison.arms), report
 
 

@@ -73,7 +73,7 @@ def test_resamples_are_measured_as_the_rows_are(norm, debias):
             return np.broadcast_to(np.arange(50), shape)
 
     (sums, *_) = columns._resampled([ece.bins_of(p, edges[0])], 10, Once())
-    found = ece._error(*sums, norm=norm, debias=debias)
+    found = ece.error_from_sums(*sums, norm=norm, debias=debias)
     value = ece.expected_calibration_error(p, labels, norm=norm, debias=debias, binary=True)
     np.testing.assert_allclose(np.sqrt(found) if norm == "l2" else found, value, atol=1e-12)
 

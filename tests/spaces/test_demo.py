@@ -146,7 +146,7 @@ def test_advice_for_the_command_line_is_in_the_report_alone(app, tmp_path, monke
     monkeypatch.setattr(app, "compare", lambda *given, **options: found.append(compare(*given, **options)) or found[0])
     (tmp_path / "mine.csv").write_text(TWO_TEXTS)
     page, _, report = reported(steps := app.compare_csv(str(tmp_path / "mine.csv")))
-    lines = [html.escape(line) for line in advice(found[0], [0, 0])]
+    lines = [html.escape(line) for line in advice(found[0])]
     told = html.unescape(app.Path(report["value"]).read_text())
     steps.close()
     assert lines and all(line not in page and html.unescape(line) in told for line in lines)

@@ -1,17 +1,48 @@
 """Arms of a comparison: probabilities of the same rows in several ways, measured on the same resamples."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..metric import load_metric_module
 from ..pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
-from .intervals import Difference, Estimate, Resamples, by_chance, difference, estimate, resample, wilson
-from .measures import BINS, MEASURES, Scored
+from .estimates import difference, estimate, resample
+from .intervals import Difference, Estimate, wilson
+from .measures import MEASURES
+from .predictions import BINS, Predictions
+from .strategies import Resamples
 
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.int64]
+
+ArmName = Literal["frequentist", "frequentist_temperature", "baal", "bayesian", "bayesian_temperature"]
+
+TITLES: dict[str, str] = {
+    "frequentist": "Frequentist",
+    "frequentist_temperature": "Frequentist + temperature",
+    "baal": "BaaL (patch_module)",
+    "bayesian": "Bayesian",
+    "bayesian_temperature": "Bayesian + temperature",
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an arm's probabilities took.
+
+    Attributes:
+        passes: forward passes for each text.
+        dropout_sites: modules whose dropout is on.
+        dropout_calls: calls of dropout that are on in one pass; a module may be called more than once.
+        seconds: wall-clock time of all passes; NaN where nobody took it.
+    """
+
+    passes: int = 1
+    dropout_sites: int = 0
+    dropout_calls: int = 0
+    seconds: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -33,30 +64,32 @@ class Arm:
     """One way to get probabilities, measured.
 
     Attributes:
-        name: "frequentist", "frequentist_temperature", "baal", "bayesian" or "bayesian_temperature".
-        passes: forward passes for each text.
-        dropout_sites: modules whose dropout is on.
-        dropout_calls: calls of dropout that are on in one pass; a module may be called more than once.
-        seconds: wall-clock time of all passes.
-        temperature: fitted on all rows, while each row is scored with that of all the others; or on other rows.
-        probabilities: (texts, classes).
+        name: see `ArmName`.
+        cost: what it took.
+        temperature: fitted on all rows, while each row is scored with that of all the others; or on other rows. None
+            for an arm without.
+        untempered: the probabilities before the temperature. *Shape:* (texts, classes).
+        probabilities: *Shape:* (texts, classes).
         estimates: each of `MEASURES` by its key.
         null_ece: what a perfectly calibrated model with these probabilities would measure, with its 95 % band.
         reliability: the bins behind the ECE.
-        differences: each measure less the frequentist arm's, by its key; empty for that arm itself.
+        differences: each measure less the first arm's, by its key; empty for that arm itself.
     """
 
-    name: str
-    passes: int
-    dropout_sites: int
-    dropout_calls: int
-    seconds: float
+    name: ArmName
+    cost: Cost
     temperature: float | None
+    untempered: Probabilities
     probabilities: Probabilities
     estimates: dict[str, Estimate]
     null_ece: Estimate
     reliability: Reliability
     differences: dict[str, Difference] = field(default_factory=dict)
+
+    @property
+    def deployed(self) -> Probabilities:
+        """What the arm gives in production, at its one temperature: (texts, classes)."""
+        return self.untempered if self.temperature is None else apply_temperature(self.untempered, self.temperature)
 
 
 @dataclass(frozen=True)
@@ -77,54 +110,38 @@ class Temperatures:
         temperature = fit_temperature(probabilities, labels)
         return cls(leave_one_out(probabilities, labels, temperature), temperature)
 
-    def of(self, probabilities: Probabilities) -> Probabilities:
-        """Rows at their temperatures."""
-        return apply_temperature(probabilities, self.of_rows)
-
 
 class MeasuredArms:
     """Arms on the same rows and the same resamples."""
 
     def __init__(self, labels: Labels, seed: int) -> None:
         self._labels, self._seed = labels, seed
-        self._rows: dict[str, Scored] = {}
-        self._resamples: dict[str, Resamples] = {}
-        self._chance: dict[str, dict[str, float]] = {}
+        self._drawn: dict[str, Resamples] = {}
 
     def arm(
         self,
-        name: str,
-        passes: int,
-        reach: tuple[int, int],
-        seconds: float,
+        name: ArmName,
         probabilities: Probabilities,
+        cost: Cost | None = None,
         temperatures: Temperatures | None = None,
     ) -> Arm:
         """Measure `probabilities`, beside the first arm that was measured."""
-        if temperatures is None:
-            rows = Scored.of(probabilities, self._labels)
-        else:
+        tempered, ranked = probabilities, None
+        if temperatures is not None:
+            tempered = apply_temperature(probabilities, temperatures.of_rows)
             ranked = apply_temperature(probabilities, temperatures.all_rows)
-            rows = Scored.of(temperatures.of(probabilities), self._labels, ranked)
-        self._rows[name] = rows
-        self._resamples[name] = resamples = resample(rows, seed=self._seed)
-        self._chance[name] = by_chance(rows, seed=self._seed)
-        module = load_metric_module()
-        bins = module.bin_sums(rows.probabilities, rows.labels, n_bins=BINS)
-        chance = module.bootstrap(rows.probabilities, rows.labels, n_bins=BINS, seed=self._seed % 2**64)
-        estimates = {measure.key: estimate(measure, rows, resamples) for measure in MEASURES}
-        if estimates["ece"].known:  # to the digit what evaluate.load("ece") says of these rows
-            estimates["ece"] = Estimate(bins.ece, *chance.interval)
-        first = next(iter(self._rows))
+        rows = Predictions.of(tempered, self._labels, ranked)
+        self._drawn[name] = drawn = resample(rows, seed=self._seed)
+        bins = load_metric_module().bin_sums(rows.probabilities, rows.labels, n_bins=BINS)
+        first = next(iter(self._drawn))
         return Arm(
             name,
-            passes,
-            *reach,
-            seconds,
+            cost or Cost(),
             None if temperatures is None else temperatures.all_rows,
-            probabilities if temperatures is None else temperatures.of(probabilities),
-            estimates,
-            Estimate(chance.null, *chance.null_interval),
+            probabilities,
+            tempered,
+            {measure.key: estimate(measure, drawn) for measure in MEASURES},
+            Estimate(drawn.ece.null, *drawn.ece.null_interval),
             Reliability(
                 **bins.as_dict(),
                 accuracy_interval=[
@@ -134,17 +151,7 @@ class MeasuredArms:
             {} if first == name else self.differences(name, first),
         )
 
-    def differences(self, name: str, base: str) -> dict[str, Difference]:
+    def differences(self, name: ArmName, base: str) -> dict[str, Difference]:
         """Every measure of one arm less that of another."""
-        rows, resamples, chance = self._rows, self._resamples, self._chance
-        return {
-            measure.key: difference(
-                measure,
-                rows[name],
-                rows[base],
-                resamples[name],
-                resamples[base],
-                chance[name].get(measure.key, 0.0) - chance[base].get(measure.key, 0.0),
-            )
-            for measure in MEASURES
-        }
+        mine, theirs = self._drawn[name], self._drawn[base]
+        return {measure.key: difference(measure, mine, theirs) for measure in MEASURES}

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..metric import load_metric_module
 from ..pipeline.masks import GROUP_SIZE
-from .measures import BINS, Array
+from .predictions import BINS, Array
 
 SIZES = range(1, 61)  # numbers of samples
 POOL = 3 * SIZES[-1]  # the orders of a smaller pool would repeat each other's samples

@@ -3,19 +3,18 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
-from ..pipeline.temperature import apply_temperature
 from ..selection.thresholds import threshold_for
-from .arms import Arm
+from . import intervals
+from .arms import TITLES, Arm
+from .comparison import MORE_EXPENSIVE, Comparison
 from .intervals import LEAST_ROWS, Difference
 from .measures import MEASURES
 from .out_of_scope import ENTROPY
-from .run import DEARER, Comparison
 
 CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts that a threshold is looked for
 _BOTH, _EITHER = "texts of both kinds together", "texts of either kind"
+_PLAIN = {name: title[0].lower() + title[1:] if title.startswith("F") else title for name, title in TITLES.items()}
 _TITLES = {measure.key: measure.title for measure in MEASURES}
 
 
@@ -24,20 +23,22 @@ class Verdict:
     """The answer.
 
     Attributes:
-        kind: "better", "worse" or "cannot tell", for the ECE of the Bayesian arm.
+        kind: of the ECE of the Bayesian arm.
         headline: one sentence.
         lines: what else must be known, a sentence each.
+        advice: what to do, a sentence each.
     """
 
-    kind: str
+    kind: intervals.Verdict
     headline: str
     lines: list[str]
+    advice: list[str]
 
 
 def verdict(comparison: Comparison) -> Verdict:
     """Of the Bayesian arm against the frequentist one, and of both with temperatures."""
     before, after = comparison.arm("frequentist"), comparison.arm("bayesian")
-    rows, told = len(before.probabilities), after.differences["ece"]
+    rows, told = len(comparison.labels), after.differences["ece"]
     off = (
         f"its confidence is off by {100 * after.estimates['ece'].value:.1f} percentage points on average, that of the "
         f"ordinary model by {100 * before.estimates['ece'].value:.1f}"
@@ -53,7 +54,7 @@ def verdict(comparison: Comparison) -> Verdict:
     innocent = [arm for arm in (before, after) if arm.estimates["ece"].value <= arm.null_ece.high]
     if innocent:
         which = " and ".join(f"{arm.estimates['ece'].value:.4f} (up to {arm.null_ece.high:.4f})" for arm in innocent)
-        names = "Both ECEs are" if len(innocent) == 2 else f"The {_plain(innocent[0].name)} ECE is"
+        names = "Both ECEs are" if len(innocent) == 2 else f"The {_PLAIN[innocent[0].name]} ECE is"
         lines.append(
             f"{names} no more than chance gives a perfectly calibrated model on {_texts(rows)}: {which}. There may be "
             "nothing to mend."
@@ -71,21 +72,23 @@ def verdict(comparison: Comparison) -> Verdict:
     )
     if comparison.out_of_scope:
         lines.append(_out_of_scope(comparison))
-    return Verdict(told.verdict, headline, lines)
+    return Verdict(told.verdict, headline, lines, advice(comparison))
 
 
-def advice(comparison: Comparison, labels: list[int]) -> list[str]:
+def advice(comparison: Comparison) -> list[str]:
     """What to do, one sentence each."""
     best = comparison.arm(comparison.recommended)
-    passes = comparison.arm("bayesian").passes
-    if best.name == "frequentist" and not all(comparison.arm(name).differences["nll"].enough for name in DEARER):
+    passes = comparison.arm("bayesian").cost.passes
+    if best.name == "frequentist" and not all(
+        comparison.arm(name).differences["nll"].enough for name in MORE_EXPENSIVE
+    ):
         first = (
             f"Nothing is recommended: that takes {LEAST_ROWS} right and {LEAST_ROWS} wrong answers of each model, and "
             "there are fewer."
         )
     else:
         first = (
-            f"Recommended: {_plain(best.name)}, with an NLL of {best.estimates['nll'].value:.4f}; nothing dearer is "
+            f"Recommended: {_PLAIN[best.name]}, with an NLL of {best.estimates['nll'].value:.4f}; nothing dearer is "
             f"told to be better. {_HOW[best.name].format(passes=passes, temperature=best.temperature)}"
         )
     lines = [first]
@@ -95,17 +98,15 @@ def advice(comparison: Comparison, labels: list[int]) -> list[str]:
             "numbers has: set classifier.temperature = 1, or calibrate anew, before you rely on them."
         )
     sweep = comparison.sweep
-    if sweep.recommended is None:
+    if sweep is not None and sweep.recommended is None:
         lines.append(f"Up to {sweep.sizes[-1]} samples the scores or the NLL still move: whoever samples needs more.")
-    else:
+    elif sweep is not None:
         lines.append(
             f"{sweep.recommended} samples are enough: from there on the scores are within 0.02 of their limit (root "
             f"mean square over the texts), and the NLL is within 2 % of that of {sweep.pool} samples."
         )
-    # At the temperature of all rows, which is the one that is deployed; those of single rows would tell their labels.
-    p = comparison.arm(best.name.removesuffix("_temperature")).probabilities
-    p = p if best.temperature is None else apply_temperature(p, best.temperature)
-    correct = p.argmax(1) == np.asarray(labels)
+    p = best.deployed  # at the temperature of all rows; those of single rows would tell their labels
+    correct = p.argmax(1) == comparison.labels
     found = [(target, threshold_for(p.max(1), correct, target, confidence=CONFIDENCE)) for target in TARGETS]
     for target, threshold in found:
         if threshold is not None:
@@ -129,7 +130,7 @@ def advice(comparison: Comparison, labels: list[int]) -> list[str]:
 
 def _sentence(key: str, before: Arm, after: Arm) -> str:
     values = f"from {before.estimates[key].value:.4f} to {after.estimates[key].value:.4f}"
-    if np.isnan(after.differences[key].value):
+    if math.isnan(after.differences[key].value):
         return f"{_TITLES[key]}: not defined here."
     return f"{_TITLES[key]} {values}: {_told(after.differences[key])}."
 
@@ -203,10 +204,6 @@ def rounded(number: int) -> int:
     """To two digits: no more of a number of texts is known."""
     step: int = 10 ** max(len(str(number)) - 2, 0)
     return -(-number // step) * step
-
-
-def _plain(name: str) -> str:
-    return name.replace("_temperature", " + temperature").replace("baal", "BaaL").replace("bayesian", "Bayesian")
 
 
 _UNDETERMINED = (

@@ -1,4 +1,4 @@
-"""Pictures of a comparison. Everything drawn here was computed in `evaluation.py`, `sweep.py` or `out_of_scope.py`."""
+"""Pictures of a comparison; everything drawn here was computed in `evaluation/`."""
 
 import io
 import re
@@ -10,11 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from ..evaluation.arms import Arm
+from ..evaluation.arms import TITLES, Arm
+from ..evaluation.comparison import Comparison
 from ..evaluation.measures import risk_coverage
 from ..evaluation.out_of_scope import Detection
-from ..evaluation.run import Comparison
 from ..evaluation.sample_sweep import Sweep
 
 # Okabe & Ito (2008): told apart with every common colour vision deficiency, and in print.
@@ -24,13 +25,6 @@ COLOURS = {
     "baal": "#E69F00",
     "bayesian": "#0072B2",
     "bayesian_temperature": "#009E73",
-}
-TITLES = {
-    "frequentist": "Frequentist",
-    "frequentist_temperature": "Frequentist + temperature",
-    "baal": "BaaL (patch_module)",
-    "bayesian": "Bayesian",
-    "bayesian_temperature": "Bayesian + temperature",
 }
 _DASHES = {
     "frequentist": "--",
@@ -55,9 +49,9 @@ class Picture:
     caption: str
 
 
-def pictures(comparison: Comparison, labels: Sequence[int]) -> list[Picture]:
+def pictures(comparison: Comparison) -> list[Picture]:
     """All pictures of a comparison, in the order of a report."""
-    sweep = comparison.sweep
+    sweep, labels = comparison.sweep, comparison.labels
     shown = [
         Picture(
             "reliability",
@@ -65,12 +59,6 @@ def pictures(comparison: Comparison, labels: Sequence[int]) -> list[Picture]:
             reliability_diagrams(comparison.arms),
             "Accuracy against confidence in ten bins; below the dotted line the model promises more than it keeps. The "
             "whiskers are 95 % intervals; the lower row counts the texts of each bin.",
-        ),
-        Picture(
-            "samples",
-            "The number of samples",
-            sweep_curves(sweep),
-            f"Median and 5 to 95 % band over {sweep.orders} random orders of {sweep.pool} samples.",
         ),
         Picture(
             "risk-coverage",
@@ -85,6 +73,9 @@ def pictures(comparison: Comparison, labels: Sequence[int]) -> list[Picture]:
             "A trustworthy model is less sure where it is wrong.",
         ),
     ]
+    if sweep is not None:
+        caption = f"Median and 5 to 95 % band over {sweep.orders} random orders of {sweep.pool} samples."
+        shown.insert(1, Picture("samples", "The number of samples", sweep_curves(sweep), caption))
     if comparison.out_of_scope:
         shown.append(
             Picture(
@@ -148,7 +139,7 @@ def sweep_curves(sweep: Sweep) -> Figure:
     return figure
 
 
-def risk_coverage_curves(arms: Sequence[Arm], labels: Sequence[int]) -> Figure:
+def risk_coverage_curves(arms: Sequence[Arm], labels: NDArray[np.integer]) -> Figure:
     """The error rate among the texts that are kept, most confident first, against their share.
 
     Arms with a temperature are left out: it hardly changes which text is surer than which.
@@ -158,7 +149,7 @@ def risk_coverage_curves(arms: Sequence[Arm], labels: Sequence[int]) -> Figure:
     for arm in arms:
         if arm.temperature is not None:
             continue
-        share, risk = risk_coverage(arm.probabilities, np.asarray(labels))
+        share, risk = risk_coverage(arm.probabilities, labels)
         area = arm.estimates["aurc"].value
         label = f"{TITLES[arm.name]}, AURC {area:.4f}"
         axes.plot(share, risk, color=COLOURS[arm.name], linestyle=_DASHES[arm.name], label=label)
@@ -171,13 +162,13 @@ def risk_coverage_curves(arms: Sequence[Arm], labels: Sequence[int]) -> Figure:
     return figure
 
 
-def confidence_histograms(comparison: Comparison, labels: Sequence[int]) -> Figure:
+def confidence_histograms(comparison: Comparison, labels: NDArray[np.integer]) -> Figure:
     """How sure each model is where it is right and where it is wrong."""
     names = ("frequentist", "bayesian", "bayesian_temperature")
     figure = _figure(3.2 * len(names), 3.0)
     for axes, name in zip(figure.subplots(1, len(names), sharex=True), names, strict=True):
         p = comparison.arm(name).probabilities
-        correct = p.argmax(1) == np.asarray(labels)
+        correct = p.argmax(1) == labels
         edges = np.linspace(0, 1, 21)
         for chosen, label, style in ((correct, "right", _PLAIN), (~correct, "wrong", _HATCHED)):
             share = np.full(chosen.sum(), 1 / max(int(chosen.sum()), 1))

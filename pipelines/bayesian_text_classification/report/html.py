@@ -8,13 +8,14 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from ..evaluation.arms import TITLES
+from ..evaluation.comparison import Comparison, error_rates
 from ..evaluation.intervals import Difference, Estimate
 from ..evaluation.measures import MEASURES
-from ..evaluation.run import Comparison, error_rates
-from ..evaluation.verdict import advice, rounded, verdict
+from ..evaluation.verdict import Verdict, rounded
 from ..loading.labelled_texts import LabelledTexts
-from ..wording import without_folder
-from .figures import TITLES, Picture, inline_svg
+from .figures import Picture, inline_svg
+from .settings import ReportSettings
 
 MISTAKES = 12
 LONGEST = 300  # characters of a text that are shown
@@ -24,7 +25,8 @@ def as_html(
     comparison: Comparison,
     data: LabelledTexts,
     names: Sequence[str],
-    settings: dict[str, Any],
+    settings: ReportSettings,
+    found: Verdict,
     pictures: Sequence[Picture],
 ) -> str:
     """The page. Whatever comes from data or settings is escaped; pictures are inlined; nothing is loaded.
@@ -34,6 +36,7 @@ def as_html(
         data: the texts it was measured on.
         names: of the classes, by id.
         settings: of the run.
+        found: the verdict on the comparison.
         pictures: of the comparison.
     """
     environment = jinja2.Environment(
@@ -43,12 +46,11 @@ def as_html(
         trim_blocks=True,
     )
     number = f"{len(data.texts):,} {'text' if len(data.texts) == 1 else 'texts'}"
-    texts = f"{number} of {without_folder(settings['dataset'])}"
     return environment.get_template("report.html.jinja").render(
         title="Is this classifier more trustworthy as a Bayesian ensemble?",
-        subtitle=f"{without_folder(settings['model'])}, {texts}, {comparison.arm('bayesian').passes} samples",
-        verdict=verdict(comparison),
-        advice=advice(comparison, data.labels),
+        subtitle=f"{settings.model_name}, {number} of {settings.dataset_name}, "
+        f"{comparison.arm('bayesian').cost.passes} samples",
+        verdict=found,
         table=_table(comparison),
         figures=[
             {"title": one.title, "svg": inline_svg(one.figure, one.name), "caption": one.caption} for one in pictures
@@ -65,7 +67,7 @@ def as_html(
         ],
         kinds=_kinds(comparison, data),
         mistakes=_mistakes(comparison, data, names),
-        settings=[(name.replace("_", " "), value) for name, value in settings.items() if value is not None],
+        settings=[(name.replace("_", " "), value) for name, value in settings.as_dict().items() if value is not None],
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.arms import Arm
-from ..evaluation.measures import BINS
-from ..evaluation.run import Comparison, error_rates
-from ..evaluation.verdict import advice, verdict
+from ..evaluation.comparison import Comparison, error_rates
+from ..evaluation.predictions import BINS
+from ..evaluation.sample_sweep import Sweep
+from ..evaluation.verdict import Verdict, verdict
 from ..files.disk import publish, staged_beside, write_whole
 from ..loading.labelled_texts import LabelledTexts
 from ..pipeline.versions import version_of
 from .card import model_card
 from .figures import pictures
 from .html import as_html
+from .settings import ReportSettings
 
 _PACKAGES = (
     "bayesian-text-classification",
@@ -31,40 +34,52 @@ _PACKAGES = (
 )
 
 
+SCHEMA_VERSION = 1  # of `report.json`: it grows where a key changes its meaning or goes
+
+
 def write_report(
-    folder: Path, comparison: Comparison, data: LabelledTexts, names: Sequence[str], settings: dict[str, Any]
+    folder: str | os.PathLike[str],
+    comparison: Comparison,
+    data: LabelledTexts,
+    names: Sequence[str],
+    settings: ReportSettings,
+    found: Verdict | None = None,
 ) -> list[Path]:
     """Write `report.html`, `report.json`, `model-card.md`, and each picture as PNG and SVG; returns their paths.
 
     Args:
-        folder: one that exists.
+        folder: made where it does not exist; files of an earlier report are replaced.
         comparison: what to report.
         data: the texts it was measured on. The page shows some of them, `report.json` none.
         names: of the classes, by id.
-        settings: of the run; any JSON values.
+        settings: of the run.
+        found: the verdict on the comparison; None: it is found here.
     """
-    paths = [folder / name for name in ("report.html", "report.json", "model-card.md")]
-    shown = pictures(comparison, data.labels)
-    write_whole(paths[0], as_html(comparison, data, names, settings, shown))
-    text = json.dumps(_finite(as_dict(comparison, data, settings)), indent=2, allow_nan=False)
+    target, found = Path(folder), verdict(comparison) if found is None else found
+    target.mkdir(parents=True, exist_ok=True)
+    paths = [target / name for name in ("report.html", "report.json", "model-card.md")]
+    shown = pictures(comparison)
+    write_whole(paths[0], as_html(comparison, data, names, settings, found, shown))
+    text = json.dumps(_finite(as_dict(comparison, data, settings, found)), indent=2, allow_nan=False)
     write_whole(paths[1], text + "\n")
-    write_whole(paths[2], model_card(comparison, len(data.texts), settings))
+    write_whole(paths[2], model_card(comparison, found, settings))
     for picture in shown:
         for ending in ("png", "svg"):
-            paths.append(folder / f"{picture.name}.{ending}")
+            paths.append(target / f"{picture.name}.{ending}")
             with staged_beside(paths[-1]) as (staged, path):
                 picture.figure.savefig(staged, format=ending)
                 publish(staged, path)
     return paths
 
 
-def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any]) -> dict[str, Any]:
+def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSettings, found: Verdict) -> dict[str, Any]:
     """The content of `report.json`."""
-    sweep, found = comparison.sweep, verdict(comparison)
     return {
+        "schema_version": SCHEMA_VERSION,
         "verdict": {"kind": found.kind, "sentences": [found.headline, *found.lines]},
-        "advice": advice(comparison, data.labels),
-        "settings": {**settings, "n_bins": BINS},
+        "advice": found.advice,
+        "recommended": comparison.recommended,
+        "settings": {**settings.as_dict(), "n_bins": BINS},
         "data": {"rows": len(data.texts)},  # its name is among the settings
         "arms": {arm.name: _arm(arm, data) for arm in comparison.arms},
         "beyond_temperature": {key: asdict(value) for key, value in comparison.beyond_temperature.items()},
@@ -79,27 +94,28 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: dict[str, Any
             }
             for one in comparison.out_of_scope
         ],
-        "sweep": {
-            "sizes": sweep.sizes,
-            "pool": sweep.pool,
-            "orders": sweep.orders,
-            "texts": sweep.texts,
-            "all_texts": sweep.all_texts,
-            "percentiles": [5, 50, 95],
-            **{name: curve.tolist() for name, curve in sweep.curves.items()},
-            "frequentist": sweep.frequentist,
-            "recommended": sweep.recommended,
-        },
+        "sweep": None if comparison.sweep is None else _sweep(comparison.sweep),
         "versions": {name: version_of(name) for name in _PACKAGES} | {"python": platform.python_version()},
+    }
+
+
+def _sweep(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "sizes": sweep.sizes,
+        "pool": sweep.pool,
+        "orders": sweep.orders,
+        "texts": sweep.texts,
+        "all_texts": sweep.all_texts,
+        "percentiles": [5, 50, 95],
+        **{name: curve.tolist() for name, curve in sweep.curves.items()},
+        "frequentist": sweep.frequentist,
+        "recommended": sweep.recommended,
     }
 
 
 def _arm(arm: Arm, data: LabelledTexts) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "passes": arm.passes,
-        "dropout_sites": arm.dropout_sites,
-        "dropout_calls": arm.dropout_calls,
-        "seconds": arm.seconds,
+        **asdict(arm.cost),
         "temperature": arm.temperature,
         **{key: asdict(value) for key, value in arm.estimates.items()},
         "null_ece": asdict(arm.null_ece),

@@ -1,18 +1,14 @@
 """Intervals and verdicts: SciPy's bootstrap, and simulations in which the truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.intervals import (
-    RESAMPLES,
-    by_chance,
-    difference,
-    estimate,
-    judged,
-    mean_interval,
-    resample,
-    share_interval,
-)
-from bayesian_text_classification.evaluation.measures import MEASURES, Scored
+from bayesian_text_classification.evaluation.estimates import difference, estimate, noise_of, resample
+from bayesian_text_classification.evaluation.intervals import RESAMPLES, judged, mean_interval, share_interval
+from bayesian_text_classification.evaluation.measures import MEASURES
+from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.evaluation.strategies import gaps_interval
 from bayesian_text_classification.metric import load_metric_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +16,12 @@ from hypothesis.extra import numpy as hnp
 from scipy import integrate, optimize, special, stats
 
 MEASURE = {measure.key: measure for measure in MEASURES}
+CLOSED_FORMS = {"accuracy", "nll", "brier"}
+
+
+def beside(measure, rows, base):
+    """The difference of one measure, whose interval has a closed form."""
+    return difference(measure, *(resample(one, measures=[]) for one in (rows, base)))
 
 
 def pair(rows, seed, tilt=0.0, noise=0.3):
@@ -30,21 +32,31 @@ def pair(rows, seed, tilt=0.0, noise=0.3):
 
     def scored(factor):
         p = 1 / (1 + np.exp(-factor * (1.3 * z + noise * random.normal(size=rows))))
-        return Scored.of(np.stack([1 - p, p], 1), labels)
+        return Predictions.of(np.stack([1 - p, p], 1), labels)
 
     return scored(1.0 + tilt), scored(1.0)
 
 
 def test_the_same_rows_are_drawn_for_every_arm():
     first, second = pair(200, 0)
-    found = resample(first, seed=3)
-    assert {key: len(values) for key, values in found.items()} == dict.fromkeys(MEASURE, RESAMPLES)
-    for key, values in resample(first, seed=3).items():
+    found = resample(first, seed=3).values
+    assert {key: len(values) for key, values in found.items()} == dict.fromkeys(
+        MEASURE.keys() - CLOSED_FORMS, RESAMPLES
+    )
+    for key, values in resample(first, seed=3).values.items():
         np.testing.assert_array_equal(values, found[key])
-    assert (resample(first, seed=4)["ece"] != found["ece"]).any()
+    assert (resample(first, seed=4).values["ece"] != found["ece"]).any()
     # Labels are shared by the two arms, so that their resampled measures go together.
-    other = resample(second, seed=3)
-    assert np.corrcoef(found["nll"], other["nll"])[0, 1] > 0.8
+    other = resample(second, seed=3).values
+    assert np.corrcoef(found["aurc"], other["aurc"])[0, 1] > 0.8
+
+
+def test_the_ece_is_resampled_once_for_its_interval():
+    """By the metric; the draws that differences of the ECE are made of are not needed for it."""
+    rows, _ = pair(200, 0)
+    drawn = resample(rows, measures=[])
+    assert "ece" not in drawn.values
+    assert estimate(MEASURE["ece"], drawn).known
 
 
 @pytest.mark.parametrize("key", ["ece", "error_auroc", "aurc", "brier_resolution", "l2_ece"])
@@ -52,14 +64,14 @@ def test_the_spread_is_that_of_scipys_bootstrap(key):
     rows, _ = pair(150, 2)
 
     def statistic(chosen):
-        return MEASURE[key].value(Scored(rows.probabilities[chosen], rows.labels[chosen]))
+        return MEASURE[key].value(Predictions(rows.probabilities[chosen], rows.labels[chosen]))
 
     peer = stats.bootstrap((np.arange(150),), statistic, n_resamples=1_000, vectorized=False, method="basic", rng=1)
-    ours = resample(rows)[key]
+    ours = resample(rows).values[key]
     assert ours.std() == pytest.approx(peer.standard_error, rel=0.15)
     assert ours.mean() == pytest.approx(peer.bootstrap_distribution.mean(), abs=0.2 * peer.standard_error)
-    found = estimate(MEASURE[key], rows, resample(rows))
-    if MEASURE[key].biased:
+    found = estimate(MEASURE[key], resample(rows))
+    if key in ("ece", "brier_resolution"):
         low, high = np.quantile(ours, [0.025, 0.975])
         assert found.high - found.value == pytest.approx((high - low) / 2)
         assert found.low == pytest.approx(peer.confidence_interval.low, abs=0.3 * peer.standard_error)
@@ -69,7 +81,7 @@ def test_the_spread_is_that_of_scipys_bootstrap(key):
 
 def test_the_interval_of_a_biased_measure_is_that_of_the_metric():
     rows, _ = pair(872, 3)
-    found = estimate(MEASURE["ece"], rows, resample(rows))
+    found = estimate(MEASURE["ece"], resample(rows))
     peer = load_metric_module().bootstrap(rows.probabilities, rows.labels).interval
     assert (found.low, found.high) == pytest.approx(peer, abs=0.003)  # other draws
 
@@ -82,17 +94,17 @@ def test_intervals_of_many_classes_hold_the_truth_where_the_bias_lets_them(key):
         logits = random.normal(0, 2.5, (count, classes))
         labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
         powers = np.exp(sharpness * logits)
-        return Scored.of(powers / powers.sum(1, keepdims=True), labels)
+        return Predictions.of(powers / powers.sum(1, keepdims=True), labels)
 
     truth, held = measure.value(drawn(200_000, 4, 1.6)), 0
     for seed in range(25):
         rows = drawn(1_000, 4, 1.6)
-        found = estimate(measure, rows, resample(rows, seed=seed, measures=[measure]))
+        found = estimate(measure, resample(rows, seed=seed, measures=[measure]))
         held += found.low <= truth <= found.high
     assert held >= 21
     # Of a hundred classes most bins have no row or one, and nothing tells what chance gives them.
     rows = drawn(1_000, 100, 1.0)
-    found = estimate(measure, rows, resample(rows, measures=[measure]))
+    found = estimate(measure, resample(rows, measures=[measure]))
     assert found.value > 0 and np.isnan([found.low, found.high]).all()
 
 
@@ -103,14 +115,14 @@ def test_few_errors_have_no_interval_but_that_of_accuracy(errors):
     With three errors in 300 rows the bootstrap's interval of AUROC held the truth in 58 of 100 cases.
     """
     p = np.random.default_rng(0).uniform(0.6, 1, 300)
-    rows = Scored.of(np.stack([p, 1 - p], 1), (np.arange(300) < errors).astype(int))
+    rows = Predictions.of(np.stack([p, 1 - p], 1), (np.arange(300) < errors).astype(int))
     drawn = resample(rows)
     for key in MEASURE.keys() - {"accuracy"}:
-        found, told = estimate(MEASURE[key], rows, drawn), difference(MEASURE[key], rows, rows, drawn, drawn)
+        found, told = estimate(MEASURE[key], drawn), difference(MEASURE[key], drawn, drawn)
         assert not found.known and np.isnan([found.low, found.high, told.low, told.high]).all()
         assert np.isnan(found.value) == (key == "error_auroc" and not errors)
         assert told.verdict == "cannot tell" and told.rows_needed is None
-    assert estimate(MEASURE["accuracy"], rows, drawn).low > 0.9
+    assert estimate(MEASURE["accuracy"], drawn).low > 0.9
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -131,7 +143,7 @@ def test_a_detector_that_errs_nowhere_may_err_elsewhere():
 
 def test_accuracy_has_the_interval_of_scipy():
     rows, _ = pair(150, 2)
-    found = estimate(MEASURE["accuracy"], rows, resample(rows))
+    found = estimate(MEASURE["accuracy"], resample(rows))
     wilson = stats.binomtest(int(rows.correct.sum()), 150).proportion_ci(method="wilson")
     assert (found.low, found.high) == (pytest.approx(wilson.low), pytest.approx(wilson.high))
 
@@ -146,7 +158,7 @@ def test_the_mean_of_symmetrical_values_has_students_interval():
 def test_the_mean_of_skewed_values_has_halls_interval():
     """At its ends the transformation, as Hall prints it, is Student's quantile over root n."""
     rows, base = pair(150, 2, tilt=1)
-    found, told = estimate(MEASURE["nll"], rows, {}), difference(MEASURE["nll"], rows, base, {}, {})
+    found, told = estimate(MEASURE["nll"], resample(rows, measures=[])), beside(MEASURE["nll"], rows, base)
     for values, interval in ((rows.nll, found), (rows.nll - base.nll, told)):
         skewness = (((values - values.mean()) / values.std(ddof=1)) ** 3).mean()
         assert abs(skewness) > 0.5
@@ -184,25 +196,25 @@ def test_an_arm_beside_itself_cannot_be_told():
     rows, _ = pair(100, 0)
     again = resample(rows)
     for measure in MEASURES:
-        found = difference(measure, rows, rows, again, again)
+        found = difference(measure, again, again)
         assert (found.value, found.verdict, found.rows_needed) == (0.0, "cannot tell", None)
 
 
 def test_words_go_with_the_direction_of_the_measure():
     sharp, plain = pair(4_000, 0, tilt=1.5)
     resamples = resample(sharp), resample(plain)
-    assert difference(MEASURE["nll"], sharp, plain, *resamples).verdict == "worse"
-    assert difference(MEASURE["nll"], plain, sharp, *resamples[::-1]).verdict == "better"
+    assert difference(MEASURE["nll"], *resamples).verdict == "worse"
+    assert difference(MEASURE["nll"], *resamples[::-1]).verdict == "better"
     good, bad = pair(4_000, 0, noise=0)[0], pair(4_000, 0, noise=3)[0]
     resamples = resample(good), resample(bad)
     for key in ("accuracy", "brier_resolution"):
-        assert difference(MEASURE[key], good, bad, *resamples).verdict == "better"
-        assert difference(MEASURE[key], bad, good, *resamples[::-1]).verdict == "worse"
+        assert difference(MEASURE[key], *resamples).verdict == "better"
+        assert difference(MEASURE[key], *resamples[::-1]).verdict == "worse"
 
 
 def test_the_number_of_rows_that_could_tell():
     first, second = pair(400, 5, tilt=0.06)
-    found = difference(MEASURE["nll"], first, second, resample(first), resample(second))
+    found = difference(MEASURE["nll"], resample(first), resample(second))
     assert found.verdict == "cannot tell"
     differences = first.nll - second.nll
     expected = 400 * ((1.96 + 0.8416) * differences.std(ddof=1) / np.sqrt(400) / differences.mean()) ** 2
@@ -210,26 +222,26 @@ def test_the_number_of_rows_that_could_tell():
 
 
 def test_what_is_not_defined_has_no_interval_and_no_verdict():
-    rows = Scored.of(np.array([[0.9, 0.1], [0.2, 0.8]] * 5), np.array([0, 1] * 5))
+    rows = Predictions.of(np.array([[0.9, 0.1], [0.2, 0.8]] * 5), np.array([0, 1] * 5))
     resamples = resample(rows)
-    found = estimate(MEASURE["error_auroc"], rows, resamples)
+    found = estimate(MEASURE["error_auroc"], resamples)
     assert np.isnan([found.value, found.low, found.high]).all()
-    told = difference(MEASURE["error_auroc"], rows, rows, resamples, resamples)
+    told = difference(MEASURE["error_auroc"], resamples, resamples)
     assert np.isnan(told.value) and told.verdict == "cannot tell" and told.rows_needed is None
 
 
 def test_no_interval_leaves_the_range_of_its_measure():
     p = np.array([[0.9, 0.1]] * 24 + [[0.6, 0.4]] * 24)
-    rows = Scored.of(p, np.array([0] * 22 + [1] * 2 + [0] * 4 + [1] * 20))  # nearly all errors among the doubtful
+    rows = Predictions.of(p, np.array([0] * 22 + [1] * 2 + [0] * 4 + [1] * 20))  # nearly all errors among the doubtful
     resamples = resample(rows)
     for measure in MEASURES:
-        found = estimate(measure, rows, resamples)
+        found = estimate(measure, resamples)
         assert 0 <= found.low <= found.value <= found.high <= measure.most
 
 
 def test_one_text_has_no_interval_of_a_mean():
-    rows = Scored.of(np.array([[0.9, 0.1]]), np.array([0]))
-    found = estimate(MEASURE["nll"], rows, resample(rows))
+    rows = Predictions.of(np.array([[0.9, 0.1]]), np.array([0]))
+    found = estimate(MEASURE["nll"], resample(rows))
     assert found.value == pytest.approx(-np.log(0.9)) and np.isnan([found.low, found.high]).all()
 
 
@@ -238,13 +250,11 @@ def told_share(draw, keys, cases=60):
     told = dict.fromkeys(keys, 0)
     for seed in range(cases):
         labels, *both = draw(np.random.default_rng(seed))
-        rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in both)
-        measures = [MEASURE[key] for key in keys if MEASURE[key].squares is None]
+        rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in both)
+        measures = [MEASURE[key] for key in keys if MEASURE[key].strategy.resamples_difference]
         drawn = [resample(one, seed=seed, measures=measures) for one in (rows, base)]
-        chance = [by_chance(one, seed=seed, measures=measures) for one in (rows, base)]
         for key in keys:
-            gap = chance[0].get(key, 0.0) - chance[1].get(key, 0.0)
-            told[key] += difference(MEASURE[key], rows, base, *drawn, gap).verdict != "cannot tell"
+            told[key] += difference(MEASURE[key], *drawn).verdict != "cannot tell"
     return {key: count / cases for key, count in told.items()}
 
 
@@ -291,8 +301,8 @@ def test_few_wrong_rows_do_not_tell_what_they_cost(rows, key):
     random, told = np.random.default_rng(0), 0
     for _ in range(300):
         labels = (random.random(rows) < 0.05).astype(int)
-        mine, theirs = (Scored.of(np.tile([c, 1 - c], (rows, 1)), labels) for c in (0.99, equal))
-        told += difference(MEASURE[key], mine, theirs, {}, {}).verdict != "cannot tell"
+        mine, theirs = (Predictions.of(np.tile([c, 1 - c], (rows, 1)), labels) for c in (0.99, equal))
+        told += beside(MEASURE[key], mine, theirs).verdict != "cannot tell"
     assert told / 300 <= 0.05
 
 
@@ -311,8 +321,8 @@ def test_a_too_sure_arm_is_seldom_told_from_a_too_modest_one_of_equal_cost():
     for _ in range(4_000):
         z = random.normal(0, 5, 400)
         labels = (random.random(400) < special.expit(z)).astype(int)
-        rows, base = (Scored.of(special.expit(np.stack([-s * z, s * z], 1)), labels) for s in (1.8, equal))
-        told += difference(MEASURE["nll"], rows, base, {}, {}).verdict != "cannot tell"
+        rows, base = (Predictions.of(special.expit(np.stack([-s * z, s * z], 1)), labels) for s in (1.8, equal))
+        told += beside(MEASURE["nll"], rows, base).verdict != "cannot tell"
     assert told <= stats.binom.ppf(0.999, 4_000, 0.05)
 
 
@@ -323,29 +333,29 @@ def test_arms_far_from_calibrated_are_seldom_told_for_what_chance_gives():
 
 def test_the_interval_of_absolute_gaps_reaches_to_the_resamples_mean_and_to_the_difference_without_chance():
     labels, *both = opposite(np.random.default_rng(0))
-    rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in both)
-    drawn = [resample(one)["ece"] for one in (rows, base)]
+    rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in both)
+    drawn = [resample(one).values["ece"] for one in (rows, base)]
     apart = drawn[0] - drawn[1]
     value, reach = MEASURE["ece"].value(rows) - MEASURE["ece"].value(base), 1.96 * apart.std()
     assert abs(apart.mean() - value) > reach / 20  # they differ
-    for chance in (0.0, 0.01, -0.01):
-        found = difference(MEASURE["ece"], rows, base, *({"ece": one} for one in drawn), chance)
+    for noise in (0.0, 0.01, -0.01):
+        low, high = gaps_interval(value, apart, noise)
         centres = min(value, apart.mean()), max(value, apart.mean())
-        held_back = min(abs(chance) / 2, apart.std() / 4)
-        assert found.low == pytest.approx(centres[0] - reach - max(chance, 0) + (chance < 0) * held_back, abs=1e-4)
-        assert found.high == pytest.approx(centres[1] + reach - min(chance, 0) - (chance > 0) * held_back, abs=1e-4)
+        held_back = min(abs(noise) / 2, apart.std() / 4)
+        assert low == pytest.approx(centres[0] - reach - max(noise, 0) + (noise < 0) * held_back, abs=1e-4)
+        assert high == pytest.approx(centres[1] + reach - min(noise, 0) - (noise > 0) * held_back, abs=1e-4)
 
 
 def test_the_interval_of_squares_holds_the_difference_with_and_without_chance():
     labels, *both = calibrated(np.random.default_rng(0))
-    rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in both)
+    rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in both)
     measure = MEASURE["brier_reliability"]
-    mine, theirs = measure.squares(rows), measure.squares(base)
-    found, chance = difference(measure, rows, base, {}, {}), mine.chance - theirs.chance
+    mine, theirs = measure.strategy.of(rows), measure.strategy.of(base)
+    found, noise = beside(measure, rows, base), mine.noise - theirs.noise
     low, high = mean_interval(mine.per_row - theirs.per_row)
-    assert chance < -(high - low) / 20  # the surer arm's is less
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high - chance))
-    turned = difference(measure, base, rows, {}, {})
+    assert noise < -(high - low) / 20  # the surer arm's is less
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high - noise))
+    turned = beside(measure, base, rows)
     assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
 
 
@@ -357,7 +367,7 @@ def test_squares_are_told_by_chance_at_most_as_often_as_asked(draw):
 
 def test_what_chance_gives_is_the_metrics_null_value():
     rows, _ = pair(300, 3)
-    found = by_chance(rows)
+    found = noise_of(rows)
     null = load_metric_module().bootstrap(rows.probabilities, rows.labels).null
     assert found["ece"] == pytest.approx(null, rel=0.1) and set(found) == {"ece", "class_wise_ece"}
 
@@ -365,20 +375,21 @@ def test_what_chance_gives_is_the_metrics_null_value():
 @pytest.mark.parametrize("seed", range(5))
 def test_the_interval_of_a_difference_holds_it(seed):
     rows, base = pair(60, seed, tilt=seed / 2, noise=2)
-    drawn, chance = (resample(rows), resample(base)), [by_chance(rows), by_chance(base)]
-    for key, measure in MEASURE.items():
-        for gap in (0.0, 1.0, -1.0, chance[0].get(key, 0.0) - chance[1].get(key, 0.0)):
-            found = difference(measure, rows, base, *drawn, gap)
-            assert found.low <= found.value <= found.high, (key, gap)
+    drawn = [resample(rows), resample(base)]
+    for shift in (0.0, 1.0, -1.0):
+        noise = {key: value + shift for key, value in drawn[0].noise.items()}
+        for key, measure in MEASURE.items():
+            found = difference(measure, replace(drawn[0], noise=noise), drawn[1])
+            assert found.low <= found.value <= found.high, (key, shift)
 
 
 def test_rows_that_are_all_right_do_not_say_how_sure_one_may_be():
     """Of twenty right answers an accuracy of .9 is as good an explanation as .999."""
     labels = np.zeros(20, int)
-    rows, base = (Scored.of(np.tile([p, 1 - p], (20, 1)), labels) for p in (0.999, 0.9))
+    rows, base = (Predictions.of(np.tile([p, 1 - p], (20, 1)), labels) for p in (0.999, 0.9))
     drawn = resample(rows), resample(base)
     for key in ("ece", "class_wise_ece", "l2_ece", "brier_reliability"):
-        assert difference(MEASURE[key], rows, base, *drawn).verdict == "cannot tell"
+        assert difference(MEASURE[key], *drawn).verdict == "cannot tell"
 
 
 @pytest.mark.parametrize(("gap", "base_gap"), [(0.12, 0.06), (0.1, 0.0), (0.1, -0.05)])
@@ -387,8 +398,8 @@ def test_intervals_of_the_difference_of_roots_hold_the_truth(gap, base_gap):
     for _ in range(150):
         truth = random.uniform(0.5, 0.87, 872)
         labels = (random.random(872) < truth).astype(int)
-        rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in (truth + gap, truth + base_gap))
-        found = difference(MEASURE["l2_ece"], rows, base, {}, {})
+        rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in (truth + gap, truth + base_gap))
+        found = beside(MEASURE["l2_ece"], rows, base)
         held += found.low <= gap - abs(base_gap) <= found.high
     assert held >= stats.binom.ppf(0.001, 150, 0.94)
 
@@ -398,9 +409,9 @@ def test_roots_near_zero_have_an_interval_that_is_finite():
     random = np.random.default_rng(5)
     truth = random.uniform(0.5, 1, 200)
     labels = (random.random(200) < truth).astype(int)
-    rows, base = (Scored.of(np.stack([1 - p, p], 1), labels) for p in (truth, np.clip(truth + 0.01, 0, 1)))
+    rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in (truth, np.clip(truth + 0.01, 0, 1)))
     assert MEASURE["l2_ece"].value(rows) == MEASURE["l2_ece"].value(base) == 0
-    found = difference(MEASURE["l2_ece"], rows, base, {}, {})
+    found = beside(MEASURE["l2_ece"], rows, base)
     assert -0.1 < found.low < 0 < found.high < 0.1 and found.verdict == "cannot tell"
 
 
@@ -408,9 +419,9 @@ def test_roots_near_zero_have_an_interval_that_is_finite():
 def test_few_rows_tell_nothing(count):
     first, second = pair(count, 7, tilt=3.0)
     for measure in MEASURES:
-        found = difference(measure, first, second, resample(first), resample(second))
+        found = difference(measure, resample(first), resample(second))
         assert found.verdict == "cannot tell"
-        estimate(measure, first, resample(first))
+        estimate(measure, resample(first))
 
 
 @pytest.mark.parametrize(("lost", "gained", "verdict"), [(4, 0, "cannot tell"), (5, 0, "cannot tell"), (7, 0, "worse"),
@@ -421,8 +432,8 @@ def test_accuracy_is_told_as_mcnemars_exact_test_tells_it(lost, gained, verdict)
     before, after = p.copy(), p.copy()
     after[:lost] = [0.8, 0.2]
     before[lost : lost + gained] = [0.8, 0.2]
-    rows, base = Scored.of(after, labels), Scored.of(before, labels)
-    found = difference(MEASURE["accuracy"], rows, base, resample(rows), resample(base))
+    rows, base = Predictions.of(after, labels), Predictions.of(before, labels)
+    found = difference(MEASURE["accuracy"], resample(rows), resample(base))
     assert found.verdict == verdict
     exact = stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
     assert (exact < 0.05) == (verdict == "worse")

@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.measures import MEASURES, Scored, Weighted, risk_coverage
+from bayesian_text_classification.evaluation.measures import MEASURES, risk_coverage
+from bayesian_text_classification.evaluation.predictions import Predictions, Weighted
 from bayesian_text_classification.metric import load_metric_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ def drawn(rows, classes, seed=0):
 @pytest.mark.parametrize("count", [700, 15])  # of fifteen rows, bins hold one each
 def test_peers(classes, count):
     p, labels = drawn(count, classes)
-    rows, ids = Scored.of(p, labels), list(range(classes))
+    rows, ids = Predictions.of(p, labels), list(range(classes))
     metric = load_metric_module()
     entropy = -(p * np.log(p)).sum(1)
     peers = {
@@ -43,7 +44,7 @@ def test_peers(classes, count):
 def test_the_parts_of_brier_by_hand():
     # Two bins: p = .25 (four rows, one positive) and p = .75 (four rows, two positive).
     p = np.array([0.25] * 4 + [0.75] * 4)
-    rows = Scored.of(np.stack([1 - p, p], 1), np.array([1, 0, 0, 0, 1, 1, 0, 0]))
+    rows = Predictions.of(np.stack([1 - p, p], 1), np.array([1, 0, 0, 0, 1, 1, 0, 0]))
     assert MEASURE["brier_reliability"].value(rows) == pytest.approx((0 + 0.25**2) / 2)
     assert MEASURE["brier_resolution"].value(rows) == pytest.approx(((0.25 - 0.375) ** 2 + (0.5 - 0.375) ** 2) / 2)
     # Nothing is spread inside a bin, so that the identity is exact.
@@ -54,21 +55,22 @@ def test_the_parts_of_brier_by_hand():
 @pytest.mark.parametrize("key", ["brier_reliability", "brier_resolution", "l2_ece"])
 @pytest.mark.parametrize("classes", [2, 4])
 def test_squares_are_means_over_rows_and_their_spread_is_the_jackknifes(key, classes):
-    rows, measure = Scored.of(*drawn(300, classes)), MEASURE[key]
-    few = Scored.of(*drawn(25, classes, seed=5 if classes == 4 else 3))  # some bins hold one row
-    if measure.root:
+    rows, measure = Predictions.of(*drawn(300, classes)), MEASURE[key]
+    few = Predictions.of(*drawn(25, classes, seed=5 if classes == 4 else 3))  # some bins hold one row
+    root = key == "l2_ece"
+    if root:
         assert measure.value(few) ** 2 == pytest.approx(
-            max(measure.squares(few).per_row.mean() - measure.squares(few).chance, 0)
+            max(measure.strategy.of(few).per_row.mean() - measure.strategy.of(few).noise, 0)
         )
-    squares = measure.squares(rows)
+    squares = measure.strategy.of(rows)
     value = squares.per_row.mean()
-    assert measure.value(rows) == pytest.approx(np.sqrt(value - squares.chance) if measure.root else value)
+    assert measure.value(rows) == pytest.approx(np.sqrt(value - squares.noise) if root else value)
     # What a little more weight on one row changes, the infinitesimal jackknife's by definition.
     heavier = np.ones((300, 300)) + 1e-6 * np.eye(300)
     moved = measure.values(Weighted(rows, heavier)) - measure.value(rows)
-    if measure.root:
+    if root:
         moved *= 2 * measure.value(rows)  # of its square; what chance adds moves too, by less than a twentieth
-    np.testing.assert_allclose(300 * moved / 1e-6, squares.per_row - value, atol=0.05 if measure.root else 1e-4)
+    np.testing.assert_allclose(300 * moved / 1e-6, squares.per_row - value, atol=0.05 if root else 1e-4)
 
 
 @pytest.mark.parametrize("key", ["brier_reliability", "brier_resolution", "l2_ece"])
@@ -79,15 +81,15 @@ def test_what_chance_adds_to_squares(key):
     truth = np.var([0.55, 0.65, 0.75, 0.85]) if key == "brier_resolution" else 0
     found = []
     for _ in range(400):
-        rows = Scored.of(np.stack([1 - p, p], 1), (random.random(240) < p).astype(int))
-        squares = MEASURE[key].squares(rows)
-        found.append(squares.per_row.mean() - squares.chance - truth)
-    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(400) < squares.chance / 2
+        rows = Predictions.of(np.stack([1 - p, p], 1), (random.random(240) < p).astype(int))
+        squares = MEASURE[key].strategy.of(rows)
+        found.append(squares.per_row.mean() - squares.noise - truth)
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(400) < squares.noise / 2
 
 
 def test_the_area_under_risk_and_coverage_by_hand():
     # By confidence: right, wrong, right; risks 0, 1/2, 1/3.
-    rows = Scored.of(np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), np.array([0, 0, 0]))
+    rows = Predictions.of(np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), np.array([0, 0, 0]))
     assert MEASURE["aurc"].value(rows) == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
     assert MEASURE["error_auroc"].value(rows) == 0.5  # the wrong row is surer than one right one of two
     share, risk = risk_coverage(rows.probabilities, rows.labels)
@@ -100,14 +102,14 @@ def test_rows_of_equal_confidence_come_in_every_order():
     labels = np.array([0, 1, 0, 1, 1])
     wrong = p.argmax(1) != labels
     areas = [np.mean(np.cumsum(wrong[[0, *order, 4]]) / np.arange(1, 6)) for order in itertools.permutations([1, 2, 3])]
-    assert MEASURE["aurc"].value(Scored.of(p, labels)) == pytest.approx(np.mean(areas))
-    assert MEASURE["error_auroc"].value(Scored.of(p, labels)) == pytest.approx(
+    assert MEASURE["aurc"].value(Predictions.of(p, labels)) == pytest.approx(np.mean(areas))
+    assert MEASURE["error_auroc"].value(Predictions.of(p, labels)) == pytest.approx(
         roc_auc_score(wrong, -(p * np.log(p)).sum(1))
     )
 
 
 def test_without_errors_there_is_nothing_to_find():
-    rows = Scored.of(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
+    rows = Predictions.of(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
     assert np.isnan(MEASURE["error_auroc"].value(rows))
     assert MEASURE["aurc"].value(rows) == 0.0
 
@@ -121,24 +123,24 @@ def test_weights_are_repeated_rows(seed, classes, rows):
     labels = random.integers(0, classes, rows)
     weights = np.stack([np.bincount(random.integers(0, rows, rows), minlength=rows) for _ in range(3)]).astype(float)
     for measure in MEASURES:
-        found = measure.values(Weighted(Scored.of(p, labels), weights))
+        found = measure.values(Weighted(Predictions.of(p, labels), weights))
         for value, repeats in zip(found, weights.astype(int), strict=True):
-            again = measure.value(Scored.of(np.repeat(p, repeats, 0), np.repeat(labels, repeats)))
+            again = measure.value(Predictions.of(np.repeat(p, repeats, 0), np.repeat(labels, repeats)))
             assert value == pytest.approx(again, abs=1e-9, nan_ok=True), measure.key
 
 
 def test_rows_are_ranked_by_what_ranks_them():
     p, labels = drawn(100, 3)
-    plain, odd = Scored.of(p, labels), Scored.of(p[::-1], labels, ranked=p)
+    plain, odd = Predictions.of(p, labels), Predictions.of(p[::-1], labels, ranked=p)
     for key in ("error_auroc", "aurc"):
-        assert MEASURE[key].value(Scored.of(p, labels, ranked=p)) == MEASURE[key].value(plain)
+        assert MEASURE[key].value(Predictions.of(p, labels, ranked=p)) == MEASURE[key].value(plain)
     np.testing.assert_array_equal(odd.entropy, plain.entropy)
     np.testing.assert_array_equal(odd.doubt, plain.doubt)
-    np.testing.assert_array_equal(odd.nll, Scored.of(p[::-1], labels).nll)
+    np.testing.assert_array_equal(odd.nll, Predictions.of(p[::-1], labels).nll)
 
 
 def test_float32_rows_and_a_probability_of_nought():
     p = np.array([[1.0, 0.0], [0.3, 0.7]], dtype=np.float32)
-    rows = Scored.of(p, np.array([1, 1]))
+    rows = Predictions.of(p, np.array([1, 1]))
     assert np.isfinite(MEASURE["nll"].value(rows))
     np.testing.assert_allclose(rows.entropy[0], 0, atol=1e-12)

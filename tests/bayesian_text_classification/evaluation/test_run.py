@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import run
 from bayesian_text_classification.evaluation.baal_arm import baal_probabilities, patched_by_baal
-from bayesian_text_classification.evaluation.measures import MEASURES, Scored
-from bayesian_text_classification.evaluation.run import compare, error_rates, total_rows
+from bayesian_text_classification.evaluation.comparison import error_rates
+from bayesian_text_classification.evaluation.measures import MEASURES
+from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.evaluation.run import compare, total_rows
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.pipeline.uncertainty import over_classes
@@ -33,7 +35,7 @@ def test_frequentist_arm_is_the_stock_pipeline(comparison, stock):
     expected = [[s["NEGATIVE"], s["POSITIVE"]] for s in scores]
     # The stock pipeline keeps the half-precision weights' arithmetic in half precision.
     np.testing.assert_allclose(comparison.arms[0].probabilities, expected, atol=5e-3)
-    assert comparison.arms[0].dropout_sites == comparison.arms[0].dropout_calls == 0
+    assert comparison.arms[0].cost.dropout_sites == comparison.arms[0].cost.dropout_calls == 0
 
 
 def test_bayesian_arm_is_the_pipeline(comparison, classifier):
@@ -44,15 +46,15 @@ def test_bayesian_arm_is_the_pipeline(comparison, classifier):
 def test_baal_arm_reaches_fewer_sites_because_attention_dropout_is_functional(comparison, classifier):
     """facts: BERT, 6 of 8 in 2 layers; here 6 layers: 1 + 2 x 6 + 1 modules, and 6 attention calls more."""
     baal, bayesian = comparison.arm("baal"), comparison.arm("bayesian")
-    assert baal.dropout_sites == baal.dropout_calls == 14
-    assert bayesian.dropout_sites == bayesian.dropout_calls == 20 == len(classifier.dropout_sites)
+    assert baal.cost.dropout_sites == baal.cost.dropout_calls == 14
+    assert bayesian.cost.dropout_sites == bayesian.cost.dropout_calls == 20 == len(classifier.dropout_sites)
 
 
 def test_a_module_that_is_called_twice_is_one_site(tiny, bayesian):
     """facts: RoBERTa 9 calls, 7 of them BaaL's; its head calls one dropout module twice."""
     arms = compare(bayesian(tiny("roberta")), DATA, num_samples=2).arms
-    assert [arm.dropout_sites for arm in arms] == [0, 0, 6, 8, 8]
-    assert [arm.dropout_calls for arm in arms] == [0, 0, 7, 9, 9]
+    assert [arm.cost.dropout_sites for arm in arms] == [0, 0, 6, 8, 8]
+    assert [arm.cost.dropout_calls for arm in arms] == [0, 0, 7, 9, 9]
 
 
 def test_baal_arm_is_random_and_seeded_and_leaves_the_global_state(classifier, same_random_state):
@@ -102,7 +104,7 @@ def test_every_arm_is_measured(comparison):
         assert arm.estimates.keys() == keys
         plain = comparison.arm(arm.name.removesuffix("_temperature")).probabilities
         ranked = None if arm.temperature is None else apply_temperature(plain, arm.temperature)
-        rows = Scored.of(arm.probabilities, np.array(DATA.labels), ranked)
+        rows = Predictions.of(arm.probabilities, np.array(DATA.labels), ranked)
         for measure in MEASURES:
             found = arm.estimates[measure.key]
             assert found.value == pytest.approx(measure.value(rows), abs=1e-9, nan_ok=True)
@@ -174,7 +176,7 @@ def test_a_decoder_without_a_pad_token_is_compared_too(tiny, bayesian):
     """GPT-2 refuses batches without `pad_token_id`, in BaaL's copy as in the twin."""
     classifier = bayesian(tiny("gpt2", num_labels=2))
     result = compare(classifier, DATA, num_samples=2)
-    assert [arm.dropout_calls for arm in result.arms] == [0, 0, 5, 7, 7]
+    assert [arm.cost.dropout_calls for arm in result.arms] == [0, 0, 5, 7, 7]
     assert classifier.model.config.pad_token_id is None
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.measures import MEASURES, Scored
+from bayesian_text_classification.evaluation.measures import MEASURES
+from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.evaluation.sample_sweep import group_order, sample_sweep
 
 MEASURE = {measure.key: measure for measure in MEASURES}
@@ -17,11 +18,11 @@ def drawn(texts=40, samples=30, concentration=1.0):
 def test_it_ends_at_the_mean_of_the_whole_pool():
     pool, labels = drawn()
     sweep = sample_sweep(pool, labels, pool[:, :, 0], sizes=[1, 10, 30])
-    whole = Scored.of(pool.mean(2), labels)
+    whole = Predictions.of(pool.mean(2), labels)
     for key in ("ece", "accuracy", "nll"):
         assert sweep.curves[key][:, 2] == pytest.approx([MEASURE[key].value(whole)] * 3)
         assert (np.diff(sweep.curves[key], axis=0) >= 0).all()
-        assert sweep.frequentist[key] == pytest.approx(MEASURE[key].value(Scored.of(pool[:, :, 0], labels)))
+        assert sweep.frequentist[key] == pytest.approx(MEASURE[key].value(Predictions.of(pool[:, :, 0], labels)))
     assert sweep.curves["ece"][2, 0] > sweep.curves["ece"][0, 0]  # one sample: orders differ
 
 

@@ -77,7 +77,7 @@ def test_what_is_not_defined_is_said_so(comparison):
 
 
 def test_twenty_texts_promise_no_threshold(comparison):
-    lines = advice(comparison, DATA.labels)
+    lines = advice(comparison)
     assert lines[-1] == (
         "No threshold was found that keeps the error among accepted texts below 5%, 2% or 1% (with 90% confidence), on "
         "the evidence of 20 texts."
@@ -111,13 +111,13 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
     arms = tuple(
         replace(
             one,
-            probabilities=p[one.name == arm.removesuffix("_temperature")],  # before the one temperature of all rows
+            untempered=p[one.name == arm],  # before the one temperature of all rows
             temperature=None if one.temperature is None else 0.5,
             differences=one.differences | (told if one.name != "baal" else {}),  # BaaL's is never recommended
         )
         for one in comparison.arms
     )
-    lines = advice(replace(comparison, arms=arms, recommended=arm), [1] * 400)
+    lines = advice(replace(comparison, arms=arms, recommended=arm, labels=np.ones(400, int)))
     assert lines[0].startswith("Recommended: ") and how in lines[0]
     (promised,) = [line for line in lines if "below 5%" in line]
     assert promised.startswith(accept)
@@ -126,16 +126,16 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
 
 def test_a_threshold_near_1_accepts_what_it_is_said_to_accept(comparison):
     p = 1 - np.logspace(-7.5, -6.5, 400)
-    arms = tuple(replace(one, probabilities=np.stack([1 - p, p], 1)) for one in comparison.arms)
-    lines = advice(replace(comparison, arms=arms, recommended="bayesian"), [1] * 300 + [0] * 100)
+    arms = tuple(replace(one, untempered=np.stack([1 - p, p], 1)) for one in comparison.arms)
+    lines = advice(replace(comparison, arms=arms, recommended="bayesian", labels=np.repeat([1, 0], [300, 100])))
     (promised,) = [line for line in lines if "below 5%" in line]
     least = float(promised.split("threshold=")[1].split(")")[0])
     assert 0 < (p >= least).mean() < 1 and f"accepts {(p >= least).mean():.0%}" in promised
 
 
 def test_a_saved_temperature_is_named(comparison):
-    assert not any("was saved with" in line for line in advice(comparison, DATA.labels))
-    lines = advice(replace(comparison, saved_temperature=1.5), DATA.labels)
+    assert not any("was saved with" in line for line in advice(comparison))
+    lines = advice(replace(comparison, saved_temperature=1.5))
     assert any(line.startswith("The model was saved with a temperature of 1.50, which none") for line in lines)
 
 
@@ -160,12 +160,12 @@ def test_too_few_wrong_answers_are_said_to_be_few_and_recommend_nothing(comparis
     few = with_differences(comparison, accuracy=Difference(0.1, -0.1, 0.3, "cannot tell", None, enough=False))
     (line,) = [line for line in verdict(few).lines if line.startswith("Accuracy ")]
     assert "this data cannot tell, with fewer than 20 texts, difference" in line
-    first = advice(comparison, [1] * len(comparison.arms[0].probabilities))[0]
+    first = advice(comparison)[0]
     assert first.startswith("Nothing is recommended: that takes 20 right and 20 wrong answers of each model")
 
 
 def test_few_texts_are_said_to_be_few(comparison):
-    one = replace(comparison, arms=tuple(replace(arm, probabilities=arm.probabilities[:1]) for arm in comparison.arms))
+    one = replace(comparison, labels=comparison.labels[:1])
     found = verdict(with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None)))
     assert found.headline.startswith("This 1 text cannot tell") and "(too few for an interval)" in found.lines[0]
     assert found.lines[1].startswith("Fewer than 20 texts tell nothing")

@@ -1,8 +1,9 @@
 """The card of the results, read back by the Hub's own client."""
 
 import pytest
-from bayesian_text_classification.evaluation.run import compare
+from bayesian_text_classification.evaluation import compare, verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.report import ReportSettings
 from bayesian_text_classification.report.card import model_card
 from huggingface_hub import ModelCard
 
@@ -16,8 +17,8 @@ def comparison(classifier):
 
 
 def test_the_hubs_client_reads_the_results(comparison):
-    settings = {"model": "me/mine", "dataset": "nyu-mll/glue", "config": "sst2", "split": "validation"}
-    card = ModelCard(model_card(comparison, 20, settings))
+    settings = ReportSettings("me/mine", "nyu-mll/glue", config="sst2", split="validation")
+    card = ModelCard(model_card(comparison, verdict(comparison), settings))
     found = {result.metric_name: result for result in card.data.eval_results}
     assert len(found) == 16
     ece = found["ECE, Bayesian, 10 samples"]
@@ -34,7 +35,7 @@ def test_the_hubs_client_reads_the_results(comparison):
 
 def test_no_folder_of_this_machine_is_in_it(comparison, tmp_path):
     (tmp_path / "mine").mkdir()
-    settings = {"model": str(tmp_path / "mine"), "dataset": str(tmp_path / "gone" / "mine.csv")}
-    card = model_card(comparison, 20, settings)
+    settings = ReportSettings(str(tmp_path / "mine"), str(tmp_path / "gone" / "mine.csv"))
+    card = model_card(comparison, verdict(comparison), settings)
     assert str(tmp_path) not in card
     assert "mine.csv" in card

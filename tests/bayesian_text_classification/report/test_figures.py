@@ -57,7 +57,7 @@ def test_a_panel_in_which_all_is_0_has_a_scale(comparison):
 
 
 def test_risk_and_coverage_end_at_the_error_rate(comparison):
-    (axes,) = risk_coverage_curves(comparison.arms, DATA.labels).axes
+    (axes,) = risk_coverage_curves(comparison.arms, comparison.labels).axes
     arms = [arm for arm in comparison.arms if arm.temperature is None]
     for arm, line in zip(arms, axes.lines, strict=True):
         assert line.get_xdata()[-1] == 1.0
@@ -66,14 +66,14 @@ def test_risk_and_coverage_end_at_the_error_rate(comparison):
 
 
 def test_every_text_is_in_a_histogram(comparison):
-    for axes in confidence_histograms(comparison, DATA.labels).axes:
+    for axes in confidence_histograms(comparison, comparison.labels).axes:
         shown = [text.get_text() for text in axes.get_legend().get_texts()]
         assert sum(int(re.search(r"[(]([0-9,]+)[)]", text)[1]) for text in shown) == len(TEXTS)
 
 
 def test_inlined_pictures_take_the_colour_of_the_page_and_share_no_id(comparison):
     ids = []
-    for picture in pictures(comparison, DATA.labels):
+    for picture in pictures(comparison):
         markup = inline_svg(picture.figure, picture.name)
         assert markup.startswith("<svg") and markup.rstrip().endswith("</svg>")
         assert "currentColor" in markup and "#000000" not in markup and "#ffffff" not in markup

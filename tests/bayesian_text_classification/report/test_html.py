@@ -1,17 +1,18 @@
 """The page of the report: what it says, that it needs nothing, and how it looks in a real browser."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from bayesian_text_classification.evaluation.run import compare
+from bayesian_text_classification.evaluation import compare, verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.report import ReportSettings, write
 from bayesian_text_classification.report.html import as_html
-from bayesian_text_classification.report.write import write_report
 from pages import ARTEFACTS, opened
 
 MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)> & so \u202e on"
 TEXTS = [MARKUP, "dull and far too long", "not as bad as they say", "I want my money back", "a wonderful film"] * 4
-SETTINGS = {"model": "<u>mine</u>", "dataset": "five <b>texts</b>", "split": None, "seed": 0}
+SETTINGS = ReportSettings("<u>mine</u>", "five <b>texts</b>", seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +31,12 @@ def comparison(classifier, data):
 @pytest.fixture(scope="module")
 def folder(comparison, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
-    write_report(folder, comparison, data, ["NEGATIVE", "POSITIVE"], SETTINGS)
+    write.write_report(folder, comparison, data, ["NEGATIVE", "POSITIVE"], SETTINGS)
     return folder
 
 
 def test_markup_in_texts_and_names_is_text(comparison, data):
-    page = as_html(comparison, data, ["<em>neg</em>", "pos"], SETTINGS, [])
+    page = as_html(comparison, data, ["<em>neg</em>", "pos"], SETTINGS, verdict(comparison), [])
     for bad in ("<script", "<img", "<b>texts", "<u>mine", "<i>c", "<em>neg"):
         assert bad not in page
     assert "&lt;script&gt;" in page and "&lt;u&gt;mine" in page and "&lt;em&gt;neg" in page
@@ -43,7 +44,7 @@ def test_markup_in_texts_and_names_is_text(comparison, data):
 
 def test_long_texts_are_cut(comparison, data):
     long = LabelledTexts(data.name, ["long " * 1_000 + text for text in TEXTS], data.labels, [])
-    page = as_html(comparison, long, ["NEGATIVE", "POSITIVE"], SETTINGS, [])
+    page = as_html(comparison, long, ["NEGATIVE", "POSITIVE"], SETTINGS, verdict(comparison), [])
     assert "long long ..." in page and "long " * 100 not in page
 
 
@@ -59,6 +60,17 @@ def test_the_files(folder, comparison):
     assert report["arms"]["bayesian"]["differences"]["nll"]["verdict"] in ("better", "worse", "cannot tell")
     assert report["verdict"]["sentences"][0] in (folder / "report.html").read_text()
     assert MARKUP not in (folder / "report.json").read_text()  # no text leaves in it
+    assert report["schema_version"] == 1 and report["recommended"] == comparison.recommended
+
+
+def test_a_verdict_that_is_known_is_not_found_again(comparison, data, tmp_path, monkeypatch):
+    """A run found it four times, and looked for each threshold three times."""
+    known = replace(verdict(comparison), headline="It was known.", advice=["And so was this."])
+    monkeypatch.setattr(write, "verdict", None)
+    write.write_report(tmp_path / "new", comparison, data, ["NEGATIVE", "POSITIVE"], SETTINGS, known)
+    for name in ("report.html", "report.json", "model-card.md"):
+        assert "It was known." in (tmp_path / "new" / name).read_text()
+    assert json.loads((tmp_path / "new" / "report.json").read_text())["advice"] == known.advice
 
 
 @pytest.mark.parametrize(

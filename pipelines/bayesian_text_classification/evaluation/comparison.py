@@ -1,0 +1,189 @@
+"""From arrays to a comparison: arms, measures, verdicts on differences, a recommendation. No model, no clock."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..pipeline.masks import GROUP_SIZE
+from ..pipeline.temperature import determined
+from ..pipeline.uncertainty import Uncertainty, over_classes
+from .arms import Arm, ArmName, Cost, Labels, MeasuredArms, Probabilities, Temperatures
+from .intervals import Difference
+from .out_of_scope import ENTROPY, Detection, detect
+from .sample_sweep import Sweep, sample_sweep
+
+# Arms that cost more than the ordinary model, in this order.
+MORE_EXPENSIVE: tuple[ArmName, ...] = ("frequentist_temperature", "bayesian", "bayesian_temperature")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Labelled texts that the temperatures are fitted on.
+
+    Attributes:
+        labels: *Shape:* (texts,).
+        ordinary: of the ordinary model. *Shape:* (texts, classes).
+        averaged: mean over the samples. *Shape:* (texts, classes).
+        shared: texts that are among the measured ones too, which flatters the arms with a temperature.
+    """
+
+    labels: Labels
+    ordinary: Probabilities
+    averaged: Probabilities
+    shared: int = 0
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What an ordinary model and its samples say of the same labelled texts.
+
+    Attributes:
+        labels: ids of the true classes. *Shape:* (texts,).
+        ordinary: of one ordinary pass. *Shape:* (texts, classes).
+        samples: of stochastic passes, or of the members of an ensemble. *Shape:* (texts, classes, samples).
+        baal: means of BaaL's patched copy. *Shape:* (texts, classes). None: no such arm.
+        calibration: None: each text is scored with the temperature of all the others.
+        outside: ordinary probabilities and samples of texts out of scope, shapes as above; None: there are none.
+        pool: more samples of some of the texts, for the effect of their number. *Shape:* (some texts, classes, pool).
+            None: no such part.
+        pool_rows: which texts these are. *Shape:* (some texts,).
+        costs: what each arm took, by its name.
+        saved_temperature: that the classifier came with; no arm has it.
+    """
+
+    labels: Labels
+    ordinary: Probabilities
+    samples: Probabilities
+    baal: Probabilities | None = None
+    calibration: Calibration | None = None
+    outside: tuple[Probabilities, Probabilities] | None = None
+    pool: Probabilities | None = None
+    pool_rows: NDArray[np.integer] | None = None
+    costs: dict[str, Cost] = field(default_factory=dict)
+    saved_temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The arms, what temperature scaling leaves for sampling to do, and the sample sweep.
+
+    Attributes:
+        labels: ids of the true classes. *Shape:* (texts,).
+        arms: frequentist, frequentist_temperature, baal (if it was run), bayesian, bayesian_temperature.
+        beyond_temperature: each measure of bayesian_temperature less that of frequentist_temperature, by its key.
+        uncertainty: of each text, from the Bayesian arm's samples.
+        out_of_scope: how well each score finds the texts out of scope; empty where none were given.
+        sweep: measures against the number of samples; None where no pool was given.
+        recommended: the cheapest arm whose NLL no more expensive one betters significantly; see `_recommended`.
+        calibrated_on: how many other texts the temperatures were fitted on; None: each on all texts but one.
+        shared_texts: texts that are among those too, which flatters the arms with a temperature.
+        saved_temperature: that the classifier came with; no arm has it.
+        determined: whether the labels alone have a best temperature, of both arms that have one.
+    """
+
+    labels: Labels
+    arms: tuple[Arm, ...]
+    beyond_temperature: dict[str, Difference]
+    uncertainty: Uncertainty
+    out_of_scope: list[Detection]
+    sweep: Sweep | None
+    recommended: ArmName
+    calibrated_on: int | None
+    shared_texts: int
+    saved_temperature: float
+    determined: bool
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+
+def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
+    """Measure the arms on the same resamples, and compare them.
+
+    Args:
+        outputs: probabilities, of a model of ours or of your own.
+        seed: of the resamples and of the orders of the sweep.
+    """
+    labels = np.asarray(outputs.labels, dtype=np.int64)
+    mean, known = outputs.samples.mean(2, dtype=np.float64), outputs.calibration
+    averaged = Cost(passes=outputs.samples.shape[2])
+    measured, arms = MeasuredArms(labels, seed), []
+
+    def measure(
+        name: ArmName, p: Probabilities, cost: Cost | None = None, temperatures: Temperatures | None = None
+    ) -> None:
+        arms.append(measured.arm(name, p, outputs.costs.get(name, cost), temperatures))
+
+    cold = Temperatures.fitted(outputs.ordinary, labels, None if known is None else (known.ordinary, known.labels))
+    warm = Temperatures.fitted(mean, labels, None if known is None else (known.averaged, known.labels))
+    measure("frequentist", outputs.ordinary)
+    measure("frequentist_temperature", outputs.ordinary, temperatures=cold)
+    if outputs.baal is not None:
+        measure("baal", outputs.baal, averaged)
+    measure("bayesian", mean, averaged)
+    measure("bayesian_temperature", mean, averaged, warm)
+
+    uncertainty = over_classes(outputs.samples, GROUP_SIZE)
+    sweep = None
+    if outputs.pool is not None:
+        rows = np.arange(len(labels)) if outputs.pool_rows is None else outputs.pool_rows
+        sweep = sample_sweep(outputs.pool, labels[rows], outputs.ordinary[rows], seed=seed, all_texts=len(labels))
+    fitted_on = (
+        [(outputs.ordinary, labels), (mean, labels)]
+        if known is None
+        else [(known.ordinary, known.labels), (known.averaged, known.labels)]
+    )
+    return Comparison(
+        labels,
+        tuple(arms),
+        measured.differences("bayesian_temperature", "frequentist_temperature"),
+        uncertainty,
+        _detections(outputs, uncertainty, seed),
+        sweep,
+        _recommended(measured),
+        None if known is None else len(known.labels),
+        0 if known is None else known.shared,
+        outputs.saved_temperature,
+        all(determined(p, y) for p, y in fitted_on),
+    )
+
+
+def error_rates(probabilities: Probabilities, labels: Sequence[int], kinds: Sequence[str]) -> dict[str, float]:
+    """Share of wrong texts of each kind, by name."""
+    wrong = np.asarray(probabilities).argmax(1) != np.asarray(labels)
+    groups = np.asarray(kinds)
+    return {str(kind): float(wrong[groups == kind].mean()) for kind in np.unique(groups)}
+
+
+def _recommended(measured: MeasuredArms) -> ArmName:
+    """From the cheapest arm on, each next one where its NLL is significantly better than that of the one so far."""
+    chosen: ArmName = "frequentist"
+    for name in MORE_EXPENSIVE:
+        if measured.differences(name, chosen)["nll"].verdict == "better":
+            chosen = name
+    return chosen
+
+
+def _detections(outputs: Outputs, uncertainty: Uncertainty, seed: int) -> list[Detection]:
+    if outputs.outside is None:
+        return []
+    ordinary, samples = outputs.outside
+    inside = {
+        "frequentist": _scores(over_classes(outputs.ordinary[:, :, None])),
+        "bayesian": _scores(uncertainty, True),
+    }
+    outside = {
+        "frequentist": _scores(over_classes(ordinary[:, :, None])),
+        "bayesian": _scores(over_classes(samples), True),
+    }
+    return detect(inside, outside, seed=seed)
+
+
+def _scores(summary: Uncertainty, sampled: bool = False) -> dict[str, NDArray[np.float64]]:
+    """What may tell a text that is out of scope."""
+    assert summary.predictive_entropy is not None and summary.mutual_information is not None
+    scores = {"1 - max probability": 1 - summary.mean.max(1), ENTROPY: summary.predictive_entropy}
+    return scores | ({"mutual information": summary.mutual_information} if sampled else {})

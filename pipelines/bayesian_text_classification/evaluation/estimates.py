@@ -1,0 +1,66 @@
+"""Measures of labelled probabilities with their intervals, and paired differences with their verdicts."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .intervals import LEAST_ERRORS, LEAST_ROWS, Difference, Estimate, judged, weights_of_resamples
+from .measures import MEASURES, Measure
+from .predictions import Array, Predictions, Weighted
+from .strategies import NO_INTERVAL, Gaps, Resamples
+
+_NUMBERS = 10_000_000  # probabilities that `noise_of` goes through: fewer rounds where there are many rows
+
+
+def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> Resamples:
+    """The rows, and those `measures` that need it on 1,000 resamples of them. Equal seeds draw equal rows."""
+    ways = {measure: measure.strategy for measure in measures}
+    wanted = [one for one, way in ways.items() if way.resamples_interval or way.resamples_difference]
+    found: dict[str, list[Array]] = {measure.key: [] for measure in wanted}
+    for weights in weights_of_resamples(len(rows.labels), seed) if wanted else ():
+        data = Weighted(rows, weights)
+        for measure in wanted:
+            found[measure.key].append(measure.values(data))
+    values = {key: np.concatenate(parts) for key, parts in found.items()}
+    return Resamples(rows, seed, values, noise_of(rows, seed=seed, measures=measures))
+
+
+def noise_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, float]:
+    """What sums of absolute gaps, by their keys, would be on these rows if their probabilities were right.
+
+    Labels are drawn from the probabilities; the same random numbers serve every arm.
+    """
+    wanted = [measure for measure in measures if isinstance(measure.strategy, Gaps)]
+    if not wanted:
+        return {}
+    rounds = int(np.clip(_NUMBERS // rows.probabilities.size, 4, 100))
+    random, upto = np.random.default_rng([seed % 2**64, 1]), rows.probabilities.cumsum(1)
+    sums = dict.fromkeys((measure.key for measure in wanted), 0.0)
+    for _ in range(rounds):
+        labels = (upto[:, :-1] < random.random((len(upto), 1))).sum(1)
+        drawn = Weighted(replace(rows, labels=labels), np.ones((1, len(upto))))
+        for measure in wanted:
+            sums[measure.key] += float(measure.values(drawn)[0]) / rounds
+    return sums
+
+
+def estimate(measure: Measure, drawn: Resamples) -> Estimate:
+    """The measure with its interval, as its strategy has it; NaN where there is none.
+
+    All but accuracy take ten right and ten wrong rows.
+    """
+    value, enough = measure.value(drawn.rows), drawn.rows.minority >= LEAST_ERRORS
+    known = enough or not measure.strategy.counts_errors
+    low, high = measure.strategy.interval(measure.key, value, drawn) if known else NO_INTERVAL
+    return Estimate(value, float(np.maximum(low, 0.0)), float(np.minimum(high, measure.most)))
+
+
+def difference(measure: Measure, drawn: Resamples, base: Resamples) -> Difference:
+    """The measure of `drawn` less that of `base`: the same rows in another arm, resampled with the same seed."""
+    value = measure.value(drawn.rows) - measure.value(base.rows)
+    minority, count = min(drawn.rows.minority, base.rows.minority), len(drawn.rows.labels)
+    known = minority >= LEAST_ERRORS or not measure.strategy.counts_errors
+    low, high = measure.strategy.difference(measure.key, value, drawn, base) if known else NO_INTERVAL
+    enough = (minority if measure.strategy.counts_errors else count) >= LEAST_ROWS
+    return judged(value, float(low), float(high), measure.higher_is_better, count, enough=enough)

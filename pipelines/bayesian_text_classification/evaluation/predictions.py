@@ -1,0 +1,182 @@
+"""Labelled probabilities, and many resamples of them at once: what every measure is computed from.
+
+A resample is a row of weights, how often each row of the data was drawn; weights of one are the data themselves.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metric import load_metric_module
+
+BINS = 10
+
+Array = NDArray[np.float64]
+Bins = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Rows with their probabilities and true classes.
+
+    Attributes:
+        probabilities: *Shape:* (rows, classes), float64, rows that sum to 1.
+        labels: *Shape:* (rows,).
+        ranked: what puts the rows in order, where that is not `probabilities`. Rows with temperatures of their own
+            (each fitted on the others) have one temperature in common here, or the order would tell the labels.
+    """
+
+    probabilities: Array
+    labels: NDArray[np.int64]
+    ranked: Array | None = None
+
+    @classmethod
+    def of(
+        cls,
+        probabilities: NDArray[np.floating],
+        labels: NDArray[np.integer],
+        ranked: NDArray[np.floating] | None = None,
+    ) -> "Predictions":
+        """From probabilities of any precision: float32 rows sum to 1 within 1e-7 and are made to."""
+
+        def whole(p: NDArray[np.floating]) -> Array:
+            wide = np.asarray(p, dtype=np.float64)
+            return np.asarray(wide / wide.sum(1, keepdims=True))
+
+        order = None if ranked is None else whole(ranked)
+        return cls(whole(probabilities), np.asarray(labels, dtype=np.int64), order)
+
+    @cached_property
+    def confidence(self) -> Array:
+        """The largest probability. *Shape:* (rows,)."""
+        return np.asarray(self.probabilities.max(1))
+
+    @cached_property
+    def correct(self) -> Array:
+        """1 where the most probable class is the true one. *Shape:* (rows,)."""
+        return np.asarray(self.probabilities.argmax(1) == self.labels, dtype=np.float64)
+
+    @cached_property
+    def errors(self) -> int:
+        """Wrong rows."""
+        return len(self.correct) - int(self.correct.sum())
+
+    @property
+    def minority(self) -> int:
+        """Wrong or right rows, whichever are fewer."""
+        return min(self.errors, len(self.correct) - self.errors)
+
+    @cached_property
+    def doubt(self) -> Array:
+        """1 less the confidence that puts the rows in order. *Shape:* (rows,)."""
+        return np.asarray(1 - (self.probabilities if self.ranked is None else self.ranked).max(1))
+
+    @cached_property
+    def entropy(self) -> Array:
+        """Predictive entropy that puts the rows in order, nats. *Shape:* (rows,)."""
+        p = self.probabilities if self.ranked is None else self.ranked
+        return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(1))
+
+    @cached_property
+    def columns(self) -> list[tuple[Array, Array]]:
+        """For each class its probability and whether it is the true one; of two classes the second alone."""
+        first = 1 if self.probabilities.shape[1] == 2 else 0
+        classes = range(first, self.probabilities.shape[1])
+        return [(self.probabilities[:, k], (self.labels == k).astype(np.float64)) for k in classes]
+
+    @cached_property
+    def confidence_bins(self) -> Bins:
+        """The bin of each confidence, of 10 of equal width. *Shape:* (rows,)."""
+        return _bins(self.confidence)
+
+    @cached_property
+    def column_bins(self) -> list[Bins]:
+        """The bin of each probability of each of `columns`. *Shape:* (rows,) each."""
+        return [_bins(p) for p, _ in self.columns]
+
+    @cached_property
+    def nll(self) -> Array:
+        """`-log p[y]`, nats. *Shape:* (rows,)."""
+        own = np.take_along_axis(self.probabilities, self.labels[:, None], 1)[:, 0]
+        return -np.log(np.maximum(own, np.finfo(np.float64).tiny))
+
+    @cached_property
+    def brier(self) -> Array:
+        """`sum_k (p_k - [y = k])^2`; of two classes `(p - y)^2` of the second. *Shape:* (rows,)."""
+        return np.asarray(sum((p - y) ** 2 for p, y in self.columns))
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Rows and many resamples of them; what several measures need of the bins is summed once.
+
+    Attributes:
+        rows: the data.
+        weights: how often each row is in each resample. *Shape:* (resamples, rows).
+    """
+
+    rows: Predictions
+    weights: Array
+
+    @cached_property
+    def total(self) -> Array:
+        """Rows of each resample. *Shape:* (resamples,)."""
+        return np.asarray(self.weights.sum(1))
+
+    @cached_property
+    def confidence_sums(self) -> "Sums":
+        """Of the predicted class' probability and whether it is right."""
+        return _sums(self.rows.confidence_bins, self.weights, self.rows.confidence, self.rows.correct)
+
+    @cached_property
+    def column_sums(self) -> "list[Sums]":
+        """Of each of the rows' `columns`."""
+        columns = zip(self.rows.column_bins, self.rows.columns, strict=True)
+        return [_sums(bins, self.weights, p, y) for bins, (p, y) in columns]
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of each bin in each resample: (resamples, bins) each.
+
+    Attributes:
+        counts: rows.
+        confidence: their probabilities.
+        hits: rows in which it is the case.
+    """
+
+    counts: Array
+    confidence: Array
+    hits: Array
+
+    @property
+    def gaps(self) -> Array:
+        """Probabilities less hits."""
+        return self.confidence - self.hits
+
+    def error(self, norm: str = "l1", *, debias: bool = False) -> Array:
+        """That of `metrics/ece` in each resample, with norm "l2" its square: (resamples,)."""
+        columns = (part[:, None, :] for part in (self.counts, self.confidence, self.hits))
+        return np.asarray(load_metric_module().error_from_sums(*columns, norm=norm, debias=debias))
+
+
+def _bins(values: Array) -> Bins:
+    module = load_metric_module()
+    bins: Bins = module.bins_of(values, module.uniform_edges(BINS))
+    return bins
+
+
+def unweighted(rows: Predictions) -> Weighted:
+    """The rows as they are."""
+    return Weighted(rows, np.ones((1, len(rows.labels))))
+
+
+def _sums(bins: Bins, weights: Array, p: Array, y: Array) -> Sums:
+    rows = np.arange(len(bins))
+    place = np.zeros((len(bins), 3 * BINS))
+    for k, values in enumerate((np.ones(len(y)), p, y)):
+        place[rows, k * BINS + bins] = values
+    found = weights @ place
+    return Sums(found[:, :BINS], found[:, BINS : 2 * BINS], found[:, 2 * BINS :])

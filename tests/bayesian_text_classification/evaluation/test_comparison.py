@@ -1,0 +1,71 @@
+"""Arrays in, a comparison out: no model is needed for the statistics."""
+
+import numpy as np
+import pytest
+from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
+from bayesian_text_classification.evaluation.comparison import Calibration
+from bayesian_text_classification.evaluation.measures import MEASURES
+from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.loading import LabelledTexts
+from bayesian_text_classification.pipeline.temperature import fit_temperature
+from bayesian_text_classification.report import ReportSettings, write_report
+
+
+def drawn(rows=600, samples=20, seed=0):
+    """A model that is too sure, and samples around it whose mean is not; labels as the truth has them."""
+    random = np.random.default_rng(seed)
+    z = random.normal(0, 2, rows)
+    labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
+
+    def probabilities(logits):
+        p = 1 / (1 + np.exp(-logits))
+        return np.stack([1 - p, p], 1)
+
+    return labels, probabilities(2 * z), probabilities((2 * z)[:, None] + random.normal(0, 3, (rows, samples)))
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    labels, ordinary, samples = drawn()
+    return compare_outputs(Outputs(labels, ordinary, samples))
+
+
+def test_arms_are_measured_as_their_arrays_are(comparison):
+    labels, ordinary, samples = drawn()
+    assert [arm.name for arm in comparison.arms] == [
+        "frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature",
+    ]  # fmt: skip
+    for name, p in (("frequentist", ordinary), ("bayesian", samples.mean(2))):
+        for measure in MEASURES:
+            found = comparison.arm(name).estimates[measure.key].value
+            assert found == pytest.approx(measure.value(Predictions.of(p, labels)), abs=1e-12), measure.key
+    assert comparison.arm("bayesian").cost.passes == 20 and comparison.sweep is None
+    assert comparison.arm("bayesian").differences["nll"].verdict == "better"
+    assert comparison.recommended != "frequentist"
+
+
+def test_temperatures_of_other_texts_are_those_of_their_arrays():
+    labels, ordinary, samples = drawn()
+    others, p, q = drawn(seed=1)
+    known = Calibration(others, p, q.mean(2))
+    found = compare_outputs(Outputs(labels, ordinary, samples, calibration=known))
+    assert found.arm("frequentist_temperature").temperature == fit_temperature(p, others)
+    assert found.arm("bayesian_temperature").temperature == fit_temperature(q.mean(2), others)
+    assert found.calibrated_on == 600
+
+
+def test_texts_out_of_scope_are_found_by_their_entropy():
+    labels, ordinary, samples = drawn()
+    doubt, doubts = np.full((200, 2), 0.5), np.full((200, 2, 20), 0.5)
+    found = compare_outputs(Outputs(labels, ordinary, samples, outside=(doubt, doubts))).out_of_scope
+    assert [one.score for one in found].count("predictive entropy") == 2
+    assert min(one.auroc.value for one in found if one.score == "predictive entropy") > 0.95
+
+
+def test_what_was_not_measured_is_in_no_report(comparison, tmp_path):
+    """Neither BaaL's arm nor the number of samples: the verdict, the page and the pictures do without."""
+    assert not any("samples are enough" in line for line in verdict(comparison).advice)
+    data = LabelledTexts("mine", [f"text {i}" for i in range(600)], comparison.labels.tolist(), [])
+    paths = write_report(tmp_path, comparison, data, ["no", "yes"], ReportSettings("mine", "mine"))
+    assert {path.name for path in paths} >= {"report.html", "reliability.png"}
+    assert not (tmp_path / "samples.png").exists() and "BaaL" not in (tmp_path / "report.html").read_text()
