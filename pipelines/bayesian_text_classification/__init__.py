@@ -4,16 +4,80 @@ Importing this package does one thing beside defining names: it registers the ta
 Transformers, so that `pipeline("bayesian-text-classification")` works, and places the metric in Evaluate's cache, so
 that `evaluate.load("ece")` works without a network (not with BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1). Evaluate's
 `evaluator` learns the task from `import bayesian_text_classification.evaluator`, and from nothing else.
+
+All other names are imported when they are first used.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoModelForSequenceClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .embedded import embedded_model
+from .embedded import embedded_model, embedded_reviews
 from .metric import install_metric
-from .pipeline import TASK, BayesianTextClassificationPipeline, DropoutSite
+from .pipeline import (
+    TASK,
+    BayesianTextClassificationError,
+    BayesianTextClassificationPipeline,
+    DropoutSite,
+    InputError,
+)
+from .pipeline.versions import version_of
 
-__all__ = ["TASK", "BayesianTextClassificationPipeline", "DropoutSite", "embedded_model"]
+if TYPE_CHECKING:
+    from .evaluation import compare
+    from .loading import load, load_classifier, load_labelled_texts
+    from .report import ReportSettings, write_report
+    from .scale import predict_dataset, predict_file
+    from .selection import rank, threshold_for
+
+__version__ = version_of("bayesian-text-classification") or "unknown"
+
+_LATER = {
+    "ReportSettings": "report",
+    "compare": "evaluation",
+    "load": "loading",
+    "load_classifier": "loading",
+    "load_labelled_texts": "loading",
+    "predict_dataset": "scale",
+    "predict_file": "scale",
+    "rank": "selection",
+    "threshold_for": "selection",
+    "write_report": "report",
+}
+
+__all__ = [
+    "TASK",
+    "BayesianTextClassificationError",
+    "BayesianTextClassificationPipeline",
+    "DropoutSite",
+    "InputError",
+    "ReportSettings",
+    "__version__",
+    "compare",
+    "embedded_model",
+    "embedded_reviews",
+    "load",
+    "load_classifier",
+    "load_labelled_texts",
+    "predict_dataset",
+    "predict_file",
+    "rank",
+    "threshold_for",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)
 
 
 # A second import of the module (a reload, a copy on another path) must not be told that the task exists.

@@ -81,12 +81,11 @@ def predict(
     Rows keep columns and order; one that cannot be classified has its reason in the column error (then exit code 3).
     """
     quiet_libraries()
-    from bayesian_text_classification.files.journal import JournalError
-    from bayesian_text_classification.files.readers import FORMATS, kind_of_file
-    from bayesian_text_classification.files.sources import STDIN, SourceError, source_of
-    from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
+    from bayesian_text_classification.files.formats import output_format_of
+    from bayesian_text_classification.files.sources import STDIN, source_of
+    from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.scale.cluster import Cluster, connect
-    from bayesian_text_classification.scale.predict import WRITTEN, predict_file
+    from bayesian_text_classification.scale.predict import predict_file
     from bayesian_text_classification.scale.row_scorer import ERROR, Scorer, check_options, why_not
     from bayesian_text_classification.wording import first_line
 
@@ -104,22 +103,11 @@ def predict(
         fail("--workers, --cpus and --gpus are those of --ray")
     if input == STDIN and (resume or ray is not None):
         fail("--resume and --ray need a file: stdin can be read once, and here")
-    kinds = [None if kind is None else f".{kind.lower().removeprefix('.')}" for kind in (input_format, output_format)]
-    for option, kind, legal in (("--input-format", kinds[0], FORMATS), ("--output-format", kinds[1], WRITTEN)):
-        if kind is not None and kind not in legal:
-            fail(f"{option} {kind[1:]}: it must be one of {', '.join(name[1:] for name in legal)}")
-    compression = ""
-    if output is not None and output != STDIN:
-        by_name, compression = kind_of_file(output)
-        kinds[1] = kinds[1] or by_name
-        if kinds[1] not in WRITTEN:
-            fail(f"{output}: its name ends in none of {', '.join(WRITTEN)}; say --output-format")
-        if kinds[1] == ".parquet" and compression:
-            fail(f"{output}: a parquet file is compressed in itself; leave {compression} out")
-    elif output == STDIN and sys.stdout is None:
-        fail("stdout is closed")
-    elif kinds[1] == ".parquet" or resume:
-        fail("--resume is for a file" if resume else "a parquet file cannot be written to stdout")
+    if output == STDIN:
+        if sys.stdout is None:
+            fail("stdout is closed")
+        if resume:
+            fail("--resume is for a file")
     asked = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold, "seed": seed}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for number, text in enumerate(texts or [], start=1):
@@ -127,7 +115,10 @@ def predict(
             fail(f"text {number}: {why}")
     try:
         check_options(options)
-        source = None if input is None else source_of(input, kinds[0])
+        source, target = None, sys.stdout.buffer if output == STDIN else Path(output or "")
+        if input is not None:
+            source = source_of(input, input_format)
+            output_format_of(None if output == STDIN else output, output_format)
         with STDERR.status("loading"):
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
         if source is None:
@@ -141,7 +132,6 @@ def predict(
         if ray is not None:
             connect(ray)
             cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
-        target = sys.stdout.buffer if output == STDIN else Path(output or "")
         if isinstance(target, Path) and input != STDIN:
             say_later("; the same command with --resume goes on where it was")
         with speed_bar() as show:
@@ -149,8 +139,7 @@ def predict(
                 classifier,
                 source,
                 target,
-                kinds[1] or ".jsonl",
-                compression=compression,
+                output_format,
                 text_column=text_column,
                 prefix=prefix,
                 resume=resume,
@@ -158,7 +147,7 @@ def predict(
                 progress=show,
                 **options,
             )
-    except (ModelError, SourceError, JournalError, ValueError) as error:
+    except ValueError as error:  # of ours: what is wrong with the model, the input or an option
         fail(first_line(error))
     except BrokenPipeError:  # whoever read the answers has enough of them
         sys.stderr.close()

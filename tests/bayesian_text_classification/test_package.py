@@ -1,13 +1,17 @@
 import ast
 import csv
 import json
+import os
+import pickle
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-HEAVY = ["baal", "evaluate", "matplotlib", "datasets", "sklearn"]
+HEAVY = ["baal", "evaluate", "matplotlib", "datasets", "pyarrow.parquet", "scipy.stats", "typer"]
 
 
 @pytest.fixture
@@ -27,6 +31,82 @@ assert targeted["impl"] is package.BayesianTextClassificationPipeline
 print([name for name in {HEAVY} if name in sys.modules])
 """
     assert python(code, **quiet) == "[]\n"
+
+
+def test_every_name_is_there_and_dir_shows_nothing_else(python, quiet):
+    code = """
+import bayesian_text_classification as package
+assert dir(package) == sorted(package.__all__)
+for name in package.__all__:
+    assert getattr(package, name) is getattr(package, name), name
+assert package.load is package.load_classifier
+try:
+    package.nothing
+except AttributeError as error:
+    print(error)
+from importlib.metadata import version
+assert package.__version__ == version("bayesian-text-classification")
+"""
+    assert python(code, **quiet) == "module 'bayesian_text_classification' has no attribute 'nothing'\n"
+
+
+def test_what_type_checkers_read_is_what_is_imported_later(package):
+    """The names are written twice: once for them, once for `__getattr__`."""
+    tree = ast.parse((package / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    typed = {alias.name: node.module for node in block.body for alias in node.names}
+    (later,) = [
+        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_LATER"
+    ]
+    assert ast.literal_eval(later) == typed
+
+
+def test_every_error_has_one_base():
+    import bayesian_text_classification as package
+    from bayesian_text_classification.files import ColumnsError, JournalError, SourceError
+    from bayesian_text_classification.hub import PublishError
+    from bayesian_text_classification.loading import DataError, ModelError
+
+    base = package.BayesianTextClassificationError
+    assert issubclass(base, ValueError)
+    for error in (package.InputError, ColumnsError, DataError, JournalError, ModelError, PublishError, SourceError):
+        assert issubclass(error, base), error
+
+
+def test_what_users_imported_before_is_still_there():
+    """Paths that documents have named, and the name by which a pickled pipeline finds its class."""
+    from bayesian_text_classification.evaluation import compare  # noqa: F401
+    from bayesian_text_classification.evaluator import BayesianTextClassificationEvaluator  # noqa: F401
+    from bayesian_text_classification.hub import push  # noqa: F401
+    from bayesian_text_classification.loading import load_classifier  # noqa: F401
+    from bayesian_text_classification.pipeline import BayesianTextClassificationPipeline
+    from bayesian_text_classification.scale import predict_dataset, predict_file  # noqa: F401
+    from bayesian_text_classification.selection import rank, threshold_for  # noqa: F401
+
+    assert BayesianTextClassificationPipeline is pickle.loads(
+        b"cbayesian_text_classification.pipeline\nBayesianTextClassificationPipeline\n."
+    )
+
+
+def test_the_package_runs_as_the_command(quiet):
+    done = subprocess.run(
+        [sys.executable, "-m", "bayesian_text_classification", "--help"],
+        capture_output=True, text=True, env={**os.environ, **quiet, "COLUMNS": "100"},
+    )  # fmt: skip
+    assert done.returncode == 0 and "evaluate" in done.stdout and "predict" in done.stdout, done.stderr
+
+
+def test_help_and_typos_import_nothing_heavy(python):
+    code = """
+import sys
+sys.argv = ["bayesian-text-classification", "evalute"]
+from bayesian_text_classification_command import main
+try:
+    main()
+except SystemExit as ended:
+    print(ended.code, [name for name in ("torch", "transformers", "numpy") if name in sys.modules])
+"""
+    assert python(code) == "2 []\n"
 
 
 def test_importing_prints_nothing_and_leaves_the_random_state(python, quiet):

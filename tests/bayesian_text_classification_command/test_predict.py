@@ -169,7 +169,7 @@ def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
         (["--input", "mine.csv", "--output", "-", "--resume"], "--resume is for a file"),
         (["--input", "mine.csv", "--output", "-", "--output-format", "parquet"], "a parquet file cannot be written to"),
         (["--input", "mine.csv", "--output", "a.parquet.gz"], "a.parquet.gz: a parquet file is compressed in itself"),
-        (["--input", "mine.csv", "--output", "a.csv", "--input-format", "xls"], "--input-format xls: it must be"),
+        (["--input", "mine.csv", "--output", "a.csv", "--input-format", "xls"], "'xls' is not a format; it must be"),
         (["--input", "none.csv", "--output", "a.csv"], "none.csv: no such file"),
         (["--input", "mine.csv", "--output", "none/a.csv"], "none/a.csv cannot be written: No such file or directory"),
         (["--input", "mine.csv", "--output", "a.csv", "--text-column", "x"], "mine.csv has no column 'x'; its columns"),

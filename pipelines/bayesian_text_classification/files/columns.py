@@ -6,15 +6,17 @@ from typing import Any
 
 import pyarrow
 
+from ..pipeline.errors import BayesianTextClassificationError
 from ..wording import first_line
 from .disk import staged_beside
-from .readers import Window, kind_of_file
+from .formats import format_of
+from .readers import Window
 from .writers import encoder
 
 WRITTEN = (".csv", ".jsonl", ".parquet")  # by `write_columns`
 
 
-class ColumnsError(ValueError):
+class ColumnsError(BayesianTextClassificationError):
     """The columns cannot be written; the message is one line for the user."""
 
 
@@ -51,7 +53,7 @@ def check_can_write(path: str) -> None:
 
 
 def _kind_written(path: str) -> str:
-    kind, compression = kind_of_file(path)
+    kind, compression = format_of(path)
     if kind not in WRITTEN or compression:
         ending = Path(path).suffix or "file without ending"
         raise ColumnsError(f"{path}: a {ending} cannot be written; use {', '.join(WRITTEN)}")

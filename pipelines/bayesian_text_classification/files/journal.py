@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from ..pipeline.errors import BayesianTextClassificationError
 from ..wording import first_line
 from .disk import new_file, publish
 from .writers import MADE
@@ -66,7 +67,7 @@ class Stream:
         """The stream is its owner's."""
 
 
-class JournalError(ValueError):
+class JournalError(BayesianTextClassificationError):
     """The file cannot be begun or gone on with; the message is one line for the user."""
 
 

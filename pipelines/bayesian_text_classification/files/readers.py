@@ -36,8 +36,7 @@ _COMPRESSIONS: dict[str, Callable[[Any], Any]] = {
     ".xz": lzma.open,
     ".zst": lambda raw: pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), "zstd"),
 }
-COMPRESSIONS = tuple(_COMPRESSIONS)
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+TEXT_COLUMNS = (TEXT, "sentence")  # where texts are looked for
 
 
 @dataclass(frozen=True)
@@ -100,13 +99,6 @@ class RowFile:
     windows: Iterator[Window]
     done: Callable[[], float | None]
     schema: pyarrow.Schema | None = None
-
-
-def kind_of_file(name: str) -> tuple[str, str]:
-    """Format and compression by the endings of a name, such as (".csv", ".gz"); "" for each that is not known."""
-    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
-    compression = suffixes.pop() if suffixes and suffixes[-1] in _COMPRESSIONS else ""
-    return (suffixes[-1] if suffixes and suffixes[-1] in FORMATS else ""), compression
 
 
 def open_rows(source: Path | BinaryIO, kind: str, compression: str = "") -> RowFile:

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ..pipeline.errors import BayesianTextClassificationError
 from ..wording import first_line, some
-from .readers import DAMAGE, FORMATS, RowFile, Window, kind_of_file, open_rows
+from .formats import FORMATS, format_of, named_format
+from .readers import DAMAGE, RowFile, Window, open_rows
 
 STDIN = "-"
 _CHUNK = 2**20  # bytes, of what is hashed
 
 
-class SourceError(ValueError):
+class SourceError(BayesianTextClassificationError):
     """The input cannot be read; the message is one line for the user."""
 
 
@@ -99,11 +101,13 @@ def source_of(name: str, input_format: str | None = None) -> Source:
 
     Args:
         name: a path, a pattern such as `data/*.csv` (read in alphabetical order), or "-" for stdin.
-        input_format: one of `FORMATS`; None: as their names end, and .txt for stdin.
+        input_format: "csv", "tsv", "jsonl", "parquet" or "txt"; None: as their names end, and "txt" for stdin.
 
     Raises:
         SourceError: there is none, or their formats or columns differ.
+        ValueError: an unknown format.
     """
+    input_format = None if input_format is None else named_format(input_format)
     if name == STDIN:
         if input_format == ".parquet":
             raise SourceError("a parquet file cannot be read from stdin: its index is at its end")
@@ -123,7 +127,7 @@ def source_of(name: str, input_format: str | None = None) -> Source:
             raise SourceError(
                 f"{path} exists but is not a regular file; to read a pipe, pass - and redirect it: < {path}"
             )
-    kinds = {input_format or kind_of_file(path.name)[0]: path for path in files}
+    kinds = {input_format or format_of(path.name)[0]: path for path in files}
     if "" in kinds:
         raise SourceError(f"{kinds['']}: its name ends in none of {', '.join(FORMATS)}; set input_format=")
     if len(kinds) > 1:
@@ -143,7 +147,7 @@ def _opened(source: Source, number: int) -> RowFile:
         if path is None:
             assert source.stream is not None
             return open_rows(source.stream, source.kind)
-        return open_rows(path, source.kind, kind_of_file(path.name)[1])
+        return open_rows(path, source.kind, format_of(path.name)[1])
     except DAMAGE as error:
         reason = error.strerror or first_line(error) if isinstance(error, OSError) else first_line(error)
         raise SourceError(f"{path or source.name} cannot be read: {reason}") from error

@@ -12,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from ..loading.fingerprint import fingerprint
 from ..metric import metric_folder
+from ..pipeline.errors import BayesianTextClassificationError
 from ..pipeline.model_card import merged, with_part
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.publishing import Check, Merge, files_of
@@ -24,7 +25,7 @@ METRIC = "ece"
 _ignored = shutil.ignore_patterns("__pycache__", "spaces", ".*")  # on the way into a Space
 
 
-class PublishError(ValueError):
+class PublishError(BayesianTextClassificationError):
     """Nothing, or not everything, was published; the message is one line for the user."""
 
 

@@ -1,6 +1,6 @@
 """From names to complete models and labelled texts; nothing is guessed."""
 
-from .classifiers import ModelError, available_devices, load_classifier
+from .classifiers import ModelError, available_devices, load, load_classifier
 from .fingerprint import fingerprint
 from .labelled_texts import LabelledTexts, Texts, load_labelled_texts, load_texts
 from .labels import DataError, label_ids
@@ -13,6 +13,7 @@ __all__ = [
     "available_devices",
     "fingerprint",
     "label_ids",
+    "load",
     "load_classifier",
     "load_labelled_texts",
     "load_texts",

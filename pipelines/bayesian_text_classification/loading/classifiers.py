@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file, is_peft_available
 
 from ..embedded import embedded_model
+from ..pipeline.errors import BayesianTextClassificationError
 from ..pipeline.options import check_call_options
 from ..pipeline.pipeline import TASK, BayesianTextClassificationPipeline
 from ..pipeline.saving import ADAPTER_WEIGHTS
@@ -17,11 +18,11 @@ from ..wording import first_line
 DTYPES = ("float32", "bfloat16", "float16")  # what a classifier is run in
 
 
-class ModelError(ValueError):
+class ModelError(BayesianTextClassificationError):
     """The model cannot be used; the message is one line for the user."""
 
 
-def load_classifier(
+def load(
     name: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -60,6 +61,9 @@ def load_classifier(
     except Exception as error:  # transformers and the Hub raise many classes
         raise ModelError(f"cannot load {name!r}: {first_line(error)}") from error
     return classifier
+
+
+load_classifier = load
 
 
 def available_devices() -> list[str]:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow
 
-from ..files.readers import DAMAGE, FORMATS, RowFile, kind_of_file, open_rows
+from ..files.formats import FORMATS, format_of
+from ..files.readers import DAMAGE, TEXT_COLUMNS, RowFile, open_rows
 from ..pipeline.inputs import shown
 from ..wording import first_line, row_name, some
 from .labels import DataError, label_ids
 
 HUB_SPLIT = "validation"  # of a dataset on the Hub, unless another is asked for
 
-_TEXT_COLUMNS = ("text", "sentence")
 _LABEL_COLUMNS = ("label", "labels")
 MOST_CHARACTERS = 1_000_000  # of a text: a tokenizer holds all of its tokens before it cuts
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -84,7 +84,7 @@ def load_labelled_texts(
             Unicode; an option that this source cannot have.
     """
     table, split = _read(source, config, split)
-    text_column = _column(table, text_column, _TEXT_COLUMNS, "text")
+    text_column = _column(table, text_column, TEXT_COLUMNS, "text")
     label_column = _column(table, label_column, _LABEL_COLUMNS, "label")
     if text_column == label_column:
         raise DataError(
@@ -105,7 +105,7 @@ def load_texts(
 ) -> Texts:
     """Read texts without labels; sources, options and errors are those of `load_labelled_texts`."""
     table, _ = _read(source, config, split)
-    text_column = _column(table, text_column, _TEXT_COLUMNS, "text")
+    text_column = _column(table, text_column, TEXT_COLUMNS, "text")
     _check_texts(source, text_column, table.columns[text_column])
     return Texts(source, table.columns[text_column], table.columns)
 
@@ -148,7 +148,7 @@ def _check_texts(source: str, name: str, column: Sequence[Any]) -> None:
 
 def _is_file_name(source: str) -> bool:
     """Whether `source` is meant as a path. What could also be a dataset's id is one only if that file exists."""
-    return bool(kind_of_file(source)[0]) or Path(source).is_file() or not _HUB_ID.fullmatch(source)
+    return bool(format_of(source)[0]) or Path(source).is_file() or not _HUB_ID.fullmatch(source)
 
 
 def _read_file(path: Path) -> _Table:
@@ -156,7 +156,7 @@ def _read_file(path: Path) -> _Table:
         raise DataError(f"{path} is a folder; pass one of its files, or a dataset's id on the Hub")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    kind, compression = kind_of_file(path.name)
+    kind, compression = format_of(path.name)
     if not kind:
         raise DataError(f"{path}: a {path.suffix or 'file without ending'} cannot be read; use {', '.join(FORMATS)}")
     try:

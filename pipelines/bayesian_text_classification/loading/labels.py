@@ -4,10 +4,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..pipeline.errors import BayesianTextClassificationError
 from ..wording import row_name
 
 
-class DataError(ValueError):
+class DataError(BayesianTextClassificationError):
     """The data cannot be used as they are; the message is one line for the user."""
 
 

@@ -4,8 +4,8 @@ So they import each other as `from .sibling import name`, and of others only tor
 and peft.
 """
 
-from .inputs import InputError
+from .errors import BayesianTextClassificationError, InputError
 from .pipeline import TASK, BayesianTextClassificationPipeline
 from .probe import DropoutSite
 
-__all__ = ["TASK", "BayesianTextClassificationPipeline", "DropoutSite", "InputError"]
+__all__ = ["TASK", "BayesianTextClassificationError", "BayesianTextClassificationPipeline", "DropoutSite", "InputError"]

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .inputs import InputError, shown, text_and_pair
+from .errors import InputError
+from .inputs import shown, text_and_pair
 
 _PADDING = ("padding", "pad_to_multiple_of", "padding_side")
 

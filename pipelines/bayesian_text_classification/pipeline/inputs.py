@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from .errors import InputError
+
 Kind = Literal["one", "list", "stream"]
 
 _ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
@@ -14,22 +16,6 @@ _ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
 
 # A reason why an input has no score.
 NOT_FINITE = "the model's outputs for it are NaN or infinite"
-
-
-class InputError(ValueError):
-    """Some of the inputs cannot be classified, whatever the others are.
-
-    Attributes:
-        inputs: their numbers, from 0.
-        reason: what is wrong with each of them.
-    """
-
-    def __init__(self, message: str, inputs: Sequence[int], reason: str) -> None:
-        super().__init__(message)
-        self.inputs, self.reason = tuple(inputs), reason
-
-    def __reduce__(self) -> Any:  # an exception is rebuilt from its message alone, where a worker raised it
-        return type(self), (str(self), self.inputs, self.reason)
 
 
 def not_finite(bad: Sequence[int], count: int) -> InputError:

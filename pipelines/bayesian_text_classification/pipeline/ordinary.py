@@ -7,7 +7,8 @@ from typing import Any
 from torch.utils.data import Dataset
 from transformers import TextClassificationPipeline
 
-from .inputs import InputError, Stream, items_of, kind_of, not_finite, text_and_pair
+from .errors import InputError
+from .inputs import Stream, items_of, kind_of, not_finite, text_and_pair
 from .options import check_tokenizer_options
 from .uncertainty import ACTIVATIONS, Activation
 

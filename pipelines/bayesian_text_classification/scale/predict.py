@@ -13,9 +13,10 @@ import pyarrow
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ..files.formats import COMPRESSIONS, output_format_of
 from ..files.journal import Blocks, Journal, Stream, working_files
-from ..files.readers import COMPRESSIONS, TEXT, Window
-from ..files.sources import Reading, Source, SourceError
+from ..files.readers import TEXT, TEXT_COLUMNS, Window
+from ..files.sources import Reading, Source, SourceError, source_of
 from ..files.writers import Added, encoder
 from ..loading.fingerprint import fingerprint
 from ..pipeline.options import OF_CALLS, check_tokenizer_options
@@ -28,9 +29,7 @@ from .row_scorer import NAMES, Scorer, check_options
 if TYPE_CHECKING:
     import ray.data
 
-WRITTEN = (".csv", ".tsv", ".jsonl", ".parquet")
 _VERSIONS = ("bayesian-text-classification", "torch", "transformers", "tokenizers", "pyarrow")
-_TEXT_COLUMNS = (TEXT, "sentence")
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,11 @@ class Summary:
 
 def predict_file(
     classifier: BayesianTextClassificationPipeline,
-    source: Source,
-    target: Path | BinaryIO,
-    kind: str,
+    source: Source | str | os.PathLike[str],
+    target: str | os.PathLike[str] | BinaryIO,
+    output_format: str | None = None,
     *,
-    compression: str = "",
+    compression: str | None = None,
     text_column: str | None = None,
     prefix: str = "",
     resume: bool = False,
@@ -69,10 +68,10 @@ def predict_file(
 
     Args:
         classifier: of the texts.
-        source: the rows.
+        source: the rows; a file, a pattern such as `data/*.csv`, or what `files.source_of` makes of these.
         target: a path, or a stream of bytes.
-        kind: what is written, one of `WRITTEN`.
-        compression: of what is written, one of `rows.COMPRESSIONS` or "".
+        output_format: "csv", "tsv", "jsonl" or "parquet"; None: as the name ends, and "jsonl" for a stream.
+        compression: ".gz", ".bz2", ".xz", ".zst" or "" for none; None: as the name ends.
         text_column: default `text`, else `sentence`.
         prefix: of the names of the added columns.
         resume: refused where input, model, options, versions or the number of threads are not as they were.
@@ -85,14 +84,18 @@ def predict_file(
     Raises:
         SourceError: the input is damaged, has no column of texts, does not fit what is to be written, or would be
             written over; it is a stream, and is to be gone on with or given to workers.
-        ValueError: an option, `kind` or `compression` is none of those that there are, or the cluster's model is not
+        ValueError: an option, a format or a compression is none of those that there are, or the cluster's model is not
             the classifier's; a TypeError where an option is unknown, or is `top_k`.
         JournalError: see `Journal`.
         OSError: what is to be written cannot be.
     """
-    for name, value, legal in (("kind", kind, WRITTEN), ("compression", compression, ("", *COMPRESSIONS))):
-        if value not in legal:
-            raise ValueError(f"{name}={value!r}; it must be one of {', '.join(map(repr, legal))}")
+    source = source if isinstance(source, Source) else source_of(os.fspath(source))
+    target = Path(target) if isinstance(target, (str, os.PathLike)) else target
+    kind, by_name = output_format_of(target if isinstance(target, Path) else None, output_format)
+    compression = by_name if compression is None else compression
+    if compression not in ("", *COMPRESSIONS):
+        legal = ", ".join(map(repr, ("", *COMPRESSIONS)))
+        raise ValueError(f"compression={compression!r}; it must be one of {legal}")
     if isinstance(target, Path):
         _check_target(source, target, resume)
     scorer = Scorer(classifier, prefix, options)
@@ -270,7 +273,7 @@ def _keys(window: Window | None) -> list[str]:
 
 
 def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> str:
-    candidates = _TEXT_COLUMNS if wanted is None else (wanted,)
+    candidates = TEXT_COLUMNS if wanted is None else (wanted,)
     for name in candidates:
         if name in columns:
             return name

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow
 
 from ..loading.labelled_texts import why_no_text, why_unfit
-from ..pipeline.inputs import InputError
+from ..pipeline.errors import InputError
 from ..pipeline.options import check_call_options
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 

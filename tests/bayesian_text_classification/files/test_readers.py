@@ -12,7 +12,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from bayesian_text_classification.files import readers, text_lines
-from bayesian_text_classification.files.readers import DAMAGE, WINDOW, kind_of_file, open_rows
+from bayesian_text_classification.files.formats import format_of
+from bayesian_text_classification.files.readers import DAMAGE, WINDOW, open_rows
 from fuzzing import tried
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ def read(content, kind, compression=""):
     ],
 )
 def test_formats_by_name(name, expected):
-    assert kind_of_file(name) == expected
+    assert format_of(name) == expected
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from bayesian_text_classification.files.readers import COMPRESSIONS, Window, open_rows
+from bayesian_text_classification.files.formats import COMPRESSIONS
+from bayesian_text_classification.files.readers import Window, open_rows
 from bayesian_text_classification.files.writers import encoder
 
 ADDED = pyarrow.schema([("label", pyarrow.string()), ("score", pyarrow.float64()), ("sure", pyarrow.bool_())])

@@ -189,11 +189,22 @@ def test_a_column_that_holds_no_texts_is_refused_before_the_work(small, tmp_path
     assert found.errors == {"there is no text": 2}
 
 
-@pytest.mark.parametrize(("kind", "compression"), [("csv", ""), (".txt", ""), (".csv", "gz"), (".csv", ".rar")])
+@pytest.mark.parametrize(("kind", "compression"), [("xls", ""), (".txt", ""), (".csv", "gz"), (".csv", ".rar")])
 def test_formats_that_there_are_not_are_refused(small, tmp_path, kind, compression):
     source = source_of(str(written_csv(tmp_path / "a.csv", ["a"])))
-    with pytest.raises(ValueError, match=r"(kind|compression)='.*'; it must be one of '"):
+    with pytest.raises(ValueError, match=r"(is not a format|compression='.*'); it must be one of "):
         predict_file(small, source, tmp_path / "b.csv", kind, compression=compression)
+
+
+def test_names_are_enough(small, tmp_path):
+    written_csv(tmp_path / "a.csv", sentences(3))
+    assert predict_file(small, tmp_path / "a.csv", str(tmp_path / "b.jsonl.gz")).rows == 3
+    again = predict_file(small, tmp_path / "b.jsonl.gz", tmp_path / "c.jsonl", prefix="again_")
+    assert again.rows == 3
+    (row, *_) = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert row["label"] == row["again_label"]
+    with pytest.raises(ValueError, match=r"d\.xls: its name ends in none of .*; set output_format="):
+        predict_file(small, tmp_path / "a.csv", tmp_path / "d.xls")
 
 
 def test_cells_that_tsv_cannot_hold_are_refused(small, tmp_path):

@@ -1,0 +1,6 @@
+"""`python -m bayesian_text_classification` is the command `bayesian-text-classification`."""
+
+from bayesian_text_classification_command import main
+
+if __name__ == "__main__":
+    main()
