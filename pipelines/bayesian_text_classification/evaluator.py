@@ -27,7 +27,7 @@ from .pipeline.pipeline import TASK
 
 
 @dataclass(frozen=True)
-class _Scores:
+class _Predicted:
     """What a pipeline says about N texts.
 
     Attributes:
@@ -42,16 +42,16 @@ class _Scores:
     probabilities: NDArray[np.float64] | None
     ordered: bool = True
 
-    def in_order(self, names: Sequence[str]) -> "_Scores":
+    def in_order(self, names: Sequence[str]) -> "_Predicted":
         """The same with the classes in the order of `names`, which are these and perhaps more."""
         place_of = np.array([names.index(name) for name in self.names])
         probabilities = None
         if self.probabilities is not None:
             probabilities = np.zeros((len(self.predicted), len(names)))
             probabilities[:, place_of] = self.probabilities
-        return _Scores(list(names), place_of[self.predicted], probabilities)
+        return _Predicted(list(names), place_of[self.predicted], probabilities)
 
-    def of(self, rows: NDArray[np.intp]) -> "_Scores":
+    def of(self, rows: NDArray[np.intp]) -> "_Predicted":
         """Those of some texts."""
         probabilities = None if self.probabilities is None else self.probabilities[rows]
         return replace(self, predicted=self.predicted[rows], probabilities=probabilities)
@@ -96,7 +96,7 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
             )
         return model_or_pipeline
 
-    def call_pipeline(self, pipe: Any, texts: Any) -> tuple[_Scores, dict[str, float]]:
+    def call_pipeline(self, pipe: Any, texts: Any) -> tuple[_Predicted, dict[str, float]]:
         """The scores of all texts, and how long they took."""
         items = [item if item.get("text_pair") is not None else item["text"] for item in texts]
         if not items:
@@ -110,7 +110,7 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
             raise ValueError(f"model_or_pipeline returned {len(scores.predicted)} results for {len(items)} texts")
         return scores, self._compute_time_perf(started, ended, len(items))
 
-    def predictions_processor(self, predictions: _Scores, label_mapping: Mapping[str, int] | None) -> dict[str, Any]:
+    def predictions_processor(self, predictions: _Predicted, label_mapping: Mapping[str, int] | None) -> dict[str, Any]:
         """The scores with their classes in the order of the ids."""
         names = predictions.names
         if label_mapping is None and not predictions.ordered:
@@ -146,7 +146,7 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
         """The metric's results; with strategy "bootstrap", of each number its interval and standard error too."""
         if strategy not in ("simple", "bootstrap"):
             raise ValueError(f"strategy is {strategy!r}; it must be 'simple' or 'bootstrap'")
-        scores: _Scores = metric_inputs["scores"]
+        scores: _Predicted = metric_inputs["scores"]
         values, class_names = metric_inputs["references"]
         if not hasattr(metric, "features") and not hasattr(metric, "evaluation_modules"):
             raise TypeError(f"metric is of type {type(metric).__name__}; it must be a metric of Evaluate, or its name")
@@ -183,7 +183,7 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
         return found
 
 
-def _scores(outputs: Any, names: Sequence[str]) -> _Scores:
+def _scores(outputs: Any, names: Sequence[str]) -> _Predicted:
     """From an array (texts, classes), or what a pipeline returns; `names` of the classes in their order, if known."""
     if not hasattr(outputs, "shape"):
         outputs = list(outputs) if isinstance(outputs, Iterable) else [outputs]
@@ -198,7 +198,7 @@ def _is_result(output: Any) -> bool:
     return all(isinstance(one, Mapping) and isinstance(one.get("label"), str) and "score" in one for one in several)
 
 
-def _of_array(values: Any) -> _Scores:
+def _of_array(values: Any) -> _Predicted:
     try:
         probabilities = _as_float64(values) if hasattr(values, "shape") else np.array([_as_float64(v) for v in values])
     except (TypeError, ValueError):
@@ -211,7 +211,7 @@ def _of_array(values: Any) -> _Scores:
             f"model_or_pipeline returned an array of shape {probabilities.shape}; it must hold finite "
             "probabilities, (texts, classes)"
         )
-    return _Scores(_unnamed(probabilities.shape[1]), probabilities.argmax(1), probabilities)
+    return _Predicted(_unnamed(probabilities.shape[1]), probabilities.argmax(1), probabilities)
 
 
 def _as_float64(values: Any) -> NDArray[np.float64]:
@@ -224,18 +224,18 @@ def _as_float64(values: Any) -> NDArray[np.float64]:
     return np.asarray(array / np.where(np.abs(totals - 1) < 0.02, totals, 1))
 
 
-def _of_results(outputs: Sequence[Any], names: Sequence[str]) -> _Scores:
+def _of_results(outputs: Sequence[Any], names: Sequence[str]) -> _Predicted:
     rows = [[output] if isinstance(output, Mapping) else output for output in outputs]
     names, ordered = (list(names), True) if names else _labels(rows)
     place = {name: i for i, name in enumerate(names)}
     predicted = np.array([place[max(row, key=lambda score: score["score"])["label"]] for row in rows], dtype=np.intp)
     if any(isinstance(output, Mapping) or len(output) < len(names) for output in outputs):
-        return _Scores(names, predicted, None, ordered)
+        return _Predicted(names, predicted, None, ordered)
     probabilities = np.empty((len(rows), len(names)))
     for i, row in enumerate(rows):
         for score in row:
             probabilities[i, place[score["label"]]] = score["score"]
-    return _Scores(names, predicted, probabilities, ordered)
+    return _Predicted(names, predicted, probabilities, ordered)
 
 
 def _labels(rows: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[list[str], bool]:
@@ -250,7 +250,7 @@ def _unnamed(classes: int) -> list[str]:
     return [f"LABEL_{i}" for i in range(classes)]
 
 
-def _computed(metric: Any, scores: _Scores, references: NDArray[np.integer]) -> dict[str, Any]:
+def _computed(metric: Any, scores: _Predicted, references: NDArray[np.integer]) -> dict[str, Any]:
     """A metric, or several combined, each on the predictions that it wants."""
     modules = getattr(metric, "evaluation_modules", None)
     if modules is not None:
@@ -265,7 +265,7 @@ def _computed(metric: Any, scores: _Scores, references: NDArray[np.integer]) -> 
     return result
 
 
-def _wanted(feature: Any, scores: _Scores, metric: str) -> Any:
+def _wanted(feature: Any, scores: _Predicted, metric: str) -> Any:
     """Rows of probabilities for a sequence, the positive class' for a float, else label ids."""
     one_number = isinstance(feature, Value)
     if one_number and not feature.dtype.startswith("float"):

@@ -64,7 +64,7 @@ def evaluate(
     """
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
-    from bayesian_text_classification.evaluation.run import MASKS, compare, total_rows
+    from bayesian_text_classification.evaluation.run import ARM_MASKS, compare, total_rows
     from bayesian_text_classification.evaluation.verdict import verdict
     from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
     from bayesian_text_classification.loading.fingerprint import fingerprint
@@ -119,7 +119,7 @@ def evaluate(
         seed=seed,
         device=str(classifier.device),
         dtype=str(classifier.run_dtype).removeprefix("torch."),
-        masks=MASKS,
+        masks=ARM_MASKS,
         fingerprint=fingerprint(classifier),
     )
     names = [id2label[i] for i in sorted(id2label)]
@@ -155,17 +155,17 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts", found: "V
         numbers = [f"{arm.estimates[key].value:.4f}" for key in ("ece", "accuracy", "nll", "brier")]
         table.add_row(TITLES[arm.name], *numbers, str(arm.cost.dropout_sites), f"{arm.cost.seconds:.1f}")
     print_table(table)
-    if data.kinds:
+    if data.groups:
         first, last = comparison.arm("frequentist"), comparison.arm("bayesian")
-        before = error_rates(first.probabilities, data.labels, data.kinds)
-        after = error_rates(last.probabilities, data.labels, data.kinds)
-        kinds = new_table("errors by kind of text")
-        kinds.add_column("")
+        before = error_rates(first.probabilities, data.labels, data.groups)
+        after = error_rates(last.probabilities, data.labels, data.groups)
+        groups = new_table("errors by group of texts")
+        groups.add_column("")
         for arm in (first, last):
-            kinds.add_column(TITLES[arm.name], justify="right")
-        for kind in before:
-            kinds.add_row(escape(kind), f"{before[kind]:.1%}", f"{after[kind]:.1%}")
-        print_table(kinds)
+            groups.add_column(TITLES[arm.name], justify="right")
+        for name in before:
+            groups.add_row(escape(name), f"{before[name]:.1%}", f"{after[name]:.1%}")
+        print_table(groups)
     STDOUT.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
     for line in [*found.lines, *found.advice]:
         STDOUT.print(f"- {escape(line)}", highlight=False, soft_wrap=True)

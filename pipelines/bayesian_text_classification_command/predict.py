@@ -86,7 +86,7 @@ def predict(
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.scale.cluster import Cluster, connect
     from bayesian_text_classification.scale.predict import predict_file
-    from bayesian_text_classification.scale.row_scorer import ERROR, Scorer, check_options, why_not
+    from bayesian_text_classification.scale.row_scorer import ERROR, RowScorer, check_options, why_not
     from bayesian_text_classification.wording import first_line
 
     if bool(texts) == (input is not None):
@@ -122,7 +122,7 @@ def predict(
         with STDERR.status("loading"):
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
         if source is None:
-            answers = Scorer(classifier, "", options)(texts or [], [None] * len(texts or []))
+            answers = RowScorer(classifier, "", options)(texts or [], [None] * len(texts or []))
             for number, answer in enumerate(answers, start=1):
                 if answer[ERROR]:
                     fail(f"text {number}: {answer[ERROR]}")
@@ -159,8 +159,8 @@ def predict(
         fail(f"classification stopped at {type(error).__name__}: {first_line(error)}")
     told = f"{summary.rows:,} row{'s' * (summary.rows != 1)}"
     if summary.errors:
-        kinds_of = ", ".join(f"{count:,} x {kind}" for kind, count in summary.errors.most_common())
-        told += f", {summary.errors.total():,} of them with an error: {kinds_of}"
+        reasons = ", ".join(f"{count:,} x {reason}" for reason, count in summary.errors.most_common())
+        told += f", {summary.errors.total():,} of them with an error: {reasons}"
     print(told, file=sys.stderr)
     if output != STDIN:
         STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)

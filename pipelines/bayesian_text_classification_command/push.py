@@ -123,7 +123,7 @@ def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message:
         if dry_run:
             notes = [f"{name} merged with the one that is there" for name in upload.merge]
             notes += [f"{pattern} of an earlier push removed" for pattern in upload.stale]
-            table = new_table(f"{upload.kind} {repo_id}" + (f" ({'; '.join(notes)})" if notes else ""))
+            table = new_table(f"{upload.repo_type} {repo_id}" + (f" ({'; '.join(notes)})" if notes else ""))
             table.add_column("file")
             table.add_column("bytes", justify="right")
             for name, size in upload.files.items():

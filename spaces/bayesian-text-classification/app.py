@@ -343,7 +343,7 @@ i.text { background: #E69F00; } i.model { background: #CC79A7; }
 .arms td:first-child { text-align: left; }
 /* Gradio's own status now and then calls a run that was stopped an error. */
 #told [data-testid=status-tracker] { display: none; }
-/* Pictures are drawn in dark ink: light becomes dark and dark light, and colours stay what they are. */
+/* Pictures are drawn in dark ink: light becomes dark and dark light, and colors stay what they are. */
 .dark #panels img { filter: invert(1) hue-rotate(180deg); }
 .dark #diagrams img { filter: invert(1) hue-rotate(180deg); }
 """

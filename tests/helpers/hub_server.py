@@ -99,7 +99,7 @@ class Hub:
         return variables | ({} if token is None else {"HF_TOKEN": token})
 
 
-COLOURS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 
 
 def _card_errors(content, kind):
@@ -110,8 +110,8 @@ def _card_errors(content, kind):
         data = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
         return [f"front matter is no YAML: {error}".splitlines()[0]]
-    errors = [f'"{name}" must be one of {sorted(COLOURS)}' for name in ("colorFrom", "colorTo")
-              if data.get(name, "red") not in COLOURS]  # fmt: skip
+    errors = [f'"{name}" must be one of {sorted(COLORS)}' for name in ("colorFrom", "colorTo")
+              if data.get(name, "red") not in COLORS]  # fmt: skip
     if kind == "space" and data.get("sdk") not in ("gradio", "docker", "static"):
         errors.append('"sdk" must be one of gradio, docker, static')
     if kind == "space" and "." in data.get("app_file", "") and "sdk_version" not in data:

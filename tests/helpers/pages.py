@@ -17,16 +17,16 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 # The contrast of each shown element (WCAG 2.2, 1.4.3) with the nearest opaque background behind it.
 CONTRASTS = """selector => {
-    const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+    const numbers = color => color.match(/[\\d.]+/g).map(Number);
     const linear = part => part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
     const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-    const solid = colour => {
-        if (!colour.startsWith("rgb") || ![undefined, 0, 1].includes(numbers(colour)[3])) throw Error(colour);
-        return numbers(colour);
+    const solid = color => {
+        if (!color.startsWith("rgb") || ![undefined, 0, 1].includes(numbers(color)[3])) throw Error(color);
+        return numbers(color);
     };
     const behind = element => {
-        const colour = element ? solid(getComputedStyle(element).backgroundColor) : [255, 255, 255];
-        return colour[3] === 0 ? behind(element.parentElement) : colour;
+        const color = element ? solid(getComputedStyle(element).backgroundColor) : [255, 255, 255];
+        return color[3] === 0 ? behind(element.parentElement) : color;
     };
     return [...document.querySelectorAll(selector)].filter(one => one.checkVisibility()).map(one => {
         const both = [luminance(solid(getComputedStyle(one).color)), luminance(behind(one))];

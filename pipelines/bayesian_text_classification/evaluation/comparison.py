@@ -151,11 +151,10 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
     )
 
 
-def error_rates(probabilities: Probabilities, labels: Sequence[int], kinds: Sequence[str]) -> dict[str, float]:
-    """Share of wrong texts of each kind, by name."""
-    wrong = np.asarray(probabilities).argmax(1) != np.asarray(labels)
-    groups = np.asarray(kinds)
-    return {str(kind): float(wrong[groups == kind].mean()) for kind in np.unique(groups)}
+def error_rates(probabilities: Probabilities, labels: Sequence[int], groups: Sequence[str]) -> dict[str, float]:
+    """Share of wrong texts in each group, by its name."""
+    names, wrong = np.asarray(groups), np.asarray(probabilities).argmax(1) != np.asarray(labels)
+    return {str(name): float(wrong[names == name].mean()) for name in np.unique(names)}
 
 
 def _recommended(measured: MeasuredArms) -> ArmName:

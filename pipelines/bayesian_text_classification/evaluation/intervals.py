@@ -87,8 +87,8 @@ def mean_interval(values: Array) -> Interval:
     if not np.ptp(values) or not deviation:  # it may underflow
         return mean, mean
     skewness = float((((values - mean) / deviation) ** 3).mean())
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) / math.sqrt(count)
-    shifted = np.array([reach, -reach]) - skewness / (6 * count)
+    half_width = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) / math.sqrt(count)
+    shifted = np.array([half_width, -half_width]) - skewness / (6 * count)
     root = np.cbrt(1 + skewness * shifted)  # `w = 3 (root - 1) / g`, without a division by g
     low, high = mean - deviation * 3 * shifted / (root**2 + root + 1)
     return float(low), float(high)
@@ -102,8 +102,8 @@ def paired_shares(first: Array, second: Array) -> Interval:
     """
     rows, z = len(first) + 2, float(stats.norm.ppf((1 + LEVEL) / 2))
     gained, lost = ((first > second).sum() + 1) / rows, ((first < second).sum() + 1) / rows
-    reach = z * math.sqrt((gained + lost - (gained - lost) ** 2) / rows)
-    return float(gained - lost - reach), float(gained - lost + reach)
+    half_width = z * math.sqrt((gained + lost - (gained - lost) ** 2) / rows)
+    return float(gained - lost - half_width), float(gained - lost + half_width)
 
 
 def normal_interval(value: float, resamples: Array) -> Interval:
@@ -111,8 +111,8 @@ def normal_interval(value: float, resamples: Array) -> Interval:
     found = resamples[np.isfinite(resamples)]  # a resample without a wrong row has no AUROC
     if math.isnan(value) or len(found) < 2:
         return math.nan, math.nan
-    reach = float(stats.norm.ppf((1 + LEVEL) / 2) * found.std(ddof=1))
-    return value - reach, value + reach
+    half_width = float(stats.norm.ppf((1 + LEVEL) / 2) * found.std(ddof=1))
+    return value - half_width, value + half_width
 
 
 def share_interval(value: float, resamples: Array, trials: int) -> Interval:
@@ -123,8 +123,8 @@ def share_interval(value: float, resamples: Array, trials: int) -> Interval:
     if not 0 < value < 1:  # resamples may not differ from it at all
         least, most = wilson(round(value) * trials, trials)
         return max(min(low, least), 0.0), min(max(high, most), 1.0)
-    reach = (high - value) / (value * (1 - value))
-    ends = special.expit(special.logit(value) + np.array([-reach, reach]))
+    half_width = (high - value) / (value * (1 - value))
+    ends = special.expit(special.logit(value) + np.array([-half_width, half_width]))
     return float(ends[0]), float(ends[1])
 
 
@@ -145,9 +145,9 @@ def weights_of_resamples(rows: int, seed: int) -> Iterator[Array]:
         yield np.bincount(drawn.ravel(), minlength=_BLOCK * rows).reshape(_BLOCK, rows).astype(np.float64)
 
 
-def _rows_needed(value: float, reach: float, rows: int) -> int | None:
+def _rows_needed(value: float, half_width: float, rows: int) -> int | None:
     """So that an interval that reaches so far from the value towards 0 leaves it out four times in five."""
-    if not reach or not value or not math.isfinite(reach):
+    if not half_width or not value or not math.isfinite(half_width):
         return None
     z, power = float(stats.norm.ppf((1 + LEVEL) / 2)), float(stats.norm.ppf(_POWER))
-    return math.ceil(rows * ((z + power) * reach / z / value) ** 2)
+    return math.ceil(rows * ((z + power) * half_width / z / value) ** 2)

@@ -76,7 +76,7 @@ class _Measured:
 
     def __init__(self, inside: NDArray[np.floating], outside: NDArray[np.floating], seed: int) -> None:
         self.inside, self.outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
-        self._rarer = min(len(inside), len(outside))
+        self._minority = min(len(inside), len(outside))
         scores = np.concatenate([self.inside, self.outside])
         strange = np.repeat([0.0, 1.0], [len(inside), len(outside)])
 
@@ -85,8 +85,8 @@ class _Measured:
 
         area, rate = both(np.ones((1, len(scores))))
         self.values = {"auroc": float(area[0]), "false_positive_rate": float(rate[0])}
-        kinds = (weights_of_resamples(len(part), seed + i) for i, part in enumerate((inside, outside)))
-        drawn = [both(np.concatenate(pair, axis=1)) for pair in zip(*kinds, strict=True)]
+        draws = (weights_of_resamples(len(part), seed + i) for i, part in enumerate((inside, outside)))
+        drawn = [both(np.concatenate(pair, axis=1)) for pair in zip(*draws, strict=True)]
         areas, rates = map(np.concatenate, zip(*drawn, strict=True))
         self.resamples = {"auroc": areas, "false_positive_rate": rates}
 
@@ -96,7 +96,7 @@ class _Measured:
         for key, value in self.values.items():
             low, high = math.nan, math.nan
             if self._known(key):
-                low, high = share_interval(value, self.resamples[key], self._rarer)
+                low, high = share_interval(value, self.resamples[key], self._minority)
             estimates[key] = Estimate(value, low, high)
         differences = {} if base is None else {key: self._less(base, key) for key in self.values}
         return Detection(
@@ -116,10 +116,10 @@ class _Measured:
             drawn = self.resamples[key] - base.resamples[key]
             low, high = normal_interval(value, drawn)
             if not np.ptp(drawn) and self.values[key] in (0, 1):  # no resample differs, and yet the truth may
-                least, most = wilson(self._rarer, self._rarer)
+                least, most = wilson(self._minority, self._minority)
                 low, high = value - (most - least), value + (most - least)
         count = len(self.inside) + len(self.outside)
-        return judged(value, low, high, key == "auroc", count, enough=self._rarer >= LEAST_ROWS)
+        return judged(value, low, high, key == "auroc", count, enough=self._minority >= LEAST_ROWS)
 
     def _known(self, key: str) -> bool:
         return key == "auroc" or len(self.outside) >= LEAST_OUTSIDE

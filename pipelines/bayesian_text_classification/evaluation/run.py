@@ -18,7 +18,7 @@ from .baal_arm import baal_probabilities, patched_by_baal
 from .comparison import Calibration, Comparison, Outputs, compare_outputs
 from .sample_sweep import MOST_TEXTS, POOL
 
-MASKS = "balanced"  # of the Bayesian arms
+ARM_MASKS = "balanced"  # of the Bayesian arms
 
 
 def compare(
@@ -81,7 +81,7 @@ def outputs_of(
         return _finite(classifier.predict_proba(texts, num_samples=0, progress=advance))
 
     def sampled(texts: Sequence[str], first: int = 0, count: int = num_samples) -> Probabilities:
-        options: dict[str, Any] = {"first_sample": first, "num_samples": count, "seed": seed, "masks": MASKS}
+        options: dict[str, Any] = {"first_sample": first, "num_samples": count, "seed": seed, "masks": ARM_MASKS}
         return _finite(classifier.sample_proba(texts, progress=advance, **options))
 
     started = time.perf_counter()

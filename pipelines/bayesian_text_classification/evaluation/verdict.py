@@ -23,13 +23,13 @@ class Verdict:
     """The answer.
 
     Attributes:
-        kind: of the ECE of the Bayesian arm.
+        outcome: of the ECE of the Bayesian arm.
         headline: one sentence.
         lines: what else must be known, a sentence each.
         advice: what to do, a sentence each.
     """
 
-    kind: intervals.Verdict
+    outcome: intervals.Verdict
     headline: str
     lines: list[str]
     advice: list[str]

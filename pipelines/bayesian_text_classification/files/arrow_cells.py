@@ -18,26 +18,28 @@ _LISTS = (_types.is_list, _types.is_large_list, _types.is_fixed_size_list, _type
 
 def cells_of(column: pyarrow.ChunkedArray) -> list[Any]:
     """As Python has them; text that is not UTF-8 as bytes, what is finer or wider than Python's types as text."""
-    kind = column.type
+    arrow_type = column.type
     for is_text, binary in _TEXTS:
-        if is_text(kind):
+        if is_text(arrow_type):
             return [decoded(value) for value in column.cast(binary).to_pylist()]
     try:
         return cast(list[Any], column.to_pylist())
     except (ValueError, OverflowError, pyarrow.ArrowException):  # such a cell, or one inside a cell
         pass
-    if _types.is_dictionary(kind):
-        return cells_of(pyarrow.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type))
-    if _types.is_struct(kind):
-        inner = [cells_of(pyarrow.compute.struct_field(column, [i])) for i in range(kind.num_fields)]
-        names = [kind.field(i).name for i in range(kind.num_fields)]
+    if _types.is_dictionary(arrow_type):
+        return cells_of(
+            pyarrow.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], arrow_type.value_type)
+        )
+    if _types.is_struct(arrow_type):
+        inner = [cells_of(pyarrow.compute.struct_field(column, [i])) for i in range(arrow_type.num_fields)]
+        names = [arrow_type.field(i).name for i in range(arrow_type.num_fields)]
         rows = [dict(zip(names, cells, strict=True)) for cells in zip(*inner, strict=True)]
         return [row if valid else None for row, valid in zip(rows, column.is_valid().to_pylist(), strict=True)]
-    if any(is_list(kind) for is_list in _LISTS):
+    if any(is_list(arrow_type) for is_list in _LISTS):
         lists = [cells_of(pyarrow.chunked_array([cell.values])) if cell.is_valid else None for cell in column]
         return (
             [[tuple(pair.values()) for pair in pairs] if pairs else pairs for pairs in lists]
-            if _types.is_map(kind)
+            if _types.is_map(arrow_type)
             else lists
         )
     return cast(list[Any], column.cast(pyarrow.string()).to_pylist())

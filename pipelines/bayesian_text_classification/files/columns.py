@@ -11,9 +11,9 @@ from ..wording import first_line
 from .disk import staged_beside
 from .formats import format_of
 from .readers import Window
-from .writers import encoder
+from .writers import writer_for
 
-WRITTEN = (".csv", ".jsonl", ".parquet")  # by `write_columns`
+COLUMN_FORMATS = (".csv", ".jsonl", ".parquet")  # by `write_columns`
 
 
 class ColumnsError(BayesianTextClassificationError):
@@ -27,15 +27,15 @@ def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
         ColumnsError: another ending, a folder that does not exist or cannot be written to, or cells that the format
             does not know.
     """
-    kind = _kind_written(path)
+    file_format = _kind_written(path)
     try:
         with staged_beside(path) as (staged, target):
             table = {name: list(values) for name, values in columns.items()}
-            types = pyarrow.table(table).schema if kind == ".parquet" else None
+            types = pyarrow.table(table).schema if file_format == ".parquet" else None
             rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-            encode = encoder(kind, "", list(columns), types, pyarrow.schema([]))
-            staged.write_bytes(encode.header() + encode.block(Window(rows, [None] * len(rows)), [{}] * len(rows)))
-            encode.finish(staged, target)
+            writer = writer_for(file_format, "", list(columns), types, pyarrow.schema([]))
+            staged.write_bytes(writer.header() + writer.block(Window(rows, [None] * len(rows)), [{}] * len(rows)))
+            writer.finish(staged, target)
     except OSError as error:
         raise ColumnsError(f"{path} cannot be written: {error.strerror or error}") from error
     except (TypeError, ValueError, pyarrow.ArrowException) as error:
@@ -53,8 +53,8 @@ def check_can_write(path: str) -> None:
 
 
 def _kind_written(path: str) -> str:
-    kind, compression = format_of(path)
-    if kind not in WRITTEN or compression:
+    file_format, compression = format_of(path)
+    if file_format not in COLUMN_FORMATS or compression:
         ending = Path(path).suffix or "file without ending"
-        raise ColumnsError(f"{path}: a {ending} cannot be written; use {', '.join(WRITTEN)}")
-    return kind
+        raise ColumnsError(f"{path}: a {ending} cannot be written; use {', '.join(COLUMN_FORMATS)}")
+    return file_format

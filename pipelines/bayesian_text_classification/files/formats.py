@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
-WRITTEN = FORMATS[:-1]
+WRITABLE = FORMATS[:-1]
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -34,13 +34,13 @@ def output_format_of(path: str | Path | None, output_format: str | None = None) 
         ValueError: none that can be written.
     """
     by_name, compression = ("", "") if path is None else format_of(str(path))
-    chosen = by_name if output_format is None else named_format(output_format, WRITTEN)
+    chosen = by_name if output_format is None else named_format(output_format, WRITABLE)
     if path is None:
         if chosen == ".parquet":
             raise ValueError("a parquet file cannot be written to a stream; give it a name, or choose another format")
         return chosen or ".jsonl", ""
-    if chosen not in WRITTEN:
-        raise ValueError(f"{path}: its name ends in none of {', '.join(WRITTEN)}; set output_format=")
+    if chosen not in WRITABLE:
+        raise ValueError(f"{path}: its name ends in none of {', '.join(WRITABLE)}; set output_format=")
     if chosen == ".parquet" and compression:
         raise ValueError(f"{path}: a parquet file is compressed in itself; leave {compression} out")
     return chosen, compression

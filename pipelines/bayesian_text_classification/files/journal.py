@@ -45,7 +45,7 @@ class Blocks(Protocol):
         """No block follows."""
 
 
-class Stream:
+class StreamOutput:
     """Blocks that go to a stream as they come. Attributes and methods are those of `Blocks`."""
 
     def __init__(self, stream: BinaryIO, header: bytes) -> None:

@@ -101,12 +101,12 @@ class RowFile:
     schema: pyarrow.Schema | None = None
 
 
-def open_rows(source: Path | BinaryIO, kind: str, compression: str = "") -> RowFile:
+def open_rows(source: Path | BinaryIO, file_format: str, compression: str = "") -> RowFile:
     """Open a file for reading in constant memory.
 
     Args:
         source: a path, or a stream of bytes.
-        kind: one of `FORMATS`: .csv is quoted as usual, .tsv not at all, a .jsonl line is an object, and a .txt line a
+        file_format: one of `FORMATS`: .csv is quoted as usual, .tsv not at all, a .jsonl line is an object, .txt a
             text.
         compression: one of `COMPRESSIONS`, or "".
 
@@ -115,7 +115,7 @@ def open_rows(source: Path | BinaryIO, kind: str, compression: str = "") -> RowF
         ValueError: what it holds is no such file, or names a column twice. A damaged archive or parquet file may also
             fail later, while it is read, with one of `DAMAGE`.
     """
-    if kind == ".parquet":
+    if file_format == ".parquet":
         if not isinstance(source, Path) or compression:
             raise ValueError("a parquet file is read by its name, as it is; compression is part of its format")
         return _open_parquet(source)
@@ -129,10 +129,10 @@ def open_rows(source: Path | BinaryIO, kind: str, compression: str = "") -> RowF
             return None
         return 1.0 if raw.closed else min(raw.tell() / size, 1.0)
 
-    if kind in (".csv", ".tsv"):
-        header, rows = _csv_rows(lines, quoted=kind == ".csv")
+    if file_format in (".csv", ".tsv"):
+        header, rows = _csv_rows(lines, quoted=file_format == ".csv")
         return RowFile(header, _windows(rows, lines), done)
-    if kind == ".jsonl":
+    if file_format == ".jsonl":
         return RowFile(None, _windows(_jsonl_rows(lines), lines), done)
     return RowFile([TEXT], _windows(_txt_rows(lines), lines), done)
 

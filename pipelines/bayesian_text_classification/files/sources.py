@@ -1,4 +1,4 @@
-"""What an input's name stands for: a file, several of one kind, or stdin; read as one sequence of windows."""
+"""What an input's name stands for: a file, several of one file_format, or stdin; read as one sequence of windows."""
 
 import glob
 import hashlib
@@ -27,12 +27,12 @@ class Source:
     """Files with equal columns, or one stream.
 
     Attributes:
-        kind: one of `rows.FORMATS`.
+        file_format: one of `rows.FORMATS`.
         files: in the order in which they are read.
         stream: read where there are no files.
     """
 
-    kind: str
+    file_format: str
     files: tuple[Path, ...] = ()
     stream: BinaryIO | None = None
 
@@ -127,12 +127,14 @@ def source_of(name: str, input_format: str | None = None) -> Source:
             raise SourceError(
                 f"{path} exists but is not a regular file; to read a pipe, pass - and redirect it: < {path}"
             )
-    kinds = {input_format or format_of(path.name)[0]: path for path in files}
-    if "" in kinds:
-        raise SourceError(f"{kinds['']}: its name ends in none of {', '.join(FORMATS)}; set input_format=")
-    if len(kinds) > 1:
-        raise SourceError(f"{name} stands for files of several formats, {', '.join(sorted(kinds))}; give one at a time")
-    source = Source(next(iter(kinds)), files)
+    formats = {input_format or format_of(path.name)[0]: path for path in files}
+    if "" in formats:
+        raise SourceError(f"{formats['']}: its name ends in none of {', '.join(FORMATS)}; set input_format=")
+    if len(formats) > 1:
+        raise SourceError(
+            f"{name} stands for files of several formats, {', '.join(sorted(formats))}; give one at a time"
+        )
+    source = Source(next(iter(formats)), files)
     first = _opened(source, 0)
     for i in range(1, len(files)):
         other = _opened(source, i)
@@ -146,8 +148,8 @@ def _opened(source: Source, number: int) -> RowFile:
     try:
         if path is None:
             assert source.stream is not None
-            return open_rows(source.stream, source.kind)
-        return open_rows(path, source.kind, format_of(path.name)[1])
+            return open_rows(source.stream, source.file_format)
+        return open_rows(path, source.file_format, format_of(path.name)[1])
     except DAMAGE as error:
         reason = error.strerror or first_line(error) if isinstance(error, OSError) else first_line(error)
         raise SourceError(f"{path or source.name} cannot be read: {reason}") from error

@@ -31,7 +31,7 @@ _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-class Encoder(Protocol):
+class Writer(Protocol):
     """Turns rows into bytes."""
 
     def header(self) -> bytes:
@@ -44,26 +44,30 @@ class Encoder(Protocol):
         """Make `target` of the file with the header and all blocks, which may be moved."""
 
 
-def encoder(
-    kind: str, compression: str, columns: Sequence[str] | None, schema: pyarrow.Schema | None, added: pyarrow.Schema
-) -> Encoder:
+def writer_for(
+    file_format: str,
+    compression: str,
+    columns: Sequence[str] | None,
+    schema: pyarrow.Schema | None,
+    added: pyarrow.Schema,
+) -> Writer:
     """The encoder for a format.
 
     Args:
-        kind: .csv, .tsv, .jsonl or .parquet.
+        file_format: .csv, .tsv, .jsonl or .parquet.
         compression: one of `rows.COMPRESSIONS`, or "".
         columns: of the rows; None where each has its own, as only .jsonl can hold them.
         schema: types of these columns; None for text.
         added: names and types of the columns that are added.
     """
-    if kind == ".jsonl":
+    if file_format == ".jsonl":
         return _Jsonl(compression, added.names)
     assert columns is not None
-    if kind == ".parquet":
+    if file_format == ".parquet":
         if schema is None:
             schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
         return _Parquet(schema, added)
-    return _Csv(compression, columns, added.names, quoted=kind == ".csv")
+    return _Csv(compression, columns, added.names, quoted=file_format == ".csv")
 
 
 @dataclass(frozen=True)
@@ -195,18 +199,20 @@ def added_columns(added: Added, schema: pyarrow.Schema) -> list[pyarrow.Array]:
     return [pyarrow.array([row.get(field.name) for row in added], field.type) for field in schema]
 
 
-def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
+def _plain(file_format: pyarrow.DataType) -> pyarrow.DataType:
     """Without a dictionary, which the batches of a stream would have to share."""
     types = pyarrow.types
-    if types.is_dictionary(kind):
-        return _plain(kind.value_type)
-    if types.is_struct(kind):
-        return pyarrow.struct([field.with_type(_plain(field.type)) for field in kind])
-    if types.is_map(kind):
-        return pyarrow.map_(_plain(kind.key_type), kind.item_field.with_type(_plain(kind.item_type)))
-    if types.is_fixed_size_list(kind):
-        return pyarrow.list_(kind.value_field.with_type(_plain(kind.value_type)), kind.list_size)
+    if types.is_dictionary(file_format):
+        return _plain(file_format.value_type)
+    if types.is_struct(file_format):
+        return pyarrow.struct([field.with_type(_plain(field.type)) for field in file_format])
+    if types.is_map(file_format):
+        return pyarrow.map_(
+            _plain(file_format.key_type), file_format.item_field.with_type(_plain(file_format.item_type))
+        )
+    if types.is_fixed_size_list(file_format):
+        return pyarrow.list_(file_format.value_field.with_type(_plain(file_format.value_type)), file_format.list_size)
     for is_kind, make in ((types.is_list, pyarrow.list_), (types.is_large_list, pyarrow.large_list)):
-        if is_kind(kind):
-            return make(kind.value_field.with_type(_plain(kind.value_type)))
-    return kind
+        if is_kind(file_format):
+            return make(file_format.value_field.with_type(_plain(file_format.value_type)))
+    return file_format

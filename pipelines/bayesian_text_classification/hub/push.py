@@ -50,14 +50,14 @@ def _patient_session() -> Iterator[None]:
 
 def _pushed(upload: Upload, repo_id: str, token: str, *, private: bool, message: str | None) -> tuple[str, bool]:
     try:
-        existing = _visibility(repo_id, upload.kind, token)
+        existing = _visibility(repo_id, upload.repo_type, token)
         if private and existing == "public":
             raise PublishError(f"{repo_id} is there and public; private=True is for a repository that is made")
-        sdk = "gradio" if upload.kind == "space" else None
+        sdk = "gradio" if upload.repo_type == "space" else None
         address = publish(
             upload.folder,
             repo_id,
-            kind=upload.kind,
+            repo_type=upload.repo_type,
             sdk=sdk,
             private=private or None,
             token=token,
@@ -74,10 +74,10 @@ def _pushed(upload: Upload, repo_id: str, token: str, *, private: bool, message:
     return address, existing is not None
 
 
-def _visibility(repo_id: str, kind: str, token: str) -> str | None:
+def _visibility(repo_id: str, repo_type: str, token: str) -> str | None:
     """Either "public" or "private"; None where there is no such repository."""
     try:
-        found = HfApi(token=token).repo_info(repo_id, repo_type=kind, timeout=PATIENCE)
+        found = HfApi(token=token).repo_info(repo_id, repo_type=repo_type, timeout=PATIENCE)
     except RepositoryNotFoundError as error:
         if error.response is not None and error.response.status_code == 401:
             raise
@@ -87,14 +87,14 @@ def _visibility(repo_id: str, kind: str, token: str) -> str | None:
 
 def _failed(cause: BaseException, repo_id: str) -> str:
     """What the user should know of an error, in one line."""
-    said, kinds = " ".join(str(cause).split()), {kind.__name__ for kind in type(cause).__mro__}
+    said, names = " ".join(str(cause).split()), {base.__name__ for base in type(cause).__mro__}
     if isinstance(cause, OfflineModeIsEnabled):
         return "the Hub is not asked while HF_HUB_OFFLINE is set; unset it"
     if isinstance(cause, HfHubHTTPError):
         return _refused(cause, repo_id)
-    if kinds & {"InvalidURL", "UnsupportedProtocol"}:  # by name: huggingface_hub has changed its HTTP client twice
+    if names & {"InvalidURL", "UnsupportedProtocol"}:  # by name: huggingface_hub has changed its HTTP client twice
         return f"HF_ENDPOINT is no address: {said}"
-    if kinds & {"HTTPError", "OSError"}:
+    if names & {"HTTPError", "OSError"}:
         return f"the connection to the Hub failed ({type(cause).__name__}: {said}); run the same command again"
     if isinstance(cause, ValueError):  # ours, or huggingface_hub's, such as of the Hub's look at a card
         return f"{repo_id} was not changed: {said}"

@@ -35,7 +35,7 @@ class Upload:
 
     Attributes:
         folder: with all files.
-        kind: "model" or "space".
+        repo_type: "model" or "space".
         merge: how a file that an existing repository has is merged with ours.
         check: of an existing repository.
         stale: patterns of paths that it loses where there is no such file any more.
@@ -43,7 +43,7 @@ class Upload:
     """
 
     folder: Path
-    kind: str
+    repo_type: str
     merge: dict[str, Merge] = field(default_factory=dict)
     check: Check = lambda there, read: ()
     stale: tuple[str, ...] = ()

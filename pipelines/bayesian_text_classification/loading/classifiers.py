@@ -69,10 +69,10 @@ load_classifier = load
 def available_devices() -> list[str]:
     """What a model can be moved to on this machine, by PyTorch's names."""
     devices = ["cpu"]
-    for kind in (torch.cuda, torch.xpu):
-        if kind.is_available():
-            name = kind.__name__.removeprefix("torch.")
-            devices += [name, *(f"{name}:{i}" for i in range(kind.device_count()))]
+    for backend in (torch.cuda, torch.xpu):
+        if backend.is_available():
+            name = backend.__name__.removeprefix("torch.")
+            devices += [name, *(f"{name}:{i}" for i in range(backend.device_count()))]
     if torch.backends.mps.is_available():
         devices.append("mps")
     return devices

@@ -29,7 +29,7 @@ class LabelledTexts:
         name: where they come from.
         texts: N texts.
         labels: N ids into the model's classes.
-        kinds: N group names, where the data have a column `kind`; otherwise empty.
+        groups: N group names, where the data have a column `kind`; otherwise empty.
         text_column: the column that the texts were read from, if they were.
         label_column: that of the labels.
         split: that of a dataset on the Hub.
@@ -38,7 +38,7 @@ class LabelledTexts:
     name: str
     texts: list[str]
     labels: list[int]
-    kinds: list[str]
+    groups: list[str]
     text_column: str | None = None
     label_column: str | None = None
     split: str | None = None
@@ -91,13 +91,13 @@ def load_labelled_texts(
             f"column {text_column!r} cannot be both text and label; choose two with text_column= and label_column="
         )
     texts = table.columns[text_column]
-    kinds = [str(kind) for kind in table.columns.get("kind", [])]
+    groups = [str(name) for name in table.columns.get("kind", [])]
     _check_texts(source, text_column, texts)
-    _check_unicode(source, "kind", kinds)
+    _check_unicode(source, "kind", groups)
     labels = label_ids(
         table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, [])
     )
-    return LabelledTexts(source, texts, labels, kinds, text_column, label_column, split)
+    return LabelledTexts(source, texts, labels, groups, text_column, label_column, split)
 
 
 def load_texts(
@@ -156,11 +156,11 @@ def _read_file(path: Path) -> _Table:
         raise DataError(f"{path} is a folder; pass one of its files, or a dataset's id on the Hub")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    kind, compression = format_of(path.name)
-    if not kind:
+    file_format, compression = format_of(path.name)
+    if not file_format:
         raise DataError(f"{path}: a {path.suffix or 'file without ending'} cannot be read; use {', '.join(FORMATS)}")
     try:
-        return _whole(open_rows(path, kind, compression))
+        return _whole(open_rows(path, file_format, compression))
     except DAMAGE as error:
         raise DataError(f"{path} cannot be read: {first_line(error)}") from error
 

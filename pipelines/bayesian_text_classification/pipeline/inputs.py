@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from .errors import InputError
 
-Kind = Literal["one", "list", "stream"]
+Form = Literal["one", "list", "stream"]
 
 _ITEM = 'each text must be a str or a dict {"text": ..., "text_pair": ...}'
 
@@ -36,7 +36,7 @@ def class_ids(labels: Iterable[Any], config: Any) -> NDArray[np.int64]:
     return np.array(ids, dtype=np.int64)
 
 
-def kind_of(inputs: Any) -> Kind:
+def form_of(inputs: Any) -> Form:
     """One text, several that are there ("list": a list, tuple, array, column), or several that come when asked for.
 
     Raises:
@@ -56,15 +56,15 @@ def kind_of(inputs: Any) -> Kind:
 
 
 def items_of(inputs: Any) -> Iterable[Any]:
-    """What to iterate over: one text is a list of one, and a torch Dataset need not be iterable. Errors: `kind_of`."""
-    if kind_of(inputs) == "one":
+    """What to iterate over: one text is a list of one, and a torch Dataset need not be iterable. Errors: `form_of`."""
+    if form_of(inputs) == "one":
         return [inputs]
     if isinstance(inputs, Iterable):
         return inputs
     return (inputs[i] for i in range(len(inputs)))
 
 
-class Stream:
+class LazyResults:
     """Results of a stream that has a length: each iteration reads the stream anew."""
 
     def __init__(self, inputs: Sized, results: Callable[[], Iterator[Any]]) -> None:

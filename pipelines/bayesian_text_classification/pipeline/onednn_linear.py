@@ -41,8 +41,8 @@ class _Linear(nn.Linear):
 
 def _is_plain(tensor: Tensor) -> bool:
     """Not quantised, nested or sparse, nor of another type or device."""
-    kind = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_nested
-    return kind and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
+    ordinary = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided and not tensor.is_nested
+    return ordinary and tensor.dtype == torch.float32 and tensor.device.type == "cpu"
 
 
 @functools.cache

@@ -8,36 +8,36 @@ from torch.utils.data import Dataset
 from transformers import TextClassificationPipeline
 
 from .errors import InputError
-from .inputs import Stream, items_of, kind_of, not_finite, text_and_pair
+from .inputs import LazyResults, form_of, items_of, not_finite, text_and_pair
 from .options import check_tokenizer_options
 from .uncertainty import ACTIVATIONS, Activation
 
 
 class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # untyped
-    """Stock's answers to the bit, for every kind of input, with errors that name the input and the option."""
+    """Stock's answers to the bit, for every form of input, with errors that name the input and the option."""
 
     def __call__(self, inputs: Any, *, progress: Callable[[int], None] | None = None, **kwargs: Any) -> Any:
         """Classify the text(s) in one ordinary pass; `progress` is called with the number of texts done."""
         return _counted(self._stock(inputs, kwargs), progress or (lambda texts: None))
 
     def _stock(self, inputs: Any, kwargs: dict[str, Any]) -> Any:
-        kind = kind_of(inputs)
-        if kind == "list":
+        form = form_of(inputs)
+        if form == "list":
             inputs = list(inputs)
             if not inputs:
                 return []
-        elif kind == "stream" and not isinstance(inputs, (Dataset, GeneratorType)):
+        elif form == "stream" and not isinstance(inputs, (Dataset, GeneratorType)):
             inputs = (item for item in items_of(inputs))  # the streams that stock knows
         try:
             return super().__call__(inputs, **kwargs)
         except InputError as error:  # of `postprocess`, which does not know which text it has
-            if kind == "stream":
+            if form == "stream":
                 raise
-            items = inputs if kind == "list" else [inputs]
+            items = inputs if form == "list" else [inputs]
             raise not_finite([i for i, item in enumerate(items) if self._is_ill(item, kwargs)], len(items)) from error
         except (TypeError, ValueError):
             # Stock took the input for something else, or its tokenizer did; if an item is to blame, name it.
-            for index, item in enumerate(items_of(inputs) if kind != "stream" else ()):
+            for index, item in enumerate(items_of(inputs) if form != "stream" else ()):
                 text_and_pair(item, index)
             raise
 
@@ -116,4 +116,4 @@ def _counted(results: Any, progress: Callable[[int], None]) -> Any:
             progress(1)
             yield result
 
-    return Stream(results, told) if isinstance(results, Sized) else told()
+    return LazyResults(results, told) if isinstance(results, Sized) else told()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .answers import in_order, ranked_labels, winning_labels
 from .encoding import Encoded
-from .inputs import Stream, class_ids, kind_of, not_finite
+from .inputs import LazyResults, class_ids, form_of, not_finite
 from .model_card import merged
 from .options import Options, as_dtype, check_batch_size, is_int, is_real
 from .ordinary import OrdinaryPipeline
@@ -111,7 +111,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
             stay, as candidates).
         """
         options = self._options.updated(kwargs)
-        kind = kind_of(inputs)
+        form = form_of(inputs)
         check_batch_size(kwargs.get("batch_size"))
         if options.num_samples == 0:
             if options.threshold is not None:
@@ -129,12 +129,12 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
             samples = self._sampler.samples(inputs, options, progress=progress, **call)
             return self._answers(samples, options, temperature, call["activation"], answers)
 
-        if kind == "one":
+        if form == "one":
             (result,) = results()
             return [result] if isinstance(inputs, str) and "top_k" not in kwargs else result
-        if kind == "list":
+        if form == "list":
             return list(results())
-        return Stream(inputs, results) if isinstance(inputs, Sized) else results()
+        return LazyResults(inputs, results) if isinstance(inputs, Sized) else results()
 
     def sample_proba(
         self, texts: Iterable[Any], *, first_sample: int = 0, progress: Progress | None = None, **kwargs: Any

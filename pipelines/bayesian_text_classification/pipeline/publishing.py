@@ -16,7 +16,7 @@ def publish(
     folder: str | os.PathLike[str],
     repo_id: str,
     *,
-    kind: str = "model",
+    repo_type: str = "model",
     sdk: str | None = None,
     private: bool | None = None,
     token: str | None = None,
@@ -36,7 +36,7 @@ def publish(
     Args:
         folder: what to write; files of these names are replaced, others stay (but for `stale` ones).
         repo_id: "user/name".
-        kind: "model" or "space".
+        repo_type: "model" or "space".
         sdk: of a Space.
         private: of a new repository; None: as the owner's settings have it.
         token: None: that of the environment or of `hf auth login`.
@@ -52,15 +52,15 @@ def publish(
         Others are huggingface_hub's, such as that of status 412 where another commit came in between.
     """
     api = HfApi(token=token)
-    repo_id = api.create_repo(repo_id, repo_type=kind, space_sdk=sdk, private=private, exist_ok=True).repo_id
+    repo_id = api.create_repo(repo_id, repo_type=repo_type, space_sdk=sdk, private=private, exist_ok=True).repo_id
     if revision is not None:
-        api.create_branch(repo_id, branch=revision, repo_type=kind, exist_ok=True)
+        api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
     # Of one commit, which must still be the last one when ours is written: what was merged is what is there.
-    parent = api.repo_info(repo_id, repo_type=kind, revision=revision).sha
-    there = set(api.list_repo_files(repo_id, repo_type=kind, revision=parent))
+    parent = api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha
+    there = set(api.list_repo_files(repo_id, repo_type=repo_type, revision=parent))
 
     def read(name: str) -> str:
-        path = Path(api.hf_hub_download(repo_id, name, repo_type=kind, revision=parent))
+        path = Path(api.hf_hub_download(repo_id, name, repo_type=repo_type, revision=parent))
         try:
             return path.read_bytes().decode()
         except UnicodeDecodeError as error:
@@ -79,7 +79,7 @@ def publish(
         repo_id,
         [*deletions, *additions],
         commit_message=message or "Upload",
-        repo_type=kind,
+        repo_type=repo_type,
         revision=revision,
         create_pr=create_pr,
         parent_commit=parent,

@@ -18,8 +18,8 @@ from ..evaluation.measures import risk_coverage
 from ..evaluation.out_of_scope import Detection
 from ..evaluation.sample_sweep import Sweep
 
-# Okabe & Ito (2008): told apart with every common colour vision deficiency, and in print.
-COLOURS = {
+# Okabe & Ito (2008): told apart with every common color vision deficiency, and in print.
+COLORS = {
     "frequentist": "#D55E00",
     "frequentist_temperature": "#CC79A7",
     "baal": "#E69F00",
@@ -119,11 +119,11 @@ def sweep_curves(sweep: Sweep) -> Figure:
     figure.suptitle(f"The number of samples, {part} texts", fontsize=11)
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
         low, middle, high = sweep.curves[name]
-        axes.fill_between(sweep.sizes, low, high, color=COLOURS["bayesian"], alpha=0.25, linewidth=0, label="5 to 95 %")
-        axes.plot(sweep.sizes, middle, color=COLOURS["bayesian"], label="Bayesian, median order")
+        axes.fill_between(sweep.sizes, low, high, color=COLORS["bayesian"], alpha=0.25, linewidth=0, label="5 to 95 %")
+        axes.plot(sweep.sizes, middle, color=COLORS["bayesian"], label="Bayesian, median order")
         if name in sweep.frequentist:
             level = sweep.frequentist[name]
-            axes.axhline(level, color=COLOURS["frequentist"], linestyle="--", label="Frequentist")
+            axes.axhline(level, color=COLORS["frequentist"], linestyle="--", label="Frequentist")
         if sweep.recommended is not None:
             axes.axvline(sweep.recommended, color=_GAP, linestyle=":", label=f"enough: {sweep.recommended}")
         axes.set_xlabel("number of samples")
@@ -152,7 +152,7 @@ def risk_coverage_curves(arms: Sequence[Arm], labels: NDArray[np.integer]) -> Fi
         share, risk = risk_coverage(arm.probabilities, labels)
         area = arm.estimates["aurc"].value
         label = f"{TITLES[arm.name]}, AURC {area:.4f}"
-        axes.plot(share, risk, color=COLOURS[arm.name], linestyle=_DASHES[arm.name], label=label)
+        axes.plot(share, risk, color=COLORS[arm.name], linestyle=_DASHES[arm.name], label=label)
     axes.set_xlabel("share of texts kept")
     axes.set_ylabel("error rate among them")
     axes.set_xlim(0, 1)
@@ -201,7 +201,7 @@ def out_of_scope_histograms(detections: Sequence[Detection]) -> Figure:
 
 
 def inline_svg(figure: Figure, name: str) -> str:
-    """The figure as markup for a page: no background, and what is black takes the colour of the page's text."""
+    """The figure as markup for a page: no background, and what is black takes the color of the page's text."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -221,21 +221,21 @@ def _reliability(top: Axes, bottom: Axes, arm: Arm) -> None:
     lefts = np.array([bins.edges[i] for i in filled])
     accuracies = np.array([bins.accuracy[i] for i in filled], dtype=float)
     confidences = np.array([bins.mean_confidence[i] for i in filled], dtype=float)
-    colour = COLOURS[arm.name]
-    top.bar(lefts, accuracies, width * 0.96, align="edge", color=colour, label="accuracy")
+    color = COLORS[arm.name]
+    top.bar(lefts, accuracies, width * 0.96, align="edge", color=color, label="accuracy")
     style = {"facecolor": "none", "edgecolor": _GAP, "hatch": "///", "linewidth": 0.8}
     gap = "gap to mean confidence"
     top.bar(lefts, confidences - accuracies, width * 0.96, bottom=accuracies, align="edge", label=gap, **style)
     ends = np.array([bins.accuracy_interval[i] for i in filled], dtype=float).T
-    reach = np.abs(ends - accuracies)
-    top.errorbar(lefts + width / 2, accuracies, reach, fmt="none", ecolor="#000000", elinewidth=0.9, capsize=2)
+    half_widths = np.abs(ends - accuracies)
+    top.errorbar(lefts + width / 2, accuracies, half_widths, fmt="none", ecolor="#000000", elinewidth=0.9, capsize=2)
     top.plot([0, 1], [0, 1], color="#000000", linestyle=":", linewidth=1)
     numbers = f"ECE {arm.estimates['ece'].value:.4f}   accuracy {arm.estimates['accuracy'].value:.4f}"
     top.set_title(f"{TITLES[arm.name]}\n{numbers}", fontsize=9)
     top.set_xlim(0, 1)
     top.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     top.set_ylim(0, 1)
-    bottom.bar(bins.edges[:-1], bins.counts, width * 0.96, align="edge", color=colour)
+    bottom.bar(bins.edges[:-1], bins.counts, width * 0.96, align="edge", color=color)
     bottom.set_xlabel("confidence")
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)

@@ -65,7 +65,7 @@ def as_html(
             }
             for one in comparison.out_of_scope
         ],
-        kinds=_kinds(comparison, data),
+        groups=_kinds(comparison, data),
         mistakes=_mistakes(comparison, data, names),
         settings=[(name.replace("_", " "), value) for name, value in settings.as_dict().items() if value is not None],
     )
@@ -91,24 +91,24 @@ def _table(comparison: Comparison) -> dict[str, Any]:
 
 def _cell(estimate: Estimate, told: Difference | None) -> dict[str, str]:
     if math.isnan(estimate.value):
-        return {"value": "not defined", "interval": "", "verdict": "", "kind": ""}
+        return {"value": "not defined", "interval": "", "verdict": "", "style": ""}
     cell = {
         "value": f"{estimate.value:.4f}",
         "interval": f"{estimate.low:.4f} to {estimate.high:.4f}" if estimate.known else "no interval",
         "verdict": "",
-        "kind": "",
+        "style": "",
     }
     if told is not None and not math.isnan(told.value):
         needed = "" if told.rows_needed is None else f" ({rounded(told.rows_needed):,})"
-        cell |= {"verdict": f"{told.value:+.4f} {told.verdict}{needed}", "kind": told.verdict.split()[0]}
+        cell |= {"verdict": f"{told.value:+.4f} {told.verdict}{needed}", "style": told.verdict.split()[0]}
     return cell
 
 
 def _kinds(comparison: Comparison, data: LabelledTexts) -> dict[str, Any] | None:
-    if not data.kinds:
+    if not data.groups:
         return None
-    rates = [error_rates(arm.probabilities, data.labels, data.kinds) for arm in comparison.arms]
-    rows = [[kind, *(f"{rate[kind]:.1%}" for rate in rates)] for kind in rates[0]]
+    rates = [error_rates(arm.probabilities, data.labels, data.groups) for arm in comparison.arms]
+    rows = [[name, *(f"{rate[name]:.1%}" for rate in rates)] for name in rates[0]]
     return {"arms": [TITLES[arm.name] for arm in comparison.arms], "rows": rows}
 
 

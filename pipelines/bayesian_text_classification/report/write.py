@@ -76,7 +76,7 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSetting
     """The content of `report.json`."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "verdict": {"kind": found.kind, "sentences": [found.headline, *found.lines]},
+        "verdict": {"kind": found.outcome, "sentences": [found.headline, *found.lines]},
         "advice": found.advice,
         "recommended": comparison.recommended,
         "settings": {**settings.as_dict(), "n_bins": BINS},
@@ -122,8 +122,8 @@ def _arm(arm: Arm, data: LabelledTexts) -> dict[str, Any]:
         "differences": {key: asdict(value) for key, value in arm.differences.items()},
         "reliability": asdict(arm.reliability),
     }
-    if data.kinds:
-        entry["error_rate_by_kind"] = error_rates(arm.probabilities, data.labels, data.kinds)
+    if data.groups:
+        entry["error_rate_by_kind"] = error_rates(arm.probabilities, data.labels, data.groups)
     return entry
 
 

@@ -23,7 +23,7 @@ from ..loading.fingerprint import fingerprint
 from ..pipeline.options import is_int, is_real
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..wording import first_line
-from .row_scorer import Scorer, why_not
+from .row_scorer import RowScorer, why_not
 
 if TYPE_CHECKING:
     import ray.data
@@ -80,7 +80,7 @@ class Cluster:
         like: BayesianTextClassificationPipeline | None = None,
         batch_size: int | None = WINDOW,
     ) -> "ray.data.Dataset":
-        """The rows, with the columns of `Scorer` behind their own.
+        """The rows, with the columns of `RowScorer` behind their own.
 
         Args:
             dataset: with a column of texts; the second column of `ON_THE_WAY` may say what is wrong with a row.
@@ -142,7 +142,7 @@ class Cluster:
                     continue
                 ours = table.column_names[table.column_names.index(_TEXT) :]  # behind the columns of the source
                 theirs = table.drop_columns(ours)
-                if source.kind == ".jsonl":
+                if source.file_format == ".jsonl":
                     theirs = [json.loads(row) for row in table[_ROW].to_pylist()]
                 yield Window(theirs, [None] * table.num_rows), table.select(ours[2:]).to_pylist()
         except ray.exceptions.RayError as error:
@@ -191,7 +191,7 @@ class _Worker:
                     f"the workers load another model ({loaded['name'] or 'the embedded one'}) than the classifier's; "
                     "give both the same name: load_classifier(name), Cluster(name)"
                 )
-        self._scorer, self._text_column = Scorer(classifier, prefix, options), text_column
+        self._scorer, self._text_column = RowScorer(classifier, prefix, options), text_column
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
         errors = table[_ERROR].to_pylist() if _ERROR in table.column_names else [None] * table.num_rows
@@ -216,11 +216,11 @@ def _read(skip: Mapping[str, Any], source: Source, column: str, added: Sequence[
         if left >= 0:
             continue
         window, left = window.last(min(-left, len(window))), 0  # a block of an earlier run may end inside a window
-        if source.kind == ".jsonl":
+        if source.file_format == ".jsonl":
             window = window.apart_from(added)
         texts = window.column(column)
         errors = [error or why_not(text) for text, error in zip(texts, window.errors, strict=True)]
-        if source.kind == ".jsonl":
+        if source.file_format == ".jsonl":
             table = pyarrow.table({_ROW: pyarrow.array([json.dumps(row) for row in window.as_dicts()])})
         else:
             table = window.rows if isinstance(window.rows, pyarrow.Table) else pyarrow.Table.from_pylist(window.rows)

@@ -14,17 +14,17 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..files.formats import COMPRESSIONS, output_format_of
-from ..files.journal import Blocks, Journal, Stream, working_files
+from ..files.journal import Blocks, Journal, StreamOutput, working_files
 from ..files.readers import TEXT, TEXT_COLUMNS, Window
 from ..files.sources import Reading, Source, SourceError, source_of
-from ..files.writers import Added, encoder
+from ..files.writers import Added, writer_for
 from ..loading.fingerprint import fingerprint
 from ..pipeline.options import OF_CALLS, check_tokenizer_options
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.versions import version_of
 from ..wording import first_line, some
 from .cluster import ON_THE_WAY, Cluster
-from .row_scorer import NAMES, Scorer, check_options
+from .row_scorer import NAMES, RowScorer, check_options
 
 if TYPE_CHECKING:
     import ray.data
@@ -38,7 +38,7 @@ class Summary:
 
     Attributes:
         rows: of the output.
-        errors: those of them that were not classified, by kind.
+        errors: those of them that were not classified, by file_format.
     """
 
     rows: int
@@ -91,14 +91,14 @@ def predict_file(
     """
     source = source if isinstance(source, Source) else source_of(os.fspath(source))
     target = Path(target) if isinstance(target, (str, os.PathLike)) else target
-    kind, by_name = output_format_of(target if isinstance(target, Path) else None, output_format)
+    file_format, by_name = output_format_of(target if isinstance(target, Path) else None, output_format)
     compression = by_name if compression is None else compression
     if compression not in ("", *COMPRESSIONS):
         legal = ", ".join(map(repr, ("", *COMPRESSIONS)))
         raise ValueError(f"compression={compression!r}; it must be one of {legal}")
     if isinstance(target, Path):
         _check_target(source, target, resume)
-    scorer = Scorer(classifier, prefix, options)
+    scorer = RowScorer(classifier, prefix, options)
     reading = Reading(source)
     windows = reading.windows()
     first = next(windows, None)
@@ -106,22 +106,24 @@ def predict_file(
     column = _text_column(source, columns, text_column)
     _check_type(source, reading.schema, column)
     _check_names(source.name, columns, scorer.added.names)
-    _check_conversion(source, kind)
+    _check_conversion(source, file_format)
     if cluster is not None:
         if not source.files:
             raise SourceError("workers cannot read stdin; give them a file")
         _check_names(source.name, columns, ON_THE_WAY)
     try:
-        encode = encoder(kind, compression, reading.columns, reading.schema, scorer.added)
+        writer = writer_for(file_format, compression, reading.columns, reading.schema, scorer.added)
     except pyarrow.ArrowException as error:
-        raise SourceError(f"{source.name} has columns that a {kind} file cannot hold: {first_line(error)}") from error
+        raise SourceError(
+            f"{source.name} has columns that a {file_format} file cannot hold: {first_line(error)}"
+        ) from error
     blocks: Blocks
     if isinstance(target, Path):
         settings: dict[str, Any] = {
             "text column": column,
             "prefix": prefix,
-            "input format": source.kind,
-            "output format": kind + compression,
+            "input format": source.file_format,
+            "output format": file_format + compression,
             **{
                 name: getattr(value, "tolist", lambda value=value: value)() for name, value in options.items()
             },  # of NumPy
@@ -129,9 +131,9 @@ def predict_file(
             **source.digests(),
         }
         settings |= {"workers": None if cluster is None else str(cluster)}
-        blocks = Journal(target, settings, encode.header(), resume=resume)
+        blocks = Journal(target, settings, writer.header(), resume=resume)
     else:
-        blocks = Stream(target, encode.header())
+        blocks = StreamOutput(target, writer.header())
 
     def here() -> Iterator[tuple[Window, Added]]:
         read, before = 0, None
@@ -167,10 +169,10 @@ def predict_file(
         for window, added in answers:
             # Where memory runs out, later batches are smaller: whoever goes on must know.
             state = {"batch_tokens": classifier.batch_tokens}
-            blocks.append(encode.block(window, added), len(window), scorer.counts(added), state)
+            blocks.append(writer.block(window, added), len(window), scorer.counts(added), state)
             if cluster is not None:
                 progress(len(window), None)
-        blocks.finish(encode.finish)
+        blocks.finish(writer.finish)
     finally:
         classifier.batch_tokens = before
         blocks.close()
@@ -277,7 +279,7 @@ def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> 
     for name in candidates:
         if name in columns:
             return name
-    if not columns and source.kind == ".jsonl":  # none of the first rows could be read: the others may be
+    if not columns and source.file_format == ".jsonl":  # none of the first rows could be read: the others may be
         return candidates[0]
     if not columns:
         raise SourceError(f"{source.name} has no rows")
@@ -291,11 +293,13 @@ def _check_type(source: Source, schema: pyarrow.Schema | None, column: str) -> N
     """SourceError where no cell of the column can be a text: in rows of other formats each cell has its own type."""
     if schema is None:
         return
-    kind = schema.field(column).type
-    kind = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+    file_format = schema.field(column).type
+    file_format = file_format.value_type if pyarrow.types.is_dictionary(file_format) else file_format
     tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
-    if not any(getattr(pyarrow.types, f"is_{name}")(kind) for name in tests):
-        raise SourceError(f"the column {column!r} of {source.name} holds {kind}, not texts; choose with text_column=")
+    if not any(getattr(pyarrow.types, f"is_{name}")(file_format) for name in tests):
+        raise SourceError(
+            f"the column {column!r} of {source.name} holds {file_format}, not texts; choose with text_column="
+        )
 
 
 def _check_target(source: Source, target: Path, resume: bool) -> None:
@@ -314,8 +318,8 @@ def _check_names(name: str, columns: Sequence[str], added: Sequence[str]) -> Non
         )
 
 
-def _check_conversion(source: Source, kind: str) -> None:
-    if source.kind == ".jsonl" and kind != ".jsonl":
+def _check_conversion(source: Source, file_format: str) -> None:
+    if source.file_format == ".jsonl" and file_format != ".jsonl":
         raise SourceError(f"the rows of {source.name} may differ in their columns, which only a .jsonl file can hold")
-    if kind == ".tsv" and source.kind != ".tsv":
+    if file_format == ".tsv" and source.file_format != ".tsv":
         raise SourceError(f"cells of {source.name} may hold tabs or ends of line, which a .tsv file cannot; use .csv")

@@ -28,7 +28,7 @@ _DECIDED = {"abstained": pyarrow.bool_(), "reason": _TEXT}
 NAMES = ("label", "score", *_SAMPLED, "abstained", "reason", ERROR)  # of all columns that may be added
 
 
-class Scorer:
+class RowScorer:
     """A pipeline with the options of its calls.
 
     Attributes:

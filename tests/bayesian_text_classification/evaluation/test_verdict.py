@@ -46,7 +46,7 @@ def with_differences(comparison, **differences):
 )
 def test_the_headline_is_that_of_the_ece(told, words, comparison):
     found = verdict(with_differences(comparison, ece=told))
-    assert found.kind == told.verdict
+    assert found.outcome == told.verdict
     assert found.headline.startswith(words)
     before, after = (comparison.arm(name).estimates["ece"].value for name in ("frequentist", "bayesian"))
     assert f"by {100 * after:.1f} percentage points on average, that of the ordinary model by {100 * before:.1f}." in (

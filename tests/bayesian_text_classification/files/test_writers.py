@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from bayesian_text_classification.files.formats import COMPRESSIONS
 from bayesian_text_classification.files.readers import Window, open_rows
-from bayesian_text_classification.files.writers import encoder
+from bayesian_text_classification.files.writers import writer_for
 
 ADDED = pyarrow.schema([("label", pyarrow.string()), ("score", pyarrow.float64()), ("sure", pyarrow.bool_())])
 ROWS = [{"id": "1", "text": 'a "quoted", b\n'}, {"id": "2", "text": ""}, {"id": "3", "text": "ü \u2028"}]
@@ -28,7 +28,7 @@ def written(encode, windows, target):
 @pytest.mark.parametrize("compression", ["", *COMPRESSIONS])
 @pytest.mark.parametrize("kind", [".csv", ".jsonl"])
 def test_what_is_written_is_read_again(kind, compression, tmp_path):
-    path = written(encoder(kind, compression, ["id", "text"], None, ADDED), WINDOWS, tmp_path / "a")
+    path = written(writer_for(kind, compression, ["id", "text"], None, ADDED), WINDOWS, tmp_path / "a")
     (window,) = open_rows(path, kind, compression).windows
     if kind == ".csv":
         expected = [{**row, **{n: "" if more.get(n) is None else str(more[n]) for n in ADDED.names}} for row, more in
@@ -39,7 +39,7 @@ def test_what_is_written_is_read_again(kind, compression, tmp_path):
 
 
 def test_pythons_own_readers_agree(tmp_path):
-    path = written(encoder(".csv", ".gz", ["id", "text"], None, ADDED), WINDOWS, tmp_path / "a")
+    path = written(writer_for(".csv", ".gz", ["id", "text"], None, ADDED), WINDOWS, tmp_path / "a")
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["id", "text", "label", "score", "sure"] and rows[3] == [
@@ -52,14 +52,14 @@ def test_pythons_own_readers_agree(tmp_path):
 
 
 def test_equal_rows_give_equal_bytes_also_compressed():
-    encode = encoder(".csv", ".gz", ["id", "text"], None, ADDED)
+    encode = writer_for(".csv", ".gz", ["id", "text"], None, ADDED)
     assert encode.block(*WINDOWS[0]) == encode.block(*WINDOWS[0])
 
 
 def test_parquet_keeps_types_and_null_of_the_source(tmp_path):
     source = pyarrow.table({"text": ["a", None], "at": pyarrow.array([1, 2], pyarrow.timestamp("ns")),
                             "kind": pyarrow.array(["p", "q"]).dictionary_encode()})  # fmt: skip
-    encode = encoder(".parquet", "", source.column_names, source.schema, ADDED)
+    encode = writer_for(".parquet", "", source.column_names, source.schema, ADDED)
     windows = [(Window(source, [None] * 2), MORE[:2])] * 100
     table = pyarrow.parquet.read_table(written(encode, windows, tmp_path / "a"))
     assert table.num_rows == 200 and table.column("at").type == pyarrow.timestamp("ns")
@@ -71,13 +71,13 @@ def test_parquet_keeps_types_and_null_of_the_source(tmp_path):
 
 
 def test_half_of_a_character_in_json_stays_an_escape(tmp_path):
-    encode = encoder(".jsonl", "", None, None, ADDED)
+    encode = writer_for(".jsonl", "", None, None, ADDED)
     line = encode.block(Window([{"text": "\ud800"}], [None]), [{}])
     assert json.loads(line)["text"] == "\ud800" and b"\\ud800" in line
 
 
 def test_nothing_of_ours_breaks_a_line_of_tsv():
-    encode = encoder(".tsv", "", ["text"], None, ADDED)
+    encode = writer_for(".tsv", "", ["text"], None, ADDED)
     block = encode.block(Window([{"text": "a"}], [None]), [{"label": "x\ty\nz"}])
     assert block == b"a\tx y z\t\t\n"
 
@@ -91,7 +91,7 @@ def test_parquet_columns_of_columns_of_dictionaries(tmp_path):
         [("a", pyarrow.list_(pyarrow.string())), ("b", pyarrow.struct([("w", pyarrow.string())])),
          ("c", pyarrow.map_(pyarrow.string(), pyarrow.string())), ("d", pyarrow.list_(pyarrow.string(), 1)),
          ("e", pyarrow.large_list(pyarrow.string()))]))  # fmt: skip
-    encode = encoder(".parquet", "", list(kinds), pyarrow.schema(list(kinds.items())), pyarrow.schema([]))
+    encode = writer_for(".parquet", "", list(kinds), pyarrow.schema(list(kinds.items())), pyarrow.schema([]))
     staged, target = tmp_path / "staged", tmp_path / "a.parquet"
     staged.write_bytes(encode.header() + encode.block(Window(plain, [None]), [{}]))
     encode.finish(staged, target)

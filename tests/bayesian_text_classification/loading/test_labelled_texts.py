@@ -41,7 +41,7 @@ def test_a_tab_separated_sentence_with_a_stray_quotation_mark_does_not_swallow_t
 
 def test_embedded_reviews_have_kinds_and_named_labels():
     data = load_labelled_texts(str(embedded_reviews()), NAMES)
-    assert len(data.texts) == len(data.kinds) >= 300
+    assert len(data.texts) == len(data.groups) >= 300
     assert sum(data.labels) * 2 == len(data.labels)
 
 
@@ -243,4 +243,4 @@ def test_what_only_looks_like_a_number_is_no_label(value):
 
 def test_a_kind_may_be_empty_where_a_text_may_not(tmp_path):
     (tmp_path / "a.csv").write_text('text,label,kind\nfine,1,""\n')
-    assert load_labelled_texts(str(tmp_path / "a.csv"), {0: "NO", 1: "YES"}).kinds == [""]
+    assert load_labelled_texts(str(tmp_path / "a.csv"), {0: "NO", 1: "YES"}).groups == [""]

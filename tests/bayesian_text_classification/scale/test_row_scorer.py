@@ -7,7 +7,7 @@ from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.files.writers import added_columns
 from bayesian_text_classification.loading.labelled_texts import MOST_CHARACTERS
 from bayesian_text_classification.pipeline.inputs import InputError
-from bayesian_text_classification.scale.row_scorer import Scorer
+from bayesian_text_classification.scale.row_scorer import RowScorer
 from fuzzing import tried
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +26,7 @@ BAD = {
 
 
 def test_a_bad_text_has_its_reason_and_changes_nothing_for_the_others(classifier):
-    scorer = Scorer(classifier, "", {"num_samples": 10})
+    scorer = RowScorer(classifier, "", {"num_samples": 10})
     texts = ["a joy", *BAD.values(), "dull", "fine"]
     rows = scorer(texts, [None] * (len(texts) - 1) + ["was not read"])
     assert [row["error"] for row in rows] == [None, *(why.strip() for why in BAD), None, "was not read"]
@@ -47,7 +47,7 @@ def test_a_bad_text_has_its_reason_and_changes_nothing_for_the_others(classifier
     ],
 )
 def test_the_columns_are_those_that_the_pipeline_gives(classifier, options, keys):
-    scorer = Scorer(classifier, "my_", options)
+    scorer = RowScorer(classifier, "my_", options)
     (row,) = scorer(["so so"], [None])
     assert set(row) == set(scorer.added.names) >= {"my_" + key for key in keys} | {"my_error"}
     columns = added_columns([row, {"my_error": "x"}], scorer.added)
@@ -59,7 +59,7 @@ def test_several_labels_for_a_row_are_refused(classifier):
     many = BayesianTextClassificationPipeline(model=classifier.model, tokenizer=classifier.tokenizer, top_k=None)
     for made, options in ((classifier, {"top_k": 2}), (many, {})):
         with pytest.raises(TypeError, match="'top_k' has no place here"):
-            Scorer(made, "", options)
+            RowScorer(made, "", options)
 
 
 class Ill(nn.Module):
@@ -124,7 +124,7 @@ def test_such_rows_have_their_reason_and_the_others_their_score(sick, value, sam
     ours, head = sick
     head.value.fill_(float(value))
     texts = ["good", "a film", "bad", "no film"]
-    rows = Scorer(ours, "", {"num_samples": samples})(texts, [None] * 4)
+    rows = RowScorer(ours, "", {"num_samples": samples})(texts, [None] * 4)
     assert [row["error"] for row in rows] == [None, "the model's outputs for it are NaN or infinite"] * 2
     for row, expected in zip(rows[::2], ours(texts[::2], num_samples=samples), strict=True):
         assert row["score"] == pytest.approx(expected["score"], abs=1e-5)
@@ -142,7 +142,7 @@ ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text() |
 @tried(100)
 @given(texts=st.lists(ANYTHING, max_size=6))
 def test_fuzz_whatever_stands_in_the_column_each_row_has_a_score_or_a_reason(texts, small):
-    rows = Scorer(small, "", {"num_samples": 2})(texts, [None] * len(texts))
+    rows = RowScorer(small, "", {"num_samples": 2})(texts, [None] * len(texts))
     assert len(rows) == len(texts)
     for row in rows:
         assert (row["error"] is None) == (row.get("score") is not None)
