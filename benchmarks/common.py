@@ -1,4 +1,4 @@
-"""What the benchmarks share: sentences, models, and samples by other means than ours."""
+"""Shared parts of the benchmarks: sentences, models, and sampling without this library."""
 
 import csv
 import os
@@ -19,14 +19,14 @@ Array = NDArray[np.floating]
 
 
 def read_sentences(path: Path) -> tuple[list[str], list[int]]:
-    """Texts and labels of a tab-separated file with the columns label and text, nothing quoted."""
+    """Read texts and labels from a tab-separated file with the columns label and text, without quoting."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     return [row["text"] for row in rows], [int(row["label"]) for row in rows]
 
 
 def stratified(texts: Sequence[str], count: int) -> list[str]:
-    """Texts at equal steps of length, shuffled: what a caller would send has no order."""
+    """Choose texts at equal steps of length, and shuffle them, because real input is unordered."""
     lengths = [len(ids) for ids in tokenizer()(list(texts))["input_ids"]]
     order = sorted(range(len(texts)), key=lengths.__getitem__)
     chosen = [order[int((i + 0.5) * len(order) / count)] for i in range(count)]
@@ -34,7 +34,7 @@ def stratified(texts: Sequence[str], count: int) -> list[str]:
 
 
 def tokenizer() -> Any:
-    """The embedded model's; its vocabulary is DistilBERT's too."""
+    """The embedded model's tokenizer. Its vocabulary is also DistilBERT's."""
     return AutoTokenizer.from_pretrained(embedded_model())
 
 
@@ -44,7 +44,7 @@ def embedded(dtype: torch.dtype) -> PreTrainedModel:
 
 
 def distilbert_shaped(dtype: torch.dtype) -> PreTrainedModel:
-    """A classifier of DistilBERT-base's size with random weights: it serves for time alone."""
+    """A classifier of DistilBERT-base's size with random weights, used only for timing."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_config(DistilBertConfig(num_labels=2, pad_token_id=0))
@@ -52,7 +52,7 @@ def distilbert_shaped(dtype: torch.dtype) -> PreTrainedModel:
 
 
 def sorted_batches(texts: Sequence[str], rows: int) -> list[tuple[list[int], dict[str, torch.Tensor]]]:
-    """What a careful user does: tokenise once, sort by length, pad each batch."""
+    """Batch like a careful user: tokenize once, sort by length, pad each batch."""
     encode = tokenizer()
     ids = encode(list(texts), truncation=True)["input_ids"]
     order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
@@ -64,7 +64,7 @@ def sorted_batches(texts: Sequence[str], rows: int) -> list[tuple[list[int], dic
 def sample_in_a_loop(
     model: torch.nn.Module, batches: Sequence[tuple[list[int], dict[str, torch.Tensor]]], passes: int
 ) -> Array:
-    """Positive class' probability in each pass of a model whose dropout is on: (texts, passes), independent samples."""
+    """Positive class' probability in independent passes of a model with active dropout. *Shape:* (texts, passes)."""
     found = np.empty((sum(len(texts) for texts, _ in batches), passes), np.float32)
     for texts, inputs in tqdm(batches, type(model).__name__, disable=passes < 100):
         for t in range(passes):

@@ -1,8 +1,8 @@
-"""What importing the package costs beyond what every Transformers pipeline imports.
+"""Import time of the package, beyond the imports that every Transformers pipeline needs.
 
     python -m benchmarks.imports
 
-Each time is that of a fresh process.
+Each time is measured in a fresh process.
 """
 
 import statistics
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def seconds(statement: str) -> float:
-    """How long the statement takes in a fresh process that has imported the base."""
+    """Time of the statement in a fresh process that has already imported the base."""
     done = subprocess.run([sys.executable, "-c", CODE.format(statement)], capture_output=True, text=True, check=True)
     return float(done.stdout)
 

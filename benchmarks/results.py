@@ -1,4 +1,4 @@
-"""Where measurements are kept: one section of RESULTS.md for each benchmark, with the machine that gave it."""
+"""Storage of measurements: one section of RESULTS.md per benchmark, with the machine that ran it."""
 
 import platform
 import re
@@ -12,7 +12,7 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 def write_section(title: str, command: str, body: str) -> None:
-    """Replace the section `title` of RESULTS.md, or add it, and print it."""
+    """Replace or add the section `title` of RESULTS.md, and print it."""
     section = f"## {title}\n\n`{command}`, on {machine()}.\n\n{body.strip()}\n"
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results of the benchmarks\n"
     sections = re.split(r"\n(?=## )", text.rstrip() + "\n")
@@ -29,7 +29,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def machine() -> str:
-    """The processor, its cores and vector units, and the versions that ran."""
+    """The processor, its cores and vector units, and the software versions."""
     cpu, flags = platform.processor() or platform.machine(), ""
     info = Path("/proc/cpuinfo")
     if info.exists():

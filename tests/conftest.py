@@ -1,6 +1,6 @@
-"""What several test files need: the embedded pipeline, its stock counterpart, tiny classifiers of many architectures.
+"""Shared fixtures: the embedded pipeline, its stock counterpart, and tiny classifiers of many architectures.
 
-Imports of torch and transformers are inside the fixtures, so that the metric's tests do not wait for them.
+The fixtures import torch and transformers themselves, so the metric's tests do not wait for those imports.
 """
 
 import contextlib
@@ -15,33 +15,33 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# How long an example takes says how busy the machine is.
+# The time of an example depends on how busy the machine is.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-# The tests compare bits with the stock pipeline in float32 on a CPU; a GPU would be taken by default.
+# The tests compare bits with the stock pipeline in float32 on a CPU, and a GPU would be the default.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-if "PYTEST_XDIST_WORKER" in os.environ:  # of several processes each has a core, and so have those that they start
+if "PYTEST_XDIST_WORKER" in os.environ:  # each worker and its children have one core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell starts what runs in the background deaf to interrupts, and so are all its children; some tests send them one.
+# A shell makes background jobs and their children ignore interrupts, but some tests send them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The package under test, installed or in the checkout; not imported, since the metric's tests do without it.
+# The package under test, installed or in the checkout. Not imported, since the metric's tests do not need it.
 _found = importlib.util.find_spec("bayesian_text_classification")
 _checkout = Path(__file__).parents[1] / "pipelines" / "bayesian_text_classification"
 PACKAGE = Path(_found.origin).parent if _found is not None and _found.origin is not None else _checkout
 
 
 def pytest_addoption(parser):
-    parser.addoption("--write-docs", action="store_true", help="write the tables that tests compare with reality")
+    parser.addoption("--write-docs", action="store_true", help="write the tables in the docs instead of checking them")
 
 
 _DECODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 _ENCODER = {**_DECODER, "max_position_embeddings": 64}
 
-# Architecture: the settings of a model with two layers (ModernBERT has local and global ones, so three).
+# Settings of a two-layer model per architecture (three for ModernBERT, which has local and global layers).
 SETTINGS = {
     "albert": {**_ENCODER, "embedding_size": 16, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
     "bart": {
@@ -88,7 +88,7 @@ SETTINGS = {
 
 
 def make_tiny(architecture, *, attention=None, **settings):
-    """A classifier with random weights, large enough that its answers to two texts differ; always the same one."""
+    """A classifier with random weights, large enough that two texts get different results. Deterministic."""
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -105,7 +105,7 @@ def make_tiny(architecture, *, attention=None, **settings):
 
 
 def fresh_python(code, *arguments, **variables):
-    """The output of `code` in another interpreter that finds the package."""
+    """Run `code` in another interpreter that finds the package, and return its output."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
@@ -122,13 +122,13 @@ def package():
 
 @pytest.fixture(scope="session")
 def python():
-    """Runs code in a fresh interpreter, gives what it prints."""
+    """Runs code in a fresh interpreter and returns what it prints."""
     return fresh_python
 
 
 @pytest.fixture(scope="session")
 def tiny():
-    """Makes a tiny classifier: `tiny("bert", num_labels=3)`. The embedded tokenizer's ids fit it."""
+    """Builds a tiny classifier: `tiny("bert", num_labels=3)`. It accepts the ids of the embedded tokenizer."""
     return make_tiny
 
 
@@ -142,7 +142,7 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def classifier():
-    """The pipeline as a user gets it with no argument at all."""
+    """The pipeline as a user gets it without arguments."""
     import bayesian_text_classification  # noqa: F401  # registers the task
     from transformers import pipeline
 
@@ -151,7 +151,7 @@ def classifier():
 
 @pytest.fixture(scope="session")
 def stock():
-    """Transformers' own pipeline on the embedded model."""
+    """The stock pipeline with the embedded model."""
     from transformers import pipeline
 
     return pipeline("text-classification", model=str(PACKAGE / "embedded" / "model"))
@@ -159,7 +159,7 @@ def stock():
 
 @pytest.fixture
 def bayesian(tokenizer):
-    """Makes our pipeline around a model instance."""
+    """Builds our pipeline around a model instance."""
     import bayesian_text_classification  # noqa: F401
     from transformers import pipeline
 
@@ -171,14 +171,14 @@ def bayesian(tokenizer):
 
 @pytest.fixture(scope="session")
 def same_random_state():
-    """A context in which PyTorch's, NumPy's and Python's global random states must not move."""
+    """A context that checks that the global random states of PyTorch, NumPy and Python do not change."""
     import random
 
     import numpy as np
     import torch
 
     def states():
-        kind, keys, *rest = np.random.get_state()  # noqa: NPY002  # the legacy state is the global one
+        kind, keys, *rest = np.random.get_state()  # noqa: NPY002  # the legacy state is the global state
         return torch.get_rng_state().tolist(), (kind, keys.tolist(), *rest), random.getstate()
 
     @contextlib.contextmanager
@@ -192,7 +192,7 @@ def same_random_state():
 
 @pytest.fixture(scope="session")
 def same_model():
-    """A context in which nothing of a model that its owner could see must change."""
+    """A context that checks that nothing visible in a model changes."""
     import torch
 
     def state(model):
@@ -220,9 +220,9 @@ def same_model():
 
 @pytest.fixture(scope="session")
 def active_calls():
-    """Counts dropout calls with p > 0 that are on in a forward pass, with none of the package's code.
+    """Counts active dropout calls with p > 0 in a forward pass, without the package's code.
 
-    PyTorch's functions are replaced for that pass alone: the package tells them by identity.
+    PyTorch's functions are replaced only for that pass, because the package recognizes them by identity.
     """
     import torch
     import torch.nn.functional as F
@@ -255,6 +255,6 @@ def active_calls():
 
 @pytest.fixture
 def loud_libraries():
-    """The command silences libraries for its whole process; the tests that follow one hear them again."""
+    """Turns logging back on after a test: the command silences libraries for its whole process."""
     yield
     logging.disable(logging.NOTSET)

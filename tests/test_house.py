@@ -1,4 +1,4 @@
-"""The package as CONTRIBUTING says it is: which folder may import which, what travels with a model, what is shipped."""
+"""The rules in CONTRIBUTING: which folder may import which, which files are copied with a model, what is shipped."""
 
 import ast
 import configparser
@@ -15,13 +15,13 @@ PACKAGE, COMMAND = (
     Path(importlib.util.find_spec(name).origin).parent
     for name in ("bayesian_text_classification", "bayesian_text_classification_command")
 )
-SHIPPED = {"metrics", "spaces"}  # folders of the repository that a wheel has inside the package
+SHIPPED = {"metrics", "spaces"}  # folders of the repository that are inside the package in a wheel
 FACE = {"__init__", "__main__"}
 TRAVEL_WITH = {"torch", "transformers", "numpy", "huggingface_hub", "peft"}
 
 
 def modules():
-    """Every file of the package and of the command, by its dotted name."""
+    """All files of the package and of the command, by dotted name."""
     found = {}
     for root in (PACKAGE, COMMAND):
         for path in root.rglob("*.py"):
@@ -35,13 +35,13 @@ MODULES = modules()
 
 
 def room_of(name):
-    """The folder of a module, or its own name where it lies at the root of the package."""
+    """The folder of a module, or the module's name if it is at the root of the package."""
     top, *rest = name.split(".")
     return "command" if top == COMMAND.name else rest[0] if rest else "__init__"
 
 
 def imports_of(name):
-    """The modules of ours that a module imports, by the whole name, wherever in the file."""
+    """Full names of everything that a module imports, anywhere in the file."""
     package = name.split(".")[:-1]
     for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -55,7 +55,7 @@ def imports_of(name):
 
 
 def ours(name):
-    """The imported modules of ours, a package by its `__init__`."""
+    """This project's modules that a module imports. A package is named by its `__init__`."""
     for imported in imports_of(name):
         if imported.split(".")[0] in (PACKAGE.name, COMMAND.name):
             yield imported if imported in MODULES else f"{imported}.__init__"
@@ -68,7 +68,7 @@ def levels():
     return {name.strip(): depth for depth, part in enumerate(arrow.split("->")) for name in part.split(",")}
 
 
-def test_a_folder_imports_only_what_is_further_down():
+def test_folders_import_only_from_lower_levels():
     depth = levels()
     assert depth.keys() == {room_of(name) for name in MODULES} - FACE
     for name in MODULES:
@@ -79,7 +79,7 @@ def test_a_folder_imports_only_what_is_further_down():
             assert other == room or depth[other] > depth[room], f"{name} imports {imported}"
 
 
-def test_no_file_imports_itself_in_a_circle():
+def test_there_are_no_circular_imports():
     done, open_ = set(), []
 
     def visit(name):
@@ -97,8 +97,8 @@ def test_no_file_imports_itself_in_a_circle():
         visit(name)
 
 
-def test_the_package_is_read_at_a_glance():
-    """At most 8 files and 12 folders at the root, 14 files in a folder but `pipeline`, 450 lines in a file."""
+def test_package_stays_small_enough_to_read():
+    """At most 8 files and 12 folders at the root, 14 files per folder except `pipeline`, and 450 lines per file."""
     here = [path for path in PACKAGE.iterdir() if path.name != "__pycache__"]
     assert sum(path.is_file() for path in here) <= 8 and sum(path.is_dir() for path in here) <= 12
     for folder in [*(path for path in here if path.is_dir() and path.name not in SHIPPED), COMMAND]:
@@ -109,14 +109,14 @@ def test_the_package_is_read_at_a_glance():
         assert len(path.read_text(encoding="utf-8").splitlines()) <= most, path.name
 
 
-def test_what_travels_is_the_closure_that_transformers_finds():
+def test_save_pretrained_copies_every_file_of_the_pipeline_folder():
     """`save_pretrained` copies what `pipeline.py` imports: a file that nothing imports would be missing elsewhere."""
     folder = PACKAGE / "pipeline"
     closure = {Path(path).name for path in get_relative_import_files(folder / "pipeline.py")} | {"pipeline.py"}
     assert closure == {path.name for path in folder.glob("*.py")} - {"__init__.py"}
 
 
-def test_what_travels_imports_its_siblings_and_few_others():
+def test_copied_files_import_only_siblings_and_allowed_packages():
     for name in MODULES:
         if room_of(name) != "pipeline":
             continue

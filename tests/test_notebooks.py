@@ -30,8 +30,11 @@ def test_the_2021_experiment(tmp_path, monkeypatch):
     assert "20 sites in train() mode" in text
     assert "14 of them are reached by patch_module" in text
     assert "bert.encoder.layer.0.attention.self" in text
-    assert "These 12 texts cannot tell whether the Bayesian ensemble is better calibrated: its confidence" in text
-    assert "Fewer than 20 texts tell nothing" in text
+    assert (
+        "On 12 texts, the Bayesian model's calibration is not significantly different. On average its confidence"
+        in text
+    )
+    assert "No difference is called significant on fewer than 20 texts" in text
     assert len(pictures) == 2 and all(len(picture) > 10_000 for picture in pictures)
 
 
@@ -56,6 +59,6 @@ def test_out_of_scope(tmp_path, monkeypatch, tiny, tokenizer):
 
 
 @pytest.mark.parametrize("name", ["trust.ipynb", "clinc.ipynb"])
-def test_what_is_shown_names_no_folder_of_a_machine(name):
+def test_outputs_contain_no_local_paths(name):
     text = (FOLDER / name).read_text(encoding="utf-8")
     assert not any(start in text for start in (str(FOLDER.parent), str(Path.home()), "/home/", "/tmp/", "Users"))

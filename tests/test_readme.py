@@ -25,11 +25,11 @@ def shell(command, folder):
     return subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False, env=ENVIRONMENT)
 
 
-def test_readme_has_the_blocks_that_these_tests_know():
+def test_the_readme_has_the_expected_code_blocks():
     assert [len(PYTHON), len(SHELL)] == [5, 5]
 
 
-def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
+def test_python_blocks_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = {}
     for code in PYTHON:
@@ -42,13 +42,13 @@ def test_python_blocks_run_one_after_the_other(tmp_path, monkeypatch):
 
 def test_the_command_on_your_own_data_runs(tmp_path):
     (tmp_path / "my-model").symlink_to(embedded_model(), target_is_directory=True)
-    (tmp_path / "my-labelled-texts.csv").write_text("text,label\nlovely,POSITIVE\nawful,NEGATIVE\n")
+    (tmp_path / "my-labeled-texts.csv").write_text("text,label\nlovely,POSITIVE\nawful,NEGATIVE\n")
     done = shell(SHELL[2], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 texts, 40 samples" in done.stdout
 
 
-def test_the_commands_that_classify_and_rank_texts_run(tmp_path):
+def test_the_predict_and_rank_commands_run(tmp_path):
     (tmp_path / "my-texts.csv").write_text("text\nlovely\nawful\n")
     done = shell(SHELL[3], tmp_path)
     assert done.returncode == 0, done.stderr
@@ -61,10 +61,10 @@ def test_the_commands_that_classify_and_rank_texts_run(tmp_path):
     assert len((tmp_path / "in-order.csv").read_text().splitlines()) == 3
 
 
-def test_what_is_pushed_loads_as_it_says(tiny, tokenizer, tmp_path):
+def test_pushed_repositories_load_as_described(tiny, tokenizer, tmp_path):
     for part in (tiny("bert", num_labels=2), tokenizer):
         part.save_pretrained(tmp_path / "my-model")
-    (tmp_path / "my-labelled-texts.csv").write_text("text,label\nlovely,LABEL_1\nawful,LABEL_0\n")
+    (tmp_path / "my-labeled-texts.csv").write_text("text,label\nlovely,LABEL_1\nawful,LABEL_0\n")
     done = shell(SHELL[2], tmp_path)  # it writes the report that is pushed
     assert done.returncode == 0, done.stderr
     with Hub() as hub:
@@ -83,7 +83,7 @@ def test_what_is_pushed_loads_as_it_says(tiny, tokenizer, tmp_path):
         run(metric, "import evaluate; evaluate.load('user/ece')", **hub.environment(tmp_path / "elsewhere"))
 
 
-def test_the_command_of_2021_runs_on_a_hub_laid_out_like_the_real_one(tiny, tokenizer, tmp_path):
+def test_the_2021_command_runs_on_a_hub_like_the_real_one(tiny, tokenizer, tmp_path):
     import pyarrow
     import pyarrow.parquet
 
@@ -132,7 +132,7 @@ def written(title):
 
 
 @pytest.mark.slow  # the whole experiment of the first command: some minutes
-def test_the_first_command_prints_the_table_offline(tmp_path):
+def test_the_first_command_reproduces_the_table_offline(tmp_path):
     install, experiment = SHELL[0].split("&&")
     assert install.strip() == "pip install ."  # done by whoever runs these tests
     environment = {**ENVIRONMENT, "HF_HUB_OFFLINE": "1"}
@@ -156,7 +156,7 @@ VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "sst2" / "validatio
 
 @pytest.mark.slow  # 41 passes over 872 sentences
 @pytest.mark.skipif(not VALIDATION.exists(), reason=f"needs SST-2 validation in {VALIDATION}")
-def test_the_table_of_sst2_is_true(classifier):
+def test_the_sst2_table_is_reproduced(classifier):
     """Its two arms that are the same on every machine; the classifier knows its job, the ensemble is more honest."""
     from bayesian_text_classification.evaluation.measures import MEASURES
     from bayesian_text_classification.evaluation.predictions import Predictions
@@ -176,7 +176,7 @@ def test_the_table_of_sst2_is_true(classifier):
         assert [found[key] for key in ("ece", "accuracy", "nll", "brier")] == pytest.approx(here[arm][:4], abs=1e-3)
 
 
-def test_rows_of_a_table_are_found():
+def test_table_rows_are_parsed():
     screen = "  Bayesian              0.1000     0.9000   0.3000   0.2000        20       1.6 "
     markdown = "| BaaL (`patch_module`) | 0.2851 | 0.6400 | 1.2615 | 0.3060 | 14 |"
     assert rows(f"{screen}\n{markdown}") == {

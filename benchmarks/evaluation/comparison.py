@@ -1,8 +1,8 @@
-"""What the whole `evaluate` takes beside its sampling alone: statistics, pictures, page.
+"""Time of the whole `evaluate` command compared with its sampling: statistics, figures and page are the difference.
 
     python -m benchmarks.evaluation.comparison --dataset FILE [more options of bayesian-text-classification evaluate]
 
-The command runs in this process; the time inside the calls that run the model is its sampling.
+The command runs in this process. The time inside the calls that run the model counts as sampling.
 """
 
 import sys

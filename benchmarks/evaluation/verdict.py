@@ -1,13 +1,16 @@
-"""How often the intervals of the report hold the truth, and how often its verdicts are wrong, by simulation.
+"""How often the report's intervals cover the truth, and how often its verdicts are wrong, by simulation.
 
     python -m benchmarks.evaluation.verdict [--simulations N]
 
-Two arms on the same rows: their logits are the true ones times a sharpness, with an error of their own, and each
-averages the probabilities of ten passes whose noise is drawn anew in every simulation, as a run's dropout masks are.
-The truth is the measure of half a million rows. In a null case the arms are alike. In the others the first is worse in
-every way, sharper and more erroneous; how much is found for each measure by itself, so that its true difference is
-three times its standard error. What costs little gets four times as many simulations, and so does every measure in
-the last table; NLL and Brier alone get 32 times as many.
+Two arms share the same rows. Their logits are the true ones times a sharpness, with separate errors. Each arm averages
+the probabilities of ten passes. The noise of the passes is drawn anew in every simulation, like the dropout masks of a
+run. The truth is the measure on half a million rows.
+
+In a null case the arms are alike. In the others the first arm is worse in every way: sharper, and with larger errors.
+How much worse is chosen separately for each measure, so that its true difference is three times its standard error.
+
+Cheap measures get four times as many simulations, and so does every measure in the last table. In the third table, NLL
+and Brier get 32 times as many.
 """
 
 import argparse
@@ -30,28 +33,28 @@ from tqdm import tqdm
 from benchmarks.common import Array
 from benchmarks.results import table, write_section
 
-MANY = 500_000  # rows of the truth
+MANY = 500_000  # rows that give the truth
 PASSES, SHARPNESS, ERROR, NOISE = 10, 1.6, 0.5, 0.5
 EFFECT = 3  # the true difference, in standard errors
 HARMS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
-PILOTS = 4_000  # simulations of each harm, which find the one of that effect
-CHEAP = 4  # times as many simulations of a measure with a closed form, and of AUROC
-MEANS = 32  # times as many of NLL and Brier alone
+PILOTS = 4_000  # simulations per harm, to find the harm with that effect
+CHEAP = 4  # factor on the simulations for measures with a closed form, and for AUROC
+MEANS = 32  # factor on the simulations for NLL and Brier in the third table
 ALIKE = 0.0
 
-Logits = Callable[[Array], Array]  # of the first of two classes, of normal deviates
+Logits = Callable[[Array], Array]  # logits of the first of two classes, as a function of normal deviates
 
 
 @dataclass(frozen=True)
 class World:
-    """Texts with known probabilities of their classes."""
+    """Texts whose class probabilities are known."""
 
     classes: int
     rows: int
     spread: float  # of the logits
 
     def draw(self, random: np.random.Generator, rows: int, harm: float) -> tuple[Labels, Array, Array]:
-        """Labels, and the probabilities of two arms, the first one worse by `harm`."""
+        """Draw labels and the probabilities of two arms, of which the first is worse by `harm`."""
         logits = random.normal(0, self.spread, (rows, self.classes))
         labels = (logits + random.gumbel(size=logits.shape)).argmax(1)  # a draw from the softmax
 
@@ -67,7 +70,7 @@ class World:
 
 
 class Told(NamedTuple):
-    """What the report says of one measure: the first arm, it less the second, and the same on top of temperatures."""
+    """The report on one measure: the first arm, the difference from the second, and that with temperatures."""
 
     key: str
     estimate: Estimate
@@ -84,15 +87,16 @@ def main() -> None:
     two, twenty = World(2, 872, 1.8), World(20, 1_000, 2.5)
     near = [f"{100 * np.sqrt(0.95 * 0.05 / count):.1f}" for count in simulations * np.array([1, CHEAP, MEANS])]
     body = (
-        f"1,000 resamples. {simulations} simulations of each case, {CHEAP} times as many of accuracy, NLL, Brier and "
-        f"AUROC of errors, of squares in the second table, and of all in the last, {MEANS} times in the third; a share "
-        f"near 95 % is known to within {near[0]}, {near[1]} and {near[2]} points (one standard error).\n\n"
+        f"1,000 resamples. {simulations} simulations of each case. {CHEAP} times as many for accuracy, NLL, Brier and "
+        f"AUROC of errors, for squares in the second table, and for all measures in the last table. {MEANS} times as "
+        f"many in the third table. Shares near 95% have standard errors of {near[0]}, {near[1]} and {near[2]} "
+        f"percentage points.\n\n"
         f"Two arms that are alike:\n\n{null_table(random, (two, twenty), simulations)}\n\n"
-        f"Arms that are not alike, and as far from calibrated, so that there is nothing to tell either; how often a "
-        f"difference is told:\n\n"
+        f"Arms that differ but are equally far from calibrated, so the true difference is 0. How often a difference is "
+        f"significant:\n\n"
         f"{kinks_table(random, simulations)}\n\n"
-        f"Arms that are not alike, one too sure and one too modest, and cost as much; how often a difference is told "
-        f"(none is where fewer than {LEAST_ROWS} answers are wrong):\n\n"
+        f"One overconfident and one underconfident arm with equal cost. How often a difference is significant (never "
+        f"with fewer than {LEAST_ROWS} wrong answers):\n\n"
         f"{costs_table(random, simulations)}\n\n"
         f"The first arm is worse, {two.rows} rows of {two.classes} classes:\n\n{harm_table(random, two, simulations)}"
     )
@@ -102,15 +106,15 @@ def main() -> None:
 
 
 def null_table(random: np.random.Generator, worlds: tuple[World, ...], simulations: int) -> str:
-    """Intervals and verdicts where there is nothing to tell."""
+    """Intervals and verdicts if there is no true difference."""
     header = [
         "classes, rows",
         "measure",
-        "interval holds truth",
-        "that of the difference holds 0",
-        "a difference is told",
+        "interval covers truth",
+        "interval of the difference covers 0",
+        "difference is significant",
     ]
-    header.append("the same on top of temperatures")
+    header.append("the same with temperatures")
     rows = []
     for world in worlds:
         labels, first, _ = world.draw(random, MANY, ALIKE)
@@ -135,14 +139,14 @@ def null_table(random: np.random.Generator, worlds: tuple[World, ...], simulatio
 
 
 def null_case(random: np.random.Generator, world: World, simulations: int) -> Iterator[Told]:
-    """What the report says where both arms are alike."""
+    """Verdicts of the report if both arms are alike."""
     for seed in tqdm(range(CHEAP * simulations), f"alike, {world.classes} classes"):
         labels, *arms = world.draw(random, world.rows, ALIKE)
         yield from (in_full if seed < simulations else often)(labels, *arms, seed)
 
 
 def in_full(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
-    """Every measure, as the report has it."""
+    """Compute every measure as the report does."""
     arms = MeasuredArms(labels, seed)
     for name, p in (("second", second), ("first", first)):
         found = arms.arm(name, p)
@@ -153,7 +157,7 @@ def in_full(labels: Labels, first: Probabilities, second: Probabilities, seed: i
 
 
 def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
-    """The measures that cost little."""
+    """Compute only the cheap measures."""
     pair = [Predictions.of(p, labels) for p in (first, second)]
     fits = [Temperatures.fitted(p, labels) for p in (first, second)]
     tempered = [
@@ -161,7 +165,7 @@ def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int
         for fit, p in zip(fits, (first, second), strict=True)
     ]
     for measure in MEASURES:
-        if measure.strategy.resamples_interval and measure.key != "error_auroc":  # these take all resamples
+        if measure.strategy.resamples_interval and measure.key != "error_auroc":  # these need all resamples
             continue
         yield Told(
             measure.key,
@@ -172,12 +176,12 @@ def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int
 
 
 def is_cheap(measure: Measure) -> bool:
-    """Whether its difference has a closed form, or resamples that take little."""
+    """Whether the difference has a closed form, or cheap resamples."""
     return not measure.strategy.resamples_difference or measure.key == "error_auroc"
 
 
 def kinks_table(random: np.random.Generator, simulations: int) -> str:
-    """Null cases of the measures of calibration in which arms are not alike: 872 texts of two classes."""
+    """Null cases for measures of calibration, with arms that differ: 872 texts of two classes."""
     keys = ("ece", "class_wise_ece", "l2_ece", "brier_reliability")
     measures = [measure for measure in MEASURES if measure.key in keys]
     rows = []
@@ -194,20 +198,20 @@ def kinks_table(random: np.random.Generator, simulations: int) -> str:
 
 
 def opposite(random: np.random.Generator, gap: float) -> tuple[Labels, Array, Array]:
-    """Labels, and two arms that are as wrong in opposite directions."""
+    """Labels, and two arms with equal errors in opposite directions."""
     truth = random.uniform(0.55, 0.95, 872)
     return luck(random, truth), truth + gap, truth - gap
 
 
 def calibrated(random: np.random.Generator, spread: float) -> tuple[Labels, Array, Array]:
-    """Labels, an arm that says its mean everywhere, and an arm that says the truth."""
+    """Labels, an arm that always returns its mean confidence, and an arm that returns the truth."""
     truth = 1 / (1 + np.exp(-random.normal(0, spread, 872)))
     doubt = np.minimum(truth, 1 - truth).mean()
     return luck(random, truth), np.where(truth > 0.5, 1 - doubt, doubt), truth
 
 
 def as_wrong(random: np.random.Generator, gap: float) -> tuple[Labels, Array, Array]:
-    """Labels, an arm that says one confidence everywhere, and one that says many, of errors of their own."""
+    """Labels, an arm with a constant confidence, and an arm with varying confidence; their errors are separate."""
     confidence, up = random.uniform(0.52, 0.99 - gap, 872), random.random(872) < 0.5
     labels = luck(random, np.where(up, confidence, 1 - confidence))
     right = random.random(872) < 0.75
@@ -216,24 +220,24 @@ def as_wrong(random: np.random.Generator, gap: float) -> tuple[Labels, Array, Ar
 
 
 def luck(random: np.random.Generator, truth: Array) -> Labels:
-    """Labels, 1 with these probabilities."""
+    """Draw labels that are 1 with these probabilities."""
     return (random.random(len(truth)) < truth).astype(np.int64)
 
 
 KINKS = {
-    "one .005 too sure, one .005 too little": lambda random: opposite(random, 0.005),
-    "one .01 too sure, one .01 too little": lambda random: opposite(random, 0.01),
-    "one .02 too sure, one .02 too little": lambda random: opposite(random, 0.02),
-    "one .03 too sure, one .03 too little": lambda random: opposite(random, 0.03),
-    "one .04 too sure, one .04 too little": lambda random: opposite(random, 0.04),
-    "both calibrated, one says the mean alone": lambda random: calibrated(random, 2.5),
-    "both .03 too sure, one says the mean alone": lambda random: as_wrong(random, 0.03),
-    "both .1 too sure, one says the mean alone": lambda random: as_wrong(random, 0.1),
+    "one overconfident by .005, one underconfident by .005": lambda random: opposite(random, 0.005),
+    "one overconfident by .01, one underconfident by .01": lambda random: opposite(random, 0.01),
+    "one overconfident by .02, one underconfident by .02": lambda random: opposite(random, 0.02),
+    "one overconfident by .03, one underconfident by .03": lambda random: opposite(random, 0.03),
+    "one overconfident by .04, one underconfident by .04": lambda random: opposite(random, 0.04),
+    "both calibrated, one with constant confidence": lambda random: calibrated(random, 2.5),
+    "both overconfident by .03, one with constant confidence": lambda random: as_wrong(random, 0.03),
+    "both overconfident by .1, one with constant confidence": lambda random: as_wrong(random, 0.1),
 }
 
 
 def costs_table(random: np.random.Generator, simulations: int) -> str:
-    """Null cases of NLL and Brier in which arms are not alike."""
+    """Null cases for NLL and Brier, with arms that differ."""
     measures = [measure for measure in MEASURES if measure.key in ("nll", "brier")]
     rows = []
     for name, (truth, sure) in COSTS.items():
@@ -252,7 +256,7 @@ def costs_table(random: np.random.Generator, simulations: int) -> str:
 
 
 def as_dear(measure: Measure, truth: Logits, sure: Logits) -> float:
-    """What the logits of a too sure arm are to be multiplied by, so that it costs as much for being too modest."""
+    """Factor for the logits of an overconfident arm that makes it underconfident at the same cost."""
 
     def cost(factor: float) -> float:
         def at(z: float) -> float:
@@ -268,26 +272,26 @@ def as_dear(measure: Measure, truth: Logits, sure: Logits) -> float:
 
 
 def two_classes(logits: Array, labels: Labels) -> Predictions:
-    """Rows with these logits of the first of two classes."""
+    """Rows with these logits for the first of two classes."""
     return Predictions.of(special.expit(np.stack([logits, -logits], 1)), labels)
 
 
 def everywhere(p: float) -> Logits:
-    """The same of all rows."""
+    """The same probability for all rows."""
     return lambda z: np.full_like(z, special.logit(p))
 
 
 COSTS: dict[str, tuple[Logits, Logits]] = {
-    "one says .97 of answers that are right nine times in ten": (everywhere(0.9), everywhere(0.97)),
-    "one's logits are 1.6 times the true ones, four in five right": (lambda z: 2.5 * z, lambda z: 4 * z),
-    "one's logits are 1.8 times the true ones, nine in ten right": (lambda z: 5 * z, lambda z: 9 * z),
+    "one has confidence .97 in answers that are right 90% of the time": (everywhere(0.9), everywhere(0.97)),
+    "one has 1.6 times the true logits, 80% of answers right": (lambda z: 2.5 * z, lambda z: 4 * z),
+    "one has 1.8 times the true logits, 90% of answers right": (lambda z: 5 * z, lambda z: 9 * z),
 }
 
 
 def harm_table(random: np.random.Generator, world: World, simulations: int) -> str:
-    """Verdicts where the first arm is worse by three standard errors."""
-    header = ["measure", "true difference / its error", "interval of the difference holds truth", "told rightly"]
-    header.append("told wrongly")
+    """Verdicts if the first arm is worse by three standard errors."""
+    header = ["measure", "true difference / standard error", "interval covers it", "significant, right direction"]
+    header.append("significant, wrong direction")
     gaps, effects = pilot(random, world)
     rows = []
     for measure in MEASURES:
@@ -309,7 +313,7 @@ def harm_table(random: np.random.Generator, world: World, simulations: int) -> s
 
 
 def pilot(random: np.random.Generator, world: World) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """For each measure and each of `HARMS` the true difference, and it in standard errors."""
+    """True difference for each measure and each of `HARMS`, and the same in standard errors."""
     gaps, effects = defaultdict(list), defaultdict(list)
     for harm in tqdm(HARMS, "pilot"):
         labels, first, second = world.draw(random, MANY, harm)
@@ -324,28 +328,28 @@ def pilot(random: np.random.Generator, world: World) -> tuple[dict[str, list[flo
 
 
 def of_one(random: np.random.Generator, world: World, harm: float, measure: Measure, seed: int) -> Difference:
-    """What the report says of one measure's difference."""
+    """The report's verdict on one measure's difference."""
     labels, first, second = world.draw(random, world.rows, harm)
     return resampled(Predictions.of(first, labels), Predictions.of(second, labels), measure, seed)
 
 
 def resampled(rows: Predictions, base: Predictions, measure: Measure, seed: int) -> Difference:
-    """The difference as the report has it."""
+    """Compute the difference as the report does."""
     measures = [measure] if measure.strategy.resamples_difference else []
     return difference(measure, *(resample(one, seed=seed, measures=measures) for one in (rows, base)))
 
 
 def covered(estimates: list[Estimate], truth: float) -> str:
-    """How often the intervals hold the truth, of those that are given."""
+    """How often the intervals cover the truth, among those that exist."""
     given = [one for one in estimates if one.known]
     if not given:
-        return "no interval is given"
+        return "no interval"
     held = share(one.low <= truth <= one.high for one in given)
-    return held if len(given) == len(estimates) else f"{held} of the {len(given) / len(estimates):.0%} that are given"
+    return held if len(given) == len(estimates) else f"{held} of {len(given) / len(estimates):.0%} with an interval"
 
 
 def share(happened: Iterable[bool]) -> str:
-    """How often, in percent."""
+    """Format how often this happened, in percent."""
     return f"{np.mean(list(happened)):.1%}"
 
 

@@ -1,10 +1,11 @@
-"""The metric on very many rows, beside torchmetrics: time, memory, and the value itself.
+"""The metric on very many rows, compared with torchmetrics: time, memory, and the value itself.
 
     python -m benchmarks.metrics.ece
 
-Ten million rows of two classes in float32 and float64, all checks on; the arms run in turn and the median counts.
-Memory is the largest resident set of a process of its own, beyond what it held with the input made. Forty million
-float32 rows show which sums survive. Evaluate's own way (Arrow files, a new metric each time) is timed on fewer rows.
+Ten million rows of two classes in float32 and float64, with all checks. The arms run in turn, and the median counts.
+Memory is the peak resident set of a separate process, minus what it held after the input was created. Forty million
+float32 rows show which sums stay accurate. Evaluate's own way (Arrow files, a new metric each time) is timed on fewer
+rows.
 """
 
 import argparse
@@ -31,7 +32,7 @@ def main() -> None:
     """Measure, and write a section of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--memory", choices=("float32", "float64"), help=argparse.SUPPRESS)  # in a process of its own
+    parser.add_argument("--memory", choices=("float32", "float64"), help=argparse.SUPPRESS)  # in a separate process
     args = parser.parse_args()
     if args.memory:
         print(json.dumps(memory(args.memory)))
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def made(rows: int, dtype: str) -> tuple[Any, Any]:
-    """Probabilities of two classes and labels, of a model that is a little too sure."""
+    """Probabilities and labels for two classes, from a slightly overconfident model."""
     random = np.random.default_rng(0)
     positive = random.random(rows, dtype=np.float32).astype(dtype)
     labels = (random.random(rows, dtype=np.float32) < 0.1 + 0.8 * positive).astype(np.int64)
@@ -71,7 +72,7 @@ def ours(predictions: Any, references: Any) -> float:
 
 
 def peer(predictions: Any, references: Any) -> Callable[[], Any]:
-    """The same rows in torchmetrics, with its checks."""
+    """The same computation in torchmetrics, with its checks."""
     import torch
     from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -80,7 +81,7 @@ def peer(predictions: Any, references: Any) -> Callable[[], Any]:
 
 
 def interleaved(arms: dict[str, Callable[[], Any]], repetitions: int) -> dict[str, list[float]]:
-    """Seconds of each arm, all in turn, after a turn that does not count."""
+    """Seconds of each arm. The arms run in turn, after one warm-up turn."""
     times: dict[str, list[float]] = {name: [] for name in arms}
     for repetition in range(repetitions + 1):
         for name, run in arms.items():
@@ -92,25 +93,25 @@ def interleaved(arms: dict[str, Callable[[], Any]], repetitions: int) -> dict[st
 
 
 def memory(dtype: str) -> float:
-    """MiB at the peak beyond what is resident with the input."""
+    """Peak memory in MiB, minus what is resident with the input."""
     predictions, references = made(1_000, dtype)
     ours(predictions, references)
     predictions, references = made(ROWS, dtype)
     with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")  # the peak starts anew
+        file.write("5")  # resets the peak
     before = status("VmRSS")
     ours(predictions, references)
     return (status("VmHWM") - before) / 1024
 
 
 def status(key: str) -> int:
-    """KiB, from the kernel's account of this process."""
+    """Memory in KiB, as the kernel reports it for this process."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith(key + ":"))
 
 
 def many() -> list[str]:
-    """Forty million rows of one confidence: the truth is a fraction."""
+    """Forty million rows with the same confidence, so the true value is known exactly."""
     confidence, correct = np.float32(0.7), round(0.7091 * MANY)
     predictions = np.empty((MANY, 2), np.float32)
     predictions[:, 0], predictions[:, 1] = 1 - confidence, confidence
@@ -123,7 +124,7 @@ def many() -> list[str]:
 
 
 def through_evaluate() -> str:
-    """Evaluate's class on an array."""
+    """Time Evaluate's class on an array."""
     predictions, references = made(THROUGH_EVALUATE, "float64")
 
     def run() -> None:
@@ -133,8 +134,8 @@ def through_evaluate() -> str:
     times = interleaved({"evaluate": run, "ours": lambda: ours(predictions, references)}, 3)
     whole, pure = (statistics.median(times[name]) for name in ("evaluate", "ours"))
     return (
-        f"Through `evaluate.load(...).compute(...)`, {THROUGH_EVALUATE:,} float64 rows: {whole:.1f} s, the function "
-        f"alone {pure:.2f} s."
+        f"{THROUGH_EVALUATE:,} float64 rows take {whole:.1f} s with `evaluate.load(...).compute(...)`, and "
+        f"{pure:.2f} s with only the function."
     )
 
 

@@ -1,9 +1,9 @@
-"""How often the metric's 95 % interval holds the true value, by simulation.
+"""How often the metric's 95% interval covers the true value, by simulation.
 
     python -m benchmarks.metrics.ece_interval [--simulations N]
 
-Confidences from 1/2 to 1 under two laws, 872 rows as in SST-2's validation split; a model whose accuracy at confidence
-c is c - d (2 c - 1). The truth is the same measure of four million rows.
+Confidences from 1/2 to 1 come from two distributions, with 872 rows as in SST-2's validation split. The model's
+accuracy at confidence c is c - d (2 c - 1). The truth is the same measure on four million rows.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from benchmarks.results import table, write_section
 
 ROWS, MANY = 872, 4_000_000
-LAWS = {"spread out, Beta(3, 1)": (3.0, 1.0), "nearly all sure, Beta(1.2, 0.3)": (1.2, 0.3)}
+LAWS = {"spread out, Beta(3, 1)": (3.0, 1.0), "mostly confident, Beta(1.2, 0.3)": (1.2, 0.3)}
 OVERCONFIDENCE = (0.0, 0.02, 0.055, 0.08, 0.12, 0.2)
 MEASURES: dict[str, dict[str, Any]] = {
     "l1, 10 bins": {"n_bins": 10},
@@ -38,13 +38,13 @@ def main() -> None:
             for d in OVERCONFIDENCE:
                 found = measure(parameters, d, options, tqdm(range(simulations), f"{name}, {law}, {d}"))
                 rows.append([f"{name}, {law}", *found])
-    header = ["measure, confidences", "truth", "measured", "its bias", "width", "interval holds truth", "in null band"]
-    body = f"{ROWS} rows, means over {simulations} simulations each, 1,000 resamples.\n\n" + table(header, rows)
+    header = ["measure, confidences", "truth", "measured", "bias", "width", "interval covers truth", "in null band"]
+    body = f"{ROWS} rows, means over {simulations} simulations per line, 1,000 resamples.\n\n" + table(header, rows)
     write_section("Coverage of the metric's interval", "python -m benchmarks.metrics.ece_interval", body)
 
 
 def measure(law: tuple[float, float], d: float, options: dict[str, Any], seeds: Any) -> list[str]:
-    """One line of the table."""
+    """Compute one line of the table."""
     metric, random = load_metric_module(), np.random.default_rng(0)
 
     def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:

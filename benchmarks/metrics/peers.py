@@ -1,9 +1,9 @@
-"""What other libraries say where calibration errors usually go wrong, beside the value by hand.
+"""Results of other libraries in cases where calibration errors often go wrong, compared with values by hand.
 
     python -m benchmarks.metrics.peers
 
-The tests hold what the metric says. What its peers say changes with their releases, and with those of SciPy and NumPy:
-here it is written down, with their versions.
+The tests check the metric's values. Its peers' values change with their releases, and with those of SciPy and NumPy.
+They are recorded here with the versions.
 """
 
 from collections.abc import Callable
@@ -23,23 +23,23 @@ from benchmarks.results import table, write_section
 ece = load_metric_module()
 
 REFUSED = "refused"
-# What is measured, the definition, probabilities, labels, and the value by hand.
+# Case, definition, probabilities, labels, and the value by hand.
 CASES: list[tuple[str, str, Any, Any, float | str]] = [
     ("confidence 1 shares the last bin with .95", "top-label", [[0.05, 0.95], [0.0, 1.0]], [1, 0], 0.475),
     ("a perfect model", "top-label", [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], [0, 1, 1], 0.0),
     ("probability 0 counts", "binary", [0.0, 0.05], [1, 0], 0.475),
     (".3 is not in the bin of .25", "binary", [0.25, 0.3], [0, 1], 0.475),
     ("a constant predictor, bins of equal mass", "quantile", [0.3] * 100, [1] * 50 + [0] * 50, 0.2),
-    ("rows weigh equally, not bins", "binary", [0.0, 0.0, 0.0, 0.5], [0, 0, 0, 1], 0.125),
+    ("rows count equally, not bins", "binary", [0.0, 0.0, 0.0, 0.5], [0, 0, 0, 1], 0.125),
     ("NaN", "binary", [0.2, float("nan")], [0, 1], REFUSED),
     ("a probability of 1.5", "binary", [0.2, 1.5], [0, 1], REFUSED),
-    ("logits, and nobody said so", "binary", [-1.0, 0.5], [0, 1], REFUSED),
+    ("logits without from_logits=True", "binary", [-1.0, 0.5], [0, 1], REFUSED),
     ("no rows", "binary", [], [], REFUSED),
 ]
 
 
 def main() -> None:
-    """Ask all of them, and write a section of RESULTS.md."""
+    """Run all libraries, and write a section of RESULTS.md."""
     arms: dict[str, Callable[[str, Any, Any], float | None]] = {
         "ours": ours,
         "torchmetrics": of_torchmetrics,
@@ -52,7 +52,7 @@ def main() -> None:
         for what, definition, p, labels, truth in CASES
     ]
     versions = ", ".join(f"{name} {version(name)}" for name in ("torchmetrics", "netcal", "baal", "relplot", "scipy"))
-    body = [table(["case", "by hand", *arms], rows), "", f"10 bins. Empty: no such definition there. {versions}."]
+    body = [table(["case", "by hand", *arms], rows), "", f"10 bins. Empty cell: definition not supported. {versions}."]
     write_section("The metric's peers", "python -m benchmarks.metrics.peers", "\n".join(body))
 
 
@@ -63,7 +63,7 @@ def ours(definition: str, p: Any, labels: Any) -> float:
 
 
 def of_torchmetrics(definition: str, p: Any, labels: Any) -> float | None:
-    """Of bins of equal width."""
+    """torchmetrics, with bins of equal width."""
     if definition == "quantile":
         return None
     target = torch.tensor(labels, dtype=torch.long)
@@ -73,13 +73,13 @@ def of_torchmetrics(definition: str, p: Any, labels: Any) -> float | None:
 
 
 def of_netcal(definition: str, p: Any, labels: Any) -> float:
-    """Of both kinds of bins."""
+    """netcal, with both kinds of bins."""
     measure = netcal.metrics.ECE(10, equal_intervals=definition != "quantile")
     return float(measure.measure(np.array(p), np.array(labels, dtype=int)))
 
 
 def of_baal(definition: str, p: Any, labels: Any) -> float | None:
-    """Of the predicted label alone."""
+    """BaaL, only for the predicted label."""
     if definition != "top-label":
         return None
     peer = BaalECE(n_bins=10)
@@ -88,22 +88,22 @@ def of_baal(definition: str, p: Any, labels: Any) -> float | None:
 
 
 def of_relplot(definition: str, p: Any, labels: Any) -> float | None:
-    """Of bins of equal mass."""
+    """relplot, with bins of equal mass."""
     if definition == "top-label":
         return None
     return float(relplot.metrics.binnedECE(np.array(p), np.array(labels), nbins=10))
 
 
 def asked(arm: Callable[[str, Any, Any], float | None], definition: str, p: Any, labels: Any) -> str:
-    """What it says, or the class of what it raises; empty where it has no such definition."""
+    """The library's value, or the class of its error. Empty if it has no such definition."""
     try:
         return said(arm(definition, p, labels))
-    except Exception as error:  # whatever a peer raises
+    except Exception as error:  # a peer may raise anything
         return REFUSED if arm is ours else type(error).__name__
 
 
 def said(value: float | str | None) -> str:
-    """A cell."""
+    """Format a table cell."""
     return "" if value is None else value if isinstance(value, str) else f"{value:.4f}"
 
 

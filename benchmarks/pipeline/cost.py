@@ -1,9 +1,9 @@
-"""What a million texts cost: processor hours by length, samples, tolerance and dtype.
+"""Cost of a million texts: core hours by length, number of samples, tolerance and dtype.
 
     python -m benchmarks.pipeline.cost --dataset FILE
 
-FILE is tab-separated with the columns label and text; the tolerance is tried on its texts. Texts of a given length are
-random words. All threads of PyTorch run; hours are of one core, that is of the wall times the threads.
+FILE is tab-separated with the columns label and text. The tolerance is tested on its texts. Texts of a given length are
+random words. All PyTorch threads run. Core hours are wall-clock hours times the number of threads.
 """
 
 import argparse
@@ -23,8 +23,8 @@ LENGTHS = (16, 64, 256)  # tokens
 SAMPLES = (0, 10, 20, 40)
 TOLERANCES = (0.05, 0.03, 0.02, 0.01)
 MODELS = {"embedded (6 layers, 384 wide)": embedded, "DistilBERT-base's size (6, 768)": distilbert_shaped}
-SECONDS = 3.0  # that a measurement takes at least
-TEXTS = 200  # of the dataset
+SECONDS = 3.0  # the least duration of a measurement
+TEXTS = 200  # number of texts from the dataset
 
 
 def main() -> None:
@@ -50,24 +50,24 @@ def main() -> None:
         hours = core_hours(classifier, sentences, num_samples=100, tolerance=tolerance)
         early.append([tolerance, f"{sum(used) / len(used):.1f}", shown(hours), f"{hours / fixed:.2f}"])
     body = (
-        "Core hours of a million texts.\n\n"
+        "Core hours per million texts.\n\n"
         + table(["model", *(f"{samples} samples" for samples in SAMPLES)], rows)
-        + f"\n\n{TEXTS} sentences of the dataset, embedded model, float32, at most 100 samples (without a tolerance "
-        f"{shown(fixed)} core hours):\n\n"
-        + table(["tolerance", "samples, mean", "core hours", "of 100 samples each"], early)
+        + f"\n\n{TEXTS} sentences of the dataset, embedded model, float32, at most 100 samples ({shown(fixed)} core "
+        "hours without a tolerance):\n\n"
+        + table(["tolerance", "mean samples", "core hours", "relative to 100 samples each"], early)
     )
     write_section("What a million texts cost", "python -m benchmarks.pipeline.cost --dataset validation.tsv", body)
 
 
 def of_length(tokens: int, count: int) -> list[str]:
-    """Texts of that many tokens, the two special ones included."""
+    """Create texts with this many tokens, including the two special tokens."""
     draw = random.Random(0)
     words = ["film", "plot", "good", "bad", "long", "dull", "joy", "never", "quite", "again"]
     return [" ".join(draw.choices(words, k=tokens - 2)) for _ in range(count)]
 
 
 def core_hours(classifier: Any, texts: list[str], **options: Any) -> float:
-    """For a million of such texts."""
+    """Core hours for a million texts like these."""
     classifier(texts[:1], **options)
     done, started = 0, time.perf_counter()
     while (seconds := time.perf_counter() - started) < SECONDS:
@@ -77,7 +77,7 @@ def core_hours(classifier: Any, texts: list[str], **options: Any) -> float:
 
 
 def shown(hours: float) -> str:
-    """Two digits."""
+    """Format with two significant digits, or as an integer from 100 on."""
     return f"{hours:.2g}" if hours < 100 else f"{hours:.0f}"
 
 

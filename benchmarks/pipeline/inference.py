@@ -1,14 +1,16 @@
-"""Speed and error side by side: the stock pipeline, the method of 2021, a good loop of one's own, and this library.
+"""Speed and error side by side: the stock pipeline, the 2021 method, a good hand-written loop, and this library.
 
     python -m benchmarks.pipeline.inference --dataset FILE
 
-FILE is tab-separated with the columns label and text, such as SST-2's validation split; `--sentences` of them, at equal
-steps of length, are used. The models are the embedded classifier and one of DistilBERT-base's size with random weights.
+FILE is tab-separated with the columns label and text, such as SST-2's validation split. `--sentences` of its texts are
+used, at equal steps of length. The models are the embedded classifier and one of DistilBERT-base's size with random
+weights.
 
-Time: all arms run once in each repetition, interleaved, and the median over the repetitions counts. Error: of each arm
-on the embedded model, the root mean square distance of the positive class' probability to the arm's own limit, which is
-the mean of `--reference` independent samples of the same dropout sites, their own noise subtracted. Of several
-tolerances the largest counts that is as exact as 20 independent samples on these sentences.
+Time: in each repetition all arms run once, interleaved, and the median over the repetitions counts.
+
+Error: the root mean square distance of the positive class' probability to the arm's own limit, on the embedded model.
+The limit is the mean of `--reference` independent samples of the same dropout sites, and its noise is subtracted. From
+several tolerances, the benchmark uses the largest one that is as exact as 20 independent samples on these sentences.
 """
 
 import argparse
@@ -45,12 +47,12 @@ from benchmarks.common import (
 )
 from benchmarks.results import table, write_section
 
-SAMPLES = 20  # independent samples whose error is the yardstick
-MOST = 100  # samples of a text under a tolerance
+SAMPLES = 20  # independent samples whose error is the reference
+MOST = 100  # the most samples of a text with a tolerance
 TOLERANCES = (0.12, 0.11, 0.1, 0.09, 0.08, 0.02)
-SEEDS = 8  # runs that the error of a balanced or stopped arm is taken from
+SEEDS = 8  # runs that measure the error of a balanced or stopped arm
 STOCK_BATCHES = (8, 16, 32)
-LOOP_BATCHES = (8, 32)  # rows of the loop of one's own: few pad less where sentences are few
+LOOP_BATCHES = (8, 32)  # rows per batch of the loop: with few sentences, small batches pad less
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -59,9 +61,9 @@ class Error:
     """Error of an arm on the embedded model.
 
     Attributes:
-        rmse: distance to the arm's own limit.
-        bias: distance of that limit from the limit of all dropout sites.
-        passes: of a text, on average.
+        rmse: Distance to the arm's own limit.
+        passes: Mean number of passes per text.
+        bias: Distance of that limit from the limit of all dropout sites.
     """
 
     rmse: float
@@ -71,7 +73,7 @@ class Error:
 
 @dataclass
 class Arm:
-    """One way to classify all sentences: `passes` of each in one run, to be multiplied to `total` (equal if None)."""
+    """One way to classify all sentences. A run makes `passes` per text; `seconds` scales to `total` passes if given."""
 
     name: str
     run: Callable[[], Any]
@@ -82,7 +84,7 @@ class Arm:
 
     @property
     def per_pass(self) -> float:
-        """Median seconds of one pass over all sentences."""
+        """Median seconds for one pass over all sentences."""
         return statistics.median(self.times) / self.passes
 
     @property
@@ -97,7 +99,7 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--sentences", type=int, default=60)
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--reference", type=int, default=300, help="independent samples of each limit")
+    parser.add_argument("--reference", type=int, default=300, help="independent samples for each limit")
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     args = parser.parse_args()
     logging.set_verbosity_error()
@@ -113,7 +115,7 @@ def main() -> None:
 
 
 def measure_errors(texts: Sequence[str], reference: int) -> tuple[dict[str, Error], dict[str, Array]]:
-    """Errors on the embedded model in float32, and the samples of each text in one run of each stopped arm."""
+    """Errors on the embedded model in float32, and the number of samples per text in one run of each stopped arm."""
     batches = sorted_batches(texts, LOOP_BATCHES[0])
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -142,7 +144,7 @@ def measure_errors(texts: Sequence[str], reference: int) -> tuple[dict[str, Erro
     for tolerance in TOLERANCES:
         name = f"tolerance {tolerance}"
         errors[name], counts[name] = measured(num_samples=MOST, tolerance=tolerance)
-    # The largest tolerance that is as exact as the yardstick, and the next smaller ones for scale.
+    # The largest tolerance that is as exact as the reference, and 0.02 for comparison.
     good = [name for name in counts if errors[name].rmse <= errors["independent"].rmse]
     return errors, {
         name: counts[name] for name in good[:1] + [name for name in ("tolerance 0.02",) if name not in good[:1]]
@@ -156,14 +158,14 @@ def make_arms(
     counts: dict[str, Array],
     dtypes: Sequence[str],
 ) -> dict[str, Arm]:
-    """The arms for one model; stopped arms take of each text the samples that the embedded model needed."""
+    """The arms for one model. Stopped arms take as many samples of each text as the embedded model needed."""
     texts, encode = list(texts), tokenizer()
     stock = pipeline("text-classification", model=build(torch.float32), tokenizer=encode)
     patched = pipeline("text-classification", model=patch_module(build(torch.float32), inplace=True), tokenizer=encode)
     arms = {
         "stock": Arm("stock pipeline, batch 1, float32", lambda: [stock(text) for text in texts]),
         "2021": Arm(
-            "the method of 2021: BaaL, batch 1, float32",
+            "2021 method: BaaL, batch 1, float32",
             lambda: [patched(text) for text in texts],
             error=errors["2021"],
             total=SAMPLES,
@@ -206,7 +208,7 @@ def arms_of(
             f"our batches of 20 copies, no dropout, {dtype}", lambda: [twin.logits(rows) for rows in repeated], SAMPLES
         ),
         "products": Arm(
-            f"our batches of 20 copies, linear layers alone, {dtype}", linear_layers(twin._model, repeated), SAMPLES
+            f"our batches of 20 copies, linear layers only, {dtype}", linear_layers(twin._model, repeated), SAMPLES
         ),
         "masked": Arm(
             f"our batches of 20 copies, balanced masks, {dtype}",
@@ -227,7 +229,7 @@ def arms_of(
 
 
 def record(ours: Any, texts: list[str]) -> list[tuple[dict[str, torch.Tensor], range]]:
-    """The batches that a call with 20 samples runs."""
+    """Record the batches that a call with 20 samples runs."""
     batches = []
     original = StochasticTwin.sample_logits
 
@@ -241,7 +243,7 @@ def record(ours: Any, texts: list[str]) -> list[tuple[dict[str, torch.Tensor], r
 
 
 def linear_layers(model: torch.nn.Module, batches: Sequence[Any]) -> Callable[[], None]:
-    """Every linear layer of the model on inputs of the shapes that it gets from the batches, and nothing else."""
+    """A function that runs only the model's linear layers, on inputs with the shapes that they get from the batches."""
     calls: list[tuple[torch.nn.Module, torch.Tensor]] = []
     inputs: dict[torch.Size, torch.Tensor] = {}
 
@@ -265,14 +267,14 @@ def linear_layers(model: torch.nn.Module, batches: Sequence[Any]) -> Callable[[]
 
 
 def stopped(ours: Any, texts: list[str], needed: Array) -> Callable[[], Any]:
-    """A call under a tolerance in which text i leaves after `needed[i]` samples, whatever its standard error is."""
+    """A call with a tolerance in which text i stops after `needed[i]` samples, whatever its standard error is."""
 
     def until_needed(passes: Passes, count: int, most: int, tolerance: float, error: Any) -> Draws:
         active = np.arange(count)
 
         def standard_error(samples: Array) -> Array:
             nonlocal active
-            error(samples)  # its cost belongs to the run
+            error(samples)  # its cost is part of the run
             sure = needed[active] <= samples.shape[2]
             active = active[~sure]
             return np.where(sure, 0.0, np.inf)
@@ -289,7 +291,7 @@ def stopped(ours: Any, texts: list[str], needed: Array) -> Callable[[], Any]:
 
 
 def run_interleaved(arms: Sequence[Arm], repetitions: int) -> None:
-    """Every arm in turn, `repetitions` times, after one turn that does not count."""
+    """Run every arm in turn, `repetitions` times, after one warm-up turn."""
     for repetition in tqdm(range(repetitions + 1), "time"):
         for arm in arms:
             started = time.perf_counter()
@@ -299,7 +301,7 @@ def run_interleaved(arms: Sequence[Arm], repetitions: int) -> None:
 
 
 def report(arms: dict[str, Arm], texts: int, repetitions: int, dtypes: Sequence[str]) -> str:
-    """The table of all arms and the ratios that the goals are set in."""
+    """Table of all arms, and the ratios that the goals are about."""
     stock = arms["stock"].per_pass
     rows = []
     for arm in arms.values():
@@ -315,10 +317,10 @@ def report(arms: dict[str, Arm], texts: int, repetitions: int, dtypes: Sequence[
                 f"{error.bias:.4f}" if error else "",
             ]
         )
-    header = ["arm", "ms per pass", "of a stock pass", "passes per text", "ms per text", "RMSE", "bias"]
+    header = ["arm", "ms per pass", "relative to stock", "passes per text", "ms per text", "RMSE", "bias"]
     lines = [
-        f"{texts} sentences, median of {repetitions} interleaved runs. RMSE: of the embedded model in float32 to each "
-        "arm's own limit; bias: distance of that limit from the limit of all dropout sites.",
+        f"{texts} sentences, median of {repetitions} interleaved runs. RMSE: error of the embedded model in float32 "
+        "relative to each arm's own limit. Bias: distance of that limit from the limit of all dropout sites.",
         "",
         table(header, rows),
         "",
@@ -331,12 +333,12 @@ def report(arms: dict[str, Arm], texts: int, repetitions: int, dtypes: Sequence[
         best = min((arm for arm in exact if arm.error and arm.error.rmse <= goal.rmse), key=lambda arm: arm.seconds)
         masked, plain = arms[f"masked {dtype}"], arms[f"deterministic {dtype}"]
         lines += [
-            f"- {dtype}, to the error of {SAMPLES} independent samples ({goal.rmse:.4f}), {best.name!r}: "
-            f"{arms['2021'].seconds / best.seconds:.1f} times less than the method of 2021, "
-            f"{loop.seconds / best.seconds:.1f} times less than the faster loop.",
-            f"- {dtype}, a pass with masks costs {masked.per_pass / plain.per_pass:.3f} of one without, same batches; "
-            f"a pass of the whole pipeline {arms[f'balanced {dtype}'].per_pass / stock:.3f} of a stock pass, of which "
-            f"the linear layers alone take {arms[f'products {dtype}'].per_pass / stock:.3f}.",
+            f"- {dtype}: with an error no larger than that of {SAMPLES} independent samples ({goal.rmse:.4f}), "
+            f"{best.name!r} is {arms['2021'].seconds / best.seconds:.1f} times faster than the 2021 method and "
+            f"{loop.seconds / best.seconds:.1f} times faster than the faster loop.",
+            f"- {dtype}: on the same batches, a pass with masks takes {masked.per_pass / plain.per_pass:.3f} times as "
+            f"long as one without. A whole pipeline pass takes {arms[f'balanced {dtype}'].per_pass / stock:.3f} stock "
+            f"passes, of which the linear layers take {arms[f'products {dtype}'].per_pass / stock:.3f}.",
         ]
     return "\n".join(lines)
 

@@ -1,9 +1,9 @@
-"""Peak memory beside the stock pipeline on the same texts, and memory while a long stream goes through.
+"""Peak memory compared with the stock pipeline on the same texts, and memory during a long stream.
 
     python -m benchmarks.pipeline.memory --dataset FILE
 
-FILE is tab-separated with the columns label and text. Each measurement is a process of its own: of the
-pipelines its largest resident set, of the stream what is resident at three points of it.
+FILE is tab-separated with the columns label and text. Each measurement is a separate process. For the pipelines it is
+the peak resident set, for the stream the resident memory at three points.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.results import table, write_section
 
-TEXTS = 872  # of the file, at the most
+TEXTS = 872  # the most texts from the file
 STREAM = 200_000
 MODELS = ("the embedded model", "DistilBERT-base's size")
 
@@ -25,7 +25,7 @@ def main() -> None:
     """Run the measurements one after the other and write a section of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)  # in the processes of their own
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # in the separate processes
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure, args.dataset)))
@@ -36,14 +36,14 @@ def main() -> None:
         rows.append([model, f"{stock[0]:.0f}", f"{ours[0]:.0f}", f"{ours[0] / stock[0]:.3f}"])
     first, half, last = run("stream", args.dataset)
     body = table(["peak memory, MiB", "stock pipeline", "ours, 20 samples", "ratio"], rows) + (
-        f"\n\nA stream of {STREAM:,} texts, tiny model: {first:.0f} MiB after a tenth of it, {half:.0f} after a "
-        f"half, {last:.0f} at its end."
+        f"\n\nA stream of {STREAM:,} texts, tiny model: {first:.0f} MiB after a tenth of it, {half:.0f} MiB after half "
+        f"of it, {last:.0f} MiB at the end."
     )
     write_section("Memory", "python -m benchmarks.pipeline.memory --dataset validation.tsv", body)
 
 
 def run(what: str, dataset: Path) -> list[float]:
-    """One measurement in a process of its own."""
+    """Run one measurement in a separate process."""
     command = [sys.executable, "-m", "benchmarks.pipeline.memory", "--dataset", str(dataset), "--measure", what]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: list[float] = json.loads(done.stdout.splitlines()[-1])
@@ -51,7 +51,7 @@ def run(what: str, dataset: Path) -> list[float]:
 
 
 def measure(what: str, dataset: Path) -> list[float]:
-    """MiB: the peak of one pipeline over the texts, or three looks at a stream."""
+    """Memory in MiB: the peak of one pipeline over the texts, or three points of a stream."""
     import torch
     from bayesian_text_classification import TASK
     from transformers import AutoModelForSequenceClassification, BertConfig, pipeline
@@ -77,13 +77,13 @@ def measure(what: str, dataset: Path) -> list[float]:
 
 
 def stream() -> Iterator[str]:
-    """Texts of different lengths, none the same."""
+    """Distinct texts of different lengths."""
     for i in range(STREAM):
         yield f"film number {i}" + " and so on" * (i % 7)
 
 
 def resident() -> float:
-    """MiB in memory now."""
+    """Current resident memory in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 

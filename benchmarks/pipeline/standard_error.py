@@ -1,10 +1,10 @@
-"""Whether the standard error is honest, and what balanced masks and stopping early save.
+"""Accuracy of the standard error, and savings from balanced masks and early stopping.
 
     python -m benchmarks.pipeline.standard_error --dataset FILE [--sentences N]
 
-FILE is tab-separated with the columns label and text, such as SST-2's validation split. The embedded model in float32.
-The limit of each score is the mean of `--reference` samples under a seed of their own; everything else is measured
-against it under other seeds, and its noise is subtracted.
+FILE is tab-separated with the columns label and text, such as SST-2's validation split. The embedded model runs in
+float32. The limit of each score is the mean of `--reference` samples with a separate seed. Everything else is compared
+with it under other seeds, and the limit's noise is subtracted.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from benchmarks.common import Array, embedded, read_sentences, root_mean_square,
 from benchmarks.results import table, write_section
 
 TOLERANCES = (0.1, 0.05, 0.03, 0.02, 0.01)
-MOST = 200  # samples of a text under a tolerance
+MOST = 200  # the most samples of a text with a tolerance
 REFERENCE_SEED = 10**6
 
 
@@ -31,8 +31,8 @@ def main() -> None:
     """Measure, and write a section of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True)
-    parser.add_argument("--sentences", type=int, default=872, help="at equal steps of length")
-    parser.add_argument("--reference", type=int, default=2_000, help="samples of each limit")
+    parser.add_argument("--sentences", type=int, default=872, help="number of sentences, at equal steps of length")
+    parser.add_argument("--reference", type=int, default=2_000, help="samples for each limit")
     parser.add_argument("--seeds", type=int, default=6)
     args = parser.parse_args()
     logging.set_verbosity_error()
@@ -42,10 +42,10 @@ def main() -> None:
         limits = ours.sample_proba(texts, num_samples=args.reference, seed=REFERENCE_SEED, progress=bar.update)
     samples = limits[:, 1]
     rows = [*fixed_rows(ours, texts, samples, args.seeds), *stopped_rows(ours, texts, samples, args.seeds)]
-    header = ["samples", "on average", "RMSE", "of independent", "within 1.96 errors", "stopped: within 2 tolerances"]
+    header = ["samples", "mean", "RMSE", "of independent", "within 1.96 std. errors", "stopped: within 2 tolerances"]
     body = (
         f"{len(texts)} sentences, {args.seeds} seeds each, limits from {args.reference} samples. "
-        "'of independent': the samples taken, as a share of the independent ones that would give the same RMSE.\n\n"
+        "'of independent': the number of samples relative to the number of independent samples with the same RMSE.\n\n"
     )
     options = f"--sentences {args.sentences} --reference {args.reference} --seeds {args.seeds}"
     command = f"python -m benchmarks.pipeline.standard_error --dataset validation.tsv {options}"
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def fixed_rows(ours: Any, texts: list[str], reference: Array, seeds: int) -> list[list[str]]:
-    """Rows for fixed numbers of samples, balanced and independent."""
+    """Table rows for fixed numbers of balanced and independent samples."""
     rows = []
     for masks, counts in (("balanced", (4, 10, 20, 40)), ("bernoulli", (10, 20))):
         for count in counts:
@@ -64,7 +64,7 @@ def fixed_rows(ours: Any, texts: list[str], reference: Array, seeds: int) -> lis
 
 
 def stopped_rows(ours: Any, texts: list[str], reference: Array, seeds: int) -> list[list[str]]:
-    """Rows for tolerances."""
+    """Table rows for tolerances."""
     rows = []
     for tolerance in TOLERANCES:
         name = f"tolerance {tolerance}"
@@ -76,7 +76,7 @@ def stopped_rows(ours: Any, texts: list[str], reference: Array, seeds: int) -> l
 
 
 def row(name: str, results: list[list[dict[str, Any]]], reference: Array, tolerance: float | None = None) -> list[str]:
-    """What one way of sampling, `results` (seeds, texts), measures against the reference."""
+    """Compare one way of sampling, with `results` (seeds, texts), with the reference."""
     limit, independent = reference.mean(1, dtype=np.float64), float(reference.var(1, ddof=1, dtype=np.float64).mean())
     whole = reference.shape[1] // GROUP_SIZE * GROUP_SIZE
     means = reference[:, :whole].reshape(len(reference), -1, GROUP_SIZE).mean(2, dtype=np.float64)

@@ -1,9 +1,9 @@
-"""A million texts in a file: memory, speed beside the pipeline's own, kills, and how cost grows with the file.
+"""A million texts in a file: memory, speed relative to the pipeline, kills, and growth of cost with file size.
 
     python -m benchmarks.scale.million_texts [--rows 1000000]
 
-Short texts and a tiny model, so that what is measured is everything around the model. Runs in a folder of its own,
-which needs about a gigabyte. The curves are drawn into docs/growth.svg.
+Texts are short and the model is tiny, so the cost is that of everything around the model. Runs in a temporary folder,
+which needs about a gigabyte. The curves go to docs/growth.svg.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from benchmarks.results import table, write_section
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
 SAMPLES = 4
 KILLS = 10
-ROUNDS = 10  # of the comparison of speeds
+ROUNDS = 10  # of the speed comparison
 PICTURE = Path(__file__).parents[2] / "docs" / "growth.svg"
 _WORDS = (
     "a the good bad film plot long dull joy bore never ever not quite what one would call worth seeing again at all"
@@ -42,7 +42,7 @@ def main() -> None:
     """Measure, and write a section of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)  # in the processes of their own
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)  # in the separate processes
     args = parser.parse_args()
     if args.measure:
         what, *paths = args.measure
@@ -70,19 +70,19 @@ def main() -> None:
         for rows, run in runs
     ]
     body = (
-        table(["texts", "seconds", "texts a second", "peak memory, MiB"], shown)
-        + f"\n\nTiny model, {SAMPLES} samples, csv to csv, one thread, without the start of the process. Of the last "
-        f"line: {last['first']:.0f} MiB at a tenth, {last['last']:.0f} MiB at 99 %; every row was there once, in its "
-        f"order.\n\nBeside the pipeline alone on the same texts, {ROUNDS} parts of the file in turn: "
-        f"{statistics.median(ratios):.3f} of its texts a second (median; {min(ratios):.3f} to {max(ratios):.3f}).\n\n"
+        table(["texts", "seconds", "texts per second", "peak memory, MiB"], shown)
+        + f"\n\nTiny model, {SAMPLES} samples, CSV to CSV, one thread, without process startup. Memory in the last "
+        f"line: {last['first']:.0f} MiB at 10% of the file, {last['last']:.0f} MiB at 99%. Every row appears once, in "
+        f"order.\n\nSpeed relative to the pipeline by itself, on {ROUNDS} parts of the file in turn: "
+        f"{statistics.median(ratios):.3f} (median; {min(ratios):.3f} to {max(ratios):.3f}).\n\n"
         f"Killed (SIGKILL) {len(kills)} times at random moments, at rows {', '.join(f'{rows:,}' for rows in kills)}, "
-        f"and gone on with --resume: the output is {'byte-identical' if identical else 'NOT THE SAME'}."
+        f"and resumed with --resume: the output is {'byte-identical' if identical else 'NOT IDENTICAL'}."
     )
     write_section("A million texts", "python -m benchmarks.scale.million_texts", body)
 
 
 def save_model(folder: Path) -> None:
-    """A BERT of one layer with random weights, and the embedded model's tokenizer."""
+    """Save a one-layer BERT with random weights, and the embedded model's tokenizer."""
     import torch
     from transformers import AutoModelForSequenceClassification, BertConfig
 
@@ -95,14 +95,14 @@ def save_model(folder: Path) -> None:
 
 
 def texts(rows: int) -> Iterator[str]:
-    """Of 1 to 16 words."""
+    """Random texts of 1 to 16 words."""
     draw = random.Random(0)
     for _ in range(rows):
         yield " ".join(draw.choices(WORDS, k=draw.randint(1, 16)))
 
 
 def write_texts(path: Path, rows: int) -> None:
-    """As a csv with a number for each text."""
+    """Write a CSV file with a number for each text."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "text"])
@@ -110,7 +110,7 @@ def write_texts(path: Path, rows: int) -> None:
 
 
 def measured(what: str, *paths: Path) -> Any:
-    """One measurement in a process of its own, with one thread."""
+    """Run one measurement in a separate process with one thread."""
     command = [sys.executable, "-m", "benchmarks.scale.million_texts", "--measure", what, *map(str, paths)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
@@ -118,7 +118,7 @@ def measured(what: str, *paths: Path) -> Any:
 
 
 def one_file(model: Path, source: Path, target: Path) -> dict[str, float]:
-    """Seconds, and MiB: at a tenth of the file, at 99 %, and the peak."""
+    """Seconds, and memory in MiB at 10% of the file, at 99%, and at the peak."""
     from bayesian_text_classification.files.sources import source_of
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.scale.predict import predict_file
@@ -139,7 +139,7 @@ def one_file(model: Path, source: Path, target: Path) -> dict[str, float]:
 
 
 def speeds(model: Path, source: Path, target: Path) -> list[tuple[float, float]]:
-    """Texts a second of `predict_file` and of the pipeline, on one part of the file after the other."""
+    """Texts per second of `predict_file` and of the pipeline, on one part of the file after the other."""
     from bayesian_text_classification.files.sources import source_of
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.scale.predict import predict_file
@@ -176,14 +176,14 @@ def speeds(model: Path, source: Path, target: Path) -> list[tuple[float, float]]
 
 
 def check_order(source: Path, target: Path) -> None:
-    """Each row once, in its order, with its cells."""
+    """Check that each row appears once, in order, with its cells."""
     with source.open(newline="", encoding="utf-8") as a, target.open(newline="", encoding="utf-8") as b:
         for there, here in zip(csv.DictReader(a), csv.DictReader(b), strict=True):
             assert there == {name: here[name] for name in there} and here["score"] and not here["error"]
 
 
 def killed(model: Path, source: Path, folder: Path, expected: Path, seconds: float) -> tuple[list[int], bool]:
-    """Kill the command at random moments, go on each time; the rows that were done, and whether the bytes agree."""
+    """Kill the command at random moments and resume it. Return the rows done at each kill, and whether bytes match."""
     target = folder / "killed.csv"
     command = [COMMAND, "predict", "--input", source, "--output", target, "--model", model, "--num-samples", SAMPLES,
                "--device", "cpu", "--resume"]  # fmt: skip
@@ -195,31 +195,31 @@ def killed(model: Path, source: Path, folder: Path, expected: Path, seconds: flo
         process = subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.DEVNULL)
         while process.poll() is None and not (progress.exists() and progress.stat().st_mtime_ns > before):
             time.sleep(0.05)
-        time.sleep(draw.uniform(0, 1.6 * seconds / KILLS))  # on the average it gets through most of the file
+        time.sleep(draw.uniform(0, 1.6 * seconds / KILLS))  # on average it gets through most of the file
         process.send_signal(signal.SIGKILL)
         process.wait()
         if target.exists():
-            raise SystemExit("it had ended before the last kill; run it on more rows")
+            raise SystemExit("the command ended before the last kill; run it on more rows")
         rows.append(json.loads(progress.read_text())["rows"])
     subprocess.run(list(map(str, command)), env=environment, check=True, stderr=subprocess.DEVNULL)
     return rows, target.read_bytes() == expected.read_bytes()
 
 
 def resident() -> float:
-    """MiB in memory now."""
+    """Current resident memory in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
 def draw(points: list[tuple[int, float, float]]) -> None:
-    """Seconds and memory against the number of texts, on logarithmic axes."""
+    """Plot seconds and memory against the number of texts, on logarithmic axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     rows, seconds, peak = zip(*points, strict=True)
     left.loglog(rows, seconds, "o-", color="#0072B2")
-    left.loglog(rows, [seconds[-1] / rows[-1] * n for n in rows], "--", color="#80868f", label="in proportion")
+    left.loglog(rows, [seconds[-1] / rows[-1] * n for n in rows], "--", color="#80868f", label="linear growth")
     left.set(xlabel="texts", ylabel="seconds", title="Time")
     left.legend(frameon=False)
     right.semilogx(rows, peak, "o-", color="#D55E00")
@@ -227,7 +227,7 @@ def draw(points: list[tuple[int, float, float]]) -> None:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     PICTURE.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:  # a picture is never half-written
+    with tempfile.TemporaryDirectory() as folder:  # the figure is never half-written
         figure.savefig(Path(folder) / PICTURE.name, metadata={"Date": None})
         shutil.move(Path(folder) / PICTURE.name, PICTURE)
 

@@ -1,9 +1,9 @@
-"""Two workers of Ray Data, each with a thread, beside one process with two threads, on the same texts.
+"""Two Ray Data workers with one thread each, compared with one process with two threads, on the same texts.
 
     python -m benchmarks.scale.ray_workers [--rounds 3]
 
-Of Ray the time from both workers' first answers to the last is taken: they start once, however long a job is. Needs the
-extra `[ray]`, two free cores, and nothing else running on them.
+For Ray, the time runs from the first answers of both workers to the last one, because workers start only once per job.
+Needs the extra `[ray]` and two otherwise idle cores.
 """
 
 import argparse
@@ -17,15 +17,15 @@ import ray
 import torch
 from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.scale.predict import predict_dataset
-from files import save_model, texts
 
 from benchmarks.results import table, write_section
+from benchmarks.scale.million_texts import save_model, texts
 
 MODELS = {"the embedded model, 4 samples": (10_240, 4), "tiny model, 4 samples": (98_304, 4)}
 
 
 def main() -> None:
-    """Measure in turn, and write a section of RESULTS.md."""
+    """Measure both in turn, and write a section of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
@@ -51,12 +51,12 @@ def main() -> None:
                  f"{statistics.median(starts):.0f}"]
             )  # fmt: skip
     ray.shutdown()
-    header = ["texts a second", "one process, two threads", "two workers", "ratio", "seconds to the first answers"]
+    header = ["texts per second", "one process, two threads", "two workers", "ratio", "seconds to the first answers"]
     write_section("Ray", "python -m benchmarks.scale.ray_workers", table(header, rows))
 
 
 def one_process(model: str | None, found: list[str], samples: int) -> float:
-    """Texts a second of the pipeline, with two threads."""
+    """Texts per second of the pipeline with two threads."""
     torch.set_num_threads(2)
     classifier = load_classifier(model, "cpu", num_samples=samples)
     classifier(found[:64])
@@ -67,7 +67,7 @@ def one_process(model: str | None, found: list[str], samples: int) -> float:
 
 
 def two_workers(model: str | None, found: list[str], samples: int) -> tuple[float, float]:
-    """Texts a second from the first answers to the last, and seconds until the first."""
+    """Texts per second from the first answers to the last, and seconds until the first answer."""
     dataset = ray.data.from_items([{"text": text} for text in found], override_num_blocks=len(found) // 1024)
     started = time.perf_counter()
     answers = predict_dataset(dataset, model, workers=2, device="cpu", num_samples=samples).iter_batches(

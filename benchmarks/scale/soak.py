@@ -1,9 +1,9 @@
-"""Many threads on one pipeline for a long time: the same answers, no growth in memory, no error.
+"""Many threads on one pipeline for a long time: same answers, no memory growth, no errors.
 
     python -m benchmarks.scale.soak [--minutes 10] [--threads 8]
 
-Every thread asks for parts of the same texts, one text, a list or a stream at a time, with changing options; each
-answer is compared with the one that was given before there were threads.
+Every thread sends parts of the same texts, as one text, a list or a stream, with changing options. Each answer is
+compared with the answer from before the threads started.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from typing import Any
 
 from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.loading.classifiers import load_classifier
-from files import resident, texts
 
 from benchmarks.results import table, write_section
+from benchmarks.scale.million_texts import resident, texts
 
 TEXTS = 60
-GROWTH = 30  # MiB, of which memory that is given back to nobody (the allocator's, of each thread) may differ
+GROWTH = 30  # MiB of tolerance for memory that each thread's allocator keeps
 OPTIONS: list[dict[str, Any]] = [
     {"num_samples": 4},
     {"num_samples": 10, "seed": 1},
@@ -34,7 +34,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def main() -> None:
-    """Run, and write a section of RESULTS.md; exit code 1 where an answer differed, memory grew or a call failed."""
+    """Run, and write a section of RESULTS.md. Exit with code 1 if an answer differed, memory grew or a call failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--threads", type=int, default=8)
@@ -48,9 +48,9 @@ def main() -> None:
             "threads",
             "calls",
             "wrong or failed",
-            "MiB in the second tenth of the time",
-            "the fifth",
-            "the last",
+            "MiB in the second tenth of the run",
+            "MiB in the fifth tenth",
+            "MiB in the last tenth",
         ],
         [[f"{args.minutes:g}", args.threads, f"{calls:,}", len(wrong), f"{early:.0f}", f"{half:.0f}", f"{last:.0f}"]],
     )
@@ -62,7 +62,7 @@ def main() -> None:
 def soak(
     classifier: BayesianTextClassificationPipeline, seconds: float, threads: int
 ) -> tuple[int, list[str], list[float]]:
-    """Calls that were made, what went wrong in them, and MiB in memory at every second."""
+    """Number of calls, their failures, and resident memory in MiB at every second."""
     inputs = list(texts(TEXTS))
     expected = [classifier(inputs, **options) for options in OPTIONS]
     calls, wrong, end = [0] * threads, [], time.monotonic() + seconds
@@ -82,8 +82,8 @@ def soak(
                     found = list(classifier(part if form == "list" else iter(part), **OPTIONS[which]))
                 for i, answer in zip(chosen, found, strict=True):
                     if not same(answer, expected[which][i]):
-                        wrong.append(f"{OPTIONS[which]}, {form}: {answer} where {expected[which][i]} was")
-            except Exception as error:  # whatever it is, it is what is looked for
+                        wrong.append(f"{OPTIONS[which]}, {form}: {answer} instead of {expected[which][i]}")
+            except Exception as error:  # any error is a finding
                 wrong.append(f"{OPTIONS[which]}, {form}: {type(error).__name__}: {error}")
             calls[number] += 1
 
@@ -99,7 +99,7 @@ def soak(
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Equal, numbers within 1e-5; where sampling stops early a last bit may have moved the stop."""
+    """Whether answers are equal, numbers within 1e-5. With early stopping, rounding may move the stop."""
     if isinstance(expected, list):
         return len(found) == len(expected) and all(map(same, found, expected))
     if isinstance(expected, dict):

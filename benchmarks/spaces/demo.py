@@ -1,8 +1,8 @@
-"""How long the demo Space takes to answer, for one visitor and for several at once.
+"""Response time of the demo Space, for one visitor and for several at once.
 
     python -m benchmarks.spaces.demo
 
-The page's own server runs in this process, and a client of Gradio's asks it over HTTP, as a browser does.
+The page's server runs in this process, and a Gradio client sends requests over HTTP, as a browser does.
 """
 
 import importlib.util
@@ -44,11 +44,11 @@ def main() -> None:
         ]
     rows.append([f"a sentence, 20 samples, {VISITORS} visitors at once", *shown(at_once)])
     server.close()
-    write_section("The demo", "python -m benchmarks.spaces.demo", table(["asked", "median, s", "slowest, s"], rows))
+    write_section("The demo", "python -m benchmarks.spaces.demo", table(["request", "median, s", "slowest, s"], rows))
 
 
 def demo() -> Any:
-    """`app.py` of the Space as a module."""
+    """Load `app.py` of the Space as a module."""
     spec = importlib.util.spec_from_file_location("demo_app", space_folder() / "app.py")
     assert spec is not None and spec.loader is not None
     sys.modules["demo_app"] = module = importlib.util.module_from_spec(spec)
@@ -57,14 +57,14 @@ def demo() -> Any:
 
 
 def seconds(client: Client, text: str, samples: int) -> float:
-    """From the question to the answer with its picture."""
+    """Time from the request to the answer with its figure."""
     started = time.perf_counter()
     client.predict(text, samples, api_name="/classify")
     return time.perf_counter() - started
 
 
 def shown(answers: list[float]) -> list[str]:
-    """Median and slowest."""
+    """Format the median and the slowest time."""
     return [f"{statistics.median(answers):.2f}", f"{max(answers):.2f}"]
 
 

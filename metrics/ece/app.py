@@ -1,4 +1,4 @@
-"""The metric as a page: the calibration error of a csv, what chance alone would give, and the reliability diagram."""
+"""The metric as a web page: the calibration error of a csv, its value under sampling noise, a reliability diagram."""
 
 import csv
 import html
@@ -18,27 +18,27 @@ MAX_ROWS = 50_000
 MAX_VALUES = 500_000  # rows x classes
 MAX_CLASSES = 1_000
 MOST_DIAGRAMS = 9
-NO_CLASSES = ("id", "idx", "index", "unnamed: 0", "text", "sentence", "fold", "split")  # columns found beside classes
+NO_CLASSES = ("id", "idx", "index", "unnamed: 0", "text", "sentence", "fold", "split")  # common columns, not classes
 
 MEASURES = {"Predicted label (top-label)": "top-label", "Every class (class-wise)": "class-wise"}
 BINNINGS = {"Equal width": "uniform", "Equal mass (quantiles)": "quantile"}
 NORMS = {"Mean gap (ECE, l1)": "l1", "Root mean square gap (l2)": "l2", "Largest gap (MCE, max)": "max"}
 
 MOST_BINS = 50
-INK = "#4b5563"  # on white; the dark theme turns pictures over, see CSS
+INK = "#4b5563"  # for a white page; on the dark theme, CSS inverts the plots
 
 HELP = """
-A csv with a header. The column **label** holds the true class (0, 1, 2, ...); every other column is the probability of
-one class, in the order of the classes. With one column of probabilities (config "binary") it is the positive class',
-and the label is 0 or 1. Messages count rows from 0, the first below the header. Uploads are deleted after about an
-hour.
+Use a csv with a header. The column **label** holds the true class (0, 1, 2, ...). Every other column is the probability
+of one class, in the order of the classes. A single column of probabilities is that of the positive class (config
+"binary"); the label is then 0 or 1. Messages count rows from 0, starting below the header. Uploads are deleted after
+about an hour.
 """
 PLACEHOLDER = "label,p0,p1\n1,0.05,0.95\n0,0.80,0.20\n1,0.61,0.39"
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a csv holds: labels (int where they are whole numbers), probabilities (rows, columns), names of columns."""
+    """The content of a csv: labels (int if whole numbers), probabilities (rows, columns), and column names."""
 
     labels: list[Any]
     probabilities: np.ndarray
@@ -46,12 +46,12 @@ class Table:
 
     @property
     def binary(self) -> bool:
-        """Whether there is one column, the positive class' probability."""
+        """Whether there is only one column, the probability of the positive class."""
         return self.probabilities.shape[1] == 1
 
 
 def read_csv(text: str, divide: bool = False) -> Table:
-    """Parse, and divide rows by their sum if asked; ValueError in one sentence that counts data rows from 0."""
+    """Parse a csv, and optionally divide rows by their sum. The ValueErrors count data rows from 0."""
     lines = text.strip("\ufeff \r\n")
     if not lines:
         raise ValueError("There are no rows: paste a csv, upload one, or load the example.")
@@ -68,17 +68,17 @@ def read_csv(text: str, divide: bool = False) -> Table:
     classes = [name for name in names if name != "label"]
     for name in classes:
         if name in NO_CLASSES:
-            raise ValueError(f"Column {name!r} is no class: leave it out.")
+            raise ValueError(f"Column {name!r} is not a class; remove it.")
     numbers = [re.fullmatch(r"\D*(\d+)", name) for name in classes]
     ids = [int(number[1]) for number in numbers if number]
     if len(classes) > 1 and all(numbers) and ids != [*range(ids[0], ids[0] + len(ids))]:
         raise ValueError(f"The columns are {', '.join(classes[:6])}; they must be in the order of the classes.")
     if "" in names or len(set(names)) < len(names):
-        raise ValueError(f"The header is {header[:6]}; every column must have a name of its own.")
+        raise ValueError(f"The header is {header[:6]}; every column must have a unique name.")
     if "label" not in names:
-        raise ValueError(f"The header is {header[:6]}; it must name a column label, and one column for each class.")
+        raise ValueError(f"The header is {header[:6]}; it must have a column label and one column for each class.")
     if len(names) < 2:
-        raise ValueError("There is no column of probabilities beside the column label.")
+        raise ValueError("There is no column of probabilities, only the column label.")
     if not rows:
         raise ValueError("There are no rows below the header.")
     if len(classes) > MAX_CLASSES:
@@ -110,14 +110,14 @@ def _number(cell: str, row: int, column: str, whole: bool = False) -> float | in
         if "_" in cell:  # Python would read 1_0 as 10
             raise ValueError
         number = float(cell)
-        return int(number) if whole and number.is_integer() else number  # pandas writes 1.0 beside a missing label
+        return int(number) if whole and number.is_integer() else number  # pandas writes 1.0 if a label is missing
     except ValueError:
-        hint = " Write decimals with a point." if "," in cell else ""
-        raise ValueError(f"Row {row}, column {column}: {cell[:40]!r} is no number.{hint}") from None
+        hint = " Use a point as the decimal separator." if "," in cell else ""
+        raise ValueError(f"Row {row}, column {column}: {cell[:40]!r} is not a number.{hint}") from None
 
 
 def measure(table: Table, kind: str, n_bins: int, binning: str, norm: str, from_logits: bool) -> dict[str, Any]:
-    """Everything that the metric can tell, at the 95 % level."""
+    """All results of the metric, at the 95% level."""
     metric = ECE(config_name="binary" if table.binary else "default", keep_in_memory=True)
     result: dict[str, Any] = metric.compute(
         predictions=(table.probabilities[:, 0] if table.binary else table.probabilities).tolist(),
@@ -134,7 +134,7 @@ def measure(table: Table, kind: str, n_bins: int, binning: str, norm: str, from_
 
 
 def summary(result: dict[str, Any], table: Table, name: str) -> str:
-    """The value, its interval, what chance alone would give, and which columns were taken for which, as HTML."""
+    """The value, its interval, the value of a calibrated model, and the class of each column, as HTML."""
     rows = len(table.labels)
     shown = [f"{i} = {column}" for i, column in enumerate(table.columns)]
     taken = f"Positive class: {table.columns[0]}." if table.binary else f"Classes: {', '.join(shown[:10])}"
@@ -142,15 +142,15 @@ def summary(result: dict[str, Any], table: Table, name: str) -> str:
     value, (low, high), (null_low, null_high) = result["ece"], result["ece_interval"], result["null_interval"]
     if value > null_high:
         direction = _direction(result["bins"], value)
-        verdict = f"More than chance explains: these probabilities are miscalibrated{direction}."
+        verdict = f"More than sampling noise explains: these probabilities are miscalibrated{direction}."
     else:
-        verdict = "No more than chance explains: these rows give no evidence of miscalibration."
+        verdict = "No more than sampling noise explains: these rows give no evidence of miscalibration."
     return f"""
 <div class="figures">
   <div><span>{html.escape(name)}</span><b id="value">{value:.4f}</b>
-       <span>95 % interval {low:.4f} to {high:.4f}, {rows:,} {"row" if rows == 1 else "rows"}</span></div>
+       <span>95% interval {low:.4f} to {high:.4f}, {rows:,} {"row" if rows == 1 else "rows"}</span></div>
   <div><span>a perfectly calibrated model</span><b id="null">{result["null_ece"]:.4f}</b>
-       <span>would measure this here; 95 % band {null_low:.4f} to {null_high:.4f}</span></div>
+       <span>would measure this here; 95% band {null_low:.4f} to {null_high:.4f}</span></div>
 </div>
 <p class="verdict">{verdict}</p>
 <p class="columns">{html.escape(taken)}</p>
@@ -158,7 +158,7 @@ def summary(result: dict[str, Any], table: Table, name: str) -> str:
 
 
 def _direction(bins: Any, value: float) -> str:
-    """Whether the probabilities are too high or too low, where nearly all are; class-wise they sum to 1: neither."""
+    """Whether probabilities are mostly too high or too low; "" if mixed, or class-wise, where each row sums to 1."""
     if isinstance(bins, list):
         return ""
     filled = [i for i, count in enumerate(bins["counts"]) if count]
@@ -166,16 +166,16 @@ def _direction(bins: Any, value: float) -> str:
     mean = sum(gaps) / sum(bins["counts"])
     if abs(mean) < value / 2:  # some are too high and others too low
         return ""
-    return f", on average {abs(mean):.3f} {'higher' if mean > 0 else 'lower'} than what happens"
+    return f", on average {abs(mean):.3f} {'higher' if mean > 0 else 'lower'} than the observed frequency"
 
 
 def refusal(error: Exception) -> str:
-    """The metric's own sentence."""
+    """The error message as HTML."""
     return f'<p class="refusal" role="alert">{html.escape(str(error))}</p>'
 
 
 def diagrams(bins: list[dict[str, Any]], binary: bool) -> Figure:
-    """A reliability diagram with its counts for each of the first nine columns, legible on a light and a dark page."""
+    """Reliability diagrams with counts for the first nine columns, legible on a light and a dark page."""
     shown = bins[:MOST_DIAGRAMS]
     across = min(len(shown), 3)
     down = -(-len(shown) // across)
@@ -219,7 +219,7 @@ def _diagram(figure: Any, bins: dict[str, Any], title: str, of_class: bool, lege
 
 
 def bin_table(bins: list[dict[str, Any]]) -> list[list[Any]]:
-    """One line for each bin that holds rows."""
+    """One line for each non-empty bin."""
     lines = []
     for k, one in enumerate(bins):
         edges = one["edges"]
@@ -243,10 +243,12 @@ def run(
     divide: bool = False,
     from_logits: bool = False,
 ) -> tuple[str, Any, Any]:
-    """From what the page holds to what it shows: HTML, diagram, table; the last two hidden where there are none."""
+    """HTML, diagram and table for the page's inputs. The last two are hidden if there is nothing to show."""
     try:
         if divide and from_logits:
-            raise ValueError("Logits need no dividing: the softmax makes rows that sum to 1. Tick one of the two.")
+            raise ValueError(
+                "Logits are not divided: the softmax makes rows sum to 1. Check only one of the two boxes."
+            )
         bins_asked = number_of_bins(n_bins)
         chosen = (chosen_of(MEASURES, kind), chosen_of(BINNINGS, binning), chosen_of(NORMS, norm))
         table = read_csv(text or "", bool(divide))
@@ -262,7 +264,7 @@ def run(
 
 
 def number_of_bins(given: Any) -> int:
-    """It as an int; ValueError unless it is a whole number in range."""
+    """`given` as an int. Raises ValueError unless it is a whole number in range."""
     number = isinstance(given, (int, float)) and not isinstance(given, bool)
     if not (number and 1 <= given <= MOST_BINS and given == int(given)):
         shown = "" if given is None else f", not {str(given)[:40]}"
@@ -271,29 +273,29 @@ def number_of_bins(given: Any) -> int:
 
 
 def chosen_of(choices: dict[str, str], given: Any) -> str:
-    """What the page's name of a choice stands for; ValueError if there is none of that name."""
+    """The value behind a choice's name on the page. Raises ValueError for an unknown name."""
     if given not in list(choices):
-        raise ValueError(f"{str(given)[:40]!r} is none of the choices: {', '.join(choices)}.")
+        raise ValueError(f"{str(given)[:40]!r} is not one of the choices: {', '.join(choices)}.")
     return choices[given]
 
 
 def run_again(text: str | None, *options: Any) -> Any:
-    """`run` after a change of options; nothing happens while there is no data."""
+    """`run` after an option changed; does nothing while there is no data."""
     return run(text, *options) if (text or "").strip() else (gr.skip(), gr.skip(), gr.skip())
 
 
 def upload(file: str, *options: Any) -> tuple[str, str, Any, Any]:
-    """The file's text, for the page to hold, and what `run` says of it."""
+    """The file's text, which goes into the text box, and the result of `run`."""
     try:
         text = Path(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        error = ValueError("The file is not UTF-8 text; save it as csv in UTF-8.")
+        error = ValueError("The file is not UTF-8 text; save it as a csv in UTF-8.")
         return "", refusal(error), gr.update(value=None, visible=False), gr.update(value=[], visible=False)
     return (text, *run(text, *options))
 
 
 def example() -> str:
-    """Four hundred rows of a classifier that is too sure of itself."""
+    """A csv with 400 rows of an overconfident classifier."""
     random = np.random.default_rng(3)
     logits = random.normal(0, 1.6, 400)
     labels = random.random(400) < 1 / (1 + np.exp(-logits))
@@ -315,15 +317,15 @@ CSS = """
 .verdict { font-size: 1.05rem; margin: .8rem 0 0; }
 .columns { margin: .3rem 0 0; }
 .refusal { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
-/* Pictures are drawn in dark ink: light becomes dark and dark light, and colours stay what they are. */
+/* Plots are drawn in dark ink. On the dark theme, invert the lightness and keep the hues. */
 .dark #diagram img { filter: invert(1) hue-rotate(180deg); }
 """
 
 
 def build() -> gr.Blocks:
-    """The page."""
+    """Build the page."""
     with gr.Blocks(title="Expected calibration error", delete_cache=(600, 3600)) as page:
-        gr.Markdown("# Expected calibration error\nCan your classifier's confidence be taken at its word?\n" + HELP)
+        gr.Markdown("# Expected calibration error\nCan you trust your classifier's confidence?\n" + HELP)
         with gr.Row():
             with gr.Column(scale=2):
                 text = gr.Textbox(label="Paste a csv", lines=9, max_lines=14, placeholder=PLACEHOLDER, elem_id="csv")
@@ -332,14 +334,14 @@ def build() -> gr.Blocks:
                     load = gr.Button("Load an example", elem_id="example")
                     go = gr.Button("Measure", variant="primary", elem_id="measure")
                 with gr.Accordion("Options", open=True):
-                    kind = gr.Radio(list(MEASURES), value=next(iter(MEASURES)), label="Whose probability")
+                    kind = gr.Radio(list(MEASURES), value=next(iter(MEASURES)), label="Which probability")
                     n_bins = gr.Slider(1, MOST_BINS, value=10, step=1, label="Bins")
                     binning = gr.Radio(list(BINNINGS), value=next(iter(BINNINGS)), label="Binning")
                     norm = gr.Radio(list(NORMS), value=next(iter(NORMS)), label="Norm")
                     divide = gr.Checkbox(label="Divide each row by its sum (rounded probabilities)")
                     from_logits = gr.Checkbox(label="The columns are logits (from_logits=True)")
             with gr.Column(scale=3):
-                result = gr.HTML("<p class='verdict'>Load the example, or bring your own csv.</p>", elem_id="result")
+                result = gr.HTML("<p class='verdict'>Load the example, or use your own csv.</p>", elem_id="result")
                 plot = gr.Plot(show_label=False, elem_id="diagram", visible=False)
                 table = gr.Dataframe(
                     headers=["bin", "rows", "mean confidence", "accuracy", "gap"],
@@ -348,15 +350,15 @@ def build() -> gr.Blocks:
                     visible=False,
                 )
         inputs, outputs = [text, kind, n_bins, binning, norm, divide, from_logits], [result, plot, table]
-        for option in (kind, n_bins, binning, norm):  # Gradio's own checks fall over None; `run` has a sentence for it
+        for option in (kind, n_bins, binning, norm):  # Gradio's own checks crash on None; `run` has a message
             option.preprocess = lambda given: given
         go.click(run, inputs, outputs)
-        inner: dict[str, Any] = {"api_visibility": "private"}  # the page's own
+        inner: dict[str, Any] = {"api_visibility": "private"}  # not part of the public API
         file.upload(upload, [file, *inputs[1:]], [text, *outputs], **inner)
         load.click(example, None, text, **inner).then(run, inputs, outputs, **inner)
         for option in (kind, binning, norm, divide, from_logits):
             option.input(run_again, inputs, outputs, **inner)
-        n_bins.change(run_again, inputs, outputs, **inner)  # by mouse, keyboard or number
+        n_bins.change(run_again, inputs, outputs, **inner)  # fires for mouse, keyboard and typed numbers
     return page
 
 

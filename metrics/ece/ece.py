@@ -1,6 +1,6 @@
-"""Calibration errors (ECE and its kin) as an Evaluate module: pure functions hold the maths, a class is the shell.
+"""Calibration errors (ECE and its relatives) as an Evaluate module: pure functions do the math, a class wraps them.
 
-The file stands alone, because Evaluate copies it, without its neighbours, to wherever it is loaded.
+The file is self-contained because Evaluate copies it elsewhere, without its neighbors, before loading it.
 """
 
 import dataclasses
@@ -18,47 +18,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 _DESCRIPTION = """
-Expected calibration error (ECE): how far a classifier's confidence is from its accuracy. Of the predictions that a
-calibrated model makes with confidence 0.8, 80 % are correct.
+Expected calibration error (ECE): how far a classifier's confidence is from its accuracy. When a calibrated model
+predicts with confidence 0.8, it is correct 80% of the time.
 
     ECE = sum_b (n_b / N) * |accuracy_b - mean confidence_b|        (Guo et al. 2017, https://arxiv.org/abs/1706.04599)
 
-over the bins b = [i/B, (i+1)/B), the last one closed. 0 is best, 1 is worst. Also class-wise, with bins of equal mass,
-in the norms l2 (debiased if asked) and max (MCE), with an interval and with what a calibrated model would measure.
+over the bins b = [i/B, (i+1)/B), the last one closed. 0 is best, 1 is worst. Options: class-wise ECE, bins of equal
+mass, the norms l2 (with or without debiasing) and max (MCE). An interval and the value that a calibrated model would
+measure are available too.
 """
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions: probabilities. Config "default": one row per example, one column per class, each row summing to 1; its
-        largest value is the confidence, and the first of equal maxima is the predicted label. Config "binary": one
+    predictions: Probabilities. Config "default": one row per example, one column per class, each row summing to 1. The
+        largest value of a row is its confidence. The first of equal maxima is the predicted label. Config "binary": one
         number per example, the probability of the positive class.
-    references: the true labels, integers from 0 to classes - 1. Config "binary": 0 and 1, or booleans.
+    references: True labels, integers from 0 to classes - 1. Config "binary": 0 and 1, or booleans.
         Both may be lists, NumPy arrays, torch tensors, Arrow arrays or columns of a dataset.
-    n_bins (int): how many bins. Defaults to 10.
-    binning (str): "uniform", bins of equal width (the default), or "quantile", bins of equally many rows; equal
-        confidences always share a bin, so that there may be fewer than n_bins.
+    n_bins (int): Number of bins. Defaults to 10.
+    binning (str): "uniform" for bins of equal width (the default), or "quantile" for bins with equal numbers of rows.
+        Equal confidences always share a bin, so "quantile" may give fewer than n_bins bins.
     norm (str): "l1", the ECE (the default); "l2", the root of the weighted mean square gap; "max", the largest gap of
         any bin (MCE).
-    class_wise (bool): measure the probability of every class, not only of the predicted one, and average over the
-        classes (Kull et al. 2019). Defaults to False. Not in config "binary".
-    from_logits (bool): predictions are logits. Defaults to False; it is never guessed from the values.
-    debias (bool): subtract from the squared gaps of norm="l2" what chance alone puts there (Kumar et al. 2019).
-        Defaults to False.
-    confidence_level (float): also return an interval at this level, such as 0.95, from 1,000 bootstrap resamples of the
-        rows (see `bootstrap` in this file), and what a perfectly calibrated model with these probabilities would
-        measure. Defaults to None: neither.
-    return_bins (bool): also return what a reliability diagram shows. Defaults to False.
-    seed (int): of the resamples. Defaults to 0.
+    class_wise (bool): Whether to measure the probability of every class, not only of the predicted one, and average
+        over the classes (Kull et al. 2019). Defaults to False. Not available in config "binary".
+    from_logits (bool): Whether predictions are logits. Defaults to False; it is never guessed from the values.
+    debias (bool): Whether to subtract the expected sampling noise from the squared gaps of norm="l2" (Kumar et al.
+        2019). Defaults to False.
+    confidence_level (float): Level, such as 0.95, at which to also return an interval and a null value. The interval
+        comes from 1,000 bootstrap resamples of the rows (see `bootstrap` in this file). The null value is what a
+        perfectly calibrated model with these probabilities would measure. Defaults to None, which returns neither.
+    return_bins (bool): Whether to also return the numbers of a reliability diagram. Defaults to False.
+    seed (int): Seed of the resamples. Defaults to 0.
 Returns:
-    ece (float): in [0, 1].
-    ece_interval (list of two floats), ece_bias (float): with confidence_level. How much higher than the truth the
-        value is to be expected, as the resamples show it; the interval accounts for it.
-    null_ece (float), null_interval (list of two floats): with confidence_level. The mean value of a perfectly
-        calibrated model with these probabilities on this many rows, and the band that holds it at this level. An ECE
-        inside the band gives no evidence of miscalibration.
-    bins (dict): with return_bins=True, the lists "edges" (one more than bins), "counts", "mean_confidence" and
-        "accuracy" (None for an empty bin; the share of positives in config "binary"). A list of them, one for each
-        class, with class_wise=True.
+    ece (float): The error, in [0, 1].
+    ece_interval (list of two floats), ece_bias (float): With confidence_level. The interval, and the amount by which
+        the value is expected to exceed the truth, estimated from the resamples. The interval accounts for this bias.
+    null_ece (float), null_interval (list of two floats): With confidence_level. The mean value of a perfectly
+        calibrated model with these probabilities on this many rows, and the band that holds its value at this level.
+        An ECE inside the band gives no evidence of miscalibration.
+    bins (dict): With return_bins=True, the lists "edges" (one more than there are bins), "counts", "mean_confidence"
+        and "accuracy". The two means are None for an empty bin. In config "binary", "accuracy" is the share of
+        positives. With class_wise=True, a list of such dicts, one per class.
 Examples:
     Confidences 0.95 and 1.0 share the last bin: its accuracy is 0.5, its mean confidence 0.975.
 
@@ -69,13 +70,13 @@ Examples:
     >>> ece.compute(predictions=[[0.25, 0.75], [0.5, 0.5]], references=[1, 0], n_bins=2, return_bins=True)["bins"]
     {'edges': [0.0, 0.5, 1.0], 'counts': [0, 2], 'mean_confidence': [None, 0.625], 'accuracy': [None, 1.0]}
 
-    Two bins of two rows each, the second from confidence 0.75 on; the larger gap of the two:
+    Two bins of two rows each, where the second starts at confidence 0.75. The value is the larger of the two gaps:
 
     >>> predictions = [[0.5, 0.5], [0.625, 0.375], [0.25, 0.75], [0.125, 0.875]]
     >>> ece.compute(predictions=predictions, references=[0, 1, 1, 0], n_bins=2, binning="quantile", norm="max")
     {'ece': 0.3125}
 
-    The positive class' probability, in batches:
+    The probability of the positive class, in batches:
 
     >>> ece = evaluate.load("ece", "binary")
     >>> ece.add_batch(predictions=[0.25, 0.25], references=[0, 1])
@@ -122,24 +123,24 @@ _T = TypeVar("_T")
 
 BINNINGS = ("uniform", "quantile")
 NORMS = ("l1", "l2", "max")
-RESAMPLES = 1_000  # of the interval, and of the null value
+RESAMPLES = 1_000  # for the interval, and as many for the null value
 
 _CONFIGS = {
     "default": datasets.Sequence(datasets.Value("float64")),  # float32 would move values across bin edges
     "binary": datasets.Value("float64"),
 }
 
-# How far from 1 a row may sum: about five times the worst of softmax rows measured in each dtype (float32: 2e-5 at
-# 150,000 classes). float64 arrays often hold float32 results, and Python lists nearly always do.
+# How far a row sum may be from 1: about five times the worst deviation measured on softmax rows in each dtype (float32:
+# 2e-5 at 150,000 classes). float64 arrays often hold float32 results, and Python lists nearly always do.
 _SUM_TOLERANCE = {"bfloat16": 2e-2, "float16": 2e-3, "float32": 1e-4, "float64": 1e-5}
 
 _Sums = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # counts, confidence, correct: (..., columns, bins) each
 
-_ROUNDING = 1e-12  # of sums in float64
-_CHUNK = 1 << 16  # values worked on at once: their temporaries stay in a processor's cache
-_FEW_CHUNKS = 8  # not worth threads
-_MOST_THREADS = 8  # more wait for memory
-_BLOCK = 1 << 20  # rows of all resamples that are drawn at once
+_ROUNDING = 1e-12  # rounding error of sums in float64
+_CHUNK = 1 << 16  # values processed at once: few enough that temporaries stay in the CPU cache
+_FEW_CHUNKS = 8  # with fewer, threads are not worth their cost
+_MOST_THREADS = 8  # more would only wait for memory
+_BLOCK = 1 << 20  # rows drawn at once, over all resamples
 
 
 # ---- What the functions return ----
@@ -149,14 +150,15 @@ _BLOCK = 1 << 20  # rows of all resamples that are drawn at once
 class BinSums:
     """The sufficient statistics of calibration errors: per bin, a count and two sums. Adding two merges two shards.
 
-    Bin i holds the confidences in `[edges[i], edges[i + 1])`, the last bin its upper edge too. All sums are exact, so
-    that neither the order of the rows nor how they were split into shards, batches or processes changes a single bit.
+    Bin i holds the confidences in `[edges[i], edges[i + 1])`; the last bin also holds its upper edge. All sums are
+    exact. Neither the order of the rows nor their split into shards, batches or processes changes a single bit.
 
     Attributes:
-        edges: of the bins, ascending, from 0 to 1. *Shape:* (bins + 1,).
-        counts: rows in each bin. *Shape:* (bins,).
-        confidence: sum of the confidences in each bin. *Shape:* (bins,).
-        correct: correct rows in each bin (binary: positive rows; class-wise: rows of the class). *Shape:* (bins,).
+        edges: Edges of the bins, ascending from 0 to 1. *Shape:* (bins + 1,).
+        counts: Number of rows in each bin. *Shape:* (bins,).
+        confidence: Sum of the confidences in each bin. *Shape:* (bins,).
+        correct: Number of correct rows in each bin (binary: positive rows; class-wise: rows of the class).
+            *Shape:* (bins,).
     """
 
     edges: tuple[float, ...]
@@ -165,13 +167,13 @@ class BinSums:
     correct: tuple[int, ...]
 
     def __add__(self, other: "BinSums") -> "BinSums":
-        """Merge with the sums of other rows over the same bins; ValueError if the bins differ."""
+        """Merge with the sums of other rows over the same bins. Raises ValueError if the bins differ."""
         if not isinstance(other, BinSums):
             return NotImplemented
         if self.edges != other.edges:
             raise ValueError(
-                f"Cannot add sums over {len(self.counts)} bins and over {len(other.counts)} bins with other edges; "
-                "compute both with the same n_bins, or with the same edges (quantile_edges of all rows)."
+                f"Cannot add sums over {len(self.counts)} bins to sums over {len(other.counts)} bins: edges differ. "
+                "Compute both with the same n_bins, or with the same edges (such as quantile_edges of all rows)."
             )
         return BinSums(
             edges=self.edges,
@@ -181,7 +183,7 @@ class BinSums:
         )
 
     def __radd__(self, other: object) -> "BinSums":
-        """`sum(shards)` begins with 0."""
+        """Support `sum(shards)`, which starts from 0."""
         return self if other == 0 else NotImplemented
 
     @property
@@ -191,16 +193,16 @@ class BinSums:
 
     @property
     def mean_confidence(self) -> NDArray[np.float64]:
-        """Mean confidence in each bin, NaN where it is empty. *Shape:* (bins,)."""
+        """Mean confidence in each bin, NaN for an empty bin. *Shape:* (bins,)."""
         return _means(self.confidence, self.counts)
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
-        """Share of correct rows in each bin (binary: of positive rows), NaN where it is empty. *Shape:* (bins,)."""
+        """Share of correct rows in each bin (binary: of positive rows), NaN for an empty bin. *Shape:* (bins,)."""
         return _means(self.correct, self.counts)
 
     def as_dict(self) -> dict[str, list[Any]]:
-        """A reliability diagram's numbers as plain lists, ready for JSON (which has no NaN): None for an empty bin."""
+        """The numbers of a reliability diagram as JSON-ready lists; None for an empty bin, because JSON has no NaN."""
         return {
             "edges": list(self.edges),
             "counts": list(self.counts),
@@ -211,13 +213,13 @@ class BinSums:
 
 @dataclasses.dataclass(frozen=True)
 class Bootstrap:
-    """What chance does to a calibration error.
+    """The effect of sampling noise on a calibration error.
 
     Attributes:
-        interval: of the error, at the confidence level asked for.
-        bias: how much higher than the truth the value is to be expected.
-        null: the mean value of a perfectly calibrated model with these probabilities, on as many rows.
-        null_interval: the band that holds such a model's value, at the confidence level asked for.
+        interval: Confidence interval of the error, at the requested level.
+        bias: The amount by which the value is expected to exceed the truth.
+        null: The mean value of a perfectly calibrated model with these probabilities on the same number of rows.
+        null_interval: The band that holds the value of such a model, at the requested level.
     """
 
     interval: tuple[float, float]
@@ -243,44 +245,45 @@ def expected_calibration_error(
 ) -> float:
     """`ECE = sum_b (n_b / N) * |accuracy_b - mean confidence_b|` (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
 
-    Bins are `[i/B, (i+1)/B)`, the last one closed; their edges are `arange(B + 1) / B` in float64. A value on an edge
-    belongs to the bin above, and every value is compared exactly as it is: float32(0.7) is 0.69999999, below 0.7.
+    Bins are `[i/B, (i+1)/B)`, the last one closed. Their edges are `arange(B + 1) / B` in float64. A value on an edge
+    belongs to the bin above. Values are compared without rounding: float32(0.7) is 0.69999999, which is below 0.7.
 
-    Top-label, the default: the confidence is a row's largest probability, and the row is correct if the class that has
-    it is the true one. `argmax` takes the first of equal maxima: at [0.5, 0.5] the predicted label is 0.
+    Top-label, the default: the confidence is the largest probability of a row. The row is correct if that class is the
+    true one. `argmax` takes the first of equal maxima: at [0.5, 0.5] the predicted label is 0.
 
-    Class-wise (Kull et al. 2019, https://arxiv.org/abs/1910.12656, eq. 3): every class k of the K has its own bins,
-    filled with the k-th probability of all rows, and "accuracy" is the share of rows whose label is k. The value is the
+    Class-wise (Kull et al. 2019, https://arxiv.org/abs/1910.12656, eq. 3): each of the K classes k has its own bins,
+    filled with the k-th probability of all rows. "Accuracy" is the share of rows whose label is k. The value is the
     mean over the classes.
 
-    Binary: the confidence is the probability p of the positive class, anywhere in [0, 1], and "accuracy" the share of
-    positives. It says whether p can be trusted. The top-label ECE of (1 - p, p) says whether max(p, 1 - p) can: that
-    is another number.
+    Binary: the confidence is the probability p of the positive class, anywhere in [0, 1]. "Accuracy" is the share of
+    positives. The value says whether p can be trusted. The top-label ECE of (1 - p, p) says whether max(p, 1 - p) can
+    be trusted, which is a different number.
 
     Args:
-        predictions: probabilities in [0, 1], or finite logits; a NumPy array, a torch tensor of any dtype and device,
+        predictions: Probabilities in [0, 1], or finite logits: a NumPy array, a torch tensor of any dtype and device,
             a nested list, an Arrow array or a `datasets` column. *Shape:* (rows, classes) with at least two classes;
             binary: (rows,).
-        references: true labels, integers in [0, classes - 1]; binary: 0 and 1, or booleans. *Shape:* (rows,).
-        n_bins: number of bins B, at least 1.
-        binning: "uniform", or "quantile": the inner edges are those of `quantile_edges`.
+        references: True labels, integers in [0, classes - 1]; binary: 0 and 1, or booleans. *Shape:* (rows,).
+        n_bins: Number of bins B, at least 1.
+        binning: "uniform", or "quantile" for the inner edges of `quantile_edges`.
         norm: "l1"; "l2": `sqrt(sum_b (n_b / N) * gap_b^2)`, class-wise the root of the mean over the classes; "max":
             `max_b |gap_b|` (MCE).
-        class_wise: measure every class' probability.
-        from_logits: turn logits into probabilities first, with a softmax over the row (binary: a sigmoid) in float64.
-        debias: for norm "l2" (Kumar et al. 2019, https://arxiv.org/abs/1909.10155, definition 5.1): subtract
-            `accuracy_b * (1 - accuracy_b) / (n_b - 1)` from each squared gap; a bin of one row counts 0, a negative
-            sum too.
-        binary: measure the positive class' probability.
+        class_wise: Whether to measure the probability of every class.
+        from_logits: Whether predictions are logits. A softmax over the row (binary: a sigmoid) in float64 turns them
+            into probabilities.
+        debias: Whether to subtract `accuracy_b * (1 - accuracy_b) / (n_b - 1)` from each squared gap; for norm "l2"
+            (Kumar et al. 2019, https://arxiv.org/abs/1909.10155, definition 5.1). A bin of one row counts as 0, and so
+            does a negative sum.
+        binary: Whether predictions are the probability of the positive class.
 
     Returns:
         The error, in [0, 1].
 
     Raises:
-        ValueError: for NaN, infinity, None, a value outside [0, 1], a row that does not sum to 1 (within 0.02 for
-            bfloat16, 0.002 for float16, 0.0001 for float32 and Python lists, 0.00001 for float64), a label that is no
-            integer or out of range, a masked entry, shapes that are wrong or differ, no rows, n_bins below 1, a flag
-            that is no boolean, an unknown binning or norm, options that contradict each other. The message says where.
+        ValueError: A value is NaN, infinite, None, masked or outside [0, 1]. A row does not sum to 1 (within 0.02 for
+            bfloat16, 0.002 for float16, 0.0001 for float32 and Python lists, 0.00001 for float64). A label is not an
+            integer or is out of range. Shapes are wrong or differ. There are no rows. n_bins is below 1. A flag is not
+            a boolean. The binning or norm is unknown. Options contradict each other. The message says where.
     """
     _check_options(n_bins, binning, norm, class_wise, debias, binary, from_logits=from_logits)
     columns = _columns(predictions, references, from_logits, class_wise, binary)
@@ -296,15 +299,18 @@ def bin_sums(
     from_logits: bool = False,
     binary: bool = False,
 ) -> BinSums:
-    """The per-bin sums behind `expected_calibration_error`, which has the arguments and errors; shards of data add up.
+    """The per-bin sums behind `expected_calibration_error`. The sums of data shards can be added.
 
     Args:
-        predictions: as there.
-        references: as there.
-        n_bins: of equal width.
-        edges: of other bins, ascending, from 0 to 1; such as `quantile_edges` of all shards.
-        from_logits: as there.
-        binary: as there.
+        predictions: See `expected_calibration_error`.
+        references: See `expected_calibration_error`.
+        n_bins: Number of bins of equal width.
+        edges: Edges of other bins, ascending from 0 to 1, such as `quantile_edges` of all shards.
+        from_logits: See `expected_calibration_error`.
+        binary: See `expected_calibration_error`.
+
+    Raises:
+        ValueError: As `expected_calibration_error`, and for edges that do not ascend from 0 to 1.
 
     >>> first = bin_sums([[0.2, 0.8], [0.9, 0.1]], [1, 1])
     >>> second = bin_sums([[0.7, 0.3]], [0])
@@ -324,24 +330,28 @@ def class_wise_bin_sums(
     edges: Sequence[Sequence[float]] | None = None,
     from_logits: bool = False,
 ) -> list[BinSums]:
-    """As `bin_sums`, of every class' probability: one for each class, with `edges` for each class if they are given."""
+    """`bin_sums` for the probability of every class, one per class. `edges`, if given, holds the edges of each."""
     _check_options(n_bins, from_logits=from_logits)
     columns = _columns(predictions, references, from_logits, True, False)
     if edges is not None and len(edges) != len(columns.confidence):
-        raise ValueError(f"edges are those of {len(edges)} classes; predictions has {len(columns.confidence)} columns.")
+        raise ValueError(
+            f"edges holds the edges of {len(edges)} classes and predictions has {len(columns.confidence)} columns; "
+            "give the edges of every class."
+        )
     own = [_checked_edges(one) for one in edges] if edges is not None else columns.edges(n_bins, "uniform")
     return columns.sums(own)
 
 
 def quantile_edges(confidence: Any, n_bins: int = 10) -> list[float]:
-    """Edges of bins that hold equally many of the confidences: 0, inner edges, 1.
+    """Edges of bins that hold equal numbers of confidences: 0, inner edges, 1.
 
-    The j-th inner edge is the confidence at rank `floor(j * N / B)` from below, counted from 0. Equal confidences are
-    never split: equal edges are one, and there may be fewer than B bins. The order of the confidences does not matter.
+    The j-th inner edge is the confidence at rank `floor(j * N / B)` in ascending order, counted from 0. Equal
+    confidences are never split. Equal edges are merged, so there may be fewer than B bins. The order of the confidences
+    does not matter.
 
     Args:
-        confidence: values in [0, 1]. *Shape:* (rows,).
-        n_bins: number of bins B, at least 1.
+        confidence: Values in [0, 1]. *Shape:* (rows,).
+        n_bins: Number of bins B, at least 1.
     """
     _check_options(n_bins)
     values, _ = _to_array(confidence, "confidence")
@@ -356,9 +366,9 @@ def quantile_edges(confidence: Any, n_bins: int = 10) -> list[float]:
 
 
 def calibration_error(sums: BinSums | Iterable[BinSums], norm: str = "l1", *, debias: bool = False) -> float:
-    """The error from sums alone: `bin_sums(...)`, or `class_wise_bin_sums(...)`, merged from shards or not.
+    """The error computed from `bin_sums(...)` or `class_wise_bin_sums(...)`, merged from shards or not.
 
-    `norm` and `debias` are those of `expected_calibration_error`. Exact until the last rounding.
+    `norm` and `debias` are those of `expected_calibration_error`. Only the final result is rounded.
     """
     _check_options(norm=norm, debias=debias)
     sums = [sums] if isinstance(sums, BinSums) else list(sums)
@@ -392,30 +402,33 @@ def bootstrap(
     from_logits: bool = False,
     binary: bool = False,
 ) -> Bootstrap:
-    """What chance does to `expected_calibration_error`, which has the other arguments and the errors.
+    """The effect of sampling noise on `expected_calibration_error`.
 
-    Rows are drawn with replacement 1,000 times; the bins stay where they are. An ECE (l1) measured on rows is higher
-    than that of all data, because a bin's gap is an absolute value, and a resample is higher again: the mean of the
-    resamples less the value e is the bias. With the resamples' quantiles q the interval is
+    Rows are drawn with replacement 1,000 times; the bins stay fixed. An ECE (l1) measured on few rows is higher than
+    the ECE of all data, because the gap of a bin is an absolute value. A resample is higher again. The bias is the mean
+    of the resamples minus the value e. With the quantiles q of the resamples, the interval is
 
-        [2 e - q(1 - a/2),  e + (q(1 - a/2) - q(a/2)) / 2]      cut to [0, 1].
+        [2 e - q(1 - a/2),  e + (q(1 - a/2) - q(a/2)) / 2]      clipped to [0, 1].
 
-    Its lower end is that of the basic bootstrap (Davison and Hinkley 1997, section 5.2), which takes the bias out; the
-    upper end lies half-way between those of the basic and the percentile bootstrap, because the estimate of the bias
-    varies itself, and the basic one alone ends too low. The card says how often it holds the truth. The null value and
-    its band come from 1,000 draws of labels from the probabilities as they are.
+    Its lower end is that of the basic bootstrap (Davison and Hinkley 1997, section 5.2), which removes the bias. Its
+    upper end is halfway between those of the basic and the percentile bootstrap: the bias estimate itself varies, and
+    the basic upper end is too low. The metric card says how often the interval holds the truth. The null value and its
+    band come from 1,000 draws of labels from the unchanged probabilities.
 
     Args:
-        predictions: as there.
-        references: as there.
-        n_bins: as there.
+        predictions: See `expected_calibration_error`, for this and all arguments not explained here.
+        references: See there.
+        n_bins: See there.
         confidence_level: 1 - a, between 0 and 1.
-        seed: of the draws, at least 0.
-        binning: as there, and so all others.
-        norm: as there.
-        class_wise: as there.
-        from_logits: as there.
-        binary: as there.
+        seed: Seed of the draws, at least 0.
+        binning: See there.
+        norm: See there.
+        class_wise: See there.
+        from_logits: See there.
+        binary: See there.
+
+    Raises:
+        ValueError: As `expected_calibration_error`, and for a confidence_level or seed out of range.
     """
     if confidence_level is None:
         raise ValueError("confidence_level is None; it must lie between 0 and 1, such as 0.95.")
@@ -426,8 +439,8 @@ def bootstrap(
 
 def uniform_edges(n_bins: int) -> tuple[float, ...]:
     """`arange(B + 1) / B` in float64."""
-    n_bins = int(n_bins)  # a narrow integer of NumPy has no room for one more
-    return tuple(i / n_bins for i in range(n_bins + 1))  # not linspace, whose edges differ from i / B by rounding
+    n_bins = int(n_bins)  # adding 1 to a narrow NumPy integer could overflow
+    return tuple(i / n_bins for i in range(n_bins + 1))  # not linspace: rounding makes its edges differ from i / B
 
 
 def bins_of(confidence: NDArray[np.float64], edges: tuple[float, ...]) -> NDArray[np.intp]:
@@ -435,7 +448,7 @@ def bins_of(confidence: NDArray[np.float64], edges: tuple[float, ...]) -> NDArra
     n_bins = len(edges) - 1
     if edges != uniform_edges(n_bins):
         return np.minimum(np.searchsorted(edges, confidence, side="right") - 1, n_bins - 1)
-    # A product alone is wrong by one here and there: 0.29 * 100 is 28.999999999999996, and 0.29 belongs to bin 29.
+    # The product can be off by one bin: 0.29 * 100 is 28.999999999999996, but 0.29 belongs to bin 29.
     bins = np.minimum((confidence * n_bins).astype(np.intp), n_bins - 1)
     bins -= confidence < np.take(edges, bins)
     bins += confidence >= np.take((*edges[1:-1], np.inf), bins)
@@ -445,17 +458,17 @@ def bins_of(confidence: NDArray[np.float64], edges: tuple[float, ...]) -> NDArra
 def error_from_sums(
     counts: NDArray[Any], confidence: NDArray[Any], correct: NDArray[Any], norm: str = "l1", debias: bool = False
 ) -> NDArray[Any]:
-    """The error from the sums of each bin, many resamples at once; with norm "l2" its square.
+    """The error from the sums of each bin, for many resamples at once; with norm "l2", its square.
 
     Args:
-        counts: rows in each bin, floats or Fractions as all three. *Shape:* (..., columns, bins).
-        confidence: sums of their confidences. *Shape:* (..., columns, bins).
-        correct: correct rows among them. *Shape:* (..., columns, bins).
-        norm: as in `expected_calibration_error`.
-        debias: as there.
+        counts: Number of rows in each bin. All three arrays hold floats or Fractions. *Shape:* (..., columns, bins).
+        confidence: Sum of the confidences in each bin. *Shape:* (..., columns, bins).
+        correct: Number of correct rows in each bin. *Shape:* (..., columns, bins).
+        norm: See `expected_calibration_error`.
+        debias: See `expected_calibration_error`.
 
     Returns:
-        *Shape:* (...).
+        One error per resample. *Shape:* (...).
     """
     gaps = abs(correct - confidence)
     filled = np.maximum(counts, 1)
@@ -466,44 +479,44 @@ def error_from_sums(
         if debias:
             chance = correct * (counts - correct) / (filled * np.maximum(counts - 1, 1))
             gaps = np.where(counts > 1, gaps - chance, 0 * gaps)
-    # Every column holds all rows, so that this is the mean over the columns.
+    # Every column holds all rows, so this is the mean over the columns.
     return np.asarray(np.maximum(gaps.sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)), 0))
 
 
 def interval_of_biased(value: float, resampled: NDArray[np.float64], confidence_level: float) -> tuple[float, float]:
-    """The interval of a value that is higher on few rows than on many, from its bootstrap resamples; see `bootstrap`.
+    """The bootstrap interval of a statistic that is biased upward on few rows; see `bootstrap`.
 
     Args:
-        value: on the rows.
-        resampled: on resamples of them. *Shape:* (resamples,).
+        value: The statistic e on the rows.
+        resampled: The statistic on resamples of the rows. *Shape:* (resamples,).
         confidence_level: 1 - a, between 0 and 1.
 
     Returns:
-        `2 e - q(1 - a/2)` and `e + (q(1 - a/2) - q(a/2)) / 2`, on both sides of the value.
+        `2 e - q(1 - a/2)` and `e + (q(1 - a/2) - q(a/2)) / 2`, moved if necessary so that they enclose the value.
     """
     low, high = np.quantile(resampled, [(1 - confidence_level) / 2, (1 + confidence_level) / 2])
     return min(2 * value - high, value), max(value + (high - low) / 2, value)
 
 
-# ---- The Evaluate module: a shell around the functions above ----
+# ---- The Evaluate module: a wrapper around the functions above ----
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
-    """Evaluate's shell around `expected_calibration_error`.
+    """`expected_calibration_error` as an Evaluate metric.
 
-    Evaluate writes Arrow before it calls `_compute`, and Arrow turns the label 0.9 into 0 and None into NaN. So `add`,
-    `add_batch` and `compute` look at what they are given first, as it is.
+    Evaluate writes Arrow before it calls `_compute`, and Arrow turns the label 0.9 into 0 and None into NaN. Therefore
+    `add`, `add_batch` and `compute` check their raw input first.
     """
 
-    _columns: int | None = None  # classes of the rows that are stacked
-    _refusal: str | None = None  # why the stacked rows are no probabilities; no fault if compute says from_logits=True
+    _columns: int | None = None  # number of classes of the rows added so far
+    _refusal: str | None = None  # why the added rows are not probabilities; ignored if compute gets from_logits=True
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in _CONFIGS:
             raise ValueError(
                 f'config_name is {self.config_name!r}; it must be "default" (rows of class probabilities) or "binary" '
-                "(the positive class' probability)."
+                "(the probability of the positive class)."
             )
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
@@ -522,10 +535,12 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
     def add(
         self, *, prediction: Any = None, reference: Any = None, predictions: Any = None, references: Any = None
     ) -> None:
-        """Add one example; Evaluate's own documentation and `evaluate.combine` call it with the plural names."""
+        """Add one example. Evaluate's documentation and `evaluate.combine` use the plural argument names."""
         for one, other in ((prediction, predictions), (reference, references)):
             if one is not None and other is not None:
-                raise ValueError("add takes one example: give prediction or predictions, reference or references.")
+                raise ValueError(
+                    "add takes one example; give either prediction or predictions, and either reference or references."
+                )
         prediction = predictions if prediction is None else prediction
         reference = references if reference is None else reference
         rows, labels = self._checked([prediction], [reference])
@@ -551,7 +566,7 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
         return_bins: bool = False,
         seed: int = 0,
     ) -> dict[str, Any] | None:
-        """Compute the ECE of all examples added so far and of those given here. A refusal leaves what was added."""
+        """Compute the ECE of all examples added so far and those given here. If it raises, the added ones are kept."""
         options: dict[str, Any] = {
             "n_bins": n_bins,
             "binning": binning,
@@ -573,7 +588,7 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
             super().add_batch(predictions=rows, references=labels)
         self._columns = self._refusal = None
         result: dict[str, Any] | None = super().compute(**options, **flags)
-        if refusal:  # not process 0, which is waiting for this process' rows and must get them first
+        if refusal:  # raised late because process 0 waits for the rows of this process and must get them first
             raise ValueError(refusal)
         return result
 
@@ -592,7 +607,7 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
         seed: int,
     ) -> dict[str, Any]:
         rows, labels, _ = _read(predictions, references, self._binary)
-        if not from_logits:  # each process has checked its own rows, by their dtype, which Arrow does not keep
+        if not from_logits:  # each process has checked its own rows with their dtype, which Arrow does not keep
             _check_probabilities(rows, tolerance=max(_SUM_TOLERANCE.values()))
         columns = _Columns(rows, labels, from_logits, class_wise)
         edges = columns.edges(n_bins, binning)
@@ -613,7 +628,7 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
     def _checked(
         self, predictions: Any, references: Any, defer: bool = True
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Arrays ready to stack. `defer`: whether they must be probabilities is only known at `compute`."""
+        """Checked arrays, ready to add. `defer`: only `compute` will know whether they must be probabilities."""
         rows, labels, tolerance = _read(predictions, references, self._binary)
         columns = rows.shape[-1] if rows.ndim == 2 else 1
         if self._columns not in (None, columns):
@@ -632,21 +647,21 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
 
 
 class _Columns:
-    """What is binned: the predicted class' probability, or the positive class', or that of every class.
+    """The values to bin: the probability of the predicted class, of the positive class, or of every class.
 
     Attributes:
-        confidence: one array for each column. *Shape:* (rows,).
-        correct: whether what the column gives a probability for is the case. *Shape:* (rows,).
+        confidence: Probabilities, one array per column. *Shape:* (rows,).
+        correct: Whether the event that the column predicts happened, one array per column. *Shape:* (rows,).
     """
 
     def __init__(
         self, rows: NDArray[np.floating], labels: NDArray[np.int64], from_logits: bool, class_wise: bool
     ) -> None:
-        """From checked input: (rows, classes), or (rows,) for the positive class' probability."""
+        """From checked input: (rows, classes), or (rows,) for the probability of the positive class."""
         self.confidence: list[NDArray[np.float64]]
         self.correct: list[NDArray[np.bool_]]
         if class_wise:
-            probabilities = np.empty(rows.shape[::-1])  # a class' column lies in one piece
+            probabilities = np.empty(rows.shape[::-1])  # transposed, so that the values of a class are contiguous
 
             def turn(where: slice, part: NDArray[np.float64]) -> None:
                 probabilities[:, where] = (_softmax(part) if from_logits else part).T
@@ -694,7 +709,7 @@ class _Columns:
         null = errors(self._calibrated(bins, widest, np.random.default_rng([seed, 1])))
         null_low, null_high = np.quantile(null, tails)
         interval = np.clip(interval_of_biased(value, resampled, confidence_level), 0, 1)
-        # The draws are summed in float64, the value exactly: what is equal may differ by rounding.
+        # The draws are summed in float64 but the value exactly, so equal results may differ by rounding.
         null_low, null_high = np.clip([null_low - _ROUNDING, null_high + _ROUNDING], 0, 1)
         return Bootstrap(
             (float(interval[0]), float(interval[1])),
@@ -704,7 +719,7 @@ class _Columns:
         )
 
     def _resampled(self, bins: Sequence[NDArray[np.intp]], widest: int, rng: np.random.Generator) -> Iterator[_Sums]:
-        """Sums of rows drawn with replacement: counts, confidence, correct, (resamples, columns, bins) each."""
+        """Counts, confidence, correct of rows drawn with replacement. *Shape:* (resamples, columns, bins) each."""
         rows = len(bins[0])
         for count in _blocks(max(rows, 3 * len(bins) * widest)):
             chosen = rng.integers(0, rows, (count, rows))
@@ -719,7 +734,7 @@ class _Columns:
             yield sums[0], sums[1], sums[2]
 
     def _calibrated(self, bins: Sequence[NDArray[np.intp]], widest: int, rng: np.random.Generator) -> Iterator[_Sums]:
-        """Sums of the rows as they are, labels drawn from their probabilities; shapes as in `_resampled`."""
+        """Sums of the unchanged rows with labels drawn from their probabilities; shapes as in `_resampled`."""
         rows, columns = len(bins[0]), len(bins)
         counts, confidence = np.zeros((columns, widest)), np.zeros((columns, widest))
         for k, own in enumerate(bins):
@@ -730,7 +745,7 @@ class _Columns:
             uniform = rng.random((count, 1, rows))
             if columns == 1:
                 happens = uniform < upto
-            else:  # one class of each row; the last takes what rounding leaves
+            else:  # one class per row; the last class takes the probability that rounding leaves over
                 label = (uniform >= upto[:-1]).sum(axis=1)
                 happens = label[:, None] == np.arange(columns)[:, None]
             correct = np.empty((count, columns, widest))
@@ -742,7 +757,7 @@ class _Columns:
 
 
 def _columns(predictions: Any, references: Any, from_logits: bool, class_wise: bool, binary: bool) -> _Columns:
-    """From input as it comes, or ValueError."""
+    """Read and check the raw input. Raises ValueError."""
     rows, labels, tolerance = _read(predictions, references, binary)
     if not from_logits:
         _check_probabilities(rows, tolerance)
@@ -752,9 +767,9 @@ def _columns(predictions: Any, references: Any, from_logits: bool, class_wise: b
 def _over_chunks(
     rows: NDArray[np.floating], work: Callable[[slice, NDArray[np.float64]], _T]
 ) -> list[tuple[slice, _T]]:
-    """`work(where, rows[where] in float64)` for some consecutive rows at a time, in their order.
+    """`work(where, rows[where] in float64)` for chunks of consecutive rows, in order.
 
-    In threads, because NumPy lets go of the interpreter's lock; the error of the first chunk that has one is raised.
+    Runs in threads, because NumPy releases the GIL. Raises the error of the first chunk that fails.
     """
     step = max(_CHUNK // rows[0].size, 1)
     places = [slice(first, first + step) for first in range(0, len(rows), step)]
@@ -771,7 +786,7 @@ def _over_chunks(
 
 
 def _blocks(numbers: int) -> Iterator[int]:
-    """How many resamples of so many numbers each are drawn at once."""
+    """How many resamples to draw at once, block by block, if each takes `numbers` values."""
     step = min(max(_BLOCK // numbers, 1), RESAMPLES)
     for first in range(0, RESAMPLES, step):
         yield min(step, RESAMPLES - first)
@@ -780,7 +795,7 @@ def _blocks(numbers: int) -> Iterator[int]:
 def _quantile_edges(confidence: NDArray[np.float64], n_bins: int) -> tuple[float, ...]:
     n_bins = int(n_bins)
     ranks = sorted({j * len(confidence) // n_bins for j in range(n_bins)})
-    below = np.unique(np.partition(confidence, ranks)[ranks]).tolist()  # the smallest of each bin
+    below = np.unique(np.partition(confidence, ranks)[ranks]).tolist()  # the smallest value of each bin
     return (0.0, *below[1:], 1.0)
 
 
@@ -811,11 +826,11 @@ def _bin(confidence: NDArray[np.float64], correct: NDArray[np.bool_], edges: tup
 def _exact_sums(values: NDArray[np.float64], bins: NDArray[np.intp], n_bins: int) -> list[Fraction]:
     """Sums of values in [0, 1] per bin, without rounding.
 
-    A float sum depends on the order of its terms, and so on how rows were split into batches, shards and processes;
-    exact sums may be merged in any way and give the same bits. A Fraction holds one without rounding.
+    A float sum depends on the order of its terms, and so on how rows were split into batches, shards and processes.
+    Exact sums give the same bits however they are merged. A Fraction holds one without rounding.
 
-    The values are summed as integers, 27 binary digits at a time (twice for values of 1/2 and more, as float64 has 53
-    digits). Sums of up to 2^26 such integers are exact in float64.
+    The values are summed as integers, 27 bits at a time (two passes for values of 1/2 and more, since float64 has 53
+    bits). Sums of up to 2^26 such integers are exact in float64.
     """
     sums, scale = [0] * n_bins, 1
     while values.any():
@@ -833,8 +848,8 @@ def _means(sums: Sequence[Fraction | int], counts: Sequence[int]) -> NDArray[np.
 
 
 def _largest(probabilities: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The class of the largest value of each row, the first of equal ones, and that value. *Shape:* (rows,) each."""
-    if probabilities.shape[1] == 2:  # five times as fast as the general way
+    """The class with the largest value in each row (the first of equal ones), and that value. *Shape:* (rows,) each."""
+    if probabilities.shape[1] == 2:  # five times as fast as the general code
         second = probabilities[:, 1] > probabilities[:, 0]
         return second.astype(np.intp), np.maximum(probabilities[:, 0], probabilities[:, 1])
     predicted = probabilities.argmax(axis=1)
@@ -842,7 +857,7 @@ def _largest(probabilities: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDAr
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(over="ignore", under="ignore"):  # exp(-800) is 0, also where the caller would rather know
+    with np.errstate(over="ignore", under="ignore"):  # exp(-800) is 0, even if the caller set underflow to raise
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
     return probabilities
@@ -854,7 +869,7 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return probabilities
 
 
-# ---- Reading and refusing input ----
+# ---- Reading and checking input ----
 
 
 def _check_options(
@@ -874,7 +889,7 @@ def _check_options(
         if value not in legal:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, legal))}.")
     for name, flag in {"class_wise": class_wise, "debias": debias, "binary": binary, **flags}.items():
-        if not isinstance(flag, (bool, np.bool_)):  # the string "no" would count as True
+        if not isinstance(flag, (bool, np.bool_)):  # the string "no" would count as true
             raise ValueError(f"{name} is {flag!r}; it must be True or False.")
     if confidence_level is not None:
         real = isinstance(confidence_level, (float, np.floating))
@@ -883,21 +898,21 @@ def _check_options(
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f"seed is {seed!r}; it must be an integer of at least 0.")
     if debias and norm != "l2":
-        raise ValueError(f'debias is True and norm is {norm!r}; debiasing is defined for norm="l2" alone.')
+        raise ValueError(f'debias is True and norm is {norm!r}; debiasing is defined only for norm="l2".')
     if debias and confidence_level is not None:
         raise ValueError(
-            "debias is True and confidence_level is given; a resample holds the chance of the data and its own, and "
-            "debiasing takes out one of the two. Ask for one of them."
+            "debias is True and confidence_level is given; a resample has its own sampling noise on top of that of the "
+            "data, and debiasing removes only one of the two. Give only one of these options."
         )
     if class_wise and binary:
         raise ValueError(
-            "class_wise is True for the positive class' probability alone; leave it out, or pass rows of all classes "
-            'to config "default".'
+            "class_wise is True, but predictions holds only the probability of the positive class; leave class_wise "
+            'out, or pass rows of all classes to config "default".'
         )
 
 
 def _check_probabilities(rows: NDArray[np.floating], tolerance: float, first_row: int = 0) -> None:
-    """Raise ValueError for the first value outside [0, 1], else for the first row that does not sum to 1."""
+    """Raise ValueError for the first value outside [0, 1], or else for the first row that does not sum to 1."""
 
     def check(where: slice, part: NDArray[np.float64]) -> tuple[int, float] | None:
         """The first row of the part that does not sum to 1, and its sum."""
@@ -915,19 +930,19 @@ def _check_probabilities(rows: NDArray[np.floating], tolerance: float, first_row
         row = _first(np.abs(totals - 1) > tolerance)[0]
         return first_row + where.start + row, totals[row]
 
-    # Every value is looked at before the first sum is judged: logits are told by their range.
+    # Check every value before any sum: the range is what tells logits from probabilities.
     wrong = next((found for _, found in _over_chunks(rows, check) if found is not None), None)
     if wrong is not None:
         row, total = wrong
         raise ValueError(
-            f"{_place('predictions', (row,))} sums to {total:.6g}; each row must be probabilities that sum to 1, "
+            f"{_place('predictions', (row,))} sums to {total:.6g}; each row must hold probabilities that sum to 1, "
             f"within {tolerance:g} for its dtype. Pass from_logits=True for logits; divide rounded rows by their sum; "
             'measure multi-label scores one label at a time, with config "binary".'
         )
 
 
 def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.floating], NDArray[np.int64], float]:
-    """Arrays of predictions (probabilities or logits, unchanged) and labels, and how far from 1 a row may sum."""
+    """Arrays of predictions (probabilities or logits, unchanged) and labels, and how far a row sum may be from 1."""
     rows, tolerance = _to_array(predictions, "predictions")
     if rows.size == 0:
         raise ValueError(f"predictions is empty, of shape {rows.shape}; at least one row is needed.")
@@ -935,22 +950,23 @@ def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.f
         _refuse_non_number(rows, "predictions", "every value must be a number")
     if binary and rows.ndim != 1:
         raise ValueError(
-            f'predictions has shape {rows.shape}; config "binary" takes the positive class\' probability of each row, '
-            'of shape (rows,). Pass its column, such as predictions[:, 1], or use config "default" for whole rows.'
+            f'predictions has shape {rows.shape}; config "binary" takes the probability of the positive class for each '
+            'row, of shape (rows,). Pass that column, such as predictions[:, 1], or use config "default" for rows of '
+            "all classes."
         )
     if not binary and (rows.ndim != 2 or rows.shape[1] == 1):
         raise ValueError(
             f"predictions has shape {rows.shape}; expected the probability of every class, of shape (rows, classes), "
-            "with at least two classes. Label ids carry no confidence. For the positive class' probability alone, of "
-            'shape (rows,), use evaluate.load("ece", "binary"), or binary=True in a function call.'
+            "with at least two classes. Label ids carry no confidence. For only the probability of the positive class, "
+            'of shape (rows,), use evaluate.load("ece", "binary"), or binary=True in a function call.'
         )
     for where, (low, high) in _over_chunks(rows, lambda where, part: (part.min(), part.max())):
-        if not (np.isfinite(low) and np.isfinite(high)):  # a NaN among the values is their minimum
+        if not (np.isfinite(low) and np.isfinite(high)):  # the minimum is NaN if any value is
             index = _first(~np.isfinite(rows[where].astype(np.float64)))
             index = (where.start + index[0], *index[1:])
             raise ValueError(
                 f"{_place('predictions', index)} is {rows[index]}; every value must be finite. Leave such rows out, or "
-                "mend what made them; give a masked logit a large negative number."
+                "fix the code that produced them; replace a masked logit with a large negative number."
             )
     labels = _read_labels(references, classes=2 if binary else rows.shape[1], allow_bool=binary)
     if len(rows) != len(labels):
@@ -964,7 +980,7 @@ def _read_labels(references: Any, classes: int, allow_bool: bool) -> NDArray[np.
         raise ValueError("references is empty; at least one label is needed.")
     legal = f"labels must be integers in [0, {classes - 1}]"
     if labels.dtype.kind == "f":
-        index = _first(labels != np.floor(labels))  # 0 where all are whole
+        index = _first(labels != np.floor(labels))  # the first row if all are whole numbers
         raise ValueError(
             f"{_place('references', index)} is {labels[index]} ({labels.dtype}); {legal}. Pass class ids as integers."
         )
@@ -975,27 +991,27 @@ def _read_labels(references: Any, classes: int, allow_bool: bool) -> NDArray[np.
     if labels.min() < 0 or labels.max() >= classes:
         bad = _first((labels < 0) | (labels >= classes))
         raise ValueError(
-            f"{_place('references', bad)} is {labels[bad]}; {legal}. Leave out rows that have no label, such as -100."
+            f"{_place('references', bad)} is {labels[bad]}; {legal}. Leave out rows without a label, such as -100."
         )
     return labels.astype(np.int64, copy=False)
 
 
 def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
-    """The array that `values` holds, and the tolerance of row sums that goes with the precision it came in."""
+    """`values` as an array, and the tolerance of row sums that fits its original precision."""
     if isinstance(values, Sequence) and hasattr(values, "column_name"):
-        values = values[:]  # a datasets.Column: read at once, it is 30 times faster than row by row
+        values = values[:]  # a datasets.Column: 30 times faster than row by row
     half = False
     if hasattr(values, "to_pylist"):  # an Arrow array
         half = "halffloat" in str(values.type)
         values = values.to_pylist()
-    if hasattr(values, "detach"):  # a torch tensor, known by its method: torch is not imported
+    if hasattr(values, "detach"):  # a torch tensor, recognized by its method because torch is not imported
         try:
             tensor = values.detach().cpu()
-            # NumPy has no bfloat16, nor a float of 8 bits.
+            # NumPy has neither bfloat16 nor 8-bit floats.
             array = (tensor.float() if tensor.is_floating_point() and tensor.element_size() <= 2 else tensor).numpy()
-        except (TypeError, RuntimeError) as error:  # sparse, quantised, without data
+        except (TypeError, RuntimeError) as error:  # sparse, quantized, or without data
             raise ValueError(
-                f"{name} is a tensor that NumPy cannot hold ({str(error).splitlines()[0]}); pass an ordinary one."
+                f"{name} is a tensor that NumPy cannot hold ({str(error).splitlines()[0]}); pass an ordinary tensor."
             ) from None
         return array, _SUM_TOLERANCE.get(str(tensor.dtype).removeprefix("torch."), _SUM_TOLERANCE["float64"])
     _refuse_masked(values, name)
@@ -1015,27 +1031,27 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
         sizes = [len(row) if hasattr(row, "__len__") else None for row in values]
         odd = next((i for i, size in enumerate(sizes) if size is None or size != sizes[0]), 0)
         raise ValueError(
-            f"{name}[{odd}] is {reprlib.repr(values[odd])}; all rows must hold equally many numbers."
+            f"{name}[{odd}] is {reprlib.repr(values[odd])}; all rows must hold the same number of values."
         ) from None
     if array.dtype.kind in "SU" and not isinstance(values, np.ndarray):
-        array = np.asarray(values, dtype=object)  # numbers beside a string: NumPy has made strings of them
+        array = np.asarray(values, dtype=object)  # because of one string, NumPy turned all numbers into strings
     if array.dtype == object and array.ndim == 1 and not isinstance(values, (list, tuple)):
-        return _to_array(array.tolist(), name)  # a column of pandas, whose cells are lists or numbers
+        return _to_array(array.tolist(), name)  # a pandas column whose cells are lists or numbers
     return array, max(tolerance, _SUM_TOLERANCE.get(array.dtype.name, _SUM_TOLERANCE["float64"]))
 
 
 def _refuse_masked(values: Any, name: str, *outer: int) -> None:
-    """Raise ValueError for the first masked entry, whose value NumPy would otherwise hand over like any other."""
+    """Raise ValueError for the first masked entry, because NumPy would otherwise use its value like any other."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
         index = _first(np.ma.getmaskarray(values))
         raise ValueError(
-            f"{_place(name, (*outer, *index))} is masked; every value must be there. Leave the row out of predictions "
-            "and references, or fill it with a value that is meant."
+            f"{_place(name, (*outer, *index))} is masked; no value may be masked. Leave the row out of predictions and "
+            "references, or fill in the intended value."
         )
 
 
 def _refuse_non_number(array: NDArray[Any], name: str, legal: str) -> None:
-    """Raise ValueError for the first item that is no number, or one that no array of numbers holds."""
+    """Raise ValueError for the first item that is not a number, or that is too large for a numeric array."""
     items = list(np.ndenumerate(array.astype(object)))
 
     def odd(item: object) -> bool:

@@ -1,11 +1,15 @@
 """Honest confidence for Hugging Face text classifiers.
 
-Importing this package does one thing beside defining names: it registers the task "bayesian-text-classification" with
-Transformers, so that `pipeline("bayesian-text-classification")` works, and places the metric in Evaluate's cache, so
-that `evaluate.load("ece")` works without a network (not with BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1). Evaluate's
-`evaluator` learns the task from `import bayesian_text_classification.evaluator`, and from nothing else.
+Importing this package has two side effects:
 
-All other names are imported when they are first used.
+- It registers the task "bayesian-text-classification" with Transformers, so `pipeline("bayesian-text-classification")`
+  works.
+- It copies the metric to Evaluate's cache, so `evaluate.load("ece")` works without a network. The environment variable
+  BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1 turns this off.
+
+Evaluate's `evaluator` learns the task only from `import bayesian_text_classification.evaluator`.
+
+All other names are imported on first use.
 """
 
 import importlib
@@ -80,7 +84,7 @@ def __dir__() -> list[str]:
     return list(__all__)
 
 
-# A second import of the module (a reload, a copy on another path) must not be told that the task exists.
+# A second import (a reload, a copy on another path) must not cause a warning that the task exists.
 if TASK not in PIPELINE_REGISTRY.supported_tasks:
     PIPELINE_REGISTRY.register_pipeline(
         TASK,

@@ -1,4 +1,4 @@
-"""`python -m bayesian_text_classification` is the command `bayesian-text-classification`."""
+"""`python -m bayesian_text_classification` runs the command `bayesian-text-classification`."""
 
 from bayesian_text_classification_command import main
 

@@ -1,10 +1,10 @@
 """`evaluate.evaluator("bayesian-text-classification")`: Evaluate's metrics on the averaged probabilities.
 
-Importing this module registers the evaluator with Evaluate, whatever was imported before; nothing else does, as
-evaluate takes a second to import.
+Importing this module registers the evaluator with Evaluate, whatever was imported before. Nothing else registers it,
+because evaluate takes a second to import.
 
-Evaluate's own evaluator hands label names to every metric, and fails on pipeline instances since transformers 5
-(it asks for `transformers.TFPreTrainedModel`).
+Evaluate's own evaluator passes label names to every metric. It has failed on pipeline instances since transformers 5,
+because it asks for `transformers.TFPreTrainedModel`.
 """
 
 import os
@@ -28,13 +28,13 @@ from .pipeline.pipeline import TASK
 
 @dataclass(frozen=True)
 class _Predicted:
-    """What a pipeline says about N texts.
+    """A pipeline's predictions for N texts.
 
     Attributes:
-        names: of the classes.
-        ordered: whether that is the order of their ids.
-        predicted: (N,), the index of each text's label in `names`.
-        probabilities: (N, classes); None where only the winning label was given.
+        names: Names of the classes.
+        predicted: Index of each text's label in `names`. *Shape:* (N,).
+        probabilities: Class probabilities; None if only the winning label was given. *Shape:* (N, classes).
+        ordered: Whether `names` are in the order of their ids.
     """
 
     names: list[str]
@@ -43,7 +43,7 @@ class _Predicted:
     ordered: bool = True
 
     def in_order(self, names: Sequence[str]) -> "_Predicted":
-        """The same with the classes in the order of `names`, which are these and perhaps more."""
+        """The same predictions with the classes in the order of `names`, which may contain additional classes."""
         place_of = np.array([names.index(name) for name in self.names])
         probabilities = None
         if self.probabilities is not None:
@@ -52,7 +52,7 @@ class _Predicted:
         return _Predicted(list(names), place_of[self.predicted], probabilities)
 
     def of(self, rows: NDArray[np.intp]) -> "_Predicted":
-        """Those of some texts."""
+        """The predictions for some of the texts."""
         probabilities = None if self.probabilities is None else self.probabilities[rows]
         return replace(self, predicted=self.predicted[rows], probabilities=probabilities)
 
@@ -60,23 +60,29 @@ class _Predicted:
 class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type: ignore[misc]  # untyped
     """Evaluate a classifier on a dataset with any metric: `evaluator(TASK).compute(model_or_pipeline, data, metric)`.
 
-    Each metric is handed what its features ask for: rows of probabilities, the positive class' probability (of two
+    Each metric gets what its features ask for: rows of probabilities, the positive class' probability (if there are two
     classes), or label ids. `evaluate.combine` may mix them. References may be class ids or class names.
 
-    `model_or_pipeline` is a name, path or model (made a Bayesian pipeline), a text classification pipeline (Bayesian or
-    not), a function that takes the list of texts and returns an array (texts, classes) of probabilities, such as
-    `classifier.predict_proba`, or what a pipeline returns; or None, the embedded model. `label_mapping` gives each
-    label its id. It is needed where a function returns labels other than LABEL_0, LABEL_1, ...; for a function that
-    returns an array it names the columns. Half-precision rows are divided by their sums, which rounding moves from 1.
+    `model_or_pipeline` can be:
 
-    As with Evaluate's own evaluators a metric is computed with its default options; for others (such as the ECE's
-    `n_bins`) compute it on `classifier.predict_proba(texts)`.
+    - a name, path or model, which becomes a Bayesian pipeline
+    - a text classification pipeline (Bayesian or not)
+    - a function that takes the list of texts and returns an array (texts, classes) of probabilities, such as
+      `classifier.predict_proba`, or what a pipeline returns
+    - None, the embedded model
+
+    `label_mapping` gives each label its id. It is required if a function returns labels other than LABEL_0, LABEL_1
+    and so on. If a function returns an array, it names the columns. Half-precision rows are divided by their sums,
+    because rounding moves the sums away from 1.
+
+    As with Evaluate's own evaluators, a metric is computed with its default options. For other options (such as the
+    ECE's `n_bins`), compute it on `classifier.predict_proba(texts)`.
     """
 
     def prepare_data(
         self, data: Dataset, input_column: str, second_input_column: str | None, label_column: str
     ) -> tuple[dict[str, Any], Any]:
-        """The references with the names of their classes, and the texts."""
+        """Get the references with the names of their classes, and the texts."""
         inputs, texts = super().prepare_data(data, input_column, second_input_column, label_column)
         feature = data.features[label_column]
         names = list(feature.names or []) if isinstance(feature, ClassLabel) else []
@@ -85,7 +91,7 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
     def prepare_pipeline(
         self, model_or_pipeline: Any = None, tokenizer: Any = None, feature_extractor: Any = None, device: Any = None
     ) -> Any:
-        """A pipeline or function; a model or its name becomes a Bayesian pipeline."""
+        """Return a pipeline or function. A model or its name becomes a Bayesian pipeline."""
         if model_or_pipeline is None or isinstance(model_or_pipeline, (str, os.PathLike, PreTrainedModel)):
             model = os.fspath(model_or_pipeline) if isinstance(model_or_pipeline, os.PathLike) else model_or_pipeline
             return pipeline(TASK, model=model, tokenizer=tokenizer, device=device)
@@ -97,26 +103,29 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
         return model_or_pipeline
 
     def call_pipeline(self, pipe: Any, texts: Any) -> tuple[_Predicted, dict[str, float]]:
-        """The scores of all texts, and how long they took."""
+        """Compute the scores of all texts, and measure the time."""
         items = [item if item.get("text_pair") is not None else item["text"] for item in texts]
         if not items:
-            raise ValueError("data has no rows")
+            raise ValueError("data has no rows; it must have at least one")
         started = perf_counter()
         outputs = pipe(items, top_k=None, truncation=True) if isinstance(pipe, Pipeline) else pipe(items)
         ended = perf_counter()
         id2label = pipe.model.config.id2label if isinstance(pipe, Pipeline) else {}
         scores = _scores(outputs, [id2label[i] for i in sorted(id2label)])
         if len(scores.predicted) != len(items):
-            raise ValueError(f"model_or_pipeline returned {len(scores.predicted)} results for {len(items)} texts")
+            raise ValueError(
+                f"model_or_pipeline returned {len(scores.predicted)} results for {len(items)} texts; it must return "
+                "one for each text"
+            )
         return scores, self._compute_time_perf(started, ended, len(items))
 
     def predictions_processor(self, predictions: _Predicted, label_mapping: Mapping[str, int] | None) -> dict[str, Any]:
-        """The scores with their classes in the order of the ids."""
+        """Put the classes of the scores in the order of their ids."""
         names = predictions.names
         if label_mapping is None and not predictions.ordered:
             raise ValueError(
-                f"model_or_pipeline gives the labels {', '.join(names)}, whose ids are not known; pass label_mapping, "
-                f"such as {{{names[0]!r}: 0, ...}}"
+                f"model_or_pipeline returned the labels {', '.join(names)}, whose ids are unknown; pass "
+                f"label_mapping=, such as {{{names[0]!r}: 0, ...}}"
             )
         if label_mapping is not None:
             if not all(isinstance(i, int) and isinstance(name, str) for name, i in label_mapping.items()):
@@ -143,15 +152,15 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
         n_resamples: int = 9999,
         random_state: int | None = None,
     ) -> dict[str, Any]:
-        """The metric's results; with strategy "bootstrap", of each number its interval and standard error too."""
+        """Compute the metric. Strategy "bootstrap" adds an interval and a standard error to each number."""
         if strategy not in ("simple", "bootstrap"):
             raise ValueError(f"strategy is {strategy!r}; it must be 'simple' or 'bootstrap'")
         scores: _Predicted = metric_inputs["scores"]
         values, class_names = metric_inputs["references"]
         if not hasattr(metric, "features") and not hasattr(metric, "evaluation_modules"):
-            raise TypeError(f"metric is of type {type(metric).__name__}; it must be a metric of Evaluate, or its name")
+            raise TypeError(f"metric is of type {type(metric).__name__}; it must be an Evaluate metric, or its name")
         if scores.probabilities is None and scores.names == _unnamed(len(scores.names)):
-            # The winning labels need not hold the last ones.
+            # The last classes may never win, so the winning labels may not include them.
             most = max((value for value in values if isinstance(value, int)), default=-1)
             scores = replace(scores, names=_unnamed(max(len(scores.names), most + 1)))
         id2label = dict(enumerate(scores.names))
@@ -184,7 +193,7 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
 
 
 def _scores(outputs: Any, names: Sequence[str]) -> _Predicted:
-    """From an array (texts, classes), or what a pipeline returns; `names` of the classes in their order, if known."""
+    """Read an array (texts, classes) or what a pipeline returns. `names` are the ordered class names, if known."""
     if not hasattr(outputs, "shape"):
         outputs = list(outputs) if isinstance(outputs, Iterable) else [outputs]
         if outputs and all(map(_is_result, outputs)):
@@ -193,7 +202,7 @@ def _scores(outputs: Any, names: Sequence[str]) -> _Predicted:
 
 
 def _is_result(output: Any) -> bool:
-    """Whether it is what a pipeline gives for one text: the winning label, or a list of labels."""
+    """Whether this is what a pipeline returns for one text: the winning label, or a list of labels."""
     several = output if isinstance(output, (list, tuple)) and output else [output]
     return all(isinstance(one, Mapping) and isinstance(one.get("label"), str) and "score" in one for one in several)
 
@@ -204,18 +213,18 @@ def _of_array(values: Any) -> _Predicted:
     except (TypeError, ValueError):
         raise ValueError(
             f"model_or_pipeline returned {reprlib.repr(values)}; it must return an array (texts, classes) of "
-            "probabilities, or for each text what a pipeline returns"
+            "probabilities, or what a pipeline returns for each text"
         ) from None
     if probabilities.ndim != 2 or not np.isfinite(probabilities).all():
         raise ValueError(
-            f"model_or_pipeline returned an array of shape {probabilities.shape}; it must hold finite "
-            "probabilities, (texts, classes)"
+            f"model_or_pipeline returned an array of shape {probabilities.shape}; it must contain finite "
+            "probabilities of shape (texts, classes)"
         )
     return _Predicted(_unnamed(probabilities.shape[1]), probabilities.argmax(1), probabilities)
 
 
 def _as_float64(values: Any) -> NDArray[np.float64]:
-    """The array; where it came in half precision, rows that sum to about 1 are made to."""
+    """Convert to float64. Half-precision rows that sum to about 1 are normalized."""
     if hasattr(values, "detach"):
         half, array = values.element_size() == 2, values.detach().cpu().double().numpy()
     else:
@@ -239,19 +248,19 @@ def _of_results(outputs: Sequence[Any], names: Sequence[str]) -> _Predicted:
 
 
 def _labels(rows: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[list[str], bool]:
-    """The labels in `rows`, and whether their order is that of their ids: LABEL_0 to the highest, seen or not."""
+    """The labels in `rows`, and whether they are in the order of their ids: LABEL_0 to the highest, seen or not."""
     seen = sorted({score["label"] for row in rows for score in row})
     numbers = [int(label[6:]) for label in seen if re.fullmatch(r"LABEL_(0|[1-9][0-9]*)", label)]
     return (_unnamed(max(numbers) + 1), True) if len(numbers) == len(seen) else (seen, False)
 
 
 def _unnamed(classes: int) -> list[str]:
-    """What transformers calls classes without names."""
+    """The names that transformers gives to unnamed classes."""
     return [f"LABEL_{i}" for i in range(classes)]
 
 
 def _computed(metric: Any, scores: _Predicted, references: NDArray[np.integer]) -> dict[str, Any]:
-    """A metric, or several combined, each on the predictions that it wants."""
+    """Compute a metric, or several combined ones, each on the predictions that it needs."""
     modules = getattr(metric, "evaluation_modules", None)
     if modules is not None:
         results: dict[str, Any] = metric._merge_results([_computed(module, scores, references) for module in modules])
@@ -266,17 +275,21 @@ def _computed(metric: Any, scores: _Predicted, references: NDArray[np.integer]) 
 
 
 def _wanted(feature: Any, scores: _Predicted, metric: str) -> Any:
-    """Rows of probabilities for a sequence, the positive class' for a float, else label ids."""
+    """Rows of probabilities for a sequence, the positive class' probability for a float, otherwise label ids."""
     one_number = isinstance(feature, Value)
     if one_number and not feature.dtype.startswith("float"):
         return scores.predicted.tolist()
     if scores.probabilities is None:
-        raise ValueError(f"{metric} wants probabilities, and model_or_pipeline gave the winning label's score alone")
+        raise ValueError(
+            f"{metric} needs probabilities, but model_or_pipeline returned only the winning label's score; return the "
+            "scores of all labels"
+        )
     if not one_number:
         return scores.probabilities
     if len(scores.names) != 2:
         raise ValueError(
-            f"{metric} wants the positive class' probability, and the model has {len(scores.names)} classes"
+            f"{metric} needs the positive class' probability, but the model has {len(scores.names)} classes; it must "
+            "have 2"
         )
     return scores.probabilities[:, 1].tolist()
 

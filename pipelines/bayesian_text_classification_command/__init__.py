@@ -1,6 +1,6 @@
-"""The command `bayesian-text-classification`: one file a command, and the only place that speaks of `--flags`.
+"""The command `bayesian-text-classification`: one file per command, and the only place that names `--flags`.
 
-It stands outside the package, whose import takes seconds, so that help, typos and Ctrl-C are answered at once.
+It is outside the package, whose import takes seconds, so that help, typos and Ctrl-C are answered at once.
 """
 
 import os
@@ -11,7 +11,7 @@ from .interrupts import answer_signals
 def main() -> None:
     """Run the command."""
     answer_signals()
-    # The command loads the metric by its path; `evaluate.load("ece")` is a matter of whoever imports the package.
+    # The command loads the metric by its path, so it need not write to Evaluate's cache.
     os.environ["BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE"] = "1"
     from .app import run
 

@@ -1,7 +1,7 @@
 """The command `bayesian-text-classification`.
 
-Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 3 done, but for rows that have an error, 130
-interrupted, 141 nobody reads stdout any more, 143 terminated. Results go to stdout, everything else to stderr.
+Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 3 done with some rows in error, 130 interrupted, 141
+stdout was closed by its reader, 143 terminated. Results go to stdout, everything else to stderr.
 """
 
 import inspect
@@ -33,7 +33,7 @@ def _main() -> None:
 
 
 def run() -> None:
-    """Run the command; a refusal, of ours or of typer for bad usage, is one line."""
+    """Run the command. Refusals, ours or typer's, are printed as one line."""
     try:
         sys.exit(app(standalone_mode=False))  # the code of a `typer.Exit`, or None
     except Refusal as refusal:
@@ -43,12 +43,12 @@ def run() -> None:
         if described is None:
             raise
         message = described()
-    if message:  # empty where the help was shown instead
+    if message:  # empty if the help was shown
         print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 
 
 def _arguments() -> set[str]:
-    """Names of the arguments of all commands."""
+    """Argument names of all commands."""
     commands = [*app.registered_commands, *push_app.registered_commands]
     return {name for one in commands if one.callback for name in inspect.signature(one.callback).parameters}

@@ -1,4 +1,4 @@
-"""What the command writes to a terminal: results to stdout, everything else to stderr."""
+"""Terminal output of the command: results to stdout, everything else to stderr."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ STDERR = Console(stderr=True)
 
 
 class Refusal(Exception):
-    """What the user asked for cannot be done; `app.run` prints the one line and exits with 2."""
+    """The command cannot do what was asked. `app.run` prints the message as one line and exits with 2."""
 
 
 def fail(message: str) -> NoReturn:
@@ -28,7 +28,7 @@ def fail(message: str) -> NoReturn:
 
 
 def with_flags(message: str, arguments: Collection[str]) -> str:
-    """What a function says of its arguments, as the command's options: `text_column=` becomes `--text-column`.
+    """A library message with arguments shown as command-line options: `text_column=` becomes `--text-column`.
 
     `resume=True` becomes `--resume`, and `seed=3` `--seed 3`.
     """
@@ -40,19 +40,19 @@ def with_flags(message: str, arguments: Collection[str]) -> str:
 
 
 def new_table(title: str) -> Table:
-    """Without columns; its title is bold and may be empty."""
+    """A table without columns. The title is bold and may be empty."""
     return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
 
 
 def print_table(table: Table) -> None:
-    """Print in full width: in a terminal that is too narrow lines wrap, but no number is cut."""
+    """Print at full width. In a narrow terminal lines wrap, but no number is cut."""
     wide = STDOUT.options.update(width=1_000)
     table.width = STDOUT.measure(table, options=wide).maximum
     STDOUT.print(table, soft_wrap=True)
 
 
 def rows_bar() -> Progress:
-    """A bar on stderr: rows done of all rows and the time left; nothing where stderr is not a terminal."""
+    """A progress bar on stderr: rows done of all rows, and the time left. Hidden if stderr is not a terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -66,11 +66,11 @@ def rows_bar() -> Progress:
 
 @contextmanager
 def speed_bar() -> Iterator[Callable[[float, float | None], None]]:
-    """A bar on stderr: texts done, texts per second and the time left; nothing where stderr is not a terminal."""
+    """A progress bar on stderr: texts done, texts per second, time left. Hidden if stderr is not a terminal."""
     with Progress(
         SpinnerColumn(),
         BarColumn(),
-        TextColumn("{task.fields[rows]:,.0f} texts, {task.fields[speed]} a second"),
+        TextColumn("{task.fields[rows]:,.0f} texts, {task.fields[speed]} per second"),
         TimeRemainingColumn(),
         console=STDERR,
         transient=True,
@@ -91,14 +91,14 @@ def speed_bar() -> Iterator[Callable[[float, float | None], None]]:
 
 
 def plain(value: Any) -> str:
-    """As text alone: what a terminal or Rich would obey is spelled out."""
+    """Plain text: control characters and markup are escaped."""
     return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)))
 
 
 def quiet_libraries() -> None:
-    """Loading bars and advice of the libraries would bury the one line that a user needs."""
+    """Hide loading bars and advice of libraries, which would bury the one line that a user needs."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    logging.disable(logging.WARNING)  # a logger's own level would be reset where its library is imported later
+    logging.disable(logging.WARNING)  # a logger's own level is reset when its library is imported later
     warnings.filterwarnings("ignore", module=r"(?!bayesian_text_classification)")

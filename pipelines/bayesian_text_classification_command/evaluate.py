@@ -21,7 +21,7 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="A csv, tsv, jsonl or parquet file, or a Hub id.",
+            help="Labeled texts: a csv, tsv, jsonl or parquet file, or a Hub id.",
             show_default="the embedded reviews",
             callback=not_empty,
         ),
@@ -36,7 +36,10 @@ def evaluate(
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     num_samples: Annotated[
-        int, typer.Option(min=1, help="Forward passes with dropout for each text (180 in all, for the sweep).")
+        int,
+        typer.Option(
+            min=1, help="Forward passes with dropout per text. (The report uses up to 180 to show their effect.)"
+        ),
     ] = 20,
     seed: Seed = 0,
     device: Device = None,
@@ -44,22 +47,23 @@ def evaluate(
     calibration_dataset: Annotated[
         str | None,
         typer.Option(
-            help="Other labelled texts to fit the temperatures on.",
-            show_default="each text gets the temperature of the others",
+            help="Other labeled texts to fit the temperatures on.",
+            show_default="each text uses the temperature fitted on all other texts",
             callback=not_empty,
         ),
     ] = None,
     ood_dataset: Annotated[
         str | None,
-        typer.Option(help="Texts that the model was not made for: are they found?", callback=not_empty),
+        typer.Option(help="Out-of-scope texts, to measure if uncertainty detects them.", callback=not_empty),
     ] = None,
     output: Annotated[
         str, typer.Option(help="Folder for report.html, report.json and the pictures.", callback=not_empty)
     ] = "bayesian-report",
 ) -> None:
-    """Is the Bayesian ensemble more trustworthy than the model itself? A verdict, on labelled texts.
+    """Compare the ordinary and the Bayesian model on labeled texts, with a statistical verdict.
 
-    Compares the frequentist model, BaaL's patched copy and the Bayesian ensemble, and temperature scaling of both.
+    Also compares BaaL's patched copy, and temperature scaling of both models.
+
     Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
     """
     quiet_libraries()
@@ -100,10 +104,10 @@ def evaluate(
                 seed=seed,
                 progress=lambda n: progress.advance(task, n),
             )
-        except ValueError as error:  # our own: what is wrong with model or data
+        except ValueError as error:  # ours: the model or the data
             fail(first_line(error))
-        except Exception as error:  # out of memory, or what a model's own code raises
-            fail(f"the comparison stopped at {type(error).__name__}: {first_line(error)}")
+        except Exception as error:  # out of memory, or an error in the model's code
+            fail(f"the comparison failed with {type(error).__name__}: {first_line(error)}")
     found = verdict(comparison)
     _print_comparison(comparison, data, found)
     settings = ReportSettings(
@@ -131,14 +135,14 @@ def evaluate(
 
 
 def _writable_folder(output: str) -> Path:
-    """The folder of results, made where it does not exist: what is wrong with it is said before the work."""
+    """The folder of the report, created if necessary. Problems are reported before the work starts."""
     folder = Path(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        fail(f"--output {folder} cannot be a folder to write to: {error.strerror or error}")
+        fail(f"cannot write to --output {folder}: {error.strerror or error}")
     return folder
 
 
@@ -159,7 +163,7 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts", found: "V
         first, last = comparison.arm("frequentist"), comparison.arm("bayesian")
         before = error_rates(first.probabilities, data.labels, data.groups)
         after = error_rates(last.probabilities, data.labels, data.groups)
-        groups = new_table("errors by group of texts")
+        groups = new_table("error rate by group")
         groups.add_column("")
         for arm in (first, last):
             groups.add_column(TITLES[arm.name], justify="right")

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what is said of a value before the work."""
+"""Options that several commands share, and their checks."""
 
 from typing import Annotated
 
@@ -6,9 +6,9 @@ import typer
 
 
 def not_empty(value: str | None) -> str | None:
-    """What was given; bad usage where it is blank."""
+    """The value; a usage error if it is blank."""
     if value is not None and not value.strip():  # such as an unset variable of a script
-        raise typer.BadParameter("it is empty; give a value or leave the option out")
+        raise typer.BadParameter("it is empty; pass a value or leave the option out")
     return value
 
 
@@ -33,15 +33,26 @@ def _dtype(value: str | None) -> str | None:
 
 
 Model = Annotated[
-    str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded one", callback=not_empty)
+    str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded model", callback=not_empty)
 ]
-TextColumn = Annotated[str | None, typer.Option(show_default="text, else sentence", callback=not_empty)]
-LabelColumn = Annotated[str | None, typer.Option(show_default="label, else labels", callback=not_empty)]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", show_default="the best", callback=_device)]
+TextColumn = Annotated[
+    str | None, typer.Option(help="Column of the texts.", show_default="text, else sentence", callback=not_empty)
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Column of the labels.", show_default="label, else labels", callback=not_empty)
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random draws.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Device: cpu, cuda, cuda:1, mps.", show_default="a GPU if there is one", callback=_device),
+]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype)
+    str | None,
+    typer.Option(help="Data type: float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype),
 ]
 AllowPickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read weights of .bin files too; only of people that you trust.")
+    bool,
+    typer.Option(
+        "--allow-pickle", help="Also load weights from .bin files. Only use this for models from people you trust."
+    ),
 ]

@@ -1,4 +1,4 @@
-"""`bayesian-text-classification predict`: texts of the command line, or every row of files."""
+"""`bayesian-text-classification predict`: classify texts from the command line, or every row of files."""
 
 import os
 import sys
@@ -12,73 +12,94 @@ from .console import STDERR, STDOUT, fail, new_table, plain, print_table, quiet_
 from .interrupts import say_later
 from .options import AllowPickle, Device, Dtype, Model, Seed, TextColumn, not_empty
 
-_DEFAULT = "saved with the model, else that of the pipeline"
+_DEFAULT = "saved with the model, else the pipeline's default"
 
 
 def predict(
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts; or --input.", show_default=False)] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts to classify, instead of --input.", show_default=False)
+    ] = None,
     input: Annotated[
         str | None,
         typer.Option(
-            help="A csv, tsv, jsonl, parquet or txt file (a line is a text), also compressed (.gz, .bz2, .xz, .zst), a "
-            "pattern of such, or - for stdin.",
+            help="Input file: csv, tsv, jsonl, parquet or txt (one text per line), optionally compressed (.gz, .bz2, "
+            ".xz, .zst). A pattern such as 'data/*.csv' reads several; - reads stdin.",
             callback=not_empty,
         ),
     ] = None,
     output: Annotated[
         str | None,
-        typer.Option(help="A csv, tsv, jsonl or parquet file, also compressed, or - for stdout.", callback=not_empty),
+        typer.Option(
+            help="Output file: csv, tsv, jsonl or parquet, optionally compressed; - writes to stdout.",
+            callback=not_empty,
+        ),
     ] = None,
     input_format: Annotated[
         str | None,
         typer.Option(
-            help="csv, tsv, jsonl, parquet or txt.", show_default="as the name ends; - is txt", callback=not_empty
+            help="Format of the input: csv, tsv, jsonl, parquet or txt.",
+            show_default="from the file name; txt for stdin",
+            callback=not_empty,
         ),
     ] = None,
     output_format: Annotated[
         str | None,
         typer.Option(
-            help="csv, tsv, jsonl or parquet.", show_default="as the name ends; - is jsonl", callback=not_empty
+            help="Format of the output: csv, tsv, jsonl or parquet.",
+            show_default="from the file name; jsonl for stdout",
+            callback=not_empty,
         ),
     ] = None,
     model: Model = None,
     allow_pickle: AllowPickle = False,
     text_column: TextColumn = None,
-    prefix: Annotated[str, typer.Option(help="Of the names of the added columns.")] = "",
+    prefix: Annotated[str, typer.Option(help="Prefix of the added columns' names.")] = "",
     num_samples: Annotated[
-        int | None, typer.Option(min=0, help="Forward passes with dropout for each text.", show_default=_DEFAULT)
+        int | None,
+        typer.Option(
+            min=0, help="Forward passes with dropout per text; 0 uses the ordinary model.", show_default=_DEFAULT
+        ),
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="Stop sampling a text once its score is as sure.", show_default=_DEFAULT)
+        float | None,
+        typer.Option(
+            help="Stop sampling a text once the standard error of its score drops below this value.",
+            show_default=_DEFAULT,
+        ),
     ] = None,
     masks: Annotated[
-        str | None, typer.Option(help="balanced or bernoulli.", show_default=_DEFAULT, callback=not_empty)
+        str | None,
+        typer.Option(help="Dropout masks: balanced or bernoulli.", show_default=_DEFAULT, callback=not_empty),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="No label below this score.", show_default=_DEFAULT)
+        float | None, typer.Option(min=0, max=1, help="Texts with a lower score get no label.", show_default=_DEFAULT)
     ] = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that was killed; begin where there is none.")
+        bool, typer.Option("--resume", help="Resume an interrupted run; start a new one if there is none.")
     ] = False,
     ray: Annotated[
         str | None,
         typer.Option(
             metavar="[ADDRESS]",
-            help='Address of a Ray cluster whose workers classify, "local" for one on this machine alone; without an '
-            "address the one that is running here.",
+            help='Classify on a Ray cluster. ADDRESS is that of a cluster, or "local" to start one on this machine; '
+            "without an address, use the cluster that is running here.",
             callback=not_empty,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Of the cluster, each with a model of its own.")] = 1,
-    cpus: Annotated[float, typer.Option(min=0, help="Processors of a worker.")] = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a worker.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of Ray workers; each loads its own copy of the model.")
+    ] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="CPU cores per worker.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per worker.")] = 0,
 ) -> None:
-    """Label, score and uncertainty of texts, or of every row of files, however large.
+    """Classify texts, or every row of files of any size, with label, score and uncertainty.
 
-    Rows keep columns and order; one that cannot be classified has its reason in the column error (then exit code 3).
+    Rows keep their columns and their order.
+
+    If a row cannot be classified, the column error says why, and the exit code is 3.
     """
     quiet_libraries()
     from bayesian_text_classification.files.formats import output_format_of
@@ -90,24 +111,24 @@ def predict(
     from bayesian_text_classification.wording import first_line
 
     if bool(texts) == (input is not None):
-        fail("give texts, or --input with a file" + (", not both" if texts else ""))
+        fail("pass texts or --input" + (", not both" if texts else ""))
     if input is not None and output is None:
-        fail("--input needs --output, a file or - for stdout")
+        fail("--input needs --output: a file, or - for stdout")
     if input is None:
         only = {"output": output, "text-column": text_column, "prefix": prefix, "ray": ray, "resume": resume}
         only |= {"input-format": input_format, "output-format": output_format}
         for option, given in only.items():
             if given:
-                fail(f"--{option} is for --input")
+                fail(f"--{option} needs --input")
     if ray is None and (workers, cpus, gpus) != (1, 1, 0):
-        fail("--workers, --cpus and --gpus are those of --ray")
+        fail("--workers, --cpus and --gpus need --ray")
     if input == STDIN and (resume or ray is not None):
-        fail("--resume and --ray need a file: stdin can be read once, and here")
+        fail("--resume and --ray need a file: stdin can only be read once, by this process")
     if output == STDIN:
         if sys.stdout is None:
             fail("stdout is closed")
         if resume:
-            fail("--resume is for a file")
+            fail("--resume needs an output file, not stdout")
     asked = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold, "seed": seed}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for number, text in enumerate(texts or [], start=1):
@@ -133,7 +154,7 @@ def predict(
             connect(ray)
             cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
         if isinstance(target, Path) and input != STDIN:
-            say_later("; the same command with --resume goes on where it was")
+            say_later("; run the same command with --resume to continue")
         with speed_bar() as show:
             summary = predict_file(
                 classifier,
@@ -147,21 +168,21 @@ def predict(
                 progress=show,
                 **options,
             )
-    except ValueError as error:  # of ours: what is wrong with the model, the input or an option
+    except ValueError as error:  # ours: the model, the input or an option
         fail(first_line(error))
-    except BrokenPipeError:  # whoever read the answers has enough of them
+    except BrokenPipeError:  # the reader of stdout has stopped reading
         sys.stderr.close()
         os._exit(141)
     except OSError as error:
-        later = "" if output == STDIN else "; --resume goes on with what is written"
+        later = "" if output == STDIN else "; --resume continues from what is written"
         fail(f"cannot write {'stdout' if output == STDIN else output}: {error.strerror or error}{later}")
     except Exception as error:  # out of memory, or what a model's own code raises
-        fail(f"classification stopped at {type(error).__name__}: {first_line(error)}")
-    told = f"{summary.rows:,} row{'s' * (summary.rows != 1)}"
+        fail(f"classification failed with {type(error).__name__}: {first_line(error)}")
+    done = f"{summary.rows:,} row{'s' * (summary.rows != 1)}"
     if summary.errors:
         reasons = ", ".join(f"{count:,} x {reason}" for reason, count in summary.errors.most_common())
-        told += f", {summary.errors.total():,} of them with an error: {reasons}"
-    print(told, file=sys.stderr)
+        done += f", {summary.errors.total():,} of them with an error: {reasons}"
+    print(done, file=sys.stderr)
     if output != STDIN:
         STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)
     if summary.errors:
@@ -169,10 +190,10 @@ def predict(
 
 
 class RayAlone(TyperCommand):
-    """`--ray` without a value stands for the cluster of this machine; Typer has no such options."""
+    """Lets `--ray` come without a value, for the cluster that is running here. Typer has no such options."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As it stands, with the value."""
+        """Parse the arguments with the value filled in."""
         given = list(args)
         for i, arg in enumerate(args):
             if arg == "--":  # texts follow

@@ -1,4 +1,4 @@
-"""`bayesian-text-classification push`: the metric, a classifier or the demo on the Hub."""
+"""`bayesian-text-classification push`: publish the metric, a classifier or the demo on the Hub."""
 
 import sys
 import tempfile
@@ -14,20 +14,20 @@ from .options import AllowPickle, LabelColumn, Model, TextColumn, not_empty
 if TYPE_CHECKING:
     from bayesian_text_classification.hub.uploads import Upload
 
-push_app = typer.Typer(no_args_is_help=True, help="Publish on the Hub: the metric, a classifier or the demo.")
+push_app = typer.Typer(no_args_is_help=True, help="Publish the metric, a classifier or the demo on the Hub.")
 
-_RepoId = Annotated[str, typer.Argument(help="user/name; made where it does not exist.", show_default=False)]
+_RepoId = Annotated[str, typer.Argument(help="user/name. Created if it does not exist.", show_default=False)]
 _Private = Annotated[bool, typer.Option("--private", help="Make the new repository private.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="List what would go where, and stop.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="List the files that would be uploaded, and stop.")]
 _SAVED = "saved with the model"
-_Message = Annotated[str | None, typer.Option(help="Of the commit.", callback=not_empty)]
+_Message = Annotated[str | None, typer.Option(help="Commit message.", callback=not_empty)]
 
 
 @push_app.command("metric")
 def push_metric(
     repo_id: _RepoId, private: _Private = False, dry_run: _DryRun = False, message: _Message = None
 ) -> None:
-    """The metric as a Space; afterwards evaluate.load("user/ece") finds it."""
+    """Publish the metric as a Space, so that evaluate.load("user/ece") finds it."""
     quiet_libraries()
     from bayesian_text_classification.hub.uploads import PublishError, metric_upload
 
@@ -45,23 +45,35 @@ def push_pipeline(
     allow_pickle: AllowPickle = False,
     report: Annotated[
         str | None,
-        typer.Option(help="Folder that evaluate wrote; its results go on the model's page.", callback=not_empty),
+        typer.Option(
+            help="Report folder of the evaluate command; its results are added to the model card.", callback=not_empty
+        ),
     ] = None,
     num_samples: Annotated[
-        int | None, typer.Option(min=1, max=1_000, help="Default of its users.", show_default=_SAVED)
+        int | None,
+        typer.Option(min=1, max=1_000, help="Default number of forward passes for users.", show_default=_SAVED),
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="Default of its users: stop once the score is as sure.", show_default=_SAVED)
+        float | None,
+        typer.Option(
+            help="Default tolerance for users: stop sampling once the standard error of the score drops below this.",
+            show_default=_SAVED,
+        ),
     ] = None,
     masks: Annotated[
-        str | None, typer.Option(help="balanced or bernoulli.", show_default=_SAVED, callback=not_empty)
+        str | None, typer.Option(help="Dropout masks: balanced or bernoulli.", show_default=_SAVED, callback=not_empty)
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Default of its users: no label below this score.", show_default=_SAVED),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Default threshold for users: texts with a lower score get no label.",
+            show_default=_SAVED,
+        ),
     ] = None,
     calibration_dataset: Annotated[
-        str | None, typer.Option(help="Labelled texts to fit the temperature on.", callback=not_empty)
+        str | None, typer.Option(help="Labeled texts to fit the temperature on.", callback=not_empty)
     ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -69,7 +81,7 @@ def push_pipeline(
     dry_run: _DryRun = False,
     message: _Message = None,
 ) -> None:
-    """A classifier, with the code that samples it: pipeline(model="user/name", trust_remote_code=True) loads it."""
+    """Publish a classifier with the code that samples it, for pipeline(model="user/name", trust_remote_code=True)."""
     quiet_libraries()
     from bayesian_text_classification.hub.uploads import check_repo_id, pipeline_upload
     from bayesian_text_classification.loading.classifiers import load_classifier
@@ -80,7 +92,7 @@ def push_pipeline(
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for option, given in (("--text-column", text_column), ("--label-column", label_column)):
         if given is not None and calibration_dataset is None:
-            fail(f"{option} {given} is of the --calibration-dataset, and there is none")
+            fail(f"{option} {given} needs a --calibration-dataset")
     with tempfile.TemporaryDirectory() as folder:
         try:
             check_repo_id(repo_id)
@@ -95,14 +107,14 @@ def push_pipeline(
             upload = pipeline_upload(
                 classifier, Path(folder), repo_id.rpartition("/")[2], None if report is None else Path(report)
             )
-        except ValueError as error:  # our own, of loading, calibrating and saving
+        except ValueError as error:  # ours: loading, calibrating or saving failed
             fail(first_line(error))
         _push(upload, repo_id, private, dry_run, message)
 
 
 @push_app.command("space")
 def push_space(repo_id: _RepoId, private: _Private = False, dry_run: _DryRun = False, message: _Message = None) -> None:
-    """The demo as a Space, with this package and the embedded classifier in it."""
+    """Publish the demo as a Space, with this package and the embedded classifier."""
     quiet_libraries()
     from bayesian_text_classification.hub.uploads import PublishError, space_upload
 
@@ -121,8 +133,8 @@ def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message:
     try:
         check_repo_id(repo_id)
         if dry_run:
-            notes = [f"{name} merged with the one that is there" for name in upload.merge]
-            notes += [f"{pattern} of an earlier push removed" for pattern in upload.stale]
+            notes = [f"{name} is merged with the existing one" for name in upload.merge]
+            notes += [f"{pattern} of an earlier push is removed" for pattern in upload.stale]
             table = new_table(f"{upload.repo_type} {repo_id}" + (f" ({'; '.join(notes)})" if notes else ""))
             table.add_column("file")
             table.add_column("bytes", justify="right")
@@ -135,6 +147,6 @@ def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message:
     except PublishError as error:
         fail(str(error))
     if there:
-        removed = f", {', '.join(upload.stale)} of an earlier push removed" if upload.stale else ""
-        print(f"{repo_id} was there; its files of these names were replaced{removed}", file=sys.stderr)
+        removed = f", and {', '.join(upload.stale)} of an earlier push were removed" if upload.stale else ""
+        print(f"{repo_id} already existed: files with the same names were replaced{removed}", file=sys.stderr)
     STDOUT.print(address, highlight=False, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""`bayesian-text-classification rank`: which unlabelled texts a person should label first."""
+"""`bayesian-text-classification rank`: which unlabeled texts to label first."""
 
 import os
 from typing import Annotated, Any
@@ -18,28 +18,28 @@ def _heuristic(value: str) -> str:
 
 
 def rank(
-    input: Annotated[str, typer.Option(help="A csv, tsv, jsonl or parquet file of texts.", callback=not_empty)],
-    output: Annotated[str, typer.Option(help="A csv, jsonl or parquet file to write.", callback=not_empty)],
+    input: Annotated[str, typer.Option(help="Unlabeled texts: a csv, tsv, jsonl or parquet file.", callback=not_empty)],
+    output: Annotated[str, typer.Option(help="Output file: csv, jsonl or parquet.", callback=not_empty)],
     model: Model = None,
     allow_pickle: AllowPickle = False,
     heuristic: Annotated[
         str,
         typer.Option(
-            help="bald, entropy, variance (large scores first), margin (small ones first) or batch_bald (a batch of "
-            "texts that differ; each has the score of the batch so far, and the other texts, in the order of bald, 0).",
+            help="bald, entropy or variance (largest scores first), margin (smallest first), or batch_bald (a diverse "
+            "batch first, scored by joint mutual information so far; the rest follows in the order of bald, scored 0).",
             callback=_heuristic,
         ),
     ] = "bald",
-    batch: Annotated[int, typer.Option(min=1, help="Texts that batch_bald chooses together.")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="Number of texts in the batch of batch_bald.")] = 10,
     text_column: TextColumn = None,
-    num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout for each text.")] = 20,
+    num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout per text.")] = 20,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
-    """Which unlabelled texts a person should label first.
+    """Rank unlabeled texts by how much their labels would teach the model.
 
-    Writes the input's rows in that order, with the columns rank (from 1) and score in front.
+    Writes the rows of the input in that order, with the new columns rank (from 1) and score in front.
     """
     quiet_libraries()
     from bayesian_text_classification.evaluation.run import check_one_label, refuse_nan
@@ -57,9 +57,9 @@ def rank(
             data = load_texts(input, text_column=text_column)
             for name in ("rank", "score"):
                 if name in data.columns:
-                    raise DataError(f"{input} has a column {name!r} already; rename it")
+                    raise DataError(f"{input} already has a column {name!r}; rename it")
             if os.path.exists(output) and os.path.exists(input) and os.path.samefile(input, output):
-                raise DataError(f"{output} is the input; name another file for the output")
+                raise DataError(f"{output} is the input file; choose another output file")
             check_can_write(output)
         except (ModelError, DataError, ValueError) as error:
             fail(first_line(error))
@@ -73,7 +73,7 @@ def rank(
         except ValueError as error:  # our own: what is wrong with model or data
             fail(first_line(error))
         except Exception as error:  # out of memory, or what a model's own code raises
-            fail(f"sampling stopped at {type(error).__name__}: {first_line(error)}")
+            fail(f"sampling failed with {type(error).__name__}: {first_line(error)}")
     order, scores = in_order(samples, heuristic, batch=batch, seed=seed)
     columns = {name: [values[i] for i in order] for name, values in data.columns.items()}
     first: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), "score": [float(scores[i]) for i in order]}

@@ -1,4 +1,4 @@
-"""The demo: a text's frequentist and Bayesian confidence side by side, and a comparison on labelled texts."""
+"""The demo: the frequentist and Bayesian confidence of a text side by side, and a comparison on labeled texts."""
 
 import html
 import tempfile
@@ -29,16 +29,16 @@ from matplotlib.ticker import MaxNLocator
 from transformers import pipeline
 from transformers.utils import logging
 
-MAX_CHARACTERS = 400  # of a text: with 100 samples some seconds on two cores
+MAX_CHARACTERS = 400  # of a text; with 100 samples this takes a few seconds on two cores
 MAX_BYTES = 200_000
 MAX_ROWS = 200
 LEAST_SAMPLES, MOST_SAMPLES = 10, 100
 LABELLED_SAMPLES = 20
-LITTLE_DOUBT = 0.25  # of the greatest possible
-MANY_POINTS = 0.1  # between the two answers
-GLANCE = 0.5  # seconds between two looks at a comparison that runs
-INK = "#4b5563"  # on white; the dark theme turns pictures over, see CSS
-ORDINARY, AVERAGED = "#D55E00", "#1A80BB"  # at least 3 : 1 on both themes
+LITTLE_DOUBT = 0.25  # share of the maximum uncertainty
+MANY_POINTS = 0.1  # difference between the two probabilities
+GLANCE = 0.5  # seconds between two progress updates of a comparison
+INK = "#4b5563"  # for a white page; on the dark theme, CSS inverts the plots
+ORDINARY, AVERAGED = "#D55E00", "#1A80BB"  # contrast of at least 3:1 on both themes
 
 EXAMPLES = [
     "So bad that it is almost good.",
@@ -54,7 +54,7 @@ NAMES = CLASSIFIER.model.config.id2label
 
 
 def classify(text: str | None, num_samples: float | None) -> tuple[str, Any, Any]:
-    """What the page shows of a text: HTML and two pictures."""
+    """The result for one text: HTML and two plots."""
     text = (text or "").strip()
     hidden = gr.update(value=None, visible=False)
     try:
@@ -72,7 +72,7 @@ def classify(text: str | None, num_samples: float | None) -> tuple[str, Any, Any
 
 
 def number_of_samples(given: Any) -> int:
-    """It as an int; ValueError unless it is a whole number in range."""
+    """`given` as an int. Raises ValueError unless it is a whole number in range."""
     number = isinstance(given, (int, float)) and not isinstance(given, bool)
     if not (number and LEAST_SAMPLES <= given <= MOST_SAMPLES and given == int(given)):
         shown = "" if given is None else f", not {str(given)[:40]}"
@@ -90,67 +90,69 @@ def summary(ordinary: np.ndarray, samples: np.ndarray) -> str:
     note = f"&plusmn; {100 * standard_errors(samples)[-1]:.1f} points from {samples.shape[2]} samples (standard error)"
     return f"""
 <div class="figures">
-  {answer("the ordinary model", ordinary, "one answer, no second opinion", "ordinary")}
-  {answer("averaged over its dropout masks", mean, note, "averaged")}
+  {answer("the ordinary model", ordinary, "a single forward pass", "ordinary")}
+  {answer("the average over its dropout masks", mean, note, "averaged")}
 </div>
 <p class="verdict" id="words">{words(ordinary, mean, of_text, of_model, one_mind)}</p>
-<div class="split" title="share of the greatest possible doubt">
+<div class="split" title="share of the maximum uncertainty">
   <i class="text" style="width: {of_text:.1%}"></i><i class="model" style="width: {of_model:.1%}"></i>
 </div>
-<p class="key"><span>Of the greatest possible doubt:</span>
-<span><i class="text"></i> {of_text:.0%}: the samples themselves hesitate, on average</span>
+<p class="key"><span>Share of the maximum uncertainty:</span>
+<span><i class="text"></i> {of_text:.0%}: each sample by itself is unsure, on average</span>
 <span><i class="model"></i> {of_model:.0%}: the samples disagree with each other</span></p>
 """
 
 
 def standard_errors(samples: np.ndarray) -> np.ndarray:
-    """Of the average of the first 1 to T samples, for the label that wins in the end; `samples` (1, classes, T)."""
+    """Standard errors of the average of the first 1 to T samples, for the winning label; `samples` (1, classes, T)."""
     best = samples[0].mean(1).argmax()
     counts = range(1, samples.shape[2] + 1)
     return np.array([over_classes(samples[:, :, :n], GROUP_SIZE).standard_error[0, best] for n in counts])
 
 
 def answer(title: str, probabilities: np.ndarray, note: str, kind: str) -> str:
-    """One of the two cards."""
+    """One of the two cards, as HTML."""
     best = int(probabilities.argmax())
     label = html.escape(str(NAMES[best]).lower())
     share = f"{probabilities[best]:.1%}"
-    return f"""<div><span>{title}</span><b class="{kind}">{share}</b><span>sure that it is <em>{label}</em></span>
+    return f"""<div><span>{title}</span><b class="{kind}">{share}</b><span>confident that it is <em>{label}</em></span>
   <div class="bar"><i class="{kind}" style="width: {share}"></i></div><span>{note}</span></div>"""
 
 
 def words(ordinary: np.ndarray, mean: np.ndarray, of_text: float, of_model: float, one_mind: bool) -> str:
-    """What a reader should make of it.
+    """The interpretation of the result in plain words.
 
     Args:
-        ordinary: (classes,), the answer without dropout.
-        mean: (classes,), the samples' average.
-        of_text: the samples' expected entropy, as a share of the greatest entropy.
-        of_model: their mutual information, likewise.
-        one_mind: every sample chooses the label that the average chooses.
+        ordinary: Probabilities without dropout. *Shape:* (classes,).
+        mean: Average of the samples. *Shape:* (classes,).
+        of_text: Expected entropy of the samples, as a share of the maximum entropy.
+        of_model: Mutual information of the samples, as a share of the maximum entropy.
+        one_mind: Whether every sample chooses the label that the average chooses.
     """
     surer = ordinary.max() - mean.max()
     doubtful = of_text + of_model >= LITTLE_DOUBT
     if ordinary.argmax() != mean.argmax():
         if not doubtful:
-            return "The two do not even agree, although the samples hardly doubt: trust neither before you have looked."
-        first = "The two do not even agree: this answer hangs on a thread."
+            return (
+                "The two disagree on the label, although the samples show little doubt. Check before you trust either."
+            )
+        first = "The two disagree on the label, so this answer is fragile."
     elif surer > MANY_POINTS:
-        first = f"The ordinary model is {100 * surer:.0f} points surer than its own samples."
+        first = f"The ordinary model is {100 * surer:.0f} points more confident than the average of its samples."
     elif surer < -MANY_POINTS:
-        first = f"The average of the samples is {-100 * surer:.0f} points surer than the ordinary model."
+        first = f"The average of the samples is {-100 * surer:.0f} points more confident than the ordinary model."
     else:
         first = "The two agree."
     if not doubtful:
         return f"{first} There is little doubt about this text."
     if of_model > of_text / 2:
-        what = "differ in how sure they are" if one_mind else "contradict each other"
-        return f"{first} The samples {what}, which texts unlike the training data often cause."
-    return f"{first} Most of the doubt is one that the samples share: to this model the text reads both ways."
+        what = "differ in their confidence" if one_mind else "contradict each other"
+        return f"{first} The samples {what}, which is common for texts unlike the training data."
+    return f"{first} The samples share most of the doubt: to this model, the text can be read both ways."
 
 
 def spread(ordinary: np.ndarray, samples: np.ndarray) -> Figure:
-    """How often which probability of the winning label was sampled. `samples` (classes, T)."""
+    """Histogram of the sampled probabilities of the winning label. `samples` (classes, T)."""
     best = int(samples.mean(1).argmax())
     p = samples[best].astype(np.float64)
     figure, axes = _picture()
@@ -159,12 +161,12 @@ def spread(ordinary: np.ndarray, samples: np.ndarray) -> Figure:
     axes.axvline(p.mean(), color=AVERAGED, linewidth=2, label="average")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     name = str(NAMES[best]).lower()
-    axes.set(xlim=(0, 1), xlabel=f"probability of {name}", ylabel="samples", title="What single samples say")
+    axes.set(xlim=(0, 1), xlabel=f"probability of {name}", ylabel="samples", title="What the samples say")
     return _finished(figure)
 
 
 def running_average(ordinary: np.ndarray, samples: np.ndarray) -> Figure:
-    """The winning label's average as samples are added, with its standard error. `samples` (1, classes, T)."""
+    """The average of the winning label as samples are added, with its standard error. `samples` (1, classes, T)."""
     best = int(samples[0].mean(1).argmax())
     p = samples[0, best].astype(np.float64)
     count = np.arange(1, len(p) + 1)
@@ -177,7 +179,7 @@ def running_average(ordinary: np.ndarray, samples: np.ndarray) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     name = str(NAMES[best]).lower()
     axes.set(xlim=(1, len(p)), ylim=(0, 1), xlabel="number of samples", ylabel=f"probability of {name}")
-    axes.set_title("How many samples it takes")
+    axes.set_title("How many samples are enough")
     return _finished(figure)
 
 
@@ -187,7 +189,7 @@ def _picture() -> tuple[Figure, Axes]:
 
 
 def _finished(figure: Figure) -> Figure:
-    """In the page's ink, on the page's background."""
+    """Style the plot with the page's text color and a transparent background."""
     (axes,) = figure.axes
     axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
     axes.set_facecolor("none")
@@ -201,12 +203,12 @@ def _finished(figure: Figure) -> Figure:
 
 
 def refusal(error: Exception) -> str:
-    """A sentence about what is wrong."""
+    """The error message as HTML."""
     return f'<p class="refusal" role="alert">{html.escape(str(error))}</p>'
 
 
-class Stopped(Exception):  # nothing went wrong
-    """Raised out of the sampling once nobody waits for it any more."""
+class Stopped(Exception):  # not an error: nothing went wrong
+    """Raised inside the sampling once nobody waits for the result."""
 
 
 def compare_csv(file: str | None, left: threading.Event | None = None) -> Iterator[tuple[str, Any, Any]]:
@@ -214,7 +216,7 @@ def compare_csv(file: str | None, left: threading.Event | None = None) -> Iterat
     hidden = gr.update(value=None, visible=False)
     try:
         if not file:
-            raise ValueError("Upload a csv with the columns text and label, or take the example.")
+            raise ValueError("Upload a csv with the columns text and label, or use the example.")
         data = load_labelled_texts(file, NAMES)
         if len(data.texts) > MAX_ROWS:
             raise ValueError(
@@ -229,7 +231,7 @@ def compare_csv(file: str | None, left: threading.Event | None = None) -> Iterat
 
 
 def compare_example(left: threading.Event | None = None) -> Iterator[tuple[str, Any, Any]]:
-    """The same on sixty of the reviews that come with the package."""
+    """The comparison on 60 of the reviews that come with the package."""
     reviews = load_labelled_texts(str(embedded_reviews()), NAMES)
     rows = range(0, len(reviews.texts), 5)
     part = LabelledTexts("60 reviews", [reviews.texts[i] for i in rows], [reviews.labels[i] for i in rows], [])
@@ -237,11 +239,11 @@ def compare_example(left: threading.Event | None = None) -> Iterator[tuple[str, 
 
 
 def compared(data: LabelledTexts, source: str, left: threading.Event) -> Iterator[tuple[str, Any, Any]]:
-    """How far the work is, and at last the verdict as HTML, the diagrams, and the whole report.
+    """Progress, and finally the verdict as HTML, the diagrams, and the full report.
 
-    The work has a thread of its own, which ends with the batch that it is at once `left` is set: by Stop, or here when
-    Gradio closes this iterator, as it does when Stop is clicked or the page is left. The report lies in a folder of its
-    own until Gradio has copied it, which it has before it asks for more.
+    The work runs in its own thread. Once `left` is set, the thread ends after its current batch. Stop sets `left`, and
+    so does this iterator when Gradio closes it, which happens when Stop is clicked or the visitor leaves the page. The
+    report stays in a temporary folder until Gradio has copied it; Gradio does that before it asks for the next item.
     """
     hidden = gr.update(value=None, visible=False)
     done, total = 0, total_rows(len(data.texts), LABELLED_SAMPLES)
@@ -261,7 +263,7 @@ def compared(data: LabelledTexts, source: str, left: threading.Event) -> Iterato
                 yield waiting(done / total), hidden, hidden
                 wait([work], GLANCE)
             if left.is_set():
-                yield status("Stopping ..."), hidden, hidden  # `ended` says the rest, and frees the buttons with it
+                yield status("Stopping ..."), hidden, hidden  # `ended` shows "Stopped." and enables the buttons
                 return
             page, figure, text = work.result()
             report = Path(folder) / "report.html"
@@ -272,23 +274,23 @@ def compared(data: LabelledTexts, source: str, left: threading.Event) -> Iterato
 
 
 def status(words: str) -> str:
-    """What goes on, as HTML; `ended` knows it from a result."""
+    """A status line as HTML; `ended` tells it from a result by its role."""
     return f'<p class="verdict" role="status">{words}</p>'
 
 
 def waiting(share: float) -> str:
-    """How much of the sampling is done, as HTML."""
+    """The progress of the sampling, as HTML."""
     line = "Measuring ..." if share >= 1 else f"Sampling ... {share:.0%}"
     return f"""{status(line)}
 <div class="bar"><i class="averaged" style="width: {share:.0%}"></i></div>"""
 
 
 def told(data: LabelledTexts, source: str, advance: Callable[[int], None]) -> tuple[str, Figure, str]:
-    """Verdict and numbers as HTML, diagrams, and the report, a page of its own.
+    """Verdict and numbers as HTML, the diagrams, and the report as a separate page.
 
-    The advice is left to the report: it is for those who use the package.
+    The advice is only in the report, because it is for users of the package.
     """
-    advance(0)  # Stop may have been clicked before the turn came
+    advance(0)  # Stop may have been clicked while the run was waiting in the queue
     comparison = compare(CLASSIFIER, data, num_samples=LABELLED_SAMPLES, progress=advance)
     found = verdict(comparison)
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in found.lines)
@@ -303,7 +305,7 @@ def told(data: LabelledTexts, source: str, advance: Callable[[int], None]) -> tu
 <div class="wide"><table class="arms"><tr><th></th><th>ECE</th><th>accuracy</th><th>NLL</th><th>Brier</th></tr>{rows}
 </table></div>
 <ul>{lines}</ul>
-<p>The report below has the pictures, the texts that went wrong, and what to do.</p>"""
+<p>The report below adds the pictures, the misclassified texts, and what to do.</p>"""
     settings = ReportSettings("the demo's classifier", source, num_samples=LABELLED_SAMPLES)
     report = as_html(comparison, data, list(NAMES.values()), settings, found, pictures(comparison))
     return page, reliability_diagrams(comparison.arms), report
@@ -341,20 +343,20 @@ i.text { background: #E69F00; } i.model { background: #CC79A7; }
   padding: .25rem .5rem; text-align: right; font-size: .85rem; font-variant-numeric: tabular-nums;
 }
 .arms td:first-child { text-align: left; }
-/* Gradio's own status now and then calls a run that was stopped an error. */
+/* Gradio's own status sometimes reports a stopped run as an error. */
 #told [data-testid=status-tracker] { display: none; }
-/* Pictures are drawn in dark ink: light becomes dark and dark light, and colors stay what they are. */
+/* Plots are drawn in dark ink. On the dark theme, invert the lightness and keep the hues. */
 .dark #panels img { filter: invert(1) hue-rotate(180deg); }
 .dark #diagrams img { filter: invert(1) hue-rotate(180deg); }
 """
 
 
 def build() -> gr.Blocks:
-    """The page."""
+    """Build the page."""
     with gr.Blocks(title="Bayesian text classification", delete_cache=(600, 3600)) as page:
         gr.Markdown(
-            "# How sure may this classifier be?\nA sentiment classifier, asked once as usual, and many times with "
-            "its dropout on (MC-Dropout). Where its answers differ, so should your trust."
+            "# How confident should this classifier be?\nA sentiment classifier answers once as usual, and many times "
+            "with dropout left on (MC-Dropout). Where its answers differ, trust them less."
         )
         with gr.Tab("One text"):
             text = gr.Textbox(
@@ -364,7 +366,7 @@ def build() -> gr.Blocks:
                 num_samples = gr.Slider(
                     LEAST_SAMPLES, MOST_SAMPLES, value=20, step=10, label="Samples", elem_id="samples"
                 )
-                # Gradio's own check falls over an emptied field; `number_of_samples` has a sentence for each case.
+                # Gradio's own check crashes on an empty field; `number_of_samples` has a message for each case.
                 num_samples.preprocess = lambda given: given
                 go = gr.Button("Classify", variant="primary", elem_id="classify")
             gr.Examples(EXAMPLES, text, label="Or click one", api_visibility="private")
@@ -374,29 +376,30 @@ def build() -> gr.Blocks:
             asked = [go.click, text.submit, text.change, num_samples.change, page.load]
             inputs, outputs = [text, num_samples], [result, *drawn]
             gr.on(asked, classify, inputs, outputs, trigger_mode="always_last", show_progress="hidden")
-        with gr.Tab("Your labelled texts"):
+        with gr.Tab("Your labeled texts"):
             gr.Markdown(
-                f"A csv with the columns **text** and **label** (0 or 1, or {' and '.join(map(str, NAMES.values()))}), "
-                f"up to {MAX_ROWS} rows. It takes a second or two a row. Uploads are deleted after about an hour."
+                f"Upload a csv with the columns **text** and **label** (0 or 1, or "
+                f"{' and '.join(map(str, NAMES.values()))}) and up to {MAX_ROWS} rows. It takes one or two seconds per "
+                f"row. Uploads are deleted after about an hour."
             )
             with gr.Row():
                 file = gr.File(label="csv", file_types=[".csv", ".tsv"], elem_id="file")
                 with gr.Column():
                     buttons = [
                         gr.Button("Compare", variant="primary", elem_id="compare"),
-                        gr.Button("Take 60 reviews as an example", elem_id="example"),
+                        gr.Button("Use 60 reviews as an example", elem_id="example"),
                         gr.Button("Stop", variant="stop", elem_id="stop", interactive=False),
                     ]
             result = gr.HTML(elem_id="told")
             diagrams = gr.Plot(show_label=False, elem_id="diagrams", visible=False)
-            report = gr.File(label="The whole report, one page", elem_id="report", visible=False)
+            report = gr.File(label="The full report, one page", elem_id="report", visible=False)
             shown = [result, diagrams, report]
             _comparisons(*buttons, file, shown)
     return page
 
 
 def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: gr.File, shown: list[Any]) -> None:
-    """One comparison at a time, in this page and on this machine; Stop ends it whether it runs or waits."""
+    """Connect the buttons. One comparison runs at a time, per page and machine; Stop ends it even while it waits."""
     buttons = [measure, example, stop]
     page: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
     alone: dict[str, Any] = {"concurrency_id": "comparison", "concurrency_limit": 1, "show_progress": "hidden"}
@@ -419,15 +422,15 @@ def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: 
         (example, compare_example, [left], "private"),
     ):
         begun = button.click(
-            lambda: [*line("Waiting for a turn ..."), *running(True), threading.Event()],
+            lambda: [*line("Waiting in the queue ..."), *running(True), threading.Event()],
             None,
             [*shown, *buttons, left],
             **page,
         )
         runs.append(begun.then(run, inputs, shown, api_visibility=visibility, **alone))
-        # Once everything that it sent is shown, and not when Stop is clicked: what was on its way would be shown later.
+        # Runs after all output of the run is shown. At the click on Stop, output on its way would still appear later.
         runs[-1].then(ended, shown[0], [*shown, *buttons], **page)
-    # Both: a client that still asks the server for a turn has no number yet by which it could take the turn back.
+    # Both are needed: a client that is still joining the queue has no id yet with which it could cancel.
     stop.click(lambda event: event.set(), left, None, **page)
     stop.click(None, None, stop, js="() => 'Stopping ...'", cancels=runs)
 

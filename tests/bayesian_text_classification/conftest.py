@@ -1,4 +1,4 @@
-"""What the tests of the twin and of its parts need."""
+"""Fixtures for the tests of the twin and its parts."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 
 
 class Own(nn.Module):
-    """Embedding, the subject, mean over positions, linear."""
+    """A model: embedding, the module under test, mean over positions, linear."""
 
     def __init__(self, subject, width=16):
         super().__init__()
@@ -26,7 +26,7 @@ class Own(nn.Module):
 
 @pytest.fixture(scope="session")
 def own():
-    """Makes a model of one's own around a module: `own(nn.Dropout(0.1))`."""
+    """Builds a custom model around a module: `own(nn.Dropout(0.1))`."""
     return Own
 
 
@@ -38,7 +38,7 @@ def texts():
 
 @pytest.fixture(scope="session")
 def encode(tokenizer):
-    """Texts as the model's inputs."""
+    """Turns texts into model inputs."""
 
     def encode(texts, **options):
         rows = tokenizer(list(texts), padding=True, return_tensors="pt", **options)
@@ -49,7 +49,7 @@ def encode(tokenizer):
 
 @pytest.fixture(scope="session")
 def twin_of(encode):
-    """Makes the twin of a model."""
+    """Builds the twin of a model."""
 
     def make(model, **options):
         return StochasticTwin(model, encode, **options)
@@ -59,7 +59,7 @@ def twin_of(encode):
 
 @pytest.fixture(scope="session")
 def samples():
-    """Logits of the first passes: (texts, count, classes)."""
+    """Draws logits of the first passes: (texts, count, classes)."""
 
     def draw(twin, inputs, count=4, **options):
         return twin.sample_logits(inputs, range(count), **{"seed": 0, "balanced": True, **options})
@@ -69,13 +69,13 @@ def samples():
 
 @pytest.fixture(scope="session")
 def calls_of():
-    """How many calls a twin's sites make in one pass."""
+    """Counts the dropout calls that a twin's sites make in one pass."""
     return lambda twin: sum(site.calls for site in twin.sites)
 
 
 @pytest.fixture(scope="module")
 def small(tiny, tokenizer):
-    """A tiny BERT with three classes in our pipeline: for all that does not ask what the model says."""
+    """Our pipeline with a tiny BERT of three classes, for tests that do not depend on what the model predicts."""
     import bayesian_text_classification  # noqa: F401  # registers the task
     from transformers import pipeline
 
@@ -87,7 +87,7 @@ def small(tiny, tokenizer):
 
 @pytest.fixture(scope="module")
 def small_stock(small):
-    """Transformers' pipeline on the same model."""
+    """The stock pipeline with the same model."""
     from transformers import pipeline
 
     return pipeline("text-classification", model=small.model, tokenizer=small.tokenizer)
@@ -95,7 +95,7 @@ def small_stock(small):
 
 @pytest.fixture(scope="module")
 def roberta_tokenizer():
-    """As RoBERTa's: padding is token 1, and no limit is known."""
+    """A tokenizer like RoBERTa's: padding is token 1, and it has no length limit."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

@@ -17,7 +17,7 @@ TEXTS = ["A wonderful film.", "Dull and far too long.", "I loved it.", "Not good
 LABELS = [1, 0, 1, 0, 1]
 DATA = datasets.Dataset.from_dict({"text": TEXTS, "label": LABELS})
 
-# A metric of label ids, as accuracy and F1 are: those of the Hub cannot be loaded without it.
+# A metric of label ids, like accuracy and F1, which cannot be loaded without the Hub.
 SHARE = """
 import datasets
 import evaluate
@@ -47,7 +47,7 @@ def ours(classifier):
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory):
-    """Metrics that want label ids, the positive class' probability, and rows of probabilities."""
+    """Metrics that need label ids, the positive class' probability, and rows of probabilities."""
     found = {}
     for name, (dtype, kind, expression) in EXPRESSIONS.items():
         code = SHARE.format(name=name.title(), dtype=dtype, kind=kind, key=name, expression=expression)
@@ -59,13 +59,13 @@ def metrics(tmp_path_factory):
     return {**found, "ece": lambda: module.ECE(config_name="default", keep_in_memory=True)}
 
 
-def test_it_is_evaluates_own_entry(ours):
+def test_evaluate_returns_this_evaluator(ours):
     assert type(ours) is BayesianTextClassificationEvaluator
     assert ours.default_metric_name == "ece"
 
 
-def test_a_pipeline_instance_where_stock_breaks(ours, classifier, metrics):
-    # Evaluate's own evaluator asks for a class that transformers 5 has not.
+def test_pipeline_instance_works_where_stock_fails(ours, classifier, metrics):
+    # Evaluate's own evaluator asks for a class that transformers 5 does not have.
     assert not hasattr(transformers, "TFPreTrainedModel")
     with pytest.raises(AttributeError, match="TFPreTrainedModel"):
         evaluate.evaluator("text-classification").compute(
@@ -80,7 +80,7 @@ def test_a_pipeline_instance_where_stock_breaks(ours, classifier, metrics):
     assert result["samples_per_second"] == pytest.approx(5 / result["total_time_in_seconds"])
 
 
-def test_each_metric_gets_what_it_wants(ours, classifier, metrics):
+def test_each_metric_gets_the_predictions_it_needs(ours, classifier, metrics):
     combined = evaluate.combine([metrics["share"](), metrics["brier"](), metrics["ece"]()])
     result = ours.compute(classifier, DATA, metric=combined)
     p = classifier.predict_proba(TEXTS).astype(float)
@@ -90,13 +90,13 @@ def test_each_metric_gets_what_it_wants(ours, classifier, metrics):
     assert result["ece"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_ece_is_the_metric_where_none_is_given(ours, classifier):
+def test_ece_is_the_default_metric(ours, classifier):
     result = ours.compute(classifier, DATA)
     p = classifier.predict_proba(TEXTS)
     assert result["ece"] == pytest.approx(load_metric_module().expected_calibration_error(p, LABELS), abs=1e-6)
 
 
-def test_a_name_a_model_nothing_and_functions_are_the_same(ours, classifier, metrics):
+def test_names_models_none_and_functions_give_the_same_result(ours, classifier, metrics):
     expected = ours.compute(classifier, DATA, metric=metrics["ece"]())["ece"]
     given = {
         "name": (str(embedded_model()), {}),
@@ -112,7 +112,7 @@ def test_a_name_a_model_nothing_and_functions_are_the_same(ours, classifier, met
         assert found == pytest.approx(expected, abs=1e-6), name
 
 
-def test_the_frequentist_pipeline_is_measured_too(ours, classifier, stock, metrics):
+def test_frequentist_pipeline_can_be_measured(ours, classifier, stock, metrics):
     found = ours.compute(stock, DATA, metric=metrics["ece"]())["ece"]
     p = classifier.predict_proba(TEXTS, num_samples=0)
     assert found == pytest.approx(load_metric_module().expected_calibration_error(p, LABELS), abs=1e-6)
@@ -128,12 +128,12 @@ def test_the_frequentist_pipeline_is_measured_too(ours, classifier, stock, metri
     ],
     ids=["names", "other order"],
 )
-def test_references_may_be_names_in_any_order(labels, ours, classifier, metrics):
+def test_references_can_be_names_in_any_order(labels, ours, classifier, metrics):
     expected = ours.compute(classifier, DATA, metric=metrics["share"]())["share"]
     assert ours.compute(classifier, labels, metric=metrics["share"]())["share"] == expected
 
 
-def test_a_label_mapping_turns_the_classes_round(ours, classifier, metrics):
+def test_label_mapping_reorders_the_classes(ours, classifier, metrics):
     turned = datasets.Dataset.from_dict({"text": TEXTS, "label": [1 - y for y in LABELS]})
     mapping = {"NEGATIVE": 1, "POSITIVE": 0}
     for name, key in (("ece", "ece"), ("share", "share")):
@@ -142,7 +142,7 @@ def test_a_label_mapping_turns_the_classes_round(ours, classifier, metrics):
         assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_pairs(ours, classifier, metrics):
+def test_text_pairs(ours, classifier, metrics):
     pairs = datasets.Dataset.from_dict({"a": TEXTS, "b": TEXTS[::-1], "y": LABELS})
     found = ours.compute(
         classifier, pairs, metric=metrics["ece"](), input_column="a", second_input_column="b", label_column="y"
@@ -151,7 +151,7 @@ def test_pairs(ours, classifier, metrics):
     assert found["ece"] == pytest.approx(load_metric_module().expected_calibration_error(p, LABELS), abs=1e-6)
 
 
-def test_the_bootstrap_resamples_texts(ours, classifier, metrics):
+def test_bootstrap_resamples_texts(ours, classifier, metrics):
     result = ours.compute(
         classifier, DATA, metric=metrics["ece"](), strategy="bootstrap", n_resamples=30, random_state=0
     )
@@ -165,32 +165,32 @@ def winner_only(texts):
     return [{"label": "LABEL_1", "score": 0.9} for _ in texts]
 
 
-def test_errors_are_one_line(ours, classifier, metrics):
+def test_error_messages(ours, classifier, metrics):
     for model, options, sentence in (
         (3, {}, "model_or_pipeline is of type int; it must be a model"),
         (
             winner_only,
             {"label_mapping": {"LABEL_0": 0, "LABEL_1": 1}},
-            "ece wants probabilities, and model_or_pipeline",
+            "ece needs probabilities, but model_or_pipeline returned only the winning label's score",
         ),
-        (lambda texts: np.full((2, 2), 0.5), {}, "returned 2 results for 5 texts"),
-        (lambda texts: np.full(5, 0.5), {}, "an array of shape (5,); it must hold finite probabilities"),
-        (lambda texts: [0.5] * 5, {}, "an array of shape (5,); it must hold finite probabilities"),
+        (lambda texts: np.full((2, 2), 0.5), {}, "returned 2 results for 5 texts; it must return one for each text"),
+        (lambda texts: np.full(5, 0.5), {}, "an array of shape (5,); it must contain finite probabilities"),
+        (lambda texts: [0.5] * 5, {}, "an array of shape (5,); it must contain finite probabilities"),
         (
             lambda texts: [[0.5, 0.5], [1.0]] * 2,
             {},
             "returned [[0.5, 0.5], [1.0], [0.5, 0.5], [1.0]]; it must return an",
         ),
-        (lambda texts: None, {}, "an array of shape (1,); it must hold finite probabilities"),
+        (lambda texts: None, {}, "an array of shape (1,); it must contain finite probabilities"),
         (lambda texts: ["good"] * 5, {}, "returned ['good', 'good', 'good', 'good', 'good']; it must return an array"),
-        (lambda texts: [], {}, "an array of shape (0,); it must hold finite probabilities"),
+        (lambda texts: [], {}, "an array of shape (0,); it must contain finite probabilities"),
         (lambda texts: [{"label": 1, "score": 0.9}] * 5, {}, "it must return an array (texts, classes)"),
         (lambda texts: [{"label": "LABEL_1"}] * 5, {}, "it must return an array (texts, classes)"),
-        (lambda texts: [{"label": "LABEL_01", "score": 0.9}] * 5, {}, "whose ids are not known; pass label_mapping"),
+        (lambda texts: [{"label": "LABEL_01", "score": 0.9}] * 5, {}, "whose ids are unknown; pass label_mapping="),
         (classifier, {"label_mapping": {0: 0, 1: 1}}, "it must map names to integers"),
-        (classifier, {"metric": len}, "metric is of type builtin_function_or_method; it must be a metric of Evaluate"),
+        (classifier, {"metric": len}, "metric is of type builtin_function_or_method; it must be an Evaluate metric"),
         (classifier, {"strategy": "bootstrp"}, "strategy is 'bootstrp'; it must be 'simple' or 'bootstrap'"),
-        (lambda texts: np.full((5, 2), np.nan), {}, "an array of shape (5, 2); it must hold finite probabilities"),
+        (lambda texts: np.full((5, 2), np.nan), {}, "an array of shape (5, 2); it must contain finite probabilities"),
         (
             classifier,
             {"label_mapping": {"NEG": 0, "POS": 1}},
@@ -201,17 +201,17 @@ def test_errors_are_one_line(ours, classifier, metrics):
             ours.compute(model, DATA, **{"metric": metrics["ece"](), **options})
         assert sentence in str(error.value)
     strange = datasets.Dataset.from_dict({"text": TEXTS, "label": [5] * 5})
-    with pytest.raises(ValueError, match=r"label 5 is none of the model's labels 0 \(NEGATIVE\), 1 \(POSITIVE\)"):
+    with pytest.raises(ValueError, match=r"label 5 is not one of the model's labels 0 \(NEGATIVE\), 1 \(POSITIVE\)"):
         ours.compute(classifier, strange, metric=metrics["ece"]())
     nothing = datasets.Dataset.from_dict({"text": [], "label": []})
-    with pytest.raises(ValueError, match="data has no rows"):
+    with pytest.raises(ValueError, match="data has no rows; it must have at least one"):
         ours.compute(classifier, nothing, metric=metrics["ece"]())
     three = lambda texts: np.full((5, 3), 1 / 3)  # noqa: E731
-    with pytest.raises(ValueError, match="brier wants the positive class' probability, and the model has 3 classes"):
+    with pytest.raises(ValueError, match="brier needs the positive class' probability, but the model has 3 classes"):
         ours.compute(three, DATA, metric=metrics["brier"]())
 
 
-def test_label_10_comes_after_label_2(ours, metrics):
+def test_label_10_sorts_after_label_2(ours, metrics):
     texts = [str(i) for i in range(12)]
     data = datasets.Dataset.from_dict({"text": texts, "label": list(range(12))})
 
@@ -224,24 +224,24 @@ def test_label_10_comes_after_label_2(ours, metrics):
     assert ours.compute(right, data, metric=metrics["ece"]())["ece"] == pytest.approx(0.55)
 
 
-def test_a_label_that_is_never_predicted_keeps_its_id(ours, metrics):
+def test_label_that_is_never_predicted_keeps_its_id(ours, metrics):
     none = datasets.Dataset.from_dict({"text": TEXTS, "label": [0] * 5})
     assert ours.compute(winner_only, none, metric=metrics["share"]())["share"] == 0.0
     first = lambda texts: [{"label": "LABEL_0", "score": 0.9} for _ in texts]  # noqa: E731
     assert ours.compute(first, DATA, metric=metrics["share"]())["share"] == 0.4
 
 
-def test_labels_without_a_known_order_are_refused(ours, metrics):
+def test_labels_with_unknown_ids_raise(ours, metrics):
     def named(texts):
         return [[{"label": "low", "score": 0.3}, {"label": "high", "score": 0.7}] for _ in texts]
 
-    with pytest.raises(ValueError, match="labels high, low, whose ids are not known; pass label_mapping"):
+    with pytest.raises(ValueError, match="labels high, low, whose ids are unknown; pass label_mapping="):
         ours.compute(named, DATA, metric=metrics["share"]())
     found = ours.compute(named, DATA, metric=metrics["share"](), label_mapping={"low": 0, "high": 1})
     assert found["share"] == 0.6
 
 
-def test_a_label_mapping_names_the_columns_of_an_array(ours, classifier, metrics):
+def test_label_mapping_names_the_columns_of_an_array(ours, classifier, metrics):
     names = datasets.Dataset.from_dict({"text": TEXTS, "label": ["POSITIVE" if y else "NEGATIVE" for y in LABELS]})
     expected = ours.compute(classifier, DATA, metric=metrics["ece"]())["ece"]
     mapping = {"NEGATIVE": 0, "POSITIVE": 1}
@@ -263,7 +263,7 @@ def test_a_label_mapping_names_the_columns_of_an_array(ours, classifier, metrics
     ],
     ids=["arrays", "lists", "tensors", "float16", "bfloat16", "bfloat16 rows"],
 )
-def test_probabilities_come_in_many_forms(turned, ours, metrics):
+def test_probabilities_can_have_many_types(turned, ours, metrics):
     random = np.random.default_rng(0)
     texts = [str(i) for i in range(400)]
     data = datasets.Dataset.from_dict({"text": texts, "label": random.integers(0, 3, 400)})
@@ -272,7 +272,7 @@ def test_probabilities_come_in_many_forms(turned, ours, metrics):
     assert found == pytest.approx(load_metric_module().expected_calibration_error(p, data["label"]), abs=0.01)
 
 
-def test_labels_alone_are_enough_for_metrics_of_labels(ours, metrics):
+def test_labels_without_scores_are_enough_for_label_metrics(ours, metrics):
     mapping = {"LABEL_0": 0, "LABEL_1": 1}
     result = ours.compute(winner_only, DATA, metric=metrics["share"](), label_mapping=mapping)
     assert result["share"] == 0.6
@@ -282,7 +282,7 @@ NAMES = ("bayesian_text_classification", "bayesian_text_classification.evaluator
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(NAMES)))
-def test_evaluate_knows_the_task_whatever_the_order_of_imports(order, tmp_path, monkeypatch):
+def test_evaluate_knows_the_task_after_imports_in_any_order(order, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     code = "\n".join(f"import {name}" for name in order)
     code += "\nprint(type(evaluate.evaluator('bayesian-text-classification')).__name__)"
@@ -291,8 +291,8 @@ def test_evaluate_knows_the_task_whatever_the_order_of_imports(order, tmp_path, 
 
 
 @pytest.mark.parametrize("order", [NAMES[::2], NAMES[::-2]])
-def test_nothing_but_the_evaluator_registers_it(order, tmp_path, monkeypatch):
-    """Whether a task exists must not hang on which of two unrelated imports came first."""
+def test_only_the_evaluator_module_registers_the_task(order, tmp_path, monkeypatch):
+    """Whether a task exists must not depend on the order of two unrelated imports."""
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     code = "\n".join(f"import {name}" for name in order)
     code += "\nfrom evaluate.evaluator import SUPPORTED_EVALUATOR_TASKS as known"

@@ -14,7 +14,7 @@ SCRIPT = ROOT / "metrics" / "ece" / "ece.py"
 
 
 def load(path):
-    """The file as a module of its own: what the package's __init__ does beside it is not the subject here."""
+    """Load the file as a separate module, without the package's `__init__`, which is not under test here."""
     spec = importlib.util.spec_from_file_location("metric", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -26,7 +26,7 @@ metric = load(METRIC)
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """The folder that Evaluate reads the metric from."""
+    """The folder from which Evaluate reads the metric."""
     monkeypatch.delitem(sys.modules, "evaluate.config", raising=False)  # imported by another test, with its own cache
     monkeypatch.delenv("BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE", raising=False)
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
@@ -34,7 +34,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def python(code, *arguments, cwd=None, **variables):
-    """Start a fresh interpreter, with none of this one's cache folders."""
+    """Start a fresh interpreter without the cache folders of this one."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_") and k != "XDG_CACHE_HOME"}
     return subprocess.Popen(
         [sys.executable, "-c", code, str(METRIC), *map(str, arguments)],
@@ -68,11 +68,11 @@ del sys.modules["transformers"]
 # The folder
 
 
-def test_finds_the_folder_of_the_checkout():
+def test_finds_the_folder_in_the_checkout():
     assert metric.metric_folder() == SCRIPT.parent
 
 
-def test_finds_the_folder_inside_an_installed_package_first(tmp_path):
+def test_prefers_the_folder_inside_an_installed_package(tmp_path):
     package = tmp_path / "site-packages" / "bayesian_text_classification"
     for folder in (package / "metrics" / "ece", tmp_path / "metrics" / "ece"):
         folder.mkdir(parents=True)
@@ -82,11 +82,11 @@ def test_finds_the_folder_inside_an_installed_package_first(tmp_path):
     shutil.rmtree(package / "metrics")
     assert load(package / "metric.py").metric_folder() == tmp_path / "metrics" / "ece"
     shutil.rmtree(tmp_path / "metrics")
-    with pytest.raises(FileNotFoundError, match=r"ece.py is neither in .* nor in .*; install the package again"):
+    with pytest.raises(FileNotFoundError, match=r"ece.py is neither in .* nor in .*; reinstall the package"):
         load(package / "metric.py").metric_folder()
 
 
-def test_loads_the_functions_once():
+def test_loads_the_module_once():
     module = metric.load_metric_module()
     assert module is metric.load_metric_module()
     assert module.expected_calibration_error([[0.05, 0.95], [0.0, 1.0]], [1, 0]) == 0.475
@@ -107,13 +107,13 @@ def test_writes_one_file_named_after_its_content(cache):
     assert script.parent.stat().st_mode & 0o777 == 0o777 & ~umask
 
 
-def test_a_second_install_writes_nothing(cache):
+def test_second_install_writes_nothing(cache):
     before = metric.install_metric().stat()
     after = metric.install_metric().stat()
     assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
 
 
-def test_a_damaged_file_is_replaced(cache):
+def test_damaged_file_is_replaced(cache):
     script = metric.install_metric()
     script.write_bytes(b"half a fi")
     assert metric.install_metric() == script
@@ -122,21 +122,21 @@ def test_a_damaged_file_is_replaced(cache):
 
 
 @pytest.mark.parametrize("age", [-3600, 0, 3600], ids=["older", "same second", "from the future"])
-def test_this_version_wins_over_any_other(cache, age):
+def test_this_version_wins_over_all_others(cache, age):
     ours = metric.install_metric()
     other = cache / ("0" * 64) / "ece.py"
     other.parent.mkdir()
     other.write_text("another version of this module")
     os.utime(other, (ours.stat().st_atime + age, ours.stat().st_mtime + age))
-    assert metric.install_metric() == ours  # an upgrade, or a downgrade to what had been there before
-    # Evaluate takes the last modified, https://github.com/huggingface/evaluate/blob/v0.4.6/src/evaluate/loading.py
+    assert metric.install_metric() == ours  # an upgrade, or a downgrade to a version that was there before
+    # Evaluate takes the newest, https://github.com/huggingface/evaluate/blob/v0.4.6/src/evaluate/loading.py
     assert ours.stat().st_mtime > other.stat().st_mtime
     assert ours.read_bytes() == SCRIPT.read_bytes()
 
 
-def test_a_failed_write_leaves_nothing_behind(cache, monkeypatch):
+def test_failed_write_leaves_nothing_behind(cache, monkeypatch):
     def disk_full(self, content):
-        assert len(self.parent.name) != 64  # Evaluate looks into such folders, and fails if there is no ece.py
+        assert len(self.parent.name) != 64  # Evaluate reads such folders, and fails without an ece.py
         Path.open(self, "wb").close()
         raise OSError(28, "No space left on device")
 
@@ -146,7 +146,7 @@ def test_a_failed_write_leaves_nothing_behind(cache, monkeypatch):
     assert list(cache.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written_is_one_warning(tmp_path, cache, monkeypatch):
+def test_unwritable_cache_causes_one_warning(tmp_path, cache, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "file" / "modules"))
     with pytest.warns(UserWarning, match=r'evaluate.load\("ece"\) will not find the metric.*Not a dir') as warnings:
@@ -156,7 +156,7 @@ def test_a_cache_that_cannot_be_written_is_one_warning(tmp_path, cache, monkeypa
 
 
 @pytest.mark.parametrize("variable", ["HF_HOME", "HF_MODULES_CACHE"])
-def test_what_the_warning_advises_helps(variable, tmp_path):
+def test_advice_of_the_warning_helps(variable, tmp_path):
     (tmp_path / "file").touch()
     homes = {"HF_HOME": tmp_path / "home", "HF_HUB_OFFLINE": 1}
     code = f"""
@@ -167,7 +167,7 @@ with warnings.catch_warnings(record=True) as caught:
 print(json.dumps([str(warning.message) for warning in caught]))
 """
     (message,) = printed(python(code, **{**homes, variable: tmp_path / "file" / "cache"}))
-    assert f"Set {variable} to a folder that can be written to" in message
+    assert f"Set {variable} to a writable folder" in message
     code = f"""
 {LOAD_METRIC}
 metric.install_metric()
@@ -177,7 +177,7 @@ print(json.dumps(evaluate.load("ece").compute(predictions=[[0.05, 0.95], [0.0, 1
     assert printed(python(code, **{**homes, variable: tmp_path / "good"})) == {"ece": 0.475}
 
 
-def test_no_cache_leaves_the_cache_alone(tmp_path, cache, monkeypatch):
+def test_no_cache_variable_leaves_the_cache_untouched(tmp_path, cache, monkeypatch):
     monkeypatch.setenv("BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE", "1")
     assert metric.install_metric() is None
     assert list(tmp_path.iterdir()) == []
@@ -185,7 +185,7 @@ def test_no_cache_leaves_the_cache_alone(tmp_path, cache, monkeypatch):
     assert metric.install_metric().is_file()
 
 
-def test_processes_may_install_at_once(cache):
+def test_several_processes_can_install_at_once(cache):
     install = LOAD_METRIC + "print(json.dumps([metric.install_metric().stat().st_size, 'evaluate' in sys.modules]))"
     processes = [python(install, HF_MODULES_CACHE=cache.parents[2]) for _ in range(6)]
     assert [printed(process) for process in processes] == [[SCRIPT.stat().st_size, False]] * 6
@@ -196,7 +196,7 @@ def test_processes_may_install_at_once(cache):
 # Evaluate
 
 
-def test_the_cache_is_where_evaluate_looks(tmp_path):
+def test_cache_is_where_evaluate_looks(tmp_path):
     code = f"""
 {LOAD_METRIC}
 {IMPORT_EVALUATE}

@@ -16,7 +16,7 @@ HEAVY = ["baal", "evaluate", "matplotlib", "datasets", "pyarrow.parquet", "scipy
 
 @pytest.fixture
 def quiet(tmp_path):
-    """A cache of its own: importing places the metric in Evaluate's."""
+    """A separate cache, because importing copies the metric to Evaluate's cache."""
     return {"HF_MODULES_CACHE": str(tmp_path / "modules")}
 
 
@@ -33,7 +33,7 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert python(code, **quiet) == "[]\n"
 
 
-def test_every_name_is_there_and_dir_shows_nothing_else(python, quiet):
+def test_every_public_name_exists_and_dir_shows_only_these(python, quiet):
     code = """
 import bayesian_text_classification as package
 assert dir(package) == sorted(package.__all__)
@@ -50,8 +50,8 @@ assert package.__version__ == version("bayesian-text-classification")
     assert python(code, **quiet) == "module 'bayesian_text_classification' has no attribute 'nothing'\n"
 
 
-def test_what_type_checkers_read_is_what_is_imported_later(package):
-    """The names are written twice: once for them, once for `__getattr__`."""
+def test_type_checkers_see_the_lazy_imports(package):
+    """The names are written twice: once for type checkers, once for `__getattr__`."""
     tree = ast.parse((package / "__init__.py").read_text(encoding="utf-8"))
     (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     typed = {alias.name: node.module for node in block.body for alias in node.names}
@@ -61,7 +61,7 @@ def test_what_type_checkers_read_is_what_is_imported_later(package):
     assert ast.literal_eval(later) == typed
 
 
-def test_every_error_has_one_base():
+def test_all_errors_share_one_base_class():
     import bayesian_text_classification as package
     from bayesian_text_classification.files import ColumnsError, JournalError, SourceError
     from bayesian_text_classification.hub import PublishError
@@ -73,8 +73,8 @@ def test_every_error_has_one_base():
         assert issubclass(error, base), error
 
 
-def test_what_users_imported_before_is_still_there():
-    """Paths that documents have named, and the name by which a pickled pipeline finds its class."""
+def test_documented_import_paths_still_work():
+    """Paths that appeared in documentation, and the name that a pickled pipeline uses for its class."""
     from bayesian_text_classification.evaluation import compare  # noqa: F401
     from bayesian_text_classification.evaluator import BayesianTextClassificationEvaluator  # noqa: F401
     from bayesian_text_classification.hub import push  # noqa: F401
@@ -122,7 +122,7 @@ assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
     assert python(code, **quiet) == ""
 
 
-def test_a_second_import_is_fine_and_silent(python, quiet):
+def test_second_import_works_and_is_silent(python, quiet):
     code = """
 import importlib
 import logging
@@ -146,7 +146,7 @@ print(pipeline("bayesian-text-classification", num_samples=2)("good")[0]["num_sa
     assert python(code, **quiet) == "2\n"
 
 
-def test_the_task_is_found_by_its_name_alone_after_import(python, quiet):
+def test_pipeline_finds_the_task_by_name_after_import(python, quiet):
     code = """
 from transformers import pipeline
 import bayesian_text_classification
@@ -157,7 +157,7 @@ print(type(classifier).__name__, classifier.model.config.id2label)
     assert python(code, HF_HUB_OFFLINE="1", **quiet) == expected
 
 
-def test_the_embedded_model_is_small_and_in_float16():
+def test_embedded_model_is_small_and_in_float16():
     from bayesian_text_classification import embedded_model
     from safetensors import safe_open
 
@@ -168,13 +168,13 @@ def test_the_embedded_model_is_small_and_in_float16():
     assert json.loads((folder / "config.json").read_text())["dtype"] == "float16"
 
 
-def test_the_embedded_folder_leaks_no_path(package):
+def test_embedded_folder_leaks_no_path(package):
     for path in (package / "embedded" / "model").glob("*.json"):
         text = path.read_text(encoding="utf-8")
         assert "/root" not in text and "/work" not in text and "_name_or_path" not in text
 
 
-def test_the_reviews_are_balanced_and_of_every_kind(package):
+def test_reviews_are_balanced_and_cover_every_kind(package):
     with (package / "embedded" / "reviews.csv").open(newline="", encoding="utf-8") as file:
         reviews = list(csv.DictReader(file))
     assert len(reviews) >= 300
@@ -186,8 +186,8 @@ def test_the_reviews_are_balanced_and_of_every_kind(package):
     assert all(review["text"] == review["text"].strip() != "" for review in reviews)
 
 
-def test_the_embedded_model_knows_good_from_bad(classifier, package):
-    """A broken export answers by chance; on plain reviews it must not."""
+def test_embedded_model_classifies_plain_reviews(classifier, package):
+    """A broken export answers at random, so accuracy on plain reviews must be high."""
     with (package / "embedded" / "reviews.csv").open(newline="", encoding="utf-8") as file:
         plain = [review for review in csv.DictReader(file) if review["kind"] == "plain"]
     found = classifier([review["text"] for review in plain], num_samples=2)
@@ -195,11 +195,11 @@ def test_the_embedded_model_knows_good_from_bad(classifier, package):
     assert right / len(plain) > 0.9
 
 
-def test_the_source_is_typed(package):
+def test_source_is_typed(package):
     assert (package / "py.typed").is_file()
 
 
-def test_the_metric_is_found_in_the_wheel_and_in_the_editable_checkout(package):
+def test_metric_is_found_in_the_wheel_and_in_the_editable_checkout(package):
     from bayesian_text_classification.metric import metric_folder
 
     folder = metric_folder()
@@ -209,8 +209,8 @@ def test_the_metric_is_found_in_the_wheel_and_in_the_editable_checkout(package):
     assert (folder / "ece.py").read_bytes() == (checkout / "metrics" / "ece" / "ece.py").read_bytes()
 
 
-def test_the_library_names_arguments_and_never_flags_of_the_command(package):
-    """Who calls a function from Python has no `--text-column`; the command translates."""
+def test_library_errors_name_arguments_and_never_command_flags(package):
+    """A Python caller has no `--text-column`. The command translates."""
     for path in package.rglob("*.py"):
         if "spaces" in path.parts:
             continue
@@ -221,6 +221,6 @@ def test_the_library_names_arguments_and_never_flags_of_the_command(package):
 
 
 def raised(tree):
-    """Lines of what is raised."""
+    """Lines of all raise statements."""
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
     return {line for node in found for line in range(node.lineno, node.end_lineno + 1)}

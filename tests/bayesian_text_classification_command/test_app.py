@@ -52,7 +52,7 @@ def small_run(tmp_path_factory):
     return done, folder
 
 
-def test_evaluate_prints_a_table_and_the_paths_and_nothing_else_to_stdout(small_run):
+def test_evaluate_prints_only_the_table_the_verdict_and_the_paths_to_stdout(small_run):
     done, folder = small_run
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -63,11 +63,13 @@ def test_evaluate_prints_a_table_and_the_paths_and_nothing_else_to_stdout(small_
     pictures = [f"{name}.{ending}" for name in names for ending in ("png", "svg")]
     files = ("report.html", "report.json", "model-card.md", *pictures)
     assert lines[-13:] == [str(folder / "out" / name) for name in files]
-    assert any(line.startswith("These 3 texts cannot tell whether the Bayesian ensemble is") for line in lines)
-    assert any(line.startswith("- Finding 2 texts out of scope by predictive entropy: ") for line in lines)
+    assert any(
+        line.startswith("On 3 texts, the Bayesian model's calibration is not significantly different") for line in lines
+    )
+    assert any(line.startswith("- Detecting 2 out-of-scope texts by predictive entropy: ") for line in lines)
 
 
-def test_a_narrow_terminal_cuts_no_number(small_run):
+def test_numbers_are_not_cut_in_a_narrow_terminal(small_run):
     done, folder = small_run
     arms = json.loads((folder / "out" / "report.json").read_text())["arms"]
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -79,7 +81,7 @@ def test_a_narrow_terminal_cuts_no_number(small_run):
     assert "…" not in done.stdout
 
 
-def test_report_holds_every_number_and_setting(small_run):
+def test_report_json_has_all_numbers_and_settings(small_run):
     _, folder = small_run
     report = json.loads((folder / "out" / "report.json").read_text())
     assert report["settings"] | {"device": "cpu"} == {
@@ -117,7 +119,7 @@ def test_report_holds_every_number_and_setting(small_run):
     assert report["versions"]["transformers"].startswith("5")
 
 
-def test_pictures_are_pictures(small_run):
+def test_pictures_are_valid_image_files(small_run):
     _, folder = small_run
     from matplotlib.image import imread
 
@@ -127,7 +129,7 @@ def test_pictures_are_pictures(small_run):
         assert pixels.std() > 0.1
 
 
-EMPTY = "it is empty; give a value or leave the option out"
+EMPTY = "it is empty; pass a value or leave the option out"
 USAGE = [
     (["evalute"], "No such command 'evalute'."),
     (["evaluate", "--num-sample", "3"], "No such option: --num-sample"),
@@ -153,7 +155,7 @@ USAGE = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), USAGE)
-def test_bad_usage_is_one_line_that_names_the_option(arguments, message, monkeypatch, capsys):
+def test_usage_errors_are_one_line_and_name_the_option(arguments, message, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["bayesian-text-classification", *arguments])
     with pytest.raises(SystemExit, match="2"):
         app.run()
@@ -168,21 +170,21 @@ def test_bad_usage_is_one_line_that_names_the_option(arguments, message, monkeyp
     [
         (["--dataset", "missing.csv"], "missing.csv: no such file"),
         (["--model", "no-such-folder/model"], "cannot load 'no-such-folder/model': "),
-        (["--split", "test"], "--split test is for a dataset on the Hub, and "),
+        (["--split", "test"], "--split test is for datasets on the Hub, and "),
         (
             ["--dataset", "d.csv"],
-            "d.csv, row 1 (the first text is row 1): label 'maybe' is none of the model's labels 0 (",
+            "d.csv, row 1 (the first text is row 1): label 'maybe' is not one of the model's labels 0 (",
         ),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, monkeypatch, arguments, message):
+def test_bad_input_gives_one_line(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("d.csv").write_text("text,label\nfine,maybe\n")
     assert error_line(run("evaluate", *arguments, HF_HUB_OFFLINE="1")).startswith(message)
 
 
 @pytest.mark.parametrize("option", ["--model", "--dataset"])
-def test_an_unreachable_hub_is_one_line(option, tmp_path):
+def test_an_unreachable_hub_gives_one_line(option, tmp_path):
     """huggingface_hub tells of each of its five tries, and waits longer before each."""
     hasty = "import time; time.sleep = lambda seconds: None; "
     done = run("evaluate", option, "some/where", "--output", tmp_path / "out", before=hasty,
@@ -190,15 +192,15 @@ def test_an_unreachable_hub_is_one_line(option, tmp_path):
     assert re.match("cannot load 'some/where': .*connect|dataset 'some/where' .*reach", error_line(done))
 
 
-def test_an_output_that_cannot_be_written_to_is_refused_before_the_work(tmp_path):
+def test_an_unwritable_output_is_refused_before_the_work(tmp_path):
     (tmp_path / "out").write_text("")
     message = error_line(run("evaluate", "--output", tmp_path / "out"))
-    assert message == f"--output {tmp_path / 'out'} cannot be a folder to write to: File exists"
+    assert message == f"cannot write to --output {tmp_path / 'out'}: File exists"
     message = error_line(run("evaluate", "--output", "/proc/self"))  # a folder that takes no files, from root neither
-    assert message.startswith("--output /proc/self cannot be a folder to write to: ")
+    assert message.startswith("cannot write to --output /proc/self: ")
 
 
-def test_a_report_that_cannot_be_written_is_one_line_after_the_table(tmp_path):
+def test_an_unwritable_report_gives_one_line_after_the_table(tmp_path):
     (tmp_path / "out" / "report.json").mkdir(parents=True)
     (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
     done = run("evaluate", "--dataset", tmp_path / "d.csv", "--num-samples", 1, "--output", tmp_path / "out")
@@ -206,20 +208,20 @@ def test_a_report_that_cannot_be_written_is_one_line_after_the_table(tmp_path):
     assert "1 text, 1 sample" in done.stdout
 
 
-def test_what_stops_the_comparison_is_one_line(tmp_path, tiny, tokenizer):
+def test_a_failing_comparison_gives_one_line(tmp_path, tiny, tokenizer):
     tokenizer.add_special_tokens({"additional_special_tokens": ["<odd>"]})
     for owner in (tiny("bert"), tokenizer):
         owner.save_pretrained(tmp_path / "m")
     (tmp_path / "d.csv").write_text("text,label\nan <odd> film,1\n")
     done = run("evaluate", "--model", tmp_path / "m", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out")
-    assert error_line(done) == "the comparison stopped at IndexError: index out of range in self"
+    assert error_line(done) == "the comparison failed with IndexError: index out of range in self"
 
 
 TEXTS = ["a wonderful film", "dull", "I would have to say that it has its moments, and hours", 'so, "so"']
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
-def test_rank_writes_the_rows_in_the_order_of_the_pipelines_uncertainty(ending, tmp_path, classifier):
+def test_rank_orders_rows_by_the_pipelines_uncertainty(ending, tmp_path, classifier):
     rows = pandas.DataFrame({"id": [10, 11, 12, 13], "sentence": TEXTS, "note": ["x", "ü", "", "\n"]})
     rows.to_csv(tmp_path / "in.csv", index=False)
     done = run("rank", "--input", tmp_path / "in.csv", "--output", tmp_path / f"out.{ending}")
@@ -238,18 +240,18 @@ def test_rank_writes_the_rows_in_the_order_of_the_pipelines_uncertainty(ending, 
     assert found["score"].tolist() == pytest.approx([expected[i] for i in order], abs=1e-5)
 
 
-def test_what_rank_cannot_do_is_one_line(tmp_path, monkeypatch, capsys, loud_libraries):
+def test_rank_refuses_bad_input_in_one_line(tmp_path, monkeypatch, capsys, loud_libraries):
     (tmp_path / "in.csv").write_text("text\nfine\n")
     (tmp_path / "scored.csv").write_text("text,score\nfine,1\n")
     given = ["rank", "--input", tmp_path / "in.csv", "--output"]
     for arguments, words in (
-        ([*given, tmp_path / "out.xls"], "a .xls cannot be written; use .csv, .jsonl, .parquet"),
+        ([*given, tmp_path / "out.xls"], "cannot write .xls files; use .csv, .jsonl, .parquet"),
         ([*given, tmp_path / "no" / "out.csv"], "cannot be written: No such file or directory"),
         ([*given, tmp_path / "out.csv", "--heuristic", "bold"], "'bold'; it must be one of bald, entropy, margin"),
         (["rank", "--input", tmp_path / "no.csv", "--output", tmp_path / "out.csv"], "no.csv: no such file"),
-        (["rank", "--input", tmp_path / "scored.csv", "--output", tmp_path / "o.csv"], "a column 'score' already"),
+        (["rank", "--input", tmp_path / "scored.csv", "--output", tmp_path / "o.csv"], "already has a column 'score'"),
         (["rank", "--input", tmp_path / "in.csv"], "Missing option '--output'"),
-        ([*given, tmp_path / "in.csv"], "in.csv is the input; name another file for the output"),
+        ([*given, tmp_path / "in.csv"], "in.csv is the input file; choose another output file"),
     ):
         monkeypatch.setattr(sys, "argv", ["bayesian-text-classification", *map(str, arguments)])
         with pytest.raises(SystemExit, match="2"):
@@ -260,7 +262,7 @@ def test_what_rank_cannot_do_is_one_line(tmp_path, monkeypatch, capsys, loud_lib
 
 
 @pytest.mark.parametrize("moment", ["torch", "matplotlib", "baal"])
-def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
+def test_ctrl_c_gives_one_line_at_any_moment(moment, tmp_path):
     """While the package is imported, while the command's own needs are, and while it samples."""
     (tmp_path / f"{moment}.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
     (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
@@ -278,31 +280,31 @@ def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
     assert (process.returncode, err) == (130, "interrupted\n")
 
 
-def test_a_cache_that_cannot_be_written_to_is_no_matter_of_the_command(tmp_path):
+def test_the_command_ignores_an_unwritable_evaluate_cache(tmp_path):
     (tmp_path / "file").touch()
     done = started("--help", HF_HOME=str(tmp_path / "file" / "home"))
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_model_without_dropout_is_one_line(tmp_path, tiny, tokenizer):
+def test_a_model_without_dropout_gives_one_line(tmp_path, tiny, tokenizer):
     tiny("llama", attention_dropout=0.0).save_pretrained(tmp_path / "m")
     tokenizer.save_pretrained(tmp_path / "m")
     assert "has no active dropout" in error_line(run("evaluate", "--model", tmp_path / "m"))
 
 
-def test_help_shows_commands():
+def test_help_lists_the_commands():
     done = started("--help")
     assert done.returncode == 0
     assert "evaluate" in done.stdout
 
 
-def test_no_arguments_show_the_help_and_no_empty_error():
+def test_no_arguments_show_the_help():
     done = started()
     assert done.returncode == 2
     assert "error" not in done.stderr.lower().split()
 
 
-def test_rank_keeps_the_mode_of_a_file_and_follows_a_link(tmp_path, monkeypatch, loud_libraries):
+def test_rank_keeps_file_modes_and_follows_symbolic_links(tmp_path, monkeypatch, loud_libraries):
     """An answer that nobody else may read, or a link that was replaced, breaks what comes after it in a workflow."""
     (tmp_path / "in.csv").write_text("text\nfine\n")
     real, link, new = tmp_path / "real.csv", tmp_path / "link.csv", tmp_path / "new.csv"
@@ -328,11 +330,11 @@ def test_rank_keeps_the_mode_of_a_file_and_follows_a_link(tmp_path, monkeypatch,
     ("said", "shown"),
     [
         ("choose with text_column=)", "choose with --text-column)"),
-        ("resume=True goes on with it", "--resume goes on with it"),
+        ("resume=True continues it", "--resume continues it"),
         ("num_samples=-1; it must be", "--num-samples -1; it must be"),
         ("use prefix='mine_'", "use --prefix 'mine_'"),
         ("my_seed=3 and seeds=4", "my_seed=3 and seeds=4"),
     ],
 )
-def test_what_the_library_says_of_arguments_is_said_of_options(said, shown):
+def test_argument_names_are_shown_as_flags(said, shown):
     assert with_flags(said, ["text_column", "resume", "num_samples", "prefix", "seed"]) == shown

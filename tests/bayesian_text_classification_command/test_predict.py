@@ -40,12 +40,12 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def test_without_samples_a_long_text_is_cut_as_that_of_a_file():
+def test_long_texts_are_truncated_without_samples():
     done = asked("good " * 700, "--num-samples", 0)
     assert done.exit_code == 0 and "POSITIVE" in done.stdout
 
 
-def test_a_name_that_no_file_can_have_is_none_that_is_there(tmp_path):
+def test_file_names_that_are_too_long_give_one_line(tmp_path):
     name = "x" * 300 + ".csv"
     assert refused(asked("--input", name, "--output", tmp_path / "a.csv")) == f"{name}: no such file"
     (tmp_path / "mine.txt").write_text("good\n")
@@ -53,7 +53,7 @@ def test_a_name_that_no_file_can_have_is_none_that_is_there(tmp_path):
     assert line == f"{tmp_path / name} cannot be written: File name too long"
 
 
-def test_texts_are_answered_in_a_table():
+def test_texts_are_classified_in_a_table():
     done = run("A wonderful film.", "<b>[red]Dull[/red]</b>\x1b[31m", "--num-samples", 10)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.decode().splitlines()
@@ -61,7 +61,7 @@ def test_texts_are_answered_in_a_table():
     assert any(r"<b>[red]Dull[/red]</b>\x1b[31m" in line for line in lines) and b"\x1b" not in done.stdout
 
 
-def test_stdin_to_stdout_line_by_line():
+def test_stdin_to_stdout():
     done = run("--input", "-", "--output", "-", "--num-samples", 2, input=b"a wonderful film\n\ndull\n")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(row["text"], row["label"], row["error"]) for row in found] == [
@@ -73,13 +73,13 @@ def test_stdin_to_stdout_line_by_line():
     assert done.stderr.decode() == "3 rows, 1 of them with an error: 1 x the text is empty\n"
 
 
-def test_an_empty_stdin_is_an_empty_answer():
+def test_empty_stdin_gives_empty_stdout():
     done = run("--input", "-", "--output", "-", "--output-format", "csv", "--num-samples", 2, input=b"")
     assert done.returncode == 0 and done.stdout.startswith(b"text,label,score,")
     assert len(done.stdout.splitlines()) == 1 and done.stderr == b"0 rows\n"
 
 
-def test_who_reads_the_answers_may_stop_reading():
+def test_a_reader_may_close_stdout():
     first = subprocess.Popen(
         [COMMAND, "predict", "--input", "-", "--output", "-", "--num-samples", "1"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -94,19 +94,19 @@ BAD_ROWS = {
     "csv": {
         b'""': "the text is empty",
         b'"  \t "': "the text is empty",
-        b'"' + b"long " * 2_000_000 + b'"': "the text has 10,000,000 characters, and 1,000,000 are the most",
+        b'"' + b"long " * 2_000_000 + b'"': "the text has 10,000,000 characters; the limit is 1,000,000",
         b"caf\xe9": "is not UTF-8 (byte 0xe9 at character 4)",
-        b"a,b": "has 2 fields and the header has 1; behind them 'b'",
-        b'"a" b': "is not csv: ',' expected after '\"'; it begins '\"a\" b\\n'",
+        b"a,b": "has 2 fields but the header has 1; the rest is 'b'",
+        b'"a" b': "is not valid csv: ',' expected after '\"'; it begins '\"a\" b\\n'",
     },
     "jsonl": {
-        b'{"text": null}': "there is no text",
-        b"{}": "there is no text",
+        b'{"text": null}': "the text is missing",
+        b"{}": "the text is missing",
         b'{"text": 5}': "unreadable: 5 (int)",
         b'{"text": ["a"]}': "unreadable: ['a'] (list)",
-        b'{"text": "a"': "is not JSON: Expecting ',' delimiter at character 14; it begins '{\"text\": \"a\"\\n'",
+        b'{"text": "a"': "is not valid JSON: Expecting ',' delimiter at character 14; it begins '{\"text\": \"a\"\\n'",
         b'"a"': "is not a JSON object; it begins '\"a\"\\n'",
-        b'{"text": "a", "text": "b"}': "cannot be read: it has several columns 'text', and only one can be meant; it",
+        b'{"text": "a", "text": "b"}': "cannot be read: duplicate column name 'text'; names must be unique; it",
         b'{"text": "\\ud83d"}': "unreadable:",
         b"[" * 100_000: "is nested too deeply; it begins '[[[",
         b'{"text": "caf\xe9"}': "is not UTF-8 (byte 0xe9 at character 14)",
@@ -116,7 +116,7 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("kind", BAD_ROWS)
-def test_bad_rows_stop_nothing_and_say_what_is_wrong(kind, tmp_path):
+def test_bad_rows_get_an_error_and_do_not_stop_the_run(kind, tmp_path):
     bad, good = BAD_ROWS[kind], b'{"text": "good film"}' if kind == "jsonl" else b"good film"
     lines = [b"text"] * (kind == "csv") + [line for row in bad for line in (row, good)]
     path, output = tmp_path / f"mine.{kind}", tmp_path / "answers.jsonl"
@@ -133,7 +133,7 @@ def test_bad_rows_stop_nothing_and_say_what_is_wrong(kind, tmp_path):
     assert {(row["text"], row["label"], row["error"]) for row in rows[1::2]} == {("good film", "POSITIVE", None)}
 
 
-def test_nulls_and_other_types_of_a_parquet_file_stop_nothing(tmp_path):
+def test_nulls_in_parquet_files_get_an_error(tmp_path):
     table = pyarrow.table(
         {"id": [1, 2, 3], "text": ["good film", None, ""], "when": pyarrow.array([0, 1, 2], "date32")}
     )
@@ -143,16 +143,16 @@ def test_nulls_and_other_types_of_a_parquet_file_stop_nothing(tmp_path):
     found = pyarrow.parquet.read_table(tmp_path / "a.parquet")
     assert found.select(["id", "text", "when"]).equals(table)
     assert found["label"].to_pylist() == ["POSITIVE", None, None]
-    assert found["error"].to_pylist() == [None, "there is no text", "the text is empty"]
+    assert found["error"].to_pylist() == [None, "the text is missing", "the text is empty"]
 
 
 @pytest.mark.parametrize(("ending", "pack", "unpack"), [(".gz", gzip.compress, gzip.decompress),
                                                         (".xz", lzma.compress, lzma.decompress)])  # fmt: skip
-def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
+def test_compressed_input_and_output(tmp_path, ending, pack, unpack):
     (tmp_path / f"mine.csv{ending}").write_bytes(pack(b"id,text\n7,good film\n"))
     output = tmp_path / f"answers.tsv{ending}"
     done = asked("--input", tmp_path / f"mine.csv{ending}", "--output", output, "--num-samples", 2)
-    assert refused(done).startswith("cells of ") and "may hold tabs" in done.stderr
+    assert refused(done).startswith("cells of ") and "may contain tabs" in done.stderr
     output = tmp_path / f"answers.csv{ending}"
     assert asked("--input", tmp_path / f"mine.csv{ending}", "--output", output, "--num-samples", 2).exit_code == 0
     assert unpack(output.read_bytes()).splitlines()[1].startswith(b"7,good film,POSITIVE,0.")
@@ -161,29 +161,29 @@ def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "give texts, or --input with a file"),
-        (["a", "--input", "mine.csv"], "give texts, or --input with a file, not both"),
-        (["--input", "mine.csv"], "--input needs --output, a file or - for stdout"),
-        (["--input", "mine.csv", "--output", "a.doc"], "a.doc: its name ends in none of .csv, .tsv, .jsonl, .parquet"),
-        (["--input", "mine.csv", "--output", "a.txt"], "a.txt: its name ends in none of .csv, .tsv, .jsonl, .parquet"),
-        (["--input", "mine.csv", "--output", "-", "--resume"], "--resume is for a file"),
+        ([], "pass texts or --input"),
+        (["a", "--input", "mine.csv"], "pass texts or --input, not both"),
+        (["--input", "mine.csv"], "--input needs --output: a file, or - for stdout"),
+        (["--input", "mine.csv", "--output", "a.doc"], "a.doc: unknown file extension; use .csv, .tsv, .jsonl,"),
+        (["--input", "mine.csv", "--output", "a.txt"], "a.txt: unknown file extension; use .csv, .tsv, .jsonl,"),
+        (["--input", "mine.csv", "--output", "-", "--resume"], "--resume needs an output file"),
         (["--input", "mine.csv", "--output", "-", "--output-format", "parquet"], "a parquet file cannot be written to"),
-        (["--input", "mine.csv", "--output", "a.parquet.gz"], "a.parquet.gz: a parquet file is compressed in itself"),
+        (["--input", "mine.csv", "--output", "a.parquet.gz"], "a.parquet.gz: parquet files are compressed internally"),
         (["--input", "mine.csv", "--output", "a.csv", "--input-format", "xls"], "'xls' is not a format; it must be"),
         (["--input", "none.csv", "--output", "a.csv"], "none.csv: no such file"),
         (["--input", "mine.csv", "--output", "none/a.csv"], "none/a.csv cannot be written: No such file or directory"),
         (["--input", "mine.csv", "--output", "a.csv", "--text-column", "x"], "mine.csv has no column 'x'; its columns"),
-        (["--input", "mine.csv", "--output", "mine.csv"], "mine.csv is the input"),
+        (["--input", "mine.csv", "--output", "mine.csv"], "mine.csv is the input file"),
         (["--input", "mine.csv", "--output", "a.csv", "--tolerance", "-1"], "--tolerance -1.0"),
         (["--input", "mine.csv", "--output", "a.csv", "--masks", "none"], "--masks 'none'"),
         (["--input", "mine.csv", "--output", "a.csv", "--model", "./none"], "cannot load './none'"),
         (["a", "--tolerance", "nan"], "--tolerance nan"),
         (["good film", " "], "text 2: the text is empty"),
-        (["a", "--output-format", "csv"], "--output-format is for --input"),
-        (["a", "--input-format", "csv"], "--input-format is for --input"),
-        (["a", "--output", "a.csv"], "--output is for --input"),
-        (["a", "--prefix", "x"], "--prefix is for --input"),
-        (["a", "--workers", "2"], "--workers, --cpus and --gpus are those of --ray"),
+        (["a", "--output-format", "csv"], "--output-format needs --input"),
+        (["a", "--input-format", "csv"], "--input-format needs --input"),
+        (["a", "--output", "a.csv"], "--output needs --input"),
+        (["a", "--prefix", "x"], "--prefix needs --input"),
+        (["a", "--workers", "2"], "--workers, --cpus and --gpus need --ray"),
         (["--input", "-", "--output", "a.csv", "--resume"], "--resume and --ray need a file"),
         (["--input", "-", "--output", "a.csv", "--ray", "local"], "--resume and --ray need a file"),
         (["--input", "mine.csv", "--output", "a.csv", "--ray", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
@@ -192,7 +192,7 @@ def test_compressed_in_and_out(tmp_path, ending, pack, unpack):
         (["--input", "mine.csv", "--output", "a.csv", "--ray", "nonsense"], "no Ray cluster at 'nonsense': "),
     ],
 )  # fmt: skip
-def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(arguments, words, tmp_path, monkeypatch):
+def test_refusals_are_one_line_and_change_nothing(arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     Path("mine.csv").write_text("text\ngood film\n")
@@ -202,7 +202,7 @@ def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(arguments, 
     assert Path("mine.csv").read_text() == "text\ngood film\n"
 
 
-def test_an_empty_prefix_is_none(tmp_path):
+def test_an_empty_prefix_is_no_prefix(tmp_path):
     """Such as a variable of a script that is not set."""
     (tmp_path / "mine.txt").write_text("good film\n")
     done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--prefix", "", "--num-samples", 1)
@@ -210,7 +210,7 @@ def test_an_empty_prefix_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "output"), [("stdin", "a.csv"), ("stdout", "-")])
-def test_a_stream_that_is_closed_is_said(name, output, tmp_path, monkeypatch):
+def test_closed_streams_are_reported(name, output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.txt").write_text("good film\n")
     read = "-" if name == "stdin" else "mine.txt"
@@ -219,7 +219,7 @@ def test_a_stream_that_is_closed_is_said(name, output, tmp_path, monkeypatch):
     assert (code, out, err) == (2, "", f"error: {name} is closed\n")
 
 
-def test_ray_that_is_not_installed_is_named(tmp_path, monkeypatch):
+def test_ray_is_not_installed(tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text("good\n")
     monkeypatch.setitem(sys.modules, "ray", None)
     done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--ray", "local")
@@ -230,7 +230,7 @@ def test_ray_that_is_not_installed_is_named(tmp_path, monkeypatch):
     ("arguments", "address"),
     [(["--ray"], "auto"), (["--ray", "--workers", "2"], "auto"), (["--ray", "a:1"], "a:1"), (["--ray=a:1"], "a:1")],
 )
-def test_ray_without_an_address_is_the_cluster_that_is_running_here(arguments, address, tmp_path, monkeypatch):
+def test_ray_without_an_address_uses_the_running_cluster(arguments, address, tmp_path, monkeypatch):
     def connect(given):
         raise ValueError(f"asked for {given}")
 
@@ -240,13 +240,13 @@ def test_ray_without_an_address_is_the_cluster_that_is_running_here(arguments, a
     assert refused(done) == f"asked for {address}"
 
 
-def test_a_text_may_be_called_like_the_option(monkeypatch):
+def test_a_text_may_look_like_an_option(monkeypatch):
     heard = []
     monkeypatch.setattr(predict, "_print_answers", lambda texts, answers: heard.extend(texts))
     assert asked("--num-samples", 1, "--", "--ray", "-x").exit_code == 0 and heard == ["--ray", "-x"]
 
 
-def test_a_cluster_that_is_named_by_the_environment_is_meant_too(tmp_path, monkeypatch):
+def test_ray_address_is_read_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     (tmp_path / "mine.txt").write_text("good\n")
     done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--ray")
@@ -255,7 +255,7 @@ def test_a_cluster_that_is_named_by_the_environment_is_meant_too(tmp_path, monke
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of another system")
 @pytest.mark.parametrize(("name", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
-def test_while_a_cluster_is_waited_for_an_interrupt_is_heard(name, code, word):
+def test_interrupts_work_while_connecting_to_a_cluster(name, code, word):
     """Ray's own lines are turned away from stderr then; ours is not."""
     program = f"""if True:
         import os, signal, sys, types
@@ -274,7 +274,7 @@ def test_while_a_cluster_is_waited_for_an_interrupt_is_heard(name, code, word):
     assert (done.returncode, done.stderr) == (code, f"{word}\n")
 
 
-def test_a_threshold_adds_its_columns_and_no_samples_leaves_theirs_out(tmp_path):
+def test_columns_depend_on_threshold_and_samples(tmp_path):
     (tmp_path / "mine.txt").write_text("a wonderful film\nSo bad that it is almost good.\n")
     common = ("--input", tmp_path / "mine.txt", "--output")
     assert asked(*common, tmp_path / "a.csv", "--threshold", 0.9, "--num-samples", 20).exit_code == 0
@@ -285,7 +285,7 @@ def test_a_threshold_adds_its_columns_and_no_samples_leaves_theirs_out(tmp_path)
     assert list(rows_of(tmp_path / "b.csv")[0]) == ["text", "stock_label", "stock_score", "stock_error"]
 
 
-def test_interrupted_it_says_how_to_go_on_and_does(tmp_path):
+def test_an_interrupted_run_says_how_to_resume(tmp_path):
     path, output = tmp_path / "mine.txt", tmp_path / "answers.csv"
     path.write_text("".join(f"film number {i} was dull\n" for i in range(6_000)))
     command = [COMMAND, "predict", "--input", path, "--output", output, "--num-samples", "10", "--resume"]
@@ -297,14 +297,14 @@ def test_interrupted_it_says_how_to_go_on_and_does(tmp_path):
     process.send_signal(signal.SIGINT)
     out, said = process.communicate()
     assert process.returncode == 130 and out == b""
-    assert said == b"interrupted; the same command with --resume goes on where it was\n"
+    assert said == b"interrupted; run the same command with --resume to continue\n"
     assert not output.exists() and (tmp_path / "answers.csv.partial").exists()
     again = subprocess.run([*command[:-1]], env=environment, capture_output=True, check=False)
     assert again.returncode == 2 and b"answers.csv.partial is left of an earlier run; --resume goes on" in again.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is Linux's")
-def test_a_full_disk_is_one_line():
+def test_a_full_disk_gives_one_line():
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [COMMAND, "predict", "--input", "-", "--output", "-", "--num-samples", "1"],
@@ -314,7 +314,7 @@ def test_a_full_disk_is_one_line():
     assert done.stderr.splitlines() == [b"error: cannot write stdout: No space left on device"]
 
 
-def test_no_text_is_in_what_is_said(tmp_path):
+def test_messages_contain_no_texts(tmp_path):
     secret = "a secret that nobody may read"
     (tmp_path / "mine.jsonl").write_text(
         f'{{"text": ["{secret}"]}}\n{{"text": "{secret}", "x"\n{{"text": "{secret}"}}\n'

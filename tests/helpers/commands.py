@@ -1,4 +1,4 @@
-"""The command in the tests' own process, which is faster than one that imports the libraries again."""
+"""Run the command in the test process, which is faster than importing the libraries in a new one."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ from bayesian_text_classification_command.app import run
 
 
 class Done(NamedTuple):
-    """What came of it."""
+    """The result of a command."""
 
     exit_code: int
     stdout: str
@@ -18,7 +18,7 @@ class Done(NamedTuple):
 
 
 def asked(*arguments):
-    """`bayesian-text-classification` with these arguments."""
+    """Run `bayesian-text-classification` with these arguments."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     arguments = ["bayesian-text-classification", *map(str, arguments)]
     with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -30,7 +30,7 @@ def asked(*arguments):
 
 
 def refused(done):
-    """The one line of a run that was refused."""
+    """The single error line of a refused run."""
     assert done.exit_code == 2 and done.stdout == "", done
     (line,) = done.stderr.splitlines()
     return line.removeprefix("error: ")

@@ -1,4 +1,4 @@
-"""Interpreters in which only some of the installed packages, and what these need, can be imported."""
+"""Interpreters that can import only some of the installed packages and their dependencies."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 
 def only(folder, *packages):
-    """The Python of a fresh virtual environment that links to these packages as they are installed here."""
+    """The Python of a new virtual environment that links to these installed packages and their dependencies."""
     venv.create(folder, with_pip=False)
     site = Path(next(Path(folder).glob("lib/python*/site-packages")))
     for distribution in _needed(packages).values():
@@ -23,7 +23,7 @@ def only(folder, *packages):
 
 
 def run(python, code, *arguments, **variables):
-    """What `code` prints in that interpreter; it finds no package of ours and no network."""
+    """Run `code` in that interpreter, which finds none of our packages and no network. Returns what it prints."""
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("HF_", "PYTHON", "TRANSFORMERS_"))
     }
@@ -50,7 +50,7 @@ def _needed(packages):
             continue
         try:
             found[name] = metadata.distribution(name)
-        except metadata.PackageNotFoundError:  # of another platform
+        except metadata.PackageNotFoundError:  # only needed on another platform
             continue
         _check(wanted, found[name])
         for line in found[name].requires or ():
@@ -62,6 +62,6 @@ def _needed(packages):
 
 
 def _check(wanted, distribution):
-    """What is linked must be what a user's installer might choose."""
-    version = distribution.version.partition("+")[0]  # such as torch's +cpu
-    assert wanted.specifier.contains(version, prereleases=True), f"{wanted} is asked for, {version} is here"
+    """Assert that an installer could choose the linked version."""
+    version = distribution.version.partition("+")[0]  # removes suffixes such as torch's +cpu
+    assert wanted.specifier.contains(version, prereleases=True), f"{wanted} is required, {version} is installed"

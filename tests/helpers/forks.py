@@ -1,4 +1,4 @@
-"""Programs in processes of their own that need not import the libraries again: forks of one that did nothing else."""
+"""Run programs in separate processes, forked from one that has imported the libraries and done nothing else."""
 
 import importlib
 import multiprocessing
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 _LONGEST = 600  # seconds
-_forks = multiprocessing.get_context("forkserver")  # one process for all, which starts with the first program
-# What prints is not among them, as it looks at its terminal while it is imported, nor what else reads the environment
-# then: `datasets`.
+_forks = multiprocessing.get_context("forkserver")  # one server process, which starts with the first program
+# Not preloaded: modules that print, because they inspect the terminal on import, and `datasets`, which reads the
+# environment on import.
 _forks.set_forkserver_preload(["bayesian_text_classification.hub", "bayesian_text_classification.loading"])
 
 
 class Done(NamedTuple):
-    """What `subprocess.run` calls so."""
+    """A result with the attributes of that of `subprocess.run`."""
 
     returncode: int
     stdout: str
@@ -25,9 +25,9 @@ class Done(NamedTuple):
 
 
 def run(code, *arguments, **variables):
-    """What came of a Python program, whose environment is `variables` and nothing else.
+    """Run a Python program whose environment is only `variables`.
 
-    Of the libraries that are there already, huggingface_hub reads it again; the number of PyTorch's threads stays.
+    Of the preloaded libraries, huggingface_hub reads the environment again. PyTorch's number of threads stays.
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / "out", Path(folder) / "err"]
@@ -42,7 +42,7 @@ def run(code, *arguments, **variables):
 
 
 def command(*arguments, before="", **variables):
-    """The same of `bayesian-text-classification`; `before` is code that is run first."""
+    """Run `bayesian-text-classification` in the same way. `before` is code that runs first."""
     return run(f"{before}from bayesian_text_classification_command import main; main()", *arguments, **variables)
 
 
@@ -53,7 +53,7 @@ def _program(code, arguments, variables, paths):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     from huggingface_hub import constants
 
-    importlib.reload(constants)  # it reads the environment
+    importlib.reload(constants)  # reads the environment again
     sys.argv = ["-c", *arguments]
     try:
         exec(compile(code, "-c", "exec"), {"__name__": "__main__"})

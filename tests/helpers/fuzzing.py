@@ -1,4 +1,4 @@
-"""How many inputs the tests named `fuzz` try; with more of them, and the number told:
+"""Number of inputs that the tests named `fuzz` try. To try more, and print the number:
 
 FUZZ=20000 python -m pytest -k fuzz --hypothesis-show-statistics
 """
@@ -9,5 +9,5 @@ from hypothesis import HealthCheck, settings
 
 
 def tried(usual):
-    """Settings of a fuzz test: as many examples as the environment asks for, of any kind."""
+    """Settings of a fuzz test: `FUZZ` examples if the variable is set, else `usual`, without health checks."""
     return settings(max_examples=int(os.environ.get("FUZZ", usual)), suppress_health_check=list(HealthCheck))

@@ -1,6 +1,6 @@
-"""A small Hub on 127.0.0.1, which speaks as much of the protocol as the real clients need, and fails when told to.
+"""A small Hub on 127.0.0.1. It implements the part of the protocol that the real clients need, and fails on request.
 
-`with Hub() as hub:` and HF_ENDPOINT=hub.endpoint in the environment of a fresh process.
+Use `with Hub() as hub:`, and set HF_ENDPOINT=hub.endpoint in the environment of a new process.
 """
 
 import base64
@@ -18,12 +18,12 @@ import yaml
 WRITER, READER = "hf_writerwriterwriterwriterwriterwr", "hf_readerreaderreaderreaderreaderre"
 USERS = {WRITER: "user", READER: "reader"}
 KINDS = {"models": "model", "datasets": "dataset", "spaces": "space"}
-LARGE = 1_000_000  # bytes from which on a file goes by LFS
+LARGE = 1_000_000  # bytes from which a file is uploaded with LFS
 
 
 @dataclass
 class Repository:
-    """Files of each commit, by its hash, and the last commit of each branch."""
+    """The files of each commit by its hash, and the last commit of each branch."""
 
     kind: str
     name: str
@@ -51,28 +51,28 @@ class Repository:
 
 @dataclass
 class Failure:
-    """What goes wrong: an HTTP status, "cut" (the connection ends) or a number of seconds before the answer."""
+    """A failure to simulate: an HTTP status, "cut" (closes the connection), or a delay in seconds before the answer."""
 
-    path: str  # a regular expression, of method and path
+    path: str  # regular expression for method and path
     what: int | str | float
     times: int = 10**6
-    after: int = 0  # so many answers come first
+    after: int = 0  # number of successful answers before the failure
 
 
 class Hub:
-    """The server; repositories by (kind, name)."""
+    """The server. `repositories` are keyed by (kind, name)."""
 
     def __init__(self):
         self.repositories, self.stored, self.failures, self.requests = {}, {}, [], []
 
     def add(self, kind, name, files, **options):
-        """A repository with these files (path: bytes)."""
+        """Add a repository with these files (path: bytes)."""
         self.repositories[kind, name] = repository = Repository(kind, name, **options)
         repository.commit(dict(files))
         return repository
 
     def fail(self, path, what, **options):
-        """From now on."""
+        """Simulate a failure from now on."""
         self.failures.append(Failure(path, what, **options))
 
     def __enter__(self):
@@ -93,7 +93,7 @@ class Hub:
         self._server.server_close()
 
     def environment(self, home, token=WRITER):
-        """Variables of a process that uses this Hub."""
+        """Environment variables for a process that uses this Hub."""
         variables = {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
                      "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
         return variables | ({} if token is None else {"HF_TOKEN": token})
@@ -109,7 +109,7 @@ def _card_errors(content, kind):
     try:
         data = yaml.safe_load(found[1])
     except yaml.YAMLError as error:
-        return [f"front matter is no YAML: {error}".splitlines()[0]]
+        return [f"front matter is not valid YAML: {error}".splitlines()[0]]
     errors = [f'"{name}" must be one of {sorted(COLORS)}' for name in ("colorFrom", "colorTo")
               if data.get(name, "red") not in COLORS]  # fmt: skip
     if kind == "space" and data.get("sdk") not in ("gradio", "docker", "static"):
@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if isinstance(failure.what, float):
                     time.sleep(failure.what)
                     continue
-                return self._json({"error": "told to fail"}, failure.what)
+                return self._json({"error": "simulated failure"}, failure.what)
         for pattern, method in _ROUTES:
             found = re.fullmatch(pattern, line)
             if found:
@@ -208,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _repository(self, kind, name):
-        """The repository, or None after an answer that there is none, or none for this user."""
+        """The repository, or None (after sending an error) if it does not exist for this user."""
         repository = self.hub.repositories.get((kind, name))
         if repository is None or (repository.private and self._user != name.split("/")[0]):
             status = 404 if self._user else 401
@@ -348,7 +348,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json({})
 
     def validate(self):
-        """A card's front matter, as the Hub looks at it before a commit."""
+        """Check a card's front matter, as the Hub does before a commit."""
         wanted = json.loads(self.body)
         errors = [{"message": message} for message in _card_errors(wanted["content"], wanted["repoType"])]
         return self._json({"errors": errors, "warnings": []}, 400 if errors else 200)

@@ -1,4 +1,4 @@
-"""Pages served by a process of their own, and a real browser to use them."""
+"""Serve pages from a separate process, and open them in a real browser."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ import pytest
 ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-# The contrast of each shown element (WCAG 2.2, 1.4.3) with the nearest opaque background behind it.
+# The contrast (WCAG 2.2, 1.4.3) of each visible element with the nearest opaque background behind it.
 CONTRASTS = """selector => {
     const numbers = color => color.match(/[\\d.]+/g).map(Number);
     const linear = part => part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
@@ -37,7 +37,7 @@ CONTRASTS = """selector => {
 
 @contextlib.contextmanager
 def served(folder, home, python=sys.executable):
-    """The address of `app.py`, started in its own folder, as in a Space."""
+    """Start `app.py` in its folder, as in a Space, and yield its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -70,7 +70,7 @@ def served(folder, home, python=sys.executable):
 
 @contextlib.contextmanager
 def opened(address, **options):
-    """The page in a browser; the test is skipped where there is none."""
+    """Open the page in a browser. The test is skipped if there is none."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium (apt-get install chromium)")
     from playwright.sync_api import sync_playwright

@@ -1,4 +1,4 @@
-"""Texts for the tests of the pipeline, and how its results are compared."""
+"""Texts for the pipeline tests, and helpers that compare results."""
 
 import datasets
 import numpy as np
@@ -15,7 +15,7 @@ ROWS = datasets.Dataset.from_dict({"text": TEXTS, "other": ["so", "and", "so"]})
 
 
 def numbers(results):
-    """All results flattened to (label, numbers), to compare with a tolerance."""
+    """Flatten all results to (label, numbers), to compare them with a tolerance."""
     if isinstance(results, dict):
         values = [results.get(key) for key in KEYS[1:-1]]
         return [(results["label"], [np.nan if value is None else value for value in values])]
@@ -47,7 +47,7 @@ EAGER = {
 
 
 class Lengthy(torch.utils.data.Dataset):
-    """A torch Dataset that knows its length and does not raise IndexError."""
+    """A torch Dataset that has a length and never raises IndexError."""
 
     def __len__(self):
         return 3
@@ -74,5 +74,5 @@ LAZY = {
 
 
 def of_length(tokens):
-    """A text of so many tokens, with [CLS] and [SEP]."""
+    """A text of `tokens` tokens, including [CLS] and [SEP]."""
     return " ".join(["film"] * (tokens - 2))

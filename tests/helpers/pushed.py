@@ -1,4 +1,4 @@
-"""What the command publishes on the tests' Hub."""
+"""Publish to the test Hub with the command."""
 
 import os
 
@@ -7,9 +7,9 @@ from hub_server import READER, WRITER, Hub
 
 
 def push(hub, home, *arguments, token=WRITER, before="", **variables):
-    """`bayesian-text-classification push`, in a process of its own: exit code, stdout, stderr.
+    """Run `bayesian-text-classification push` in a separate process. Returns exit code, stdout and stderr.
 
-    `before` is code that it runs first, and `variables` are more of its environment.
+    `before` is code that runs first. `variables` are added to its environment.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", **hub.environment(home, token), **variables}
@@ -20,7 +20,7 @@ def push(hub, home, *arguments, token=WRITER, before="", **variables):
 
 
 def copy_of_space(kind, folder):
-    """The files of the Space that `push metric` or `push space` makes, as the Hub has them, in a new folder."""
+    """Push with `push metric` or `push space`, and copy the files from the Hub to a new folder."""
     name_there = "user/ece" if kind == "metric" else "user/demo"
     with Hub() as hub:
         code, _, err = push(hub, folder.parent / "home", kind, name_there)

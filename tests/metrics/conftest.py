@@ -1,4 +1,4 @@
-"""What the tests of the metric need."""
+"""Fixtures for the tests of the metric."""
 
 import pytest
 from bayesian_text_classification.metric import load_metric_module
@@ -6,6 +6,6 @@ from bayesian_text_classification.metric import load_metric_module
 
 @pytest.fixture
 def metric(tmp_path):
-    """Makes metrics that keep their files in a folder of the test's own."""
+    """Creates metrics that keep their files in the test's own folder."""
     ece = load_metric_module()
     return lambda config_name="default", **options: ece.ECE(config_name=config_name, cache_dir=tmp_path, **options)

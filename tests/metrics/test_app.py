@@ -1,4 +1,4 @@
-"""The metric's page: its functions, and the page itself in a real browser."""
+"""The web page of the metric: its functions, and the page itself in a real browser."""
 
 import html
 import re
@@ -25,7 +25,7 @@ def options(kind=0, n_bins=10, binning=0, norm=0):
 
 
 def run(text, divide=False, from_logits=False, **choices):
-    """The HTML, the figure and the table; the last two are shown only where there is something in them."""
+    """The HTML, the figure and the table. The last two are shown only if they have content."""
     page, figure, table = app.run(text, *options(**choices), divide, from_logits)
     assert figure["visible"] is table["visible"] is bool(table["value"])
     return page, figure["value"], table["value"]
@@ -35,11 +35,11 @@ def value_in(page):
     return float(re.search(r'<b id="value">([0-9.]+)</b>', page)[1])
 
 
-def test_it_uses_the_file_beside_it():
+def test_the_page_uses_the_ece_file_in_its_folder():
     assert neighbour.__file__ == str(metric_folder() / "ece.py")
 
 
-def test_the_example_is_measured_as_the_metric_does():
+def test_the_example_gets_the_value_of_the_metric():
     lines = [line.split(",") for line in app.example().splitlines()[1:]]
     labels, rows = [int(line[0]) for line in lines], np.array([line[1:] for line in lines], float)
     page, figure, table = run(app.example())
@@ -56,7 +56,7 @@ def test_the_example_is_measured_as_the_metric_does():
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_csv_as_it_comes(delimiter, end):
+def test_csv_delimiters_line_ends_and_bom_are_accepted(delimiter, end):
     lines = [["Label", "p0", "p1"], ["1", "0.05", "0.95"], ["0", "0", "1.0"]]
     text = "\ufeff" + end.join(delimiter.join(line) for line in lines) + end + end
     table = app.read_csv(text)
@@ -65,37 +65,37 @@ def test_csv_as_it_comes(delimiter, end):
     assert value_in(run(text)[0]) == 0.475
 
 
-def test_one_column_is_the_positive_class():
+def test_a_single_column_is_the_positive_class():
     page, _, table = run("p,label\n0.25,0\n0.25,1\n0.75,1\n0.75,1")
     assert value_in(page) == 0.25
     assert [line[0] for line in table] == ["[0.2, 0.3)", "[0.7, 0.8)"]
 
 
-def test_rounded_rows_are_divided_when_asked():
+def test_rounded_rows_are_divided_by_their_sum_on_request():
     text = "label,a,b,c\n0,0.33,0.33,0.33\n1,0.1,0.9,0"
     assert "sums to 0.99" in run(text)[0]
     assert value_in(run(text, divide=True)[0]) > 0
 
 
-def test_logits_are_measured_when_said_to_be_logits():
+def test_logits_are_accepted_with_from_logits():
     text = "label,a,b\n0,2,-1\n1,0.5,0\n1,-3,1"
     assert "Pass from_logits=True for logits." in run(text)[0]
     assert value_in(run(text, from_logits=True)[0]) == 0.2293  # the card's example
 
 
-def test_a_change_of_options_before_there_is_data_changes_nothing():
+def test_changing_options_without_data_does_nothing():
     assert all(update == {"__type__": "update"} for update in app.run_again(" \n", *options()))
     assert value_in(app.run_again("label,p\n1,0.75", *options())[0]) == 0.25
 
 
-def test_logits_are_not_divided():
+def test_logits_cannot_be_divided():
     page = run("label,a,b\n1,3,1", divide=True, from_logits=True)[0]
-    assert "Logits need no dividing" in page
+    assert "Logits are not divided" in page
     assert "inf" in run("label,a,b\n1,inf,1", divide=True)[0]
 
 
 @pytest.mark.parametrize("number", [None, 0, -1, 51, 10**9, 2.5, float("nan"), float("inf"), "10", True, [10]])
-def test_what_is_no_number_of_bins_gets_a_sentence(number):
+def test_an_invalid_number_of_bins_shows_a_message(number):
     page, figure, table = run("label,p\n1,0.75", n_bins=number)
     said = "" if number is None else f", not {number}"
     assert f"Give the number of bins as a whole number from 1 to 50{said}.</p>" in page
@@ -104,38 +104,38 @@ def test_what_is_no_number_of_bins_gets_a_sentence(number):
 
 @pytest.mark.parametrize("given", [None, "every other class", ["Equal width"], 7])
 @pytest.mark.parametrize("place", [1, 3, 4])
-def test_what_is_no_choice_gets_a_sentence(place, given):
+def test_an_unknown_choice_shows_a_message(place, given):
     inputs = ["label,p\n1,0.75", *options()]
     choices = [None, app.MEASURES, None, app.BINNINGS, app.NORMS][place]
     inputs[place] = given
-    assert html.escape(f"{str(given)!r} is none of the choices: {', '.join(choices)}.") in app.run(*inputs)[0]
+    assert html.escape(f"{str(given)!r} is not one of the choices: {', '.join(choices)}.") in app.run(*inputs)[0]
 
 
-def test_no_text_is_no_rows():
+def test_missing_text_shows_a_message():
     assert "There are no rows" in run(None)[0]
     assert app.run_again(None, *options()) == (app.gr.skip(),) * 3
 
 
-def test_the_page_says_which_columns_it_took():
+def test_the_page_says_which_class_each_column_is():
     assert "Classes: 0 = neg, 1 = pos" in run("label,neg,pos\n1,0.25,0.75")[0]
     assert "Positive class: good." in run("label,good\n1,0.75")[0]
 
 
-def test_labels_that_pandas_wrote_as_floats_are_labels():
+def test_labels_written_as_floats_by_pandas_are_accepted():
     assert value_in(run("label,p\n1.0,0.75")[0]) == 0.25
 
 
-def test_old_line_ends_are_read():
+def test_old_mac_line_ends_are_accepted():
     assert value_in(run("label,p\r1,0.75\r0,0.25")[0]) == 0.25
 
 
-def test_errors_that_cancel_have_no_direction():
+def test_gaps_of_both_signs_have_no_direction():
     rows = ["0.1,1"] * 30 + ["0.1,0"] * 70 + ["0.9,1"] * 70 + ["0.9,0"] * 30
     page = run("\n".join(["p,label", *rows]))[0]
     assert "are miscalibrated." in page and "on average" not in page
 
 
-def test_one_row_is_one_row():
+def test_one_row_is_written_in_the_singular():
     assert "1 row<" in run("label,p\n1,0.75")[0]
 
 
@@ -144,23 +144,23 @@ def test_one_row_is_one_row():
     [
         ("", "There are no rows: paste a csv, upload one, or load the example."),
         ("label,p0,p1", "There are no rows below the header."),
-        ("a,b\n1,2", "it must name a column label"),
+        ("a,b\n1,2", "it must have a column label"),
         ("label\n1", "There is no column of probabilities"),
-        ("label,p\n1,x", "Row 0, column p: 'x' is no number."),
+        ("label,p\n1,x", "Row 0, column p: 'x' is not a number."),
         ("label,p\n1,0.5\n1", "Row 1 has 1 cells; the header has 2."),
         ("label,p\n1,1.5", "predictions[0] is 1.5; probabilities must lie in [0, 1]."),
         ("label,p0,p1\n7,0.5,0.5", "references[0] is 7; labels must be integers in [0, 1]."),
         ("label,p0,p1\n1,inf,0", "predictions[0][0] is inf; every value must be finite."),
         ("label,p\n0.9,0.5", "references[0] is 0.9 (float64); labels must be integers in [0, 1]."),
         ("label,p\n1,nan", "predictions[0] is nan; every value must be finite."),
-        ("label,label,p\n1,0,1", "every column must have a name of its own"),
-        (",label,p\n0,1,1", "every column must have a name of its own"),
-        ("label,p\n1,0.1_5", "'0.1_5' is no number."),
-        ("id,label,p0,p1\n7,1,0.5,0.5", "Column 'id' is no class: leave it out."),
+        ("label,label,p\n1,0,1", "every column must have a unique name"),
+        (",label,p\n0,1,1", "every column must have a unique name"),
+        ("label,p\n1,0.1_5", "'0.1_5' is not a number."),
+        ("id,label,p0,p1\n7,1,0.5,0.5", "Column 'id' is not a class; remove it."),
         ("label,p1,p0\n1,0.5,0.5", "The columns are p1, p0; they must be in the order of the classes."),
         ("label," + ",".join(f"p{k}" for k in range(1_001)) + "\n0" + ",0" * 1_001, "The csv has 1,001 classes"),
-        ("label;p\n1;0,5", "'0,5' is no number. Write decimals with a point."),
-        ("label,p\n,0.5", "Row 0, column label: '' is no number."),
+        ("label;p\n1;0,5", "'0,5' is not a number. Use a point as the decimal separator."),
+        ("label,p\n,0.5", "Row 0, column label: '' is not a number."),
         ("label,<script>alert(1)</script>\n1,x", "&lt;script&gt;alert(1)&lt;/script&gt;"),
         ('label,p\n1,"0.5\n' + "1,0.5\n" * 30_000, "The csv cannot be read: field larger than field limit"),
         ("label,p\n" + "1,0.5\n" * 50_001, "this page takes up to 50,000 rows"),
@@ -168,19 +168,19 @@ def test_one_row_is_one_row():
     ],
     ids=lambda value: value[:12],
 )
-def test_a_bad_csv_gets_a_sentence(text, sentence):
+def test_an_invalid_csv_shows_a_message(text, sentence):
     page, figure, table = run(text)
     assert sentence.replace("'", "&#x27;") in page and "Traceback" not in page
     assert figure is None and table == []
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_a_file_that_is_not_text_shows_a_message(tmp_path):
     (tmp_path / "table.csv").write_bytes(b"label,p\n1,\xff\xfe")
     text, page, *_ = app.upload(str(tmp_path / "table.csv"))
     assert text == "" and "The file is not UTF-8 text" in page
 
 
-def test_more_classes_than_fit_are_drawn_in_part():
+def test_only_the_first_nine_classes_are_drawn():
     rows = np.random.default_rng(0).dirichlet(np.ones(12), 50)
     lines = [",".join(["label", *(f"p{k}" for k in range(12))])]
     lines += [",".join([str(i % 12), *(repr(float(p)) for p in row)]) for i, row in enumerate(rows)]
@@ -195,7 +195,7 @@ def test_more_classes_than_fit_are_drawn_in_part():
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """What `push metric` published, with the packages of its requirements and gradio alone."""
+    """The page that `push metric` published, with only the packages of its requirements and gradio installed."""
     copy = copy_of_space("metric", tmp_path_factory.mktemp("hub") / "metric")
     needed = (copy / "requirements.txt").read_text().split()
     python = only(tmp_path_factory.mktemp("python") / "environment", *needed, "gradio")
@@ -235,7 +235,7 @@ def test_the_page_in_a_browser(page, tmp_path):
     assert errors == []
 
 
-def test_the_page_in_the_dark(page, address):
+def test_the_page_on_the_dark_theme(page, address):
     page.goto(f"{address}?__theme=dark")
     page.click("#example")
     page.wait_for_selector("#diagram img")
@@ -251,10 +251,10 @@ def test_the_page_in_the_dark(page, address):
         }""",
         image,
     )
-    assert found[3] == 0  # the page shines through
+    assert found[3] == 0  # transparent
 
 
-def test_the_page_on_a_telephone(page):
+def test_the_page_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     page.click("#example")
     page.wait_for_selector("#value")
@@ -264,7 +264,7 @@ def test_the_page_on_a_telephone(page):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_words_stand_out_from_the_page(page, address, theme):
+def test_text_has_enough_contrast(page, address, theme):
     page.goto(f"{address}?__theme={theme}")
     page.click("#example")
     page.wait_for_selector("#diagram img")
@@ -273,14 +273,14 @@ def test_words_stand_out_from_the_page(page, address, theme):
     assert len(small) == 6 and min(small) >= 4.5
     assert len(large) == 2 and min(large) >= 3
     turned = page.evaluate("getComputedStyle(document.querySelector('#diagram img')).filter")
-    assert turned == ("none" if theme == "light" else "invert(1) hue-rotate(180deg)")  # the ink is for white
+    assert turned == ("none" if theme == "light" else "invert(1) hue-rotate(180deg)")  # the ink is for a white page
     page.fill("#csv textarea", "label,p\n1,1.5")
     page.click("#measure")
     page.wait_for_selector("#result [role=alert]")
     assert min(page.evaluate(CONTRASTS, ".refusal")) >= 4.5
 
 
-def test_the_number_of_bins_by_keyboard_and_emptied(page):
+def test_the_number_of_bins_can_be_set_by_keyboard_and_cleared(page):
     page.click("#example")
     page.wait_for_selector("#value")
     text = app.example()
@@ -293,13 +293,13 @@ def test_the_number_of_bins_by_keyboard_and_emptied(page):
     page.wait_for_function("document.querySelector('#result').innerText.includes('Give the number of bins')")
 
 
-def test_programs_can_call_one_function_and_get_sentences(address):
+def test_the_api_has_one_function_and_returns_error_messages(address):
     assert {fn.api_name for fn in app.build().fns.values() if fn.api_visibility != "private"} == {"run"}
     client = Client(address, verbose=False)
     for place, given, said in (
         (0, None, "There are no rows"),
-        (1, "every other class", "is none of the choices"),
-        (1, None, "is none of the choices"),
+        (1, "every other class", "is not one of the choices"),
+        (1, None, "is not one of the choices"),
         (2, None, "Give the number of bins"),
         (2, 0, "Give the number of bins"),
         (2, 10**9, "Give the number of bins"),

@@ -1,4 +1,4 @@
-"""The interval and the null value: closed forms, SciPy's bootstrap, and how often they hold."""
+"""The interval and the null value: closed forms, SciPy's bootstrap, and coverage."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ ece = load_metric_module()
 
 
 def overconfident(rows, seed=0):
-    """Confidences, and labels of a model whose accuracy is lower."""
+    """Confidences and labels of a model whose accuracy is below its confidence."""
     random = np.random.default_rng(seed)
     p = (1 + random.random(rows)) / 2
     return p, random.random(rows) < p - 0.15 * (2 * p - 1)
 
 
-def test_one_bin_has_the_quantiles_of_the_binomial():
-    # n rows of confidence 1/2 in one bin: a calibrated model measures |X / n - 1/2|, X binomial.
+def test_the_null_value_of_one_bin_follows_the_binomial():
+    # n rows of confidence 1/2 in one bin: a calibrated model measures |X / n - 1/2| with a binomial X.
     n = 100
     chance = ece.bootstrap([0.5] * n, [0, 1] * (n // 2), 1, confidence_level=0.9, binary=True)
     law = stats.binom(n, 0.5)
@@ -24,12 +24,12 @@ def test_one_bin_has_the_quantiles_of_the_binomial():
     mean = (np.abs(k / n - 0.5) * law.pmf(k)).sum()
     spread = np.sqrt((np.abs(k / n - 0.5) ** 2 * law.pmf(k)).sum() - mean**2)
     assert chance.null == pytest.approx(mean, abs=4 * spread / np.sqrt(ece.RESAMPLES))
-    assert chance.null_interval[0] == 0.0  # P(X = n / 2) = .08, the 5 % quantile of the distance
+    assert chance.null_interval[0] == 0.0  # P(X = n / 2) = .08 > .05: the 5% quantile is 0
     assert chance.null_interval[1] == pytest.approx(law.ppf(0.975) / n - 0.5, abs=0.011)
 
 
 def test_the_ends_of_the_interval_of_one_bin():
-    # 400 rows of confidence .8, of which 320 are correct: the value is 0, a resample gives |X / n - .8|, X binomial.
+    # 400 rows of confidence .8, of which 320 are correct: the value is 0, a resample gives |X / n - .8|, X is binomial.
     n = 400
     chance = ece.bootstrap([0.8] * n, [1] * 320 + [0] * 80, 1, binary=True)
     x = np.arange(n + 1)
@@ -37,11 +37,11 @@ def test_the_ends_of_the_interval_of_one_bin():
     order = np.argsort(distance)
     low, high = (distance[order][np.searchsorted(np.cumsum(mass[order]), tail)] for tail in (0.025, 0.975))
     assert chance.interval[0] == 0.0
-    assert chance.interval[1] == pytest.approx((high - low) / 2, abs=0.002)  # the basic bootstrap's would be 0
+    assert chance.interval[1] == pytest.approx((high - low) / 2, abs=0.002)  # the basic bootstrap would give 0
     assert chance.bias == pytest.approx((distance * mass).sum(), abs=0.002)
 
 
-def test_it_is_scipys_bootstrap_of_the_same_statistic():
+def test_the_interval_agrees_with_scipys_bootstrap():
     p, labels = overconfident(300)
 
     def statistic(rows):
@@ -60,8 +60,8 @@ def test_it_is_scipys_bootstrap_of_the_same_statistic():
 
 @pytest.mark.parametrize("norm", ece.NORMS)
 @pytest.mark.parametrize("debias", [False, True])
-def test_resamples_are_measured_as_the_rows_are(norm, debias):
-    # A resample in which every row is drawn once is the data.
+def test_a_resample_equal_to_the_data_has_its_value(norm, debias):
+    # A resample that draws every row once equals the data.
     if debias and norm != "l2":
         pytest.skip("not defined")
     p, labels = overconfident(50)
@@ -78,8 +78,8 @@ def test_resamples_are_measured_as_the_rows_are(norm, debias):
     np.testing.assert_allclose(np.sqrt(found) if norm == "l2" else found, value, atol=1e-12)
 
 
-def test_labels_of_the_null_come_from_the_rows_probabilities():
-    # Rows that are sure measure 0 always; the class-wise null of two classes is that of the binary column.
+def test_labels_of_the_null_value_are_drawn_from_the_probabilities():
+    # Rows with probability 1 always measure 0. The class-wise null value of two classes is that of the binary column.
     sure = np.eye(3)[[0, 1, 2, 2]]
     assert ece.bootstrap(sure, [0, 1, 0, 0], class_wise=True).null_interval == (0.0, pytest.approx(0.0, abs=2e-12))
     p, labels = overconfident(400)
@@ -90,7 +90,7 @@ def test_labels_of_the_null_come_from_the_rows_probabilities():
     assert two.null_interval == pytest.approx(one.null_interval, abs=0.004)
 
 
-def test_class_wise_null_of_three_classes_is_what_such_labels_measure():
+def test_the_class_wise_null_value_matches_a_simulation_of_three_classes():
     random = np.random.default_rng(5)
     rows = random.dirichlet([1, 1, 1], 300)
     measured = []
@@ -102,7 +102,7 @@ def test_class_wise_null_of_three_classes_is_what_such_labels_measure():
     assert chance.null_interval == pytest.approx(np.quantile(measured, [0.025, 0.975]), rel=0.1)
 
 
-def test_the_seed_decides_and_global_state_stays(same_random_state):
+def test_the_seed_fixes_the_result_and_global_random_state_is_unchanged(same_random_state):
     data = overconfident(100)
     with same_random_state():
         first, again, other = (ece.bootstrap(*data, seed=seed, binary=True) for seed in (3, 3, 4))
@@ -110,8 +110,8 @@ def test_the_seed_decides_and_global_state_stays(same_random_state):
 
 
 @pytest.mark.parametrize("p", [0.9999, 0.99999, 0.999999])
-def test_a_sure_model_that_is_always_right_is_inside_its_intervals(p):
-    """All draws are alike, but for the rounding of their sums."""
+def test_a_confident_model_that_is_always_right_is_inside_its_intervals(p):
+    """All draws are equal, except for the rounding of their sums."""
     value = ece.expected_calibration_error([p] * 872, [1] * 872, binary=True)
     chance = ece.bootstrap([p] * 872, [1] * 872, binary=True)
     for low, high in (chance.interval, chance.null_interval):
@@ -123,25 +123,25 @@ def test_blocks_cover_all_resamples():
         assert sum(ece._blocks(rows)) == ece.RESAMPLES
 
 
-def test_many_classes_and_bins_take_no_more_memory_than_a_block():
+def test_memory_is_limited_to_one_block_for_many_classes_and_bins():
     import tracemalloc
 
     rows = np.random.default_rng(0).dirichlet(np.ones(60), 20)
     tracemalloc.start()
-    ece.bootstrap(rows, np.arange(20), 2_000, class_wise=True)  # 60 x 2,000 bins x 1,000 draws are 1 GB a sum
+    ece.bootstrap(rows, np.arange(20), 2_000, class_wise=True)  # 60 x 2,000 bins x 1,000 draws would be 1 GB per sum
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200 * 2**20
 
 
-def test_a_higher_level_is_a_wider_interval():
+def test_a_higher_confidence_level_widens_the_interval():
     data = overconfident(300)
     narrow, wide = (ece.bootstrap(*data, confidence_level=level, binary=True) for level in (0.5, 0.99))
     assert wide.interval[0] < narrow.interval[0] < narrow.interval[1] < wide.interval[1]
     assert wide.null_interval[0] < narrow.null_interval[0] < narrow.null_interval[1] < wide.null_interval[1]
 
 
-def test_the_metric_returns_it_when_asked(metric):
+def test_the_metric_returns_the_bootstrap_with_confidence_level(metric):
     p, labels = overconfident(200)
     rows = np.stack([1 - p, p], 1)
     found = metric().compute(predictions=rows, references=labels.astype(int), confidence_level=0.9, seed=2)
@@ -156,8 +156,8 @@ def test_the_metric_returns_it_when_asked(metric):
     assert chance.interval[0] <= found["ece"] <= chance.interval[1]
 
 
-def test_the_interval_holds_the_truth_and_the_band_a_calibrated_model():
-    """The card's table is from benchmarks/metrics/ece_interval.py; here a coarse look at both ends."""
+def test_the_interval_covers_the_truth_and_the_null_band_a_calibrated_model():
+    """A coarse check. The numbers of the metric card come from benchmarks/metrics/ece_interval.py."""
     random = np.random.default_rng(0)
 
     def drawn(rows, d):
@@ -172,5 +172,5 @@ def test_the_interval_holds_the_truth_and_the_band_a_calibrated_model():
             low, high = getattr(ece.bootstrap(*data, seed=seed, binary=True), attribute)
             value = truth if attribute == "interval" else ece.expected_calibration_error(*data, binary=True)
             held.append(low <= value <= high)
-        # 120 draws at 95 %: below 89 % once in 400 runs
+        # With 120 draws at 95%, coverage falls below 89% once in 400 runs.
         assert np.mean(held) > 0.89, attribute

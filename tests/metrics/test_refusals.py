@@ -1,4 +1,4 @@
-"""What the metric refuses, and the sentences it says."""
+"""The input that the metric rejects, and its error messages."""
 
 import re
 
@@ -22,7 +22,7 @@ REFUSED = {
     "booleans": ([[True, False]], [0], "predictions[0][0] is True; every value must be a number"),
     "above 1": ([*GOOD, [1.5, -0.5]], [0, 1], "predictions[1][0] is 1.5; probabilities must lie in [0, 1]. Pass from_"),
     "below 0": ([[-1e-9, 1.0]], [1], "predictions[0][0] is -1e-09; probabilities must lie in [0, 1]"),
-    "sum": ([*GOOD, [0.31, 1.0]], [0, 1], "predictions[1] sums to 1.31; each row must be probabilities that sum to 1"),
+    "sum": ([*GOOD, [0.31, 1.0]], [0, 1], "predictions[1] sums to 1.31; each row must hold probabilities that sum to"),
     "sum below": ([[0.3, 0.3]], [0], "predictions[0] sums to 0.6"),
     "label too large": (GOOD * 2, [0, 2], "references[1] is 2; labels must be integers in [0, 1]"),
     "label negative": (GOOD, [-100], "references[0] is -100; labels must be integers in [0, 1]. Leave out rows"),
@@ -35,7 +35,7 @@ REFUSED = {
     "label string": (GOOD, ["positive"], "references[0] is 'positive'; labels must be integers in [0, 1]"),
     "label boolean": (GOOD, [True], "references[0] is True; labels must be integers in [0, 1]"),
     "lengths": (GOOD * 3, [0, 1], "predictions has 3 rows and references has 2"),
-    "ragged": ([[0.2, 0.8], [0.2, 0.3, 0.5]], [0, 1], "predictions[1] is [0.2, 0.3, 0.5]; all rows must hold equally"),
+    "ragged": ([[0.2, 0.8], [0.2, 0.3, 0.5]], [0, 1], "predictions[1] is [0.2, 0.3, 0.5]; all rows must hold the same"),
     "label ids": ([0, 1, 1], [0, 1, 1], "predictions has shape (3,); expected the probability of every class"),
     "one column": ([[0.5], [0.5]], [0, 1], "predictions has shape (2, 1); expected the probability of every class"),
     "three dimensions": ([GOOD], [0], "predictions has shape (1, 1, 2); expected the probability of every class"),
@@ -54,10 +54,10 @@ REFUSED = {
     "a number too large": ([[10**30, 0]], [0], "every value must be a number, and this one is too large"),
     "without data": (torch.empty(2, 2, device="meta"), [0, 1], "predictions is a tensor that NumPy cannot hold"),
     "masked": (
-        np.ma.array([*GOOD, [0.2, 0.8]], mask=[[0, 0], [0, 1]]), [0, 1], "predictions[1][1] is masked; every value must"
+        np.ma.array([*GOOD, [0.2, 0.8]], mask=[[0, 0], [0, 1]]), [0, 1], "predictions[1][1] is masked; no value may be"
     ),
-    "a masked row": ([*GOOD, np.ma.array([0.2, 0.8], mask=True)], [0, 1], "predictions[1][0] is masked; every value"),
-    "a masked label": (GOOD * 2, np.ma.array([0, 1], mask=[0, 1]), "references[1] is masked; every value must"),
+    "a masked row": ([*GOOD, np.ma.array([0.2, 0.8], mask=True)], [0, 1], "predictions[1][0] is masked; no value"),
+    "a masked label": (GOOD * 2, np.ma.array([0, 1], mask=[0, 1]), "references[1] is masked; no value may be masked"),
 }  # fmt: skip
 REFUSED_BINARY = {
     "binary nan": ([0.5, NAN], [0, 1], "predictions[1] is nan; every value must be finite"),
@@ -70,14 +70,14 @@ REFUSED_BINARY = {
     "binary below 0": ([-0.25], [0], "predictions[0] is -0.25; probabilities must lie in [0, 1]"),
     "binary label": ([0.5], [2], "references[0] is 2; labels must be integers in [0, 1]"),
     "binary float label": ([0.5], [1.0], "references[0] is 1.0 (float64); labels must be integers"),
-    "binary rows": (GOOD, [1], 'predictions has shape (1, 2); config "binary" takes the positive class\' probability'),
+    "binary rows": (GOOD, [1], 'predictions has shape (1, 2); config "binary" takes the probability of the positive'),
     "binary empty": ([], [], "predictions is empty"),
     "binary lengths": ([0.5], [1, 1], "predictions has 1 rows and references has 2"),
 }
 
 
 @pytest.mark.parametrize("case", [*REFUSED, *REFUSED_BINARY])
-def test_refuses(case, metric):
+def test_invalid_input_raises(case, metric):
     config_name = "default" if case in REFUSED else "binary"
     predictions, references, message = {**REFUSED, **REFUSED_BINARY}[case]
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -85,12 +85,12 @@ def test_refuses(case, metric):
     shell = metric(config_name)
     with pytest.raises(ValueError, match=re.escape(message)):
         shell.compute(predictions=predictions, references=references)
-    with pytest.raises(ValueError, match=re.escape(message)):  # at add_batch, or at compute where logits would be legal
+    with pytest.raises(ValueError, match=re.escape(message)):  # at add_batch, or at compute if logits would be valid
         shell.add_batch(predictions=predictions, references=references)
         shell.compute()
 
 
-def test_the_first_refusal_is_the_one_told(metric):
+def test_the_first_error_is_reported(metric):
     shell = metric()
     shell.add_batch(predictions=[[0.3, 0.3]], references=[0])
     shell.add_batch(predictions=[[1.5, -0.5]], references=[0])
@@ -99,8 +99,8 @@ def test_the_first_refusal_is_the_one_told(metric):
 
 
 @pytest.mark.parametrize("rows", [40_000, 600_000])
-def test_many_rows_are_refused_as_few_are(rows):
-    # In threads from some number on; the first row at fault is named, and a range before a sum.
+def test_errors_name_the_first_bad_row_for_any_number_of_rows(rows):
+    # Many rows are checked in threads. The first bad row is named, and values out of range come before wrong sums.
     p = np.full((rows, 2), 0.5)
     labels = np.zeros(rows, dtype=int)
 
@@ -119,12 +119,12 @@ def test_many_rows_are_refused_as_few_are(rows):
         assert refusal().startswith(f"predictions[{at}][1] is nan;")
 
 
-def test_add_takes_one_example(metric):
-    with pytest.raises(ValueError, match="add takes one example: give prediction or predictions"):
+def test_add_accepts_only_one_example(metric):
+    with pytest.raises(ValueError, match="add takes one example; give either prediction or predictions"):
         metric().add(prediction=[0.5, 0.5], predictions=[0.2, 0.8], reference=0)
 
 
-def test_the_functions_beside_refuse_in_a_sentence_too():
+def test_the_other_functions_reject_invalid_input():
     with pytest.raises(ValueError, match="sums is empty"):
         ece.calibration_error([])
     for bad in ("a", None, 1.5, NAN):
@@ -137,13 +137,13 @@ def test_the_functions_beside_refuse_in_a_sentence_too():
         ece.bootstrap(GOOD, [0], confidence_level=None)
 
 
-def test_a_refused_call_leaves_what_was_added(metric):
+def test_a_failed_call_keeps_the_added_rows(metric):
     shell = metric()
     shell.add_batch(predictions=[[0.05, 0.95]], references=[1])
     for predictions, references, message in REFUSED.values():
         with pytest.raises(ValueError):
             shell.compute(predictions=predictions, references=references)
-        if "probabilities" not in message and "sums" not in message:  # these are refused at compute: they may be logits
+        if "probabilities" not in message and "sums" not in message:  # these raise at compute: they may be logits
             with pytest.raises(ValueError):
                 shell.add_batch(predictions=predictions, references=references)
     with pytest.raises(ValueError, match="n_bins is 0"):
@@ -156,13 +156,13 @@ def test_a_refused_call_leaves_what_was_added(metric):
 
 
 @pytest.mark.parametrize("reference", [0.9, None, True, 2])
-def test_add_refuses_labels_that_arrow_would_change(reference, metric):
+def test_add_rejects_labels_that_arrow_would_change(reference, metric):
     with pytest.raises(ValueError, match=r"references\[0\] is "):
         metric().add(prediction=[0.5, 0.5], reference=reference)
 
 
 @pytest.mark.parametrize("n_bins", [0, -1, 10.0, True, None, "10", NAN])
-def test_refuses_n_bins(n_bins, metric):
+def test_invalid_n_bins_raises(n_bins, metric):
     for compute in (ece.expected_calibration_error, ece.bin_sums):
         with pytest.raises(ValueError, match=r"n_bins is .*; it must be an integer of at least 1"):
             compute(GOOD, [0], n_bins=n_bins)
@@ -171,7 +171,7 @@ def test_refuses_n_bins(n_bins, metric):
 
 
 @pytest.mark.parametrize("flag", ["no", "False", 0, 1, None, [], np.array([True])])
-def test_a_flag_that_is_no_boolean_is_refused_and_not_taken_for_true(flag, metric):
+def test_a_flag_that_is_not_a_boolean_raises(flag, metric):
     for compute in (ece.expected_calibration_error, ece.bin_sums):
         for name in ("from_logits", "binary"):
             with pytest.raises(ValueError, match=rf"{name} is .*; it must be True or False"):
@@ -181,29 +181,29 @@ def test_a_flag_that_is_no_boolean_is_refused_and_not_taken_for_true(flag, metri
     for name in ("from_logits", "return_bins"):
         with pytest.raises(ValueError, match=rf"{name} is .*; it must be True or False"):
             shell.compute(**{name: flag})
-    assert shell.compute(from_logits=np.False_) == {"ece": 0.0}  # what was added is still there
+    assert shell.compute(from_logits=np.False_) == {"ece": 0.0}  # the added rows are still there
 
 
-def test_a_masked_array_without_masked_entries_is_an_array():
+def test_a_masked_array_without_masked_entries_is_accepted():
     rows = np.ma.array([[0.05, 0.95], [0.0, 1.0]], mask=False)
     assert ece.expected_calibration_error(rows, np.ma.array([1, 0])) == 0.475
 
 
-def test_computing_nothing_is_refused(metric):
+def test_compute_without_rows_raises(metric):
     shell = metric()
     for _ in range(2):
         with pytest.raises(ValueError, match="There is nothing to compute: pass predictions and references"):
             shell.compute()
-        shell.compute(predictions=GOOD, references=[0])  # and computing leaves nothing behind
-    shell.compute(predictions=[[0.5, 0.25, 0.25]], references=[2])  # not even the number of classes
+        shell.compute(predictions=GOOD, references=[0])  # compute clears all rows
+    shell.compute(predictions=[[0.5, 0.25, 0.25]], references=[2])  # and the number of classes
 
 
-def test_unknown_config_names_the_legal_ones(metric):
+def test_an_unknown_config_raises_and_lists_the_valid_ones(metric):
     with pytest.raises(ValueError, match=r'config_name is .multilabel.; it must be "default" .* or "binary"'):
         metric("multilabel")
 
 
-def test_booleans_are_labels_in_binary(metric):
+def test_binary_labels_may_be_booleans(metric):
     for labels in ([False, True], np.array([False, True]), torch.tensor([False, True])):
         assert ece.expected_calibration_error([0.25, 0.75], labels, binary=True) == 0.25
         assert metric("binary").compute(predictions=[0.25, 0.75], references=labels) == {"ece": 0.25}
@@ -224,7 +224,7 @@ def test_booleans_are_labels_in_binary(metric):
     ],
     ids=["bf16", "f16 torch", "f16 numpy", "f32 torch", "f32 numpy", "list", "arrow", "f64 numpy", "f64 torch"],
 )
-def test_row_sums_are_held_to_the_precision_of_the_input(convert, tolerance, metric):
+def test_the_tolerance_of_row_sums_depends_on_the_dtype(convert, tolerance, metric):
     ece.bin_sums(convert([[0.5, 0.5 - 0.75 * tolerance]]), [0])
     too_far = convert([[0.5, 0.5 - 1.25 * tolerance]])
     with pytest.raises(ValueError, match=rf"sums to 0\.9\d+; .* within {tolerance:g} for its dtype"):

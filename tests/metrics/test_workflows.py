@@ -1,4 +1,4 @@
-"""The metric where people use it: a suite of Evaluate, a Trainer, and what Evaluate asks of its own modules."""
+"""The metric in an evaluation suite, in a Trainer and combined, and Evaluate's requirements for its own modules."""
 
 import inspect
 import subprocess
@@ -36,7 +36,7 @@ class Suite(evaluate.EvaluationSuite):
 """
 
 
-def test_a_suite_of_evaluate(classifier, tmp_path):
+def test_the_metric_works_in_an_evaluation_suite(classifier, tmp_path):
     folder = tmp_path / "reviews"
     folder.mkdir()
     datasets.Dataset.from_dict({"text": TEXTS, "label": [1, 0, 1, 0]}).to_csv(folder / "train.csv")
@@ -47,7 +47,7 @@ def test_a_suite_of_evaluate(classifier, tmp_path):
     assert result["samples_per_second"] > 0
 
 
-def test_a_trainer(tiny, tokenizer, tmp_path):
+def test_the_metric_works_in_a_trainer(tiny, tokenizer, tmp_path):
     rows = [
         {**tokenizer(text, padding="max_length", max_length=12), "labels": i % 2} for i, text in enumerate(TEXTS * 4)
     ]
@@ -71,7 +71,7 @@ def test_a_trainer(tiny, tokenizer, tmp_path):
     assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_combined_with_another_that_takes_rows(tmp_path):
+def test_the_metric_can_be_combined_with_another_that_takes_rows(tmp_path):
     rows, labels = np.array([[0.2, 0.8], [0.6, 0.4], [0.1, 0.9]]), [1, 1, 0]
     both = evaluate.combine({"wide": ece.ECE(config_name="default", cache_dir=str(tmp_path / "a")),
                              "again": ece.ECE(config_name="default", cache_dir=str(tmp_path / "b"))})  # fmt: skip
@@ -80,10 +80,10 @@ def test_combined_with_another_that_takes_rows(tmp_path):
     assert both.compute() == {"wide_ece": value, "again_ece": value}
 
 
-# What Evaluate's repository asks of the modules in its folder metrics/: tests/test_metric_common.py there.
+# The requirements of Evaluate's repository for the modules in its folder metrics/: tests/test_metric_common.py there.
 
 
-def test_the_folder_is_a_module_of_evaluate():
+def test_the_folder_is_a_valid_evaluate_module():
     module = evaluate.loading.evaluation_module_factory(str(metric_folder()), module_type="metric").module_path
     metric = evaluate.loading.import_main_class(module)
     assert metric.__name__ == "ECE"
@@ -91,12 +91,12 @@ def test_the_folder_is_a_module_of_evaluate():
     assert not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters)
 
 
-def test_its_requirements_are_requirements():
+def test_requirements_are_valid_for_pip():
     names = (metric_folder() / "requirements.txt").read_text().split()
     run = subprocess.run(
         [sys.executable, "-m", "pip", "install", "--dry-run", "--no-deps", "--no-index", *names],
         capture_output=True,
         text=True,
     )
-    assert run.returncode == 0, run.stderr  # all are installed here, so that nothing is looked up
+    assert run.returncode == 0, run.stderr  # all are installed here, so pip looks nothing up
     assert {"datasets", "evaluate", "numpy"} <= {name.split(">")[0] for name in names}

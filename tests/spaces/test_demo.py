@@ -1,4 +1,4 @@
-"""The demo: what it says, and the pushed copy with its requirements alone, used in a real browser."""
+"""The demo: its texts, and the pushed copy with only its requirements, used in a real browser."""
 
 import html
 import importlib.util
@@ -17,7 +17,7 @@ from pushed import copy_of_space
 MARKUP = "<img src=x onerror=\"document.title='taken'\"> a fine film"
 TWO_TEXTS = "text,label\nan excellent secret,0\nbad film,0\n"  # the model is wrong about the first
 
-# Of each picture: pixels on the screen for a point (1/72 inch) of the figure.
+# For each picture: screen pixels per point (1/72 inch) of the figure.
 PIXELS_PER_POINT = """([selector, dpi]) => [...document.querySelectorAll(selector)].map(
     one => one.getBoundingClientRect().width / (one.naturalWidth / dpi * 72))"""
 
@@ -31,7 +31,7 @@ def app():
     return module
 
 
-def test_both_answers_are_those_of_the_pipelines(app, classifier):
+def test_both_answers_equal_those_of_the_pipeline(app, classifier):
     text = app.EXAMPLES[0]
     shown, spread, running = app.classify(text, 20)
     ordinary = classifier.predict_proba([text], num_samples=0)[0].max()
@@ -46,7 +46,7 @@ def test_both_answers_are_those_of_the_pipelines(app, classifier):
     assert len(average) == 20 and average[-1] == pytest.approx(averaged["score"], abs=1e-5)
 
 
-def test_the_band_is_the_standard_error_of_the_card(app, classifier):
+def test_the_band_is_the_standard_error_of_the_pipeline(app, classifier):
     text = app.EXAMPLES[0]
     (axes,) = app.classify(text, 30)[2]["value"].axes
     (band,) = axes.collections
@@ -58,46 +58,60 @@ def test_the_band_is_the_standard_error_of_the_card(app, classifier):
         assert np.ptp(ends) == pytest.approx(2 * said["standard_error"], abs=1e-5)
 
 
-THREAD = "The two do not even agree: this answer hangs on a thread."
-SURER = "The ordinary model is 19 points surer than its own samples."
+THREAD = "The two disagree on the label, so this answer is fragile."
+SURER = "The ordinary model is 19 points more confident than the average of its samples."
 
 
 @pytest.mark.parametrize(
     ("ordinary", "mean", "of_text", "of_model", "one_mind", "said"),
     [
         (0.9, 0.4, 0.6, 0.35, False, f"{THREAD} The samples contradict each other"),
-        (0.6, 0.45, 0.9, 0.09, False, f"{THREAD} Most of the doubt is one that the samples share"),
-        (0.6, 0.02, 0.1, 0.02, True, "The two do not even agree, although the samples hardly doubt: trust neither"),
-        (0.99, 0.8, 0.4, 0.3, False, f"{SURER} The samples contradict each other, which texts unlike the training"),
+        (0.6, 0.45, 0.9, 0.09, False, f"{THREAD} The samples share most of the doubt"),
+        (0.6, 0.02, 0.1, 0.02, True, "The two disagree on the label, although the samples show little doubt. Check"),
+        (0.99, 0.8, 0.4, 0.3, False, f"{SURER} The samples contradict each other, which is common for texts unlike"),
         (
             0.99,
             0.8,
             0.4,
             0.3,
             True,
-            f"{SURER} The samples differ in how sure they are, which texts unlike the training",
+            f"{SURER} The samples differ in their confidence, which is common for texts unlike",
         ),
-        (0.6, 0.8, 0.4, 0.3, False, "The average of the samples is 20 points surer than the ordinary model. The sam"),
-        (0.8, 0.98, 0.1, 0.04, True, "The average of the samples is 18 points surer than the ordinary model. There is"),
-        (0.7, 0.68, 0.85, 0.05, False, "The two agree. Most of the doubt is one that the samples share"),
+        (
+            0.6,
+            0.8,
+            0.4,
+            0.3,
+            False,
+            "The average of the samples is 20 points more confident than the ordinary model. The sam",
+        ),
+        (
+            0.8,
+            0.98,
+            0.1,
+            0.04,
+            True,
+            "The average of the samples is 18 points more confident than the ordinary model. There is",
+        ),
+        (0.7, 0.68, 0.85, 0.05, False, "The two agree. The samples share most of the doubt"),
         (0.99, 0.98, 0.1, 0.01, True, "The two agree. There is little doubt"),
     ],
 )
-def test_plain_words(app, ordinary, mean, of_text, of_model, one_mind, said):
+def test_words_explain_the_result(app, ordinary, mean, of_text, of_model, one_mind, said):
     both = (np.array([p, 1 - p]) for p in (ordinary, mean))
     found = app.words(*both, of_text, of_model, one_mind)
     assert found.startswith(said) and "trained on" not in found
 
 
 @pytest.mark.parametrize("text", [None, "", " \n", "long " * 500])
-def test_what_is_no_sentence_gets_one(app, text):
+def test_empty_or_long_text_shows_a_message(app, text):
     shown, *drawn = app.classify(text, 20)
     assert 'class="refusal"' in shown and [one["value"] for one in drawn] == [None, None]
     assert ("this page takes up to 400" if text and text.strip() else "Type a sentence") in shown
 
 
 @pytest.mark.parametrize("number", [None, 0, -20, 9, 101, 10**6, 20.5, float("nan"), float("inf"), "20", True, [20]])
-def test_what_is_no_number_of_samples_gets_a_sentence(app, number):
+def test_an_invalid_number_of_samples_shows_a_message(app, number):
     shown, *drawn = app.classify("A joy from start to finish.", number)
     said = "" if number is None else f", not {html.escape(str(number))}"
     assert f"Give the number of samples as a whole number from 10 to 100{said}.</p>" in shown
@@ -114,7 +128,7 @@ def test_what_is_no_number_of_samples_gets_a_sentence(app, number):
         ("words,label\ngood,1\n", "text"),
     ],
 )
-def test_a_bad_csv_gets_a_sentence_without_a_path(app, tmp_path, content, words):
+def test_an_invalid_csv_shows_a_message_without_a_path(app, tmp_path, content, words):
     file = tmp_path / "mine.csv"
     if content is not None:
         file.write_text(content)
@@ -124,11 +138,11 @@ def test_a_bad_csv_gets_a_sentence_without_a_path(app, tmp_path, content, words)
 
 
 def reported(steps):
-    """What a comparison shows at last: HTML, diagrams and the report, which is still there."""
+    """The final result of a comparison: HTML, diagrams and the report, which still exists."""
     return next(step for step in steps if step[2]["value"])
 
 
-def test_each_run_has_a_report_of_its_own_for_as_long_as_it_is_needed(app, tmp_path):
+def test_each_run_keeps_its_own_report_until_it_is_copied(app, tmp_path):
     (tmp_path / "mine.csv").write_text(TWO_TEXTS)
     (tmp_path / "yours.csv").write_text(TWO_TEXTS.replace("secret", "public"))
     mine, yours = (app.compare_csv(str(tmp_path / name)) for name in ("mine.csv", "yours.csv"))
@@ -137,11 +151,11 @@ def test_each_run_has_a_report_of_its_own_for_as_long_as_it_is_needed(app, tmp_p
     assert "public" in second.read_text()
     assert [*mine] == []  # Gradio asks for more once it has a copy
     assert not first.parent.exists() and second.exists()
-    yours.close()  # as where the visitor has left
+    yours.close()  # as when the visitor leaves
     assert not second.parent.exists()
 
 
-def test_advice_for_the_command_line_is_in_the_report_alone(app, tmp_path, monkeypatch):
+def test_advice_is_only_in_the_report(app, tmp_path, monkeypatch):
     found, compare = [], app.compare
     monkeypatch.setattr(app, "compare", lambda *given, **options: found.append(compare(*given, **options)) or found[0])
     (tmp_path / "mine.csv").write_text(TWO_TEXTS)
@@ -154,7 +168,7 @@ def test_advice_for_the_command_line_is_in_the_report_alone(app, tmp_path, monke
 
 
 class Watch:
-    """Counts what comparisons do: how many have begun, the progress they report, and how each ended."""
+    """Records comparisons: how many have started, how often they report progress, and how each ended."""
 
     def __init__(self, app, monkeypatch):
         self.begun, self.calls, self.ends, compare = 0, 0, [], app.compare
@@ -176,7 +190,7 @@ class Watch:
         monkeypatch.setattr(app, "compare", watched)
 
     def wait(self, number):
-        """How that many comparisons ended."""
+        """Wait until `number` comparisons have ended, and return how they ended."""
         for _ in range(600):
             if len(self.ends) >= number:
                 return self.ends
@@ -184,7 +198,7 @@ class Watch:
         raise AssertionError(f"after a minute {len(self.ends)} comparisons have ended, with {self.calls} calls")
 
 
-def test_a_comparison_that_is_closed_samples_no_more(app, monkeypatch):
+def test_closing_a_comparison_stops_its_sampling(app, monkeypatch):
     watch = Watch(app, monkeypatch)
     steps = app.compare_example()
     shown = next(step[0] for step in steps if watch.calls > 1)
@@ -205,21 +219,21 @@ def here(app):
     page.close()
 
 
-def test_stop_ends_the_work_and_the_next_is_answered(app, here, monkeypatch, tmp_path):
+def test_stop_ends_the_work_and_later_runs_are_answered(app, here, monkeypatch, tmp_path):
     watch = Watch(app, monkeypatch)
     with opened(here) as page:
         pages = [page, page.context.browser.new_page()]
         pages[1].goto(here)
         for one in pages:
             one.wait_for_selector("#words")
-            one.get_by_role("tab", name="Your labelled texts").click()
+            one.get_by_role("tab", name="Your labeled texts").click()
             assert one.is_disabled("#stop")
         page.click("#example")
         page.wait_for_function("/Sampling ... [1-9]/.test(document.querySelector('#told').innerText)")
         assert page.is_disabled("#compare") and page.is_disabled("#example")
 
-        pages[1].click("#example")  # waits for the first
-        pages[1].wait_for_function("document.querySelector('#told').innerText.includes('Waiting for a turn')")
+        pages[1].click("#example")  # queued behind the first
+        pages[1].wait_for_function("document.querySelector('#told').innerText.includes('Waiting in the queue')")
         for one in reversed(pages):
             one.click("#stop")
             one.wait_for_function("document.querySelector('#told').innerText.trim() === 'Stopped.'")
@@ -231,7 +245,7 @@ def test_stop_ends_the_work_and_the_next_is_answered(app, here, monkeypatch, tmp
         page.get_by_text("A joy from start to finish.").click()
         page.wait_for_function("document.querySelector('#words')?.innerText.includes('little doubt')")
         assert (watch.begun, watch.calls) == (1, before)
-        page.get_by_role("tab", name="Your labelled texts").click()
+        page.get_by_role("tab", name="Your labeled texts").click()
         assert page.inner_text("#told").strip() == "Stopped."
         assert page.locator("[data-testid=toast-body]").count() == 0
 
@@ -246,14 +260,14 @@ def test_stop_ends_the_work_and_the_next_is_answered(app, here, monkeypatch, tmp
         assert watch.ends == [app.Stopped, None]
 
 
-def test_stop_counts_while_the_server_is_still_being_asked_for_a_turn(app, here, monkeypatch):
+def test_stop_works_while_the_request_to_join_the_queue_is_pending(app, here, monkeypatch):
     watch, held = Watch(app, monkeypatch), []
     with opened(here) as page:
         page.wait_for_selector("#words")
-        page.get_by_role("tab", name="Your labelled texts").click()
-        page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))  # waits for now
+        page.get_by_role("tab", name="Your labeled texts").click()
+        page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))  # held back
         page.click("#example")
-        page.wait_for_function("document.querySelector('#told').innerText.includes('Waiting for a turn')")
+        page.wait_for_function("document.querySelector('#told').innerText.includes('Waiting in the queue')")
         while not held:
             page.wait_for_timeout(50)
         page.click("#stop")
@@ -263,7 +277,7 @@ def test_stop_counts_while_the_server_is_still_being_asked_for_a_turn(app, here,
         page.get_by_role("tab", name="One text").click()
         page.get_by_text("A joy from start to finish.").click()
         page.wait_for_function("document.querySelector('#words')?.innerText.includes('little doubt')")
-        page.get_by_role("tab", name="Your labelled texts").click()
+        page.get_by_role("tab", name="Your labeled texts").click()
         assert page.inner_text("#told").strip() == "Stopped." and watch.begun == 0
 
 
@@ -271,14 +285,14 @@ def test_leaving_the_page_ends_the_work(app, here, monkeypatch):
     watch = Watch(app, monkeypatch)
     with opened(here) as page:
         page.wait_for_selector("#words")
-        page.get_by_role("tab", name="Your labelled texts").click()
+        page.get_by_role("tab", name="Your labeled texts").click()
         page.click("#example")
         page.wait_for_function("/Sampling ... [1-9]/.test(document.querySelector('#told').innerText)")
         page.goto("about:blank")
         assert watch.wait(1) == [app.Stopped]
 
 
-def test_programs_can_call_two_functions_and_get_sentences(app, here):
+def test_the_api_has_two_functions_and_returns_error_messages(app, here):
     blocks = app.build()
     assert {fn.api_name for fn in blocks.fns.values() if fn.api_visibility != "private"} == {"classify", "compare_csv"}
     client = Client(here, verbose=False)
@@ -291,7 +305,7 @@ def test_programs_can_call_two_functions_and_get_sentences(app, here):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """What `push space` published, with the packages of its requirements and gradio alone."""
+    """The page that `push space` published, with only the packages of its requirements and gradio installed."""
     copy = copy_of_space("space", tmp_path_factory.mktemp("hub") / "space")
     needed = (copy / "requirements.txt").read_text().split()
     python = only(tmp_path_factory.mktemp("python") / "environment", *needed, "gradio")
@@ -299,7 +313,7 @@ def address(tmp_path_factory):
         yield address
 
 
-def test_in_a_browser(address, tmp_path):
+def test_the_page_in_a_browser(address, tmp_path):
     with opened(address, color_scheme="light") as page:
         errors = []
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -337,7 +351,7 @@ def test_in_a_browser(address, tmp_path):
         page.click("#classify")
         page.wait_for_selector("#result [role=alert]")
 
-        page.get_by_role("tab", name="Your labelled texts").click()
+        page.get_by_role("tab", name="Your labeled texts").click()
         page.click("#compare")
         page.wait_for_selector("#told [role=alert]")
         (tmp_path / "mine.csv").write_text('text,label\n"<b>good</b> film",1\nbad film,0\nso so,1\n')
@@ -345,19 +359,19 @@ def test_in_a_browser(address, tmp_path):
         page.wait_for_timeout(1_000)
         page.click("#compare")
         page.wait_for_selector("#verdict")
-        assert "These 3 texts cannot tell" in page.inner_text("#verdict")
+        assert "On 3 texts, the Bayesian model's calibration is not significantly" in page.inner_text("#verdict")
         page.wait_for_selector("#diagrams img")
         assert page.locator("#told table.arms tr").count() == 6
         with page.expect_download() as download:
             page.locator("#report a").first.click()
         report = download.value.path().read_text()
-        assert "<title>Is this classifier more trustworthy" in report and "<b>good" not in report
+        assert "<title>Is the Bayesian version of this classifier" in report and "<b>good" not in report
         page.wait_for_timeout(1_000)
         page.screenshot(path=ARTEFACTS / "demo-labelled.png", full_page=True)
         assert errors == []
 
 
-def test_on_a_telephone_in_the_dark(address, tmp_path):
+def test_the_page_on_a_phone_with_the_dark_theme(address, tmp_path):
     with opened(address, viewport={"width": 390, "height": 844}, color_scheme="dark") as page:
         page.wait_for_selector("#words")
         page.wait_for_selector("#panels img")
@@ -369,7 +383,7 @@ def test_on_a_telephone_in_the_dark(address, tmp_path):
         for one in page.locator("#panels img").all():
             assert one.bounding_box()["x"] >= 0 and one.bounding_box()["x"] + one.bounding_box()["width"] <= 390
 
-        page.get_by_role("tab", name="Your labelled texts").click()
+        page.get_by_role("tab", name="Your labeled texts").click()
         (tmp_path / "mine.csv").write_text(TWO_TEXTS)
         page.set_input_files("#file input[type=file]", tmp_path / "mine.csv")
         page.wait_for_selector("#file .file-preview")
@@ -381,14 +395,14 @@ def test_on_a_telephone_in_the_dark(address, tmp_path):
         assert min(page.evaluate(PIXELS_PER_POINT, ["#diagrams img", 150])) >= 1
         for part, scroller in (("#diagrams img", "#diagrams .matplotlib"), (".arms", ".wide")):
             inner, outer = page.locator(part), page.locator(scroller)
-            assert inner.bounding_box()["x"] >= outer.bounding_box()["x"]  # nothing lies where no scrolling reaches
+            assert inner.bounding_box()["x"] >= outer.bounding_box()["x"]  # scrolling reaches everything
             outer.evaluate("one => one.scrollTo(10_000, 0)")
             ends = [box["x"] + box["width"] for box in (inner.bounding_box(), outer.bounding_box())]
             assert ends[0] <= ends[1] + 1
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_words_stand_out_from_the_page(app, address, theme):
+def test_text_has_enough_contrast(app, address, theme):
     with opened(f"{address}?__theme={theme}") as page:
         page.wait_for_selector("#words")
         page.wait_for_selector("#panels img")
@@ -397,7 +411,7 @@ def test_words_stand_out_from_the_page(app, address, theme):
         turned = page.evaluate("getComputedStyle(document.querySelector('#panels img')).filter")
         assert len(small) == 13 and min(small) >= 4.5
         assert len(large) == 2 and min(large) >= 3
-        assert turned == ("none" if theme == "light" else "invert(1) hue-rotate(180deg)")  # the ink is for white
+        assert turned == ("none" if theme == "light" else "invert(1) hue-rotate(180deg)")  # the ink is for a white page
         page.fill("#text textarea", "")
         page.wait_for_selector("#result [role=alert]")
         assert min(page.evaluate(CONTRASTS, ".refusal")) >= 4.5

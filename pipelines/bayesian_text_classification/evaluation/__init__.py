@@ -1,4 +1,4 @@
-"""Models on the same rows, and what the data can say. `run` alone knows a model; everything else takes arrays."""
+"""Compare models on the same rows and judge the differences. Only `run` uses a model; everything else takes arrays."""
 
 from .comparison import Comparison, Outputs, compare_outputs
 from .run import compare, outputs_of, total_rows

@@ -1,4 +1,4 @@
-"""Arms of a comparison: probabilities of the same rows in several ways, measured on the same resamples."""
+"""Arms of a comparison: several sets of probabilities for the same rows, measured on the same resamples."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -30,13 +30,13 @@ TITLES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Cost:
-    """What an arm's probabilities took.
+    """Cost of an arm's probabilities.
 
     Attributes:
-        passes: forward passes for each text.
-        dropout_sites: modules whose dropout is on.
-        dropout_calls: calls of dropout that are on in one pass; a module may be called more than once.
-        seconds: wall-clock time of all passes; NaN where nobody took it.
+        passes: Forward passes per text.
+        dropout_sites: Modules with active dropout.
+        dropout_calls: Active dropout calls in one pass. A module may be called more than once.
+        seconds: Wall-clock time of all passes; NaN if it was not measured.
     """
 
     passes: int = 1
@@ -47,9 +47,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Reliability:
-    """The bins of a reliability diagram: B + 1 edges, and what each bin holds; of an empty bin None.
+    """Bins of a reliability diagram: B + 1 edges and the contents of each bin.
 
-    `accuracy_interval` is Wilson's, at 95 %.
+    An empty bin has None for everything but its count. `accuracy_interval` is Wilson's 95% interval.
     """
 
     edges: list[float]
@@ -61,19 +61,19 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to get probabilities, measured.
+    """One way to get probabilities, and its measurements.
 
     Attributes:
-        name: see `ArmName`.
-        cost: what it took.
-        temperature: fitted on all rows, while each row is scored with that of all the others; or on other rows. None
-            for an arm without.
-        untempered: the probabilities before the temperature. *Shape:* (texts, classes).
-        probabilities: *Shape:* (texts, classes).
-        estimates: each of `MEASURES` by its key.
-        null_ece: what a perfectly calibrated model with these probabilities would measure, with its 95 % band.
-        reliability: the bins behind the ECE.
-        differences: each measure less the first arm's, by its key; empty for that arm itself.
+        name: One of `ArmName`.
+        cost: Cost of the probabilities.
+        temperature: Temperature fitted on all rows, or on other rows. In the first case, each row is scored with a
+            temperature fitted on all the others. None for an arm without a temperature.
+        untempered: Probabilities before the temperature is applied. *Shape:* (texts, classes).
+        probabilities: Probabilities that are measured. *Shape:* (texts, classes).
+        estimates: Estimate of each of `MEASURES`, by its key.
+        null_ece: ECE that a perfectly calibrated model with these probabilities would show, with its 95% band.
+        reliability: Bins behind the ECE.
+        differences: Each measure minus that of the first arm, by its key. Empty for the first arm.
     """
 
     name: ArmName
@@ -88,13 +88,18 @@ class Arm:
 
     @property
     def deployed(self) -> Probabilities:
-        """What the arm gives in production, at its one temperature: (texts, classes)."""
+        """Probabilities that the arm gives in production, at its single temperature. *Shape:* (texts, classes)."""
         return self.untempered if self.temperature is None else apply_temperature(self.untempered, self.temperature)
 
 
 @dataclass(frozen=True)
 class Temperatures:
-    """The temperature of each row, fitted on others: (rows,); and that of all rows."""
+    """Temperatures of an arm.
+
+    Attributes:
+        of_rows: Temperature of each row, fitted on other rows. *Shape:* (rows,).
+        all_rows: Single temperature for all rows.
+    """
 
     of_rows: NDArray[np.float64]
     all_rows: float
@@ -103,7 +108,7 @@ class Temperatures:
     def fitted(
         cls, probabilities: Probabilities, labels: Labels, known: tuple[Probabilities, Labels] | None = None
     ) -> "Temperatures":
-        """From other rows and labels that are `known`; else of each row from all the others."""
+        """Fit one temperature on `known` rows and labels, or else fit each row's temperature on all the others."""
         if known is not None:
             temperature = fit_temperature(*known)
             return cls(np.full(len(labels), temperature), temperature)
@@ -112,7 +117,7 @@ class Temperatures:
 
 
 class MeasuredArms:
-    """Arms on the same rows and the same resamples."""
+    """Measures arms on the same rows and the same resamples."""
 
     def __init__(self, labels: Labels, seed: int) -> None:
         self._labels, self._seed = labels, seed
@@ -125,7 +130,7 @@ class MeasuredArms:
         cost: Cost | None = None,
         temperatures: Temperatures | None = None,
     ) -> Arm:
-        """Measure `probabilities`, beside the first arm that was measured."""
+        """Measure `probabilities`, and their differences from the first arm that was measured."""
         tempered, ranked = probabilities, None
         if temperatures is not None:
             tempered = apply_temperature(probabilities, temperatures.of_rows)
@@ -152,6 +157,6 @@ class MeasuredArms:
         )
 
     def differences(self, name: ArmName, base: str) -> dict[str, Difference]:
-        """Every measure of one arm less that of another."""
+        """Every measure of one arm minus that of another."""
         mine, theirs = self._drawn[name], self._drawn[base]
         return {measure.key: difference(measure, mine, theirs) for measure in MEASURES}

@@ -1,4 +1,4 @@
-"""The experiment of 2021: BaaL's `patch_module` on a copy of the model, and the average of its passes."""
+"""The 2021 experiment: BaaL's `patch_module` on a copy of the model, averaged over its passes."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,8 @@ from .arms import Probabilities
 
 
 def patched_by_baal(classifier: BayesianTextClassificationPipeline) -> torch.nn.Module:
-    """A copy with BaaL's dropout modules, in eval mode, in the dtype that the other arms run in."""
-    # Imported here: it configures structlog for the whole process and costs a second.
+    """Copy the model with BaaL's dropout modules, in eval mode and in the dtype of the other arms."""
+    # Imported here because it configures structlog for the whole process and takes a second.
     from baal.bayesian.dropout import patch_module
 
     model = copy.deepcopy(classifier.model).to(dtype=classifier.run_dtype)
@@ -31,13 +31,15 @@ def baal_probabilities(
     seed: int,
     advance: Callable[[int], None],
 ) -> tuple[Probabilities, int, int]:
-    """The 2021 experiment: `passes` runs of the patched `model`, probabilities averaged.
+    """Average the probabilities of `passes` runs of the patched `model`, as in the 2021 experiment.
 
-    Returns (texts, classes), and how many modules of BaaL's and how many dropout calls are on in one pass.
+    Returns:
+        The mean probabilities, and how many of BaaL's modules and how many dropout calls are active in one pass.
+        *Shape:* (texts, classes) for the probabilities.
     """
     mean = np.zeros((len(texts), classifier.model.config.num_labels))
     reach = (0, 0)
-    # `manual_seed` below reseeds every device.
+    # `manual_seed` below reseeds every device, so the state of every device must be restored.
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count()) if in_use else []
     with torch.random.fork_rng(devices=devices), torch.inference_mode():
@@ -52,7 +54,7 @@ def baal_probabilities(
 
 
 def _reach(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor]) -> tuple[int, int]:
-    """How many of BaaL's dropout modules one pass runs, and how many dropout calls are on in it."""
+    """Count the BaaL dropout modules that one pass runs, and the active dropout calls in it."""
     from baal.bayesian.dropout import Dropout, Dropout2d
 
     reached = set()

@@ -1,4 +1,4 @@
-"""From arrays to a comparison: arms, measures, verdicts on differences, a recommendation. No model, no clock."""
+"""From arrays to a comparison: arms, measures, verdicts on differences, a recommendation. No model, no timing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,19 +14,19 @@ from .intervals import Difference
 from .out_of_scope import ENTROPY, Detection, detect
 from .sample_sweep import Sweep, sample_sweep
 
-# Arms that cost more than the ordinary model, in this order.
+# Arms that cost more than the ordinary model, cheapest first.
 MORE_EXPENSIVE: tuple[ArmName, ...] = ("frequentist_temperature", "bayesian", "bayesian_temperature")
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Labelled texts that the temperatures are fitted on.
+    """Labeled texts that the temperatures are fitted on.
 
     Attributes:
-        labels: *Shape:* (texts,).
-        ordinary: of the ordinary model. *Shape:* (texts, classes).
-        averaged: mean over the samples. *Shape:* (texts, classes).
-        shared: texts that are among the measured ones too, which flatters the arms with a temperature.
+        labels: True classes. *Shape:* (texts,).
+        ordinary: Probabilities of the ordinary model. *Shape:* (texts, classes).
+        averaged: Probabilities averaged over the samples. *Shape:* (texts, classes).
+        shared: Number of measured texts that are also here. They flatter the arms with a temperature.
     """
 
     labels: Labels
@@ -37,20 +37,23 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What an ordinary model and its samples say of the same labelled texts.
+    """Probabilities from an ordinary model and from its samples, on the same labeled texts.
 
     Attributes:
-        labels: ids of the true classes. *Shape:* (texts,).
-        ordinary: of one ordinary pass. *Shape:* (texts, classes).
-        samples: of stochastic passes, or of the members of an ensemble. *Shape:* (texts, classes, samples).
-        baal: means of BaaL's patched copy. *Shape:* (texts, classes). None: no such arm.
-        calibration: None: each text is scored with the temperature of all the others.
-        outside: ordinary probabilities and samples of texts out of scope, shapes as above; None: there are none.
-        pool: more samples of some of the texts, for the effect of their number. *Shape:* (some texts, classes, pool).
-            None: no such part.
-        pool_rows: which texts these are. *Shape:* (some texts,).
-        costs: what each arm took, by its name.
-        saved_temperature: that the classifier came with; no arm has it.
+        labels: Ids of the true classes. *Shape:* (texts,).
+        ordinary: Probabilities from one ordinary pass. *Shape:* (texts, classes).
+        samples: Probabilities from stochastic passes, or from the members of an ensemble.
+            *Shape:* (texts, classes, samples).
+        baal: Mean probabilities of BaaL's patched copy; None for no such arm. *Shape:* (texts, classes).
+        calibration: Texts to fit the temperatures on. If None, each text is scored with a temperature fitted on all
+            the others.
+        outside: Ordinary probabilities and samples of out-of-scope texts, with the shapes above; None if there are
+            none.
+        pool: More samples of some of the texts, to measure the effect of their number; None skips that part.
+            *Shape:* (some texts, classes, pool).
+        pool_rows: Indices of the texts in the pool. *Shape:* (some texts,).
+        costs: Cost of each arm, by its name.
+        saved_temperature: Temperature that the classifier was saved with. No arm uses it.
     """
 
     labels: Labels
@@ -67,20 +70,22 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The arms, what temperature scaling leaves for sampling to do, and the sample sweep.
+    """The arms, the effect of sampling on top of temperature scaling, and the sample sweep.
 
     Attributes:
-        labels: ids of the true classes. *Shape:* (texts,).
-        arms: frequentist, frequentist_temperature, baal (if it was run), bayesian, bayesian_temperature.
-        beyond_temperature: each measure of bayesian_temperature less that of frequentist_temperature, by its key.
-        uncertainty: of each text, from the Bayesian arm's samples.
-        out_of_scope: how well each score finds the texts out of scope; empty where none were given.
-        sweep: measures against the number of samples; None where no pool was given.
-        recommended: the cheapest arm whose NLL no more expensive one betters significantly; see `_recommended`.
-        calibrated_on: how many other texts the temperatures were fitted on; None: each on all texts but one.
-        shared_texts: texts that are among those too, which flatters the arms with a temperature.
-        saved_temperature: that the classifier came with; no arm has it.
-        determined: whether the labels alone have a best temperature, of both arms that have one.
+        labels: Ids of the true classes. *Shape:* (texts,).
+        arms: The arms in this order: frequentist, frequentist_temperature, baal (if it was run), bayesian,
+            bayesian_temperature.
+        beyond_temperature: Each measure of bayesian_temperature minus that of frequentist_temperature, by its key.
+        uncertainty: Uncertainty of each text, from the Bayesian arm's samples.
+        out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
+        sweep: Measures against the number of samples. None if no pool was given.
+        recommended: The cheapest arm whose NLL no more expensive arm significantly improves; see `_recommended`.
+        calibrated_on: Number of other texts that the temperatures were fitted on. None if each was fitted on all texts
+            but one.
+        shared_texts: Number of measured texts that are also among those. They flatter the arms with a temperature.
+        saved_temperature: Temperature that the classifier was saved with. No arm uses it.
+        determined: Whether the labels determine a best temperature without the prior, for both arms that have one.
     """
 
     labels: Labels
@@ -96,7 +101,7 @@ class Comparison:
     determined: bool
 
     def arm(self, name: str) -> Arm:
-        """The arm of that name."""
+        """The arm with this name."""
         return next(arm for arm in self.arms if arm.name == name)
 
 
@@ -104,8 +109,8 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
     """Measure the arms on the same resamples, and compare them.
 
     Args:
-        outputs: probabilities, of a model of ours or of your own.
-        seed: of the resamples and of the orders of the sweep.
+        outputs: Probabilities from this package or from your own model.
+        seed: Seed of the resamples and of the sample orders in the sweep.
     """
     labels = np.asarray(outputs.labels, dtype=np.int64)
     mean, known = outputs.samples.mean(2, dtype=np.float64), outputs.calibration
@@ -152,13 +157,13 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
 
 
 def error_rates(probabilities: Probabilities, labels: Sequence[int], groups: Sequence[str]) -> dict[str, float]:
-    """Share of wrong texts in each group, by its name."""
+    """Share of misclassified texts in each group, by the group's name."""
     names, wrong = np.asarray(groups), np.asarray(probabilities).argmax(1) != np.asarray(labels)
     return {str(name): float(wrong[names == name].mean()) for name in np.unique(names)}
 
 
 def _recommended(measured: MeasuredArms) -> ArmName:
-    """From the cheapest arm on, each next one where its NLL is significantly better than that of the one so far."""
+    """Start with the cheapest arm; move to each next one whose NLL is significantly better than the current one's."""
     chosen: ArmName = "frequentist"
     for name in MORE_EXPENSIVE:
         if measured.differences(name, chosen)["nll"].verdict == "better":
@@ -182,7 +187,7 @@ def _detections(outputs: Outputs, uncertainty: Uncertainty, seed: int) -> list[D
 
 
 def _scores(summary: Uncertainty, sampled: bool = False) -> dict[str, NDArray[np.float64]]:
-    """What may tell a text that is out of scope."""
+    """Scores that may reveal an out-of-scope text."""
     assert summary.predictive_entropy is not None and summary.mutual_information is not None
     scores = {"1 - max probability": 1 - summary.mean.max(1), ENTROPY: summary.predictive_entropy}
     return scores | ({"mutual information": summary.mutual_information} if sampled else {})

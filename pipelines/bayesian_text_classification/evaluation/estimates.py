@@ -1,4 +1,4 @@
-"""Measures of labelled probabilities with their intervals, and paired differences with their verdicts."""
+"""Measures of labeled probabilities with their intervals, and paired differences with their verdicts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,11 +10,11 @@ from .measures import MEASURES, Measure
 from .predictions import Array, Predictions, Weighted
 from .strategies import NO_INTERVAL, Gaps, Resamples
 
-_NUMBERS = 10_000_000  # probabilities that `noise_of` goes through: fewer rounds where there are many rows
+_NUMBERS = 10_000_000  # total probabilities that `noise_of` processes; more rows mean fewer rounds
 
 
 def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> Resamples:
-    """The rows, and those `measures` that need it on 1,000 resamples of them. Equal seeds draw equal rows."""
+    """Compute those `measures` that need it on 1,000 resamples of the rows. Equal seeds draw equal rows."""
     ways = {measure: measure.strategy for measure in measures}
     wanted = [one for one, way in ways.items() if way.resamples_interval or way.resamples_difference]
     found: dict[str, list[Array]] = {measure.key: [] for measure in wanted}
@@ -27,9 +27,9 @@ def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
 
 
 def noise_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, float]:
-    """What sums of absolute gaps, by their keys, would be on these rows if their probabilities were right.
+    """Expected value of each sum of absolute gaps, by its key, if the probabilities of these rows were right.
 
-    Labels are drawn from the probabilities; the same random numbers serve every arm.
+    Labels are drawn from the probabilities, with the same random numbers for every arm.
     """
     wanted = [measure for measure in measures if isinstance(measure.strategy, Gaps)]
     if not wanted:
@@ -46,9 +46,9 @@ def noise_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
 
 
 def estimate(measure: Measure, drawn: Resamples) -> Estimate:
-    """The measure with its interval, as its strategy has it; NaN where there is none.
+    """The measure with the interval from its strategy; NaN where there is none.
 
-    All but accuracy take ten right and ten wrong rows.
+    For all measures but accuracy, an interval needs ten right and ten wrong rows.
     """
     value, enough = measure.value(drawn.rows), drawn.rows.minority >= LEAST_ERRORS
     known = enough or not measure.strategy.counts_errors
@@ -57,7 +57,7 @@ def estimate(measure: Measure, drawn: Resamples) -> Estimate:
 
 
 def difference(measure: Measure, drawn: Resamples, base: Resamples) -> Difference:
-    """The measure of `drawn` less that of `base`: the same rows in another arm, resampled with the same seed."""
+    """The measure of `drawn` minus that of `base`: the same rows in another arm, resampled with the same seed."""
     value = measure.value(drawn.rows) - measure.value(base.rows)
     minority, count = min(drawn.rows.minority, base.rows.minority), len(drawn.rows.labels)
     known = minority >= LEAST_ERRORS or not measure.strategy.counts_errors

@@ -1,4 +1,4 @@
-"""Intervals at 95 % of shares and means, from rows or from resamples; and the verdict on a difference."""
+"""95% intervals for proportions and means, from rows or from resamples, and the verdict on a difference."""
 
 import math
 from collections.abc import Iterator
@@ -13,25 +13,25 @@ LEVEL = 0.95
 
 Array = NDArray[np.float64]
 Interval = tuple[float, float]
-Verdict = Literal["better", "worse", "cannot tell"]
+Outcome = Literal["better", "worse", "cannot tell"]
 
-# Of a verdict, which rests on approximations for many rows; and of the wrong and the right ones among them: what a few
-# wrong ones cost is most of the NLL, and of most measures of calibration.
+# The fewest rows for a verdict, which rests on approximations for many rows. Also the fewest wrong rows and the fewest
+# right rows, because a few wrong rows account for most of the NLL and of most measures of calibration.
 LEAST_ROWS = 20
-LEAST_ERRORS = 10  # of an interval
+LEAST_ERRORS = 10  # the minority count that an interval needs
 RESAMPLES = 1_000
 _BLOCK = 100  # resamples that are measured at once
-_POWER = 0.8  # of the number of rows that could tell
+_POWER = 0.8  # power for `rows_needed`
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure and its 95 % interval.
+    """A measure and its 95% interval.
 
     Attributes:
-        value: NaN where it is not defined (no row is wrong, or none is right).
-        low: NaN where the rows are too few for an interval, see `estimate`.
-        high: the same.
+        value: The measure; NaN where it is not defined (no row is wrong, or none is right).
+        low: Lower end of the interval; NaN if there are too few rows for an interval, see `estimate`.
+        high: Upper end of the interval; NaN in the same cases.
     """
 
     value: float
@@ -46,59 +46,62 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """A measure of one arm less that of another on the same rows.
+    """A measure of one arm minus that of another on the same rows.
 
     Attributes:
-        value: the difference.
-        low: of its 95 % interval; NaN where the rows are too few for one.
-        high: the same.
-        verdict: "better", "worse", or "cannot tell" where the interval holds 0, or there are fewer than 20 rows, or
-            (for all measures but accuracy) fewer than 20 wrong or right ones.
-        rows_needed: how many rows such as these would tell a true difference of this size four times in five; None
-            where these tell, where there is no difference, or where there are too few to say.
-        enough: whether there are rows enough for a verdict.
+        value: The difference.
+        low: Lower end of its 95% interval; NaN if there are too few rows for one.
+        high: Upper end of its 95% interval; NaN in the same cases.
+        verdict: "better", "worse", or "cannot tell". The last one means that the interval contains 0, or that there are
+            fewer than 20 rows, or (for all measures but accuracy) fewer than 20 wrong or fewer than 20 right rows.
+        rows_needed: Number of rows like these that would detect a true difference of this size with 80% power. None if
+            this difference is significant, if there is no difference, or if there are too few rows to say.
+        enough: Whether there are enough rows for a verdict.
     """
 
     value: float
     low: float
     high: float
-    verdict: Verdict
+    verdict: Outcome
     rows_needed: int | None
     enough: bool = True
 
 
 def wilson(hits: int, trials: int) -> Interval:
-    """Wilson's (1927) interval of a share."""
+    """Wilson's (1927) interval for a proportion."""
     interval = stats.binomtest(hits, trials).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def mean_interval(values: Array) -> Interval:
-    """Interval of a mean by Hall (1992, "On the removal of skewness by transformation"); NaN of fewer than two values.
+    """Hall's interval for a mean (1992, "On the removal of skewness by transformation").
 
-    What wrong answers cost is skewed, and so is `w = (mean - truth) / s`: Student's t told up to 7 % of differences in
-    NLL that were none. With the skewness g of n values `w + g w^2 / 3 + g^2 w^3 / 27 + g / (6 n)` is nearer to
-    symmetry, and the ends of the interval are where it is `-+ t / sqrt(n)`. Where g is 0 they are Student's.
+    The cost of wrong answers is skewed, and so is `w = (mean - truth) / s`. Student's t called up to 7% of null
+    differences in NLL significant. With the skewness g of n values, `w + g w^2 / 3 + g^2 w^3 / 27 + g / (6 n)` is
+    closer to symmetric. The ends of the interval are where it equals `-+ t / sqrt(n)`. If g is 0, they are Student's.
+
+    Returns:
+        The interval; NaN for fewer than two values.
     """
     count = len(values)
     if count < 2:
         return math.nan, math.nan
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
-    if not np.ptp(values) or not deviation:  # it may underflow
+    if not np.ptp(values) or not deviation:  # the deviation may underflow
         return mean, mean
     skewness = float((((values - mean) / deviation) ** 3).mean())
     half_width = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) / math.sqrt(count)
     shifted = np.array([half_width, -half_width]) - skewness / (6 * count)
-    root = np.cbrt(1 + skewness * shifted)  # `w = 3 (root - 1) / g`, without a division by g
+    root = np.cbrt(1 + skewness * shifted)  # `w = 3 (root - 1) / g`, without dividing by g
     low, high = mean - deviation * 3 * shifted / (root**2 + root + 1)
     return float(low), float(high)
 
 
 def paired_shares(first: Array, second: Array) -> Interval:
-    """Interval of the difference of two shares of the same rows (Bonett and Price 2012), from 0 and 1 in each row.
+    """Interval for the difference of two proportions on the same rows (Bonett and Price 2012), from a 0 or 1 per row.
 
-    Student's t is wrong where few rows differ: of four that do, all for the worse, it would say "worse", where the
-    exact test of McNemar gives p = 1/8.
+    Student's t is wrong if few rows differ. For four differing rows, all for the worse, it would say "worse", while
+    McNemar's exact test gives p = 1/8.
     """
     rows, z = len(first) + 2, float(stats.norm.ppf((1 + LEVEL) / 2))
     gained, lost = ((first > second).sum() + 1) / rows, ((first < second).sum() + 1) / rows
@@ -107,7 +110,7 @@ def paired_shares(first: Array, second: Array) -> Interval:
 
 
 def normal_interval(value: float, resamples: Array) -> Interval:
-    """`e +- z s` with the standard deviation s of the resamples; NaN where fewer than two are defined."""
+    """`e +- z s` with the standard deviation s of the resamples; NaN if fewer than two are defined."""
     found = resamples[np.isfinite(resamples)]  # a resample without a wrong row has no AUROC
     if math.isnan(value) or len(found) < 2:
         return math.nan, math.nan
@@ -116,11 +119,11 @@ def normal_interval(value: float, resamples: Array) -> Interval:
 
 
 def share_interval(value: float, resamples: Array, trials: int) -> Interval:
-    """`e +- z s` on the logit scale; where `e` is 0 or 1, not less than Wilson's interval of so many trials."""
+    """`e +- z s` on the logit scale. If `e` is 0 or 1, at least as wide as Wilson's interval for this many trials."""
     low, high = normal_interval(value, resamples)
     if math.isnan(low):
         return low, high
-    if not 0 < value < 1:  # resamples may not differ from it at all
+    if not 0 < value < 1:  # all resamples may be equal to it
         least, most = wilson(round(value) * trials, trials)
         return max(min(low, least), 0.0), min(max(high, most), 1.0)
     half_width = (high - value) / (value * (1 - value))
@@ -129,16 +132,16 @@ def share_interval(value: float, resamples: Array, trials: int) -> Interval:
 
 
 def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:
-    """A difference with its verdict, from its 95 % interval on so many rows; `enough` for any verdict at all."""
+    """Judge a difference by its 95% interval on this many rows. `enough` says whether a verdict is possible at all."""
     told = enough and (low > 0 or high < 0)
     better = (low > 0) == higher_is_better
-    verdict: Verdict = ("better" if better else "worse") if told else "cannot tell"
+    verdict: Outcome = ("better" if better else "worse") if told else "cannot tell"
     needed = None if told or not enough else _rows_needed(value, value - low if value > 0 else high - value, rows)
     return Difference(value, low, high, verdict, needed, enough)
 
 
 def weights_of_resamples(rows: int, seed: int) -> Iterator[Array]:
-    """How often each row is in each of 1,000 resamples: (resamples of a block, rows)."""
+    """Draw 1,000 resamples in blocks: how often each row is in each. *Shape:* (resamples of a block, rows)."""
     random = np.random.default_rng(seed % 2**64)
     for _ in range(0, RESAMPLES, _BLOCK):
         drawn = random.integers(0, rows, (_BLOCK, rows)) + rows * np.arange(_BLOCK)[:, None]
@@ -146,7 +149,7 @@ def weights_of_resamples(rows: int, seed: int) -> Iterator[Array]:
 
 
 def _rows_needed(value: float, half_width: float, rows: int) -> int | None:
-    """So that an interval that reaches so far from the value towards 0 leaves it out four times in five."""
+    """Number of rows at which an interval with this half-width toward 0 excludes 0 with 80% power."""
     if not half_width or not value or not math.isfinite(half_width):
         return None
     z, power = float(stats.norm.ppf((1 + LEVEL) / 2)), float(stats.norm.ppf(_POWER))

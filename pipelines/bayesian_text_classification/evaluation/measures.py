@@ -1,4 +1,4 @@
-"""How good and how honest probabilities are on labelled rows; each measure once, for the rows and their resamples."""
+"""Quality and calibration of probabilities on labeled rows. One definition per measure serves rows and resamples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ Values = Callable[[Weighted], Array]
 
 @dataclass(frozen=True)
 class Measure:
-    """One number about labelled probabilities.
+    """One number that describes labeled probabilities.
 
     Attributes:
-        key: its name in results.
-        title: its name for people.
-        higher_is_better: else lower is.
-        values: from weighted rows to (resamples,); NaN where it is not defined.
-        strategy: how its interval is made, and that of a difference.
-        most: its largest value.
+        key: Name in results.
+        title: Name for people.
+        higher_is_better: Whether higher is better; otherwise lower is.
+        values: Function of weighted rows; NaN where the measure is not defined. *Shape:* (resamples,).
+        strategy: Method for its interval and for the interval of a difference.
+        most: Largest possible value.
     """
 
     key: str
@@ -34,37 +34,37 @@ class Measure:
     most: float = 1.0
 
     def value(self, rows: Predictions) -> float:
-        """Of the rows as they are."""
+        """The measure of the rows, without weights."""
         return float(self.values(unweighted(rows))[0])
 
 
 def ece(data: Weighted) -> Array:
-    """Top-label ECE (Guo et al. 2017), 10 bins of equal width."""
+    """Top-label ECE (Guo et al. 2017) over 10 bins of equal width."""
     return data.confidence_sums.error()
 
 
 def class_wise_ece(data: Weighted) -> Array:
-    """The binary ECE of each class' probability, averaged (Kull et al. 2019, eq. 3); two classes have the same one."""
+    """Binary ECE of each class' probability, averaged (Kull et al. 2019, eq. 3). With two classes both are equal."""
     return np.asarray(np.mean([sums.error() for sums in data.column_sums], axis=0))
 
 
 def root_squared_ece(data: Weighted) -> Array:
-    """Top-label l2 calibration error, debiased (Kumar et al. 2019, definition 5.1): the root."""
+    """Root of the debiased top-label l2 calibration error (Kumar et al. 2019, definition 5.1)."""
     return np.sqrt(data.confidence_sums.error("l2", debias=True))
 
 
 def reliability(data: Weighted) -> Array:
-    """The part of the Brier score that recalibration would save, `sum_b (n_b / N) (mean p_b - mean y_b)^2`.
+    """Part of the Brier score that recalibration would remove, `sum_b (n_b / N) (mean p_b - mean y_b)^2`.
 
     Murphy 1973, over 10 bins of equal width, summed over the classes. Brier score = reliability - resolution +
-    uncertainty of the labels, up to what bins hide: the spread of p inside them.
+    uncertainty of the labels, except for what the bins hide: the spread of p inside them.
     """
     parts = [(sums.gaps**2 / np.maximum(sums.counts, 1)).sum(1) for sums in data.column_sums]
     return np.asarray(np.sum(parts, axis=0) / data.total)
 
 
 def resolution(data: Weighted) -> Array:
-    """How far the bins tell the labels apart, `sum_b (n_b / N) (mean y_b - mean y)^2`; see `reliability`."""
+    """How well the bins separate the labels, `sum_b (n_b / N) (mean y_b - mean y)^2`; see `reliability`."""
 
     def one(sums: Sums) -> Array:
         base = (sums.hits.sum(1) / data.total)[:, None]
@@ -74,18 +74,21 @@ def resolution(data: Weighted) -> Array:
 
 
 def squares_of_confidence(rows: Predictions) -> Squares:
-    """`sum_b (n_b / N) (mean p_b - mean y_b)^2` of the confidence, whose root `root_squared_ece` is but for chance."""
+    """`sum_b (n_b / N) (mean p_b - mean y_b)^2` of the confidence.
+
+    `root_squared_ece` is the root of this sum without sampling noise.
+    """
     return _squared_gaps(rows.confidence_bins, rows.confidence, rows.correct, unweighted(rows).confidence_sums)
 
 
 def squares_of_reliability(rows: Predictions) -> Squares:
-    """Of `reliability`."""
+    """The sum of squares of `reliability`."""
     columns = zip(rows.column_bins, rows.columns, unweighted(rows).column_sums, strict=True)
     return _total([_squared_gaps(bins, p, y, sums) for bins, (p, y), sums in columns])
 
 
 def squares_of_resolution(rows: Predictions) -> Squares:
-    """Of `resolution`."""
+    """The sum of squares of `resolution`."""
 
     def one(bins: Bins, y: Array, sums: Sums) -> Squares:
         base = y.mean()
@@ -98,28 +101,28 @@ def squares_of_resolution(rows: Predictions) -> Squares:
 
 
 def error_auroc(data: Weighted) -> Array:
-    """The probability that a wrong row has a larger predictive entropy than a right one; ties count half."""
+    """Probability that a wrong row has a larger predictive entropy than a right row; ties count half."""
     return auroc(data.rows.entropy, 1 - data.rows.correct, data.weights)
 
 
 def risk_coverage_area(data: Weighted) -> Array:
     """AURC: the error rate among the k most confident rows, averaged over k (Geifman et al. 2019, arXiv:1805.08206).
 
-    Rows of equal confidence come in random order; their expectation is taken.
+    Rows of equal confidence come in random order, and the value is the expectation over these orders.
     """
     wrong, right = in_order(data.rows.doubt, data.weights, 1 - data.rows.correct)
     size = wrong + right
     kept, errors = np.cumsum(size, axis=1), np.cumsum(wrong, axis=1)
     before, errors_before = kept - size, errors - wrong
     rate = wrong / np.maximum(size, 1)
-    # Row j of a group of equal confidence: (errors_before + j rate) / (before + j), summed over j by harmonic numbers.
+    # Row j of a group of equal confidence adds (errors_before + j rate) / (before + j). Harmonic numbers sum over j.
     harmonic = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int(kept[:, -1].max()) + 1))])
     span = harmonic[kept.astype(np.int64)] - harmonic[before.astype(np.int64)]
     return np.asarray((size * rate + (errors_before - rate * before) * span).sum(1) / kept[:, -1])
 
 
 def risk_coverage(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[Array, Array]:
-    """The curve under which `risk_coverage_area` lies: shares of rows kept, most confident first, and error rates.
+    """The curve above `risk_coverage_area`: shares of rows kept, most confident first, and their error rates.
 
     Rows of equal confidence are kept together. *Shape:* (distinct confidences,) both.
     """
@@ -143,12 +146,12 @@ def _squared_gaps(bins: Bins, p: Array, y: Array, sums: Sums) -> Squares:
 
 
 def _noise(sums: Sums, apart: Array) -> float:
-    """What chance adds to `sum_b n_b apart_b^2`; of a bin of one row all of it."""
+    """What sampling noise adds to `sum_b n_b apart_b^2`. A bin with one row counts as pure noise."""
     return float((_label_variance(sums)[0] + apart**2 * (sums.counts[0] == 1)).sum())
 
 
 def _label_variance(sums: Sums) -> Array:
-    """The variance of a label in each bin, 0 of a single row. *Shape:* (resamples, bins)."""
+    """Variance of a label in each bin; 0 for a single row. *Shape:* (resamples, bins)."""
     counts, hits = sums.counts, sums.hits
     return np.asarray(hits * (counts - hits) / (np.maximum(counts, 1) * np.maximum(counts - 1, 1)))
 

@@ -1,4 +1,4 @@
-"""How well a classifier's uncertainty tells texts that it was not made for from those that it was."""
+"""How well a classifier's uncertainty separates out-of-scope texts from in-scope texts."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from .intervals import (
 from .rank_statistics import Array, auroc, false_positive_rate
 
 RECALL = 0.95
-LEAST_OUTSIDE = 100  # texts out of scope, for an interval of the rate at that recall, which five in a hundred decide
+LEAST_OUTSIDE = 100  # out-of-scope texts for an interval of the rate at that recall, which 5% of them decide
 ENTROPY = "predictive entropy"
 
 Scores = Mapping[str, NDArray[np.floating]]
@@ -28,17 +28,17 @@ Scores = Mapping[str, NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class Detection:
-    """One score of one arm as a detector; the higher, the more likely out of scope. Intervals are at 95 %.
+    """One score of one arm as a detector: the higher, the more likely out of scope. The intervals are 95% intervals.
 
     Attributes:
         arm: "frequentist" or "bayesian".
         score: "1 - max probability", "predictive entropy" or "mutual information".
-        inside: scores of the texts in scope.
-        outside: scores of the texts out of scope.
-        auroc: the probability that a text out of scope scores higher than one in scope.
-        false_positive_rate: share of the texts in scope that are flagged where 95 % of those out of scope are.
-        differences: "auroc" and "false_positive_rate" less those of the first arm's score of that name, or of its
-            predictive entropy where it has none of that name, on the same texts; empty for the first arm.
+        inside: Scores of the in-scope texts.
+        outside: Scores of the out-of-scope texts.
+        auroc: Probability that an out-of-scope text scores higher than an in-scope text.
+        false_positive_rate: Share of the in-scope texts that are flagged when 95% of the out-of-scope texts are.
+        differences: "auroc" and "false_positive_rate" minus those of the first arm on the same texts. The first arm's
+            score is the one with the same name, or its predictive entropy if there is none. Empty for the first arm.
     """
 
     arm: str
@@ -51,15 +51,15 @@ class Detection:
 
 
 def detect(inside: Mapping[str, Scores], outside: Mapping[str, Scores], *, seed: int = 0) -> list[Detection]:
-    """Each score of each arm as a detector of what is out of scope.
+    """Measure each score of each arm as a detector of out-of-scope texts.
 
-    Texts in scope and texts out of scope are resampled apart, the same ones for every score.
+    In-scope and out-of-scope texts are resampled separately, with the same draws for every score.
 
     Args:
-        inside: for each arm its scores of the texts in scope, by their names. *Shape:* (texts,) each. The first arm is
-            what the others are compared with.
-        outside: the same of the texts out of scope.
-        seed: of the resamples behind the intervals.
+        inside: Scores of the in-scope texts for each arm, by the name of the score. The other arms are compared with
+            the first arm. *Shape:* (texts,) each.
+        outside: Scores of the out-of-scope texts, in the same form.
+        seed: Seed of the resamples behind the intervals.
     """
     first = next(iter(inside))
     base = {name: _Measured(scores, outside[first][name], seed) for name, scores in inside[first].items()}
@@ -72,7 +72,7 @@ def detect(inside: Mapping[str, Scores], outside: Mapping[str, Scores], *, seed:
 
 
 class _Measured:
-    """AUROC and false positive rate of one score, on the texts and on their resamples."""
+    """AUROC and false positive rate of one score, on the texts and on resamples of them."""
 
     def __init__(self, inside: NDArray[np.floating], outside: NDArray[np.floating], seed: int) -> None:
         self.inside, self.outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
@@ -91,7 +91,7 @@ class _Measured:
         self.resamples = {"auroc": areas, "false_positive_rate": rates}
 
     def detection(self, arm: str, score: str, base: "_Measured | None" = None) -> Detection:
-        """The result, beside that of `base`."""
+        """The result, with its differences from `base` if there is one."""
         estimates = {}
         for key, value in self.values.items():
             low, high = math.nan, math.nan
@@ -115,7 +115,7 @@ class _Measured:
         if self._known(key):
             drawn = self.resamples[key] - base.resamples[key]
             low, high = normal_interval(value, drawn)
-            if not np.ptp(drawn) and self.values[key] in (0, 1):  # no resample differs, and yet the truth may
+            if not np.ptp(drawn) and self.values[key] in (0, 1):  # the truth may differ even if no resample does
                 least, most = wilson(self._minority, self._minority)
                 low, high = value - (most - least), value + (most - least)
         count = len(self.inside) + len(self.outside)

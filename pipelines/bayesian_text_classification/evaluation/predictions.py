@@ -1,6 +1,6 @@
-"""Labelled probabilities, and many resamples of them at once: what every measure is computed from.
+"""Labeled probabilities, and many resamples of them at once: the input of every measure.
 
-A resample is a row of weights, how often each row of the data was drawn; weights of one are the data themselves.
+A resample is a row of weights that say how often each row of the data was drawn. Weights of 1 are the data itself.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Predictions:
     """Rows with their probabilities and true classes.
 
     Attributes:
-        probabilities: *Shape:* (rows, classes), float64, rows that sum to 1.
-        labels: *Shape:* (rows,).
-        ranked: what puts the rows in order, where that is not `probabilities`. Rows with temperatures of their own
-            (each fitted on the others) have one temperature in common here, or the order would tell the labels.
+        probabilities: Class probabilities in float64; each row sums to 1. *Shape:* (rows, classes).
+        labels: True classes. *Shape:* (rows,).
+        ranked: Probabilities that rank the rows, if these are not `probabilities`. If each row has its own temperature
+            (fitted on the other rows), these have a common one. Otherwise the order would leak the labels.
     """
 
     probabilities: Array
@@ -39,7 +39,7 @@ class Predictions:
         labels: NDArray[np.integer],
         ranked: NDArray[np.floating] | None = None,
     ) -> "Predictions":
-        """From probabilities of any precision: float32 rows sum to 1 within 1e-7 and are made to."""
+        """Convert probabilities of any precision. float32 rows sum to 1 only within 1e-7, so rows are normalized."""
 
         def whole(p: NDArray[np.floating]) -> Array:
             wide = np.asarray(p, dtype=np.float64)
@@ -50,7 +50,7 @@ class Predictions:
 
     @cached_property
     def confidence(self) -> Array:
-        """The largest probability. *Shape:* (rows,)."""
+        """Largest probability. *Shape:* (rows,)."""
         return np.asarray(self.probabilities.max(1))
 
     @cached_property
@@ -60,61 +60,61 @@ class Predictions:
 
     @cached_property
     def errors(self) -> int:
-        """Wrong rows."""
+        """Number of wrong rows."""
         return len(self.correct) - int(self.correct.sum())
 
     @property
     def minority(self) -> int:
-        """Wrong or right rows, whichever are fewer."""
+        """Minority count: the number of wrong rows or of right rows, whichever is smaller."""
         return min(self.errors, len(self.correct) - self.errors)
 
     @cached_property
     def doubt(self) -> Array:
-        """1 less the confidence that puts the rows in order. *Shape:* (rows,)."""
+        """1 minus the confidence that ranks the rows. *Shape:* (rows,)."""
         return np.asarray(1 - (self.probabilities if self.ranked is None else self.ranked).max(1))
 
     @cached_property
     def entropy(self) -> Array:
-        """Predictive entropy that puts the rows in order, nats. *Shape:* (rows,)."""
+        """Predictive entropy that ranks the rows, in nats. *Shape:* (rows,)."""
         p = self.probabilities if self.ranked is None else self.ranked
         return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(1))
 
     @cached_property
     def columns(self) -> list[tuple[Array, Array]]:
-        """For each class its probability and whether it is the true one; of two classes the second alone."""
+        """Probability of each class, and whether it is the true class. With two classes, only the second."""
         first = 1 if self.probabilities.shape[1] == 2 else 0
         classes = range(first, self.probabilities.shape[1])
         return [(self.probabilities[:, k], (self.labels == k).astype(np.float64)) for k in classes]
 
     @cached_property
     def confidence_bins(self) -> Bins:
-        """The bin of each confidence, of 10 of equal width. *Shape:* (rows,)."""
+        """Bin of each confidence, out of 10 of equal width. *Shape:* (rows,)."""
         return _bins(self.confidence)
 
     @cached_property
     def column_bins(self) -> list[Bins]:
-        """The bin of each probability of each of `columns`. *Shape:* (rows,) each."""
+        """Bin of each probability in each of `columns`. *Shape:* (rows,) each."""
         return [_bins(p) for p, _ in self.columns]
 
     @cached_property
     def nll(self) -> Array:
-        """`-log p[y]`, nats. *Shape:* (rows,)."""
+        """`-log p[y]` in nats. *Shape:* (rows,)."""
         own = np.take_along_axis(self.probabilities, self.labels[:, None], 1)[:, 0]
         return -np.log(np.maximum(own, np.finfo(np.float64).tiny))
 
     @cached_property
     def brier(self) -> Array:
-        """`sum_k (p_k - [y = k])^2`; of two classes `(p - y)^2` of the second. *Shape:* (rows,)."""
+        """`sum_k (p_k - [y = k])^2`; with two classes, `(p - y)^2` of the second. *Shape:* (rows,)."""
         return np.asarray(sum((p - y) ** 2 for p, y in self.columns))
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """Rows and many resamples of them; what several measures need of the bins is summed once.
+    """Rows and many resamples of them. Bin sums that several measures share are computed once.
 
     Attributes:
-        rows: the data.
-        weights: how often each row is in each resample. *Shape:* (resamples, rows).
+        rows: The data.
+        weights: How often each row is in each resample. *Shape:* (resamples, rows).
     """
 
     rows: Predictions
@@ -122,29 +122,29 @@ class Weighted:
 
     @cached_property
     def total(self) -> Array:
-        """Rows of each resample. *Shape:* (resamples,)."""
+        """Number of rows in each resample. *Shape:* (resamples,)."""
         return np.asarray(self.weights.sum(1))
 
     @cached_property
     def confidence_sums(self) -> "Sums":
-        """Of the predicted class' probability and whether it is right."""
+        """Bin sums of the predicted class' probability and of whether it is right."""
         return _sums(self.rows.confidence_bins, self.weights, self.rows.confidence, self.rows.correct)
 
     @cached_property
     def column_sums(self) -> "list[Sums]":
-        """Of each of the rows' `columns`."""
+        """Bin sums of each of the rows' `columns`."""
         columns = zip(self.rows.column_bins, self.rows.columns, strict=True)
         return [_sums(bins, self.weights, p, y) for bins, (p, y) in columns]
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Of each bin in each resample: (resamples, bins) each.
+    """Sums over each bin in each resample. *Shape:* (resamples, bins) each.
 
     Attributes:
-        counts: rows.
-        confidence: their probabilities.
-        hits: rows in which it is the case.
+        counts: Number of rows.
+        confidence: Sum of their probabilities.
+        hits: Number of rows in which the event with this probability happened.
     """
 
     counts: Array
@@ -153,11 +153,11 @@ class Sums:
 
     @property
     def gaps(self) -> Array:
-        """Probabilities less hits."""
+        """Summed probabilities minus hits."""
         return self.confidence - self.hits
 
     def error(self, norm: str = "l1", *, debias: bool = False) -> Array:
-        """That of `metrics/ece` in each resample, with norm "l2" its square: (resamples,)."""
+        """The error of `metrics/ece` in each resample; its square with norm "l2". *Shape:* (resamples,)."""
         columns = (part[:, None, :] for part in (self.counts, self.confidence, self.hits))
         return np.asarray(load_metric_module().error_from_sums(*columns, norm=norm, debias=debias))
 
@@ -169,7 +169,7 @@ def _bins(values: Array) -> Bins:
 
 
 def unweighted(rows: Predictions) -> Weighted:
-    """The rows as they are."""
+    """The rows, each with weight 1."""
     return Weighted(rows, np.ones((1, len(rows.labels))))
 
 

@@ -1,4 +1,4 @@
-"""What the order of rows by a score tells apart; weights say how often each row counts, many resamples at once."""
+"""Statistics of the order of rows by a score. Weights say how often each row counts, for many resamples at once."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,15 +7,15 @@ Array = NDArray[np.float64]
 
 
 def auroc(scores: Array, positive: Array, weights: Array) -> Array:
-    """Area under the ROC curve: the probability that a positive row scores higher than another; ties count half.
+    """Area under the ROC curve: the probability that a positive row scores higher than a negative row; ties count half.
 
     Args:
-        scores: *Shape:* (rows,).
-        positive: 1 or 0. *Shape:* (rows,).
-        weights: *Shape:* (resamples, rows).
+        scores: Score of each row. *Shape:* (rows,).
+        positive: 1 for positive rows, 0 for negative rows. *Shape:* (rows,).
+        weights: How often each row is in each resample. *Shape:* (resamples, rows).
 
     Returns:
-        *Shape:* (resamples,); NaN where one kind is missing.
+        The area in each resample; NaN if it has no positive or no negative rows. *Shape:* (resamples,).
     """
     yes, no = in_order(scores, weights, positive)
     below = np.cumsum(no, axis=1) - no
@@ -24,20 +24,20 @@ def auroc(scores: Array, positive: Array, weights: Array) -> Array:
 
 
 def false_positive_rate(scores: Array, positive: Array, weights: Array, recall: float) -> Array:
-    """Share of the other rows at or above the highest threshold that at least `recall` of the positive rows reach.
+    """Share of the negative rows at or above the highest threshold that at least `recall` of the positive rows reach.
 
     Args:
-        scores: *Shape:* (rows,).
-        positive: 1 or 0. *Shape:* (rows,).
-        weights: *Shape:* (resamples, rows).
-        recall: in (0, 1].
+        scores: Score of each row. *Shape:* (rows,).
+        positive: 1 for positive rows, 0 for negative rows. *Shape:* (rows,).
+        weights: How often each row is in each resample. *Shape:* (resamples, rows).
+        recall: Share of the positive rows, in (0, 1].
 
     Returns:
-        *Shape:* (resamples,); NaN where one kind is missing.
+        The rate in each resample; NaN if it has no positive or no negative rows. *Shape:* (resamples,).
     """
     yes, no = in_order(-scores, weights, positive)  # the highest scores first
     found, flagged = np.cumsum(yes, axis=1), np.cumsum(no, axis=1)
-    needed = recall * found[:, -1:] - 1e-9  # 0.95 of twenty rows are nineteen
+    needed = recall * found[:, -1:] - 1e-9  # 0.95 of twenty rows is nineteen, despite rounding
     first = (found >= needed).argmax(1)[:, None]
     with np.errstate(invalid="ignore"):
         share = np.take_along_axis(flagged, first, 1)[:, 0] / flagged[:, -1]
@@ -45,7 +45,10 @@ def false_positive_rate(scores: Array, positive: Array, weights: Array, recall: 
 
 
 def in_order(key: Array, weights: Array, flag: Array) -> tuple[Array, Array]:
-    """Flagged rows and others, by ascending key; rows of equal keys are one column: (resamples, distinct keys) both."""
+    """Weights of flagged rows and of others by ascending key. *Shape:* (resamples, distinct keys) both.
+
+    Rows with equal keys share a column.
+    """
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.concatenate([[True], np.diff(key[order]) > 0]))
     ordered, flag = weights[:, order], flag[order]

@@ -1,7 +1,7 @@
-"""The frequentist model, BaaL's patched copy and the samples on the same labelled texts: from a model to arrays.
+"""Run the frequentist model, BaaL's patched copy and the samples on the same labeled texts: from a model to arrays.
 
-Temperature scaling is the honest rival: one number, no further passes. So the frequentist and the Bayesian arm come
-with a temperature too, fitted on other rows than those that it is measured on.
+Temperature scaling is the fair baseline: one number and no extra passes. So the frequentist and the Bayesian arm also
+come with a temperature, fitted on other rows than those it is measured on.
 """
 
 import time
@@ -18,7 +18,7 @@ from .baal_arm import baal_probabilities, patched_by_baal
 from .comparison import Calibration, Comparison, Outputs, compare_outputs
 from .sample_sweep import MOST_TEXTS, POOL
 
-ARM_MASKS = "balanced"  # of the Bayesian arms
+ARM_MASKS = "balanced"  # dropout masks of the Bayesian arms
 
 
 def compare(
@@ -34,18 +34,19 @@ def compare(
     """Run the arms on the same texts, measure them on the same resamples, and sweep the number of samples.
 
     Args:
-        classifier: of one label among at least two classes.
-        data: labelled texts.
-        calibration: other labelled texts to fit the temperatures on; without them each text of `data` is scored with
-            the temperature of all the others.
-        out_of_scope: texts that the classifier was not made for.
-        num_samples: passes of the BaaL arm and of the Bayesian arms.
-        seed: of both arms' dropout, of the resamples and the orders of the sweep.
-        progress: called with the number of rows (a text in one pass) done; `total_rows` says how many there will be.
+        classifier: A single-label classifier with at least two classes.
+        data: Labeled texts.
+        calibration: Other labeled texts to fit the temperatures on. Without them, each text of `data` is scored with a
+            temperature fitted on all the others.
+        out_of_scope: Texts that the classifier was not built for.
+        num_samples: Number of passes of the BaaL arm and of the Bayesian arms.
+        seed: Seed of both arms' dropout, of the resamples and of the sample orders in the sweep.
+        progress: Function that is called with the number of rows done (a row is one text in one pass). `total_rows`
+            gives the total.
 
     Raises:
-        ValueError: the classifier is not of one label among at least two classes, has no dropout, or gives
-            probabilities that are no numbers.
+        ValueError: The classifier is not a single-label classifier with at least two classes, has no dropout, or
+            returns NaN probabilities.
     """
     outputs = outputs_of(
         classifier,
@@ -69,10 +70,10 @@ def outputs_of(
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Outputs:
-    """The arrays of `compare`, which has the arguments and the errors.
+    """Compute the arrays of `compare`, which documents the arguments and the errors.
 
-    The pool of the sweep continues the Bayesian arm's samples. Each pass is made once: the two Bayesian arms share
-    theirs, and so do the two frequentist ones.
+    The pool of the sweep continues the Bayesian arm's samples. Each pass runs once: the two Bayesian arms share their
+    passes, and so do the two frequentist arms.
     """
     check_one_label(classifier)
     advance = progress or (lambda rows: None)
@@ -139,28 +140,28 @@ def outputs_of(
 
 
 def total_rows(texts: int, num_samples: int, other_texts: int = 0) -> int:
-    """How many rows (a text in one pass) `compare` runs; `other_texts` are those of calibration and out of scope."""
+    """Number of rows (a text in one pass) that `compare` runs; `other_texts` are for calibration and out of scope."""
     own = texts * (1 + 2 * num_samples) + other_texts * (1 + num_samples)
     return own + max(POOL - num_samples, 0) * min(texts, MOST_TEXTS)
 
 
 def check_one_label(classifier: BayesianTextClassificationPipeline) -> None:
-    """ValueError unless the classifier gives one label among at least two classes."""
+    """Raise ValueError unless this is a single-label classifier with at least two classes."""
     config = classifier.model.config
     if config.num_labels < 2 or config.problem_type in ("regression", "multi_label_classification"):
         raise ValueError(
             f"the model has {config.num_labels} output(s) and problem_type {config.problem_type!r}; "
-            "the comparison needs one label among at least two classes"
+            "the comparison needs a single-label classifier with at least two classes"
         )
 
 
 def refuse_nan(probabilities: Probabilities) -> None:
-    """ValueError that names the first text whose probabilities are no numbers: (texts, ...)."""
+    """Raise ValueError that names the first text whose probabilities are NaN. *Shape:* (texts, ...)."""
     (bad,) = np.nonzero(np.isnan(probabilities).reshape(len(probabilities), -1).any(1))
     if bad.size:
         raise ValueError(
             f"the model's probabilities are NaN for {bad.size} of {len(probabilities)} texts, first for "
-            f"{row_name(int(bad[0]))}; its weights are damaged, or need a wider dtype"
+            f"{row_name(int(bad[0]))}; its weights are damaged or need a wider dtype"
         )
 
 

@@ -1,4 +1,4 @@
-"""How many samples are enough: measures of the mean over 1, 2, ... samples, over random orders of a large pool."""
+"""How many samples are enough: measures of the mean of 1, 2, ... samples, over random orders of a large pool."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from ..pipeline.masks import GROUP_SIZE
 from .predictions import BINS, Array
 
 SIZES = range(1, 61)  # numbers of samples
-POOL = 3 * SIZES[-1]  # the orders of a smaller pool would repeat each other's samples
+POOL = 3 * SIZES[-1]  # in a smaller pool, the orders would repeat each other's samples
 ORDERS = 30
-MOST_TEXTS = 2_000  # the sweep takes 180 passes of each
+MOST_TEXTS = 2_000  # the sweep takes 180 passes of each text
 
-# Enough samples: from there on in nineteen orders of twenty the scores are this near to their limit, and in nine of ten
-# the NLL to the pool's. The ECE is no guide: scores that cross the edge of a bin make it jump at any number of samples.
+# Enough samples: from there on, the scores are this close to their limit in 19 of 20 orders, and the NLL is this close
+# to the pool's in 9 of 10. The ECE is not a guide: scores that cross a bin edge make it jump at any number of samples.
 NEAR_SCORE = 0.02
-NEAR_NLL = 0.02  # of the NLL
+NEAR_NLL = 0.02  # relative to the NLL
 
 CURVES = ("ece", "accuracy", "nll", "rmse")
 
@@ -28,15 +28,16 @@ class Sweep:
     """Measures against the number of samples: 5th percentile, median and 95th percentile over orders of the pool.
 
     Attributes:
-        sizes: numbers of samples.
-        pool: samples in the pool.
-        orders: random orders of the pool.
-        texts: all texts of the comparison, or a random part of so many.
-        all_texts: those of the comparison.
-        curves: for each of `CURVES` (3, sizes). "rmse" is the root mean square distance of the score to its limit.
+        sizes: Numbers of samples.
+        pool: Number of samples in the pool.
+        orders: Number of random orders of the pool.
+        texts: Number of texts in the sweep: all texts of the comparison, or a random part of them.
+        all_texts: Number of texts in the comparison.
+        curves: Measures by their names in `CURVES`. "rmse" is the root mean square distance of the score to its limit.
+            *Shape:* (3, sizes) each.
         frequentist: ECE, accuracy and NLL of the frequentist arm on the same texts.
-        recommended: the smallest size from which on the scores stay within 0.02 of their limit (root mean square) and
-            the NLL within 2 % of the pool's, in nearly all orders; None where no size does.
+        recommended: Smallest size from which on the scores stay within 0.02 of their limit (root mean square) and the
+            NLL stays within 2% of the pool's, in nearly all orders. None if no size does.
     """
 
     sizes: list[int]
@@ -58,19 +59,19 @@ def sample_sweep(
     sizes: Sequence[int] = SIZES,
     all_texts: int | None = None,
 ) -> Sweep:
-    """Measures against the number of samples.
+    """Compute measures against the number of samples.
 
-    Every order permutes the groups of balanced samples whole, and the samples inside each group: any prefix is some
-    whole groups and a part of one more, as in a call of the pipeline. T samples that are part of a pool of P are nearer
-    to its mean than to the limit: the distance is divided by sqrt(1 - T / P).
+    Every order permutes whole groups of balanced samples, and the samples inside each group. So any prefix consists of
+    whole groups and a part of one more, as in a call of the pipeline. T samples from a pool of P are closer to the
+    pool's mean than to the limit, so their distance is divided by sqrt(1 - T / P).
 
     Args:
-        pool: *Shape:* (texts, classes, samples), in the pipeline's order.
-        labels: *Shape:* (texts,).
-        frequentist: *Shape:* (texts, classes), for comparison.
-        seed: of the orders.
-        sizes: numbers of samples, each at most that of the pool.
-        all_texts: how many there are, where these are a part of them.
+        pool: Probabilities of the samples, in the pipeline's order. *Shape:* (texts, classes, samples).
+        labels: True classes. *Shape:* (texts,).
+        frequentist: Probabilities of the frequentist arm, for comparison. *Shape:* (texts, classes).
+        seed: Seed of the orders.
+        sizes: Numbers of samples, each at most that of the pool.
+        all_texts: Total number of texts, if these are only a part of them.
     """
     random = np.random.default_rng(seed % 2**64)
     found = {name: np.empty((ORDERS, len(sizes))) for name in CURVES}
@@ -101,17 +102,17 @@ def sample_sweep(
 
 
 def group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
-    """A random order of the samples that keeps the groups of balanced ones together."""
+    """Draw a random order of the samples that keeps each group of balanced samples together."""
     groups = [np.arange(first, min(first + GROUP_SIZE, samples)) for first in range(0, samples, GROUP_SIZE)]
     return np.concatenate([random.permutation(groups[g]) for g in random.permutation(len(groups))])
 
 
 def _measures(means: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str, Array]:
-    """ECE, accuracy and NLL of each column of means (texts, classes, columns): (columns,) each."""
+    """ECE, accuracy and NLL of each column of `means` (texts, classes, columns). *Shape:* (columns,) each."""
     module = load_metric_module()
     confidence, correct = means.max(1), means.argmax(1) == labels[:, None]
     own = np.take_along_axis(means, labels[:, None, None], 1)[:, 0]
-    # The top-label ECE is the binary one of being right: no need to hand over all classes 1,800 times.
+    # The top-label ECE is the binary ECE of being right, so there is no need to pass all classes 1,800 times.
     ece = [
         module.bin_sums(confidence[:, j], correct[:, j], n_bins=BINS, binary=True).ece for j in range(means.shape[2])
     ]

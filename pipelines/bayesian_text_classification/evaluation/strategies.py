@@ -1,12 +1,13 @@
-"""How the interval of a measure is made, and that of its difference between two arms: one class for each way.
+"""Methods for the interval of a measure and of its difference between two arms, one class per method.
 
-An interval is that of the expectation over texts such as these and over the seeds of the dropout masks, at the number
-of samples that was used. Means over rows and their paired differences have closed forms, and so have differences of
-measures that add squares over bins. For everything else rows are drawn with replacement, the same ones for every arm. A
-row brings along the masks that it was scored with: they are keyed by its text, so that sampling noise is independent
-from row to row, and part of the spread between rows already. Drawing masks anew would count it twice (Davison and
-Hinkley 1997, section 3.8: resample clusters, keep what is inside them). A few models have a dropout site whose mask all
-texts share, such as positions (`DropoutSite.batch_dim` is None); the noise of that mask is in no interval.
+An interval is for the expectation over texts like these and over the seeds of the dropout masks, at the number of
+samples that was used. Means over rows and their paired differences have closed forms. So do differences of measures
+that sum squares over bins. For everything else, rows are drawn with replacement, the same rows for every arm.
+
+A row keeps the masks that it was scored with. They are keyed by its text, so sampling noise is independent from row to
+row and already part of the spread between rows. Drawing new masks would count it twice (Davison and Hinkley 1997,
+section 3.8: resample clusters, keep what is inside them). A few models have a dropout site whose mask all texts share,
+such as positions (`DropoutSite.batch_dim` is None). No interval includes the noise of that mask.
 """
 
 import math
@@ -26,13 +27,13 @@ NO_INTERVAL = (math.nan, math.nan)
 
 @dataclass(frozen=True)
 class Resamples:
-    """The rows of an arm, and what resampling says of them.
+    """The rows of an arm, and the measures on resamples of them.
 
     Attributes:
-        rows: the data.
-        seed: of the draws; equal seeds draw equal rows.
-        values: of each measure that takes them, by its key, on 1,000 resamples. *Shape:* (1,000,) each.
-        noise: of each sum of absolute gaps, by its key, what sampling noise alone would give on these rows.
+        rows: The data.
+        seed: Seed of the draws; equal seeds draw equal rows.
+        values: Values on 1,000 resamples for each measure that needs them, by its key. *Shape:* (1,000,) each.
+        noise: Value that sampling noise by itself would give each sum of absolute gaps on these rows, by its key.
     """
 
     rows: Predictions
@@ -42,21 +43,21 @@ class Resamples:
 
     @cached_property
     def ece(self) -> Any:
-        """What `evaluate.load("ece")` says of sampling noise: its `Bootstrap`."""
+        """The `Bootstrap` of the metric `evaluate.load("ece")`, which describes sampling noise."""
         rows = self.rows
         return load_metric_module().bootstrap(rows.probabilities, rows.labels, n_bins=BINS, seed=self.seed % 2**64)
 
 
 class Strategy:
-    """How intervals are made; this one as `e +- z s`, with the standard deviation s of the resamples.
+    """Method for intervals. This one is `e +- z s`, with the standard deviation s of the resamples.
 
     Davison and Hinkley 1997, section 2.4.
 
     Attributes:
-        counts_errors: an interval takes ten right and ten wrong rows: rows that are all right do not say what a wrong
-            one would have cost.
-        resamples_interval: an interval is made of resamples.
-        resamples_difference: that of a difference is.
+        counts_errors: Whether an interval needs ten right and ten wrong rows. Rows that are all right do not show what
+            a wrong row would have cost.
+        resamples_interval: Whether the interval of a measure needs resamples.
+        resamples_difference: Whether the interval of a difference needs resamples.
     """
 
     counts_errors = True
@@ -64,41 +65,41 @@ class Strategy:
     resamples_difference = True
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
-        """Of the measure `key`, which has that value."""
+        """Interval of the measure `key`, whose value is `value`."""
         return normal_interval(value, drawn.values[key])
 
     def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
-        """Of the measure of one arm less that of another on the same rows."""
+        """Interval of the measure of one arm minus that of another on the same rows."""
         return normal_interval(value, drawn.values[key] - base.values[key])
 
 
 class Share(Strategy):
-    """A share that is made of pairs of rows, such as an AUROC: on the logit scale."""
+    """Intervals on the logit scale, for a proportion of pairs of rows such as an AUROC."""
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
-        """Where the value is 0 or 1, at least Wilson's."""
+        """Interval on the logit scale. If the value is 0 or 1, at least as wide as Wilson's."""
         return share_interval(value, drawn.values[key], drawn.rows.minority)
 
 
 class RightShare(Strategy):
-    """The share of right rows: Wilson's interval, and that of Bonett and Price of a difference."""
+    """Intervals for the share of right rows: Wilson's, and Bonett and Price's for a difference."""
 
     counts_errors = False
     resamples_interval = False
     resamples_difference = False
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
-        """Wilson's."""
+        """Wilson's interval."""
         return wilson(int(drawn.rows.correct.sum()), len(drawn.rows.correct))
 
     def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
-        """Of paired shares."""
+        """Bonett and Price's interval for paired proportions."""
         return paired_shares(drawn.rows.correct, base.rows.correct)
 
 
 @dataclass(frozen=True)
 class RowMean(Strategy):
-    """A mean over rows: Hall's interval. *Shape:* (rows,) of `per_row`."""
+    """Hall's interval for a mean over rows. *Shape:* (rows,) for `per_row`."""
 
     resamples_interval = False
     resamples_difference = False
@@ -106,19 +107,19 @@ class RowMean(Strategy):
     per_row: Callable[[Predictions], Array]
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
-        """Of the mean."""
+        """Hall's interval for the mean."""
         return mean_interval(self.per_row(drawn.rows))
 
     def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
-        """Of the mean of the paired differences."""
+        """Hall's interval for the mean of the paired differences."""
         return mean_interval(self.per_row(drawn.rows) - self.per_row(base.rows))
 
 
 class Gaps(Strategy):
-    """A sum of absolute gaps over bins, which is higher on few rows than on many."""
+    """Intervals for a sum of absolute gaps over bins, which is higher on few rows than on many."""
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
-        """That of `metrics/ece`; none where the bias is too large for it."""
+        """The interval of `metrics/ece`; none if the bias is too large for it."""
         resampled = drawn.values[key]
         return biased_interval(value, resampled, float(resampled.mean()) - value)
 
@@ -128,24 +129,24 @@ class Gaps(Strategy):
 
 
 class MetricsOwn(Gaps):
-    """The ECE: to the digit what `evaluate.load("ece")` says of these rows."""
+    """Intervals for the ECE: exactly what `evaluate.load("ece")` returns for these rows."""
 
     resamples_interval = False
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
-        """The metric's; none where its bias is too large, as of other gaps."""
+        """The metric's interval; none if its bias is too large, as for other gaps."""
         low, high = drawn.ece.interval
         return NO_INTERVAL if drawn.ece.bias > high - value else (low, high)
 
 
 @dataclass(frozen=True)
 class Squares:
-    """A sum of squares over bins as a mean over rows, whose spread over rows is its standard error.
+    """A sum of squares over bins, written as a mean over rows. The spread over rows gives its standard error.
 
     Attributes:
-        per_row: the sum's influence function plus the sum, whose mean is the sum itself (the infinitesimal jackknife,
+        per_row: The sum's influence function plus the sum. Its mean is the sum itself (the infinitesimal jackknife,
             Davison and Hinkley 1997, section 2.7). *Shape:* (rows,).
-        noise: what sampling noise in the labels adds to the sum (Ferro and Fricker 2012).
+        noise: Amount that sampling noise in the labels adds to the sum (Ferro and Fricker 2012).
     """
 
     per_row: Array
@@ -154,18 +155,18 @@ class Squares:
 
 @dataclass(frozen=True)
 class RowSquares(Strategy):
-    """A sum of squares over bins."""
+    """Intervals for a sum of squares over bins."""
 
     resamples_difference = False
 
     of: Callable[[Predictions], Squares]
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
-        """That of `metrics/ece`; none where the bias is too large for it."""
+        """The interval of `metrics/ece`; none if the bias is too large for it."""
         return biased_interval(value, drawn.values[key], self.of(drawn.rows).noise)
 
     def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
-        """Without noise, to first order; it holds the one with it too."""
+        """Interval of the difference without noise, to first order. It also covers the difference with noise."""
         mine, theirs = self.of(drawn.rows), self.of(base.rows)
         low, high = mean_interval(mine.per_row - theirs.per_row)
         noise = mine.noise - theirs.noise
@@ -174,17 +175,17 @@ class RowSquares(Strategy):
 
 @dataclass(frozen=True)
 class RootOfSquares(Strategy):
-    """The root of a sum of squares over bins, without what noise adds to it."""
+    """Intervals for the root of a sum of squares over bins, without the part that noise adds."""
 
     resamples_difference = False
 
     of: Callable[[Predictions], Squares]
 
     def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
-        """As long as that of `a^2 - b^2`, divided by `a + b`, on both sides of the roots' difference `a - b`.
+        """Interval around the roots' difference `a - b`: the half-width for `a^2 - b^2`, divided by `a + b`.
 
-        Roots have a kink at 0 and squares have none. Where the roots are far apart it is longer than necessary, and
-        the delta method's would be too short. Where both are near 0, what noise gives stands for them.
+        Roots have a kink at 0, and squares do not. If the roots are far apart, the interval is wider than necessary,
+        and the delta method's would be too narrow. If both are near 0, the root of the noise replaces `a + b`.
         """
         mine, theirs = self.of(drawn.rows), self.of(base.rows)
         low, high = mean_interval(mine.per_row - theirs.per_row)
@@ -195,9 +196,9 @@ class RootOfSquares(Strategy):
 
 
 def biased_interval(value: float, resampled: Array, bias: float) -> Interval:
-    """`interval_of_biased` of `metrics/ece`; NaN where the bias is larger than half of what the resamples span.
+    """`interval_of_biased` of `metrics/ece`; NaN if the bias is larger than half the span of the resamples.
 
-    Such ends would not hold the truth: few rows lie in the bins of many classes.
+    Such an interval would not cover the truth. This happens when many classes leave few rows in each bin.
     """
     low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     if bias > (high - low) / 2:
@@ -207,18 +208,21 @@ def biased_interval(value: float, resampled: Array, bias: float) -> Interval:
 
 
 def gaps_interval(value: float, resampled: Array, noise: float) -> Interval:
-    """Of a difference of two sums of absolute gaps, which have a kink where a gap is 0.
+    """Interval for a difference of two sums of absolute gaps, which have a kink where a gap is 0.
 
-    If one arm is too sure and the other too little, noise in the labels decides which looks better, and resamples vary
-    too little around what it decided. Their mean shows it: it lies nearer to 0. So the interval reaches from
-    `d +- z s` to `mean(d*) +- z s`. And of two calibrated arms the surer one measures less, by `noise`; of arms that
-    are far from calibrated it does not. The interval reaches to the difference without all of that, and holds back, on
-    the other side, half of it or s / 4 (`benchmarks/evaluation/verdict.py` has null cases of each kind).
+    Suppose one arm is overconfident and the other is underconfident. Then noise in the labels decides which one looks
+    better, and resamples vary too little around that outcome. Their mean shows it, because it is closer to 0. So the
+    interval extends from `d +- z s` to `mean(d*) +- z s`.
+
+    If both arms are calibrated, the more confident one also measures less, by `noise`. If both are far from
+    calibrated, it does not. So the interval extends to the difference without any of this noise. On the other side it
+    is shortened by half of the noise or by s / 4, whichever is smaller. `benchmarks/evaluation/verdict.py` has null
+    cases of each kind.
 
     Args:
-        value: d, the difference.
-        resampled: d*, on resamples of the rows. *Shape:* (resamples,).
-        noise: the difference that sampling noise alone gives.
+        value: The difference d.
+        resampled: The difference d* on resamples of the rows. *Shape:* (resamples,).
+        noise: The difference that sampling noise gives by itself.
     """
     low, high = normal_interval(value, resampled)
     pull, held_back = float(resampled.mean()) - value, min(abs(noise) / 2, float(resampled.std(ddof=1)) / 4)

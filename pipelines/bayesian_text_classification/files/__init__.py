@@ -1,4 +1,4 @@
-"""Tables of any size in and out, whole or not at all."""
+"""Read and write tables of any size. Files are written atomically."""
 
 from .columns import ColumnsError, write_columns
 from .journal import JournalError

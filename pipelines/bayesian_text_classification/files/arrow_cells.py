@@ -1,4 +1,4 @@
-"""Cells of Arrow columns as Python has them; none is lost because its text is not UTF-8 or its type is wider."""
+"""Convert Arrow columns to Python objects without losing cells that are not UTF-8 or exceed Python's types."""
 
 from typing import Any, cast
 
@@ -17,14 +17,14 @@ _LISTS = (_types.is_list, _types.is_large_list, _types.is_fixed_size_list, _type
 
 
 def cells_of(column: pyarrow.ChunkedArray) -> list[Any]:
-    """As Python has them; text that is not UTF-8 as bytes, what is finer or wider than Python's types as text."""
+    """The cells as Python objects: invalid UTF-8 as bytes, values too fine or too wide for Python's types as text."""
     arrow_type = column.type
     for is_text, binary in _TEXTS:
         if is_text(arrow_type):
             return [decoded(value) for value in column.cast(binary).to_pylist()]
     try:
         return cast(list[Any], column.to_pylist())
-    except (ValueError, OverflowError, pyarrow.ArrowException):  # such a cell, or one inside a cell
+    except (ValueError, OverflowError, pyarrow.ArrowException):  # Python cannot hold a cell, or a nested one
         pass
     if _types.is_dictionary(arrow_type):
         return cells_of(
@@ -46,7 +46,7 @@ def cells_of(column: pyarrow.ChunkedArray) -> list[Any]:
 
 
 def decoded(value: bytes | None) -> str | bytes | None:
-    """Text; the bytes themselves where they are not UTF-8."""
+    """The decoded text, or the bytes unchanged if they are not valid UTF-8."""
     try:
         return None if value is None else value.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Columns of equal length, held in memory, as one file."""
+"""Write in-memory columns of equal length to one file."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,19 +13,19 @@ from .formats import format_of
 from .readers import Window
 from .writers import writer_for
 
-COLUMN_FORMATS = (".csv", ".jsonl", ".parquet")  # by `write_columns`
+COLUMN_FORMATS = (".csv", ".jsonl", ".parquet")  # that `write_columns` can write
 
 
 class ColumnsError(BayesianTextClassificationError):
-    """The columns cannot be written; the message is one line for the user."""
+    """The columns cannot be written. The message is one line for the user."""
 
 
 def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns of equal length to a .csv, .jsonl or .parquet file, whole or not at all.
+    """Write columns of equal length to a .csv, .jsonl or .parquet file, atomically.
 
     Raises:
-        ColumnsError: another ending, a folder that does not exist or cannot be written to, or cells that the format
-            does not know.
+        ColumnsError: The path has another extension, its folder does not exist or is not writable, or the format
+            cannot hold the cells.
     """
     file_format = _kind_written(path)
     try:
@@ -43,7 +43,7 @@ def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
 
 
 def check_can_write(path: str) -> None:
-    """What is wrong with a file for `write_columns`, before the work: ColumnsError, as there."""
+    """Raise `ColumnsError` before the work if `write_columns` could not write to this path."""
     _kind_written(path)
     try:
         with staged_beside(path):
@@ -55,6 +55,6 @@ def check_can_write(path: str) -> None:
 def _kind_written(path: str) -> str:
     file_format, compression = format_of(path)
     if file_format not in COLUMN_FORMATS or compression:
-        ending = Path(path).suffix or "file without ending"
-        raise ColumnsError(f"{path}: a {ending} cannot be written; use {', '.join(COLUMN_FORMATS)}")
+        ending = Path(path).suffix or "extensionless"
+        raise ColumnsError(f"{path}: cannot write {ending} files; use {', '.join(COLUMN_FORMATS)}")
     return file_format

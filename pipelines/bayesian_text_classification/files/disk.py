@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what must be on the disk before something else happens."""
+"""Write files atomically, and flush them to disk in a fixed order."""
 
 import os
 import stat
@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 @contextmanager
 def staged_beside(target: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
-    """An empty file to write to, and the path that it is to replace once it is complete (`publish`).
+    """Yield an empty file to write to, and the path that it replaces once it is complete (`publish`).
 
-    The path is what `target` stands for, if that is a link. The file has the mode of the one that is there, else what
-    the umask leaves of 0666. Whatever is still staged at the end of the block is removed.
+    If `target` is a link, the path is the file that it points to. The empty file has the mode of the existing target,
+    or 0666 minus the umask if there is none. It is removed at the end of the block unless it was published.
     """
     real = Path(os.path.realpath(target))
     staged = real.with_name(f"{real.name}.{uuid.uuid4().hex[:8]}.new")
@@ -29,21 +29,21 @@ def staged_beside(target: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]
 
 
 def publish(staged: Path, target: Path) -> None:
-    """The staged file takes the place of `target` in one step, after its bytes have reached the disk."""
+    """Replace `target` with the staged file in one step, after its bytes have reached the disk."""
     sync(staged)
     staged.replace(target)
     sync(target.parent)
 
 
 def write_whole(target: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a small file, whole or not at all; text in UTF-8."""
+    """Write a small file atomically. Text is encoded as UTF-8."""
     with staged_beside(target) as (staged, real):
         staged.write_bytes(content.encode() if isinstance(content, str) else content)
         publish(staged, real)
 
 
 def new_file(path: Path, like: Path) -> BinaryIO:
-    """A new file, never one that a link leads to, that may be read by those who may read `like`."""
+    """Open a new file with the mode of `like`. An existing link at `path` is removed, not followed."""
     path.unlink(missing_ok=True)
     file = path.open("xb")
     path.chmod(stat.S_IMODE(like.stat().st_mode))
@@ -51,7 +51,7 @@ def new_file(path: Path, like: Path) -> BinaryIO:
 
 
 def sync(path: Path) -> None:
-    """Return once a file, or the names in a folder, would survive a power cut; POSIX alone can do that for folders."""
+    """Flush a file, or the names in a folder, so that they survive a power cut. For folders, this needs POSIX."""
     if os.name != "posix" and path.is_dir():
         return
     opened = os.open(path, os.O_RDONLY)

@@ -1,7 +1,7 @@
-"""A file that grows in blocks, appears whole or not at all, and goes on where it stopped when its writer was killed.
+"""Write a file in blocks, atomically. After its writer was killed, a new run resumes at the last checkpoint.
 
-Until the file is whole, `NAME.partial` with its blocks and `NAME.progress` lie beside it. A checkpoint first brings the
-blocks to the disk and then, in one step, says in `NAME.progress` how many there are: whatever happens, those are there.
+Until the file is complete, `NAME.partial` (its blocks) and `NAME.progress` are next to it. A checkpoint first flushes
+the blocks to disk, and then records their number in `NAME.progress` in one step. So the recorded blocks always exist.
 """
 
 import json
@@ -18,17 +18,17 @@ from ..wording import first_line
 from .disk import new_file, publish
 from .writers import MADE
 
-_NEW = ".new"  # behind the name of the progress, until it is whole
-INTERVAL = 2.0  # seconds between two checkpoints, at least
+_NEW = ".new"  # suffix of the progress file until it is complete
+INTERVAL = 2.0  # minimum seconds between two checkpoints
 
 
 class Blocks(Protocol):
-    """Where blocks go.
+    """The destination of blocks.
 
     Attributes:
-        rows: in the blocks so far.
-        errors: of these rows, by kind.
-        state: what the writer wants to find again, as it was at the last block.
+        rows: Number of rows in the blocks so far.
+        errors: Number of these rows with an error, by kind of error.
+        state: State of the writer at the last block, which a resumed run gets back.
     """
 
     rows: int
@@ -36,17 +36,17 @@ class Blocks(Protocol):
     state: dict[str, Any]
 
     def append(self, block: bytes, rows: int, errors: Counter[str], state: Mapping[str, Any]) -> None:
-        """Add a block; OSError where there is no room for it."""
+        """Add a block. Raises OSError if the disk is full."""
 
     def finish(self, move: Callable[[Path, Path], None]) -> None:
-        """It is whole."""
+        """Complete the output."""
 
     def close(self) -> None:
-        """No block follows."""
+        """Stop writing."""
 
 
 class StreamOutput:
-    """Blocks that go to a stream as they come. Attributes and methods are those of `Blocks`."""
+    """Writes blocks to a stream as they arrive. Attributes and methods are those of `Blocks`."""
 
     def __init__(self, stream: BinaryIO, header: bytes) -> None:
         self._stream = stream
@@ -54,46 +54,46 @@ class StreamOutput:
         stream.write(header)
 
     def append(self, block: bytes, rows: int, errors: Counter[str], state: Mapping[str, Any]) -> None:
-        """Write a block, at once: who reads the stream may wait for it."""
+        """Write and flush a block: the reader of the stream may be waiting for it."""
         self._stream.write(block)
         self._stream.flush()
         self.rows += rows
         self.errors += errors
 
     def finish(self, move: Callable[[Path, Path], None]) -> None:
-        """Nothing is left to do."""
+        """Do nothing: all blocks are written."""
 
     def close(self) -> None:
-        """The stream is its owner's."""
+        """Do nothing: the owner closes the stream."""
 
 
 class JournalError(BayesianTextClassificationError):
-    """The file cannot be begun or gone on with; the message is one line for the user."""
+    """The file cannot be started or resumed. The message is one line for the user."""
 
 
 class Journal:
-    """Writes a file of blocks. Attributes are those of `Blocks`."""
+    """Writes a file in blocks. Attributes are those of `Blocks`."""
 
     def __init__(self, target: Path, settings: Mapping[str, Any], header: bytes, *, resume: bool) -> None:
-        """Begin the file, or go on with what is left of an earlier run.
+        """Start the file, or resume an earlier run.
 
         Args:
-            target: the file.
-            settings: on which its bytes depend, by names that a user knows.
-            header: before the first block.
-            resume: go on where there is something to go on with.
+            target: Path of the file.
+            settings: Everything that its bytes depend on, under names that users know.
+            header: Bytes before the first block.
+            resume: Whether to continue an earlier run if there is one.
 
         Raises:
-            JournalError: the target is there and is no file; something is left of an earlier run, and `resume` is not
-                asked for; it had other settings; another run is writing; the folder cannot be written to.
+            JournalError: The target exists but is not a regular file; an earlier run left files and `resume` is
+                False; that run had different settings; another run is writing; or the folder is not writable.
         """
-        self._target, self._settings = Path(os.path.realpath(target)), dict(settings)  # what a link stands for
+        self._target, self._settings = Path(os.path.realpath(target)), dict(settings)  # links are followed
         self._partial, self._progress, *_ = working_files(target)
         self.rows, self.errors, self.state = 0, Counter[str](), dict[str, Any]()
         if os.path.exists(self._target) and not os.path.isfile(self._target):
-            raise JournalError(f"{target} is there and is no file")
+            raise JournalError(f"{target} exists but is not a regular file; choose another output file")
         try:
-            # Nothing is looked at or cut off before the lock is ours: another run may just have begun.
+            # Take the lock before reading or truncating anything: another run may have just started.
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
             self._file = os.fdopen(os.open(self._partial, flags, 0o666), "r+b")
         except OSError as error:
@@ -111,13 +111,13 @@ class Journal:
                 self._partial.chmod(stat.S_IMODE(self._target.stat().st_mode))
             self.checkpoint()
         except BaseException as error:
-            self._file.close()  # which lets go of the lock, whoever keeps the exception
+            self._file.close()  # releases the lock even if the caller keeps the exception
             if isinstance(error, OSError):
                 raise JournalError(f"{target} cannot be written: {error.strerror or error}") from error
             raise
 
     def append(self, block: bytes, rows: int, errors: Counter[str], state: Mapping[str, Any]) -> None:
-        """Add a block; OSError where there is no room for it."""
+        """Add a block. Raises OSError if the disk is full."""
         self._file.write(block)
         self.rows += rows
         self.errors += errors
@@ -126,7 +126,7 @@ class Journal:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """From here a later run goes on."""
+        """Record the point from which a later run can resume."""
         self._file.flush()
         os.fsync(self._file.fileno())
         known = {
@@ -143,34 +143,34 @@ class Journal:
         self._written = time.monotonic()
 
     def finish(self, move: Callable[[Path, Path], None]) -> None:
-        """The file appears under its name.
+        """Move the complete file to its final name.
 
         Args:
-            move: makes the second path, at once, of the file that is the first.
+            move: Turns the file at the first path into the file at the second, atomically.
         """
         self.checkpoint()
         if not self._is_ours():
-            raise JournalError(f"{self._partial} was replaced by another run, which goes on; this one is lost")
+            raise JournalError(f"{self._partial} was replaced by another run, which continues; this one is lost")
         move(self._partial, self._target)
         self._progress.unlink(missing_ok=True)
         self._file.close()
 
     def close(self) -> None:
-        """Leave the file to a later run; what is behind the last checkpoint is done again then."""
+        """Leave the file to a later run, which repeats the work after the last checkpoint."""
         self._file.close()
 
     def _left(self, header: bytes, *, resume: bool) -> dict[str, Any] | None:
-        """What is known of an earlier run; None where there was none."""
+        """The record of an earlier run, or None if there was none."""
         if not self._progress.exists():
             beginning = self._file.read(len(header) + 1)
-            if header.startswith(beginning):  # it had not come further
+            if header.startswith(beginning):  # killed before the first checkpoint
                 return None
-            raise JournalError(f"{self._partial} is there and no run's that can be gone on with; move it away")
-        if self._partial.stat().st_size == 0:  # just made: nothing of that run is left but its progress
+            raise JournalError(f"{self._partial} exists but is not from a resumable run; move it away")
+        if self._partial.stat().st_size == 0:  # just created: only the progress file of that run is left
             return None
         if not resume:
             raise JournalError(
-                f"{self._partial} is left of an earlier run; resume=True goes on with it, or remove it to start anew"
+                f"{self._partial} is left from an earlier run; resume=True continues it, or remove it to start over"
             )
         return self._known()
 
@@ -180,34 +180,34 @@ class Journal:
             settings, length = known["settings"], known["bytes"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise JournalError(
-                f"{self._progress} cannot be read: {first_line(error)}; remove it to start anew"
+                f"{self._progress} cannot be read: {first_line(error)}; remove {self._partial} to start over"
             ) from error
         for name in {**settings, **self._settings}:
             then, now = settings.get(name), self._settings.get(name)
             if then != now:
                 raise JournalError(
-                    f"{self._partial} was begun with another {name} ({then}, now {now}); run it as it was begun, or "
-                    "remove that file to start anew"
+                    f"{self._partial} was started with a different {name} ({then}, now {now}); use the original "
+                    "settings, or remove that file to start over"
                 )
         if self._partial.stat().st_size < length:
-            raise JournalError(f"{self._partial} is shorter than it was; remove it to start anew")
+            raise JournalError(f"{self._partial} is shorter than at its last checkpoint; remove it to start over")
         assert isinstance(known, dict)
         return known
 
     def _lock(self) -> None:
-        """JournalError where another run holds the file; the system lets go of it when a process ends, however."""
+        """Lock the file, or raise `JournalError` if another run has. The lock is released when the process ends."""
         if os.name == "posix":
             import fcntl
 
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise JournalError(f"another run is writing {self._partial}") from error
-            if not self._is_ours():  # it was finished, or removed, between opening and locking
-                raise JournalError(f"another run is writing {self._partial}")
+                raise JournalError(f"another run is writing {self._partial}; wait until it ends") from error
+            if not self._is_ours():  # finished or removed between opening and locking
+                raise JournalError(f"another run is writing {self._partial}; wait until it ends")
 
     def _is_ours(self) -> bool:
-        """Whether the file of that name is still the one that was opened."""
+        """Whether the path still refers to the file that was opened."""
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), self._partial.stat())
         except FileNotFoundError:
@@ -215,7 +215,7 @@ class Journal:
 
 
 def working_files(target: Path) -> tuple[Path, ...]:
-    """Where a file that is written has its blocks, and how far it is; then, where these are made anew for a moment."""
+    """The paths of the blocks and the progress record, then of the two files that replace them once complete."""
     real = Path(os.path.realpath(target))
     return tuple(
         real.with_name(real.name + ending)

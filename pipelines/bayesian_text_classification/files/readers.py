@@ -1,7 +1,7 @@
-"""Rows of text files and tables of any size, a window at a time; what is wrong with a row is said beside it.
+"""Read rows of text files and tables of any size, one window at a time. Bad rows come with an error.
 
-Nothing is held but the window, whatever the file holds: a row without end is cut, and compressed files are unpacked as
-they are read.
+Only one window is in memory, whatever the file contains: endless rows are cut, and compressed files are decompressed
+as they are read.
 """
 
 import bz2
@@ -25,9 +25,9 @@ from .arrow_cells import cells_of, decoded
 from .text_lines import CsvLines, Lines, beginning, long_fields
 
 WINDOW = 1024  # rows
-TEXT = "text"  # what the lines of a plain text file are called
+TEXT = "text"  # column name for the lines of a plain text file
 
-_WINDOW_CHARACTERS = 2**26  # of a window's lines together: it is closed early where rows are huge
+_WINDOW_CHARACTERS = 2**26  # per window, which ends early if rows are huge
 
 
 _COMPRESSIONS: dict[str, Callable[[Any], Any]] = {
@@ -36,7 +36,7 @@ _COMPRESSIONS: dict[str, Callable[[Any], Any]] = {
     ".xz": lzma.open,
     ".zst": lambda raw: pyarrow.CompressedInputStream(pyarrow.PythonFile(raw, "r"), "zstd"),
 }
-TEXT_COLUMNS = (TEXT, "sentence")  # where texts are looked for
+TEXT_COLUMNS = (TEXT, "sentence")  # columns that may hold the texts, in order of preference
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Window:
     """Consecutive rows.
 
     Attributes:
-        rows: their cells by column; an Arrow table where the file is one, so that no type is lost.
-        errors: for each row why it could not be read as it stands, None where it could.
+        rows: Cells by column. Parquet rows are an Arrow table, which keeps their types.
+        errors: For each row, why it could not be read correctly, or None.
     """
 
     rows: list[dict[str, Any]] | pyarrow.Table
@@ -55,13 +55,13 @@ class Window:
         return len(self.errors)
 
     def last(self, count: int) -> "Window":
-        """Its last rows."""
+        """The last `count` rows."""
         start = len(self) - count
         rows = self.rows[start:] if isinstance(self.rows, list) else self.rows.slice(start)
         return Window(rows, self.errors[start:])
 
     def apart_from(self, names: Sequence[str]) -> "Window":
-        """With an error for each row that has a field of one of these names itself, which other columns will have."""
+        """The window, with an error for each row that already has a field with the name of an added column."""
         if not isinstance(self.rows, list):
             return self
         errors = [
@@ -71,13 +71,13 @@ class Window:
         return Window(self.rows, errors)
 
     def column(self, name: str) -> list[Any]:
-        """The cells of a column; None where a row has none. Text of a table that is not UTF-8 comes as bytes."""
+        """The cells of a column, or None where a row has none. Table cells that are not valid UTF-8 are bytes."""
         if isinstance(self.rows, list):
             return [row.get(name) for row in self.rows]
         return [decoded(cell) if isinstance(cell, bytes) else cell for cell in cells_of(self.rows.column(name))]
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """The rows as Python has them."""
+        """The rows as Python objects."""
         if isinstance(self.rows, list):
             return self.rows
         columns = {name: cells_of(self.rows.column(name)) for name in self.rows.column_names}
@@ -86,13 +86,13 @@ class Window:
 
 @dataclass(frozen=True)
 class RowFile:
-    """A file that was opened.
+    """An open file.
 
     Attributes:
-        columns: names in their order; None where each row has its own (.jsonl).
-        windows: its rows, of which at most `WINDOW` at a time. To be read once.
-        done: the share of the file that has been read, from 0 to 1; None where its end is not known.
-        schema: of a parquet file.
+        columns: Column names in order, or None if each row has its own (.jsonl).
+        windows: Rows, at most `WINDOW` at a time. Can be read once.
+        done: Returns the share of the file that has been read, from 0 to 1, or None if its size is unknown.
+        schema: Schema of a parquet file.
     """
 
     columns: list[str] | None
@@ -105,19 +105,19 @@ def open_rows(source: Path | BinaryIO, file_format: str, compression: str = "") 
     """Open a file for reading in constant memory.
 
     Args:
-        source: a path, or a stream of bytes.
-        file_format: one of `FORMATS`: .csv is quoted as usual, .tsv not at all, a .jsonl line is an object, .txt a
-            text.
-        compression: one of `COMPRESSIONS`, or "".
+        source: Path, or stream of bytes.
+        file_format: One of `FORMATS`. .csv has standard quoting and .tsv has none. A line of .jsonl is an object, and
+            a line of .txt is a text.
+        compression: One of `COMPRESSIONS`, or "".
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: what it holds is no such file, or names a column twice. A damaged archive or parquet file may also
-            fail later, while it is read, with one of `DAMAGE`.
+        OSError: The file cannot be opened.
+        ValueError: The content does not match the format, or a column name is duplicated. A damaged archive or
+            parquet file may also fail later, while it is read, with one of `DAMAGE`.
     """
     if file_format == ".parquet":
         if not isinstance(source, Path) or compression:
-            raise ValueError("a parquet file is read by its name, as it is; compression is part of its format")
+            raise ValueError("a parquet file must be read by its path, uncompressed; the format compresses internally")
         return _open_parquet(source)
     raw = source.open("rb") if isinstance(source, Path) else source
     size = source.stat().st_size if isinstance(source, Path) else None
@@ -137,7 +137,7 @@ def open_rows(source: Path | BinaryIO, file_format: str, compression: str = "") 
     return RowFile([TEXT], _windows(_txt_rows(lines), lines), done)
 
 
-# What reading a damaged file raises.
+# Exceptions from reading a damaged file.
 DAMAGE = (OSError, EOFError, ValueError, lzma.LZMAError, csv.Error, pyarrow.ArrowException)
 _Row = tuple[dict[str, Any], str | None]
 
@@ -146,7 +146,7 @@ def _csv_rows(lines: Lines, *, quoted: bool) -> tuple[list[str], Iterator[_Row]]
     dialect: dict[str, Any] = {} if quoted else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
 
     def following(*, empty: bool = False) -> list[str] | None:
-        """The next row, one that is not empty unless it is asked for; None at the end."""
+        """The next row, or None at the end. Skips empty rows unless `empty`."""
         while True:
             lines.begin()
             with long_fields:
@@ -159,28 +159,28 @@ def _csv_rows(lines: Lines, *, quoted: bool) -> tuple[list[str], Iterator[_Row]]
     try:
         header = following() or []
     except csv.Error as error:
-        raise ValueError(f"its header is not csv: {error}") from error
+        raise ValueError(f"its header is not valid csv: {error}") from error
     if lines.problem:
         raise ValueError(f"its header {lines.problem}")
     refuse_twins(header)
-    alone = not quoted and len(header) == 1  # then an empty line is an empty cell
+    alone = not quoted and len(header) == 1  # an empty line is then an empty cell
 
     def rows() -> Iterator[_Row]:
         while True:
             try:
                 cells = following(empty=alone)
             except csv.Error as error:
-                lines.give_back()  # a quote that is not closed spoils its own line, not all that follow
-                yield dict.fromkeys(header, ""), f"is not csv: {error}; it begins {beginning(lines.raw)}"
+                lines.give_back()  # an unclosed quote spoils its own line, not the following ones
+                yield dict.fromkeys(header, ""), f"is not valid csv: {error}; it begins {beginning(lines.raw)}"
                 continue
             if cells is None:
                 return
             problem = lines.problem
             if len(cells) != len(header):
-                fields = f"has {len(cells)} field{'s' * (len(cells) != 1)} and the header has {len(header)}"
+                fields = f"has {len(cells)} field{'s' * (len(cells) != 1)} but the header has {len(header)}"
                 problem = fields if problem is None else f"{problem}; it {fields}"
                 if more := cells[len(header) :]:
-                    problem += f"; behind them {beginning(','.join(more))}"
+                    problem += f"; the rest is {beginning(','.join(more))}"
                 cells = [*cells, *[""] * len(header)][: len(header)]
             yield dict(zip(header, cells, strict=True)), problem
 
@@ -188,10 +188,10 @@ def _csv_rows(lines: Lines, *, quoted: bool) -> tuple[list[str], Iterator[_Row]]
 
 
 def _jsonl_rows(lines: Lines) -> Iterator[_Row]:
-    """JSON objects, one a line."""
+    """JSON objects, one per line."""
     lines.begin()
     for line in lines:
-        if line.strip():  # `splitlines` would also part at U+2028 inside a text
+        if line.strip():  # unlike `splitlines`, this does not split at U+2028 inside a text
             yield _json_row(line, lines.problem)
         lines.begin()
 
@@ -200,10 +200,10 @@ def _json_row(line: str, problem: str | None) -> _Row:
     try:
         found = json.loads(line, object_pairs_hook=_json_object)
     except json.JSONDecodeError as error:
-        why = f"is not JSON: {error.msg} at character {error.pos + 1}"
+        why = f"is not valid JSON: {error.msg} at character {error.pos + 1}"
     except RecursionError:
         why = "is nested too deeply"
-    except ValueError as error:  # a key twice, a number of thousands of digits
+    except ValueError as error:  # a duplicate key, or a number with thousands of digits
         why = f"cannot be read: {error}"
     else:
         if isinstance(found, dict):
@@ -239,7 +239,7 @@ def _windows(rows: Iterable[_Row], lines: Lines) -> Iterator[Window]:
 
 
 def _open_parquet(path: Path) -> RowFile:
-    with path.open("rb"):  # OSError, as of other files
+    with path.open("rb"):  # raises OSError, as for other files
         pass
     try:
         file = pyarrow.parquet.ParquetFile(path, buffer_size=2**20)
@@ -249,9 +249,7 @@ def _open_parquet(path: Path) -> RowFile:
     refuse_twins(names)
     total, read = file.metadata.num_rows, 0
     size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
-    most = max(
-        min(WINDOW, _WINDOW_CHARACTERS * total // max(size, 1)), 1
-    )  # rows of a window: fewer where they are huge
+    most = max(min(WINDOW, _WINDOW_CHARACTERS * total // max(size, 1)), 1)  # rows per window, fewer if they are huge
 
     def windows() -> Iterator[Window]:
         nonlocal read
@@ -265,13 +263,13 @@ def _open_parquet(path: Path) -> RowFile:
 
 def _taken(name: str, value: Any) -> str:
     return (
-        f"a field of its own has the name of one that is added ({name!r}, with {beginning(str(value))}); a prefix "
-        "names those apart"
+        f"the row already has a field with the name of an added column ({name!r}, with {beginning(str(value))}); "
+        "choose a prefix for the added columns"
     )
 
 
 def refuse_twins(names: Sequence[str]) -> None:
-    """ValueError where a name stands twice."""
+    """Raise ValueError if a name is duplicated."""
     twins = [name for name, count in Counter(names).items() if count > 1]
     if twins:
-        raise ValueError(f"it has several columns {shown_name(twins[0])}, and only one can be meant")
+        raise ValueError(f"duplicate column name {shown_name(twins[0])}; names must be unique")

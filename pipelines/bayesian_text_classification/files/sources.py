@@ -1,4 +1,4 @@
-"""What an input's name stands for: a file, several of one file_format, or stdin; read as one sequence of windows."""
+"""Resolve an input name to a file, several files of one format, or stdin, and read it as one sequence of windows."""
 
 import glob
 import hashlib
@@ -15,11 +15,11 @@ from .formats import FORMATS, format_of, named_format
 from .readers import DAMAGE, RowFile, Window, open_rows
 
 STDIN = "-"
-_CHUNK = 2**20  # bytes, of what is hashed
+_CHUNK = 2**20  # bytes hashed at a time
 
 
 class SourceError(BayesianTextClassificationError):
-    """The input cannot be read; the message is one line for the user."""
+    """The input cannot be read. The message is one line for the user."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Source:
     """Files with equal columns, or one stream.
 
     Attributes:
-        file_format: one of `rows.FORMATS`.
-        files: in the order in which they are read.
-        stream: read where there are no files.
+        file_format: One of `formats.FORMATS`.
+        files: Files in reading order.
+        stream: Stream to read if there are no files.
     """
 
     file_format: str
@@ -38,11 +38,11 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Of the first file, for messages."""
+        """The name of the first file, for messages."""
         return str(self.files[0]) if self.files else "stdin"
 
     def digests(self) -> dict[str, str]:
-        """What is in each file, whatever its name is now: a hash of its bytes. SourceError where one cannot be read."""
+        """A hash of each file's bytes, whatever its name. Raises `SourceError` if a file cannot be read."""
         found = {}
         for number, path in enumerate(self.files, start=1):
             try:
@@ -53,25 +53,25 @@ class Source:
 
 
 class Reading:
-    """A source that is read, once.
+    """Reads a source once.
 
     Attributes:
-        columns: names in their order; None where each row has its own (.jsonl).
-        schema: of parquet files.
+        columns: Column names in order, or None if each row has its own (.jsonl).
+        schema: Schema of parquet files.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._read = 0  # files
+        self._read = 0  # files completed
         self._file = _opened(source, 0)
         self._sizes = [path.stat().st_size for path in source.files]
         self.columns, self.schema = self._file.columns, self._file.schema
 
     def windows(self) -> Iterator[Window]:
-        """All rows.
+        """Yield all rows.
 
         Raises:
-            SourceError: a file is damaged.
+            SourceError: A file is damaged.
         """
         while True:
             rows = 0
@@ -89,7 +89,7 @@ class Reading:
 
     @property
     def done(self) -> float | None:
-        """The share of all bytes that has been read; None where there is no knowing."""
+        """The share of all bytes that has been read, or None if it is unknown."""
         if not self._sizes or self._read == len(self._sizes):
             return None if not self._sizes else 1.0
         here = (self._file.done() or 0.0) * self._sizes[self._read]
@@ -97,27 +97,27 @@ class Reading:
 
 
 def source_of(name: str, input_format: str | None = None) -> Source:
-    """The files that `name` stands for.
+    """Find the files that `name` refers to.
 
     Args:
-        name: a path, a pattern such as `data/*.csv` (read in alphabetical order), or "-" for stdin.
-        input_format: "csv", "tsv", "jsonl", "parquet" or "txt"; None: as their names end, and "txt" for stdin.
+        name: Path, pattern such as `data/*.csv` (read in alphabetical order), or "-" for stdin.
+        input_format: "csv", "tsv", "jsonl", "parquet" or "txt". None uses the file extensions, and "txt" for stdin.
 
     Raises:
-        SourceError: there is none, or their formats or columns differ.
-        ValueError: an unknown format.
+        SourceError: There is no such file, it cannot be read, or the files differ in format or columns.
+        ValueError: The format is unknown.
     """
     input_format = None if input_format is None else named_format(input_format)
     if name == STDIN:
         if input_format == ".parquet":
-            raise SourceError("a parquet file cannot be read from stdin: its index is at its end")
+            raise SourceError("a parquet file cannot be read from stdin: its index is at its end; pass a file name")
         if sys.stdin is None:
             raise SourceError("stdin is closed")
         return Source(input_format or ".txt", stream=sys.stdin.buffer)
     path = Path(name)
     if os.path.isdir(name):
-        raise SourceError(f"{name} is a folder; give its files, such as '{path / '*.csv'}'")
-    # Of `os.path`, as those of `Path` fail for names that no file can have.
+        raise SourceError(f"{name} is a folder; pass its files, such as '{path / '*.csv'}'")
+    # `os.path` because the methods of `Path` fail for names that no file can have.
     there = os.path.exists(name)
     files = (path,) if there else tuple(sorted(Path(found) for found in glob.glob(name, recursive=True)))
     if not files:
@@ -129,17 +129,17 @@ def source_of(name: str, input_format: str | None = None) -> Source:
             )
     formats = {input_format or format_of(path.name)[0]: path for path in files}
     if "" in formats:
-        raise SourceError(f"{formats['']}: its name ends in none of {', '.join(FORMATS)}; set input_format=")
+        raise SourceError(f"{formats['']}: unknown file extension; use {', '.join(FORMATS)}, or set input_format=")
     if len(formats) > 1:
         raise SourceError(
-            f"{name} stands for files of several formats, {', '.join(sorted(formats))}; give one at a time"
+            f"{name} matches files of several formats, {', '.join(sorted(formats))}; pass one format at a time"
         )
     source = Source(next(iter(formats)), files)
     first = _opened(source, 0)
     for i in range(1, len(files)):
         other = _opened(source, i)
         if (other.columns, other.schema) != (first.columns, first.schema):
-            raise SourceError(f"{files[i]} has other columns than {files[0]}: {_shown(other)}, not {_shown(first)}")
+            raise SourceError(f"{files[i]} has different columns from {files[0]}: {_shown(other)}, not {_shown(first)}")
     return source
 
 

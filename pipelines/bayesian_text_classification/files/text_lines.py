@@ -1,4 +1,4 @@
-"""Lines of a text file of any size: decoded, cut where they are too long, and given back on request."""
+"""Read lines of a text file of any size: decode them, cut long ones, and push them back on request."""
 
 import csv
 import io
@@ -6,29 +6,29 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-LINE_CHARACTERS = 2**24  # of one line, and of a row that runs over several
+LINE_CHARACTERS = 2**24  # maximum of a line, and of a row that spans several lines
 
-_SHOWN = 200  # characters of a row that cannot be read, in its error
+_SHOWN = 200  # characters of an unreadable row that its error shows
 
 
 class Lines:
-    """Lines of a stream; of one that has no end, its beginning. Lines that were read can be given back.
+    """Iterates over the lines of a stream. Long lines are cut, and lines can be pushed back.
 
     Attributes:
-        problem: with the lines since `begin`; None for none.
-        read: characters of all lines.
+        problem: What is wrong with the lines since `begin`, or None.
+        read: Number of characters in all lines read so far.
     """
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         self._stream = stream
         self._first = True
-        self._since: list[tuple[str, str | None]] = []  # lines of this row, and what is wrong with each
+        self._since: list[tuple[str, str | None]] = []  # lines of this row, each with its problem
         self._back: deque[tuple[str, str | None]] = deque()
         self.problem: str | None = None
         self.read = 0
 
     def begin(self) -> None:
-        """A new row begins."""
+        """Start a new row."""
         self.problem, self._since = None, []
 
     @property
@@ -37,7 +37,7 @@ class Lines:
         return "".join(line[:_SHOWN] for line, _ in self._since[:_SHOWN])[: _SHOWN + 1]
 
     def give_back(self) -> None:
-        """All lines since `begin` but the first will come again."""
+        """Push back all lines since `begin` except the first."""
         self._back.extendleft(reversed(self._since[1:]))
         del self._since[1:]
         self.problem = self._since[0][1] if self._since else None
@@ -74,10 +74,10 @@ class Lines:
 
 
 class LongFields:
-    """While anyone is inside, the csv module takes fields of up to `LINE_CHARACTERS`; then its limit is as it was.
+    """Context in which the csv module accepts fields of up to `LINE_CHARACTERS`. Afterwards, its limit is restored.
 
-    The limit, 131,072, is one for the whole process: the first thread to enter raises it, the last to leave puts it
-    back. Nobody waits for anybody.
+    The limit (131,072) is global to the process. The first thread to enter raises it, and the last one to leave
+    restores it. Threads do not wait for each other.
     """
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ long_fields = LongFields()
 
 
 class CsvLines:
-    """The lines of one csv row, of which there may not be too many."""
+    """Iterates over the lines of one csv row, up to a limit on their characters."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines, self._taken = lines, 0
@@ -117,5 +117,5 @@ class CsvLines:
 
 
 def beginning(raw: str) -> str:
-    """The first characters of a row, quoted, for its error."""
+    """The first characters of a row, quoted, for its error message."""
     return repr(raw if len(raw) <= _SHOWN else raw[:_SHOWN] + "...")

@@ -1,4 +1,4 @@
-"""Rows as the bytes of a file, a block at a time: the header and the blocks, one behind the other, are the file."""
+"""Encode rows as the bytes of a file, one block at a time. The header and the blocks, concatenated, are the file."""
 
 import bz2
 import csv
@@ -17,14 +17,14 @@ import pyarrow.parquet
 from .disk import new_file, publish
 from .readers import Window
 
-MADE = ".made"  # behind the name of the blocks, until a parquet file is made of them
-_GROUP_ROWS, _GROUP_BYTES = 2**16, 2**26  # of a row group of parquet, which is held in memory
-Added = Sequence[Mapping[str, Any]]  # for each row the cells of the columns that are added to it
+MADE = ".made"  # suffix of a parquet file while it is built from the blocks
+_GROUP_ROWS, _GROUP_BYTES = 2**16, 2**26  # limits of a parquet row group, which is held in memory
+Added = Sequence[Mapping[str, Any]]  # for each row, the cells of the added columns
 
-# Compressed blocks one behind the other are a compressed file, for each of these.
+# For each of these, concatenated compressed blocks are a valid compressed file.
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
-    ".gz": lambda block: gzip.compress(block, mtime=0),  # without the time: equal rows give equal bytes
+    ".gz": lambda block: gzip.compress(block, mtime=0),  # no timestamp, so that equal rows give equal bytes
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
     ".zst": lambda block: bytes(pyarrow.compress(block, codec="zstd", asbytes=True)),
@@ -32,16 +32,16 @@ _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 
 
 class Writer(Protocol):
-    """Turns rows into bytes."""
+    """Encodes rows as bytes."""
 
     def header(self) -> bytes:
-        """What stands before the first block."""
+        """The bytes before the first block."""
 
     def block(self, window: Window, added: Added) -> bytes:
-        """The rows of a window, and what is added to each."""
+        """The bytes of a window's rows with their added cells."""
 
     def finish(self, staged: Path, target: Path) -> None:
-        """Make `target` of the file with the header and all blocks, which may be moved."""
+        """Create `target` from the file with the header and all blocks, which may be moved."""
 
 
 def writer_for(
@@ -51,14 +51,14 @@ def writer_for(
     schema: pyarrow.Schema | None,
     added: pyarrow.Schema,
 ) -> Writer:
-    """The encoder for a format.
+    """The writer for a format.
 
     Args:
         file_format: .csv, .tsv, .jsonl or .parquet.
-        compression: one of `rows.COMPRESSIONS`, or "".
-        columns: of the rows; None where each has its own, as only .jsonl can hold them.
-        schema: types of these columns; None for text.
-        added: names and types of the columns that are added.
+        compression: One of `formats.COMPRESSIONS`, or "".
+        columns: Column names of the rows, or None if each row has its own, which only .jsonl can hold.
+        schema: Types of these columns, or None for text.
+        added: Names and types of the added columns.
     """
     if file_format == ".jsonl":
         return _Jsonl(compression, added.names)
@@ -91,7 +91,7 @@ class _Csv:
         publish(staged, target)
 
     def _flat(self, value: Any) -> str:
-        """A cell of ours; where nothing is quoted it may hold neither tabs nor ends of line."""
+        """An added cell as text. Without quoting, it cannot contain tabs or line breaks."""
         return _cell(value) if self.quoted else " ".join(_cell(value).split())
 
     def _encoded(self, rows: Any) -> bytes:
@@ -130,14 +130,14 @@ class _Jsonl:
         publish(staged, target)
 
     def _beside(self, row: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-        """What is added; what the row has under such a name stays, and only the error, which tells of it, is ours."""
+        """The added cells. The row's own cells take precedence, except over the error, which reports such conflicts."""
         return {name: more.get(name) for name in self.added if name not in row or name == self.added[-1]}
 
 
 def _json(row: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(row, ensure_ascii=False, default=_json_cell).encode() + b"\n"
-    except UnicodeEncodeError:  # half of a pair of surrogates stays what it was: an escape
+    except UnicodeEncodeError:  # a lone surrogate stays an escape
         return json.dumps(row, default=_json_cell).encode() + b"\n"
 
 
@@ -146,13 +146,13 @@ def _json_cell(value: Any) -> str:
 
 
 class _Parquet:
-    """Blocks are record batches of an Arrow stream; the parquet file, whose index is at its end, is made of it last."""
+    """Writes blocks as record batches of an Arrow stream. `finish` makes it parquet, whose index is at the end."""
 
     def __init__(self, schema: pyarrow.Schema, added: pyarrow.Schema) -> None:
         self._own = pyarrow.schema([field.with_type(_plain(field.type)) for field in schema])
         self._added = added
         self._schema = pyarrow.schema([*self._own, *added])
-        # What parquet cannot hold is said before the work: ArrowException.
+        # Raise ArrowException before the work if parquet cannot hold a type.
         pyarrow.parquet.write_table(self._schema.empty_table(), pyarrow.BufferOutputStream())
 
     def header(self) -> bytes:
@@ -181,7 +181,7 @@ class _Parquet:
 
 
 def _groups(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[list[pyarrow.RecordBatch]]:
-    """Batches that make a row group."""
+    """Group batches into row groups."""
     group: list[pyarrow.RecordBatch] = []
     rows = size = 0
     for batch in batches:
@@ -195,24 +195,22 @@ def _groups(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[list[pyarrow.Rec
 
 
 def added_columns(added: Added, schema: pyarrow.Schema) -> list[pyarrow.Array]:
-    """The columns of `schema`, from one mapping for each row."""
+    """The columns of `schema` as arrays, from one mapping per row."""
     return [pyarrow.array([row.get(field.name) for row in added], field.type) for field in schema]
 
 
-def _plain(file_format: pyarrow.DataType) -> pyarrow.DataType:
-    """Without a dictionary, which the batches of a stream would have to share."""
+def _plain(arrow_type: pyarrow.DataType) -> pyarrow.DataType:
+    """The type without dictionary encoding, because all batches of a stream would have to share one dictionary."""
     types = pyarrow.types
-    if types.is_dictionary(file_format):
-        return _plain(file_format.value_type)
-    if types.is_struct(file_format):
-        return pyarrow.struct([field.with_type(_plain(field.type)) for field in file_format])
-    if types.is_map(file_format):
-        return pyarrow.map_(
-            _plain(file_format.key_type), file_format.item_field.with_type(_plain(file_format.item_type))
-        )
-    if types.is_fixed_size_list(file_format):
-        return pyarrow.list_(file_format.value_field.with_type(_plain(file_format.value_type)), file_format.list_size)
+    if types.is_dictionary(arrow_type):
+        return _plain(arrow_type.value_type)
+    if types.is_struct(arrow_type):
+        return pyarrow.struct([field.with_type(_plain(field.type)) for field in arrow_type])
+    if types.is_map(arrow_type):
+        return pyarrow.map_(_plain(arrow_type.key_type), arrow_type.item_field.with_type(_plain(arrow_type.item_type)))
+    if types.is_fixed_size_list(arrow_type):
+        return pyarrow.list_(arrow_type.value_field.with_type(_plain(arrow_type.value_type)), arrow_type.list_size)
     for is_kind, make in ((types.is_list, pyarrow.list_), (types.is_large_list, pyarrow.large_list)):
-        if is_kind(file_format):
-            return make(file_format.value_field.with_type(_plain(file_format.value_type)))
-    return file_format
+        if is_kind(arrow_type):
+            return make(arrow_type.value_field.with_type(_plain(arrow_type.value_type)))
+    return arrow_type

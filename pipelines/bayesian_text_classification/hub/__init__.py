@@ -1,4 +1,4 @@
-"""What goes where on the Hub, and how it fails."""
+"""Publish the metric, the demo and classifiers on the Hub."""
 
 from .push import push
 from .uploads import PublishError, Upload, metric_upload, pipeline_upload, space_upload

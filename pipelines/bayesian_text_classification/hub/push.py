@@ -1,4 +1,4 @@
-"""An upload as one commit on the Hub, and what goes wrong there in one line."""
+"""Push an upload to the Hub as one commit, and describe failures in one line."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,30 +14,30 @@ PATIENCE = 120.0  # seconds without a byte from the Hub
 
 
 def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | None = None) -> tuple[str, bool]:
-    """Publish in one commit; returns its address, and whether the repository was there before.
+    """Publish in one commit. Returns its URL, and whether the repository existed before.
 
-    A repository that is there is updated: files of these names are replaced, others stay. The token is that of the
-    environment (HF_TOKEN) or of `hf auth login`.
+    An existing repository is updated: files with these names are replaced, others stay. The token comes from the
+    environment (HF_TOKEN) or from `hf auth login`.
 
     Raises:
-        PublishError: there is no token, or it may not write, `private` is asked for a public repository, or the Hub
-            could not be reached or refused.
+        PublishError: There is no token or it has no write access, `private` is True for a public repository, or the
+            Hub could not be reached or refused.
     """
     check_repo_id(repo_id)
     token = get_token()
     if token is None:
-        raise PublishError("there is no token: log in with `hf auth login`, or set HF_TOKEN to one that may write")
+        raise PublishError("no token found: log in with `hf auth login`, or set HF_TOKEN to a token with write access")
     if not (token.isascii() and token.isprintable()):
-        raise PublishError("the token holds characters that no token has; copy it again")
+        raise PublishError("the token contains invalid characters; copy it again")
     with _patient_session():
         return _pushed(upload, repo_id, token, private=private, message=message)
 
 
 @contextmanager
 def _patient_session() -> Iterator[None]:
-    """Inside, requests of huggingface_hub give up after `PATIENCE`; its own client waits for a Hub that hangs for ever.
+    """Inside, requests of huggingface_hub time out after `PATIENCE`. By default, they wait forever for a hanging Hub.
 
-    The client is one for the whole process, so its timeout is put back.
+    The client is shared by the whole process, so its timeout is restored.
     """
     session = get_session()
     before = session.timeout
@@ -52,7 +52,7 @@ def _pushed(upload: Upload, repo_id: str, token: str, *, private: bool, message:
     try:
         existing = _visibility(repo_id, upload.repo_type, token)
         if private and existing == "public":
-            raise PublishError(f"{repo_id} is there and public; private=True is for a repository that is made")
+            raise PublishError(f"{repo_id} already exists and is public; private=True is only for new repositories")
         sdk = "gradio" if upload.repo_type == "space" else None
         address = publish(
             upload.folder,
@@ -68,14 +68,14 @@ def _pushed(upload: Upload, repo_id: str, token: str, *, private: bool, message:
         )
     except PublishError:
         raise
-    except Exception as error:  # the Hub's, those of its HTTP client, or huggingface_hub's RuntimeError around them
+    except Exception as error:  # from the Hub or the HTTP client, perhaps wrapped in huggingface_hub's RuntimeError
         cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         raise PublishError(_failed(cause, repo_id).replace(token, "...")) from error
     return address, existing is not None
 
 
 def _visibility(repo_id: str, repo_type: str, token: str) -> str | None:
-    """Either "public" or "private"; None where there is no such repository."""
+    """Either "public" or "private", or None if there is no such repository."""
     try:
         found = HfApi(token=token).repo_info(repo_id, repo_type=repo_type, timeout=PATIENCE)
     except RepositoryNotFoundError as error:
@@ -86,30 +86,30 @@ def _visibility(repo_id: str, repo_type: str, token: str) -> str | None:
 
 
 def _failed(cause: BaseException, repo_id: str) -> str:
-    """What the user should know of an error, in one line."""
+    """Describe an error for the user, in one line."""
     said, names = " ".join(str(cause).split()), {base.__name__ for base in type(cause).__mro__}
     if isinstance(cause, OfflineModeIsEnabled):
-        return "the Hub is not asked while HF_HUB_OFFLINE is set; unset it"
+        return "the Hub is not contacted while HF_HUB_OFFLINE is set; unset it"
     if isinstance(cause, HfHubHTTPError):
         return _refused(cause, repo_id)
     if names & {"InvalidURL", "UnsupportedProtocol"}:  # by name: huggingface_hub has changed its HTTP client twice
-        return f"HF_ENDPOINT is no address: {said}"
+        return f"HF_ENDPOINT is not a valid URL: {said}"
     if names & {"HTTPError", "OSError"}:
-        return f"the connection to the Hub failed ({type(cause).__name__}: {said}); run the same command again"
-    if isinstance(cause, ValueError):  # ours, or huggingface_hub's, such as of the Hub's look at a card
+        return f"the connection to the Hub failed ({type(cause).__name__}: {said}); try again"
+    if isinstance(cause, ValueError):  # ours, or huggingface_hub's, such as when the Hub rejects a model card
         return f"{repo_id} was not changed: {said}"
-    return f"the Hub's answer was not understood ({type(cause).__name__}: {said}); run the same command again"
+    return f"unexpected answer from the Hub ({type(cause).__name__}: {said}); try again"
 
 
 def _refused(error: HfHubHTTPError, repo_id: str) -> str:
     status, said = error.response.status_code, (error.server_message or first_line(error)).splitlines()[0]
     if status == 401:
-        return "the Hub does not know the token; log in again with `hf auth login`, or set HF_TOKEN to a valid one"
+        return "the Hub does not accept the token; log in again with `hf auth login`, or set HF_TOKEN to a valid one"
     if status == 403:
         return (
-            f"the Hub does not let this token write to {repo_id} ({said}); mostly it lacks the role write, or is of an "
-            "account that may not"
+            f"the Hub does not let this token write to {repo_id} ({said}); usually the token lacks the write role, or "
+            "its account lacks write access"
         )
     if status == 412:
-        return f"{repo_id} was changed by somebody else meanwhile; run the same command again"
+        return f"somebody else changed {repo_id} in the meantime; try again"
     return f"the Hub refused {repo_id} with status {status}: {said}"

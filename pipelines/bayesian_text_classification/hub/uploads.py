@@ -1,4 +1,4 @@
-"""Publishing on the Hub: the metric and the demo as Spaces, a classifier as a model repository."""
+"""Prepare uploads for the Hub: the metric and the demo as Spaces, a classifier as a model repository."""
 
 import json
 import shutil
@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in its list of names
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in its `__all__`
 
 from ..loading.fingerprint import fingerprint
 from ..metric import metric_folder
@@ -20,26 +20,26 @@ from ..pipeline.saving import STALE, check_of, merged_requirements
 from ..wording import first_line
 
 _PACKAGE = Path(__file__).parents[1]
-RESULTS = "bayesian-text-classification results"  # of a card: its part with a report's results
+RESULTS = "bayesian-text-classification results"  # the section of a model card with a report's results
 METRIC = "ece"
-_ignored = shutil.ignore_patterns("__pycache__", "spaces", ".*")  # on the way into a Space
+_ignored = shutil.ignore_patterns("__pycache__", "spaces", ".*")  # not copied to a Space
 
 
 class PublishError(BayesianTextClassificationError):
-    """Nothing, or not everything, was published; the message is one line for the user."""
+    """Publishing failed, entirely or in part. The message is one line for the user."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What goes where.
+    """Files to publish, and how to merge them with an existing repository.
 
     Attributes:
-        folder: with all files.
+        folder: Folder with all files.
         repo_type: "model" or "space".
-        merge: how a file that an existing repository has is merged with ours.
-        check: of an existing repository.
-        stale: patterns of paths that it loses where there is no such file any more.
-        files: bytes of each file, by its path in the repository.
+        merge: Functions that merge an existing file of the repository with ours, by path.
+        check: Check of an existing repository.
+        stale: Patterns of paths that are deleted from the repository if `folder` has no such file.
+        files: Size of each file in bytes, by its path in the repository.
     """
 
     folder: Path
@@ -54,26 +54,26 @@ class Upload:
 
 
 def metric_upload(repo_id: str) -> Upload:
-    """The metric as a Space, which `evaluate.load("user/ece")` reads.
+    """The metric as a Space, which `evaluate.load("user/ece")` loads.
 
     Raises:
-        PublishError: the repository has another name.
+        PublishError: The repository has a different name.
     """
     check_repo_id(repo_id)
     if repo_id.rpartition("/")[2] != METRIC:
         raise PublishError(
-            f"{repo_id!r}: evaluate.load looks for a file of the repository's name, and the metric's is {METRIC}.py; "
+            f"{repo_id!r}: evaluate.load looks for a file named like the repository, and the metric is in {METRIC}.py; "
             f"push it as user/{METRIC}"
         )
     return Upload(metric_folder(), "space")
 
 
 def space_upload(folder: Path) -> Upload:
-    """The demo as a Space, with the package and the embedded classifier beside it, prepared in an empty `folder`."""
+    """The demo as a Space, with the package and the embedded classifier, prepared in an empty `folder`."""
     shutil.copytree(space_folder(), folder, dirs_exist_ok=True, ignore=_ignored)
     package = folder / "bayesian_text_classification"
     shutil.copytree(_PACKAGE, package, ignore=_ignored)
-    if not (package / "metrics").exists():  # a checkout has them beside the package
+    if not (package / "metrics").exists():  # in a checkout they are outside the package
         shutil.copytree(metric_folder(), package / "metrics" / "ece", ignore=_ignored)
     return Upload(folder, "space")
 
@@ -81,16 +81,16 @@ def space_upload(folder: Path) -> Upload:
 def pipeline_upload(
     classifier: BayesianTextClassificationPipeline, folder: Path, name: str, report: Path | None = None
 ) -> Upload:
-    """What `save_pretrained` writes into an empty `folder`; of a repository's own model card only our parts change.
+    """The files that `save_pretrained` writes to an empty `folder`. In an existing model card, only our parts change.
 
     Args:
-        classifier: to publish.
-        folder: an empty one.
-        name: of the model, in the metadata of its results.
-        report: a folder that `evaluate` wrote, whose results go into the card.
+        classifier: Classifier to publish.
+        folder: Empty folder.
+        name: Name of the model in the metadata of its results.
+        report: Report folder of `evaluate`, whose results are added to the card.
 
     Raises:
-        PublishError: there are no results in `report`, or they are another model's.
+        PublishError: `save_pretrained` refuses, or `report` has no results or those of another model.
     """
     try:
         classifier.save_pretrained(folder)
@@ -114,24 +114,24 @@ def _results(report: Path, classifier: BayesianTextClassificationPipeline) -> Mo
     try:
         results = ModelCard.load(report / "model-card.md")
         settings = json.loads((report / "report.json").read_text(encoding="utf-8"))["settings"]
-    except Exception as error:  # no file, or errors of YAML and JSON
-        raise PublishError(f"{report} is no folder that evaluate wrote: {first_line(error)}") from error
+    except Exception as error:  # a missing file, or an error of YAML or JSON
+        raise PublishError(f"{report} is not a report folder of evaluate: {first_line(error)}") from error
     if not results.data.to_dict().get("model-index"):
-        raise PublishError(f"{report / 'model-card.md'} has no results; write it again with evaluate")
+        raise PublishError(f"{report / 'model-card.md'} has no results; run evaluate again")
     if settings.get("fingerprint") != fingerprint(classifier):
-        raise PublishError(f"{report} is the report of another model, {settings.get('model')}; evaluate this one")
+        raise PublishError(f"{report} is the report of another model, {settings.get('model')}; evaluate this one first")
     return results  # type: ignore[no-any-return]
 
 
 def with_results(card: str, results: ModelCard) -> str:
-    """A model's card with the results of a report, in its metadata and in a part of their own.
+    """Add the results of a report to a model card, in its metadata and in a separate section.
 
     Raises:
-        PublishError: the card's metadata cannot be read.
+        PublishError: The card's metadata cannot be read.
     """
     try:
         found = ModelCard(with_part(card, RESULTS, results.text))
-    except Exception as error:  # YAML's own errors, and ValueError
+    except Exception as error:  # errors of YAML, or ValueError
         raise PublishError(f"the metadata of the model's README.md cannot be read: {first_line(error)}") from error
     data: Any = found.data
     told: Any = results.data
@@ -143,23 +143,23 @@ def with_results(card: str, results: ModelCard) -> str:
 
 
 def space_folder() -> Path:
-    """The folder of the demo's `app.py`: inside the package when it was installed from a wheel, else in the checkout.
+    """The folder of the demo's `app.py`: inside the package if it was installed from a wheel, else in the checkout.
 
     Raises:
-        PublishError: it is in neither.
+        PublishError: It is in neither.
     """
     wheel, checkout = _PACKAGE / "spaces" / "demo", _PACKAGE.parents[1] / "spaces" / "bayesian-text-classification"
     for folder in (wheel, checkout):
         if (folder / "app.py").is_file():
             return folder
-    raise PublishError(f"app.py is neither in {wheel} nor in {checkout}; install the package again")
+    raise PublishError(f"app.py is neither in {wheel} nor in {checkout}; reinstall the package")
 
 
 def check_repo_id(repo_id: str) -> None:
-    """PublishError unless `repo_id` is "user/name"."""
+    """Raise `PublishError` unless `repo_id` has the form "user/name"."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
-        raise PublishError(f"{repo_id!r} is no repository: {first_line(error)}") from error
+        raise PublishError(f"{repo_id!r} is not a repository id: {first_line(error)}") from error
     if "/" not in repo_id:
-        raise PublishError(f'{repo_id!r} is no repository; write "user/{repo_id}"')
+        raise PublishError(f'{repo_id!r} is not a repository id; write "user/{repo_id}"')

@@ -1,4 +1,4 @@
-"""From names to complete models and labelled texts; nothing is guessed."""
+"""Load models and labeled texts by name. Incomplete or ambiguous ones are refused."""
 
 from .classifiers import ModelError, available_devices, load, load_classifier
 from .fingerprint import fingerprint

@@ -1,4 +1,4 @@
-"""The classifier that the command compares. What transformers mends in silence, or calls a warning, is refused here."""
+"""Load complete classifiers. Problems that transformers fixes silently or only warns about are errors here."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from ..embedded import embedded_model
 from ..pipeline.errors import BayesianTextClassificationError
 from ..pipeline.options import check_call_options
 from ..pipeline.pipeline import TASK, BayesianTextClassificationPipeline
-from ..pipeline.saving import ADAPTER_WEIGHTS
+from ..pipeline.saving import ADAPTER_WEIGHTS, NO_ADAPTER_WEIGHTS
 from ..wording import first_line
 
-DTYPES = ("float32", "bfloat16", "float16")  # what a classifier is run in
+DTYPES = ("float32", "bfloat16", "float16")  # that a classifier can run in
 
 
 class ModelError(BayesianTextClassificationError):
-    """The model cannot be used; the message is one line for the user."""
+    """The model cannot be used. The message is one line for the user."""
 
 
 def load(
@@ -30,19 +30,20 @@ def load(
     allow_pickle: bool = False,
     **options: Any,
 ) -> BayesianTextClassificationPipeline:
-    """The pipeline for a model that is complete: all weights from its checkpoint, and a tokenizer that is its own.
+    """Load the pipeline for a complete model: one with all weights in its checkpoint and a matching tokenizer.
 
     Args:
-        name: a folder or a Hub id, of a model or of a PEFT adapter; None: the embedded one.
-        device: one of `available_devices()`; None for the best.
-        dtype: one of `DTYPES`; None for the model's own.
-        allow_pickle: weights of pickled files (.bin) are read too, not of safetensors alone; of adapters never.
-        **options: of the pipeline, such as `num_samples`.
+        name: Folder or Hub id of a model or PEFT adapter. None loads the embedded one.
+        device: One of `available_devices()`, or None for the best.
+        dtype: One of `DTYPES`, or None for the model's own.
+        allow_pickle: Whether to load pickled weights (.bin) if there are no safetensors. Never applies to adapters.
+        **options: Options of the pipeline, such as `num_samples`.
 
     Raises:
-        ModelError: it cannot be loaded, is damaged, has no active dropout, lacks weights (transformers would draw them
-            at random), or its tokenizer does not fit (transformers makes an empty one where there are no files).
-        ValueError: an option is out of range.
+        ModelError: The model cannot be loaded, is damaged, has no active dropout, lacks weights (transformers would
+            initialize them at random), or its tokenizer does not match (transformers creates an empty one if its files
+            are missing).
+        ValueError: An option is out of range.
     """
     check_call_options(options)
     if dtype is not None:
@@ -57,7 +58,7 @@ def load(
             TASK, model=model, tokenizer=tokenizer, device=device, **options
         )
     except SafetensorError as error:
-        raise ModelError(f"cannot load {name!r}: its weights are damaged ({error}); get them anew") from error
+        raise ModelError(f"cannot load {name!r}: its weights are damaged ({error}); download them again") from error
     except Exception as error:  # transformers and the Hub raise many classes
         raise ModelError(f"cannot load {name!r}: {first_line(error)}") from error
     return classifier
@@ -67,7 +68,7 @@ load_classifier = load
 
 
 def available_devices() -> list[str]:
-    """What a model can be moved to on this machine, by PyTorch's names."""
+    """PyTorch's names of the devices on this machine."""
     devices = ["cpu"]
     for backend in (torch.cuda, torch.xpu):
         if backend.is_available():
@@ -79,7 +80,7 @@ def available_devices() -> list[str]:
 
 
 def _base(name: str) -> str:
-    """Where model and tokenizer are: `name` itself, or what the adapter of that name was trained for."""
+    """The name of the model and tokenizer: `name` itself, or the base model if `name` is an adapter."""
     if not is_peft_available() or (Path(name) / "config.json").is_file() or find_adapter_config_file(name) is None:
         return name
     from peft import PeftConfig
@@ -89,47 +90,47 @@ def _base(name: str) -> str:
 
 def _complete_model(name: str, base: str, dtype: str | None, allow_pickle: bool) -> PreTrainedModel:
     if base != name and cached_file(name, ADAPTER_WEIGHTS, _raise_exceptions_for_missing_entries=False) is None:
-        raise ValueError(f"it has no {ADAPTER_WEIGHTS}; pickled adapters are not read")
+        raise ValueError(NO_ADAPTER_WEIGHTS)
     model, missing = _load(name, dtype, allow_pickle)
     if base != name:
-        # Transformers tells only what the adapter lacks. What the base lacks may be in the adapter, such as the head.
+        # Transformers reports only what the adapter lacks. The adapter may have what the base lacks, such as the head.
         marker = ".modules_to_save."
         saved = tuple(f"{key.partition(marker)[0]}." for key in model.state_dict() if marker in key)
         alone, lacking = _load(base, dtype, allow_pickle)
         missing |= {key for key in lacking if not key.startswith(saved)}
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(alone, name).eval()  # as which it can be saved again
+        model = PeftModel.from_pretrained(alone, name).eval()  # a PeftModel can be saved again
     if missing:
         shown = ", ".join(sorted(missing)[:3]) + ", ..." * (len(missing) > 3)
         raise ValueError(
-            f"its checkpoint has no {shown}, which would be random numbers; pass a model that was trained as a "
+            f"its checkpoint lacks {shown}, which would be initialized at random; pass a model that was trained as a "
             "sequence classifier"
         )
     return model
 
 
 def _load(name: str, dtype: str | None, allow_pickle: bool) -> tuple[PreTrainedModel, set[str]]:
-    """A model, and the names of its weights that were not in the checkpoint."""
+    """Load a model. Also returns the names of its weights that are missing from the checkpoint."""
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             name,
             dtype=dtype or "auto",
             output_loading_info=True,
             use_safetensors=None if allow_pickle else True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-            trust_remote_code=False,  # unset, it would ask on a terminal
+            ignore_mismatched_sizes=True,  # refused by name below
+            trust_remote_code=False,  # None would prompt on a terminal
         )
     except OSError as error:
         if not allow_pickle and SAFE_WEIGHTS_NAME in str(error):
             raise ValueError(
-                f"it has no {SAFE_WEIGHTS_NAME}; where you trust who made its .bin file, allow_pickle=True reads that"
+                f"it has no {SAFE_WEIGHTS_NAME}; if you trust its source, pass allow_pickle=True to load the .bin file"
             ) from error
         raise
     for key, there, asked in sorted(info["mismatched_keys"]):
         raise ValueError(
-            f"its checkpoint has {key} of shape {tuple(there)} and its config asks for {tuple(asked)}; the number of "
-            "labels, or another setting, is another model's"
+            f"its checkpoint has {key} of shape {tuple(there)}, but its config expects {tuple(asked)}; the number of "
+            "labels or another setting belongs to another model"
         )
     return model, set(info["missing_keys"])
 
@@ -137,17 +138,17 @@ def _load(name: str, dtype: str | None, allow_pickle: bool) -> tuple[PreTrainedM
 def _check_vocabulary(tokenizer: Any, model: PreTrainedModel) -> None:
     try:
         rows = model.get_input_embeddings().num_embeddings
-    except (AttributeError, NotImplementedError):  # hashed characters, for example, have no table of words
+    except (AttributeError, NotImplementedError):  # for example, hashed characters have no embedding table
         return
-    # Special tokens beyond the table (a mask token, say) may never be used.
+    # Special tokens beyond the embedding table, such as a mask token, may never be used.
     words = set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids)
-    if len(words) * 10 < rows:  # tables are rounded up, never tenfold
+    if len(words) * 10 < rows:  # embedding tables may be rounded up, but not tenfold
         raise ValueError(
-            f"its tokenizer knows {len(words):,} tokens and the model {rows:,}; the tokenizer's files are missing, or "
-            "another model's"
+            f"its tokenizer has {len(words):,} tokens, but the model has {rows:,}; the tokenizer's files are missing "
+            "or belong to another model"
         )
     if max(words) >= rows:
         raise ValueError(
-            f"its tokenizer has token ids up to {max(words):,} and the model only those below {rows:,}; the tokenizer "
-            "is another model's"
+            f"its tokenizer has token ids up to {max(words):,}, but the model only accepts ids below {rows:,}; the "
+            "tokenizer belongs to another model"
         )

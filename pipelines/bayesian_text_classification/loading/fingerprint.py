@@ -1,4 +1,4 @@
-"""What a classifier is, in one short string: equal strings, equal answers."""
+"""Identify a classifier by a short string. Equal strings mean equal answers."""
 
 import hashlib
 import json
@@ -8,11 +8,11 @@ import torch
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.saving import KEY
 
-_NOT_OF_THE_MODEL = ("_name_or_path", "custom_pipelines", "transformers_version", KEY)  # in its config
+_NOT_OF_THE_MODEL = ("_name_or_path", "custom_pipelines", "transformers_version", KEY)  # keys of the config
 
 
 def fingerprint(classifier: BayesianTextClassificationPipeline) -> str:
-    """A hash (BLAKE2b, 128 bits) of weights, config and tokenizer; options and temperature are not among them."""
+    """A hash (BLAKE2b, 128 bits) of weights, config and tokenizer, without options and temperature."""
     found = hashlib.blake2b(digest_size=16)
     for name, values in sorted(classifier.model.state_dict().items()):
         found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
@@ -23,7 +23,7 @@ def fingerprint(classifier: BayesianTextClassificationPipeline) -> str:
     backend = getattr(classifier.tokenizer, "backend_tokenizer", None)
     if backend is None:
         words = classifier.tokenizer.get_vocab()
-    else:  # without what its last call left in it
+    else:  # without state left by its last call
         words = json.loads(backend.to_str()) | {"truncation": None, "padding": None}
     for known in (config, words, classifier.tokenizer.model_max_length):
         found.update(json.dumps(known, sort_keys=True, default=str).encode())

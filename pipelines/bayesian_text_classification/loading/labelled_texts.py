@@ -1,4 +1,4 @@
-"""Labelled texts from a file, from a dataset on the Hub, or from the review set that the package brings along."""
+"""Load labeled texts from a file, a dataset on the Hub, or the review set that ships with the package."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from ..pipeline.inputs import shown
 from ..wording import first_line, row_name, some
 from .labels import DataError, label_ids
 
-HUB_SPLIT = "validation"  # of a dataset on the Hub, unless another is asked for
+HUB_SPLIT = "validation"  # default split of a dataset on the Hub
 
 _LABEL_COLUMNS = ("label", "labels")
-MOST_CHARACTERS = 1_000_000  # of a text: a tokenizer holds all of its tokens before it cuts
+MOST_CHARACTERS = 1_000_000  # per text, because a tokenizer holds all tokens in memory before it truncates
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
@@ -26,13 +26,13 @@ class LabelledTexts:
     """Texts and their true labels.
 
     Attributes:
-        name: where they come from.
+        name: Source of the texts.
         texts: N texts.
-        labels: N ids into the model's classes.
-        groups: N group names, where the data have a column `kind`; otherwise empty.
-        text_column: the column that the texts were read from, if they were.
-        label_column: that of the labels.
-        split: that of a dataset on the Hub.
+        labels: N class ids of the model.
+        groups: N group names if the data has a column `kind`, else empty.
+        text_column: Column that the texts were read from, or None.
+        label_column: Column that the labels were read from, or None.
+        split: Split of a dataset on the Hub, or None.
     """
 
     name: str
@@ -46,12 +46,12 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts, and what stands beside them.
+    """Texts without labels, and their other columns.
 
     Attributes:
-        name: where they come from.
+        name: Source of the texts.
         texts: N texts.
-        columns: all columns by name, that of the texts among them.
+        columns: All columns by name, including that of the texts.
     """
 
     name: str
@@ -71,24 +71,25 @@ def load_labelled_texts(
     """Read `source` and translate its labels to the model's class ids.
 
     Args:
-        source: a .csv (quoted as usual), .tsv (not quoted), .jsonl or .parquet file, or a dataset's id on the Hub.
-        id2label: the model's classes. Labels may be their ids or their names. Where the dataset names its classes as
-            the model does, its ids are read as these names, whatever their order.
-        config: the configuration of a dataset on the Hub.
-        split: the split of a dataset on the Hub, default `validation`.
-        text_column: default `text`, else `sentence`.
-        label_column: default `label`, else `labels`.
+        source: A .csv (standard quoting), .tsv (no quoting), .jsonl or .parquet file, or the id of a dataset on the
+            Hub.
+        id2label: Classes of the model. Labels may be ids or names. If the dataset and the model share class names, the
+            dataset's ids are mapped by name, whatever their order.
+        config: Configuration of a dataset on the Hub.
+        split: Split of a dataset on the Hub. Default: `validation`.
+        text_column: Column of the texts. Default: `text`, else `sentence`.
+        label_column: Column of the labels. Default: `label`, else `labels`.
 
     Raises:
-        DataError: no such file, dataset, column or label, or no rows; a row that is not whole; a text that is no
-            Unicode; an option that this source cannot have.
+        DataError: There is no such file, dataset, column or label, or there are no rows; a row is incomplete; a text
+            is empty, too long or not valid Unicode; or an option does not apply to this source.
     """
     table, split = _read(source, config, split)
     text_column = _column(table, text_column, TEXT_COLUMNS, "text")
     label_column = _column(table, label_column, _LABEL_COLUMNS, "label")
     if text_column == label_column:
         raise DataError(
-            f"column {text_column!r} cannot be both text and label; choose two with text_column= and label_column="
+            f"column {text_column!r} cannot be both text and label; choose others with text_column= and label_column="
         )
     texts = table.columns[text_column]
     groups = [str(name) for name in table.columns.get("kind", [])]
@@ -103,7 +104,7 @@ def load_labelled_texts(
 def load_texts(
     source: str, *, config: str | None = None, split: str | None = None, text_column: str | None = None
 ) -> Texts:
-    """Read texts without labels; sources, options and errors are those of `load_labelled_texts`."""
+    """Read texts without labels. Sources, options and errors are those of `load_labelled_texts`."""
     table, _ = _read(source, config, split)
     text_column = _column(table, text_column, TEXT_COLUMNS, "text")
     _check_texts(source, text_column, table.columns[text_column])
@@ -112,18 +113,18 @@ def load_texts(
 
 @dataclass(frozen=True)
 class _Table:
-    """Columns by name, and the names of the classes where a column of ids has them."""
+    """Columns by name, and the class names of columns of ids that have them."""
 
     columns: dict[str, list[Any]]
     class_names: dict[str, list[str]] = field(default_factory=dict)
 
 
 def _read(source: str, config: str | None, split: str | None) -> tuple[_Table, str | None]:
-    """The table, and the split of a dataset on the Hub."""
+    """The table, and the split if it is a dataset on the Hub."""
     if _is_file_name(source):
         for option, value in (("config", config), ("split", split)):
             if value is not None:
-                raise DataError(f"{option}={value} is for a dataset on the Hub, and {source} is a file: leave it out")
+                raise DataError(f"{option}={value} is for datasets on the Hub, and {source} is a file; leave it out")
         table = _read_file(Path(source))
     else:
         split = HUB_SPLIT if split is None else split
@@ -143,22 +144,22 @@ def _check_texts(source: str, name: str, column: Sequence[Any]) -> None:
     _check_unicode(source, name, column)
     for index, text in enumerate(column):
         if reason := why_unfit(text):
-            raise DataError(f"{source}, {row_name(index)}: {reason}; leave that row out")
+            raise DataError(f"{source}, {row_name(index)}: {reason}; remove that row")
 
 
 def _is_file_name(source: str) -> bool:
-    """Whether `source` is meant as a path. What could also be a dataset's id is one only if that file exists."""
+    """Whether `source` is a path. If it could also be the id of a dataset, it is a path only if the file exists."""
     return bool(format_of(source)[0]) or Path(source).is_file() or not _HUB_ID.fullmatch(source)
 
 
 def _read_file(path: Path) -> _Table:
     if path.is_dir():
-        raise DataError(f"{path} is a folder; pass one of its files, or a dataset's id on the Hub")
+        raise DataError(f"{path} is a folder; pass one of its files, or the id of a dataset on the Hub")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     file_format, compression = format_of(path.name)
     if not file_format:
-        raise DataError(f"{path}: a {path.suffix or 'file without ending'} cannot be read; use {', '.join(FORMATS)}")
+        raise DataError(f"{path}: cannot read {path.suffix or 'extensionless'} files; use {', '.join(FORMATS)}")
     try:
         return _whole(open_rows(path, file_format, compression))
     except DAMAGE as error:
@@ -166,7 +167,7 @@ def _read_file(path: Path) -> _Table:
 
 
 def _whole(file: RowFile) -> _Table:
-    """All rows; ValueError for one that is not as it should be."""
+    """Read all rows. Raises ValueError for a bad one."""
     columns: dict[str, list[Any]] = {name: [] for name in file.columns or ()}
     read = 0
     for window in file.windows:
@@ -183,7 +184,7 @@ def _whole(file: RowFile) -> _Table:
 
 
 def _names_in(schema: pyarrow.Schema | None) -> dict[str, list[str]]:
-    """Names of classes, in a parquet file that was written by `datasets`."""
+    """The class names in a parquet file that was written by `datasets`."""
     if schema is None or b"huggingface" not in (schema.metadata or {}):
         return {}
     from datasets import Features
@@ -192,9 +193,9 @@ def _names_in(schema: pyarrow.Schema | None) -> dict[str, list[str]]:
 
 
 def _read_hub(name: str, config: str | None, split: str) -> _Table:
-    from datasets import load_dataset  # a second of imports that files do not need
+    from datasets import load_dataset  # takes a second, and files do not need it
 
-    shadow = Path(name).is_dir()  # `load_dataset` would take a folder of that name for the dataset
+    shadow = Path(name).is_dir()  # `load_dataset` would load a folder of that name instead
     try:
         rows = load_dataset(f"hf://datasets/{name}" if shadow else name, config, split=split)
     except Exception as error:  # network, name, config and split each raise their own class
@@ -221,20 +222,20 @@ def _column(table: _Table, wanted: str | None, usual: Sequence[str], role: str) 
 
 
 def why_no_text(value: Any) -> str | None:
-    """Why no tokenizer can read it; None for a text."""
+    """Why a value is not a valid text, or None if it is."""
     if not isinstance(value, str):
-        return f"{shown(value)}, not a text"
+        return f"{shown(value)}, not a string"
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        return f"{value[error.start]!r} at character {error.start + 1}, a lone surrogate, which is no Unicode text"
+        return f"{value[error.start]!r} at character {error.start + 1}, a lone surrogate, which is not valid Unicode"
     return None
 
 
 def why_unfit(text: str) -> str | None:
-    """Why a text is none that a model should answer; None for others."""
+    """Why a model should not classify a text, or None if it should."""
     if not text.strip():
         return "the text is empty"
     if len(text) > MOST_CHARACTERS:
-        return f"the text has {len(text):,} characters, and {MOST_CHARACTERS:,} are the most"
+        return f"the text has {len(text):,} characters; the limit is {MOST_CHARACTERS:,}"
     return None

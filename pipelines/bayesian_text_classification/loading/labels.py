@@ -1,4 +1,4 @@
-"""Labels of a data set as ids of a model's classes."""
+"""Translate the labels of a dataset to the class ids of a model."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,22 +9,22 @@ from ..wording import row_name
 
 
 class DataError(BayesianTextClassificationError):
-    """The data cannot be used as they are; the message is one line for the user."""
+    """The data cannot be used as it is. The message is one line for the user."""
 
 
 def label_ids(
     values: Sequence[Any], id2label: Mapping[int, str], source: str, *, class_names: Sequence[str] = ()
 ) -> list[int]:
-    """Class ids from ids (int, or digits in a text file) or names of classes.
+    """Translate ids (int, or digits in a text file) or class names to class ids.
 
-    Blanks around a label do not count, nor does case where it is not needed to tell two names apart.
+    Spaces around a label are ignored. So is case, unless two names differ only in case.
 
     Args:
-        values: ids or names.
-        id2label: the model's classes.
-        source: where the values come from, for errors.
-        class_names: what the dataset calls its ids, if it does. Where these are the model's names, ids are read as
-            names.
+        values: Ids or names.
+        id2label: Classes of the model.
+        source: Source of the values, for error messages.
+        class_names: Names of the ids in the dataset, if any. If these are the model's names too, ids are mapped
+            by name.
     """
     values = _by_name(values, class_names, id2label, source)
     id_of = _name_reader(id2label)
@@ -38,14 +38,14 @@ def label_ids(
                 known = int(value)
         if known is None or known not in id2label:
             raise DataError(
-                f"{source}, {row_name(index)}: label {value!r} is none of the model's labels {_shown(id2label)}"
+                f"{source}, {row_name(index)}: label {value!r} is not one of the model's labels {_shown(id2label)}"
             )
         ids.append(known)
     return ids
 
 
 def _name_reader(id2label: Mapping[int, str]) -> Callable[[str], int | None]:
-    """Finds the id of a name: exactly, else by what is left of it without case if that is unambiguous."""
+    """A function that finds the id of a name: by exact match, else ignoring case if that is unambiguous."""
     exact = {name.strip(): i for i, name in id2label.items()}
     folded = {name.casefold(): i for name, i in exact.items()}
     if len(folded) < len(exact):
@@ -61,10 +61,10 @@ def _shown(id2label: Mapping[int, str]) -> str:
 def _by_name(
     values: Sequence[Any], class_names: Sequence[str], id2label: Mapping[int, str], source: str
 ) -> Sequence[Any]:
-    """The dataset's own ids as the model's ids, where both name their classes alike; unchanged where no name is shared.
+    """Map the dataset's ids to the model's ids by class name. Values are unchanged if no name is shared.
 
     Raises:
-        DataError: some names are shared and some are not, so that neither names nor ids can be trusted.
+        DataError: Only some names are shared, so neither names nor ids can be trusted.
     """
     id_of = _name_reader(id2label)
     ids = [id_of(name) for name in class_names]
@@ -73,7 +73,7 @@ def _by_name(
         return values
     if strange:
         raise DataError(
-            f"{source}: its class {strange[0]!r} is none of the model's labels {_shown(id2label)}, and others are; "
-            "give dataset and model the same names"
+            f"{source}: its class {strange[0]!r} is not one of the model's labels {_shown(id2label)}, but others are; "
+            "give the dataset and the model the same class names"
         )
     return [ids[value] if isinstance(value, int) and 0 <= value < len(ids) else value for value in values]

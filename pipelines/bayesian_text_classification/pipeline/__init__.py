@@ -1,7 +1,7 @@
-"""The pipeline itself. `save_pretrained` copies these files, side by side, to where this package is not installed.
+"""The pipeline itself. `save_pretrained` copies these files into one folder that works without this package.
 
-So they import each other as `from .sibling import name`, and of others only torch, transformers, numpy, huggingface_hub
-and peft.
+They therefore import each other as `from .sibling import name`. The only third-party packages they import are torch,
+transformers, numpy, huggingface_hub and peft.
 """
 
 from .errors import BayesianTextClassificationError, InputError

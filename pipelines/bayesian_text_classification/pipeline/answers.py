@@ -1,4 +1,4 @@
-"""What the pipeline says of a text: the dicts of `text-classification`, with what its samples tell."""
+"""The results for a text: the dicts of `text-classification`, with uncertainty estimates from its samples."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,9 +13,9 @@ from .uncertainty import Uncertainty
 def winning_labels(
     summary: Uncertainty, names: Mapping[int, str], num_samples: int, *, own_entropies: bool, threshold: float | None
 ) -> Iterator[dict[str, Any]]:
-    """For each text the dict of its winning label, which stock gives where nobody asked for `top_k`.
+    """Yield each text's dict for the winning label, as the stock pipeline does without `top_k`.
 
-    A text that is not accepted has no label. Arguments are those of `ranked_labels`.
+    A text that is not accepted has no label. The arguments are those of `ranked_labels`.
     """
     best = ranked_labels(summary, names, num_samples, top_k=1, own_entropies=own_entropies, threshold=threshold)
     for (entry,) in best:
@@ -31,15 +31,15 @@ def ranked_labels(
     own_entropies: bool,
     threshold: float | None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """For each text a list of dicts, the labels of highest score first.
+    """Yield a list of dicts for each text, in descending order of score.
 
     Args:
-        summary: of the texts' samples.
-        names: of the labels, by id.
-        num_samples: of each text.
-        top_k: how many labels; None for all.
-        own_entropies: every label has a standard error and entropies of its own (multi-label).
-        threshold: the least score of an accepted text; None: no text is asked.
+        summary: Summary of the texts' samples.
+        names: Label names by id.
+        num_samples: Number of samples of each text.
+        top_k: Number of labels; None: all.
+        own_entropies: Whether each label has its own standard error and entropies (multi-label).
+        threshold: The lowest score of an accepted text; None: the score is not checked.
     """
     for i, row in enumerate(summary.mean):
         order = np.argsort(-row, kind="stable")[:top_k]
@@ -62,12 +62,12 @@ def ranked_labels(
 def in_order(
     draws: Draws, truncated: Sequence[bool], described: Callable[[Values], Iterator[Any]]
 ) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
-    """The answers to texts in their order, from what describes the samples of those that have equally many.
+    """Yield results in the order of the texts. Texts with the same number of samples are described together.
 
     Args:
-        draws: the samples of each text.
-        truncated: whether each was longer than the model's limit, which its answer says.
-        described: from samples (texts, classes, their count) to an answer for each text.
+        draws: The samples of each text.
+        truncated: Whether each text was longer than the model's limit; added to its result.
+        described: A function from samples of *shape* (texts, classes, samples) to one result per text.
     """
     found: dict[int, Any] = {}
     for texts, values in draws.by_count():
@@ -79,7 +79,7 @@ def in_order(
 
 
 def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) -> dict[str, float | None]:
-    """The keys that describe the text; `erring` is the label whose standard error they hold."""
+    """The standard error and entropies in a dict. The standard error is that of the label `erring`."""
 
     def at(values: NDArray[np.float64] | None) -> float | None:
         if values is None:
@@ -96,10 +96,10 @@ def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) 
 
 
 def _reason(summary: Uncertainty, text: int, threshold: float) -> str:
-    """Why the text gets no label."""
+    """The reason why the text gets no label."""
     assert summary.expected_entropy is not None and summary.mutual_information is not None
     if summary.mutual_information[text] > summary.expected_entropy[text]:
-        blame = "its samples disagree: training did not settle how to read it"
+        blame = "its samples disagree: training did not settle how to classify it"
     else:
-        blame = "its samples agree: more of them would not make it surer"
+        blame = "its samples agree: more samples would not make it more confident"
     return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"

@@ -10,34 +10,34 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Batch:
-    """Some texts (indices) and the samples of each that one forward pass takes: len(texts) * len(samples) rows."""
+    """Texts (indices), and the samples of each, that are run together: len(texts) * len(samples) rows."""
 
     texts: Sequence[int]
     samples: range
 
     @property
     def rows(self) -> int:
-        """Rows of the batch."""
+        """Number of rows in the batch."""
         return len(self.texts) * len(self.samples)
 
 
 class TokenBudget:
-    """The most padded tokens (rows x longest length) of a batch; smaller for good once a batch did not fit in memory.
+    """The most padded tokens (rows x longest length) in a batch; shrinks for good when a batch runs out of memory.
 
     Attributes:
-        tokens: at least one row is taken, however long it is.
+        tokens: The current budget. A batch has at least one row, however long it is.
     """
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
 
     def halve(self, failed: int) -> None:
-        """Batches of `failed` tokens do not fit: from now on half as many at the most."""
+        """Lower the budget after a batch of `failed` tokens did not fit: to at most half as many."""
         self.tokens = max(min(self.tokens, failed) // 2, 1)
 
 
 def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Consecutive lists of `size` items, the last one shorter: memory does not grow with the input."""
+    """Yield consecutive lists of `size` items, the last one possibly shorter. Memory does not grow with the input."""
     iterator = iter(items)
     while window := list(islice(iterator, size)):
         yield window
@@ -52,15 +52,15 @@ def plan(
     apart: Sequence[int] | None = None,
     samples_are_rows: bool = True,
 ) -> Iterator[Batch]:
-    """Batches that cover every text and every sample once, the longest texts first (of those with one `apart`).
+    """Yield batches that cover every sample of every text once, longest texts first among those with equal `apart`.
 
     Args:
-        lengths: tokens of each text.
-        samples: the passes of each text. They stay in one batch unless a single text alone is over the budget.
-        budget: looked at before each batch, so that one that shrinks meanwhile is kept to.
-        max_texts: the most texts in a batch.
-        apart: a number for each text; texts of different numbers never share a batch.
-        samples_are_rows: a forward pass holds all samples of its texts; otherwise one after the other.
+        lengths: Number of tokens of each text.
+        samples: The passes of each text. They stay in one batch unless a single text exceeds the budget.
+        budget: Token budget. It is read before each batch, so a budget that shrinks in between is respected.
+        max_texts: The most texts in a batch.
+        apart: A number for each text; texts with different numbers never share a batch.
+        samples_are_rows: Whether a forward pass holds all samples of its texts, or one sample at a time.
     """
     apart = [0] * len(lengths) if apart is None else apart
     order = sorted(range(len(lengths)), key=lambda i: (apart[i], -lengths[i]))

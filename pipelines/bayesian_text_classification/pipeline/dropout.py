@@ -1,8 +1,8 @@
-"""Every call of dropout in a forward pass, given to somebody else to answer.
+"""Intercepts every dropout call of a forward pass and lets a callback answer it.
 
-In transformers 5 dropout is called in several ways: by `nn.Dropout` modules, by `F.dropout`, and inside
-`scaled_dot_product_attention(dropout_p=...)`. All of them are functions that a `TorchFunctionMode` sees, in its own
-thread alone. `nn.MultiheadAttention` calls dropout inside one function of its own, which is opened.
+Transformers 5 calls dropout in several ways: through `nn.Dropout` modules, through `F.dropout`, and inside
+`scaled_dot_product_attention(dropout_p=...)`. All of them are functions that a `TorchFunctionMode` intercepts, in its
+own thread only. `nn.MultiheadAttention` calls dropout inside a single function, whose body is run under the mode.
 """
 
 import types
@@ -25,20 +25,20 @@ class Call:
     kind: str
     p: float
     on: bool  # the call's own `training` argument
-    shape: tuple[int, ...]  # of the tensor that the mask multiplies
-    input: Tensor  # of the function; the query of an attention, whose leading dimensions are those of the weights
+    shape: tuple[int, ...]  # shape of the tensor that the mask multiplies
+    input: Tensor  # input of the function; for attention the query, which has the weights' leading dimensions
     module: str = ""
 
 
-# Answers a call with its mask, or None for the identity. A mask holds integers as wide as the input: all bits set where
-# a unit is kept, 0 where it is dropped.
+# Answers a call with its mask, or with None for the identity. A mask holds integers as wide as the input: all bits set
+# where a unit is kept, 0 where it is dropped.
 Answer = Callable[[Call], Tensor | None]
 
 
 class DropoutCalls(TorchFunctionMode):
-    """While active in this thread, gives every dropout call with p > 0 to `answer`, whatever its `training` flag.
+    """Passes every dropout call with p > 0 to `answer` while active in this thread, whatever its `training` flag.
 
-    `other_draw` is told the name of each other function that draws random numbers, before it does.
+    `other_draw` is called with the name of each other function that draws random numbers, before it runs.
     """
 
     def __init__(self, answer: Answer, other_draw: Callable[[str], None] = lambda name: None) -> None:
@@ -52,7 +52,7 @@ class DropoutCalls(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return self._attention(*args, **kwargs)
         if func is F.multi_head_attention_forward:
-            with self:  # it calls dropout inside, and a mode is off while it handles a call
+            with self:  # it calls dropout inside, and a mode is inactive while it handles a call
                 return _open_multi_head_attention(*args, **kwargs)
         kind = _KINDS.get(func)
         if kind is None:
@@ -78,7 +78,7 @@ class DropoutCalls(TorchFunctionMode):
         keep = self._answer(Call(kind, p, on, shape, input))
         if keep is None:
             return input
-        keep = keep.to(input.device)  # where the model is spread over devices
+        keep = keep.to(input.device)  # the model may be spread over several devices
         output = _alpha_drop(input, keep, p) if kind.endswith("alpha") else _drop(input, keep, p)
         return input.copy_(output) if inplace else output
 
@@ -106,14 +106,17 @@ class DropoutCalls(TorchFunctionMode):
 
 
 def count_active_calls(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
-    """How many dropout calls with p > 0 are on in one forward pass of `model` in its present mode; none is done."""
+    """Number of dropout calls with p > 0 that are on in one forward pass of `model` in its current mode.
+
+    In that pass, every dropout call is the identity.
+    """
     calls: list[Call] = []
     with torch.no_grad(), DropoutCalls(calls.append):
         model(**inputs)
     return sum(call.on for call in calls)
 
 
-# PyTorch's function without its first lines, which would hand the whole call back to the mode.
+# PyTorch's function without the dispatch in its first lines, which would hand the whole call back to the mode.
 _open_multi_head_attention = types.FunctionType(
     F.multi_head_attention_forward.__code__,
     {**vars(F), "has_torch_function": lambda tensors: False},
@@ -133,8 +136,8 @@ _KINDS = {
     torch.alpha_dropout: "alpha",
 }
 
-# Other functions that read the global random state; those of a Tensor are methods. The probe sees every draw of a
-# short text; what only longer texts draw, and by another way (NumPy, in-place dropout), is not seen.
+# Other functions and Tensor methods that read the global random state. The probe detects every draw on a short text.
+# Draws that only happen on longer texts, and not through these functions (NumPy, in-place dropout), go undetected.
 _DRAWS = {F.gumbel_softmax} | {
     getattr(owner, name)
     for owner, names in {
@@ -147,16 +150,16 @@ _DRAWS = {F.gumbel_softmax} | {
 
 
 def _drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
-    """The kept units of x scaled by 1 / (1 - p), 0 elsewhere."""
+    """The kept units of x, scaled by 1 / (1 - p); 0 elsewhere."""
     if p >= 1:
         return torch.zeros_like(x)
-    # Under autocast x may be of another width than the call's input; a mask's sign fills whatever width it is given.
+    # Under autocast, x may have another width than the call's input. Sign extension fits the mask to any width.
     bits = x.view(INTEGERS[x.dtype.itemsize])
     return (bits & keep.to(bits.dtype)).view(x.dtype).mul_(1 / (1 - p))
 
 
 def _alpha_drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
-    """Dropped units take SELU's negative limit, then mean and variance are restored (Klambauer et al. 2017, sec. 3)."""
+    """Set dropped units to SELU's negative limit, then restore mean and variance (Klambauer et al. 2017, sec. 3)."""
     limit = -1.7580993408473766
     a = float(((1 - p) * (1 + p * limit**2)) ** -0.5)
     return torch.where(keep != 0, x, limit) * a - a * limit * p
@@ -173,9 +176,18 @@ def attention_with_dropout(
     scale: float | None,
     enable_gqa: bool,
 ) -> Tensor:
-    """Softmax(q k^T scale + mask), dropped, times v: what scaled_dot_product_attention computes (PyTorch's reference).
+    """Softmax(q k^T scale + mask), with dropout, times v, as in PyTorch's reference for scaled_dot_product_attention.
 
-    query (..., heads, L, E), keep (..., heads, L, S); key (..., S, E) and value (..., S, V) may have fewer heads.
+    Args:
+        query: Queries. *Shape:* (..., heads, L, E).
+        key: Keys; may have fewer heads. *Shape:* (..., S, E).
+        value: Values; may have fewer heads. *Shape:* (..., S, V).
+        attn_mask: Boolean mask (True may be attended to) or a float mask that is added to the scores; None for none.
+        keep: Integer mask of the weights: all bits set where a weight is kept. *Shape:* (..., heads, L, S).
+        p: Probability that a weight is dropped.
+        is_causal: Whether a query only attends to keys at its own or an earlier position.
+        scale: Factor of the scores; None for 1 / sqrt(E).
+        enable_gqa: Whether to repeat the heads of `key` and `value` to match those of `query`.
     """
     if enable_gqa:
         key = key.repeat_interleave(query.size(-3) // key.size(-3), -3)

@@ -1,4 +1,4 @@
-"""Texts as a model's inputs: tokenised once, truncated to the model's limit, padded batch by batch."""
+"""Texts as model inputs: tokenized once, truncated to the model's limit, padded batch by batch."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -10,19 +10,20 @@ from torch import Tensor, nn
 
 from .errors import InputError
 from .inputs import shown, text_and_pair
+from .options import is_int
 
 _PADDING = ("padding", "pad_to_multiple_of", "padding_side")
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Tokenised texts.
+    """Tokenized texts.
 
     Attributes:
-        rows: lists of unequal length under the tokenizer's names.
-        pairs: which of them are pairs of texts.
-        truncated: which of them were longer than the limit.
-        padding: the tokenizer's arguments for it, as the caller wants them.
+        rows: Lists of unequal length, by the tokenizer's names.
+        pairs: Whether each item is a pair of texts.
+        truncated: Whether each item was longer than the limit.
+        padding: The tokenizer's padding arguments, as the caller gave them.
     """
 
     rows: dict[str, list[list[int]]]
@@ -35,12 +36,12 @@ class Encoded:
 
     @property
     def lengths(self) -> list[int]:
-        """Tokens of each text."""
+        """Number of tokens of each text."""
         return [len(ids) for ids in self.rows["input_ids"]]
 
     @property
     def padded_lengths(self) -> list[int]:
-        """Tokens of each text in a batch of its own, with the padding that the caller asks for."""
+        """Number of tokens of each text in a batch by itself, with the caller's padding."""
         if not self.padded:
             return self.lengths
         least = self.padding.get("max_length") or 0
@@ -49,18 +50,18 @@ class Encoded:
 
     @property
     def padded(self) -> bool:
-        """Whether the caller lets texts be padded at all."""
+        """Whether the caller allows padding."""
         return self.padding.get("padding", True) not in (False, "do_not_pad")
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A tokenizer with the limits of the model that it serves.
+    """A tokenizer with the limits of its model.
 
     Attributes:
-        tokenizer: of transformers.
-        model: the classifier.
-        lock: fast tokenizers keep truncation and padding in a state that threads share.
+        tokenizer: A transformers tokenizer.
+        model: The classifier.
+        lock: Guards the tokenizer: fast tokenizers keep truncation and padding in state that threads share.
     """
 
     tokenizer: Any
@@ -69,27 +70,27 @@ class Encoder:
 
     @property
     def can_pad(self) -> bool:
-        """Decoders find a text's last token by `config.pad_token_id`; without it nothing may be padded."""
+        """Whether padding is possible. Decoders need `config.pad_token_id` to find a text's last token."""
         config = self.model.config.get_text_config()  # type: ignore[operator, union-attr]
         return self.tokenizer.pad_token_id is not None and getattr(config, "pad_token_id", None) is not None
 
     def may_pad(self, encoded: Encoded) -> bool:
-        """Whether the caller's padding is one that the probe of the model has seen, on the tokenizer's own side."""
+        """Whether the caller's padding is one that the probe covered: on the tokenizer's own side."""
         side = encoded.padding.get("padding_side", self.tokenizer.padding_side)
         return self.can_pad and encoded.padded and bool(side == self.tokenizer.padding_side)
 
     def encode(self, items: Sequence[Any], options: Mapping[str, Any], first: int = 0) -> Encoded:
-        """Tokenise: lists of ids without padding, truncated to the model's limit.
+        """Tokenize to lists of ids without padding, truncated to the model's limit.
 
         Args:
-            items: each a str or a dict with "text" and, for a pair, "text_pair".
-            options: arguments of the tokenizer's call.
-            first: number of the first item, for errors.
+            items: Texts, each a str or a dict with "text" and, for a pair, "text_pair".
+            options: Arguments of the tokenizer's call.
+            first: Number of the first item, for error messages.
         """
         options = dict(options)
         padding = {name: options.pop(name) for name in _PADDING if name in options}
         multiple = padding.get("pad_to_multiple_of")
-        if multiple is not None and multiple < 1:
+        if multiple is not None and not (is_int(multiple) and multiple >= 1):
             raise ValueError(f"pad_to_multiple_of={multiple!r}; it must be an integer of at least 1")
         pair_for_all = options.pop("text_pair", None)
         pairs = [text_and_pair(item, first + i) for i, item in enumerate(items)]
@@ -113,15 +114,15 @@ class Encoder:
                 for i, ids in zip(full, whole["input_ids"], strict=True):
                     truncated[i] = len(ids) > len(rows["input_ids"][i])
         if empty := [i for i, ids in enumerate(rows["input_ids"]) if not ids]:
-            reason = "the tokenizer makes no token of it"
+            reason = "it tokenizes to zero tokens"
             message = f"input {first + empty[0]} is {shown(items[empty[0]])}; {reason}"
             raise InputError(message, [first + i for i in empty], reason)
-        # What is no input of the model (offsets, lengths) was asked for in vain.
+        # The model does not accept offsets and lengths.
         rows = {name: values for name, values in rows.items() if name in self.tokenizer.model_input_names}
         return Encoded(rows, [second is not None for second in seconds], truncated, padding)
 
     def tensors(self, encoded: Encoded, texts: Sequence[int], device: torch.device) -> dict[str, Tensor]:
-        """The inputs of the `texts` (indices) as one batch, padded to its longest text: (texts, length) each."""
+        """Build the inputs of `texts` (indices) as one batch, padded to the longest. *Shape:* (texts, length) each."""
         rows: Mapping[str, Any] = {name: [values[i] for i in texts] for name, values in encoded.rows.items()}
         if encoded.padded and self.can_pad:
             with self.lock:
@@ -130,17 +131,17 @@ class Encoder:
 
     @property
     def truncation(self) -> dict[str, Any]:
-        """The tokenizer's options that cut a text to what the model takes."""
+        """The tokenizer options that truncate to the model's limit."""
         limit = self.length_limit()
         return {} if limit is None else {"truncation": True, "max_length": limit}
 
     def length_limit(self) -> int | None:
-        """The most tokens that tokenizer and model take; None where neither has a limit."""
+        """The most tokens that tokenizer and model accept; None if neither has a limit."""
         limits = [self.tokenizer.model_max_length] if self.tokenizer.model_max_length < 10**9 else []
         config = self.model.config.get_text_config()  # type: ignore[operator, union-attr]
         positions = getattr(config, "max_position_embeddings", None)
         if isinstance(positions, int) and positions > 0:
-            # RoBERTa and its kin number positions from padding_idx + 1.
+            # RoBERTa and similar models number positions from padding_idx + 1.
             offsets = [
                 padding_idx + 1
                 for name, module in self.model.named_modules()
@@ -154,7 +155,7 @@ class Encoder:
 def _tokenised(
     tokenizer: Any, texts: list[str], seconds: list[str | None], options: Mapping[str, Any]
 ) -> dict[str, list[list[int]]]:
-    """Texts with and without a second text in one call would be mixed up by the tokenizer: each kind apart."""
+    """Tokenize texts; one by one if only some are pairs, since the tokenizer would mix them up in one call."""
     if all(second is None for second in seconds):
         return dict(tokenizer(texts, **options))
     if all(second is not None for second in seconds):

@@ -1,6 +1,6 @@
-"""The forward passes of a classifier: without dropout, with its calls of dropout written down, with keyed masks.
+"""The forward passes of a classifier: without dropout, with its dropout calls recorded, or with keyed masks.
 
-The classifier is in the mode it was given; in each kind of pass every call of dropout is answered from here.
+The classifier stays in the mode it is in. In every kind of pass, this module answers every dropout call.
 """
 
 import inspect
@@ -18,13 +18,13 @@ Inputs = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Plan:
-    """How to answer each call of dropout in a pass, by its ordinal, and what may be rows of one batch.
+    """How to answer each dropout call of a pass, by its ordinal, and what may be rows of one batch.
 
     Attributes:
-        layouts: what the dimensions of each call's input mean; None for a call that stays off.
-        folds: the parts of a text that each call's batch dimension holds; None where their number is not fixed.
-        loops_over_samples: samples cannot be rows of one batch.
-        loops_over_texts: nor can texts.
+        layouts: What the dimensions of each call's input mean; None for a call that stays off.
+        folds: Number of parts per text that each call's batch dimension holds; None if the number is not fixed.
+        loops_over_samples: Whether samples cannot be rows of one batch.
+        loops_over_texts: Whether texts cannot be rows of one batch either.
     """
 
     layouts: tuple[Layout | None, ...]
@@ -34,11 +34,11 @@ class Plan:
 
 
 def ignore(call: object) -> None:
-    """The identity for every call of dropout; no objection to any other draw."""
+    """Make a dropout call the identity; as the handler of other random draws, allow them."""
 
 
 class Forward:
-    """Forward passes of `model`: called with the encoded texts, it returns logits of shape (texts, classes)."""
+    """Runs forward passes of `model`, which maps the encoded texts to logits of shape (texts, classes)."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
@@ -47,9 +47,10 @@ class Forward:
 
     @torch.no_grad()
     def logits(self, inputs: Inputs, answer: Answer = ignore, may_draw: bool = False) -> Tensor:
-        """Logits (texts, classes) of a pass whose dropout calls `answer` answers; without it they are deterministic.
+        """Logits of one pass. *Shape:* (texts, classes).
 
-        Raises ValueError where the model draws random numbers of its own, unless it may.
+        `answer` answers each dropout call; without it, the logits are deterministic. Raises ValueError if the model
+        draws other random numbers, unless `may_draw`.
         """
         with DropoutCalls(answer, ignore if may_draw else self.refuse_draw):
             outputs = self.model(**inputs, **self._options)
@@ -58,10 +59,10 @@ class Forward:
 
     @torch.no_grad()
     def sample_logits(self, inputs: Inputs, samples: range, plan: Plan, *, seed: int, balanced: bool) -> Tensor:
-        """Logits of the passes `samples` for each text: (texts, len(samples), classes).
+        """Logits of the passes `samples` for each text. *Shape:* (texts, len(samples), classes).
 
-        The samples of a text are rows of one batch, which then holds texts x samples rows. Where a pass makes other
-        calls than the plan's and nothing is padded, each text runs alone, and its masks are keyed by its own calls.
+        The samples of a text are rows of one batch, which then holds texts x samples rows. If a pass makes other calls
+        than the plan lists and nothing is padded, each text runs by itself, with masks keyed by its own calls.
         """
         texts = len(inputs["input_ids"])
         if plan.loops_over_texts and texts > 1:
@@ -87,13 +88,13 @@ class Forward:
             return run(samples)
         except PathError as error:
             if folds is not None:
-                raise PaddingError(f"{error} in a padded batch. Pass padding=False.") from error
+                raise PaddingError(f"{error}. This batch is padded; pass padding=False.") from error
             own = replace(plan, loops_over_texts=True)
             if texts == 1:
                 count = self._count_calls(inputs)
                 own = Plan((ALONE,) * count, (None,) * count, loops_over_samples=True, loops_over_texts=True)
             if None in plan.layouts or own == plan:
-                raise  # a call of another path may be one that stays off; or the path depends on the masks
+                raise  # a call on the new path may be one that must stay off; or the path depends on the masks
         return self.sample_logits(inputs, samples, own, seed=seed, balanced=balanced)
 
     def _count_calls(self, inputs: Inputs) -> int:
@@ -102,30 +103,30 @@ class Forward:
         return len(shapes)
 
     def refuse_draw(self, where: str) -> None:
-        """Raise the error for a draw in `where`, a function or a module."""
+        """Raise the error for a random draw in `where`, the name of a function or a module."""
         raise ValueError(
-            f"{type(self.model).__name__} draws random numbers in eval() mode too, in {where!r}: the same text has no "
-            "fixed answer, with or without dropout. Use another model."
+            f"{type(self.model).__name__} also draws random numbers in eval() mode, in {where!r}: its answer to a text "
+            "is not deterministic, with or without dropout. Use another model."
         )
 
 
 class Recorder:
-    """Writes down each call, with the innermost of the `running` modules; the answer is the identity."""
+    """Records each dropout call with the innermost of the `running` modules; the answer is the identity."""
 
     def __init__(self, running: Sequence[str] = ()) -> None:
         self.calls: list[Call] = []
         self._running = running
 
     def __call__(self, call: Call) -> None:
-        """Write `call` down."""
+        """Record `call`."""
         module = self._running[-1] if self._running else ""
-        self.calls.append(replace(call, input=call.input.clone(), module=module))  # it may be changed in place
+        self.calls.append(replace(call, input=call.input.clone(), module=module))  # the model may change it in place
 
 
 class _Sampler:
     """Answers the i-th call of a pass with the mask for the i-th layout.
 
-    Where texts are padded, `folds` holds the parts of a text that the probe saw in each call's batch dimension.
+    If texts are padded, `folds` holds the number of parts per text that the probe saw in each call's batch dimension.
     """
 
     def __init__(
@@ -149,12 +150,13 @@ class _Sampler:
         fold, rest = divmod(shape[dim], self._rows)
         if rest or (expected is not None and fold != expected):
             raise PaddingError(
-                f"dropout on {shape} has {shape[dim]} parts for {self._rows} rows, not {expected or 'equally many'} "
-                "each as in the probe: its masks cannot be keyed in a padded batch. Pass padding=False."
+                f"a dropout input of shape {shape} has {shape[dim]} parts for {self._rows} rows; the probe saw "
+                f"{expected or 'equally many'} in each row. The masks of a padded batch cannot be keyed here; pass "
+                "padding=False."
             )
 
     def check_complete(self) -> None:
-        """Raise if the pass did not make exactly the calls that the probe saw."""
+        """Raise PathError unless the pass made as many calls as the probe saw."""
         if self._next != len(self._layouts):
             raise PathError(self._next, len(self._layouts))
 
@@ -164,10 +166,10 @@ class PaddingError(RuntimeError):
 
 
 class PathError(RuntimeError):
-    """A pass made another number of dropout calls than expected."""
+    """A pass made more or fewer dropout calls than expected."""
 
     def __init__(self, calls: int, expected: int) -> None:
         super().__init__(
-            f"this forward pass called dropout {calls} times or more, not {expected} as expected: "
-            "the model's path depends on its input, so its masks cannot be keyed by call"
+            f"this forward pass called dropout {calls} times or more; {expected} calls were expected. "
+            "The model's path depends on its input, so its masks cannot be keyed by call"
         )

@@ -1,25 +1,25 @@
 """Keyed, balanced dropout masks.
 
-A mask is a pure function of (seed, text, call, sample, unit): whether a unit is dropped depends on nothing else, not on
-the batch, the order, the padding, the process or the device. `text` is a 64-bit hash of the text's own token ids,
-`call` the ordinal of the dropout call in one forward pass, `unit` a coordinate inside the dropout's input that counts
-positions from the text's first real token.
+A mask is a pure function of (seed, text, call, sample, unit). Whether a unit is dropped depends on nothing else: not on
+the batch, the order, the padding, the process or the device. `text` is a 64-bit hash of the text's own token ids.
+`call` is the ordinal of the dropout call in one forward pass. `unit` is a coordinate inside the dropout's input; it
+counts positions from the text's first real token.
 
 The generator is counter-based (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a 32-bit integer
-hash r(unit) under a 64-bit key of (seed, text, call, group). Integer arithmetic wraps alike on every device.
+hash r(unit) under a 64-bit key of (seed, text, call, group). Integer arithmetic wraps the same way on every device.
 
 Balanced masks stratify the samples (Stein 1987, "Large sample properties of simulations using Latin hypercube
-sampling"). A group of G passes shares r, read as a point of a circle of circumference G, and pass t drops the unit if
-and only if the point lies on the arc of length pG that begins at t's own place:
+sampling"). A group of G passes shares r, read as a point on a circle of circumference G. Pass t drops the unit if and
+only if the point lies on the arc of length pG that begins at t's own place:
 
     (r + place_t) mod G  <  p G,        place_t = s t mod G, s coprime to G.
 
-Each single pass is exactly Bernoulli(p), because r is uniform; over the whole group a unit is dropped floor(pG) or
-ceil(pG) times, in exactly its share. Independent ("bernoulli") masks are the case G = 1.
+Each single pass is exactly Bernoulli(p), because r is uniform. Over the whole group, a unit is dropped floor(pG) or
+ceil(pG) times: exactly its share. Independent ("bernoulli") masks are the case G = 1.
 
-The decisions of all passes of a group are the bits of one small integer per unit, made once per group. A pass reads its
-own bit: shifted to the sign and back, it fills a word of the width of the dropout's input with ones or zeros, and a
-bitwise "and" with the input drops the unit. Booleans would say the same three to five times more slowly on a CPU.
+The decisions of all passes of a group are the bits of one small integer per unit, computed once per group. A pass reads
+its own bit. Shifted to the sign position and back, the bit fills a word as wide as the dropout's input with ones or
+zeros. A bitwise "and" with the input then drops the unit. Boolean masks are three to five times slower on a CPU.
 """
 
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-GROUP_SIZE = 10  # passes that share one draw; p = 0.1 then drops each unit exactly once a group
+GROUP_SIZE = 10  # passes that share one draw; p = 0.1 then drops each unit exactly once per group
 MASKS = ("balanced", "bernoulli")
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # as wide as floating-point types of so many bytes
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the width in bytes of the floating-point type
 
-_DRAW_BITS = 27  # of a draw that are used: 2^27 G is below 2^31
+_DRAW_BITS = 27  # bits of a draw that are used: 2^27 G is below 2^31
 _LOW_BITS = (1 << _DRAW_BITS) - 1
-# Unit (i, j, k) is number i + j a + k a^2 (mod 2^32). No size enters, because padding may change any of them. Two units
-# share a number only if the vector between them lies in the dual lattice of the multiplier a, whose shortest vector is
-# 55,631 long in two dimensions and 1,577 in three (Steele and Vigna 2022, "Computationally easy, spectrally good
+# Unit (i, j, k) has the number i + j a + k a^2 (mod 2^32). No size enters, because padding may change any of them. Two
+# units share a number only if the vector between them lies in the dual lattice of the multiplier a. Its shortest vector
+# is 55,631 long in two dimensions and 1,577 in three (Steele and Vigna 2022, "Computationally easy, spectrally good
 # multipliers").
 _STRIDE = 0x915F77F5
 _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, as a signed integer
@@ -44,36 +44,36 @@ _GOLDEN = -7046029254386353131  # 2^64 / golden ratio, as a signed integer
 
 @dataclass(frozen=True)
 class Layout:
-    """What the dimensions of one dropout call's input mean.
+    """The meaning of the dimensions of one dropout call's input.
 
     Attributes:
-        batch_dim: the dimension that holds the rows of the batch; None if the input has no batch dimension. The
-            dimension may be folded, (rows * k) with the rows outermost: it then counts as two dimensions, rows and k.
-        length_dims: which of the remaining dimensions (the batch dimension taken out, a folded k counted) grow with
-            the length of the text.
+        batch_dim: Dimension that holds the rows of the batch; None if the input has no batch dimension. It may be
+            folded, (rows * k) with the rows outermost. It then counts as two dimensions, rows and k.
+        length_dims: The dimensions that grow with the length of the text. They are counted without the batch dimension,
+            but with a folded k.
     """
 
     batch_dim: int | None
     length_dims: tuple[int, ...] = ()
 
 
-# Right for one row alone, whose whole input is the text's whatever its dimensions mean. Told by identity: a pooled
-# output, (texts, width), has an equal layout and need not run alone.
+# The layout for a row that runs by itself: the whole input belongs to the text, whatever its dimensions mean. Compare
+# by identity: a pooled output, (texts, width), has an equal layout but does not need to run by itself.
 ALONE = Layout(0)
 
 
 def text_keys(input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """One 64-bit key per text: a hash of its real tokens in their order, whatever the padding.
+    """One 64-bit key per text: a hash of its real tokens, in order, that ignores the padding.
 
     Args:
-        input_ids: (texts, length), integers.
-        attention_mask: (texts, length), nonzero at real tokens.
+        input_ids: Token ids, integers. *Shape:* (texts, length).
+        attention_mask: Nonzero at real tokens. *Shape:* (texts, length).
 
     Returns:
-        (texts,), int64.
+        The keys, int64. *Shape:* (texts,).
     """
     real = attention_mask != 0
-    position = real.long().cumsum(1)  # 1 at the first real token, wherever the padding is
+    position = real.long().cumsum(1)  # 1 at the first real token, on whichever side the padding is
     mixed = _mix64(input_ids.long() + position * _GOLDEN)
     return _mix64((mixed * real).sum(1) + real.sum(1))
 
@@ -82,13 +82,13 @@ class KeyedMasks:
     """The masks of one forward pass over rows (text 0, sample 0), (text 0, sample 1), ..., (text 1, sample 0), ...
 
     Args:
-        keys: (texts,), int64, from `text_keys`.
-        starts: (texts,), the index of each text's first real token; None if every text begins at 0.
-        samples: the samples of each text that are rows of this pass. Balanced samples a..b lie in groups
-            a // GROUP_SIZE .. b // GROUP_SIZE, so that a text's samples may come in several passes.
-        calls: how many dropout calls the forward pass makes.
-        seed: any integer.
-        balanced: one draw for each group of samples, or one for each sample.
+        keys: Text keys from `text_keys`, int64. *Shape:* (texts,).
+        starts: Index of each text's first real token; None if every text begins at 0. *Shape:* (texts,).
+        samples: The samples of each text that are rows of this pass. Balanced samples a..b lie in groups
+            a // GROUP_SIZE .. b // GROUP_SIZE, so a text's samples may be split over several passes.
+        calls: Number of dropout calls in the forward pass.
+        seed: Any integer.
+        balanced: Whether each group of samples shares one draw; otherwise each sample has its own.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class KeyedMasks:
         self._group_size = GROUP_SIZE if balanced else 1
         self._starts = starts
         self._spans = _spans(samples, self._group_size)
-        # Every key of the pass at once, (calls, texts, groups): a few integers a text.
+        # All keys of the pass at once, (calls, texts, groups): only a few integers per text.
         device = keys.device
         first, last = samples.start // self._group_size, -(-samples.stop // self._group_size)
         call = torch.arange(calls, device=device)[:, None, None]
@@ -108,10 +108,10 @@ class KeyedMasks:
         self._common = _keys(torch.zeros_like(keys[:1, None]), call, group, seed)
 
     def keep(self, call: int, shape: Sequence[int], p: float, layout: Layout, dtype: torch.dtype) -> Tensor:
-        """Which units the dropout call number `call`, on an input of `shape` and `dtype`, keeps.
+        """The mask of dropout call number `call`, for an input of `shape` and `dtype`.
 
         Returns:
-            Integers as wide as `dtype`, of `shape`: all bits set where the unit is kept, 0 where it is dropped.
+            Integers as wide as `dtype`: all bits set where the unit is kept, 0 where it is dropped. *Shape:* `shape`.
         """
         dims = list(shape)
         if layout.batch_dim is not None:
@@ -121,11 +121,11 @@ class KeyedMasks:
         words = self._words(self._draw(keys, dims, layout), p).to(INTEGERS[dtype.itemsize])
         bits = self._bits(words, dims)  # (texts or 1, samples, *dims)
         if layout.batch_dim is None:
-            return bits.view(*shape)  # one text-free mask, one sample
+            return bits.view(*shape)  # one sample, whose mask all texts share
         return bits.flatten(0, 1).movedim(0, layout.batch_dim).reshape(*shape)
 
     def _bits(self, words: Tensor, dims: Sequence[int]) -> Tensor:
-        """(texts, samples, *dims) from (texts, groups, *dims): the bit of each pass, spread over the whole word."""
+        """The bit of each pass, spread over the whole word: (texts, groups, *dims) to (texts, samples, *dims)."""
         width = 8 * words.element_size()
         bits = words.new_empty(len(words), len(self.samples), *dims)
         done = 0
@@ -140,20 +140,20 @@ class KeyedMasks:
         return bits.bitwise_right_shift_(width - 1)  # an arithmetic shift: the sign fills the word
 
     def _words(self, draw: Tensor, p: float) -> Tensor:
-        """Bit `_place(t)` of the low bits says whether pass t of the group keeps the unit; of the draw's shape."""
+        """Words of the draw's shape; low bit number `_place(t)` is set if pass t of the group keeps the unit."""
         size = self._group_size
         whole, rest = _share(p, size)
         point = ((draw >> (32 - _DRAW_BITS)) & _LOW_BITS).mul_(size)
         cells: int | Tensor = _ring(whole, size)
         if rest:
-            # Where the arc ends inside a cell, points before its end drop in that cell too.
+            # If the arc ends inside a cell, points in that cell before the end of the arc are dropped too.
             before_end = (point & _LOW_BITS).sub_(rest).bitwise_right_shift_(31)
             cells = before_end.bitwise_and_(_ring(whole, size) ^ _ring(whole + 1, size)).bitwise_xor_(cells)
         cell = point.bitwise_right_shift_(_DRAW_BITS)
         return torch.as_tensor(cells, dtype=torch.int32, device=cell.device) >> cell
 
     def _draw(self, keys: Tensor, dims: Sequence[int], layout: Layout) -> Tensor:
-        """r(unit): (texts or 1, groups, *dims), int32, uniform over all 2^32 values."""
+        """r(unit), int32, uniform over all 2^32 values. *Shape:* (texts or 1, groups, *dims)."""
         low, high = keys.to(torch.int32), (keys >> 32).to(torch.int32)
         draw = low.view(*keys.shape, *[1] * len(dims))
         for d, size in enumerate(dims):
@@ -166,7 +166,7 @@ class KeyedMasks:
 
 
 def _spans(samples: range, size: int) -> list[tuple[slice, range]]:
-    """The samples as runs of groups (counted from the first one's) that each take the same passes of their group."""
+    """The samples as runs of groups in which every group takes the same passes. Groups count from the first one."""
     first = samples.start // size
     spans: list[tuple[slice, range]] = []
     start = samples.start
@@ -186,12 +186,12 @@ def _keys(text: Tensor, call: Tensor, group: Tensor, seed: int) -> Tensor:
 
 
 def _hash32(x: Tensor, key: Tensor) -> Tensor:
-    """Two rounds of multiply and shift ("lowbias32", Wellons 2018), the second key entering between them.
+    """Two rounds of multiply and shift ("lowbias32", Wellons 2018), with the second key mixed in between them.
 
-    The last shift of the original is left out: it only moves high bits into low ones, and what reads the draw reads the
-    high ones. `x` is overwritten.
+    The last shift of the original is left out. It only moves high bits into low bits, and readers of the draw use the
+    high bits. `x` is overwritten.
     """
-    x ^= (x >> 16).bitwise_and_(0xFFFF)  # the "and" makes the arithmetic shift a logical one
+    x ^= (x >> 16).bitwise_and_(0xFFFF)  # the "and" turns the arithmetic shift into a logical one
     x *= 0x7FEB352D
     x ^= key
     x ^= (x >> 15).bitwise_and_(0x1FFFF)
@@ -200,29 +200,29 @@ def _hash32(x: Tensor, key: Tensor) -> Tensor:
 
 
 def _mix64(x: Tensor) -> Tensor:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood 2014): a bijection of 64-bit integers."""
+    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014): a bijection on 64-bit integers."""
     x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _signed64(0xBF58476D1CE4E5B9)
     x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _signed64(0x94D049BB133111EB)
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
 def _share(p: float, size: int) -> tuple[int, int]:
-    """The passes of a group that drop a unit, pG: whole ones, and the rest in units of 2^-27 pass."""
+    """pG, the number of passes of a group that drop a unit: the whole passes, and the rest in units of 2^-27 pass."""
     all_of_them = size << _DRAW_BITS
     return divmod(min(round(p * all_of_them), all_of_them), 1 << _DRAW_BITS)
 
 
 def _ring(dropped: int, size: int) -> int:
-    """Bits 0 .. 2G-1: cells 0 .. dropped-1 of a circle of G cells are 0 and the others 1, the circle written twice.
+    """A circle of G cells, written twice as bits 0 .. 2G-1. Cells 0 .. dropped-1 are 0, the others 1.
 
-    Shifted right by c < G, its low G bits are the circle turned by c.
+    Shifted right by c < G, the low G bits are the circle rotated by c.
     """
     once = (1 << size) - (1 << dropped)
     return once << size | once
 
 
 def _place(t: int, group_size: int) -> int:
-    """The stride 3 spreads the first passes of a group, for groups that are not filled."""
+    """The place of pass t on the circle. The stride 3 spreads the first passes, for groups that are not full."""
     return (3 if group_size % 3 else 1) * t % group_size
 
 

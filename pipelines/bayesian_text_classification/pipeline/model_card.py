@@ -1,6 +1,6 @@
-"""The model card that is saved with a pipeline: what the scores mean and how to use them, beside what was there.
+"""Writes the section of a model card that explains the scores and how to use them.
 
-Our part of a card lies between two comments, so that saving again replaces it and nothing else.
+Our section lies between two marker comments. Saving again replaces this section and nothing else.
 """
 
 from collections.abc import Mapping
@@ -9,32 +9,34 @@ from typing import Any
 
 from huggingface_hub import ModelCard, hf_hub_download
 
-PART = "bayesian-text-classification"  # of a card: the scores and their use
+PART = "bayesian-text-classification"  # name of our section, in its marker comments
 
 _TAGS = ("bayesian-text-classification", "mc-dropout", "calibration", "uncertainty")
-_TITLE = "# A text classifier that says how sure it may be\n"
-_ADAPTER_WARNING = """> This classifier is a model with a LoRA adapter in the folder `adapter`. Loaded in another way
-> than shown here (as plain `text-classification`, say), the model answers **without its adapter**.
+_TITLE = "# A text classifier with honest confidence\n"
+_ADAPTER_WARNING = """> This classifier is a model with a LoRA adapter in the folder `adapter`. Load it as shown here.
+> Loaded in any other way (for example as plain `text-classification`), the model answers **without its adapter**.
 
 """
 _TEXT = """## Scores with uncertainty
 
-{warning}This classifier averages its probabilities over many dropout masks (MC-Dropout,
-[Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)), every dropout site included, and says how unsure
-it is. Saved options: {options}.
+{warning}This classifier averages its probabilities over many random dropout masks, at every dropout site of the model
+(MC-Dropout, [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)). It reports its uncertainty with each answer.
 
-With nothing but torch and transformers; the code in this repository is run, so read it first:
+Saved options: {options}.
+
+You only need torch and transformers (and peft, if there is a LoRA adapter). Loading runs the code in this repository,
+so read that code first:
 
 ```python
 from transformers import pipeline
 
 classifier = pipeline("bayesian-text-classification", model="<this repository>", trust_remote_code=True)
 classifier("Not the worst film of the year, but it tries.")
-classifier("The same text, surer of its score.", num_samples=100)
-classifier("A text that is left to a person where the score is low.", threshold=0.9)
+classifier("More masks give a more precise score.", num_samples=100)
+classifier("A person should read this.", threshold=0.9)  # score below 0.9: label None, abstained True, and a reason
 ```
 
-With the package `bayesian-text-classification` installed nothing in this repository is run:
+If the package `bayesian-text-classification` is installed, no code from this repository is run:
 
 ```python
 import bayesian_text_classification
@@ -45,40 +47,47 @@ classifier = pipeline(
 )
 ```
 
-As an Inference Endpoint it answers `{"inputs": "a text", "parameters": {"num_samples": 20}}` (`handler.py`).
+This repository also works as an Inference Endpoint (`handler.py`). A request looks like this:
+`{"inputs": "a text", "parameters": {"num_samples": 20}}`.
 
 ### What the answers mean
 
 | key | meaning |
 |---|---|
-| `label`, `score` | the winning label, and its probability averaged over the dropout masks |
-| `score_std`, `standard_error` | its spread over the masks; how far the average may be from its limit |
+| `label`, `score` | the predicted label, and its probability averaged over the dropout masks |
+| `score_std` | standard deviation of that probability over the masks |
+| `standard_error` | standard error of the average: how far it may be from the average over infinitely many masks |
 | `predictive_entropy` | total uncertainty, in nats |
-| `expected_entropy` | the part that single masks have too: the text fits several labels |
-| `mutual_information` | the part in which the masks disagree: training did not settle how to read the text |
-| `num_samples`, `truncated` | masks used; whether the text was longer than the model's limit |
+| `expected_entropy` | the part that each mask has by itself: the text fits several labels |
+| `mutual_information` | the part from disagreement between masks: training did not settle how to classify the text |
+| `num_samples` | number of masks used for this text |
+| `truncated` | whether the text was longer than the model's limit |
 
-The same text, seed and options give the same answer in any batch, order or process. With a temperature other than 1
-(see the saved options) only `score` and `predictive_entropy` are at that temperature; `score_std`, `standard_error` and
-the two parts describe the samples as they are, and add up to the entropy before it.
+The same text, seed and options give the same answer in any batch, order or process.
+
+If the saved options contain a temperature other than 1, only `score` and `predictive_entropy` use it. `score_std`,
+`standard_error`, `expected_entropy` and `mutual_information` describe the samples before the temperature. The last two
+then add up to the entropy before the temperature.
 
 ### Limits of the scores
 
-- They cost `num_samples` forward passes; `tolerance=0.02` stops early where the score is sure enough.
-- They are as good as the model: MC-Dropout makes them more honest, not always honest. Measure the calibration on
-  labelled texts of your own before you rely on a threshold.
-- Saved with a temperature other than 1, they were calibrated on labelled texts; other texts may need another.
+- **Cost.** Each text takes `num_samples` forward passes. With `tolerance=0.02`, sampling of a text stops early once
+  the standard error of its score is below 0.02.
+- **Honesty.** The scores are only as good as the model. MC-Dropout makes them more honest, not always honest. Measure
+  the calibration on your own labeled texts before you rely on a threshold.
+- **Temperature.** If the saved temperature is not 1, the scores were calibrated on labeled texts. Other texts may need
+  a different temperature.
 """
 
 
 def card(options: Mapping[str, Any], own: str | None = None, base: str | None = None, *, adapted: bool = False) -> str:
-    """A card with our part.
+    """A model card with our section.
 
     Args:
-        options: of the pipeline, which the part tells.
-        own: the model's own card, which is kept; None for a new card.
-        base: Hub id of the model that a new card names as its base.
-        adapted: the part warns that there is an adapter.
+        options: Options of the pipeline, which the section lists.
+        own: The model's own card, which is kept; None for a new card.
+        base: Hub id of the base model that a new card names; None for none.
+        adapted: Whether the section warns that there is an adapter.
     """
     shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
     warning = _ADAPTER_WARNING if adapted else ""
@@ -96,9 +105,9 @@ def _with_ours(own: str, part: str) -> str:
 
 
 def own_card(config: Any) -> str | None:
-    """The card of a loaded model, from its folder or its repository; None where there is none, or no connection."""
+    """The card of a loaded model, from its folder or repository; None if it has none or cannot be read."""
     name, commit = str(config.name_or_path), getattr(config, "_commit_hash", None)
-    if not name:  # a model that was never loaded; "" would be the folder we run in
+    if not name:  # the model was not loaded from anywhere, and "" would mean the current folder
         return None
     path = Path(name) / "README.md"
     try:
@@ -107,18 +116,18 @@ def own_card(config: Any) -> str | None:
                 return None
             path = Path(hf_hub_download(name, "README.md", revision=commit))
         return path.read_text(encoding="utf-8")
-    except Exception:  # what the Hub, its client or the file system raise: a card is no reason not to save
+    except Exception:  # any error of the Hub, its client or the file system: a missing card must not prevent saving
         return None
 
 
 def has_part(text: str, name: str) -> bool:
-    """Whether a card has the part of that name."""
+    """Whether a card has the section called `name`."""
     start, end = _ends(name)
     return start in text and end in text.partition(start)[2]
 
 
 def with_part(text: str, name: str, part: str) -> str:
-    """A card in which `part` stands in place of the one of that name, or at the end."""
+    """A card in which `part` replaces the section called `name`, or is appended if there is none."""
     start, end = _ends(name)
     newline = "\r\n" if "\r\n" in text else "\n"
     whole = newline.join([start, *part.strip().splitlines(), end])
@@ -129,9 +138,9 @@ def with_part(text: str, name: str, part: str) -> str:
 
 
 def merged(there: str, new: str) -> str:
-    """The card that is there, with our part of `new` in place of the one that it has, or behind it.
+    """The existing card `there`, with our section of `new` in place of its own, or appended if it has none.
 
-    No other word changes, but for the tags of a card that had no such part.
+    Nothing else changes, except the metadata of a card that had no such section.
     """
     start, end = _ends(PART)
     return _with_ours(there, new.partition(start)[2].partition(end)[0])
@@ -142,10 +151,10 @@ def _ends(name: str) -> tuple[str, str]:
 
 
 def _tagged(own: str) -> str:
-    """The card with our tags in its front matter, where that can be read."""
+    """The card with our tags in its front matter; unchanged if the front matter cannot be parsed."""
     try:
         found = ModelCard(own, ignore_metadata_errors=False)
-    except Exception:  # YAML's own errors, and ValueError
+    except Exception:  # errors of the YAML parser, and ValueError
         return own
     data: Any = found.data
     data.tags = [*(data.tags or []), *(tag for tag in _TAGS if tag not in (data.tags or []))]

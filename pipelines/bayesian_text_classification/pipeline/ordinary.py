@@ -1,4 +1,4 @@
-"""`text-classification` as Transformers has it, where what is odd about it is mended: inputs, options, errors."""
+"""The stock `text-classification` pipeline, with fixes for its inputs, options and errors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sized
 from types import GeneratorType
@@ -14,10 +14,10 @@ from .uncertainty import ACTIVATIONS, Activation
 
 
 class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # untyped
-    """Stock's answers to the bit, for every form of input, with errors that name the input and the option."""
+    """Bit-identical results to the stock pipeline, for every form of input; errors name the input and the option."""
 
     def __call__(self, inputs: Any, *, progress: Callable[[int], None] | None = None, **kwargs: Any) -> Any:
-        """Classify the text(s) in one ordinary pass; `progress` is called with the number of texts done."""
+        """Classify the text(s) in one ordinary pass and call `progress` with the number of texts done."""
         return _counted(self._stock(inputs, kwargs), progress or (lambda texts: None))
 
     def _stock(self, inputs: Any, kwargs: dict[str, Any]) -> Any:
@@ -27,16 +27,16 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
             if not inputs:
                 return []
         elif form == "stream" and not isinstance(inputs, (Dataset, GeneratorType)):
-            inputs = (item for item in items_of(inputs))  # the streams that stock knows
+            inputs = (item for item in items_of(inputs))  # a generator, which the stock pipeline accepts
         try:
             return super().__call__(inputs, **kwargs)
-        except InputError as error:  # of `postprocess`, which does not know which text it has
+        except InputError as error:  # from `postprocess`, which does not know the index
             if form == "stream":
                 raise
             items = inputs if form == "list" else [inputs]
             raise not_finite([i for i, item in enumerate(items) if self._is_ill(item, kwargs)], len(items)) from error
         except (TypeError, ValueError):
-            # Stock took the input for something else, or its tokenizer did; if an item is to blame, name it.
+            # The stock pipeline or its tokenizer misread the input. If an item is to blame, name it.
             for index, item in enumerate(items_of(inputs) if form != "stream" else ()):
                 text_and_pair(item, index)
             raise
@@ -49,19 +49,19 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         return False
 
     def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Stock's, of outputs that are numbers; InputError else."""
+        """Postprocess as the stock pipeline does; raise InputError if the outputs are not finite."""
         if not model_outputs["logits"].isfinite().all():
             raise not_finite([], 1)
         return super().postprocess(model_outputs, *args, **kwargs)
 
     def check_model_type(self, supported_models: Any) -> None:
-        """As in `text-classification`, whose list of PEFT classes is keyed by the task's name."""
+        """Accept PEFT models too: the stock check looks them up by the name of the task."""
         if type(self.model).__name__ != "PeftModelForSequenceClassification":
             super().check_model_type(supported_models)
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """What the constructor was told of batches, outputs and the tokenizer, where a call does not say otherwise."""
+        """The constructor's options for batches, outputs and the tokenizer: the defaults of a call."""
         given = {**self._preprocess_params, **self._forward_params, **self._postprocess_params}
         function = given.pop("function_to_apply", None)
         named = {"function_to_apply": getattr(function, "value", function), "batch_size": self._batch_size}
@@ -69,7 +69,7 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         return {name: given[name] for name in sorted(given) if not name.startswith("_")}
 
     def _activation(self, function_to_apply: Any) -> Activation:
-        """The rule of `text-classification`."""
+        """The activation that `text-classification` chooses."""
         if function_to_apply is not None:
             name: Activation = getattr(function_to_apply, "value", function_to_apply)
             return name
@@ -84,10 +84,10 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         self, function_to_apply: Any = None, top_k: Any = "", **tokenizer_options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         check_tokenizer_options(tokenizer_options, self.tokenizer.__call__)
-        default = function_to_apply == "default"  # documented by text-classification, where it raises a KeyError
+        default = function_to_apply == "default"  # documented by text-classification, but raises a KeyError there
         if default:
             function_to_apply = None
-        chosen = getattr(function_to_apply, "value", function_to_apply)  # of transformers' own enumeration
+        chosen = getattr(function_to_apply, "value", function_to_apply)  # may be transformers' ClassificationFunction
         if chosen is not None and (not isinstance(chosen, str) or chosen.lower() not in ACTIVATIONS):
             legal_names = ", ".join(map(repr, ("default", *ACTIVATIONS)))
             raise ValueError(f"function_to_apply={function_to_apply!r}; it must be one of {legal_names}")
@@ -95,18 +95,18 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
             function_to_apply=function_to_apply, top_k=top_k, **tokenizer_options
         )
         if default:
-            sanitized[2]["function_to_apply"] = None  # takes back what the constructor was told
+            sanitized[2]["function_to_apply"] = None  # overrides the constructor's function
         return sanitized
 
     def _merged(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The tokenizer's options of a call, and those of its answers, on top of those of the constructor."""
+        """Tokenizer options and postprocessing options of a call, merged over the constructor's."""
         own = {name: value for name, value in kwargs.items() if name not in ("batch_size", "num_workers")}
         tokenizer_options, _, answers = self._sanitize_parameters(**own)
         return {**self._preprocess_params, **tokenizer_options}, {**self._postprocess_params, **answers}
 
 
 def _counted(results: Any, progress: Callable[[int], None]) -> Any:
-    """Stock's results, told to `progress`: lists at once, others one by one."""
+    """The stock pipeline's results, reported to `progress`: lists all at once, iterators one result at a time."""
     if isinstance(results, (list, dict)):
         progress(len(results) if isinstance(results, list) else 1)
         return results

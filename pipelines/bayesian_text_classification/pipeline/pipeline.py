@@ -1,4 +1,4 @@
-"""`pipeline("bayesian-text-classification")`: Hugging Face's text classification with MC-Dropout inside."""
+"""`pipeline("bayesian-text-classification")`: Hugging Face text classification with MC-Dropout."""
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -27,38 +27,38 @@ TASK = "bayesian-text-classification"
 
 
 class BayesianTextClassificationPipeline(OrdinaryPipeline):
-    """Text classification whose score is the mean over `num_samples` dropout masks, with its uncertainty.
+    """Text classification whose score is the mean over `num_samples` dropout masks, with uncertainty estimates.
 
         score = mean_t softmax(f(x, mask_t))        (MC-Dropout, Gal & Ghahramani 2016, arXiv:1506.02142)
 
-    Every dropout site of the model is stochastic, attention included; the model itself is never changed.
+    Every dropout site of the model is stochastic, attention included. The model itself is never changed.
 
-    Inputs are those of `text-classification`: a str, a dict with "text" and "text_pair", a list, tuple or
-    `datasets` column of them (gives a list), a generator or torch Dataset such as `KeyDataset` (gives a lazy iterator).
-    A lazy iterator reads 1,024 texts, which it sorts by length, before it gives the first result. Longer texts than the
-    model's limit are truncated.
+    Inputs are those of `text-classification`. A str, or a dict with "text" and "text_pair", is one text. A list, tuple
+    or `datasets` column of them returns a list; a generator or a torch Dataset such as `KeyDataset` returns a lazy
+    iterator. A lazy iterator reads 1,024 texts and sorts them by length before it yields the first result. Texts longer
+    than the model's limit are truncated.
 
     Args:
-        num_samples: forward passes with dropout for each text; with a tolerance, the most of them. 0 is the ordinary
-            pipeline on the caller's own model.
-        tolerance: stop sampling a text once the standard error of its score is below it (of every label's score, for a
-            multi-label model). It is looked at after 4 passes, where it must be below a quarter of it, and then after
-            each ten. None: every text gets all passes.
-        seed: any integer; the same text, seed and model give the same answer in any batch, order or process.
+        num_samples: Forward passes with dropout per text; with `tolerance`, the maximum. 0 runs the ordinary pipeline
+            on the caller's own model.
+        tolerance: Stop sampling a text once the standard error of its score drops below this value (of every label's
+            score, for a multi-label model). It is checked after 4 passes, against a quarter of this value, and then
+            after every 10. None: every text gets all passes.
+        seed: Any integer. The same text, seed and model give the same answer in any batch, order or process.
         masks: "balanced" (each unit is dropped in exactly its share of ten passes) or "bernoulli" (independent passes).
-        threshold: a text whose score is below it gets no label (see `__call__`). None: every text gets one.
-        **kwargs: what `text-classification` takes: `model`, `tokenizer`, `device`, `dtype`, `top_k`,
-            `function_to_apply`, `batch_size` (the most texts in a batch), and arguments of the tokenizer's call.
-            `num_samples`, `tolerance`, `seed`, `masks` and `threshold` may also be given with each call.
+        threshold: A text with a score below this value gets no label (see `__call__`). None: every text gets one.
+        **kwargs: Arguments of `text-classification`: `model`, `tokenizer`, `device`, `dtype`, `top_k`,
+            `function_to_apply`, `batch_size` (the most texts in a batch), and arguments of the tokenizer's call. Each
+            call also accepts `num_samples`, `tolerance`, `seed`, `masks` and `threshold`.
 
     Attributes:
-        temperature: of the averaged probabilities, 1.0 until `calibrate` has found another. It is saved with the model.
+        temperature: Temperature of the averaged probabilities. 1.0 until `calibrate` fits it; saved with the model.
 
     Raises:
-        InputError: (a ValueError, with the numbers of the inputs) the tokenizer makes nothing of a text, or the model's
-            outputs for it are NaN or infinite, of which no score could be told.
-        ValueError: the model has no active dropout (and `num_samples` is not 0), or an option is out of range.
-        TypeError: an unknown option.
+        InputError: A text tokenizes to zero tokens, or the model's outputs for it are NaN or infinite and give no
+            score. The error is a ValueError and holds the numbers of these inputs.
+        ValueError: The model has no active dropout (and `num_samples` is not 0), or an option is out of range.
+        TypeError: An option is unknown.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         self._options = Options(seed=seed, **resolved(given, kwargs.get("model")))
         check_batch_size(kwargs.get("batch_size"))
         self._requested_dtype = as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
-        kwargs.pop("local_files_only", None)  # `pipeline()` hands it on after it has done its work
+        kwargs.pop("local_files_only", None)  # `pipeline()` passes it on after using it
         if "model" in kwargs:
             kwargs["model"] = with_adapter(kwargs["model"])
         super().__init__(**kwargs)
@@ -87,28 +87,29 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         """Classify the text(s).
 
         Args:
-            inputs: see above.
-            progress: called after each batch with the number of passes (rows) done in it; for `num_samples=0` with the
-                number of texts.
-            **kwargs: options, for this call alone.
+            inputs: The text or texts, as described for the class.
+            progress: Called after each batch with the number of passes (rows) in it, or with the number of texts for
+                `num_samples=0`.
+            **kwargs: Options for this call only.
 
         Returns:
-            The shapes of `text-classification`: a list with one dict for a str, a dict for a pair, a list for a list,
-            an iterator for a generator or dataset; a list of dicts in place of each dict with `top_k`. Keys:
+            The same shapes as `text-classification`: a list with one dict for a str, a dict for a pair, a list for a
+            list, an iterator for a generator or dataset. With `top_k`, each dict becomes a list of dicts. Keys:
 
             - label, score: the winning label and its probability, averaged over the samples.
             - score_std: standard deviation of that probability over the samples.
-            - standard_error: of the score, as an estimate of the mean over infinitely many; None for one sample.
+            - standard_error: standard error of the score as an estimate of the mean over infinitely many samples; None
+              for one sample.
             - predictive_entropy, expected_entropy, mutual_information: total, data and model uncertainty in nats; None
               for raw outputs.
             - num_samples, truncated.
 
-            With `top_k` each dict has its own label, score and score_std, and the text's other keys again. Labels of a
-            multi-label model have a standard error and entropies of their own.
+            With `top_k`, each dict has its own label, score and score_std, and repeats the text's other keys. For a
+            multi-label model, each label also has its own standard error and entropies.
 
-            With a `threshold` there are two keys more, abstained and reason. Where the score is below it, abstained is
-            True, reason says whether the text or the model is to blame, and label is None (with `top_k` the labels
-            stay, as candidates).
+            With `threshold`, there are two more keys, abstained and reason. If the score is below the threshold,
+            abstained is True, label is None, and reason says whether the text or the model is to blame. With `top_k`
+            the labels stay, as candidates.
         """
         options = self._options.updated(kwargs)
         form = form_of(inputs)
@@ -116,14 +117,14 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         if options.num_samples == 0:
             if options.threshold is not None:
                 raise ValueError(
-                    "threshold is for sampled scores, and with num_samples=0 the stock pipeline answers; pass "
-                    "threshold=None too"
+                    f"threshold={options.threshold!r} applies to sampled scores only, and num_samples=0 runs the stock "
+                    "pipeline; pass num_samples of at least 1, or threshold=None"
                 )
             return super().__call__(inputs, progress=progress, **kwargs)
         call, answers = self._for_call(kwargs)
-        temperature = self.temperature  # of the whole call, also where somebody calibrates meanwhile
+        temperature = self.temperature  # fixed for this call, even if another thread calibrates
         if options.threshold is not None and call["activation"] != "softmax":
-            raise ValueError("threshold is for one label among several; these outputs are no distribution over classes")
+            raise ValueError("threshold needs probabilities that sum to 1 over the classes; pass threshold=None")
 
         def results() -> Iterator[Any]:
             samples = self._sampler.samples(inputs, options, progress=progress, **call)
@@ -139,17 +140,17 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
     def sample_proba(
         self, texts: Iterable[Any], *, first_sample: int = 0, progress: Progress | None = None, **kwargs: Any
     ) -> NDArray[np.float32]:
-        """Probabilities of each pass, (texts, classes, samples), float32; NaN where the model's outputs are not finite.
+        """Compute per-pass probabilities: float32, NaN if outputs are not finite. *Shape:* (texts, classes, samples).
 
         Args:
-            texts: as in a call, several of them.
-            first_sample: the passes are number `first_sample` to `first_sample + num_samples - 1`, so that a later call
-                goes on where an earlier one stopped.
-            progress: called after each batch with the number of passes (rows) done in it.
-            **kwargs: options as in a call, but for `top_k`, `threshold` and `tolerance`.
+            texts: The texts, in any form that a call accepts.
+            first_sample: Number of the first pass; the last is `first_sample + num_samples - 1`. A later call can thus
+                continue where an earlier one stopped.
+            progress: Called after each batch with the number of passes (rows) in it.
+            **kwargs: Options of a call, except `top_k`, `threshold` and `tolerance`.
         """
         if "tolerance" in kwargs:
-            raise TypeError("'tolerance' has no place here: sample_proba gives num_samples samples of every text")
+            raise TypeError("'tolerance' is not accepted here: sample_proba returns num_samples samples of every text")
         if not is_int(first_sample) or first_sample < 0:
             raise ValueError(f"first_sample={first_sample!r}; it must be an integer of at least 0")
         options, call = self._for_arrays({"tolerance": None, **kwargs})
@@ -163,82 +164,82 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
     def predict_proba(
         self, texts: Iterable[Any], *, progress: Progress | None = None, **kwargs: Any
     ) -> NDArray[np.float32]:
-        """Averaged probabilities at the temperature, (texts, classes), float32; NaN where outputs are not finite.
+        """Compute averaged probabilities: float32, NaN if outputs are not finite. *Shape:* (texts, classes).
 
-        For `num_samples=0` those of the model without dropout, and without temperature.
+        They are at the pipeline's temperature. `num_samples=0` computes them without dropout and without temperature.
 
         Args:
-            texts: as in a call, several of them.
-            progress: called after each batch with the number of passes (rows) done in it.
-            **kwargs: options as in a call, but for `top_k` and `threshold`.
+            texts: The texts, in any form that a call accepts.
+            progress: Called after each batch with the number of passes (rows) in it.
+            **kwargs: Options of a call, except `top_k` and `threshold`.
         """
         return self._averages(texts, self.temperature, progress, kwargs)
 
     def calibrate(
         self, texts: Sequence[Any], labels: Sequence[Any], *, progress: Progress | None = None, **kwargs: Any
     ) -> float:
-        """Fit the temperature T of the averaged probabilities on labelled texts, and use it from now on.
+        """Fit the temperature T of the averaged probabilities on labeled texts, and use it from now on.
 
             argmin_T sum_i -log softmax(log(m_i) / T)[y_i] + (log T)^2 / 2        (Guo et al. 2017, arXiv:1706.04599)
 
-        with m_i the mean over the samples; the last term is worth less than one text. It changes `score`,
-        `predict_proba` and `predictive_entropy`; the winning label stays, and so do `sample_proba`, `score_std`,
-        `standard_error`, `expected_entropy` and `mutual_information`, which describe the samples as they are.
-        `save_pretrained` saves it. To undo it, set `temperature` to 1.
+        m_i is the mean over the samples. The last term weighs less than one text. T changes `score`, `predict_proba`
+        and `predictive_entropy`. The winning label does not change. Neither do `sample_proba`, `score_std`,
+        `standard_error`, `expected_entropy` and `mutual_information`, which describe the untempered samples.
+        `save_pretrained` saves T. To undo the calibration, set `temperature` to 1.
 
         Args:
-            texts: as in a call, several of them; not those that you measure on later.
-            labels: their true classes, as ids or names.
-            progress: called after each batch with the number of passes (rows) done in it.
-            **kwargs: options as in a call, but for `top_k` and `threshold`.
+            texts: Several texts, as in a call. Do not measure on the same texts later.
+            labels: The true classes of the texts, as ids or names.
+            progress: Called after each batch with the number of passes (rows) in it.
+            **kwargs: Options of a call, except `top_k` and `threshold`.
 
         Returns:
-            T in [0.01, 100]; above 1 where the model was too sure.
+            T in [0.01, 100]; above 1 if the model was overconfident.
 
         Raises:
-            ValueError: the model does not give one label among at least two classes, its outputs are not finite, a
-                label is none of its classes, there is not one label for each text, or all answers are right, or so many
-                wrong, that no temperature is best.
+            ValueError: The model does not choose one label among at least two classes, its outputs are not finite, a
+                label is not one of its classes, the numbers of texts and labels differ, or no temperature is best
+                because every answer is right or too many are wrong.
         """
-        if self.model.config.num_labels < 2 or self._activation(kwargs.get("function_to_apply")) != "softmax":
-            raise ValueError("calibrate needs one label among at least two classes")
+        if self.model.config.num_labels < 2 or self._for_arrays(dict(kwargs))[1]["activation"] != "softmax":
+            raise ValueError("calibrate needs a model that chooses one label among at least two classes")
         if kwargs.get("num_samples", self._options.num_samples) == 0:
-            raise ValueError("calibrate fits the temperature of sampled scores; num_samples must be at least 1")
+            raise ValueError("num_samples=0; calibrate fits the temperature of sampled scores and needs at least 1")
         if isinstance(texts, str):
-            raise ValueError("texts is one text; give a list of several, and a label for each")
+            raise ValueError("texts is a single str; pass a list of texts, and one label per text")
         ids, texts = class_ids(labels, self.model.config), list(texts)
         if len(texts) != len(ids) or not len(ids):
-            raise ValueError(f"there are {len(texts)} texts and {len(ids)} labels; give one label for each text")
+            raise ValueError(f"got {len(texts)} texts and {len(ids)} labels; pass at least one text, each with a label")
         p = self._averages(texts, 1.0, progress, kwargs)
         if np.isnan(p).any():
-            raise ValueError("the model's outputs are NaN or infinite; its weights are damaged, or need a wider dtype")
+            raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
         if not determined(p, ids):
             raise ValueError(
-                f"no temperature is best for these {len(ids)} texts, whose labels the model gets all right or mostly "
-                "wrong; give more texts, which it gets wrong now and then"
+                f"no temperature is best for these {len(ids)} texts: the model gets all of them right, or most of "
+                "them wrong; add texts, some that it gets right and some that it gets wrong"
             )
         self.temperature = fit_temperature(p, ids)
         return self.temperature
 
     @property
     def temperature(self) -> float:
-        """Of the averaged probabilities; 1.0 changes nothing."""
+        """Temperature of the averaged probabilities; 1.0 changes nothing."""
         return self._temperature
 
     @temperature.setter
     def temperature(self, value: float) -> None:
         if not (is_real(value) and 0 < value < np.inf):
-            raise ValueError(f"temperature={value!r}; it must be a positive number, 1 for none")
+            raise ValueError(f"temperature={value!r}; it must be a positive finite number; 1 changes nothing")
         self._temperature = float(value)
 
     @property
     def sampling(self) -> Options:
-        """How texts are sampled, and which answers are accepted, where a call does not say otherwise."""
+        """Default options of a call: how texts are sampled, and which answers are accepted."""
         return self._options
 
     @property
     def threshold(self) -> float | None:
-        """The least score of an accepted text, where a call does not say otherwise; None: every text is."""
+        """Default lowest score of an accepted text; None: every text is accepted."""
         return self._options.threshold
 
     @property
@@ -248,7 +249,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
 
     @property
     def batch_tokens(self) -> int:
-        """The most tokens (rows x length, padding included) of a batch; halved wherever memory has run out."""
+        """The most tokens (rows x length, with padding) in a batch; halved when memory runs out."""
         return self._sampler.batch_tokens
 
     @batch_tokens.setter
@@ -257,38 +258,38 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
 
     @property
     def truncation(self) -> dict[str, Any]:
-        """The tokenizer's options that cut a text to what the model takes, as `num_samples=0` has to be told."""
+        """Tokenizer options that truncate to the model's limit. Pass them to calls with `num_samples=0`."""
         return self._sampler.encoder.truncation
 
     @property
     def run_dtype(self) -> torch.dtype:
-        """The dtype of the sampled passes: the one asked for, else the model's own, but never float16 on a CPU."""
+        """The dtype of sampled passes: `dtype` if given, else the model's (float32 if that is float16 on a CPU)."""
         if self._requested_dtype is not None:
             return self._requested_dtype
-        # Half-precision checkpoints save space; arithmetic in float16 is slow and coarse on a CPU.
+        # Half-precision checkpoints save space, but float16 arithmetic is slow and imprecise on a CPU.
         own: torch.dtype = self.model.dtype
         return torch.float32 if own == torch.float16 and self.device.type == "cpu" else own
 
     def batches(self, texts: Iterable[Any], **kwargs: Any) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
-        """Indices of texts, and the model's inputs for them, of the batches that one ordinary pass would run."""
+        """Yield the batches that one ordinary pass would run: text indices, and the model's inputs for them."""
         _, call = self._for_arrays(kwargs)
         yield from self._sampler.batches(texts, call["tokenizer_options"], call["batch_size"])
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
 
-        It holds the model, the tokenizer, the code that is needed, `handler.py` for Inference Endpoints, and in
-        `config.json` the temperature and the options `num_samples`, `tolerance`, `masks` and `threshold`. The model's
-        card comes along with a section on the scores; in an existing README.md only that section changes. A PEFT
-        adapter is saved in the folder `adapter`; loading it takes `peft`. The caller's model is not changed. Weights
-        and code of an earlier save in the folder are removed.
+        It holds the model, the tokenizer, the code they need, and `handler.py` for Inference Endpoints. `config.json`
+        has the temperature and the options `num_samples`, `tolerance`, `masks` and `threshold`. The model's card is
+        copied, with a section on the scores; in an existing README.md only that section changes. A PEFT adapter goes
+        into the folder `adapter`; loading it requires `peft`. Weights and code of an earlier save are removed from the
+        folder. The caller's model is not changed.
 
         Args:
-            save_directory: made where it does not exist.
-            **kwargs: of the model's and the tokenizer's `save_pretrained`.
+            save_directory: The folder; created if it does not exist.
+            **kwargs: Arguments of the model's and the tokenizer's `save_pretrained`.
         """
         if kwargs.pop("push_to_hub", False):
-            raise ValueError("save_pretrained writes a folder; classifier.push_to_hub(repo_id) publishes it")
+            raise ValueError("save_pretrained does not accept push_to_hub=True; call classifier.push_to_hub(repo_id)")
         options = {"temperature": self.temperature, **self._options.saved()}
         save(type(self), self.model, self.tokenizer, options, save_directory, **kwargs)
 
@@ -303,17 +304,16 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         create_pr: bool = False,
         **kwargs: Any,
     ) -> str:
-        """Publish what `save_pretrained` writes, as one commit; returns its address.
+        """Publish what `save_pretrained` writes as one commit, and return its URL.
 
         Args:
-            repo_id: "user/name"; made where it does not exist. A model card that is there already stays, but for our
-                part of it.
-            private: of a new repository; None: as the owner's settings have it.
-            token: None: that of the environment or of `hf auth login`.
-            commit_message: of the commit.
-            revision: a branch; None: main.
-            create_pr: propose the commit instead.
-            **kwargs: of `save_pretrained`.
+            repo_id: "user/name"; created if it does not exist. In an existing model card, only our section changes.
+            private: Whether a new repository is private; None: the owner's default.
+            token: Hub token; None: the one from the environment or from `hf auth login`.
+            commit_message: Message of the commit.
+            revision: Branch to commit to; None: main.
+            create_pr: Open a pull request instead.
+            **kwargs: Arguments of `save_pretrained`.
         """
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder, **kwargs)
@@ -332,14 +332,14 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
 
     @property
     def _sampler(self) -> TextSampler:
-        """The sampler of what this pipeline has now: its parts may have been replaced."""
+        """The sampler with the current model, tokenizer, device and dtype: callers may replace them."""
         sampler = self._text_sampler
         sampler.model, sampler.tokenizer = self.model, self.tokenizer
         sampler.device, sampler.dtype = self.device, self.run_dtype
         return sampler
 
     def _for_call(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What a call asks of the sampler, and of its answers."""
+        """The arguments of `TextSampler.samples` for a call, and its postprocessing options."""
         check_batch_size(kwargs.get("batch_size"))
         tokenizer_options, answers = self._merged(kwargs)
         activation = self._activation(answers.get("function_to_apply"))
@@ -347,13 +347,13 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         return {"activation": activation, "tokenizer_options": tokenizer_options, "batch_size": batch_size}, answers
 
     def _for_arrays(self, kwargs: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
-        """The options of an array, and what it asks of the sampler."""
+        """The options of a method that returns arrays, and its arguments of `TextSampler.samples`."""
         if "top_k" in kwargs:
-            raise TypeError("'top_k' has no place here: the arrays hold every class")
+            raise TypeError("'top_k' is not accepted here: the arrays hold every class")
         if "threshold" in kwargs:
             raise TypeError(
-                "'threshold' has no place here: the arrays hold every text; "
-                f"classifier(texts, threshold={kwargs['threshold']!r}) says which texts are accepted"
+                "'threshold' is not accepted here: the arrays hold every text; "
+                f"classifier(texts, threshold={kwargs['threshold']!r}) shows which texts are accepted"
             )
         options = self._options.updated(kwargs)
         return options, self._for_call(kwargs)[0]
@@ -366,7 +366,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         activation: Activation,
         asked: Mapping[str, Any],
     ) -> Iterator[Any]:
-        """What a call gives for each text."""
+        """Yield the result of each text."""
         names, first = self.model.config.id2label, 0
         shown: dict[str, Any] = {"own_entropies": activation == "sigmoid", "threshold": options.threshold}
 
@@ -387,7 +387,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
     def _averages(
         self, texts: Iterable[Any], temperature: float, progress: Progress | None, kwargs: dict[str, Any]
     ) -> NDArray[np.float32]:
-        """What `predict_proba` gives, at a temperature that nobody else need have."""
+        """`predict_proba` at an explicit temperature, which may differ from the pipeline's."""
         options, call = self._for_arrays(kwargs)
         cools = call["activation"] == "softmax" and options.num_samples > 0
         parts = []

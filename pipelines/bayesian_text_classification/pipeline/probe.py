@@ -1,9 +1,9 @@
-"""What a classifier's dropout is: which calls there are, what their inputs hold, and how texts may share a batch.
+"""Finds out which dropout calls a classifier makes, what their inputs hold, and how texts may share a batch.
 
-A full `train()` forward shows which calls of dropout exist, and the same forward with those calls made the identity
-must equal `eval()` and leave the random state unmoved, or the model has randomness that cannot be keyed. Where a site
-holds the texts is read off its shapes and confirmed by changing one text of three; a site that cannot be told apart
-makes every row run alone.
+A forward pass in full `train()` mode shows which dropout calls exist. The same pass with those calls made the identity
+must equal `eval()` and leave the random state unchanged. Otherwise the model has randomness that cannot be keyed. The
+batch dimension of a site is inferred from its input shapes, then confirmed by changing one text of three. If the rows
+of a site cannot be separated, every row runs by itself.
 """
 
 import warnings
@@ -25,16 +25,16 @@ Encode = Callable[[Sequence[str]], Inputs]
 
 @dataclass(frozen=True)
 class DropoutSite:
-    """One module that applies dropout; a module that does so in several ways has a site for each.
+    """One module that applies dropout. A module that applies it in several ways has one site for each.
 
     Attributes:
-        name: the module's path in the model.
+        name: Path of the module in the model.
         kind: "dropout" (single units), "feature" (whole channels), "alpha" and "feature alpha" (for SELU), "attention"
             (the weights inside scaled_dot_product_attention).
-        p: probability that a unit is dropped.
-        calls: calls in one forward pass.
-        batch_dim: which dimension of its input holds the texts; None where all texts share one mask, or where rows run
-            alone because it cannot be told.
+        p: Probability that a unit is dropped.
+        calls: Number of calls in one forward pass.
+        batch_dim: Dimension of the input that holds the texts. None if all texts share one mask, or if it could not be
+            determined and rows run by themselves.
     """
 
     name: str
@@ -46,13 +46,13 @@ class DropoutSite:
 
 @dataclass(frozen=True)
 class Found:
-    """What `probe` found.
+    """The findings of `probe`.
 
     Attributes:
-        plan: the answer to each call of dropout in a stochastic pass.
-        sites: every dropout site with p > 0 that full `train()` mode activates, in order of their first call.
-        hidden_randomness: path of the first module with randomness that is not a dropout call; None if there is none.
-        needs_equal_lengths: nothing may be padded.
+        plan: How to answer each dropout call in a stochastic pass.
+        sites: Every dropout site with p > 0 that full `train()` mode activates, in order of first call.
+        hidden_randomness: Path of the first module with randomness that is not a dropout call; None if there is none.
+        needs_equal_lengths: Whether padding is ruled out.
     """
 
     plan: Plan
@@ -62,29 +62,29 @@ class Found:
 
 
 def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
-    """Look at the model of `forward`, and set the flags of those modules that call dropout in `train()` mode alone.
+    """Analyze the model of `forward`, and set the flags of modules that call dropout only in `train()` mode.
 
     Args:
-        forward: passes of a private copy, whose other noise is switched off (`train_mode.py`).
-        encode: turns texts into the model's inputs, padded to one length.
-        can_pad: whether texts of unequal length may share a batch at all.
+        forward: Forward passes of a private copy, with all other noise switched off (`train_mode.py`).
+        encode: Function that turns texts into the model's inputs, padded to one length.
+        can_pad: Whether texts of unequal length may share a batch at all.
 
     Raises:
-        ValueError: the model draws random numbers in `eval()` mode too, or refuses to run in `train()` mode.
-        RuntimeError: short texts already differ in their number of dropout calls, or a call cannot be reached.
+        ValueError: The model also draws random numbers in `eval()` mode, or fails to run in `train()` mode.
+        RuntimeError: The number of dropout calls already differs among short texts, or a call cannot be reached.
     """
     short, *longs = "a b c", "a b c d e f g", "a, b; c. d! e? f - g: 1 2 3"
     pair, triple = encode([short] * 2), encode([short] * 3)
-    # A tokenizer may make one unknown token of all letters.
+    # A tokenizer may map all letters to one unknown token, so the second candidate has other characters.
     long = max(longs, key=lambda text: encode([text])["input_ids"].shape[1] > pair["input_ids"].shape[1])
     longer = encode([long] * 2)
     forward.model.eval()
     with unmoved_random_state():
-        forward.logits(pair, may_draw=True)  # BigBird replaces modules of itself at its first short text
+        forward.logits(pair, may_draw=True)  # BigBird replaces some of its own modules at its first short text
         names = {module: name for name, module in forward.model.named_modules()}
         active, hidden = _full_train_calls(forward, pair, names)
         calls, active = _turn_on(forward, pair, names, active)
-        # Layouts by comparison: another number of texts shows the batch dimension, another length the positions.
+        # A different number of texts reveals the batch dimension; a different length reveals the position dimensions.
         more_texts, long_texts = _calls(forward, triple, len(calls)), _calls(forward, longer, len(calls))
         compared = list(zip(_ordinals(calls), calls, more_texts, long_texts, strict=True))
         layouts = tuple(
@@ -99,10 +99,11 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
         needs_equal_lengths = any(layout.length_dims for layout in common)
         alone = not _rows_are_apart(forward, layouts, triple, more_texts, encode)
         if alone:
-            # A row alone has any layout that gives each unit a number.
+            # For a row that runs by itself, any layout that numbers its units will do.
             layouts = tuple(layout and (ALONE if layout.batch_dim is not None else layout) for layout in layouts)
         plan = Plan(layouts, folds, loops_over_samples=bool(common), loops_over_texts=alone)
-        # Where no text is longer than another (a limit of a few tokens), what depends on the length is not known.
+        # If the long text is cut to the length of the short one (a limit of a few tokens), the effect of the length is
+        # unknown.
         needs_equal_lengths |= alone or longer["input_ids"].shape[1] <= pair["input_ids"].shape[1]
         needs_equal_lengths |= can_pad and _padding_matters(forward, plan, encode, short, long)
     return Found(plan, _sites(calls, plan), hidden, needs_equal_lengths)
@@ -111,9 +112,10 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
 def _full_train_calls(
     forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str]
 ) -> tuple[set[tuple[str, int]], str | None]:
-    """The dropout calls of full `train()` mode, as in `_ordinals`, and the proof; else where it fails.
+    """The active dropout calls of full `train()` mode, as in `_ordinals`, and the path of any hidden randomness.
 
-    With each of those calls made the identity, the pass must equal `eval()` and consume no randomness.
+    With each of those calls made the identity, the pass must equal `eval()` and draw no random numbers. If it does, the
+    second value is None; otherwise it is the path of the module where this fails.
     """
     name = type(forward.model).__name__
     expected, draws = first_to_draw(lambda: forward.logits(inputs, may_draw=True), names)
@@ -124,14 +126,14 @@ def _full_train_calls(
             (actual, calls), draws = first_to_draw(lambda: _record(forward, inputs, names), names)
         except ValueError as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{name} refuses train() mode for a short text: {reason}") from error
+            raise ValueError(f"{name} cannot run in train() mode on a short text: {reason}") from error
     hidden = None
     if draws is not None or _distance(actual, expected) > _rounding(expected):  # the same kernels on the same shapes
         hidden = draws or name
         warnings.warn(
             f"{name} has randomness that is not dropout, in {hidden!r}: with every dropout call off, train() mode "
-            "still differs from eval(). It stays off here, and so does dropout that cannot be on without it: neither "
-            "is part of the samples.",
+            "still differs from eval(). This randomness stays off, and so does any dropout that cannot be on without "
+            "it. Neither contributes to the samples.",
             UserWarning,
             stacklevel=2,
         )
@@ -141,11 +143,11 @@ def _full_train_calls(
 def _turn_on(
     forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str], active: set[tuple[str, int]]
 ) -> tuple[list[Call], set[tuple[str, int]]]:
-    """Set the flags that make the model reach every active call; its calls, in order, and those that stay active.
+    """Set the flags that make the model reach every active call. Returns all calls, in order, and the active ones.
 
-    Most code calls dropout in `eval()` too, with p and `training=False`; those calls need no flag, and their
-    owners keep it off (LayerDrop lives in such owners). Attention passes p = 0 unless its own flag is set. An
-    owner whose flag would also turn on randomness that no mask can key stays off as a whole.
+    Most code also calls dropout in `eval()` mode, with p and `training=False`. Those calls need no flag, and the flags
+    of their owners stay off (LayerDrop lives in such owners). Attention passes p = 0 unless its own flag is set. If the
+    flag of an owner would also turn on randomness that no mask can key, the whole owner stays off.
     """
     modules = {name: module for module, name in names.items()}
     missing: set[tuple[str, int]] = set()
@@ -161,11 +163,11 @@ def _turn_on(
         for owner, _ordinal in missing:
             modules[owner].training = True
     owners = ", ".join(sorted({owner for owner, _ordinal in missing}))
-    raise RuntimeError(f"{type(forward.model).__name__}: dropout cannot be reached in {owners}")
+    raise RuntimeError(f"{type(forward.model).__name__}: dropout cannot be turned on in {owners}")
 
 
 def _record(forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str]) -> tuple[Tensor, list[Call]]:
-    """The logits of a pass with every dropout call made the identity, and those calls with their modules."""
+    """The logits of a pass in which every dropout call is the identity, and those calls with their modules."""
     with running_modules(names) as running:
         recorder = Recorder(running)
         logits = forward.logits(inputs, recorder, may_draw=True)
@@ -173,7 +175,7 @@ def _record(forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str]) ->
 
 
 def _calls(forward: Forward, inputs: Inputs, expected: int) -> list[Call]:
-    """The calls of a pass, of which there must be as many as `expected`."""
+    """The dropout calls of a pass. Raises PathError unless there are `expected` of them."""
     recorder = Recorder()
     forward.logits(inputs, recorder)
     if len(recorder.calls) != expected:
@@ -182,7 +184,7 @@ def _calls(forward: Forward, inputs: Inputs, expected: int) -> list[Call]:
 
 
 def _ordinals(calls: Sequence[Call]) -> list[tuple[str, int]]:
-    """Each call as (module, ordinal within the module)."""
+    """Each call as a pair: its module, and its ordinal within the module."""
     used: Counter[str] = Counter()
     keys = []
     for call in calls:
@@ -194,9 +196,9 @@ def _ordinals(calls: Sequence[Call]) -> list[tuple[str, int]]:
 def _rows_are_apart(
     forward: Forward, layouts: Sequence[Layout | None], three: Inputs, before: Sequence[Call], encode: Encode
 ) -> bool:
-    """Whether each call's input holds the rows where its layout says, seen by changing the middle one of three.
+    """Whether each call's input holds the rows where its layout says, tested by changing the middle one of three rows.
 
-    `before` are the calls for `three`, the same text thrice.
+    `three` is the same text three times; `before` holds the calls for it.
     """
     if any(layout is ALONE for layout in layouts):
         return False
@@ -214,10 +216,10 @@ def _rows_are_apart(
 
 
 def _padding_matters(forward: Forward, plan: Plan, encode: Encode, short: str, long: str) -> bool:
-    """Whether a longer text in the batch changes what a text gets, without dropout or with it."""
+    """Whether a longer text in the batch changes the logits of a text, without dropout or with it."""
     alone, twice, padded = encode([short]), encode([short] * 2), encode([long, short])
     exact, several = forward.logits(alone)[0], forward.logits(twice)[0]
-    # Another shape takes other kernels: the same text twice, not padded, shows what that alone changes.
+    # Other shapes use other kernels. The same text twice, without padding, shows how much that changes by itself.
     floor = 10 * _distance(exact, several) + _rounding(exact)
     if _distance(exact, forward.logits(padded)[1]) > floor:
         return True
@@ -227,12 +229,12 @@ def _padding_matters(forward: Forward, plan: Plan, encode: Encode, short: str, l
             for inputs, row in ((alone, 0), (twice, 1), (padded, 1))
         )
     except PaddingError:
-        return True  # a mask does not fit: the site's size is no multiple of the rows once some are padded
+        return True  # a mask does not fit: the site's size is not a multiple of the rows once some are padded
     return _distance(drawn, among) > 10 * _distance(drawn, beside) + _rounding(drawn)
 
 
 def _sites(calls: Sequence[Call], plan: Plan) -> tuple[DropoutSite, ...]:
-    """The active calls by module, kind, rate and batch dimension."""
+    """The active calls, grouped by module, kind, rate and batch dimension."""
     counts: Counter[tuple[str, str, float, int | None]] = Counter()
     for call, layout in zip(calls, plan.layouts, strict=True):
         if layout is not None:
@@ -241,7 +243,7 @@ def _sites(calls: Sequence[Call], plan: Plan) -> tuple[DropoutSite, ...]:
 
 
 def layout_of(shape: Sequence[int], more_texts: Sequence[int], longer: Sequence[int]) -> Layout:
-    """The meaning of each dimension from the shapes of one call for 2 texts, 3 texts and 2 longer texts."""
+    """The meaning of each dimension, from the shapes of one call for 2 texts, 3 texts and 2 longer texts."""
     if not len(shape) == len(more_texts) == len(longer):
         return ALONE
     batch = [d for d, (two, three) in enumerate(zip(shape, more_texts, strict=True)) if two != three]
@@ -251,16 +253,17 @@ def layout_of(shape: Sequence[int], more_texts: Sequence[int], longer: Sequence[
         return ALONE
     dim = batch[0]
     folded = shape[dim] // 2 > 1
-    # Take the batch dimension out, keeping what is folded into it, and see which of the rest grows with the length.
+    # Without the batch dimension, but with what is folded into it: which dimensions grow with the length?
     rest = [*shape[:dim], *([shape[dim] // 2] if folded else []), *shape[dim + 1 :]]
     rest_longer = [*longer[:dim], *([longer[dim] // 2] if folded else []), *longer[dim + 1 :]]
     return Layout(dim, tuple(d for d, (a, b) in enumerate(zip(rest, rest_longer, strict=True)) if a != b))
 
 
 def fold_of(layout: Layout | None, shape: Sequence[int], longer: Sequence[int]) -> int | None:
-    """Parts of a text that the batch dimension holds; None where longer texts have more of them.
+    """Number of parts per text that the batch dimension holds; None if longer texts have a different number.
 
-    `shape` and `longer` are those of one call for 2 texts and for 2 longer texts.
+    None also if the call has no batch dimension. `shape` and `longer` are the shapes of one call for 2 texts and for 2
+    longer texts.
     """
     if layout is None or layout.batch_dim is None or shape[layout.batch_dim] != longer[layout.batch_dim]:
         return None
@@ -268,9 +271,10 @@ def fold_of(layout: Layout | None, shape: Sequence[int], longer: Sequence[int]) 
 
 
 def only_the_middle_changes(dim: int, before: Tensor, after: Tensor) -> bool:
-    """Whether two inputs differ in the middle third of their dimension `dim` alone.
+    """Whether two inputs differ only in the middle third of dimension `dim`.
 
-    Inputs that no text enters (positions) do not differ at all: then the dimension must hold the rows and nothing else.
+    Inputs that do not depend on the text (positions) do not differ at all. Then the dimension must hold the rows and
+    nothing else.
     """
     if before.shape != after.shape or before.size(dim) % 3:
         return False
@@ -281,10 +285,10 @@ def only_the_middle_changes(dim: int, before: Tensor, after: Tensor) -> bool:
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
-    """Largest difference of two logits; 0 where both are NaN."""
+    """Largest absolute difference between two sets of logits; NaN differences count as 0."""
     return float((a.float() - b.float()).abs().nan_to_num(0.0).max())
 
 
 def _rounding(logits: Tensor) -> float:
-    """What the order of arithmetic alone may change in `logits`."""
+    """How much the order of arithmetic by itself may change `logits`."""
     return 16 * torch.finfo(logits.dtype).eps * max(1.0, float(logits.float().abs().nan_to_num(0.0).max()))

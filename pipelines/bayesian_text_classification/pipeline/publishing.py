@@ -1,4 +1,4 @@
-"""A folder as one commit on the Hub: it appears there whole or not at all."""
+"""Publishes a folder to the Hub atomically, as one commit."""
 
 import fnmatch
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-Merge = Callable[[str, str], str]  # from the text that is there and the new one to what is written
-# Looks at the paths that are there, of which it may read some; returns those that are to be removed.
+Merge = Callable[[str, str], str]  # (existing text, new text) -> text to write
+# (existing paths, function that reads one of them) -> paths to remove
 Check = Callable[[Collection[str], Callable[[str], str]], Collection[str]]
 
 
@@ -27,35 +27,41 @@ def publish(
     check: Check = lambda there, read: (),
     stale: Sequence[str] = (),
 ) -> str:
-    """Write all files of a folder into a repository, which is made where there is none; returns the commit's address.
+    """Write all files of a folder into a repository in one commit. The repository is created if it does not exist.
 
-    huggingface_hub's `upload_folder` may take several commits: a connection lost half-way would leave code of one
-    version beside that of another. Here large files are sent first, which nothing refers to yet, and then one commit
-    names all of them. What failed is done again by the same call.
+    huggingface_hub's `upload_folder` may take several commits, so a lost connection could leave code of two versions
+    side by side. Here, large files are uploaded first, while nothing refers to them. Then one commit references all of
+    them. After a failure, repeat the same call.
 
     Args:
-        folder: what to write; files of these names are replaced, others stay (but for `stale` ones).
+        folder: The folder to write. Files of the same names are replaced; others stay (except `stale` ones).
         repo_id: "user/name".
         repo_type: "model" or "space".
-        sdk: of a Space.
-        private: of a new repository; None: as the owner's settings have it.
-        token: None: that of the environment or of `hf auth login`.
-        message: of the commit.
-        revision: a branch; None: main.
-        create_pr: propose the commit instead.
-        merge: for paths of text files, what is written where the repository has them.
-        check: raises where the repository holds something that must not be replaced; what it returns is removed.
-        stale: patterns of paths that are removed from the repository where the folder has no such file.
+        sdk: SDK of a Space.
+        private: Whether a new repository is private; None for the owner's default.
+        token: Access token; None for that of the environment or of `hf auth login`.
+        message: Commit message; None for "Upload".
+        revision: Branch to write to, created if it does not exist; None for main.
+        create_pr: Whether to open a pull request instead of committing directly.
+        merge: Functions by path of text file. Where the repository has the file, the function's result is written.
+        check: Function that raises if the repository holds something that must not be replaced. Paths that it returns
+            are removed.
+        stale: Patterns of paths to remove from the repository if the folder does not have them.
+
+    Returns:
+        URL of the commit, or of the pull request.
 
     Raises:
-        ValueError: a file that is to be merged is no UTF-8.
-        Others are huggingface_hub's, such as that of status 412 where another commit came in between.
+        ValueError: A file that would be merged or that `check` reads is not UTF-8.
+        HfHubHTTPError: An error of the Hub, for example status 412 if another commit was made in the meantime. Other
+            errors of huggingface_hub also pass through.
     """
     api = HfApi(token=token)
     repo_id = api.create_repo(repo_id, repo_type=repo_type, space_sdk=sdk, private=private, exist_ok=True).repo_id
     if revision is not None:
         api.create_branch(repo_id, branch=revision, repo_type=repo_type, exist_ok=True)
-    # Of one commit, which must still be the last one when ours is written: what was merged is what is there.
+    # Read from one commit, which must still be the latest when ours is written. Then the merge is based on the current
+    # files.
     parent = api.repo_info(repo_id, repo_type=repo_type, revision=revision).sha
     there = set(api.list_repo_files(repo_id, repo_type=repo_type, revision=parent))
 
@@ -64,7 +70,7 @@ def publish(
         try:
             return path.read_bytes().decode()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{name} in {repo_id} is not UTF-8; mend it there, or remove it") from error
+            raise ValueError(f"{name} in {repo_id} is not UTF-8; fix it there, or remove it") from error
 
     orphans = check(there, read)
     files = files_of(folder)
@@ -88,7 +94,7 @@ def publish(
 
 
 def files_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Every file of a folder by its path in a repository, in order; no caches, and nothing hidden, such as `.env`."""
+    """Every file of a folder by its path in a repository, in order, without caches and hidden files such as `.env`."""
     root = Path(folder)
     found = {path.relative_to(root): path for path in sorted(root.rglob("*")) if path.is_file()}
     hidden = ("__pycache__", ".")
@@ -98,5 +104,5 @@ def files_of(folder: str | os.PathLike[str]) -> dict[str, Path]:
 
 
 def _is_of(name: str, pattern: str) -> bool:
-    """As a folder's `glob` has it: a star stops at a slash, so that files of other folders are left alone."""
+    """Whether a path matches a pattern as in `Path.glob`: a star stops at a slash, so other folders do not match."""
     return name.count("/") == pattern.count("/") and fnmatch.fnmatch(name, pattern)

@@ -1,4 +1,4 @@
-"""The global random states: left as they were, and who draws from them."""
+"""The global random states: how to preserve them, and how to find the module that draws from them."""
 
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @contextmanager
 def unmoved_random_state() -> Iterator["_RandomState"]:
-    """The caller finds the global random state as it was, whatever happens inside."""
+    """Restore the global random state on exit, whatever happens inside."""
     state = _RandomState()
     try:
         yield state
@@ -23,10 +23,11 @@ def unmoved_random_state() -> Iterator["_RandomState"]:
 
 
 def first_to_draw(run: Callable[[], T], names: Mapping[nn.Module, str]) -> tuple[T, str | None]:
-    """What `run()` returns, and the path of the module in which it first draws from the global random state.
+    """The result of `run()`, and the path of the module in which it first draws from the global random state.
 
-    The path is None where nothing is drawn, "" where no module of `names` can be told. The state is left as it was.
-    Looking at every module's ends takes longer than a small forward pass, so that only a run that drew is repeated so.
+    The path is None if nothing is drawn, and "" if the draw is in none of the modules in `names`. The state is
+    restored. Checking the state at every module boundary takes longer than a small forward pass. So the run is repeated
+    with these checks only if it drew something.
     """
     with unmoved_random_state() as state:
         result = run()
@@ -48,11 +49,12 @@ def first_to_draw(run: Callable[[], T], names: Mapping[nn.Module, str]) -> tuple
 def running_modules(
     names: Mapping[nn.Module, str], at_boundary: Callable[[str], object] = lambda name: None
 ) -> Iterator[list[str]]:
-    """While active, a list that holds the paths of the modules that are running, outermost first.
+    """Yield a list that holds, while active, the paths of the modules that are running, outermost first.
 
     Args:
-        names: the modules to follow and their paths.
-        at_boundary: told, whenever a module begins or ends, the path of the one that was running up to there.
+        names: The modules to follow and their paths.
+        at_boundary: Function called whenever a module begins or ends, with the path of the module that was running
+            until then.
     """
     running: list[str] = []
 
@@ -72,7 +74,7 @@ def running_modules(
 
 
 class _RandomState:
-    """The global random states: PyTorch's on the CPU and on each CUDA device in use, NumPy's and Python's."""
+    """The global random states of PyTorch (on the CPU and on each CUDA device in use), NumPy and Python."""
 
     def __init__(self) -> None:
         self.cpu = torch.get_rng_state()

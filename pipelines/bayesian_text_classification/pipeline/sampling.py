@@ -1,4 +1,4 @@
-"""The passes that each text gets: a fixed number, or as many as its score needs; in batches that fit into memory."""
+"""Runs the passes of each text: a fixed number, or as many as its score needs, in batches that fit in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from .batching import Batch, TokenBudget, plan
 from .masks import GROUP_SIZE
 
-# When a text's standard error is looked at: after a few passes, then after each whole group. A few passes say little
-# about their own spread, so that a text leaves there only if it is far below the tolerance; and half a group lets go of
-# what makes a whole one exact. benchmarks/pipeline/standard_error.py says what it comes to.
+# A text's standard error is checked after a few passes, then after each complete group. A few passes give a poor
+# estimate of their own spread, so a text stops there only if it is far below the tolerance. Half a group would lose
+# what makes a complete one exact. benchmarks/pipeline/standard_error.py measures the effect.
 FIRST_LOOK, FIRST_SHARE = 4, 0.25
 
 Values = NDArray[np.float32]
@@ -23,19 +23,19 @@ class Draws:
     """The samples of several texts.
 
     Attributes:
-        values: (texts, classes, samples), a text's own samples first.
-        counts: (texts,), how many each text has; what stands behind them means nothing.
+        values: Samples; entries past `counts` are undefined. *Shape:* (texts, classes, samples).
+        counts: Number of samples of each text. *Shape:* (texts,).
     """
 
     values: Values
     counts: NDArray[np.int64]
 
     def not_finite(self) -> list[int]:
-        """Texts (indices) that have a NaN among their samples."""
+        """Indices of the texts with a NaN among their samples."""
         return sorted(int(i) for texts, samples in self.by_count() for i in texts[np.isnan(samples).any((1, 2))])
 
     def by_count(self) -> Iterator[tuple[NDArray[np.intp], Values]]:
-        """Texts (indices) that have equally many samples, and those samples: (texts, classes, their count)."""
+        """Yield the texts (indices) with each count, and their samples. *Shape:* (texts, classes, count)."""
         for count in np.unique(self.counts):
             texts = np.flatnonzero(self.counts == count)
             yield texts, self.values[texts, :, :count]
@@ -46,13 +46,13 @@ class Passes:
     """Forward passes over some texts, in batches.
 
     Attributes:
-        run: takes texts (indices) and samples, returns (texts, samples, classes).
-        lengths: tokens of each text.
-        budget: of a batch. Where memory runs out it is halved, and the work goes on.
-        max_texts: of a batch.
-        apart: a number for each text; texts of different numbers never share a batch.
-        samples_are_rows: the samples of a text go through the model together; otherwise one after the other.
-        progress: called after each batch with its number of rows.
+        run: A function from texts (indices) and samples to values of *shape* (texts, samples, classes).
+        lengths: Number of tokens of each text.
+        budget: Token budget of a batch. If memory runs out, it is halved and the work continues.
+        max_texts: The most texts in a batch.
+        apart: A number for each text; texts with different numbers never share a batch.
+        samples_are_rows: Whether the samples of a text go through the model together or one after the other.
+        progress: Called after each batch with its number of rows.
     """
 
     run: Callable[[Sequence[int], range], Values]
@@ -64,7 +64,7 @@ class Passes:
     progress: Callable[[int], None] | None = None
 
     def __call__(self, texts: Sequence[int], samples: range) -> Values:
-        """The `samples` of the `texts`, at least one of each: (texts, classes, samples)."""
+        """Compute the `samples` of the `texts`, at least one of each. *Shape:* (texts, classes, samples)."""
         output: Values | None = None
         for batch, values in self._all(texts, samples):
             if output is None:
@@ -77,7 +77,7 @@ class Passes:
         return output
 
     def _all(self, texts: Sequence[int], samples: range) -> Iterator[tuple[Batch, Values]]:
-        """Batches of indices into `texts`, and what came of them."""
+        """Yield batches of indices into `texts`, and their values."""
         lengths = [self.lengths[i] for i in texts]
         apart = None if self.apart is None else [self.apart[i] for i in texts]
         batches = plan(
@@ -89,7 +89,7 @@ class Passes:
             samples_are_rows=self.samples_are_rows,
         )
         for batch in batches:
-            rows = batch.rows if self.samples_are_rows else len(batch.texts)  # of a forward pass
+            rows = batch.rows if self.samples_are_rows else len(batch.texts)  # in one forward pass
             try:
                 values = self.run([texts[i] for i in batch.texts], batch.samples)
             except (RuntimeError, MemoryError) as error:
@@ -98,7 +98,7 @@ class Passes:
             else:
                 yield batch, values
                 continue
-            # Behind the handler, whose exception holds on to the tensors of the pass that failed.
+            # Outside the handler, whose exception keeps the tensors of the failed pass alive.
             self.budget.halve(rows * max(lengths[i] for i in batch.texts))
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.empty_cache()
@@ -107,27 +107,27 @@ class Passes:
 
 
 def fixed(passes: Passes, texts: int, samples: range) -> Draws:
-    """The same samples of every text."""
+    """Draw the same samples of every text."""
     return Draws(passes(range(texts), samples), np.full(texts, len(samples)))
 
 
 def until_sure(
     passes: Passes, texts: int, most: int, tolerance: float, error: Callable[[Values], NDArray[np.float64]]
 ) -> Draws:
-    """Samples of each text until the standard error of its score is below `tolerance`.
+    """Sample each text until the standard error of its score drops below `tolerance`.
 
-    After each look the texts that are sure enough leave, and the others go on together.
+    After each check, the texts below the limit stop and the others continue together.
 
     Args:
-        passes: over the texts.
-        texts: how many there are.
-        most: samples of a text.
-        tolerance: in units of the score.
-        error: the standard error of each score, (texts,), from samples (texts, classes, samples).
+        passes: Passes over the texts.
+        texts: Number of texts.
+        most: The most samples of a text.
+        tolerance: Limit of the standard error, in units of the score.
+        error: A function from samples, *shape* (texts, classes, samples), to standard errors, *shape* (texts,).
     """
     left: list[tuple[NDArray[np.intp], Values]] = []
     active = np.arange(texts)
-    values: Values | None = None  # of the active texts: `most` may be far more than any of them needs
+    values: Values | None = None  # of the active texts only: `most` may be far more than any text needs
     done = 0
     for look, share in _looks(most):
         drawn = passes(active.tolist(), range(done, look))
@@ -147,7 +147,7 @@ def until_sure(
 
 
 def _looks(most: int) -> Iterator[tuple[int, float]]:
-    """Passes done at each look, up to `most`, and the share of the tolerance that a text must be below to leave."""
+    """Yield the passes done at each check, up to `most`, and the share of the tolerance that stops a text there."""
     if most > FIRST_LOOK:
         yield FIRST_LOOK, FIRST_SHARE
     for look in range(GROUP_SIZE, most, GROUP_SIZE):
@@ -156,6 +156,6 @@ def _looks(most: int) -> Iterator[tuple[int, float]]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Each device has its own error, and PyTorch's CPU allocator and MPS a plain RuntimeError."""
+    """Whether memory ran out. Devices raise different errors; the CPU allocator and MPS raise a plain RuntimeError."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)

@@ -6,17 +6,17 @@ from numpy.typing import NDArray
 Probabilities = NDArray[np.floating]
 
 LEAST, MOST = 0.01, 100.0
-_FAR = 0.01  # a share of 1/T: farther than that a Newton step is not trusted
-_STEPS = 40  # of a bisection over log T: to 1e-11
+_FAR = 0.01  # a share of 1/T; a longer Newton step is not trusted
+_STEPS = 40  # bisection steps over log T, which reach 1e-11
 _SMALLEST = float(np.finfo(np.float32).tiny)  # float32 probabilities may be 0, which has no logarithm
 
 
 def apply_temperature(probabilities: Probabilities, temperature: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """`softmax(log(p) / T)`: T > 1 takes confidence away, T < 1 adds some; the order of the classes stays.
+    """Compute `softmax(log(p) / T)`: T > 1 lowers confidence, T < 1 raises it. The order of the classes stays.
 
     Args:
-        probabilities: *Shape:* (texts, classes), rows that sum to 1.
-        temperature: T, positive; 1 changes nothing. One number, or one for each text, of *shape* (texts,).
+        probabilities: Rows that sum to 1. *Shape:* (texts, classes).
+        temperature: T, positive; 1 changes nothing. One number, or one per text. *Shape:* () or (texts,).
     """
     p = np.asarray(probabilities, dtype=np.float64)
     each = np.broadcast_to(temperature, len(p))[:, None]
@@ -24,24 +24,24 @@ def apply_temperature(probabilities: Probabilities, temperature: float | NDArray
 
 
 def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -> float:
-    """The most probable temperature, `argmin_T sum_i -log softmax(log(p_i) / T)[y_i] + (log T)^2 / 2`.
+    """Fit the most probable temperature, `argmin_T sum_i -log softmax(log(p_i) / T)[y_i] + (log T)^2 / 2`.
 
-    The second term, a standard normal law of log T beforehand, is worth less than one text. It keeps few labels, which
-    the model gets all right or all wrong, from asking for a temperature of 0 or infinity. The derivative by 1/T is the
-    sum over rows of E[log p] - log p[y], the expectation under the tempered row, less T log T; T is where it is 0.
+    The second term, a standard normal prior on log T, weighs less than one text. It keeps T away from 0 and infinity
+    when the model gets a few labels all right or all wrong. The derivative by 1/T is the sum over rows of
+    E[log p] - log p[y], minus T log T; the expectation is under the tempered row. T is the zero of that derivative.
 
     Args:
-        probabilities: *Shape:* (texts, classes), rows that sum to 1.
-        labels: the true classes. *Shape:* (texts,).
+        probabilities: Rows that sum to 1. *Shape:* (texts, classes).
+        labels: The true classes. *Shape:* (texts,).
 
     Returns:
-        T in [0.01, 100]; 1 where no T is better than another (rows that are all uniform).
+        T in [0.01, 100]; 1 if no T is better than another (all rows are uniform).
 
     Raises:
-        ValueError: a probability is no number.
+        ValueError: A probability is NaN.
     """
     if np.isnan(probabilities).any():
-        raise ValueError("a probability is NaN; there is no temperature for it")
+        raise ValueError("a probability is NaN; fit the temperature on rows without NaN")
     logs = _logarithms(np.asarray(probabilities, dtype=np.float64))
     reached = float(np.take_along_axis(logs, np.asarray(labels)[:, None], 1).sum())
 
@@ -57,10 +57,10 @@ def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -
 
 
 def determined(probabilities: Probabilities, labels: NDArray[np.integer]) -> bool:
-    """Whether the labels alone have a best temperature.
+    """Whether the labels determine a temperature without the prior.
 
-    They have none, but 0, where the model is right in every row, and none, but infinity, where it gives the labels no
-    larger log probability than the other classes.
+    They do not if the model is right in every row: the best T is then 0. They do not either if the mean log probability
+    of the labels does not exceed that of all classes: the best T is then infinity.
     """
     logs, labels = _logarithms(np.asarray(probabilities, dtype=np.float64)), np.asarray(labels)
     own = np.take_along_axis(logs, labels[:, None], 1)[:, 0]
@@ -68,25 +68,25 @@ def determined(probabilities: Probabilities, labels: NDArray[np.integer]) -> boo
 
 
 def leave_one_out(probabilities: Probabilities, labels: NDArray[np.integer], temperature: float) -> NDArray[np.float64]:
-    """For each row the temperature that all the others would give: (texts,), in [0.01, 100].
+    """Compute for each row the temperature that all other rows give, in [0.01, 100]. *Shape:* (texts,).
 
-    One Newton step in 1/T from the temperature of all rows (approximate leave-one-out; Rad and Maleki 2020,
-    arXiv:1801.10243); rows that move 1/T by more than 1 % are left out and the others fitted again. A row is then
-    scored with a temperature that has not seen it. Folds would do so too, but their few temperatures differ so much
+    It takes one Newton step in 1/T from the temperature of all rows (approximate leave-one-out; Rad and Maleki 2020,
+    arXiv:1801.10243). For a row that moves 1/T by more than 1%, the other rows are fitted again. Each row can then be
+    scored with a temperature that has not seen it. Folds would do that too, but their few temperatures differ so much
     that the order of the rows changes.
 
     Args:
-        probabilities: *Shape:* (texts, classes), rows that sum to 1.
-        labels: the true classes. *Shape:* (texts,).
-        temperature: `fit_temperature(probabilities, labels)`.
+        probabilities: Rows that sum to 1. *Shape:* (texts, classes).
+        labels: The true classes. *Shape:* (texts,).
+        temperature: The result of `fit_temperature(probabilities, labels)`.
     """
     p, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     logs = _logarithms(p)
     tempered = _softmax(logs / temperature)
     expected = (tempered * logs).sum(1)
-    gradient = expected - np.take_along_axis(logs, labels[:, None], 1)[:, 0]  # of the loss, by 1/T
+    gradient = expected - np.take_along_axis(logs, labels[:, None], 1)[:, 0]  # of each row's loss, by 1/T
     curvature = (tempered * (logs - expected[:, None]) ** 2).sum(1)
-    slope = gradient.sum() - gradient - temperature * np.log(temperature)  # of the others, and of what T is beforehand
+    slope = gradient.sum() - gradient - temperature * np.log(temperature)  # of the other rows and the prior
     others = curvature.sum() - curvature + temperature**2 * (1 + np.log(temperature))
     step = np.divide(-slope, others, out=np.full_like(others, np.inf), where=others > 0)
     found = 1 / np.clip(1 / temperature + step, 1 / MOST, 1 / LEAST)

@@ -1,4 +1,4 @@
-"""From texts to samples: `TextSampler` owns the twin, the lock and the memory; what comes behind sees arrays alone."""
+"""From texts to samples. `TextSampler` owns the twin, the lock and the token budget; later stages see only arrays."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,29 +18,29 @@ from .sampling import Draws, Passes, fixed, until_sure
 from .twin import StochasticTwin
 from .uncertainty import Activation, error_of_score, summarized
 
-WINDOW = 1024  # texts that are tokenized and sorted together; streams hold one window in memory
-TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; attention weights of such a batch fit beside it
+WINDOW = 1024  # texts tokenized and sorted together; a stream holds one window in memory
+TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; leaves room for the batch's attention weights
 
 Progress = Callable[[int], None]
 
 
 class TextSampler:
-    """Samples of texts by a model whose dropout is on; or its one ordinary pass, for `num_samples=0`.
+    """Draws samples of texts from a model with dropout on, or runs one ordinary pass for `num_samples=0`.
 
-    Calls from several threads are safe. The model is never changed.
+    Calls from several threads are safe. The model is never changed. The caller may replace the attributes at any time.
 
-    Attributes: those of the caller, who may give others at any time.
-        model: a sequence classifier.
-        tokenizer: of the model.
-        device: where the model is.
-        dtype: of the sampled passes.
+    Attributes:
+        model: A sequence classifier.
+        tokenizer: The model's tokenizer.
+        device: The device that the model is on.
+        dtype: The dtype of the sampled passes.
     """
 
     def __init__(self, model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.model, self.tokenizer, self.device, self.dtype = model, tokenizer, device, dtype
         self._lock = threading.Lock()
         self._twin: StochasticTwin | None = None
-        self._twin_settings: tuple[Any, ...] = ()  # of the caller's, which the twin was made for
+        self._twin_settings: tuple[Any, ...] = ()  # the caller's settings when the twin was created
         self._budgets = {kind: TokenBudget(tokens) for kind, tokens in TOKENS_PER_BATCH.items()}
 
     def samples(
@@ -54,18 +54,18 @@ class TextSampler:
         first_sample: int = 0,
         progress: Progress | None = None,
     ) -> Iterator[tuple[Encoded, Draws]]:
-        """The samples of each text, a window of texts at a time.
+        """Yield the samples of each text, one window of texts at a time.
 
-        A text whose outputs are NaN or infinite has NaN in its samples.
+        If a text's outputs are NaN or infinite, its samples contain NaN.
 
         Args:
-            texts: as in a call of the pipeline.
-            options: how many samples, of which seed and masks, and to which tolerance.
-            activation: of the logits.
-            tokenizer_options: arguments of the tokenizer's call.
-            batch_size: the most texts in a batch; None for no such limit.
-            first_sample: number of the first pass.
-            progress: called after each batch with the number of passes (rows) done in it.
+            texts: The texts, in any form that a call of the pipeline accepts.
+            options: The number of samples, the seed, the masks and the tolerance.
+            activation: Activation applied to the logits.
+            tokenizer_options: Arguments of the tokenizer's call.
+            batch_size: The most texts in a batch; None: no such limit.
+            first_sample: Number of the first pass.
+            progress: Called after each batch with the number of passes (rows) in it.
         """
         first = 0
         for window in windows(items_of(texts), WINDOW):
@@ -90,7 +90,7 @@ class TextSampler:
     def batches(
         self, texts: Iterable[Any], tokenizer_options: dict[str, Any], batch_size: int | None
     ) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
-        """Indices and inputs of the batches that one ordinary pass over `texts` would run."""
+        """Yield the batches that one ordinary pass over `texts` would run: indices and inputs."""
         items = list(items_of(texts))
         if not items:
             return
@@ -100,8 +100,8 @@ class TextSampler:
             yield batch.texts, self.encoder.tensors(encoded, batch.texts, self.device)
 
     def twin(self) -> StochasticTwin:
-        """The twin of the model as it is now."""
-        model: Any = getattr(self.model, "_orig_mod", self.model)  # what torch.compile wrapped
+        """The twin of the model in its current state."""
+        model: Any = getattr(self.model, "_orig_mod", self.model)  # unwraps torch.compile
         settings = (model, self.encoder.can_pad, self.tokenizer.padding_side, self.dtype)
         with self._lock:
             twin = self._twin
@@ -111,25 +111,25 @@ class TextSampler:
         return twin
 
     def sampling_twin(self) -> StochasticTwin:
-        """The same; ValueError where it has no dropout that could be sampled."""
+        """The twin of the model. Raises ValueError if the model has no active dropout."""
         twin = self.twin()
         if not twin.sites:
             name = getattr(self.model.config, "_name_or_path", "") or "the model"
             raise ValueError(
-                f"{name} ({type(self.model).__name__}) has no active dropout, so there is nothing to sample. "
-                "Fine-tune it with dropout (for example attention_dropout=0.1 in its config), keep LoRA adapters "
-                "unmerged, or pass num_samples=0 for ordinary text classification."
+                f"{name} ({type(self.model).__name__}) has no active dropout, so there is nothing to sample; "
+                "fine-tune it with dropout (for example attention_dropout=0.1 in its config), keep LoRA adapters "
+                "unmerged, or pass num_samples=0 for ordinary text classification"
             )
         return twin
 
     @property
     def encoder(self) -> Encoder:
-        """The tokenizer with the limits of the model."""
+        """The tokenizer, with the model's limits."""
         return Encoder(self.tokenizer, self.model, self._lock)
 
     @property
     def batch_tokens(self) -> int:
-        """The most tokens (rows x length, padding included) of a batch; halved wherever memory has run out."""
+        """The most tokens (rows x length, with padding) in a batch; halved when memory runs out."""
         return self._budget.tokens
 
     @batch_tokens.setter
@@ -146,7 +146,7 @@ class TextSampler:
         batch_size: int | None,
         progress: Progress | None,
     ) -> Passes:
-        """Stochastic passes of the twin; ordinary ones for `num_samples=0`."""
+        """The twin's stochastic passes, or its ordinary pass for `num_samples=0`."""
         twin, encoder = self.sampling_twin() if options.num_samples else self.twin(), self.encoder
 
         def run(texts: Sequence[int], samples: range) -> NDArray[np.float32]:
@@ -157,7 +157,7 @@ class TextSampler:
                     logits = twin.sample_logits(inputs, samples, seed=options.seed, balanced=balanced)
                 else:
                     logits = twin.logits(inputs).unsqueeze(1)
-                finite = logits.isfinite().all(-1, keepdim=True)  # else a sigmoid would be 1, and sure of it
+                finite = logits.isfinite().all(-1, keepdim=True)  # sigmoid(inf) would be a confident 1
                 probabilities = _activated(logits.float(), activation).where(finite, torch.nan)
                 values: NDArray[np.float32] = probabilities.cpu().numpy()
             return values
@@ -168,9 +168,10 @@ class TextSampler:
         )
 
     def _apart(self, encoded: Encoded, twin: StochasticTwin) -> list[int]:
-        """Texts that may not share a batch differ here: of unequal length where nothing may be padded.
+        """A number for each text; only texts with equal numbers may share a batch.
 
-        Pairs stand apart from single texts, as BART takes no batch whose rows differ in their separators.
+        Texts of unequal length get different numbers if padding is not possible. Pairs and single texts always do:
+        BART rejects a batch whose rows differ in their number of separators.
         """
         if twin.needs_equal_lengths or not self.encoder.may_pad(encoded):
             return [pair - 2 * length for length, pair in zip(encoded.lengths, encoded.pairs, strict=True)]
@@ -182,7 +183,7 @@ class TextSampler:
         return {name: values.to(self.device) for name, values in rows.items()}
 
     def _placement(self) -> AbstractContextManager[Any]:
-        """New tensors of a device go to the one of that number."""
+        """A context in which new tensors go to the device with this index."""
         of_device = getattr(torch.get_device_module(self.device), "device", None)
         return nullcontext() if self.device.type in ("cpu", "mps") or of_device is None else of_device(self.device)
 

@@ -1,7 +1,7 @@
-"""What `train()` mode brings along beside dropout, kept off.
+"""Keeps off everything that `train()` mode turns on besides dropout.
 
-LayerDrop, router jitter and gradient checkpointing; statistics of the batch, and buffers that move; attention kernels
-that drop inside.
+That is: LayerDrop, router jitter, gradient checkpointing, batch statistics, buffer updates, and attention kernels that
+apply dropout internally.
 """
 
 from collections.abc import Iterator
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 
 from torch import nn
 
-# Attributes of modules that switch on noise other than dropout, or work that only training needs.
+# Attributes of configs and modules that turn on noise other than dropout.
 _LAYERDROP = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
 _JITTER = ("jitter_noise", "router_jitter_noise", "input_jitter_noise", "moe_jitter_eps")
 
 
 def switch_off_other_noise(model: nn.Module) -> None:
-    """LayerDrop and gradient checkpointing off for good; attention in a form whose dropout is a call."""
+    """Turn off LayerDrop and gradient checkpointing for good, and use an attention whose dropout is a visible call."""
     config = getattr(model, "config", None)
     for owner in (config, *model.modules()):
         for name in (*_LAYERDROP, "gradient_checkpointing"):
@@ -23,17 +23,17 @@ def switch_off_other_noise(model: nn.Module) -> None:
             if value:
                 setattr(owner, name, type(value)(0))
     if config is not None and getattr(config, "_attn_implementation", "sdpa") not in ("eager", "sdpa"):
-        # Flash and flex drop inside their kernels.
+        # Flash and flex attention apply dropout inside their kernels.
         model.set_attn_implementation("sdpa" if getattr(model, "_supports_sdpa", True) else "eager")  # type: ignore[operator]
 
 
 @contextmanager
 def train_mode(model: nn.Module) -> Iterator[None]:
-    """`train()` mode, without router jitter, with normalisation in `eval()` and no buffer moved; then `eval()` mode."""
+    """Run in `train()` mode without router jitter, batch statistics or buffer updates; then return to `eval()` mode."""
     model.train()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
-            module.eval()  # in training it computes with the batch's own statistics
+            module.eval()  # in training mode it would use the statistics of the batch
     try:
         with _own_buffers(model), _no_jitter(model):
             yield
@@ -43,7 +43,7 @@ def train_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _no_jitter(model: nn.Module) -> Iterator[None]:
-    """Router jitter off for a pass in train() mode; never in eval(), where Phi-MoE reads it as a threshold."""
+    """Turn router jitter off while in train() mode. It stays on in eval(), where Phi-MoE reads it as a threshold."""
     found = [
         (module, name, getattr(module, name))
         for module in model.modules()
@@ -61,7 +61,7 @@ def _no_jitter(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _own_buffers(model: nn.Module) -> Iterator[None]:
-    """Clones in place of the buffers that are shared with the caller: training mode may move running statistics."""
+    """Use clones of the buffers shared with the caller, because training mode may update running statistics."""
     shared = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
     clones = {id(buffer): buffer.clone() for _, _, buffer in shared if buffer is not None}
     for module, name, buffer in shared:

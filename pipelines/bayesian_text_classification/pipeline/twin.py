@@ -1,14 +1,14 @@
-"""The stochastic twin of a classifier: forward passes with all of its dropout on.
+"""The stochastic twin of a classifier: forward passes with every dropout site active.
 
 MC-Dropout (Gal & Ghahramani 2016, arXiv:1506.02142) averages forward passes in which dropout stays on. Two obvious ways
 to keep it on are wrong in transformers 5. Replacing `nn.Dropout` modules misses attention dropout, which is functional
 and gated on the attention module's own `training` flag. `model.train()` also turns on LayerDrop, router jitter,
 gradient checkpointing and BatchNorm updates (`train_mode.py`).
 
-The twin is a private copy of the module tree that shares every parameter and buffer with the caller's model, which is
-never touched. It is probed once (`probe.py`). Inference runs in `eval()` mode, with the flag set only on modules that
-read it to decide whether to call dropout at all, and every call that the probe found is answered with a mask
-(`masks.py`). A model that draws random numbers of its own in that mode is refused.
+The twin is a private copy of the module tree. It shares every parameter and buffer with the caller's model, which is
+never modified. It is probed once (`probe.py`). Inference runs in `eval()` mode; the `training` flag is set only on
+modules that read it to decide whether to call dropout at all. Every dropout call that the probe found gets a keyed mask
+(`masks.py`). A model that draws other random numbers in `eval()` mode is rejected.
 """
 
 import copy
@@ -24,28 +24,29 @@ from .train_mode import switch_off_other_noise
 
 
 class StochasticTwin:
-    """Stochastic forward passes of `model`, which stays as it is.
+    """Runs stochastic forward passes of `model` without modifying it.
 
     Args:
-        model: any sequence classifier: called with the encoded texts, it returns logits of shape (texts, classes).
-        encode: turns texts into the model's inputs, padded to one length; used by the probe alone.
-        can_pad: whether texts of unequal length may share a batch at all.
-        dtype: run in this dtype. Where it differs from the model's own, the twin holds converted copies of the weights.
+        model: Any sequence classifier that maps the encoded texts to logits. *Shape:* (texts, classes).
+        encode: Function that turns texts into the model's inputs, padded to one length. Only the probe uses it.
+        can_pad: Whether texts of unequal length may share a batch at all.
+        dtype: Dtype of the forward passes. If it differs from the model's dtype, the twin holds converted copies of the
+            weights.
 
     Attributes:
-        sites: every dropout site with p > 0 that full `train()` mode activates, in order of their first call.
-        hidden_randomness: path of the first module with randomness that is not a dropout call; None if there is none.
-        needs_equal_lengths: nothing may be padded, because the output of a text changes when it is, without dropout or
-            with it, or because a site that all texts share has a shape that depends on the length.
-        loops_over_samples: a site has no batch dimension, so samples cannot be rows of one batch.
-        loops_over_texts: a site mixes the rows of a batch in a way that the probe cannot tell apart, so that every row
-            runs alone.
+        sites: Every dropout site with p > 0 that full `train()` mode activates, in order of first call.
+        hidden_randomness: Path of the first module with randomness that is not a dropout call; None if there is none.
+        needs_equal_lengths: Whether padding is ruled out. It is if padding changes a text's output (with or without
+            dropout), or if a site that all texts share has a shape that depends on the length.
+        loops_over_samples: Whether a site has no batch dimension, so samples cannot be rows of one batch.
+        loops_over_texts: Whether a site mixes the rows of a batch so that the probe cannot separate them. Every row
+            then runs by itself.
 
     Raises:
-        ValueError: the model draws random numbers in `eval()` mode too (also raised by a later pass, where only longer
-            texts make it do so), or refuses to run in `train()` mode.
-        RuntimeError: a call of dropout cannot be reached, or the number of calls depends on the input in a way that
-            running each text alone does not mend.
+        ValueError: The model also draws random numbers in `eval()` mode, or fails to run in `train()` mode. A later
+            pass raises it too, if only longer texts make the model draw.
+        RuntimeError: A dropout call cannot be reached, or the number of calls depends on the input in a way that
+            running each text by itself does not fix.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class StochasticTwin:
         self._snapshot = _snapshot(model, with_versions=self._converted)
         self._model = shared_copy(model)
         if self._converted:
-            # Break the sharing first: `to` would convert the caller's parameters in place.
+            # Stop sharing first: `to` would convert the caller's parameters in place.
             self._model = copy.deepcopy(self._model).to(dtype=dtype)
         switch_off_other_noise(self._model)
         allow_batches(self._model)
@@ -71,19 +72,19 @@ class StochasticTwin:
         self.loops_over_texts = found.plan.loops_over_texts
 
     def is_current(self) -> bool:
-        """Whether the caller's model is still the one that was copied: modules, tensors, dtypes, devices, settings.
+        """Whether the caller's model is still what was copied: modules, tensors, dtypes, devices, settings.
 
-        A converted copy of the weights follows in-place changes too, but for those through `.data`, of which PyTorch
-        keeps no account (`weight.data.zero_()`; `weight.data = ...` is seen).
+        A twin with converted weights also detects in-place changes of the originals. The exception is a change through
+        `.data`, which PyTorch does not track: `weight.data.zero_()` goes unnoticed, `weight.data = ...` is detected.
         """
         return _snapshot(self._source, with_versions=self._converted) == self._snapshot
 
     def logits(self, inputs: Inputs) -> Tensor:
-        """Deterministic logits, dropout off: (texts, classes)."""
+        """Deterministic logits with dropout off. *Shape:* (texts, classes)."""
         return self._forward.logits(inputs)
 
     def sample_logits(self, inputs: Inputs, samples: range, *, seed: int, balanced: bool) -> Tensor:
-        """Logits of the passes `samples` for each text: (texts, len(samples), classes).
+        """Logits of the passes `samples` for each text. *Shape:* (texts, len(samples), classes).
 
         The samples of a text are rows of one batch, which then holds texts x samples rows.
         """
@@ -91,9 +92,9 @@ class StochasticTwin:
 
 
 def allow_batches(model: nn.Module) -> None:
-    """Give a decoder without `config.pad_token_id`, which refuses batches, one that no token has.
+    """Set a missing `config.pad_token_id` to an id that no token has, because a decoder without one rejects batches.
 
-    The last token then counts as the last real one, which is right where nothing is padded.
+    The model then takes the last token as the last real one, which is right as long as nothing is padded.
     """
     config = getattr(model, "config", None)
     text_config = config.get_text_config() if config is not None and hasattr(config, "get_text_config") else None
@@ -102,7 +103,7 @@ def allow_batches(model: nn.Module) -> None:
 
 
 def shared_copy(model: nn.Module) -> nn.Module:
-    """The module tree and its config copied, every parameter and buffer shared: no extra memory for weights."""
+    """A copy of the module tree and its config that shares every parameter and buffer: no extra memory for weights."""
     tensors = [*model.parameters(), *model.buffers()]
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
@@ -112,7 +113,7 @@ def _dtype(model: nn.Module) -> torch.dtype:
 
 
 def _snapshot(model: nn.Module, with_versions: bool) -> list[Any]:
-    """Everything that the copy depends on, comparable with ==: objects by identity, plain settings by value."""
+    """Everything that the copy depends on, comparable with ==. Objects compare by identity, plain settings by value."""
     state: list[Any] = []
     for module in model.modules():
         state.append(_Same(module))
@@ -133,7 +134,7 @@ def _plain(value: Any, with_versions: bool) -> Any:
     if isinstance(value, (bool, int, float, str, type(None), torch.dtype)):
         return value
     if isinstance(value, Tensor):
-        # In-place changes move the version (inference tensors have none), `.data = ...` the pointer alone.
+        # In-place changes bump the version (inference tensors have none); `.data = ...` only changes the pointer.
         counted = with_versions and not value.is_inference()
         version = (value._version if counted else None, value.data_ptr() if with_versions else None)
         return (_Same(value), value.dtype, value.device, version)
@@ -143,7 +144,7 @@ def _plain(value: Any, with_versions: bool) -> Any:
 
 
 class _Same:
-    """Equal if it is the same object; holds the object, so that its id is not given to another."""
+    """Equality by identity. It keeps the object alive, so that no other object can get its id."""
 
     def __init__(self, value: object) -> None:
         self.value = value

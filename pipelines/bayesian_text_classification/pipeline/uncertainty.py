@@ -1,6 +1,6 @@
-"""What the samples of a text say: mean, spread and entropies. Pure functions of arrays, in nats.
+"""Mean, spread and entropies of a text's samples. Pure functions of arrays; entropies are in nats.
 
-Samples have the shape (texts, classes, samples), BaaL's order. Arithmetic is in float64.
+Samples have the shape (texts, classes, samples), as in BaaL. Arithmetic is in float64.
 """
 
 from dataclasses import dataclass, replace
@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 from .temperature import apply_temperature
 
 Array = NDArray[np.float64]
-Activation = Literal["sigmoid", "softmax", "none"]  # of logits: of labels that hold or do not, of one label, of numbers
+Activation = Literal["sigmoid", "softmax", "none"]  # for independent labels, one label among several, raw outputs
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
-_PRIOR_GROUPS = 4  # weight of the naive variance, in degrees of freedom, while groups are few
-# Chosen once, on the embedded model and 240 sentences of SST-2 validation, so that about 95 % of the intervals of 1.96
-# standard errors hold the limit at any number of samples (benchmarks/pipeline/standard_error.py measures how many do).
+_PRIOR_GROUPS = 4  # weight of the naive variance in degrees of freedom; matters while groups are few
+# Chosen once, on the embedded model and 240 sentences of SST-2 validation, so that about 95% of the intervals of 1.96
+# standard errors contain the limit at any number of samples (benchmarks/pipeline/standard_error.py measures how many).
 _PRIOR_SPREAD = 0.1  # the prior variance of a probability of mean m, in units of m (1 - m)
 _PRIOR_SAMPLES = 2  # its weight, in degrees of freedom
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """The samples of each text, summarised.
+    """Summary of the samples of each text.
 
-    For a distribution over classes each entropy has the shape (texts,); for independent labels (texts, classes).
+    Entropies have the shape (texts,) for a distribution over classes, and (texts, classes) for independent labels.
 
     Attributes:
-        mean: (texts, classes), the averaged probabilities m.
-        std: (texts, classes), standard deviation over the samples (divisor T).
-        standard_error: (texts, classes), of `mean`; NaN where there is one sample.
+        mean: Averaged probabilities m. *Shape:* (texts, classes).
+        std: Standard deviation over the samples (divisor T). *Shape:* (texts, classes).
+        standard_error: Standard error of `mean`; NaN for one sample. *Shape:* (texts, classes).
         predictive_entropy: H(m), total uncertainty; None for raw outputs, which have no entropy.
         expected_entropy: mean_t H(p_t), the part that comes from the data (aleatoric).
         mutual_information: H(m) - mean_t H(p_t) >= 0, the part that comes from the model (epistemic, BALD).
@@ -46,20 +46,20 @@ class Uncertainty:
 
 
 def summarized(samples: NDArray[np.floating], activation: Activation, group_size: int = 1) -> Uncertainty:
-    """The summary of samples that came of that activation."""
+    """Summarize samples that the activation `activation` produced."""
     over = {"softmax": over_classes, "sigmoid": over_labels, "none": over_outputs}[activation]
     return over(samples, group_size)
 
 
 def error_of_score(summary: Uncertainty, activation: Activation) -> Array:
-    """The standard error that a tolerance watches, (texts,): the winner's, or the largest of all labels'."""
+    """The standard error compared with a tolerance: the winner's, or the largest for multi-label. *Shape:* (texts,)."""
     if activation == "sigmoid":
         return np.asarray(summary.standard_error.max(1))
     return np.take_along_axis(summary.standard_error, summary.mean.argmax(1)[:, None], 1)[:, 0]
 
 
 def over_classes(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
-    """Uncertainty of one label among the classes; `samples` sum to 1 over axis 1.
+    """Compute the uncertainty of one label among the classes; `samples` sum to 1 over axis 1.
 
     mutual_information is BALD (Houlsby et al. 2011, arXiv:1112.5745): H(mean_t p_t) - mean_t H(p_t).
     """
@@ -69,7 +69,7 @@ def over_classes(samples: NDArray[np.floating], group_size: int = 1) -> Uncertai
 
 
 def over_labels(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
-    """Uncertainty of labels that hold or do not, each by itself (multi-label): entropies of Bernoulli variables."""
+    """Compute the uncertainty of independent labels (multi-label), with entropies of Bernoulli variables."""
     p = np.asarray(samples, dtype=np.float64)
     mean = p.mean(axis=2)
     expected = (_entropy(p) + _entropy(1 - p)).mean(-1)
@@ -77,16 +77,16 @@ def over_labels(samples: NDArray[np.floating], group_size: int = 1) -> Uncertain
 
 
 def over_outputs(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
-    """Mean and spread of raw outputs (regression, `function_to_apply="none"`), which have no entropy."""
+    """Compute mean and spread of raw outputs (regression, `function_to_apply="none"`), which have no entropy."""
     x = np.asarray(samples, dtype=np.float64)
     return Uncertainty(x.mean(2), x.std(2), standard_error(x, group_size), None, None, None)
 
 
 def tempered(summary: Uncertainty, temperature: float) -> Uncertainty:
-    """The same with the averaged probabilities at a temperature: `mean` and `predictive_entropy` change.
+    """Apply a temperature to the averaged probabilities: `mean` and `predictive_entropy` change.
 
-    The spread, the standard error and the other entropies stay those of the samples as they are, so that total
-    uncertainty is no longer the sum of its two parts.
+    The spread, the standard error and the other entropies still describe the untempered samples. Total uncertainty is
+    therefore no longer the sum of its two parts.
     """
     if temperature == 1:
         return summary
@@ -95,15 +95,15 @@ def tempered(summary: Uncertainty, temperature: float) -> Uncertainty:
 
 
 def standard_error_of_probability(samples: NDArray[np.floating], group_size: int = 1) -> Array:
-    """Standard error of a mean probability m, from the text's own samples only: (texts, classes).
+    """Compute the standard error of a mean probability m from the text's own samples. *Shape:* (texts, classes).
 
-    The samples of a confident text are skewed: nearly all agree, a rare one does not, and until it is met they look as
-    if they had no spread at all. So their variance s^2 is shrunk towards that of a Beta distribution of the same mean,
-    kappa m (1 - m), as a prior of nu degrees of freedom:
+    The samples of a confident text are skewed: nearly all agree and a rare one does not. Until that one is drawn, they
+    seem to have no spread at all. Their variance s^2 is therefore shrunk toward that of a Beta distribution with the
+    same mean, kappa m (1 - m), which acts as a prior with nu degrees of freedom:
 
         (nu kappa m (1 - m) + (T - 1) s^2) / (nu + T - 1)
 
-    and goes on as s^2 of `standard_error`. NaN for one sample.
+    This value replaces s^2 in `standard_error`. NaN for one sample.
     """
     x = np.asarray(samples, dtype=np.float64)
     count, mean = x.shape[2], x.mean(axis=2)
@@ -115,11 +115,12 @@ def standard_error_of_probability(samples: NDArray[np.floating], group_size: int
 
 
 def standard_error(samples: NDArray[np.floating], group_size: int = 1) -> Array:
-    """Standard error of the mean over samples, from the text's own samples only: (texts, classes).
+    """Compute the standard error of the mean over samples from the text's own samples. *Shape:* (texts, classes).
 
-    Independent samples (`group_size` 1): sqrt(s^2 / T). Balanced samples are negatively correlated inside a group, so
-    s^2 / T is too large; the means of the g complete groups are independent, and their variance v_g / g is honest but
-    has only g - 1 degrees of freedom. The two are pooled, the naive one as a prior of d degrees of freedom:
+    For independent samples (`group_size` 1) it is sqrt(s^2 / T). Balanced samples are negatively correlated inside a
+    group, so s^2 / T is too large. The means of the g complete groups are independent: their variance v_g / g is
+    unbiased but has only g - 1 degrees of freedom. The two are pooled, the naive one as a prior with d degrees of
+    freedom:
 
         (d s^2 / T + (g - 1) v_g / g) / (d + g - 1)
 
@@ -133,7 +134,7 @@ def standard_error(samples: NDArray[np.floating], group_size: int = 1) -> Array:
 
 
 def _pooled(x: Array, naive: Array, group_size: int) -> Array:
-    """The square root of the pooled variance of `standard_error`, from its `naive` part: (texts, classes)."""
+    """Pool the variance `naive` with that of group means, as in `standard_error`. *Shape:* (texts, classes)."""
     variance = naive
     count = x.shape[2]
     groups = count // group_size
@@ -145,12 +146,12 @@ def _pooled(x: Array, naive: Array, group_size: int) -> Array:
 
 
 def _with_entropies(p: Array, mean: Array, total: Array, data: Array, group_size: int) -> Uncertainty:
-    # Concavity of H makes the difference non-negative; rounding may miss zero by a few 1e-17.
+    # H is concave, so the difference is non-negative, but rounding may put it a few 1e-17 below zero.
     model = np.maximum(total - data, 0.0)
     return Uncertainty(mean, p.std(2), standard_error_of_probability(p, group_size), total, data, model)
 
 
 def _entropy(p: Array) -> Array:
-    """-p log p, 0 at p = 0."""
+    """Compute -p log p, which is 0 at p = 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(p > 0, -p * np.log(p), 0.0)

@@ -4,7 +4,7 @@ from importlib import metadata
 
 
 def version_of(package: str) -> str | None:
-    """Its version as it is installed; None where it is not, as this package is not in a copy of its folder."""
+    """The installed version of `package`; None if it is not installed, as this one may not be in a saved copy."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The results of a comparison for a model's page on the Hub: `EvalResult` metadata, and a section of its card."""
+"""The results of a comparison for a model card on the Hub: `EvalResult` metadata and a section."""
 
 import re
 
@@ -15,12 +15,12 @@ _NAMES = {measure.key: measure.title for measure in MEASURES}
 
 
 def model_card(comparison: Comparison, found: Verdict, settings: ReportSettings) -> str:
-    """A card of front matter (`model-index`) and one section; a model's own card may take both over.
+    """A card with front matter (`model-index`) and one section. `push` merges both into the model's own card.
 
     Args:
-        comparison: the results.
-        found: the verdict on them.
-        settings: of the run. Paths of files lose their folders.
+        comparison: The results.
+        found: The verdict on them.
+        settings: Settings of the run. Folders of this machine are removed from paths.
     """
     data = ModelCardData(
         model_name=settings.model_name,
@@ -31,7 +31,7 @@ def model_card(comparison: Comparison, found: Verdict, settings: ReportSettings)
 
 
 def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalResult]:
-    """ECE, accuracy, NLL and Brier score of every arm but BaaL's, as the Hub's metadata have them."""
+    """ECE, accuracy, NLL and Brier score of every arm but BaaL's, as metadata for the Hub."""
     dataset = settings.dataset_name
     return [
         EvalResult(
@@ -52,7 +52,7 @@ def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalR
 
 
 def section(comparison: Comparison, found: Verdict, settings: ReportSettings) -> str:
-    """Markdown: the verdict, and a table with 95 % intervals."""
+    """Markdown: the verdict, and a table with 95% intervals."""
     header = ["", *(_NAMES[key] for key in _KEYS)]
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * len(_KEYS)]
     for arm in comparison.arms:
@@ -62,7 +62,7 @@ def section(comparison: Comparison, found: Verdict, settings: ReportSettings) ->
     return (
         "## Calibration\n\n"
         f"Measured on {len(comparison.labels):,} texts of {settings.dataset_name} with "
-        f"{comparison.arm('bayesian').cost.passes} samples; 95 % intervals in brackets, where wrong answers are enough "
-        "for one.\n\n" + "\n".join(lines) + "\n\n"
+        f"{comparison.arm('bayesian').cost.passes} samples. 95% intervals are in parentheses, if there are enough "
+        "errors for one.\n\n" + "\n".join(lines) + "\n\n"
         f"**{found.headline}**\n\n" + "\n".join(f"- {line}" for line in found.lines) + "\n"
     )

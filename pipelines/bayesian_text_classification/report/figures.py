@@ -1,4 +1,4 @@
-"""Pictures of a comparison; everything drawn here was computed in `evaluation/`."""
+"""Pictures of a comparison. Everything drawn here was computed in `evaluation/`."""
 
 import io
 import re
@@ -18,7 +18,7 @@ from ..evaluation.measures import risk_coverage
 from ..evaluation.out_of_scope import Detection
 from ..evaluation.sample_sweep import Sweep
 
-# Okabe & Ito (2008): told apart with every common color vision deficiency, and in print.
+# Okabe & Ito (2008): distinguishable with every common color vision deficiency, and in print.
 COLORS = {
     "frequentist": "#D55E00",
     "frequentist_temperature": "#CC79A7",
@@ -41,7 +41,7 @@ _PANELS = {"ece": "ECE", "accuracy": "accuracy", "nll": "NLL", "rmse": "distance
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with the name of its file, its title and what it shows."""
+    """A figure with its file name, title and caption."""
 
     name: str
     title: str
@@ -57,32 +57,32 @@ def pictures(comparison: Comparison) -> list[Picture]:
             "reliability",
             "Reliability",
             reliability_diagrams(comparison.arms),
-            "Accuracy against confidence in ten bins; below the dotted line the model promises more than it keeps. The "
-            "whiskers are 95 % intervals; the lower row counts the texts of each bin.",
+            "Accuracy against confidence in ten bins. Bars below the dotted line are overconfident. Whiskers are 95% "
+            "intervals of the accuracy; the lower row shows the number of texts in each bin.",
         ),
         Picture(
             "risk-coverage",
-            "What it costs to accept more",
+            "Risk against coverage",
             risk_coverage_curves(comparison.arms, labels),
-            "Keep the most confident texts and give the others to a person: the error rate among those that are kept.",
+            "The error rate among accepted texts, if the most confident texts are accepted first.",
         ),
         Picture(
             "confidence",
-            "Confidence where it is right and where it is wrong",
+            "Confidence of right and wrong answers",
             confidence_histograms(comparison, labels),
-            "A trustworthy model is less sure where it is wrong.",
+            "A trustworthy model is less confident when it is wrong.",
         ),
     ]
     if sweep is not None:
-        caption = f"Median and 5 to 95 % band over {sweep.orders} random orders of {sweep.pool} samples."
-        shown.insert(1, Picture("samples", "The number of samples", sweep_curves(sweep), caption))
+        caption = f"Median and 5% to 95% band over {sweep.orders} random orders of {sweep.pool} samples."
+        shown.insert(1, Picture("samples", "Number of samples", sweep_curves(sweep), caption))
     if comparison.out_of_scope:
         shown.append(
             Picture(
                 "out-of-scope",
-                "Texts out of scope",
+                "Out-of-scope texts",
                 out_of_scope_histograms(comparison.out_of_scope),
-                "Scores of texts in scope and out of scope; the less they overlap, the better a threshold parts them.",
+                "Scores of in-scope and out-of-scope texts. Less overlap makes a better detector.",
             )
         )
     return shown
@@ -91,8 +91,8 @@ def pictures(comparison: Comparison) -> list[Picture]:
 def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
     """Reliability diagrams (DeGroot & Fienberg 1983) side by side: accuracy against confidence, and texts per bin.
 
-    A bar below the diagonal is overconfident; the hatched gap, weighted by the count below, is what ECE adds up. The
-    whisker is the 95 % interval of a bin's accuracy (Wilson).
+    A bar below the diagonal is overconfident. The ECE adds up the hatched gaps, weighted by the counts below. Whiskers
+    are 95% Wilson intervals of the bins' accuracy.
     """
     across = min(len(arms), 3)
     down = -(-len(arms) // across)
@@ -106,20 +106,20 @@ def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
         if i % across == 0:
             top.set_ylabel("accuracy")
             bottom.set_ylabel("texts")
-    # In a cell of its own where one is free: inside a diagram it would lie over bars.
+    # In its own cell if one is free: inside a diagram it would cover bars.
     place = cells[-1] if len(arms) < len(cells) else figure
     place.legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="upper left")
     return figure
 
 
 def sweep_curves(sweep: Sweep) -> Figure:
-    """Four measures against the number of samples: median and 5 to 95 % band over orders of the pool."""
+    """Four measures against the number of samples: median and 5% to 95% band over orders of the pool."""
     part = f"a random {sweep.texts:,} of {sweep.all_texts:,}" if sweep.texts < sweep.all_texts else f"{sweep.texts:,}"
     figure = _figure(9.0, 6.4)
-    figure.suptitle(f"The number of samples, {part} texts", fontsize=11)
+    figure.suptitle(f"Number of samples, {part} texts", fontsize=11)
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
         low, middle, high = sweep.curves[name]
-        axes.fill_between(sweep.sizes, low, high, color=COLORS["bayesian"], alpha=0.25, linewidth=0, label="5 to 95 %")
+        axes.fill_between(sweep.sizes, low, high, color=COLORS["bayesian"], alpha=0.25, linewidth=0, label="5% to 95%")
         axes.plot(sweep.sizes, middle, color=COLORS["bayesian"], label="Bayesian, median order")
         if name in sweep.frequentist:
             level = sweep.frequentist[name]
@@ -131,18 +131,18 @@ def sweep_curves(sweep: Sweep) -> Figure:
         axes.set_xlim(sweep.sizes[0], sweep.sizes[-1])
         axes.margins(y=0.15)
         bottom, top = axes.get_ylim()
-        axes.set_ylim(max(bottom, 0.0), max(top, 1e-3))  # where all are 0 there is nothing to scale to
+        axes.set_ylim(max(bottom, 0.0), max(top, 1e-3))  # if all values are 0, there is no range
         _plain(axes)
-    # Below all panels: inside one it would lie over a line.
+    # Below all panels: inside one it would cover a line.
     handles = figure.axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
 def risk_coverage_curves(arms: Sequence[Arm], labels: NDArray[np.integer]) -> Figure:
-    """The error rate among the texts that are kept, most confident first, against their share.
+    """The error rate among accepted texts, most confident first, against the share that is accepted.
 
-    Arms with a temperature are left out: it hardly changes which text is surer than which.
+    Arms with a temperature are left out: it hardly changes the order of the texts.
     """
     figure = _figure(5.6, 4.0)
     axes = figure.subplots()
@@ -153,7 +153,7 @@ def risk_coverage_curves(arms: Sequence[Arm], labels: NDArray[np.integer]) -> Fi
         area = arm.estimates["aurc"].value
         label = f"{TITLES[arm.name]}, AURC {area:.4f}"
         axes.plot(share, risk, color=COLORS[arm.name], linestyle=_DASHES[arm.name], label=label)
-    axes.set_xlabel("share of texts kept")
+    axes.set_xlabel("share of texts accepted")
     axes.set_ylabel("error rate among them")
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
@@ -163,7 +163,7 @@ def risk_coverage_curves(arms: Sequence[Arm], labels: NDArray[np.integer]) -> Fi
 
 
 def confidence_histograms(comparison: Comparison, labels: NDArray[np.integer]) -> Figure:
-    """How sure each model is where it is right and where it is wrong."""
+    """Histograms of the confidence of right and wrong answers."""
     names = ("frequentist", "bayesian", "bayesian_temperature")
     figure = _figure(3.2 * len(names), 3.0)
     for axes, name in zip(figure.subplots(1, len(names), sharex=True), names, strict=True):
@@ -182,12 +182,12 @@ def confidence_histograms(comparison: Comparison, labels: NDArray[np.integer]) -
 
 
 def out_of_scope_histograms(detections: Sequence[Detection]) -> Figure:
-    """Each score of texts in scope and out of scope."""
+    """Histograms of each score for in-scope and out-of-scope texts."""
     figure = _figure(9.6, 3.0 * -(-len(detections) // 3))
     grid = figure.subplots(-(-len(detections) // 3), 3, squeeze=False)
     for axes, one in zip(grid.flat, detections, strict=False):
         edges = np.linspace(0, max(one.inside.max(), one.outside.max(), 1e-9), 31)
-        for scores, label, style in ((one.inside, "in scope", _PLAIN), (one.outside, "out of scope", _HATCHED)):
+        for scores, label, style in ((one.inside, "in-scope", _PLAIN), (one.outside, "out-of-scope", _HATCHED)):
             axes.hist(scores, edges, weights=np.full(len(scores), 1 / len(scores)), label=label, **style)
         axes.set_title(f"{TITLES[one.arm]}, AUROC {one.auroc.value:.4f}", fontsize=10)
         axes.set_xlabel(one.score)
@@ -201,7 +201,7 @@ def out_of_scope_histograms(detections: Sequence[Detection]) -> Figure:
 
 
 def inline_svg(figure: Figure, name: str) -> str:
-    """The figure as markup for a page: no background, and what is black takes the color of the page's text."""
+    """The figure as markup for a page: no background, and black becomes the color of the page's text."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
@@ -247,7 +247,7 @@ def _plain(axes: Axes) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """A figure of its own canvas: no global state of pyplot, no window, safe in threads."""
+    """A figure with its own canvas: no pyplot state, no window, safe in threads."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -1,4 +1,4 @@
-"""`report.html`: the comparison on one page that needs nothing else, no network and no script."""
+"""`report.html`: the comparison on one self-contained page, without network access or scripts."""
 
 import math
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from ..loading.labelled_texts import LabelledTexts
 from .figures import Picture, inline_svg
 from .settings import ReportSettings
 
-MISTAKES = 12
-LONGEST = 300  # characters of a text that are shown
+MISTAKES = 12  # rows of the table of mistakes
+LONGEST = 300  # the most characters of a text in it
 
 
 def as_html(
@@ -29,15 +29,15 @@ def as_html(
     found: Verdict,
     pictures: Sequence[Picture],
 ) -> str:
-    """The page. Whatever comes from data or settings is escaped; pictures are inlined; nothing is loaded.
+    """The page. Everything that comes from data or settings is escaped, pictures are inlined, and nothing is loaded.
 
     Args:
-        comparison: what to report.
-        data: the texts it was measured on.
-        names: of the classes, by id.
-        settings: of the run.
-        found: the verdict on the comparison.
-        pictures: of the comparison.
+        comparison: The comparison to report.
+        data: The texts it was measured on.
+        names: Class names in the order of their ids.
+        settings: Settings of the run.
+        found: The verdict on the comparison.
+        pictures: Pictures of the comparison.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -47,7 +47,7 @@ def as_html(
     )
     number = f"{len(data.texts):,} {'text' if len(data.texts) == 1 else 'texts'}"
     return environment.get_template("report.html.jinja").render(
-        title="Is this classifier more trustworthy as a Bayesian ensemble?",
+        title="Is the Bayesian version of this classifier more trustworthy?",
         subtitle=f"{settings.model_name}, {number} of {settings.dataset_name}, "
         f"{comparison.arm('bayesian').cost.passes} samples",
         verdict=found,
@@ -65,7 +65,7 @@ def as_html(
             }
             for one in comparison.out_of_scope
         ],
-        groups=_kinds(comparison, data),
+        groups=_groups(comparison, data),
         mistakes=_mistakes(comparison, data, names),
         settings=[(name.replace("_", " "), value) for name, value in settings.as_dict().items() if value is not None],
     )
@@ -79,8 +79,8 @@ def _table(comparison: Comparison) -> dict[str, Any]:
         rows.append({"title": measure.title, "direction": direction, "cells": cells})
     bands = [f"{TITLES[arm.name]} {arm.null_ece.low:.4f} to {arm.null_ece.high:.4f}" for arm in comparison.arms]
     note = (
-        "What chance alone gives: the ECE of a perfectly calibrated model with the same confidences lies, 95 times in "
-        f"100, between: {'; '.join(bands)}. Temperatures: "
+        "From sampling noise alone, a perfectly calibrated model with the same confidences would measure an ECE in "
+        f"these 95% ranges: {'; '.join(bands)}. Temperatures: "
         + ", ".join(
             f"{TITLES[arm.name]} {arm.temperature:.3f}" for arm in comparison.arms if arm.temperature is not None
         )
@@ -89,7 +89,7 @@ def _table(comparison: Comparison) -> dict[str, Any]:
     return {"arms": [TITLES[arm.name] for arm in comparison.arms], "rows": rows, "note": note}
 
 
-def _cell(estimate: Estimate, told: Difference | None) -> dict[str, str]:
+def _cell(estimate: Estimate, difference: Difference | None) -> dict[str, str]:
     if math.isnan(estimate.value):
         return {"value": "not defined", "interval": "", "verdict": "", "style": ""}
     cell = {
@@ -98,13 +98,21 @@ def _cell(estimate: Estimate, told: Difference | None) -> dict[str, str]:
         "verdict": "",
         "style": "",
     }
-    if told is not None and not math.isnan(told.value):
-        needed = "" if told.rows_needed is None else f" ({rounded(told.rows_needed):,})"
-        cell |= {"verdict": f"{told.value:+.4f} {told.verdict}{needed}", "style": told.verdict.split()[0]}
+    if difference is not None and not math.isnan(difference.value):
+        words, style = _SHOWN[difference.verdict]
+        needed = "" if difference.rows_needed is None else f" ({rounded(difference.rows_needed):,})"
+        cell |= {"verdict": f"{difference.value:+.4f}, {words}{needed}", "style": style}
     return cell
 
 
-def _kinds(comparison: Comparison, data: LabelledTexts) -> dict[str, Any] | None:
+_SHOWN = {
+    "better": ("significantly better", "better"),
+    "worse": ("significantly worse", "worse"),
+    "cannot tell": ("no significant difference", "neutral"),
+}
+
+
+def _groups(comparison: Comparison, data: LabelledTexts) -> dict[str, Any] | None:
     if not data.groups:
         return None
     rates = [error_rates(arm.probabilities, data.labels, data.groups) for arm in comparison.arms]

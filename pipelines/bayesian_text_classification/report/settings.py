@@ -1,4 +1,4 @@
-"""What a report says of the run that it is about."""
+"""The settings of a run, as a report shows them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,23 +8,23 @@ from ..wording import without_folder
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """Where the numbers come from; None for what does not apply or is not known.
+    """Where the numbers come from. None: does not apply, or is not known.
 
     Attributes:
-        model: name, path or Hub id.
-        dataset: the same of the labelled texts.
-        config: configuration of a dataset on the Hub.
-        split: its split.
-        text_column: that the texts were read from.
-        label_column: that the labels were read from.
-        calibration_dataset: that the temperatures were fitted on.
-        ood_dataset: texts out of scope.
-        num_samples: passes of the sampled arms.
-        seed: of every random draw.
-        device: that the model ran on.
-        dtype: that it ran in.
-        masks: of the Bayesian arms.
-        fingerprint: of the model (`loading.fingerprint`); `push pipeline --report` asks for it.
+        model: Name, path or Hub id of the model.
+        dataset: Name, path or Hub id of the labeled texts.
+        config: Configuration of a dataset on the Hub.
+        split: Split of a dataset on the Hub.
+        text_column: Column that the texts were read from.
+        label_column: Column that the labels were read from.
+        calibration_dataset: Dataset that the temperatures were fitted on.
+        ood_dataset: Dataset of out-of-scope texts.
+        num_samples: Forward passes of the sampled arms.
+        seed: Seed of all random draws.
+        device: Device that the model ran on.
+        dtype: Data type that it ran in.
+        masks: Dropout masks of the Bayesian arms.
+        fingerprint: Hash of the model (`loading.fingerprint`). `push pipeline --report` checks it.
     """
 
     model: str
@@ -44,14 +44,14 @@ class ReportSettings:
 
     @property
     def model_name(self) -> str:
-        """Without the folders of this machine."""
+        """The name without folders of this machine."""
         return without_folder(self.model)
 
     @property
     def dataset_name(self) -> str:
-        """Without the folders of this machine."""
+        """The name without folders of this machine."""
         return without_folder(self.dataset)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of them, ready for JSON."""
+        """All settings, ready for JSON."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: a page, every number and setting, a section for a model card, and pictures."""
+"""The files of a report: a page, all numbers and settings as JSON, a section for a model card, and pictures."""
 
 import json
 import math
@@ -34,7 +34,7 @@ _PACKAGES = (
 )
 
 
-SCHEMA_VERSION = 1  # of `report.json`: it grows where a key changes its meaning or goes
+SCHEMA_VERSION = 1  # of `report.json`; raise it when a key is removed or changes its meaning
 
 
 def write_report(
@@ -45,15 +45,21 @@ def write_report(
     settings: ReportSettings,
     found: Verdict | None = None,
 ) -> list[Path]:
-    """Write `report.html`, `report.json`, `model-card.md`, and each picture as PNG and SVG; returns their paths.
+    """Write `report.html`, `report.json`, `model-card.md`, and each picture as PNG and SVG.
 
     Args:
-        folder: made where it does not exist; files of an earlier report are replaced.
-        comparison: what to report.
-        data: the texts it was measured on. The page shows some of them, `report.json` none.
-        names: of the classes, by id.
-        settings: of the run.
-        found: the verdict on the comparison; None: it is found here.
+        folder: Created if it does not exist. Files of an earlier report are replaced.
+        comparison: The comparison to report.
+        data: The texts it was measured on. The page shows some of them, `report.json` none.
+        names: Class names in the order of their ids.
+        settings: Settings of the run.
+        found: The verdict on the comparison, if it has been computed already.
+
+    Returns:
+        The paths of all files.
+
+    Raises:
+        OSError: The folder cannot be written to.
     """
     target, found = Path(folder), verdict(comparison) if found is None else found
     target.mkdir(parents=True, exist_ok=True)
@@ -80,7 +86,7 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSetting
         "advice": found.advice,
         "recommended": comparison.recommended,
         "settings": {**settings.as_dict(), "n_bins": BINS},
-        "data": {"rows": len(data.texts)},  # its name is among the settings
+        "data": {"rows": len(data.texts)},  # the name is in the settings
         "arms": {arm.name: _arm(arm, data) for arm in comparison.arms},
         "beyond_temperature": {key: asdict(value) for key, value in comparison.beyond_temperature.items()},
         "out_of_scope": [
@@ -128,7 +134,7 @@ def _arm(arm: Arm, data: LabelledTexts) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: null for what is not defined."""
+    """Undefined values as None: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

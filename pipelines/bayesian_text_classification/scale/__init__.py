@@ -1,4 +1,4 @@
-"""Rows in, answers out, on one machine or many."""
+"""Classify rows at scale, on one machine or many."""
 
 from .cluster import Cluster
 from .predict import Summary, predict_dataset, predict_file

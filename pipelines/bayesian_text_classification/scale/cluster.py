@@ -1,4 +1,4 @@
-"""Classifiers as actors of a Ray cluster: one model each, and rows that come to them in blocks."""
+"""Run classifiers as actors of a Ray cluster. Each actor loads one model and receives rows in blocks."""
 
 import json
 import logging
@@ -28,28 +28,28 @@ from .row_scorer import RowScorer, why_not
 if TYPE_CHECKING:
     import ray.data
 
-# Columns of a source's rows until they are back.
+# Temporary columns of a source's rows on their way to the workers and back.
 _TEXT, _ERROR, _ROW = ON_THE_WAY = ("__text__", "__error__", "__row__")
-_BLOCK = 2**18  # bytes of rows that go to a worker at once, about
+_BLOCK = 2**18  # approximate bytes of rows per block
 
 
-RUNNING = "auto"  # what Ray calls the cluster that this machine belongs to
+RUNNING = "auto"  # Ray's name for the cluster that this machine belongs to
 
-_PATIENCE = 5.0  # seconds for a connection; Ray itself tries for minutes
+_PATIENCE = 5.0  # seconds to wait for a connection; Ray itself retries for minutes
 
 _CLIENT = "ray://"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Workers of the Ray cluster that this process is connected to, or that Ray starts here.
+    """Workers of the Ray cluster that this process is connected to, or that Ray starts on this machine.
 
-    Files and a model that is a folder lie where every machine of the cluster sees them under the same name.
+    Files and model folders must be visible to every machine of the cluster under the same path.
 
-    Attributes: those of these names in `scale.predict_dataset`.
+    Attributes: Same as the arguments of `scale.predict_dataset`.
 
     Raises:
-        ValueError: a number of workers, processors or GPUs, or the dtype, is none that there can be.
+        ValueError: The number of workers, CPUs or GPUs, or the dtype, is invalid.
     """
 
     model: str | None
@@ -63,7 +63,7 @@ class Cluster:
     def __post_init__(self) -> None:
         numbers = self._range()
         if len(numbers) != 2 or not all(map(is_int, numbers)) or not 1 <= numbers[0] <= numbers[1]:
-            raise ValueError(f"workers={self.workers!r}; it must be an integer of at least 1, or two: (least, most)")
+            raise ValueError(f"workers={self.workers!r}; it must be an integer of at least 1, or a pair (least, most)")
         for name in ("cpus", "gpus"):
             value = getattr(self, name)
             if not is_real(value) or not 0 <= value < math.inf:
@@ -80,21 +80,21 @@ class Cluster:
         like: BayesianTextClassificationPipeline | None = None,
         batch_size: int | None = WINDOW,
     ) -> "ray.data.Dataset":
-        """The rows, with the columns of `RowScorer` behind their own.
+        """Append the columns of `RowScorer` to the rows.
 
         Args:
-            dataset: with a column of texts; the second column of `ON_THE_WAY` may say what is wrong with a row.
-            text_column: of the texts.
-            prefix: of the names of the added columns.
-            options: of the pipeline's calls.
-            like: the caller's own, with its temperature, that the workers' must equal; None: their model is the only
-                one.
-            batch_size: rows that a worker gets at least, of blocks that may be small; None: a block, as it is.
+            dataset: Dataset with a column of texts. The second column of `ON_THE_WAY` may hold the rows' errors.
+            text_column: Column of the texts.
+            prefix: Prefix of the added columns' names.
+            options: Options of the pipeline's calls.
+            like: Classifier of the caller. The workers must load the same model, and get its temperature. None if only
+                the workers have a model.
+            batch_size: Minimum number of rows per call, combined from small blocks. None passes blocks unchanged.
         """
         from ray.data import ActorPoolStrategy
 
         least, most = self._range()
-        # Workers run in folders of their own.
+        # Workers run in other folders, so a relative path would not work there.
         folder = self.model is not None and Path(self.model).exists()
         model = str(Path(str(self.model)).absolute()) if folder else self.model
         known = None if like is None else (fingerprint(like), like.temperature)
@@ -120,27 +120,27 @@ class Cluster:
         added: Sequence[str],
         skip: int,
     ) -> Iterator[tuple[Window, Added]]:
-        """The rows of a source in their order, but for the first `skip`, with what the workers say of them.
+        """Yield the rows of a source in order, except the first `skip`, with the cells that the workers add.
 
         Raises:
-            ValueError: the cluster has too little room for its workers; they load another model than `like`; or what a
-                worker raised.
+            ValueError: The cluster has too few resources for the workers, or they load a different model from `like`.
+            Exception: An exception that a worker raised.
         """
         import ray.data
 
         self._check_room()
         start = ray.data.from_items([skip])
-        start.context.execution_options.preserve_order = True  # of this dataset alone
+        start.context.execution_options.preserve_order = True  # only for this dataset
         start.context.target_max_block_size = _BLOCK
         source = replace(source, files=tuple(path.absolute() for path in source.files))
-        # Without a processor, so that the workers may have them all.
+        # Reserves no CPU, so that the workers can use all of them.
         rows = start.map_batches(_read, fn_args=(source, column, added), batch_size=1, num_cpus=0)
         answered = self.classify(rows, _TEXT, prefix, options, like, batch_size=None)
         try:
             for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
-                if not table.num_rows:  # all were done before
+                if not table.num_rows:  # all rows were already done
                     continue
-                ours = table.column_names[table.column_names.index(_TEXT) :]  # behind the columns of the source
+                ours = table.column_names[table.column_names.index(_TEXT) :]  # after the columns of the source
                 theirs = table.drop_columns(ours)
                 if source.file_format == ".jsonl":
                     theirs = [json.loads(row) for row in table[_ROW].to_pylist()]
@@ -163,7 +163,7 @@ class Cluster:
             each = " and ".join(f"{each:g} {name}" for name, each in asked.items())
             there = "; ".join(", ".join(f"{node.get(name, 0):g} {name}" for name in asked) for node in nodes)
             raise ValueError(
-                f"{least} workers of {each} each: the cluster has room for {room} (its machines have {there})"
+                f"{least} workers with {each} each: the cluster has room for {room} (its machines have {there})"
             )
 
     def _range(self) -> tuple[int, int]:
@@ -171,7 +171,7 @@ class Cluster:
 
 
 class _Worker:
-    """An actor: a model, and what is asked of it."""
+    """A Ray actor: one model, which scores blocks of rows."""
 
     def __init__(
         self,
@@ -188,8 +188,8 @@ class _Worker:
             expected, classifier.temperature = known
             if fingerprint(classifier) != expected:
                 raise ValueError(
-                    f"the workers load another model ({loaded['name'] or 'the embedded one'}) than the classifier's; "
-                    "give both the same name: load_classifier(name), Cluster(name)"
+                    f"the workers load a different model ({loaded['name'] or 'the embedded one'}) from the classifier; "
+                    "pass both the same name: load_classifier(name), Cluster(name)"
                 )
         self._scorer, self._text_column = RowScorer(classifier, prefix, options), text_column
 
@@ -202,20 +202,20 @@ class _Worker:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What was raised in a worker, without the way that it came."""
+    """The exception that a worker raised, unwrapped from those of Ray."""
     while (cause := getattr(error, "cause", None)) is not None:
         error = cause
     return error
 
 
 def _read(skip: Mapping[str, Any], source: Source, column: str, added: Sequence[str]) -> Iterator[pyarrow.Table]:
-    """The rows of a source as tables: its columns (of .jsonl each row as one cell), the text, and what is wrong."""
+    """Read the rows of a source as tables: its columns (for .jsonl, each row as one cell), the text, and the error."""
     left = int(skip["item"][0])
     for window in Reading(source).windows():
         left -= len(window)
         if left >= 0:
             continue
-        window, left = window.last(min(-left, len(window))), 0  # a block of an earlier run may end inside a window
+        window, left = window.last(min(-left, len(window))), 0  # an earlier run may have stopped inside a window
         if source.file_format == ".jsonl":
             window = window.apart_from(added)
         texts = window.column(column)
@@ -231,16 +231,16 @@ def _read(skip: Mapping[str, Any], source: Source, column: str, added: Sequence[
 
 
 def connect(address: str) -> None:
-    """Connect to a cluster; its progress bars and logs stay silent.
+    """Connect to a Ray cluster, without its progress bars and logs.
 
     Args:
-        address: `host:port`, `ray://host:port`, "local" for a cluster that is started here, or `RUNNING`, which the
-            variable RAY_ADDRESS may name.
+        address: `host:port`, `ray://host:port`, "local" to start a cluster on this machine, or `RUNNING` for the one
+            in the environment variable RAY_ADDRESS, else the one running on this machine.
 
     Raises:
-        ValueError: there is no Ray, or no cluster at that address; the message is one line for the user.
+        ValueError: Ray is not installed, or there is no cluster at that address. The message is one line for the user.
     """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its threads would write into the progress bar
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's threads would write into the progress bar
     try:
         import ray
     except ImportError as error:
@@ -251,17 +251,17 @@ def connect(address: str) -> None:
     try:
         with _silent_stderr():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    except Exception as error:  # its own, of its connection, or of the address
+    except Exception as error:  # Ray's own, or one of the connection or the address
         if address == RUNNING and isinstance(error, ConnectionError):
-            raise ValueError("no Ray cluster is running here; give an address, or 'local' to start one") from error
+            raise ValueError("no Ray cluster is running here; pass an address, or 'local' to start one") from error
         raise ValueError(f"no Ray cluster at {address!r}: {first_line(error)}") from error
     ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what a worker raises is raised here too
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # exceptions of workers are raised here anyway
 
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Nothing is written to the process' stderr, not even by code below Python; errors of Ray are raised."""
+    """Silence the process's stderr, including output of native code. Errors of Ray are still raised."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
@@ -274,7 +274,7 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def _check_address(address: str) -> None:
-    """ValueError where nothing listens at a host and port."""
+    """Raise ValueError if nothing listens at a host and port."""
     host, colon, port = address.removeprefix(_CLIENT).rpartition(":")
     if not (colon and port.isdecimal()):
         return

@@ -1,4 +1,4 @@
-"""Texts by the million: files on one machine, Ray Data on many."""
+"""Classify millions of texts: files on one machine, Ray Data on many."""
 
 import json
 import os
@@ -34,11 +34,11 @@ _VERSIONS = ("bayesian-text-classification", "torch", "transformers", "tokenizer
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a run.
+    """Counts of a run.
 
     Attributes:
-        rows: of the output.
-        errors: those of them that were not classified, by file_format.
+        rows: Number of rows in the output.
+        errors: Number of these rows that were not classified, by kind of error.
     """
 
     rows: int
@@ -59,35 +59,36 @@ def predict_file(
     progress: Callable[[float, float | None], object] = lambda rows, done: None,
     **options: Any,
 ) -> Summary:
-    """Classify every row in constant memory: the rows as they are, in their order, with the answers beside them.
+    """Classify every row of a file in constant memory. Rows keep their columns and order, and get the answers.
 
-    A row that cannot be read or classified has its reason in the column `error`, and no label. The file appears whole
-    or not at all. What is left of a run that was killed lies beside it (`journal`), and `resume` goes on with that; the
-    result has the same bytes as that of a run that was not (with workers, whose batches then differ, scores are within
-    1e-5).
+    A row that cannot be read or classified gets no label, and the reason in the column `error`. The file is written
+    atomically. A killed run leaves its progress next to it (see `journal`), and `resume=True` continues from there. The
+    result has the same bytes as an uninterrupted run. (With workers, batches differ, and scores agree within 1e-5.)
 
     Args:
-        classifier: of the texts.
-        source: the rows; a file, a pattern such as `data/*.csv`, or what `files.source_of` makes of these.
-        target: a path, or a stream of bytes.
-        output_format: "csv", "tsv", "jsonl" or "parquet"; None: as the name ends, and "jsonl" for a stream.
-        compression: ".gz", ".bz2", ".xz", ".zst" or "" for none; None: as the name ends.
-        text_column: default `text`, else `sentence`.
-        prefix: of the names of the added columns.
-        resume: refused where input, model, options, versions or the number of threads are not as they were.
-        cluster: whose workers classify; their model must be the classifier's. None: this process.
-        progress: called after each batch with the rows that it amounts to (a fraction: batches hold passes, not rows;
-            0 for rows of an earlier run), and the share of the input that is done, None where there is no knowing.
-            With a tolerance rows that are done early count in full once their window is; of workers, blocks count.
-        **options: of the pipeline's calls.
+        classifier: Pipeline that classifies the texts.
+        source: Path, pattern such as `data/*.csv`, or result of `files.source_of`.
+        target: Path, or stream of bytes.
+        output_format: "csv", "tsv", "jsonl" or "parquet". None uses the file extension, and "jsonl" for a stream.
+        compression: ".gz", ".bz2", ".xz", ".zst" or "" for none. None uses the file extension.
+        text_column: Column of the texts. Default: `text`, else `sentence`.
+        prefix: Prefix of the added columns' names.
+        resume: Whether to continue an earlier run. Refused if the input, model, options, versions or number of threads
+            changed.
+        cluster: Cluster whose workers classify. They must load the classifier's model. None uses this process.
+        progress: Function called after each batch with two numbers. The first is the number of rows that the batch
+            amounts to: a fraction, because batches hold passes, not rows; 0 for rows of an earlier run. The second is
+            the share of the input that is done, or None if unknown. With a tolerance, rows that stop early count in
+            full only when their window is done. With workers, it is called after each block.
+        **options: Options of the pipeline's calls.
 
     Raises:
-        SourceError: the input is damaged, has no column of texts, does not fit what is to be written, or would be
-            written over; it is a stream, and is to be gone on with or given to workers.
-        ValueError: an option, a format or a compression is none of those that there are, or the cluster's model is not
-            the classifier's; a TypeError where an option is unknown, or is `top_k`.
-        JournalError: see `Journal`.
-        OSError: what is to be written cannot be.
+        SourceError: The input is damaged, has no column of texts, does not fit the output format, or would be
+            overwritten; or it is a stream, and `resume` or `cluster` is given.
+        ValueError: An option, format or compression is invalid, or the cluster's model is not the classifier's.
+        TypeError: An option is unknown, or is `top_k`.
+        JournalError: See `Journal`.
+        OSError: The output cannot be written.
     """
     source = source if isinstance(source, Source) else source_of(os.fspath(source))
     target = Path(target) if isinstance(target, (str, os.PathLike)) else target
@@ -109,7 +110,7 @@ def predict_file(
     _check_conversion(source, file_format)
     if cluster is not None:
         if not source.files:
-            raise SourceError("workers cannot read stdin; give them a file")
+            raise SourceError("workers cannot read stdin; pass a file")
         _check_names(source.name, columns, ON_THE_WAY)
     try:
         writer = writer_for(file_format, compression, reading.columns, reading.schema, scorer.added)
@@ -126,7 +127,7 @@ def predict_file(
             "output format": file_format + compression,
             **{
                 name: getattr(value, "tolist", lambda value=value: value)() for name, value in options.items()
-            },  # of NumPy
+            },  # NumPy scalars to Python's
             **_settings(classifier),
             **source.digests(),
         }
@@ -139,7 +140,7 @@ def predict_file(
         read, before = 0, None
         for window in chain([first] if first is not None else [], windows):
             read += len(window)
-            if reading.columns is None:  # else they were looked at before
+            if reading.columns is None:  # otherwise the names were checked above
                 window = window.apart_from(scorer.added.names)
             if read > blocks.rows:
                 parts = _Parts(len(window), before or 0.0, reading.done, progress)
@@ -167,7 +168,7 @@ def predict_file(
     try:
         classifier.batch_tokens = blocks.state.get("batch_tokens", before)
         for window, added in answers:
-            # Where memory runs out, later batches are smaller: whoever goes on must know.
+            # After running out of memory, batches are smaller. A resumed run must use the same size.
             state = {"batch_tokens": classifier.batch_tokens}
             blocks.append(writer.block(window, added), len(window), scorer.counts(added), state)
             if cluster is not None:
@@ -193,38 +194,38 @@ def predict_dataset(
     allow_pickle: bool = False,
     **options: Any,
 ) -> "ray.data.Dataset":
-    """Classify every row of a Ray dataset; lazily, as Ray's own transformations. Needs the extra `[ray]`.
+    """Classify every row of a Ray dataset, lazily, like Ray's own transformations. Needs the extra `[ray]`.
 
-    The answers do not depend on workers, blocks or order: label, score and uncertainty of a text are those of the
-    pipeline alone, within 1e-5 in float32. Retries after a lost worker, and back-pressure, are Ray's.
+    The answers do not depend on workers, blocks or order: the label, score and uncertainty of a text are those of the
+    pipeline itself, within 1e-5 in float32. Ray handles retries after a lost worker, and back-pressure.
 
     Args:
-        dataset: with a column of texts.
-        model: a folder that every worker can read, or a Hub id; None: the embedded one.
-        text_column: of the texts. A row whose text is null, empty, or of more than `data.MOST_CHARACTERS` characters
-            gets no label, and its reason in the column `error`.
-        prefix: of the names of the added columns.
-        workers: actors, each with a model of its own; (least, most) where Ray may choose.
-        cpus: of each actor, which are also its threads.
-        gpus: of each actor.
-        device: None: a GPU where the actor has one.
-        dtype: None: the model's own.
-        allow_pickle: weights of .bin files are read too.
-        **options: of the pipeline's calls.
+        dataset: Ray dataset with a column of texts.
+        model: Folder that every worker can read, or Hub id. None loads the embedded one.
+        text_column: Column of the texts. A row whose text is null, empty, or longer than
+            `labelled_texts.MOST_CHARACTERS` characters gets no label, and the reason in the column `error`.
+        prefix: Prefix of the added columns' names.
+        workers: Number of actors, or (least, most) to let Ray choose. Each actor loads its own copy of the model.
+        cpus: CPUs per actor, which is also its number of threads.
+        gpus: GPUs per actor.
+        device: Device of the model. None uses a GPU if the actor has one.
+        dtype: Data type of the model. None uses the model's own.
+        allow_pickle: Whether to load weights from .bin files too.
+        **options: Options of the pipeline's calls.
 
     Returns:
         The rows, with the columns that `predict_file` adds.
 
     Raises:
-        SourceError: there is no such column of texts, or one with the name of a column that is added.
-        ValueError: an option, or what is asked of the workers, is out of range.
-        TypeError: an option is unknown, or is `top_k`: each row has one label.
+        SourceError: The column of texts is missing, or a column has the name of an added column.
+        ValueError: An option or a setting of the workers is out of range.
+        TypeError: An option is unknown, or is `top_k` (each row has one label).
     """
     check_options(options)
     check_tokenizer_options([name for name in options if name not in OF_CALLS], PreTrainedTokenizerBase.__call__)
     cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
     columns = dataset.columns()
-    if columns is not None:  # None: of a dataset without rows
+    if columns is not None:  # None for a dataset without rows
         if text_column not in columns:
             raise SourceError(f"the dataset has no column {text_column!r}; its columns are {some(columns)}")
         _check_names("the dataset", columns, [*ON_THE_WAY, *(prefix + name for name in NAMES)])
@@ -233,20 +234,20 @@ def predict_dataset(
 
 @dataclass
 class _Parts:
-    """The progress inside a window; the rows of its parts add up to its own."""
+    """Reports progress within a window. The rows of its parts add up to the rows of the window."""
 
     rows: int
-    before: float  # the share of the input that was done
+    before: float  # share of the input done before this window
     after: float | None
     show: Callable[[float, float | None], object]
     told: float = 0.0
 
     def advance(self, rows: float) -> None:
-        """So many rows more; the last one is done when the window is, however many are tried again or spared."""
+        """Add rows, but keep the last one for `finish`, because rows may be retried or stop early."""
         self._tell(min(rows, self.rows - 1 - self.told))
 
     def finish(self) -> None:
-        """All rows."""
+        """Complete all rows."""
         self._tell(self.rows - self.told)
 
     def _tell(self, rows: float) -> None:
@@ -256,7 +257,7 @@ class _Parts:
 
 
 def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
-    """What else the last digit of an answer depends on, by names that a user knows."""
+    """Everything else that the last digit of an answer depends on, under names that users know."""
     return {
         "default options": f"{classifier.sampling}, {json.dumps(classifier.defaults, default=str)}",
         "temperature": classifier.temperature,
@@ -279,47 +280,47 @@ def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> 
     for name in candidates:
         if name in columns:
             return name
-    if not columns and source.file_format == ".jsonl":  # none of the first rows could be read: the others may be
+    if not columns and source.file_format == ".jsonl":  # later rows may be readable even if none of the first ones was
         return candidates[0]
     if not columns:
         raise SourceError(f"{source.name} has no rows")
     raise SourceError(
         f"{source.name} has no column {' or '.join(map(repr, candidates))}; its columns are {some(columns)} (choose "
-        "with text_column=; a file without a header has its first row taken for one)"
+        "one with text_column=; without a header, the first row is read as the header)"
     )
 
 
 def _check_type(source: Source, schema: pyarrow.Schema | None, column: str) -> None:
-    """SourceError where no cell of the column can be a text: in rows of other formats each cell has its own type."""
+    """Raise `SourceError` if the parquet column cannot hold text. In other formats, each cell has its own type."""
     if schema is None:
         return
-    file_format = schema.field(column).type
-    file_format = file_format.value_type if pyarrow.types.is_dictionary(file_format) else file_format
+    arrow_type = schema.field(column).type
+    arrow_type = arrow_type.value_type if pyarrow.types.is_dictionary(arrow_type) else arrow_type
     tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
-    if not any(getattr(pyarrow.types, f"is_{name}")(file_format) for name in tests):
+    if not any(getattr(pyarrow.types, f"is_{name}")(arrow_type) for name in tests):
         raise SourceError(
-            f"the column {column!r} of {source.name} holds {file_format}, not texts; choose with text_column="
+            f"column {column!r} of {source.name} holds {arrow_type}, not text; choose another with text_column="
         )
 
 
 def _check_target(source: Source, target: Path, resume: bool) -> None:
     if resume and not source.files:
-        raise SourceError("resume=True needs a file: what was read from stdin cannot be read again")
+        raise SourceError("resume=True needs a file: stdin cannot be read twice")
     for path in (target, *working_files(target)):
         if os.path.exists(path) and any(path.samefile(read) for read in source.files):
-            raise SourceError(f"{path} is the input; name another file for the output")
+            raise SourceError(f"{path} is the input file; choose another output file")
 
 
 def _check_names(name: str, columns: Sequence[str], added: Sequence[str]) -> None:
     taken = [column for column in added if column in columns]
     if taken:
         raise SourceError(
-            f"{name} has a column {taken[0]!r} already; a prefix names ours apart, such as prefix='predicted_'"
+            f"{name} already has a column {taken[0]!r}; set a prefix for the added columns, such as prefix='predicted_'"
         )
 
 
 def _check_conversion(source: Source, file_format: str) -> None:
     if source.file_format == ".jsonl" and file_format != ".jsonl":
-        raise SourceError(f"the rows of {source.name} may differ in their columns, which only a .jsonl file can hold")
+        raise SourceError(f"rows of {source.name} may have different columns, which only .jsonl can hold; use .jsonl")
     if file_format == ".tsv" and source.file_format != ".tsv":
-        raise SourceError(f"cells of {source.name} may hold tabs or ends of line, which a .tsv file cannot; use .csv")
+        raise SourceError(f"cells of {source.name} may contain tabs or line breaks, which .tsv cannot hold; use .csv")

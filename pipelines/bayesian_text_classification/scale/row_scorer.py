@@ -1,4 +1,4 @@
-"""A window of rows in, a label with its uncertainty for each row out, or what is wrong with it."""
+"""Classify a window of rows. Each row gets a label with its uncertainty, or an error."""
 
 import re
 from collections import Counter
@@ -25,27 +25,28 @@ _SAMPLED = {
     "truncated": pyarrow.bool_(),
 }
 _DECIDED = {"abstained": pyarrow.bool_(), "reason": _TEXT}
-NAMES = ("label", "score", *_SAMPLED, "abstained", "reason", ERROR)  # of all columns that may be added
+NAMES = ("label", "score", *_SAMPLED, "abstained", "reason", ERROR)  # of all columns that can be added
 
 
 class RowScorer:
-    """A pipeline with the options of its calls.
+    """Scores rows with a pipeline and fixed options.
 
     Attributes:
-        added: names and types of the columns that each row gets; the last one says what is wrong with it.
-        options: of the pipeline's calls.
+        added: Names and types of the added columns. The last one holds the error.
+        options: Options of the pipeline's calls.
     """
 
     def __init__(self, classifier: BayesianTextClassificationPipeline, prefix: str, options: Mapping[str, Any]) -> None:
-        """Prepare.
+        """Check the options and derive the added columns.
 
         Args:
-            classifier: the pipeline.
-            prefix: of the added columns' names.
-            options: of its calls.
+            classifier: Pipeline that classifies the texts.
+            prefix: Prefix of the added columns' names.
+            options: Options of the pipeline's calls.
 
         Raises:
-            ValueError: an option is out of range; a TypeError where it is unknown, or asks for several labels.
+            ValueError: An option is out of range.
+            TypeError: An option is unknown, or requests several labels.
         """
         self._passes = options.get("num_samples", classifier.sampling.num_samples)
         check_options({**classifier.defaults, **options, "num_samples": self._passes})
@@ -67,13 +68,16 @@ class RowScorer:
         errors: Sequence[str | None],
         progress: Callable[[float], object] = lambda rows: None,
     ) -> list[dict[str, Any]]:
-        """The added cells of each row, (rows,).
+        """Compute the added cells of each row.
 
         Args:
-            texts: what stands in the column of texts.
-            errors: what is known to be wrong with the rows.
-            progress: called after each batch with the rows that its passes amount to, where every row gets all passes
-                (with a tolerance they amount to more).
+            texts: Cells of the text column. *Shape:* (rows,).
+            errors: Known error of each row, or None. *Shape:* (rows,).
+            progress: Function called after each batch with the number of rows that its passes amount to, if every row
+                gets all passes. (With a tolerance, they amount to more.)
+
+        Returns:
+            The added cells by column name, for each row. *Shape:* (rows,).
         """
 
         def advance(passes: int) -> None:
@@ -84,7 +88,7 @@ class RowScorer:
         while good := [i for i, error in enumerate(found) if error is None]:
             try:
                 results = self._classifier([texts[i] for i in good], progress=advance, **self.options)
-            except InputError as error:  # the others are classified without these
+            except InputError as error:  # classify the other rows without these
                 for i in error.inputs:
                     found[good[i]] = error.reason
                 continue
@@ -96,28 +100,28 @@ class RowScorer:
         return rows
 
     def counts(self, rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
-        """Rows with an error, by its kind."""
+        """Count the rows with an error, by kind of error."""
         return Counter(_kind(row[self._prefix + ERROR]) for row in rows if row[self._prefix + ERROR] is not None)
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """What can be said of a call's options before there is a model.
+    """Check the options of a call before a model is loaded.
 
     Raises:
-        ValueError: one is out of range, or a threshold is asked for without samples.
-        TypeError: `top_k`, which asks for more than a row can hold.
+        ValueError: An option is out of range, or there is a threshold without samples.
+        TypeError: `top_k` is given, but a row holds only one label.
     """
     if "top_k" in options:
-        raise TypeError("'top_k' has no place here: each row has one label, and a column for it")
+        raise TypeError("'top_k' is not supported here: each row gets one label, in one column")
     check_call_options(options)
     if options.get("threshold") is not None and options.get("num_samples") == 0:
-        raise ValueError("a threshold needs samples: num_samples must not be 0")
+        raise ValueError("a threshold needs samples: num_samples must be at least 1")
 
 
 def why_not(text: Any) -> str | None:
-    """Why a cell cannot be classified; None where it can."""
+    """Why a cell cannot be classified, or None if it can."""
     if text is None:
-        return "there is no text"
+        return "the text is missing"
     if isinstance(text, bytes):
         return "the text is not UTF-8"
     if why := why_no_text(text):
@@ -126,5 +130,5 @@ def why_not(text: Any) -> str | None:
 
 
 def _kind(error: str) -> str:
-    """Without what differs from row to row: values, places, numbers."""
+    """An error without what differs between rows: values, positions, numbers."""
     return re.sub(r"(?<![-\w])\d[\d,]*", "...", re.split(r"[:;(\"]|(?<!\w)'", error)[0]).strip()

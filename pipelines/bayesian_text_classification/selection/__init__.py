@@ -1,4 +1,4 @@
-"""Which texts to accept, and which a person should label first."""
+"""Decide which texts to accept, and which texts to label first."""
 
 from .heuristics import HEURISTICS, rank
 from .thresholds import Threshold, threshold_for, upper_bound

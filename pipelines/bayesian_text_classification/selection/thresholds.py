@@ -1,4 +1,4 @@
-"""Which texts to accept: a threshold on the score that keeps the error among accepted texts below a target."""
+"""Choose a score threshold that keeps the error rate among accepted texts below a target."""
 
 from dataclasses import dataclass
 
@@ -6,24 +6,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-# The walk of `threshold_for`: so many steps at most, from the fewest rows at which half the errors that the target
-# allows would pass; where there are too few rows for that, none.
+# `threshold_for` tests at most this many steps. It starts at the fewest rows at which half the errors that the target
+# allows would pass. If there are too few rows for that, it starts where no errors would pass.
 _STEPS = 40
 _AT_START = (0.5, 0.0)
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold and what it does on the rows it was chosen on.
+    """A threshold, and its effect on the rows it was chosen on.
 
     Attributes:
-        threshold: texts with this score or more are accepted.
-        target: of the error rate among accepted texts.
-        confidence: with which it is kept.
-        accepted: rows accepted.
-        rows: all rows.
-        errors: wrong rows among the accepted ones.
-        bound: upper confidence bound of the error rate among accepted texts, at most the target.
+        threshold: Score from which texts are accepted (inclusive).
+        target: Target for the error rate among accepted texts.
+        confidence: Probability that the target is kept.
+        accepted: Number of accepted rows.
+        rows: Number of all rows.
+        errors: Number of wrong rows among the accepted ones.
+        bound: Upper confidence bound of the error rate among accepted texts, at most the target.
     """
 
     threshold: float
@@ -38,36 +38,38 @@ class Threshold:
 def threshold_for(
     scores: NDArray[np.floating], correct: NDArray[np.bool_], target: float, *, confidence: float = 0.9
 ) -> Threshold | None:
-    """The lowest threshold at which P(wrong | score >= threshold) <= target, with probability >= `confidence`.
+    """Find the lowest threshold at which P(wrong | score >= threshold) <= target, with probability >= `confidence`.
 
     The k-th highest score is a threshold. Given it, the errors among the rows above are binomial, and the bound of
     Clopper and Pearson (1934) holds at any k. Thresholds are tried by fixed-sequence testing (Bauer 1991; Angelopoulos
-    et al. 2021, Learn then Test, arXiv:2110.01052, section 3): k begins where half the errors that the target allows
-    would pass (none, where the rows are too few for that), and grows by a fortieth of the rows until the first that
-    fails. The sequence of k depends on the number of rows alone, so that every test has the whole level; as the
-    thresholds are themselves drawn, it is kept up to terms of order 1/k. It is assumed that later texts are drawn as
-    the rows were, and nothing of the model. In simulations at least 90 of 100 thresholds kept a promise of 90 %.
+    et al. 2021, Learn then Test, arXiv:2110.01052, section 3). k starts where half the errors that the target allows
+    would pass (or no errors, if there are too few rows for that). It grows by a fortieth of the rows until the first
+    threshold that fails.
+
+    The sequence of k depends only on the number of rows, so every test uses the full level. The thresholds themselves
+    are random, so the level holds up to terms of order 1/k. The only assumption is that later texts are drawn like the
+    rows; nothing is assumed about the model. In simulations, at least 90 of 100 thresholds kept a promise of 90%.
 
     Args:
-        scores: *Shape:* (rows,).
-        correct: whether the predicted label was right. *Shape:* (rows,).
-        target: the largest error rate among accepted texts, in (0, 1).
-        confidence: in (0, 1).
+        scores: Score of each row. *Shape:* (rows,).
+        correct: Whether the predicted label was right. *Shape:* (rows,).
+        target: Largest error rate among accepted texts, in (0, 1).
+        confidence: Probability that the target is kept, in (0, 1).
 
     Returns:
-        None where this walk finds no threshold: there are too few rows, or too many errors among the surest.
+        The threshold, or None if there is none: too few rows, or too many errors among the most confident.
 
     Raises:
-        ValueError: target or confidence out of range, arrays that do not fit together, or a score that is NaN.
+        ValueError: `target` or `confidence` is out of range, the arrays do not match, or a score is NaN.
     """
     scores, correct = np.asarray(scores, dtype=np.float64), np.asarray(correct, dtype=bool)
     for name, value in (("target", target), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ValueError(f"{name}={value!r}; it must lie between 0 and 1")
     if scores.ndim != 1 or scores.shape != correct.shape or not scores.size:
-        raise ValueError(f"scores have the shape {scores.shape} and correct {correct.shape}; give one of each per row")
+        raise ValueError(f"scores have shape {scores.shape} and correct has {correct.shape}; pass one of each per row")
     if np.isnan(scores).any():
-        raise ValueError(f"scores[{int(np.isnan(scores).argmax())}] is NaN; it has no place in an order")
+        raise ValueError(f"scores[{int(np.isnan(scores).argmax())}] is NaN, which cannot be ranked; remove that row")
     rows, sizes = len(scores), np.arange(1, len(scores) + 1)
     for share in _AT_START:
         promising = upper_bound(np.floor(share * target * sizes).astype(int), sizes, confidence) <= target
@@ -77,7 +79,7 @@ def threshold_for(
         return None
     ranks = np.unique([*range(int(promising.argmax()), rows - 1, max(rows // _STEPS, 1)), rows - 1])
     thresholds = -np.sort(-scores)[ranks]
-    # All rows of equal scores are accepted together.
+    # Rows with equal scores are accepted together.
     accepted = np.searchsorted(np.sort(-scores), -thresholds, side="right")
     errors = np.searchsorted(np.sort(-scores[~correct]), -thresholds, side="right")
     bounds = upper_bound(errors, accepted, confidence)
@@ -97,7 +99,7 @@ def threshold_for(
 
 
 def upper_bound(errors: NDArray[np.integer], trials: NDArray[np.integer], confidence: float) -> NDArray[np.float64]:
-    """One-sided upper confidence bound of a rate (Clopper and Pearson 1934): 1 where there are no trials."""
+    """Compute the one-sided upper confidence bound of a rate (Clopper and Pearson 1934). It is 1 without trials."""
     errors, trials = np.asarray(errors), np.asarray(trials)
     failed = errors >= trials
     bound = stats.beta.ppf(confidence, errors + 1, np.where(failed, 1, trials - errors))

@@ -1,4 +1,4 @@
-"""Arrays in, a comparison out: no model is needed for the statistics."""
+"""Comparisons from arrays: the statistics need no model."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from bayesian_text_classification.report import ReportSettings, write_report
 
 
 def drawn(rows=600, samples=20, seed=0):
-    """A model that is too sure, and samples around it whose mean is not; labels as the truth has them."""
+    """An overconfident model and samples around it with a calibrated mean; labels follow the true probabilities."""
     random = np.random.default_rng(seed)
     z = random.normal(0, 2, rows)
     labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
@@ -30,7 +30,7 @@ def comparison():
     return compare_outputs(Outputs(labels, ordinary, samples))
 
 
-def test_arms_are_measured_as_their_arrays_are(comparison):
+def test_arms_have_the_measures_of_their_arrays(comparison):
     labels, ordinary, samples = drawn()
     assert [arm.name for arm in comparison.arms] == [
         "frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature",
@@ -44,7 +44,7 @@ def test_arms_are_measured_as_their_arrays_are(comparison):
     assert comparison.recommended != "frequentist"
 
 
-def test_temperatures_of_other_texts_are_those_of_their_arrays():
+def test_calibration_texts_determine_the_temperatures():
     labels, ordinary, samples = drawn()
     others, p, q = drawn(seed=1)
     known = Calibration(others, p, q.mean(2))
@@ -54,7 +54,7 @@ def test_temperatures_of_other_texts_are_those_of_their_arrays():
     assert found.calibrated_on == 600
 
 
-def test_texts_out_of_scope_are_found_by_their_entropy():
+def test_entropy_detects_out_of_scope_texts():
     labels, ordinary, samples = drawn()
     doubt, doubts = np.full((200, 2), 0.5), np.full((200, 2, 20), 0.5)
     found = compare_outputs(Outputs(labels, ordinary, samples, outside=(doubt, doubts))).out_of_scope
@@ -62,8 +62,8 @@ def test_texts_out_of_scope_are_found_by_their_entropy():
     assert min(one.auroc.value for one in found if one.score == "predictive entropy") > 0.95
 
 
-def test_what_was_not_measured_is_in_no_report(comparison, tmp_path):
-    """Neither BaaL's arm nor the number of samples: the verdict, the page and the pictures do without."""
+def test_report_leaves_out_what_was_not_measured(comparison, tmp_path):
+    """Without BaaL's arm and the sample sweep, the verdict, the page and the figures leave them out."""
     assert not any("samples are enough" in line for line in verdict(comparison).advice)
     data = LabelledTexts("mine", [f"text {i}" for i in range(600)], comparison.labels.tolist(), [])
     paths = write_report(tmp_path, comparison, data, ["no", "yes"], ReportSettings("mine", "mine"))

@@ -1,4 +1,4 @@
-"""Intervals and verdicts: SciPy's bootstrap, and simulations in which the truth is known."""
+"""Intervals and verdicts, compared with SciPy's bootstrap and with simulations in which the truth is known."""
 
 from dataclasses import replace
 
@@ -20,12 +20,12 @@ CLOSED_FORMS = {"accuracy", "nll", "brier"}
 
 
 def beside(measure, rows, base):
-    """The difference of one measure, whose interval has a closed form."""
+    """Difference of a measure whose interval has a closed form."""
     return difference(measure, *(resample(one, measures=[]) for one in (rows, base)))
 
 
 def pair(rows, seed, tilt=0.0, noise=0.3):
-    """A model and another whose logits have noise of their own and are `tilt` times as large, on the same labels."""
+    """Two models on the same labels, with separate noise. The first model's logits are 1 + `tilt` times as large."""
     random = np.random.default_rng(seed)
     z = random.normal(0, 1.5, rows)
     labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
@@ -37,7 +37,7 @@ def pair(rows, seed, tilt=0.0, noise=0.3):
     return scored(1.0 + tilt), scored(1.0)
 
 
-def test_the_same_rows_are_drawn_for_every_arm():
+def test_every_arm_gets_the_same_resamples():
     first, second = pair(200, 0)
     found = resample(first, seed=3).values
     assert {key: len(values) for key, values in found.items()} == dict.fromkeys(
@@ -46,13 +46,13 @@ def test_the_same_rows_are_drawn_for_every_arm():
     for key, values in resample(first, seed=3).values.items():
         np.testing.assert_array_equal(values, found[key])
     assert (resample(first, seed=4).values["ece"] != found["ece"]).any()
-    # Labels are shared by the two arms, so that their resampled measures go together.
+    # The two arms share their labels, so their resampled measures are correlated.
     other = resample(second, seed=3).values
     assert np.corrcoef(found["aurc"], other["aurc"])[0, 1] > 0.8
 
 
-def test_the_ece_is_resampled_once_for_its_interval():
-    """By the metric; the draws that differences of the ECE are made of are not needed for it."""
+def test_ece_is_resampled_once_for_its_interval():
+    """The metric resamples it. The interval does not need the draws for differences of the ECE."""
     rows, _ = pair(200, 0)
     drawn = resample(rows, measures=[])
     assert "ece" not in drawn.values
@@ -60,7 +60,7 @@ def test_the_ece_is_resampled_once_for_its_interval():
 
 
 @pytest.mark.parametrize("key", ["ece", "error_auroc", "aurc", "brier_resolution", "l2_ece"])
-def test_the_spread_is_that_of_scipys_bootstrap(key):
+def test_spread_of_resamples_matches_scipys_bootstrap(key):
     rows, _ = pair(150, 2)
 
     def statistic(chosen):
@@ -79,7 +79,7 @@ def test_the_spread_is_that_of_scipys_bootstrap(key):
         assert (found.high - found.low) / 2 == pytest.approx(1.96 * ours.std(), rel=0.01)
 
 
-def test_the_interval_of_a_biased_measure_is_that_of_the_metric():
+def test_interval_of_a_biased_measure_matches_the_metric():
     rows, _ = pair(872, 3)
     found = estimate(MEASURE["ece"], resample(rows))
     peer = load_metric_module().bootstrap(rows.probabilities, rows.labels).interval
@@ -87,7 +87,7 @@ def test_the_interval_of_a_biased_measure_is_that_of_the_metric():
 
 
 @pytest.mark.parametrize("key", ["class_wise_ece", "brier_reliability", "brier_resolution"])
-def test_intervals_of_many_classes_hold_the_truth_where_the_bias_lets_them(key):
+def test_intervals_for_many_classes_cover_the_truth_unless_the_bias_is_too_large(key):
     random, measure = np.random.default_rng(0), MEASURE[key]
 
     def drawn(count, classes, sharpness):
@@ -102,17 +102,17 @@ def test_intervals_of_many_classes_hold_the_truth_where_the_bias_lets_them(key):
         found = estimate(measure, resample(rows, seed=seed, measures=[measure]))
         held += found.low <= truth <= found.high
     assert held >= 21
-    # Of a hundred classes most bins have no row or one, and nothing tells what chance gives them.
+    # With 100 classes, most bins have one row or none, so the sampling noise cannot be estimated.
     rows = drawn(1_000, 100, 1.0)
     found = estimate(measure, resample(rows, measures=[measure]))
     assert found.value > 0 and np.isnan([found.low, found.high]).all()
 
 
 @pytest.mark.parametrize("errors", [0, 1, 9])
-def test_few_errors_have_no_interval_but_that_of_accuracy(errors):
-    """Of 120 rows that are all right Hall's interval of the NLL ended at a third of the truth.
+def test_with_few_errors_only_accuracy_has_an_interval(errors):
+    """For 120 rows that are all right, Hall's interval for the NLL ended at a third of the truth.
 
-    With three errors in 300 rows the bootstrap's interval of AUROC held the truth in 58 of 100 cases.
+    With three errors in 300 rows, the bootstrap interval for AUROC covered the truth in 58 of 100 cases.
     """
     p = np.random.default_rng(0).uniform(0.6, 1, 300)
     rows = Predictions.of(np.stack([p, 1 - p], 1), (np.arange(300) < errors).astype(int))
@@ -126,37 +126,37 @@ def test_few_errors_have_no_interval_but_that_of_accuracy(errors):
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_rows_that_could_tell_bring_the_end_beside_0_past_it(sign):
-    """More than are there, also where the interval reaches farther to the other side."""
+def test_rows_needed_uses_the_end_closer_to_0(sign):
+    """It exceeds the number of rows, even if the interval extends farther on the other side."""
     ends = sorted((sign * -0.002, sign * 0.03))
     found = judged(sign * 0.024, *ends, False, 300, enough=True)
     assert found.rows_needed == np.ceil(300 * ((1 + 0.8416 / 1.96) * 0.026 / 0.024) ** 2)
 
 
-def test_a_detector_that_errs_nowhere_may_err_elsewhere():
-    """Of 50 trials without a miss Wilson's interval of the rate is 0 to 7 %."""
+def test_detector_without_errors_has_wilsons_interval():
+    """For 50 trials without a miss, Wilson's interval for the rate is 0 to 7%."""
     assert share_interval(1.0, np.ones(100), 50) == pytest.approx((0.9286, 1.0), abs=1e-4)
     assert share_interval(0.0, np.zeros(100), 50) == pytest.approx((0.0, 0.0714), abs=1e-4)
     drawn = np.repeat([0.0, 0.5], 50)  # another threshold, another rate
     assert share_interval(0.0, drawn, 50) == pytest.approx((0.0, 1.96 * drawn.std(ddof=1)), abs=1e-4)
 
 
-def test_accuracy_has_the_interval_of_scipy():
+def test_accuracy_interval_matches_scipy():
     rows, _ = pair(150, 2)
     found = estimate(MEASURE["accuracy"], resample(rows))
     wilson = stats.binomtest(int(rows.correct.sum()), 150).proportion_ci(method="wilson")
     assert (found.low, found.high) == (pytest.approx(wilson.low), pytest.approx(wilson.high))
 
 
-def test_the_mean_of_symmetrical_values_has_students_interval():
+def test_symmetric_values_have_students_interval():
     values = np.random.default_rng(0).normal(size=75)
     values = np.concatenate([values, -values]) + 3
     student = stats.t.interval(0.95, 149, values.mean(), stats.sem(values))
     assert mean_interval(values) == pytest.approx(student)
 
 
-def test_the_mean_of_skewed_values_has_halls_interval():
-    """At its ends the transformation, as Hall prints it, is Student's quantile over root n."""
+def test_skewed_values_have_halls_interval():
+    """At the ends of the interval, Hall's published transformation equals Student's quantile over root n."""
     rows, base = pair(150, 2, tilt=1)
     found, told = estimate(MEASURE["nll"], resample(rows, measures=[])), beside(MEASURE["nll"], rows, base)
     for values, interval in ((rows.nll, found), (rows.nll - base.nll, told)):
@@ -170,7 +170,7 @@ def test_the_mean_of_skewed_values_has_halls_interval():
 
 @settings(max_examples=200)
 @given(hnp.arrays(float, st.integers(2, 40), elements=st.floats(-1e6, 1e6)), st.floats(1e-3, 1e3), st.floats(-1e3, 1e3))
-def test_the_interval_of_a_mean_holds_it_and_goes_with_the_unit(values, unit, shift):
+def test_mean_interval_contains_the_mean_and_scales_with_the_unit(values, unit, shift):
     low, high = mean_interval(values)
     assert low <= values.mean() <= high
     near = {"rel": 1e-6, "abs": 1e-9 * (np.abs(values).max() + abs(shift / unit) + 1)}
@@ -181,8 +181,8 @@ def test_the_interval_of_a_mean_holds_it_and_goes_with_the_unit(values, unit, sh
     )
 
 
-def test_intervals_of_skewed_values_hold_the_truth_where_students_does_not():
-    """Of 40 log-normal values; Student's holds their mean in 89 of 100 cases."""
+def test_halls_interval_covers_skewed_means_better_than_students():
+    """For 40 log-normal values, Student's interval covers the mean in 89 of 100 cases."""
     random, held = np.random.default_rng(0), np.zeros(2)
     for _ in range(2_000):
         values = random.lognormal(size=40)
@@ -192,7 +192,7 @@ def test_intervals_of_skewed_values_hold_the_truth_where_students_does_not():
     assert held[1] / 2_000 < 0.91 < 0.925 < held[0] / 2_000
 
 
-def test_an_arm_beside_itself_cannot_be_told():
+def test_arm_does_not_differ_from_itself():
     rows, _ = pair(100, 0)
     again = resample(rows)
     for measure in MEASURES:
@@ -200,7 +200,7 @@ def test_an_arm_beside_itself_cannot_be_told():
         assert (found.value, found.verdict, found.rows_needed) == (0.0, "cannot tell", None)
 
 
-def test_words_go_with_the_direction_of_the_measure():
+def test_verdict_follows_the_direction_of_the_measure():
     sharp, plain = pair(4_000, 0, tilt=1.5)
     resamples = resample(sharp), resample(plain)
     assert difference(MEASURE["nll"], *resamples).verdict == "worse"
@@ -212,7 +212,7 @@ def test_words_go_with_the_direction_of_the_measure():
         assert difference(MEASURE[key], *resamples[::-1]).verdict == "worse"
 
 
-def test_the_number_of_rows_that_could_tell():
+def test_rows_needed_matches_the_power_formula():
     first, second = pair(400, 5, tilt=0.06)
     found = difference(MEASURE["nll"], resample(first), resample(second))
     assert found.verdict == "cannot tell"
@@ -221,7 +221,7 @@ def test_the_number_of_rows_that_could_tell():
     assert found.rows_needed == pytest.approx(expected, rel=0.02)
 
 
-def test_what_is_not_defined_has_no_interval_and_no_verdict():
+def test_undefined_measure_has_no_interval_and_no_verdict():
     rows = Predictions.of(np.array([[0.9, 0.1], [0.2, 0.8]] * 5), np.array([0, 1] * 5))
     resamples = resample(rows)
     found = estimate(MEASURE["error_auroc"], resamples)
@@ -230,23 +230,23 @@ def test_what_is_not_defined_has_no_interval_and_no_verdict():
     assert np.isnan(told.value) and told.verdict == "cannot tell" and told.rows_needed is None
 
 
-def test_no_interval_leaves_the_range_of_its_measure():
+def test_intervals_stay_in_the_range_of_their_measure():
     p = np.array([[0.9, 0.1]] * 24 + [[0.6, 0.4]] * 24)
-    rows = Predictions.of(p, np.array([0] * 22 + [1] * 2 + [0] * 4 + [1] * 20))  # nearly all errors among the doubtful
+    rows = Predictions.of(p, np.array([0] * 22 + [1] * 2 + [0] * 4 + [1] * 20))  # most errors are in uncertain rows
     resamples = resample(rows)
     for measure in MEASURES:
         found = estimate(measure, resamples)
         assert 0 <= found.low <= found.value <= found.high <= measure.most
 
 
-def test_one_text_has_no_interval_of_a_mean():
+def test_one_text_has_no_mean_interval():
     rows = Predictions.of(np.array([[0.9, 0.1]]), np.array([0]))
     found = estimate(MEASURE["nll"], resample(rows))
     assert found.value == pytest.approx(-np.log(0.9)) and np.isnan([found.low, found.high]).all()
 
 
 def told_share(draw, keys, cases=60):
-    """How often a difference is told."""
+    """How often a difference is significant."""
     told = dict.fromkeys(keys, 0)
     for seed in range(cases):
         labels, *both = draw(np.random.default_rng(seed))
@@ -259,40 +259,40 @@ def told_share(draw, keys, cases=60):
 
 
 def opposite(random, gap=0.02):
-    """Arms that err as much in opposite directions."""
+    """Arms with equal errors in opposite directions."""
     truth = random.uniform(0.55, 0.95, 872)
     return (random.random(872) < truth).astype(int), truth + gap, truth - gap
 
 
 def calibrated(random):
-    """Two calibrated arms, the first of which says its mean alone and so is in fewer bins."""
+    """Two calibrated arms. The first always returns its mean confidence, so it fills fewer bins."""
     truth = 1 / (1 + np.exp(-random.normal(0, 2.5, 872)))
     constant = np.where(truth > 0.5, 1, 0) + np.where(truth > 0.5, -1, 1) * np.minimum(truth, 1 - truth).mean()
     return (random.random(872) < truth).astype(int), constant, truth
 
 
 def as_wrong(random):
-    """Arms as wrong and in the same direction, the first of which says its mean alone; their errors are their own."""
+    """Arms equally wrong in the same direction, with separate errors. The first always returns its mean confidence."""
     confidence, up = random.uniform(0.52, 0.89, 872), random.random(872) < 0.5
     labels = (random.random(872) < np.where(up, confidence, 1 - confidence)).astype(int)
     said = np.where(random.random(872) < 0.75, labels, 1 - labels)
     return labels, np.where(said == 1, 0.85, 0.15), np.where(up, confidence + 0.1, 0.9 - confidence)
 
 
-def test_arms_that_err_as_much_in_opposite_directions_are_seldom_told():
-    """The labels' luck decides which looks better: `d +- z s` told one case in eight, for n = 50 one in three."""
+def test_arms_with_opposite_errors_are_rarely_significant():
+    """Label noise decides which one looks better: `d +- z s` was significant in 1 of 8 cases, 1 of 3 for n = 50."""
     assert max(told_share(opposite, ("ece", "class_wise_ece")).values()) <= 0.1
 
 
-def test_of_two_calibrated_arms_the_surer_one_is_seldom_told():
-    """It measures less by chance: `d +- z s` told one case in ten, and one in four for the class-wise ECE."""
+def test_more_confident_of_two_calibrated_arms_is_rarely_significant():
+    """Noise favors it: `d +- z s` was significant in 1 of 10 cases, and in 1 of 4 for the class-wise ECE."""
     assert max(told_share(calibrated, ("ece", "class_wise_ece")).values()) <= 0.05
 
 
 @pytest.mark.parametrize("rows", [20, 50, 100, 200, 400])
 @pytest.mark.parametrize("key", ["nll", "brier"])
-def test_few_wrong_rows_do_not_tell_what_they_cost(rows, key):
-    """Accuracy 0.95; one arm says 0.99, and the other what costs as much."""
+def test_few_wrong_rows_give_no_significant_cost(rows, key):
+    """Accuracy 0.95. One arm has confidence 0.99, and the other a confidence with the same cost."""
     risk = {
         "nll": lambda c: -0.95 * np.log(c) - 0.05 * np.log(1 - c),
         "brier": lambda c: 0.95 * (1 - c) ** 2 + 0.05 * c**2,
@@ -306,8 +306,8 @@ def test_few_wrong_rows_do_not_tell_what_they_cost(rows, key):
     assert told / 300 <= 0.05
 
 
-def test_a_too_sure_arm_is_seldom_told_from_a_too_modest_one_of_equal_cost():
-    """Of 400 rows Student's t told 7 in 100 cases in NLL."""
+def test_overconfident_and_underconfident_arms_of_equal_cost_rarely_differ():
+    """With 400 rows, Student's t called 7 of 100 NLL differences significant."""
 
     def risk(scale):
         def of(z):
@@ -326,12 +326,12 @@ def test_a_too_sure_arm_is_seldom_told_from_a_too_modest_one_of_equal_cost():
     assert told <= stats.binom.ppf(0.999, 4_000, 0.05)
 
 
-def test_arms_far_from_calibrated_are_seldom_told_for_what_chance_gives():
-    """Without holding back: two thirds of an error are the surer arm's where both are calibrated, nothing here."""
+def test_noise_correction_rarely_makes_uncalibrated_arms_significant():
+    """Noise favors the more confident arm by 2/3 of a standard error if both are calibrated, but not here."""
     assert max(told_share(as_wrong, ("ece", "class_wise_ece")).values()) <= 0.1
 
 
-def test_the_interval_of_absolute_gaps_reaches_to_the_resamples_mean_and_to_the_difference_without_chance():
+def test_gaps_interval_extends_to_the_resamples_mean_and_to_the_noise_free_difference():
     labels, *both = opposite(np.random.default_rng(0))
     rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in both)
     drawn = [resample(one).values["ece"] for one in (rows, base)]
@@ -346,26 +346,26 @@ def test_the_interval_of_absolute_gaps_reaches_to_the_resamples_mean_and_to_the_
         assert high == pytest.approx(centres[1] + reach - min(noise, 0) - (noise > 0) * held_back, abs=1e-4)
 
 
-def test_the_interval_of_squares_holds_the_difference_with_and_without_chance():
+def test_squares_interval_covers_the_difference_with_and_without_noise():
     labels, *both = calibrated(np.random.default_rng(0))
     rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in both)
     measure = MEASURE["brier_reliability"]
     mine, theirs = measure.strategy.of(rows), measure.strategy.of(base)
     found, noise = beside(measure, rows, base), mine.noise - theirs.noise
     low, high = mean_interval(mine.per_row - theirs.per_row)
-    assert noise < -(high - low) / 20  # the surer arm's is less
+    assert noise < -(high - low) / 20  # the more confident arm has less noise
     assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high - noise))
     turned = beside(measure, base, rows)
     assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
 
 
 @pytest.mark.parametrize("draw", [opposite, lambda random: opposite(random, 0.04), calibrated, as_wrong])
-def test_squares_are_told_by_chance_at_most_as_often_as_asked(draw):
+def test_false_positive_rate_of_squares_is_at_most_nominal(draw):
     told = told_share(draw, ("l2_ece", "brier_reliability"), cases=150)
     assert max(told.values()) <= stats.binom.ppf(0.999, 150, 0.05) / 150
 
 
-def test_what_chance_gives_is_the_metrics_null_value():
+def test_noise_matches_the_metrics_null_value():
     rows, _ = pair(300, 3)
     found = noise_of(rows)
     null = load_metric_module().bootstrap(rows.probabilities, rows.labels).null
@@ -373,7 +373,7 @@ def test_what_chance_gives_is_the_metrics_null_value():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_interval_of_a_difference_holds_it(seed):
+def test_interval_of_a_difference_contains_it(seed):
     rows, base = pair(60, seed, tilt=seed / 2, noise=2)
     drawn = [resample(rows), resample(base)]
     for shift in (0.0, 1.0, -1.0):
@@ -383,8 +383,8 @@ def test_the_interval_of_a_difference_holds_it(seed):
             assert found.low <= found.value <= found.high, (key, shift)
 
 
-def test_rows_that_are_all_right_do_not_say_how_sure_one_may_be():
-    """Of twenty right answers an accuracy of .9 is as good an explanation as .999."""
+def test_rows_that_are_all_right_do_not_justify_high_confidence():
+    """For 20 right answers, an accuracy of .9 is as good an explanation as .999."""
     labels = np.zeros(20, int)
     rows, base = (Predictions.of(np.tile([p, 1 - p], (20, 1)), labels) for p in (0.999, 0.9))
     drawn = resample(rows), resample(base)
@@ -393,7 +393,7 @@ def test_rows_that_are_all_right_do_not_say_how_sure_one_may_be():
 
 
 @pytest.mark.parametrize(("gap", "base_gap"), [(0.12, 0.06), (0.1, 0.0), (0.1, -0.05)])
-def test_intervals_of_the_difference_of_roots_hold_the_truth(gap, base_gap):
+def test_intervals_for_a_difference_of_roots_cover_the_truth(gap, base_gap):
     random, held = np.random.default_rng(0), 0
     for _ in range(150):
         truth = random.uniform(0.5, 0.87, 872)
@@ -404,8 +404,8 @@ def test_intervals_of_the_difference_of_roots_hold_the_truth(gap, base_gap):
     assert held >= stats.binom.ppf(0.001, 150, 0.94)
 
 
-def test_roots_near_zero_have_an_interval_that_is_finite():
-    """The difference of two roots that are 0, for there is no more gap than chance gives."""
+def test_roots_near_zero_have_a_finite_interval():
+    """Both roots are 0, because the gaps are not larger than sampling noise."""
     random = np.random.default_rng(5)
     truth = random.uniform(0.5, 1, 200)
     labels = (random.random(200) < truth).astype(int)
@@ -416,7 +416,7 @@ def test_roots_near_zero_have_an_interval_that_is_finite():
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 19])
-def test_few_rows_tell_nothing(count):
+def test_few_rows_give_no_verdict(count):
     first, second = pair(count, 7, tilt=3.0)
     for measure in MEASURES:
         found = difference(measure, resample(first), resample(second))
@@ -426,7 +426,7 @@ def test_few_rows_tell_nothing(count):
 
 @pytest.mark.parametrize(("lost", "gained", "verdict"), [(4, 0, "cannot tell"), (5, 0, "cannot tell"), (7, 0, "worse"),
                                                          (0, 0, "cannot tell"), (12, 6, "cannot tell")])  # fmt: skip
-def test_accuracy_is_told_as_mcnemars_exact_test_tells_it(lost, gained, verdict):
+def test_accuracy_verdict_matches_mcnemars_exact_test(lost, gained, verdict):
     p = np.tile([0.2, 0.8], (300, 1))
     labels = np.ones(300, int)
     before, after = p.copy(), p.copy()

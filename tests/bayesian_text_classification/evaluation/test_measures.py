@@ -1,4 +1,4 @@
-"""Measures against scikit-learn, the metric, brute force and hand arithmetic; resamples against repeated rows."""
+"""Measures compared with scikit-learn, the metric, brute force and hand calculation; resamples with repeated rows."""
 
 import itertools
 
@@ -22,8 +22,8 @@ def drawn(rows, classes, seed=0):
 
 
 @pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("count", [700, 15])  # of fifteen rows, bins hold one each
-def test_peers(classes, count):
+@pytest.mark.parametrize("count", [700, 15])  # with 15 rows, bins hold one row each
+def test_measures_match_scikit_learn_and_the_metric(classes, count):
     p, labels = drawn(count, classes)
     rows, ids = Predictions.of(p, labels), list(range(classes))
     metric = load_metric_module()
@@ -41,20 +41,20 @@ def test_peers(classes, count):
         assert MEASURE[key].value(rows) == pytest.approx(expected, abs=1e-9), key
 
 
-def test_the_parts_of_brier_by_hand():
+def test_brier_decomposition_by_hand():
     # Two bins: p = .25 (four rows, one positive) and p = .75 (four rows, two positive).
     p = np.array([0.25] * 4 + [0.75] * 4)
     rows = Predictions.of(np.stack([1 - p, p], 1), np.array([1, 0, 0, 0, 1, 1, 0, 0]))
     assert MEASURE["brier_reliability"].value(rows) == pytest.approx((0 + 0.25**2) / 2)
     assert MEASURE["brier_resolution"].value(rows) == pytest.approx(((0.25 - 0.375) ** 2 + (0.5 - 0.375) ** 2) / 2)
-    # Nothing is spread inside a bin, so that the identity is exact.
+    # Values do not vary inside a bin, so the identity is exact.
     parts = [MEASURE[key].value(rows) for key in ("brier_reliability", "brier_resolution")]
     assert MEASURE["brier"].value(rows) == pytest.approx(parts[0] - parts[1] + 0.375 * 0.625)
 
 
 @pytest.mark.parametrize("key", ["brier_reliability", "brier_resolution", "l2_ece"])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_squares_are_means_over_rows_and_their_spread_is_the_jackknifes(key, classes):
+def test_squares_are_row_means_with_jackknife_spread(key, classes):
     rows, measure = Predictions.of(*drawn(300, classes)), MEASURE[key]
     few = Predictions.of(*drawn(25, classes, seed=5 if classes == 4 else 3))  # some bins hold one row
     root = key == "l2_ece"
@@ -65,17 +65,17 @@ def test_squares_are_means_over_rows_and_their_spread_is_the_jackknifes(key, cla
     squares = measure.strategy.of(rows)
     value = squares.per_row.mean()
     assert measure.value(rows) == pytest.approx(np.sqrt(value - squares.noise) if root else value)
-    # What a little more weight on one row changes, the infinitesimal jackknife's by definition.
+    # The effect of slightly more weight on one row is the definition of the infinitesimal jackknife.
     heavier = np.ones((300, 300)) + 1e-6 * np.eye(300)
     moved = measure.values(Weighted(rows, heavier)) - measure.value(rows)
     if root:
-        moved *= 2 * measure.value(rows)  # of its square; what chance adds moves too, by less than a twentieth
+        moved *= 2 * measure.value(rows)  # of its square; the noise also moves, by less than a twentieth
     np.testing.assert_allclose(300 * moved / 1e-6, squares.per_row - value, atol=0.05 if root else 1e-4)
 
 
 @pytest.mark.parametrize("key", ["brier_reliability", "brier_resolution", "l2_ece"])
-def test_what_chance_adds_to_squares(key):
-    """Bins of one probability each, which is right: without chance there is no gap, and the resolution is known."""
+def test_noise_in_squares(key):
+    """Each bin has one probability, which is right. Without noise there is no gap, and the resolution is known."""
     random = np.random.default_rng(0)
     p = np.repeat([0.55, 0.65, 0.75, 0.85], 60)
     truth = np.var([0.55, 0.65, 0.75, 0.85]) if key == "brier_resolution" else 0
@@ -87,17 +87,17 @@ def test_what_chance_adds_to_squares(key):
     assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(400) < squares.noise / 2
 
 
-def test_the_area_under_risk_and_coverage_by_hand():
+def test_area_under_the_risk_coverage_curve_by_hand():
     # By confidence: right, wrong, right; risks 0, 1/2, 1/3.
     rows = Predictions.of(np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), np.array([0, 0, 0]))
     assert MEASURE["aurc"].value(rows) == pytest.approx((0 + 1 / 2 + 1 / 3) / 3)
-    assert MEASURE["error_auroc"].value(rows) == 0.5  # the wrong row is surer than one right one of two
+    assert MEASURE["error_auroc"].value(rows) == 0.5  # the wrong row is more confident than one of the two right rows
     share, risk = risk_coverage(rows.probabilities, rows.labels)
     np.testing.assert_allclose(share, [1 / 3, 2 / 3, 1])
     np.testing.assert_allclose(risk, [0, 1 / 2, 1 / 3])
 
 
-def test_rows_of_equal_confidence_come_in_every_order():
+def test_ties_in_confidence_average_over_all_orders():
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.8, 0.2], [0.8, 0.2], [0.6, 0.4]])
     labels = np.array([0, 1, 0, 1, 1])
     wrong = p.argmax(1) != labels
@@ -108,7 +108,7 @@ def test_rows_of_equal_confidence_come_in_every_order():
     )
 
 
-def test_without_errors_there_is_nothing_to_find():
+def test_without_errors_auroc_is_nan_and_aurc_is_zero():
     rows = Predictions.of(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
     assert np.isnan(MEASURE["error_auroc"].value(rows))
     assert MEASURE["aurc"].value(rows) == 0.0
@@ -116,7 +116,7 @@ def test_without_errors_there_is_nothing_to_find():
 
 @given(seed=st.integers(0, 10**6), classes=st.sampled_from([2, 3]), rows=st.integers(2, 30))
 @settings(max_examples=60)
-def test_weights_are_repeated_rows(seed, classes, rows):
+def test_weights_act_like_repeated_rows(seed, classes, rows):
     random = np.random.default_rng(seed)
     p = np.round(random.dirichlet(np.ones(classes), rows), 1) + 0.01  # with ties
     p /= p.sum(1, keepdims=True)
@@ -129,7 +129,7 @@ def test_weights_are_repeated_rows(seed, classes, rows):
             assert value == pytest.approx(again, abs=1e-9, nan_ok=True), measure.key
 
 
-def test_rows_are_ranked_by_what_ranks_them():
+def test_ranked_probabilities_determine_the_order():
     p, labels = drawn(100, 3)
     plain, odd = Predictions.of(p, labels), Predictions.of(p[::-1], labels, ranked=p)
     for key in ("error_auroc", "aurc"):
@@ -139,7 +139,7 @@ def test_rows_are_ranked_by_what_ranks_them():
     np.testing.assert_array_equal(odd.nll, Predictions.of(p[::-1], labels).nll)
 
 
-def test_float32_rows_and_a_probability_of_nought():
+def test_float32_rows_and_zero_probabilities():
     p = np.array([[1.0, 0.0], [0.3, 0.7]], dtype=np.float32)
     rows = Predictions.of(p, np.array([1, 1]))
     assert np.isfinite(MEASURE["nll"].value(rows))

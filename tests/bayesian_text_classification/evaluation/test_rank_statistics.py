@@ -1,4 +1,4 @@
-"""What an order tells apart: scikit-learn, repeated rows, and hand arithmetic."""
+"""Rank statistics compared with scikit-learn, repeated rows and hand calculation."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def drawn():
     return scores, positive, weights
 
 
-def test_peers_on_repeated_rows():
+def test_weighted_values_match_scikit_learn_on_repeated_rows():
     scores, positive, weights = drawn()
     for w, area, rate in zip(
         weights.astype(int),
@@ -33,13 +33,13 @@ def rate(inside, outside):
     return false_positive_rate(scores, positive, np.ones((1, len(scores))), 0.95)[0]
 
 
-def test_false_positives_by_hand():
-    # 95 % of twenty are nineteen: the threshold is the second lowest, 2.
+def test_false_positive_rate_by_hand():
+    # 95% of 20 is 19: the threshold is the second lowest, 2.
     assert rate([0.0, 1.0, 2.0, 9.0], np.arange(1, 21.0)) == 0.5
     assert rate([0.0, 1.0], [1.0]) == 0.5
 
 
-def test_one_kind_alone_tells_nothing():
+def test_only_positive_or_only_negative_rows_give_nan():
     scores, ones = np.arange(3.0), np.ones((1, 3))
     for positive in (np.zeros(3), np.ones(3)):
         assert np.isnan(auroc(scores, positive, ones)).all()

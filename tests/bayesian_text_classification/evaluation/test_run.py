@@ -1,4 +1,4 @@
-"""The comparison: the arms against the pipeline, their temperatures, and what is shared between them."""
+"""The comparison: the arms against the pipeline, their temperatures, and what they share."""
 
 import numpy as np
 import pytest
@@ -30,34 +30,34 @@ def comparison(classifier):
     return result
 
 
-def test_frequentist_arm_is_the_stock_pipeline(comparison, stock):
+def test_frequentist_arm_equals_the_stock_pipeline(comparison, stock):
     scores = [{d["label"]: d["score"] for d in dicts} for dicts in stock(TEXTS, top_k=None)]
     expected = [[s["NEGATIVE"], s["POSITIVE"]] for s in scores]
-    # The stock pipeline keeps the half-precision weights' arithmetic in half precision.
+    # The stock pipeline computes in half precision if the weights are half precision.
     np.testing.assert_allclose(comparison.arms[0].probabilities, expected, atol=5e-3)
     assert comparison.arms[0].cost.dropout_sites == comparison.arms[0].cost.dropout_calls == 0
 
 
-def test_bayesian_arm_is_the_pipeline(comparison, classifier):
+def test_bayesian_arm_equals_the_pipeline(comparison, classifier):
     expected = classifier.predict_proba(TEXTS, num_samples=4, seed=3)
     np.testing.assert_allclose(comparison.arm("bayesian").probabilities, expected, atol=1e-6)
 
 
 def test_baal_arm_reaches_fewer_sites_because_attention_dropout_is_functional(comparison, classifier):
-    """facts: BERT, 6 of 8 in 2 layers; here 6 layers: 1 + 2 x 6 + 1 modules, and 6 attention calls more."""
+    """Known counts: BERT with 2 layers has 6 of 8. Here 6 layers: 1 + 2 x 6 + 1 modules, and 6 more attention calls."""
     baal, bayesian = comparison.arm("baal"), comparison.arm("bayesian")
     assert baal.cost.dropout_sites == baal.cost.dropout_calls == 14
     assert bayesian.cost.dropout_sites == bayesian.cost.dropout_calls == 20 == len(classifier.dropout_sites)
 
 
-def test_a_module_that_is_called_twice_is_one_site(tiny, bayesian):
-    """facts: RoBERTa 9 calls, 7 of them BaaL's; its head calls one dropout module twice."""
+def test_module_called_twice_counts_as_one_site(tiny, bayesian):
+    """Known counts: RoBERTa makes 9 calls, 7 of them in BaaL's modules. Its head calls one dropout module twice."""
     arms = compare(bayesian(tiny("roberta")), DATA, num_samples=2).arms
     assert [arm.cost.dropout_sites for arm in arms] == [0, 0, 6, 8, 8]
     assert [arm.cost.dropout_calls for arm in arms] == [0, 0, 7, 9, 9]
 
 
-def test_baal_arm_is_random_and_seeded_and_leaves_the_global_state(classifier, same_random_state):
+def test_baal_arm_is_random_and_seeded_and_keeps_the_global_random_state(classifier, same_random_state):
     model = patched_by_baal(classifier)
     with same_random_state():
         first, *_ = baal_probabilities(model, classifier, TEXTS, 2, 0, lambda rows: None)
@@ -68,7 +68,7 @@ def test_baal_arm_is_random_and_seeded_and_leaves_the_global_state(classifier, s
     np.testing.assert_allclose(first.sum(1), 1, atol=1e-6)
 
 
-def test_the_frequentist_arm_with_a_temperature_is_scored_with_those_of_the_other_texts(comparison):
+def test_frequentist_temperature_arm_uses_leave_one_out_temperatures(comparison):
     point, tempered = comparison.arm("frequentist"), comparison.arm("frequentist_temperature")
     labels = np.array(DATA.labels)
     temperature = fit_temperature(point.probabilities, labels)
@@ -78,14 +78,14 @@ def test_the_frequentist_arm_with_a_temperature_is_scored_with_those_of_the_othe
     assert point.temperature is None and comparison.arm("bayesian").temperature is None
 
 
-def test_a_temperature_does_not_change_the_order_of_two_classes(comparison):
+def test_temperature_does_not_change_rank_measures_for_two_classes(comparison):
     for name in ("frequentist", "bayesian"):
         for key in ("error_auroc", "aurc", "accuracy"):
             tempered = comparison.arm(f"{name}_temperature").estimates[key]
             assert tempered.value == pytest.approx(comparison.arm(name).estimates[key].value, nan_ok=True), key
 
 
-def test_temperatures_of_other_texts_are_taken_as_they_are(classifier):
+def test_temperatures_fitted_on_other_texts_are_used_unchanged(classifier):
     other = LabelledTexts("three", ["awful", "a joy", "so so"], [0, 1, 0], [])
     rows = []
     result = compare(classifier, DATA, calibration=other, num_samples=4, seed=3, progress=rows.append)
@@ -98,7 +98,7 @@ def test_temperatures_of_other_texts_are_taken_as_they_are(classifier):
         np.testing.assert_allclose(tempered.probabilities, expected)
 
 
-def test_every_arm_is_measured(comparison):
+def test_every_arm_has_every_measure(comparison):
     keys = {measure.key for measure in MEASURES}
     for arm in comparison.arms:
         assert arm.estimates.keys() == keys
@@ -120,14 +120,14 @@ def test_every_arm_is_measured(comparison):
     assert comparison.beyond_temperature["nll"].value == pytest.approx(gap)
 
 
-def test_the_uncertainty_is_that_of_the_bayesian_arms_samples(comparison, classifier):
+def test_uncertainty_comes_from_the_bayesian_arms_samples(comparison, classifier):
     expected = over_classes(classifier.sample_proba(TEXTS, num_samples=4, seed=3), 10)
     found = comparison.uncertainty
     np.testing.assert_allclose(found.mutual_information, expected.mutual_information, atol=1e-6)
     np.testing.assert_allclose(found.mean, comparison.arm("bayesian").probabilities, atol=1e-6)
 
 
-def test_the_pool_has_three_times_the_largest_size(comparison):
+def test_pool_is_three_times_the_largest_size(comparison):
     assert comparison.sweep.sizes == list(range(1, 61))
     assert comparison.sweep.pool == 180
     assert comparison.sweep.texts == comparison.sweep.all_texts == len(TEXTS)
@@ -135,7 +135,7 @@ def test_the_pool_has_three_times_the_largest_size(comparison):
         assert comparison.sweep.frequentist[key] == pytest.approx(comparison.arms[0].estimates[key].value, abs=1e-6)
 
 
-def test_the_sweep_is_of_a_seeded_part_of_very_many_texts_and_says_so(tiny, bayesian, monkeypatch):
+def test_sweep_uses_a_seeded_subset_of_many_texts_and_reports_its_size(tiny, bayesian, monkeypatch):
     classifier = bayesian(tiny("bert"))
     monkeypatch.setattr(run, "MOST_TEXTS", 3)
     rows = []
@@ -149,7 +149,7 @@ def test_the_sweep_is_of_a_seeded_part_of_very_many_texts_and_says_so(tiny, baye
     assert (sweep.texts, sweep.all_texts) == (3, 5)
 
 
-def test_probabilities_that_are_nan_name_their_row(tiny, bayesian, tokenizer):
+def test_nan_probabilities_raise_and_name_the_row(tiny, bayesian, tokenizer):
     import torch
 
     model = tiny("bert")
@@ -159,7 +159,7 @@ def test_probabilities_that_are_nan_name_their_row(tiny, bayesian, tokenizer):
         compare(bayesian(model), DATA, num_samples=2)
 
 
-def test_error_rates_by_kind():
+def test_error_rates_by_group():
     p = np.array([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3]])
     assert error_rates(p, [1, 0, 0], ["x", "x", "y"]) == {"x": 0.5, "y": 0.0}
 
@@ -167,13 +167,13 @@ def test_error_rates_by_kind():
 @pytest.mark.parametrize(
     "settings", [{"num_labels": 1}, {"num_labels": 3, "problem_type": "multi_label_classification"}]
 )
-def test_other_problems_than_one_label_are_refused(tiny, bayesian, settings):
-    with pytest.raises(ValueError, match="needs one label among at least two classes"):
+def test_regression_and_multi_label_models_raise(tiny, bayesian, settings):
+    with pytest.raises(ValueError, match="needs a single-label classifier with at least two classes"):
         compare(bayesian(tiny("bert", **settings)), DATA)
 
 
-def test_a_decoder_without_a_pad_token_is_compared_too(tiny, bayesian):
-    """GPT-2 refuses batches without `pad_token_id`, in BaaL's copy as in the twin."""
+def test_decoder_without_a_pad_token_can_be_compared(tiny, bayesian):
+    """GPT-2 rejects batches without `pad_token_id`, in BaaL's copy and in the twin."""
     classifier = bayesian(tiny("gpt2", num_labels=2))
     result = compare(classifier, DATA, num_samples=2)
     assert [arm.cost.dropout_calls for arm in result.arms] == [0, 0, 5, 7, 7]
@@ -181,6 +181,6 @@ def test_a_decoder_without_a_pad_token_is_compared_too(tiny, bayesian):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
-def test_any_integer_is_a_seed(tiny, bayesian, seed):
+def test_any_integer_is_a_valid_seed(tiny, bayesian, seed):
     arms = compare(bayesian(tiny("bert")), DATA, num_samples=2, seed=seed).arms
     assert np.isfinite([arm.estimates["nll"].value for arm in arms]).all()

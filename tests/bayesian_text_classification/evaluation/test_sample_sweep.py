@@ -1,4 +1,4 @@
-"""The sweep of the number of samples: its ends, its orders, and the number that is enough."""
+"""The sweep over the number of samples: its ends, its orders, and the recommended number."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def drawn(texts=40, samples=30, concentration=1.0):
     return pool, random.integers(0, 3, texts)
 
 
-def test_it_ends_at_the_mean_of_the_whole_pool():
+def test_sweep_ends_at_the_mean_of_the_whole_pool():
     pool, labels = drawn()
     sweep = sample_sweep(pool, labels, pool[:, :, 0], sizes=[1, 10, 30])
     whole = Predictions.of(pool.mean(2), labels)
@@ -26,14 +26,14 @@ def test_it_ends_at_the_mean_of_the_whole_pool():
     assert sweep.curves["ece"][2, 0] > sweep.curves["ece"][0, 0]  # one sample: orders differ
 
 
-def test_the_distance_of_the_score_falls_as_that_of_independent_samples():
+def test_rmse_falls_like_that_of_independent_samples():
     pool, labels = drawn(texts=400, samples=180)
     sweep = sample_sweep(pool, labels, pool[:, :, 0], sizes=[1, 4, 16, 64])
-    spread = np.sqrt(1 / 3 * 2 / 3 / 4)  # of a coordinate of a flat Dirichlet of three
+    spread = np.sqrt(1 / 3 * 2 / 3 / 4)  # of one coordinate of a flat Dirichlet over three
     np.testing.assert_allclose(sweep.curves["rmse"][1], spread / np.sqrt([1, 4, 16, 64]), rtol=0.06)
 
 
-def test_enough_is_where_scores_and_nll_stay():
+def test_recommended_size_is_where_scores_and_nll_settle():
     pool, labels = drawn(texts=300, samples=180, concentration=20.0)
     sweep = sample_sweep(pool, labels, pool[:, :, 0])
     enough = sweep.recommended - 1

@@ -32,15 +32,15 @@ def with_differences(comparison, **differences):
     [
         (
             Difference(-0.03, -0.05, -0.01, "better", None),
-            "The Bayesian ensemble is better calibrated: its confidence",
+            "The Bayesian model is significantly better calibrated. On average its confidence",
         ),
         (
             Difference(0.03, 0.01, 0.05, "worse", None),
-            "The Bayesian ensemble is worse calibrated: its confidence",
+            "The Bayesian model is significantly worse calibrated. On average its confidence",
         ),
         (
             Difference(-0.01, -0.03, 0.01, "cannot tell", 1234),
-            "These 20 texts cannot tell whether the Bayesian ensemble is better calibrated: its confidence",
+            "On 20 texts, the Bayesian model's calibration is not significantly different. On average its",
         ),
     ],
 )
@@ -49,18 +49,24 @@ def test_the_headline_is_that_of_the_ece(told, words, comparison):
     assert found.outcome == told.verdict
     assert found.headline.startswith(words)
     before, after = (comparison.arm(name).estimates["ece"].value for name in ("frequentist", "bayesian"))
-    assert f"by {100 * after:.1f} percentage points on average, that of the ordinary model by {100 * before:.1f}." in (
-        found.headline
+    assert found.headline.endswith(
+        f"off by {100 * after:.1f} percentage points, compared with {100 * before:.1f} for the ordinary model."
     )
-    assert found.lines[0].startswith(f"ECE from {before:.4f} to {after:.4f}: ")
-    assert f"difference {told.value:+.4f} (95 % interval {told.low:+.4f} to {told.high:+.4f})" in found.lines[0]
-    assert ("about 1,300 texts could, if that is the truth" in found.lines[0]) == (told.rows_needed is not None)
+    words = {
+        "better": "significantly better",
+        "worse": "significantly worse",
+        "cannot tell": "no significant difference",
+    }
+    assert found.lines[0].startswith(f"ECE: from {before:.4f} to {after:.4f}, {words[told.verdict]} (difference ")
+    assert f"difference {told.value:+.4f}, 95% interval {told.low:+.4f} to {told.high:+.4f}" in found.lines[0]
+    needed = "a difference this large would need about 1,300 texts to detect (80% power)"
+    assert (needed in found.lines[0]) == (told.rows_needed is not None)
 
 
 def test_accuracy_that_is_lost_is_a_warning(comparison):
     lost = Difference(-0.02, -0.03, -0.01, "worse", None)
     assert any(
-        line.startswith("Warning: MC-Dropout costs accuracy here")
+        line.startswith("Warning: sampling costs accuracy here")
         for line in verdict(with_differences(comparison, accuracy=lost)).lines
     )
     assert not any(
@@ -79,8 +85,8 @@ def test_what_is_not_defined_is_said_so(comparison):
 def test_twenty_texts_promise_no_threshold(comparison):
     lines = advice(comparison)
     assert lines[-1] == (
-        "No threshold was found that keeps the error among accepted texts below 5%, 2% or 1% (with 90% confidence), on "
-        "the evidence of 20 texts."
+        "On 20 texts, no threshold was found that keeps the error among accepted texts below 5%, 2% or 1% with 90% "
+        "confidence."
     )
 
 
@@ -89,19 +95,19 @@ def test_twenty_texts_promise_no_threshold(comparison):
     [
         (
             "frequentist",
-            "The ordinary pipeline will do.",
-            "To accept the ordinary model's answers whose score is at least 0.9",
+            "Use the ordinary pipeline.",
+            "Accepting the ordinary model's answers with a score of at least 0.9",
         ),
         (
             "frequentist_temperature",
-            "divide the logits by 0.5",
-            "To accept the ordinary model's answers whose score at that temperature is at least 0.987805",
+            "Divide the logits by 0.5",
+            "Accepting the ordinary model's answers with a score of at least 0.987805 at that temperature",
         ),
-        ("bayesian", "num_samples=10) as it is.", "classifier(texts, num_samples=10, threshold=0.9) keeps"),
+        ("bayesian", "num_samples=10).", "classifier(texts, num_samples=10, threshold=0.9) keeps"),
         (
             "bayesian_temperature",
-            "num_samples=10) with classifier.temperature = 0.5, which",
-            "classifier(texts, num_samples=10, threshold=0.987805), at that temperature, keeps",
+            "num_samples=10) and set classifier.temperature = 0.5, the value",
+            "classifier(texts, num_samples=10, threshold=0.987805) at that temperature keeps",
         ),
     ],
 )
@@ -121,7 +127,7 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
     assert lines[0].startswith("Recommended: ") and how in lines[0]
     (promised,) = [line for line in lines if "below 5%" in line]
     assert promised.startswith(accept)
-    assert promised.endswith("(with 90% confidence, for texts such as these); here it accepts 100% of them.")
+    assert promised.endswith("with 90% confidence for texts like these. Here it accepts 100% of the texts.")
 
 
 def test_a_threshold_near_1_accepts_what_it_is_said_to_accept(comparison):
@@ -136,16 +142,16 @@ def test_a_threshold_near_1_accepts_what_it_is_said_to_accept(comparison):
 def test_a_saved_temperature_is_named(comparison):
     assert not any("was saved with" in line for line in advice(comparison))
     lines = advice(replace(comparison, saved_temperature=1.5))
-    assert any(line.startswith("The model was saved with a temperature of 1.50, which none") for line in lines)
+    assert any(line.startswith("The model was saved with a temperature of 1.50, and none") for line in lines)
 
 
 def test_how_the_temperatures_were_fitted_is_said(comparison):
     assert not comparison.determined  # all twenty answers are right
-    assert any("Warning: these labels alone have no best temperature" in line for line in verdict(comparison).lines)
+    assert any("Warning: these labels do not determine a temperature" in line for line in verdict(comparison).lines)
     lines = verdict(replace(comparison, calibrated_on=20)).lines
-    assert any("20 other texts. Warning: their labels alone have no best" in line for line in lines)
+    assert any("20 other texts. Warning: their labels do not determine a temperature" in line for line in lines)
     sound = replace(comparison, determined=True)
-    assert any("temperature that all the others give" in line for line in verdict(sound).lines)
+    assert any("temperature fitted on all the others" in line for line in verdict(sound).lines)
     lines = verdict(replace(sound, calibrated_on=1, shared_texts=1)).lines
     assert any(
         "The temperatures were fitted on 1 text. Warning: 1 of the texts measured here" in line for line in lines
@@ -155,20 +161,20 @@ def test_how_the_temperatures_were_fitted_is_said(comparison):
 def test_too_few_wrong_answers_are_said_to_be_few_and_recommend_nothing(comparison):
     assert comparison.arm("bayesian").differences["nll"].verdict == "cannot tell"
     assert comparison.recommended == "frequentist"
-    (line,) = [line for line in verdict(comparison).lines if line.startswith("NLL ")]
-    assert "this data cannot tell, with fewer than 20 right or wrong answers, difference" in line
+    (line,) = [line for line in verdict(comparison).lines if line.startswith("NLL: ")]
+    assert "a verdict needs at least 20 right or wrong answers" in line
     few = with_differences(comparison, accuracy=Difference(0.1, -0.1, 0.3, "cannot tell", None, enough=False))
-    (line,) = [line for line in verdict(few).lines if line.startswith("Accuracy ")]
-    assert "this data cannot tell, with fewer than 20 texts, difference" in line
+    (line,) = [line for line in verdict(few).lines if line.startswith("Accuracy: ")]
+    assert "a verdict needs at least 20 texts" in line
     first = advice(comparison)[0]
-    assert first.startswith("Nothing is recommended: that takes 20 right and 20 wrong answers of each model")
+    assert first.startswith("No recommendation: it takes at least 20 right and 20 wrong answers from each model")
 
 
 def test_few_texts_are_said_to_be_few(comparison):
     one = replace(comparison, labels=comparison.labels[:1])
     found = verdict(with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None)))
-    assert found.headline.startswith("This 1 text cannot tell") and "(too few for an interval)" in found.lines[0]
-    assert found.lines[1].startswith("Fewer than 20 texts tell nothing")
+    assert found.headline.startswith("On 1 text, ") and "too few errors for an interval" in found.lines[0]
+    assert found.lines[1].startswith("No difference is called significant on fewer than 20 texts")
 
 
 def test_errors_that_chance_explains_are_named(comparison):
@@ -179,8 +185,8 @@ def test_errors_that_chance_explains_are_named(comparison):
         )
         return " ".join(verdict(replace(comparison, arms=arms)).lines)
 
-    assert "Both ECEs are no more than chance gives" in with_ece(0.0)
-    assert "than chance gives" not in with_ece(1.0)
+    assert "Both ECEs are in the range that sampling noise gives" in with_ece(0.0)
+    assert "sampling noise" not in with_ece(1.0)
 
 
 def test_numbers_of_texts_have_two_digits():

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""The journal writes files atomically and resumes killed runs."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def begun(target, *, resume=False, settings=SETTINGS):
     return Journal(target, settings, b"head\n", resume=resume)
 
 
-def test_the_file_appears_when_it_is_whole_and_nothing_else_stays(tmp_path):
+def test_file_appears_once_complete_and_leaves_no_working_files(tmp_path):
     target = tmp_path / "a.csv"
     target.write_bytes(b"the one before")
     blocks = begun(target)
@@ -37,7 +37,7 @@ def test_the_file_appears_when_it_is_whole_and_nothing_else_stays(tmp_path):
     assert target.read_bytes() == b"head\none\n" and [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-def test_what_is_behind_the_last_checkpoint_is_forgotten(tmp_path, monkeypatch):
+def test_resume_discards_everything_after_the_last_checkpoint(tmp_path, monkeypatch):
     target = tmp_path / "a.csv"
     blocks = begun(target)
     blocks.append(b"one\n", 1, Counter({"bad": 1}), {"batch_tokens": 7})
@@ -51,38 +51,38 @@ def test_what_is_behind_the_last_checkpoint_is_forgotten(tmp_path, monkeypatch):
     assert target.read_bytes() == b"head\none\ntwo\n"
 
 
-def test_resume_begins_where_there_is_nothing(tmp_path):
+def test_resume_without_an_earlier_run_starts_a_new_one(tmp_path):
     blocks = begun(tmp_path / "a.csv", resume=True)
     assert blocks.rows == 0
     blocks.finish(move)
     assert (tmp_path / "a.csv").read_bytes() == b"head\n"
 
 
-def test_work_that_is_left_is_not_thrown_away_unasked(tmp_path):
+def test_earlier_run_is_not_discarded_without_resume(tmp_path):
     begun(tmp_path / "a.csv").close()
-    with pytest.raises(JournalError, match="resume=True goes on with it, or remove it"):
+    with pytest.raises(JournalError, match="resume=True continues it, or remove it"):
         begun(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize("settings", [{"seed": 1}, {}, {"seed": 0, "masks": "odd"}])
-def test_other_settings_are_refused_and_named(tmp_path, settings):
+def test_changed_settings_are_refused_and_named(tmp_path, settings):
     begun(tmp_path / "a.csv").close()
     name = "masks" if "masks" in settings else "seed"
-    with pytest.raises(JournalError, match=f"was begun with another {name} "):
+    with pytest.raises(JournalError, match=f"was started with a different {name} "):
         begun(tmp_path / "a.csv", resume=True, settings=settings)
-    begun(tmp_path / "a.csv", resume=True).close()  # nothing of it was lost
+    begun(tmp_path / "a.csv", resume=True).close()  # the earlier run is intact
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b"\xff", b'{"settings": {"seed": 0}, "bytes": 999, "rows": 1}'])
-def test_a_damaged_record_is_refused(tmp_path, damage):
+def test_damaged_progress_file_is_refused(tmp_path, damage):
     begun(tmp_path / "a.csv").close()
     (tmp_path / "a.csv.progress").write_bytes(damage)
-    with pytest.raises(JournalError, match="remove it to start anew"):
+    with pytest.raises(JournalError, match="remove .*a.csv.partial to start over"):
         begun(tmp_path / "a.csv", resume=True)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="no such lock there")
-def test_two_runs_do_not_write_one_file(tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="file locks need POSIX")
+def test_two_runs_cannot_write_the_same_file(tmp_path):
     blocks = begun(tmp_path / "a.csv")
     code = "import sys; from pathlib import Path; from bayesian_text_classification.files.journal import Journal;"
     code += "Journal(Path(sys.argv[1]), {'seed': 0}, b'', resume=True)"
@@ -95,13 +95,13 @@ def test_two_runs_do_not_write_one_file(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == b"head\none\n"
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_missing_folder_is_refused(tmp_path):
     with pytest.raises(JournalError, match="cannot be written: No such file"):
         begun(tmp_path / "none" / "a.csv")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full disk at hand")
-def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk_keeps_the_last_checkpoint(tmp_path):
     target = tmp_path / "a.csv"
     blocks = begun(target)
     blocks.append(b"one\n", 1, Counter(), {})
@@ -120,16 +120,16 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     assert target.read_bytes() == b"head\none\ntwo\n"
 
 
-def test_what_is_no_file_is_not_replaced(tmp_path):
+def test_folder_or_pipe_is_not_replaced(tmp_path):
     (tmp_path / "a.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
     for name in ("a.csv", "pipe.csv"):
-        with pytest.raises(JournalError, match=f"{name} is there and is no file"):
+        with pytest.raises(JournalError, match=f"{name} exists but is not a regular file"):
             begun(tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "pipe.csv"}
 
 
-def test_a_link_stays_and_its_file_is_written_with_the_rights_that_it_had(tmp_path):
+def test_link_stays_and_its_target_keeps_its_mode(tmp_path):
     (tmp_path / "real.csv").write_bytes(b"before")
     (tmp_path / "real.csv").chmod(0o600)
     (tmp_path / "link.csv").symlink_to("real.csv")
@@ -138,10 +138,10 @@ def test_a_link_stays_and_its_file_is_written_with_the_rights_that_it_had(tmp_pa
     assert (tmp_path / "real.csv").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_file_of_somebody_elses_is_not_taken_for_ours(tmp_path):
+def test_unrelated_partial_file_is_not_overwritten(tmp_path):
     (tmp_path / "a.csv.partial").write_bytes(b"a letter")
     for resume in (False, True):
-        with pytest.raises(JournalError, match=r"a\.csv\.partial is there and no run's that can be gone on with"):
+        with pytest.raises(JournalError, match=r"a\.csv\.partial exists but is not from a resumable run"):
             begun(tmp_path / "a.csv", resume=resume)
     assert (tmp_path / "a.csv.partial").read_bytes() == b"a letter"
     (tmp_path / "a.csv.partial").write_bytes(b"hea")  # killed before the first checkpoint
@@ -149,9 +149,9 @@ def test_a_file_of_somebody_elses_is_not_taken_for_ours(tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == b"head\n"
 
 
-def test_a_run_whose_file_was_taken_away_does_not_finish_with_that_of_another(tmp_path):
+def test_run_whose_file_was_replaced_does_not_finish_with_another_runs_file(tmp_path):
     first = begun(tmp_path / "a.csv")
-    with pytest.raises(JournalError, match="another run is writing"):  # and not: remove it
+    with pytest.raises(JournalError, match="another run is writing"):  # must not advise to remove the file
         begun(tmp_path / "a.csv")
     (tmp_path / "a.csv.partial").unlink()
     (tmp_path / "a.csv.progress").unlink()
@@ -163,8 +163,8 @@ def test_a_run_whose_file_was_taken_away_does_not_finish_with_that_of_another(tm
     assert (tmp_path / "a.csv").read_bytes() == b"head\n"
 
 
-def test_a_refused_file_is_let_go_of(tmp_path):
-    """Whoever catches the refusal may resume at once: the traceback must not keep the lock."""
+def test_refused_run_releases_its_lock(tmp_path):
+    """A caller that catches the error may resume at once, so the traceback must not keep the lock."""
     target = tmp_path / "a.csv"
     blocks = begun(target)
     blocks.append(b"one\n", 1, Counter(), {})

@@ -1,4 +1,4 @@
-"""Blocks one behind the other are a file that other libraries read."""
+"""Concatenated blocks are a file that other libraries can read."""
 
 import csv
 import gzip
@@ -27,7 +27,7 @@ def written(encode, windows, target):
 
 @pytest.mark.parametrize("compression", ["", *COMPRESSIONS])
 @pytest.mark.parametrize("kind", [".csv", ".jsonl"])
-def test_what_is_written_is_read_again(kind, compression, tmp_path):
+def test_written_files_are_read_back(kind, compression, tmp_path):
     path = written(writer_for(kind, compression, ["id", "text"], None, ADDED), WINDOWS, tmp_path / "a")
     (window,) = open_rows(path, kind, compression).windows
     if kind == ".csv":
@@ -38,7 +38,7 @@ def test_what_is_written_is_read_again(kind, compression, tmp_path):
     assert window.rows == expected and window.errors == [None] * 3
 
 
-def test_pythons_own_readers_agree(tmp_path):
+def test_pythons_csv_reads_the_same_cells(tmp_path):
     path = written(writer_for(".csv", ".gz", ["id", "text"], None, ADDED), WINDOWS, tmp_path / "a")
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
@@ -51,12 +51,12 @@ def test_pythons_own_readers_agree(tmp_path):
     ]
 
 
-def test_equal_rows_give_equal_bytes_also_compressed():
+def test_equal_rows_give_equal_compressed_bytes():
     encode = writer_for(".csv", ".gz", ["id", "text"], None, ADDED)
     assert encode.block(*WINDOWS[0]) == encode.block(*WINDOWS[0])
 
 
-def test_parquet_keeps_types_and_null_of_the_source(tmp_path):
+def test_parquet_keeps_the_types_and_nulls_of_the_source(tmp_path):
     source = pyarrow.table({"text": ["a", None], "at": pyarrow.array([1, 2], pyarrow.timestamp("ns")),
                             "kind": pyarrow.array(["p", "q"]).dictionary_encode()})  # fmt: skip
     encode = writer_for(".parquet", "", source.column_names, source.schema, ADDED)
@@ -70,19 +70,19 @@ def test_parquet_keeps_types_and_null_of_the_source(tmp_path):
     assert pyarrow.parquet.ParquetFile(tmp_path / "a").num_row_groups == 1
 
 
-def test_half_of_a_character_in_json_stays_an_escape(tmp_path):
+def test_lone_surrogate_in_json_stays_an_escape(tmp_path):
     encode = writer_for(".jsonl", "", None, None, ADDED)
     line = encode.block(Window([{"text": "\ud800"}], [None]), [{}])
     assert json.loads(line)["text"] == "\ud800" and b"\\ud800" in line
 
 
-def test_nothing_of_ours_breaks_a_line_of_tsv():
+def test_added_cells_cannot_break_tsv_lines():
     encode = writer_for(".tsv", "", ["text"], None, ADDED)
     block = encode.block(Window([{"text": "a"}], [None]), [{"label": "x\ty\nz"}])
     assert block == b"a\tx y z\t\t\n"
 
 
-def test_parquet_columns_of_columns_of_dictionaries(tmp_path):
+def test_nested_dictionary_columns_in_parquet(tmp_path):
     words = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     kinds = {"a": pyarrow.list_(words), "b": pyarrow.struct([("w", words)]), "c": pyarrow.map_(pyarrow.string(), words),
              "d": pyarrow.list_(words, 1), "e": pyarrow.large_list(words)}  # fmt: skip

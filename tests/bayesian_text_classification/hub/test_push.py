@@ -1,4 +1,4 @@
-"""`push`, from the command to a Hub of the tests' own, and what users then load from it with the real clients."""
+"""The `push` command against a local test Hub, and loading from it with the real clients."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def error_of(result):
     return lines[0]
 
 
-def test_the_metric_is_loaded_from_the_hub_with_evaluate_alone(hub, tmp_path):
+def test_pushed_metric_needs_only_evaluate_to_load(hub, tmp_path):
     code, out, err = push(hub, tmp_path / "here", "metric", "user/ece", "--message", "First")
     assert code == 0, err
     repository = hub.repositories["space", "user/ece"]
@@ -53,7 +53,7 @@ def test_the_metric_is_loaded_from_the_hub_with_evaluate_alone(hub, tmp_path):
 
 @pytest.fixture
 def model(tiny, tokenizer, tmp_path):
-    """A folder with a model, and none with its card."""
+    """A folder with a model that has no card."""
     for part in (tiny("bert", num_labels=2, id2label={0: "bad", 1: "good"}), tokenizer):
         part.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
@@ -61,7 +61,7 @@ def model(tiny, tokenizer, tmp_path):
 
 @pytest.fixture
 def report(model, tmp_path):
-    """A folder with the results of the model that `evaluate` writes."""
+    """A report folder for the model, as `evaluate` writes it."""
     (tmp_path / "report").mkdir()
     settings = {"model": "mine", "fingerprint": fingerprint(load_classifier(str(model)))}
     (tmp_path / "report" / "report.json").write_text(json.dumps({"settings": settings}))
@@ -73,11 +73,11 @@ def report(model, tmp_path):
 
 
 def metrics_of(card):
-    """Metric and value of each result in a card's metadata."""
+    """The metric and value of each result in a card's metadata."""
     return {(one.metric_type, one.metric_value) for one in ModelCard(card).data.eval_results}
 
 
-def test_a_pipeline_goes_with_the_results_of_its_report(hub, model, report, tmp_path):
+def test_pipeline_is_pushed_with_the_results_of_its_report(hub, model, report, tmp_path):
     command = ("pipeline", "user/m", "--model", model, "--private", "--report", report)
     code, _, err = push(hub, tmp_path / "h", *command)
     assert code == 0, err
@@ -87,17 +87,17 @@ def test_a_pipeline_goes_with_the_results_of_its_report(hub, model, report, tmp_
     card = first.decode()
     assert metrics_of(card) == {("ece", 0.05)} and "library_name: transformers" in card.split("---")[1]
     assert "## Calibration" in card and "## Scores with uncertainty" in card
-    code, _, err = push(hub, tmp_path / "h", *command)  # with a card that is there
+    code, _, err = push(hub, tmp_path / "h", *command)  # with an existing card
     assert code == 0 and repository.files["README.md"] == first, err
     said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--report", model))
-    assert "is no folder that evaluate wrote" in said
+    assert "is not a report folder of evaluate" in said
     said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--report", report))  # the embedded model
     assert "is the report of another model, mine" in said
     (report / "model-card.md").write_text("# A card without results\n")
     assert "has no results" in error_of(push(hub, tmp_path / "h", *command))
 
 
-def test_of_a_card_that_is_there_no_word_is_lost(hub, model, report, tmp_path):
+def test_existing_card_keeps_all_its_text(hub, model, report, tmp_path):
     mine = (
         "---\nlicense: mit\nmodel-index:\n- name: m\n  results:\n  - task:\n      type: text-classification\n"
         "    dataset:\n      name: other\n      type: other\n    metrics:\n    - type: f1\n      value: 0.9\n---\n\n"
@@ -115,7 +115,7 @@ def test_of_a_card_that_is_there_no_word_is_lost(hub, model, report, tmp_path):
     assert metrics_of(card) == {("f1", 0.9), ("ece", 0.05)}
 
 
-def test_the_models_own_card_comes_along_with_its_licence(hub, model, tmp_path):
+def test_card_of_the_model_is_kept_with_its_license(hub, model, tmp_path):
     (model / "README.md").write_text("---\nlicense: mit\ntags:\n- films\n---\n\n# My films\n\n## Limits\n\nMany.\n")
     command = ("pipeline", "user/m", "--model", model)
     assert push(hub, tmp_path / "h", *command, "--num-samples", "30")[0] == 0
@@ -129,7 +129,7 @@ def test_the_models_own_card_comes_along_with_its_licence(hub, model, tmp_path):
     assert second == first.replace("num_samples=30", "num_samples=40")
 
 
-def test_defaults_and_a_temperature_go_along(hub, model, tmp_path):
+def test_defaults_and_temperature_are_pushed(hub, model, tmp_path):
     (tmp_path / "mine.csv").write_text("text,label\n" + "a good film,bad\nno film,bad\nthe last film,good\n" * 4)
     code, _, err = push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--num-samples", 30, "--masks",
                         "bernoulli", "--tolerance", 0.02, "--threshold", 0.6, "--calibration-dataset",
@@ -142,12 +142,12 @@ def test_defaults_and_a_temperature_go_along(hub, model, tmp_path):
         (("--masks", "odd"), "--masks 'odd'; it must be one of"),
         (("--tolerance", "-1"), "--tolerance -1.0; it must be"),
         (("--calibration-dataset", tmp_path / "none.csv"), "no such file"),
-        (("--text-column", "words"), "--text-column words is of the --calibration-dataset, and there is none"),
+        (("--text-column", "words"), "--text-column words needs a --calibration-dataset"),
     ):
         assert words in error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, *wrong))
 
 
-def test_a_card_with_a_licence_alone_gets_our_part(hub, model, tmp_path):
+def test_card_with_only_a_license_gets_our_section(hub, model, tmp_path):
     hub.add("model", "user/m", {"README.md": b"---\r\nlicense: mit\r\n---\r\n"})
     for _ in range(2):
         assert push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model)[0] == 0
@@ -155,60 +155,60 @@ def test_a_card_with_a_licence_alone_gets_our_part(hub, model, tmp_path):
         assert ModelCard(card).data.license == "mit" and card.count("## Scores with uncertainty") == 1
 
 
-def test_code_of_others_is_not_replaced_and_their_requirements_stay(hub, model, tmp_path):
+def test_existing_code_is_not_replaced_and_requirements_are_kept(hub, model, tmp_path):
     repository = hub.add("model", "user/m", {"handler.py": b"mine = 1\n", "config.json": b"{}"})
     said = error_of(push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model))
-    assert "user/m was not changed: handler.py is there already and is not ours; rename it" in said
+    assert "user/m was not changed: handler.py already exists and was not written by save_pretrained; rename it" in said
     assert repository.files["handler.py"] == b"mine = 1\n"
     repository = hub.add("model", "user/n", {"requirements.txt": b"numpy\ntorch==2.9.0"})
     assert push(hub, tmp_path / "h", "pipeline", "user/n", "--model", model)[0] == 0
     assert repository.files["requirements.txt"] == b"numpy\ntorch==2.9.0\ntransformers>=5\n"
 
 
-def test_a_commit_of_somebody_else_in_between_is_not_lost(hub, tmp_path):
+def test_concurrent_commit_is_not_lost(hub, tmp_path):
     repository = hub.add("space", "user/ece", {"README.md": b"theirs"}, sdk="gradio")
-    hub.fail("preupload", 3.0)  # time enough for it
+    hub.fail("preupload", 3.0)  # leaves time for the other commit
     with ThreadPoolExecutor(1) as pool:
         pushed = pool.submit(push, hub, tmp_path, "metric", "user/ece")
         while not any("preupload" in line for line in hub.requests):
             time.sleep(0.05)
         repository.commit({"README.md": b"newer"})
-        assert "was changed by somebody else meanwhile; run the same command again" in error_of(pushed.result())
+        assert "somebody else changed user/ece in the meantime; try again" in error_of(pushed.result())
     assert repository.files == {"README.md": b"newer"}
 
 
-def test_a_metric_of_another_name_could_not_be_loaded_and_is_refused(hub, tmp_path):
+def test_metric_with_another_name_is_refused(hub, tmp_path):
     assert "push it as user/ece" in error_of(push(hub, tmp_path, "metric", "user/calibration"))
     assert hub.requests == []
 
 
-def test_a_card_that_is_no_text_is_named(hub, model, tmp_path):
+def test_card_that_is_not_utf8_is_named(hub, model, tmp_path):
     hub.add("model", "user/m", {"README.md": b"\xff\xfe"})
     said = error_of(push(hub, tmp_path, "pipeline", "user/m", "--model", model))
-    assert "README.md in user/m is not UTF-8; mend it there" in said
+    assert "README.md in user/m is not UTF-8; fix it there" in said
 
 
-def test_offline_no_hub_is_asked(hub, tmp_path):
+def test_offline_mode_sends_no_request(hub, tmp_path):
     said = error_of(push(hub, tmp_path, "metric", "user/ece", HF_HUB_OFFLINE="1"))
     assert "HF_HUB_OFFLINE is set; unset it" in said
     assert hub.requests == []
 
 
-def test_nothing_hidden_is_published(tmp_path):
+def test_hidden_files_are_not_published(tmp_path):
     for name in ("a.py", ".env", ".git/config", "b/.ipynb_checkpoints/c.py", "b/d.py", "__pycache__/a.pyc"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     assert list(files_of(tmp_path)) == ["a.py", "b/d.py"]
 
 
-def test_a_card_that_the_hub_refuses_is_one_line_with_the_reason(hub, model, tmp_path):
+def test_card_refused_by_the_hub_gives_one_line_with_the_reason(hub, model, tmp_path):
     (model / "README.md").write_text("---\ncolorFrom: mauve\n---\n\n# Mine\n")
     said = error_of(push(hub, tmp_path, "pipeline", "user/m", "--model", model))
     assert said.startswith("error: user/m was not changed: Invalid metadata") and '"colorFrom" must be one of' in said
     assert set(hub.repositories["model", "user/m"].files) == {".gitattributes"}
 
 
-def test_the_dry_run_lists_every_file_with_its_bytes_and_asks_nobody(hub, tmp_path):
+def test_dry_run_lists_files_and_sizes_without_requests(hub, tmp_path):
     code, out, _ = push(hub, tmp_path, "space", "user/demo", "--dry-run", token=None)
     assert code == 0 and hub.requests == []
     listed = {name: int(size.replace(",", "")) for name, size in re.findall(r"^ (\S+) +([\d,]+) *$", out, re.MULTILINE)}
@@ -223,56 +223,56 @@ def test_the_dry_run_lists_every_file_with_its_bytes_and_asks_nobody(hub, tmp_pa
     assert not any("__pycache__" in name or "/spaces/" in name for name in listed)
 
 
-def test_a_repository_that_is_there_is_updated_and_that_is_said(hub, tmp_path):
+def test_existing_repository_is_updated_and_reported(hub, tmp_path):
     hub.add("space", "user/ece", {"ece.py": b"old", "notes.txt": b"kept"}, sdk="gradio")
     code, out, err = push(hub, tmp_path, "metric", "user/ece")
     assert code == 0 and out.startswith(hub.endpoint)
-    assert "user/ece was there; its files of these names were replaced" in err
+    assert "user/ece already existed: files with the same names were replaced" in err
     files = hub.repositories["space", "user/ece"].files
     assert files["notes.txt"] == b"kept" and files["ece.py"] != b"old"
     said = error_of(push(hub, tmp_path, "metric", "user/ece", "--private"))
-    assert said == "error: user/ece is there and public; --private is for a repository that is made"
+    assert said == "error: user/ece already exists and is public; --private is only for new repositories"
 
 
 @pytest.mark.parametrize(
     ("token", "words"),
     [
-        (None, "there is no token: log in with `hf auth login`, or set HF_TOKEN to one that may write"),
-        ("hf_" + "x" * 34, "the Hub does not know the token; log in again"),
+        (None, "no token found: log in with `hf auth login`, or set HF_TOKEN to a token with write access"),
+        ("hf_" + "x" * 34, "the Hub does not accept the token; log in again"),
         (READER, "the Hub does not let this token write to user/ece (You don't have the rights to write to user/ece)"),
     ],
 )
-def test_without_a_token_that_may_write_nothing_is_written(hub, tmp_path, token, words):
+def test_token_without_write_access_writes_nothing(hub, tmp_path, token, words):
     assert words in error_of(push(hub, tmp_path, "metric", "user/ece", token=token))
     assert not hub.repositories
 
 
 @pytest.mark.parametrize("name", ["ece", "user/e ce", "user/..", "a/b/c", ""])
-def test_a_name_that_is_none_is_refused_before_the_work(hub, tmp_path, name):
+def test_invalid_repository_id_is_refused_before_the_work(hub, tmp_path, name):
     for kind in ("metric", "pipeline"):
-        assert "is no repository" in error_of(push(hub, tmp_path, kind, name))
+        assert "is not a repository id" in error_of(push(hub, tmp_path, kind, name))
     assert hub.requests == []
 
 
 @pytest.mark.parametrize(
     ("path", "what", "words"),
     [
-        ("repos/create", 401, "the Hub does not know the token"),
+        ("repos/create", 401, "the Hub does not accept the token"),
         (
             "repos/create",
             403,
-            "the Hub does not let this token write to user/ece (told to fail); mostly it lacks the role",
+            "the Hub does not let this token write to user/ece (simulated failure); usually the token lacks the write",
         ),
-        ("repos/create", 409, "the Hub's answer was not understood"),
+        ("repos/create", 409, "unexpected answer from the Hub"),
         ("preupload", 404, "the Hub refused user/ece with status 404"),
-        ("commit/main", 409, "the Hub refused user/ece with status 409: told to fail"),
-        ("commit/main", 503, "the Hub refused user/ece with status 503: told to fail"),
-        ("commit/main", 400, "the Hub refused user/ece with status 400: told to fail"),
+        ("commit/main", 409, "the Hub refused user/ece with status 409: simulated failure"),
+        ("commit/main", 503, "the Hub refused user/ece with status 503: simulated failure"),
+        ("commit/main", 400, "the Hub refused user/ece with status 400: simulated failure"),
         ("commit/main", "cut", "the connection to the Hub failed"),
         ("GET /api/spaces/user/ece", 500, "the Hub refused user/ece with status 500"),
     ],
 )
-def test_a_failure_is_one_line_leaves_no_half_and_is_mended_by_a_second_run(hub, tmp_path, path, what, words):
+def test_failed_push_gives_one_line_and_changes_nothing_and_a_retry_works(hub, tmp_path, path, what, words):
     hub.fail(path, what)
     assert words in error_of(push(hub, tmp_path, "metric", "user/ece"))
     for repository in hub.repositories.values():
@@ -283,7 +283,7 @@ def test_a_failure_is_one_line_leaves_no_half_and_is_mended_by_a_second_run(hub,
     assert "ece.py" in hub.repositories["space", "user/ece"].files
 
 
-def test_a_slow_hub_is_waited_for(hub, tmp_path):
+def test_slow_hub_is_waited_for(hub, tmp_path):
     hub.fail("repos/create", 2.0, times=1)
     hub.fail("commit/main", 2.0, times=1)
     code, out, err = push(hub, tmp_path, "metric", "user/ece")
@@ -292,28 +292,28 @@ def test_a_slow_hub_is_waited_for(hub, tmp_path):
 
 
 @pytest.mark.parametrize("path", ["GET /api/spaces/user/ece", "repos/create", "commit/main"])
-def test_a_hub_that_hangs_is_left_after_a_while(hub, tmp_path, path):
+def test_hanging_hub_times_out(hub, tmp_path, path):
     hub.fail(path, 60.0)
     impatient = "import sys, bayesian_text_classification.hub as h; sys.modules[h.__name__ + '.push'].PATIENCE = 2.0; "
     said = error_of(push(hub, tmp_path, "metric", "user/ece", before=impatient))
-    assert "the connection to the Hub failed (ReadTimeout" in said and "run the same command again" in said
+    assert "the connection to the Hub failed (ReadTimeout" in said and "try again" in said
     for repository in hub.repositories.values():
         assert set(repository.files) == {".gitattributes"}
 
 
-def test_a_damaged_token_is_not_shown(hub, tmp_path):
+def test_damaged_token_is_not_printed(hub, tmp_path):
     said = error_of(push(hub, tmp_path, "metric", "user/ece", token="hf_secret\vsecret"))
-    assert said == "error: the token holds characters that no token has; copy it again" and hub.requests == []
+    assert said == "error: the token contains invalid characters; copy it again" and hub.requests == []
 
 
-def test_a_hub_that_is_not_there(hub, tmp_path):
+def test_unreachable_hub_gives_one_line(hub, tmp_path):
     hub.endpoint = "http://127.0.0.1:9"  # nobody listens
     said = error_of(push(hub, tmp_path, "metric", "user/ece"))
-    assert "the connection to the Hub failed" in said and "run the same command again" in said
+    assert "the connection to the Hub failed" in said and "try again" in said
 
 
-def test_the_timeout_of_every_other_request_is_left_as_it_was(hub, tmp_path):
-    """huggingface_hub has one client for the whole process; a library has no say in how long others wait."""
+def test_push_restores_the_timeout_of_huggingface_hub(hub, tmp_path):
+    """huggingface_hub has one client per process, so a changed timeout would affect other requests."""
     code = """
 import sys
 from pathlib import Path
@@ -326,7 +326,7 @@ print(get_session().timeout == before)
     assert run(sys.executable, code, **hub.environment(tmp_path / "home")).splitlines()[-1] == "True"
 
 
-def test_code_of_an_earlier_version_is_removed_with_the_same_commit(hub, model, tmp_path):
+def test_push_removes_code_of_an_earlier_version_in_the_same_commit(hub, model, tmp_path):
     code, _, err = push(hub, tmp_path, "pipeline", "user/m", "--model", model)
     assert code == 0, err
     repository = hub.repositories["model", "user/m"]

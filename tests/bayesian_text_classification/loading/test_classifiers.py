@@ -1,4 +1,4 @@
-"""Models that transformers loads with a warning at most, and that the command must not score."""
+"""Models that transformers loads with at most a warning, and that must be refused."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 @pytest.fixture
 def saved(tiny, tokenizer, tmp_path):
-    """Writes a tiny model and a tokenizer (None: no files of one) to a folder; gives its path."""
+    """Saves a tiny model and a tokenizer (None saves no tokenizer) to a folder, and returns its path."""
 
     def save(architecture="bert", tokenizer=tokenizer, part=None, **settings):
         model = tiny(architecture, **settings)
@@ -28,15 +28,15 @@ def saved(tiny, tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ({"part": "bert"}, "its checkpoint has no classifier.bias, classifier.weight, which would be random numbers"),
-        ({"tokenizer": None}, "its tokenizer knows 0 tokens and the model 30,522; the tokenizer's files are missing"),
-        ({"architecture": "gpt2", "tokenizer": None}, "its tokenizer knows 0 tokens and the model 30,522"),
-        ({"architecture": "t5", "tokenizer": None}, "its tokenizer knows 1 tokens and the model 30,522"),
-        ({"vocab_size": 400_000}, "its tokenizer knows 30,517 tokens and the model 400,000"),
-        ({"vocab_size": 20_000}, "its tokenizer has token ids up to 30,521 and the model only those below 20,000"),
+        ({"part": "bert"}, "its checkpoint lacks classifier.bias, classifier.weight, which would be initialized at"),
+        ({"tokenizer": None}, "its tokenizer has 0 tokens, but the model has 30,522; the tokenizer's files are"),
+        ({"architecture": "gpt2", "tokenizer": None}, "its tokenizer has 0 tokens, but the model has 30,522"),
+        ({"architecture": "t5", "tokenizer": None}, "its tokenizer has 1 tokens, but the model has 30,522"),
+        ({"vocab_size": 400_000}, "its tokenizer has 30,517 tokens, but the model has 400,000"),
+        ({"vocab_size": 20_000}, "its tokenizer has token ids up to 30,521, but the model only accepts ids below"),
     ],
 )  # fmt: skip
-def test_incomplete_models_are_refused_in_one_line(saved, model, message):
+def test_incomplete_models_raise_in_one_line(saved, model, message):
     folder = saved(**model)
     with pytest.raises(ModelError) as caught:
         load_classifier(folder)
@@ -44,11 +44,11 @@ def test_incomplete_models_are_refused_in_one_line(saved, model, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_table_of_words_may_be_rounded_up(saved):
+def test_embedding_table_may_be_rounded_up(saved):
     assert load_classifier(saved(vocab_size=30_720)).predict_proba(["good"]).shape == (1, 2)
 
 
-def test_device_and_dtype_are_handed_on(saved):
+def test_device_and_dtype_are_passed_on(saved):
     assert "cpu" in available_devices()
     classifier = load_classifier(saved(), "cpu", "bfloat16")
     assert classifier.device == torch.device("cpu")
@@ -58,7 +58,7 @@ def test_device_and_dtype_are_handed_on(saved):
 
 @pytest.fixture
 def adapter(saved, tmp_path):
-    """Writes an adapter of a base without a head."""
+    """Saves an adapter whose base model has no head."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification
 
@@ -73,7 +73,7 @@ def adapter(saved, tmp_path):
     return save
 
 
-def test_an_adapter_may_bring_the_head_that_its_base_lacks(adapter, tokenizer):
+def test_adapter_may_contain_the_head_that_its_base_lacks(adapter, tokenizer):
     folder, adapted = adapter(task_type="SEQ_CLS")
     with torch.no_grad():
         expected = adapted(**tokenizer(["good"], return_tensors="pt")).logits.softmax(-1)
@@ -82,9 +82,9 @@ def test_an_adapter_may_bring_the_head_that_its_base_lacks(adapter, tokenizer):
 
 
 @pytest.mark.parametrize("targets", [["query"], ["query", "classifier"]])
-def test_an_adapter_without_a_head_is_refused(adapter, targets):
+def test_adapter_without_a_head_raises(adapter, targets):
     folder, _ = adapter(target_modules=targets)
-    with pytest.raises(ModelError, match=r"no classifier\.bias, classifier\.weight, which would be random"):
+    with pytest.raises(ModelError, match=r"lacks classifier\.bias, classifier\.weight, which would be initialized"):
         load_classifier(folder)
 
 
@@ -98,7 +98,7 @@ def test_an_adapter_without_a_head_is_refused(adapter, targets):
     ],
     ids=["half", "a byte less", "nothing", "a web page"],
 )
-def test_damaged_weights_are_refused_in_one_line(saved, damaged, message):
+def test_damaged_weights_raise_in_one_line(saved, damaged, message):
     folder = saved()
     weights = Path(folder) / "model.safetensors"
     weights.write_bytes(damaged(weights.read_bytes()))
@@ -108,7 +108,7 @@ def test_damaged_weights_are_refused_in_one_line(saved, damaged, message):
 
 
 class Bomb:
-    """What a pickle may do to who reads it."""
+    """An object whose unpickling creates a file."""
 
     def __init__(self, path):
         self.path = path
@@ -118,23 +118,23 @@ class Bomb:
 
 
 def pickled(folder, safe, pickle, more):
-    """Weights of a folder as PyTorch used to save them."""
+    """Convert the weights of a folder to the old pickle format of PyTorch."""
     weights = load_file(folder / safe)
     (folder / safe).unlink()
     torch.save({**weights, **more}, folder / pickle)
 
 
-def test_pickled_weights_are_read_where_they_are_asked_for_alone(saved, tmp_path):
+def test_pickled_weights_need_allow_pickle(saved, tmp_path):
     folder = Path(saved())
     expected = load_classifier(str(folder)).predict_proba(["good"])
     pickled(folder, "model.safetensors", "pytorch_model.bin", {})
-    with pytest.raises(ModelError, match=r"it has no model\.safetensors; .* allow_pickle=True reads that"):
+    with pytest.raises(ModelError, match=r"it has no model\.safetensors; .* pass allow_pickle=True to load the"):
         load_classifier(str(folder))
     assert load_classifier(str(folder), allow_pickle=True).predict_proba(["good"]) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("allow_pickle", [False, True])
-def test_no_code_of_a_pickle_runs_even_then(saved, tmp_path, allow_pickle):
+def test_pickles_never_run_code(saved, tmp_path, allow_pickle):
     folder = Path(saved())
     pickled(folder, "model.safetensors", "pytorch_model.bin", {"more": Bomb(tmp_path / "taken")})
     with pytest.raises(ModelError):
@@ -143,15 +143,15 @@ def test_no_code_of_a_pickle_runs_even_then(saved, tmp_path, allow_pickle):
 
 
 @pytest.mark.parametrize("allow_pickle", [False, True])
-def test_a_pickled_adapter_is_not_read(adapter, tmp_path, allow_pickle):
+def test_pickled_adapters_raise(adapter, tmp_path, allow_pickle):
     folder = Path(adapter(task_type="SEQ_CLS")[0])
     pickled(folder, "adapter_model.safetensors", "adapter_model.bin", {"more": Bomb(tmp_path / "taken")})
-    with pytest.raises(ModelError, match=r"it has no adapter_model\.safetensors; pickled adapters are not read"):
+    with pytest.raises(ModelError, match=r"it has no adapter_model\.safetensors; pickled adapters are not loaded"):
         load_classifier(str(folder), allow_pickle=allow_pickle)
     assert not (tmp_path / "taken").exists()
 
 
-def test_neither_is_one_that_was_saved_with_its_model(adapter, tmp_path, bayesian):
+def test_pickled_adapters_saved_with_their_model_raise(adapter, tmp_path, bayesian):
     from transformers import AutoModelForSequenceClassification
 
     _, adapted = adapter(task_type="SEQ_CLS")
@@ -160,12 +160,12 @@ def test_neither_is_one_that_was_saved_with_its_model(adapter, tmp_path, bayesia
     load_classifier(str(folder))
     pickled(folder / "adapter", "adapter_model.safetensors", "adapter_model.bin", {})
     for load in (load_classifier, lambda name: bayesian(AutoModelForSequenceClassification.from_pretrained(name))):
-        with pytest.raises(ValueError, match=r"it has no adapter_model\.safetensors; pickled adapters are not read"):
+        with pytest.raises(ValueError, match=r"it has no adapter_model\.safetensors; pickled adapters are not loaded"):
             load(str(folder))
 
 
 @pytest.mark.parametrize("model_type", ["bert", "unheard-of"])
-def test_code_that_lies_beside_a_model_is_not_run(saved, tmp_path, model_type):
+def test_code_in_the_model_folder_is_not_run(saved, tmp_path, model_type):
     folder = Path(saved())
     code = f"import pathlib; pathlib.Path({str(tmp_path / 'taken')!r}).touch()"
     (folder / "code.py").write_text(code)
@@ -174,13 +174,13 @@ def test_code_that_lies_beside_a_model_is_not_run(saved, tmp_path, model_type):
         config = json.loads((folder / file).read_text())
         config |= {"model_type": model_type, "auto_map": dict.fromkeys(names, "code.Mine")}
         (folder / file).write_text(json.dumps(config))
-    with contextlib.suppress(ModelError):  # a bert may be loaded as what it is
+    with contextlib.suppress(ModelError):  # a bert may load as a plain bert
         load_classifier(str(folder))
     assert not (tmp_path / "taken").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_give_an_error_and_no_score(saved, value):
+def test_nan_or_infinite_weights_raise(saved, value):
     folder = Path(saved())
     weights = load_file(folder / "model.safetensors")
     weights["classifier.bias"][0] = value
@@ -189,13 +189,13 @@ def test_weights_that_are_no_numbers_give_an_error_and_no_score(saved, value):
         load_classifier(str(folder))(["good"])
 
 
-def test_more_names_of_classes_than_outputs_are_refused(saved):
+def test_more_class_names_than_outputs_raise(saved):
     folder = Path(saved())
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {str(i): f"L{i}" for i in range(5)}
     config["label2id"] = {f"L{i}": i for i in range(5)}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(
-        ModelError, match=r"classifier\.bias of shape \(2,\) and its config asks for \(5,\); the number of"
+        ModelError, match=r"classifier\.bias of shape \(2,\), but its config expects \(5,\); the number of"
     ):
         load_classifier(str(folder))

@@ -1,4 +1,4 @@
-"""Labelled texts from files: formats, columns, labels, and what a user reads when they do not fit."""
+"""Labeled texts from files: formats, columns, labels, and error messages."""
 
 import csv
 import json
@@ -26,40 +26,40 @@ def write(path, rows):
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
-def test_every_format_gives_the_same(tmp_path, ending):
+def test_every_format_gives_the_same_texts_and_labels(tmp_path, ending):
     rows = [{"text": 'say "no", twice', "label": 1}, {"text": "NA", "label": 0}, {"text": "007", "label": 0}]
     data = load_labelled_texts(write(tmp_path / f"d.{ending}", rows), NAMES)
     assert data.texts == ['say "no", twice', "NA", "007"]
     assert data.labels == [1, 0, 0]
 
 
-def test_a_tab_separated_sentence_with_a_stray_quotation_mark_does_not_swallow_the_next_rows(tmp_path):
+def test_unclosed_quote_in_tsv_does_not_swallow_the_next_rows(tmp_path):
     path = tmp_path / "d.tsv"
     path.write_text('label\ttext\n0\t" a quote that never ends\n1\tnext\n')
     assert load_labelled_texts(str(path), NAMES).texts == ['" a quote that never ends', "next"]
 
 
-def test_embedded_reviews_have_kinds_and_named_labels():
+def test_embedded_reviews_have_groups_and_named_labels():
     data = load_labelled_texts(str(embedded_reviews()), NAMES)
     assert len(data.texts) == len(data.groups) >= 300
     assert sum(data.labels) * 2 == len(data.labels)
 
 
-def test_labels_are_ids_or_names():
+def test_labels_can_be_ids_or_names():
     assert label_ids([1, "0", "POSITIVE", "negative", "1 ", " NEGATIVE "], NAMES, "d") == [1, 0, 1, 0, 1, 0]
 
 
-def test_names_that_differ_only_in_case_are_taken_exactly():
+def test_names_that_differ_only_in_case_are_matched_exactly():
     assert label_ids(["A", "a"], {0: "a", 1: "A"}, "d") == [1, 0]
 
 
-def test_a_name_that_looks_like_an_id_is_a_name():
+def test_name_that_looks_like_an_id_is_read_as_a_name():
     assert label_ids(["1"], {0: "1", 1: "0"}, "d") == [0]
 
 
 @pytest.fixture(params=["hub", "parquet"])
 def dataset_of(request, monkeypatch, tmp_path):
-    """Makes a dataset of two classes with these names; gives where it is."""
+    """Creates a dataset with two classes of these names, and returns its location."""
     import datasets
 
     def make(*names, labels=(0, 1)):
@@ -81,36 +81,36 @@ THREE = {0: "negative", 1: "neutral", 2: "positive"}
     ("names", "model", "expected"),
     [
         (["positive", "negative"], NAMES, [1, 0]),  # the same names in another order
-        (["negative", "positive"], THREE, [0, 2]),  # some of the model's names: 1 is not its neutral
+        (["negative", "positive"], THREE, [0, 2]),  # some of the model's names, so 1 does not mean neutral
         ([" Negative", "POSITIVE"], THREE, [0, 2]),
-        (["no", "yes"], NAMES, [0, 1]),  # none of them: ids
+        (["no", "yes"], NAMES, [0, 1]),  # no shared names, so ids are used
         (["1", "0"], {0: "0", 1: "1"}, [1, 0]),
     ],
 )
-def test_class_names_of_a_dataset_count_before_its_ids(dataset_of, names, model, expected):
+def test_class_names_of_a_dataset_take_precedence_over_ids(dataset_of, names, model, expected):
     assert load_labelled_texts(dataset_of(*names), model).labels == expected
 
 
-def test_class_names_of_which_only_some_are_the_models_are_refused(dataset_of):
+def test_partly_shared_class_names_raise(dataset_of):
     with pytest.raises(
-        DataError, match=r"its class 'neutral' is none of the model's labels 0 \(NEGATIVE\), .*others are"
+        DataError, match=r"its class 'neutral' is not one of the model's labels 0 \(NEGATIVE\), .*others are"
     ):
         load_labelled_texts(dataset_of("negative", "neutral"), NAMES)
 
 
-def test_a_row_without_a_label_is_refused(dataset_of):
-    """`datasets` writes -1 there."""
-    with pytest.raises(DataError, match="label -1 is none of the model's labels"):
+def test_row_without_a_label_raises(dataset_of):
+    """`datasets` writes -1 for a missing label."""
+    with pytest.raises(DataError, match="label -1 is not one of the model's labels"):
         load_labelled_texts(dataset_of("negative", "positive", labels=(0, -1)), NAMES)
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [("maybe", "'maybe'"), (2, "2"), (-1, "-1"), (0.5, "0.5"), (None, "None"), (True, "True")]
 )
-def test_a_label_that_is_none_of_the_models_names_row_and_value(value, shown):
+def test_unknown_label_error_names_row_and_value(value, shown):
     with pytest.raises(
         DataError,
-        match=rf"d, row 2 \(the first text is row 1\): label {shown} is none of the model's labels 0 \(NEGATIVE\)",
+        match=rf"d, row 2 \(the first text is row 1\): label {shown} is not one of the model's labels 0 \(NEGATIVE\)",
     ):
         label_ids([0, value], NAMES, "d")
 
@@ -123,19 +123,19 @@ def test_a_label_that_is_none_of_the_models_names_row_and_value(value, shown):
         ("text,stars\na,0\n", {}, r"no label column .* \(choose with label_column=\)"),
         ("text,label\na,0\n", {"text_column": "body"}, "no text column 'body'"),
         ("", {}, "has no rows"),
-        ("text,label\na,0\n\nb\n", {}, r"row 2 \(the first text is row 1\) has 1 field and the header has 2"),
-        # pandas takes the first column for row names then, and texts and labels move by one.
-        ("text,label\na,0,x\n", {}, r"row 1 \(the first text is row 1\) has 3 fields and the header has 2"),
-        ('text,label\n"a,0\nb,1\n', {}, "cannot be read: row 1 .* is not csv: unexpected end of data"),
-        ("text,label,text\na,0,b\n", {}, "several columns 'text', and only one can be meant"),
+        ("text,label\na,0\n\nb\n", {}, r"row 2 \(the first text is row 1\) has 1 field but the header has 2"),
+        # pandas would use the first column as row names here, which shifts texts and labels by one.
+        ("text,label\na,0,x\n", {}, r"row 1 \(the first text is row 1\) has 3 fields but the header has 2"),
+        ('text,label\n"a,0\nb,1\n', {}, "cannot be read: row 1 .* is not valid csv: unexpected end of data"),
+        ("text,label,text\na,0,b\n", {}, "duplicate column name 'text'; names must be unique"),
         ("text,label\na,0\n", {"text_column": "label"}, "column 'label' cannot be both text and label"),
         ("text,label\na,0\n", {"label_column": "text"}, "column 'text' cannot be both text and label"),
-        ("text,label\na,0\n", {"config": "sst2"}, "config=sst2 is for a dataset on the Hub, and .* is a file"),
-        ("text,label\na,0\n", {"split": "train"}, "split=train is for a dataset on the Hub, and .* is a file"),
+        ("text,label\na,0\n", {"config": "sst2"}, "config=sst2 is for datasets on the Hub, and .* is a file"),
+        ("text,label\na,0\n", {"split": "train"}, "split=train is for datasets on the Hub, and .* is a file"),
         (b"text,label\n\xff\xfe,0\n", {}, "cannot be read: row 1 .* is not UTF-8 .byte 0xff at character 1."),
     ],
 )
-def test_files_that_do_not_fit(tmp_path, content, options, message):
+def test_bad_csv_files_raise(tmp_path, content, options, message):
     path = tmp_path / "d.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
@@ -150,57 +150,57 @@ GOOD = '{"text": "a", "label": 0}\n'
     [
         ("", "has no rows"),
         ("\n \n", "has no rows"),
-        (GOOD + '{"text": null, "label": 0}', "row 2 .*: column 'text' holds None .NoneType., not a text"),
-        (GOOD + '\n{"text": " ", "label": 0}', "row 2 .*: the text is empty; leave that row out"),
+        (GOOD + '{"text": null, "label": 0}', "row 2 .*: column 'text' holds None .NoneType., not a string"),
+        (GOOD + '\n{"text": " ", "label": 0}', "row 2 .*: the text is empty; remove that row"),
         (GOOD + '\n{"text": "ab\\ud800", "label": 0}', r"row 2 .* holds '\\ud800' at character 3, a lone surrogate"),
         (
             GOOD[:-2] + ', "kind": "\\udfff"}',
             r"row 1 .*: column 'kind' holds '\\udfff' at character 1, a lone surrogate",
         ),
         (GOOD + "[" * 10**5, r"row 2 \(the first text is row 1\) is nested too deeply"),
-        (GOOD + "{'text': 1}", "row 2 .* is not JSON: Expecting property name .* at character 2"),
+        (GOOD + "{'text': 1}", "row 2 .* is not valid JSON: Expecting property name .* at character 2"),
         (GOOD + '"text"', "row 2 .* is not a JSON object"),
-        ('{"text": "a", "text": "b", "label": 0}', "several columns 'text'"),
-        ('{"text": "a", "label": "' + "9" * 5_000 + '"}', "row 1 .* is none of the model's labels"),
+        ('{"text": "a", "text": "b", "label": 0}', "duplicate column name 'text'"),
+        ('{"text": "a", "label": "' + "9" * 5_000 + '"}', "row 1 .* is not one of the model's labels"),
     ],
 )
-def test_lines_of_json_that_do_not_fit(tmp_path, content, message):
+def test_bad_jsonl_files_raise(tmp_path, content, message):
     (tmp_path / "d.jsonl").write_text(content)
     with pytest.raises(DataError, match=message) as caught:
         load_labelled_texts(str(tmp_path / "d.jsonl"), NAMES)
     assert "\n" not in str(caught.value)
 
 
-def test_a_cell_may_be_longer_than_the_csv_modules_limit(tmp_path):
+def test_cell_may_exceed_the_csv_field_limit(tmp_path):
     limit = csv.field_size_limit()
     path = write(tmp_path / "d.csv", [{"text": "long " * 40_000, "label": 1}])
     assert len(load_labelled_texts(path, NAMES).texts[0]) == 200_000
     assert csv.field_size_limit() == limit
 
 
-def test_two_parquet_columns_of_one_name_are_refused(tmp_path):
+def test_duplicate_parquet_columns_raise(tmp_path):
     import pyarrow
     import pyarrow.parquet
 
     table = pyarrow.table([["a"], [0], ["b"]], names=["text", "label", "text"])
     pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
-    with pytest.raises(DataError, match="several columns 'text', and only one can be meant"):
+    with pytest.raises(DataError, match="duplicate column name 'text'; names must be unique"):
         load_labelled_texts(str(tmp_path / "d.parquet"), NAMES)
 
 
-def test_what_was_read_is_said(tmp_path, dataset_of):
+def test_result_names_the_columns_and_the_split(tmp_path, dataset_of):
     data = load_labelled_texts(write(tmp_path / "d.jsonl", [{"sentence": "a", "labels": 0}]), NAMES)
     assert (data.text_column, data.label_column, data.split) == ("sentence", "labels", None)
     data = load_labelled_texts(dataset_of("no", "yes"), NAMES)
     assert data.split == (None if data.name.endswith("parquet") else "validation")
 
 
-def test_a_folder_is_said_to_be_one(tmp_path):
+def test_folder_raises(tmp_path):
     with pytest.raises(DataError, match="is a folder; pass one of its files"):
         load_labelled_texts(str(tmp_path), NAMES)
 
 
-def test_a_folder_does_not_stand_in_for_a_dataset_of_its_name(tmp_path, monkeypatch):
+def test_folder_is_not_loaded_as_a_dataset_of_the_same_name(tmp_path, monkeypatch):
     import datasets
 
     asked = []
@@ -216,31 +216,31 @@ def test_a_folder_does_not_stand_in_for_a_dataset_of_its_name(tmp_path, monkeypa
     load_labelled_texts("imdb", NAMES)
     (tmp_path / "imdb").mkdir()
     load_labelled_texts("imdb", NAMES)
-    assert asked == ["imdb", "hf://datasets/imdb"]  # `load_dataset` itself would take the folder
+    assert asked == ["imdb", "hf://datasets/imdb"]  # `load_dataset` itself would load the folder
     with pytest.raises(DataError, match=r"no such split \(the folder imdb is not read; pass one of its files\)"):
         load_labelled_texts("imdb", NAMES, split="none")
 
 
-def test_a_missing_file_and_an_unknown_ending(tmp_path):
+def test_missing_file_and_unknown_extension_raise(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         load_labelled_texts(str(tmp_path / "none.csv"), NAMES)
     (tmp_path / "d.xlsx").write_text("x")
-    with pytest.raises(DataError, match=r"a \.xlsx cannot be read; use \.csv, \.tsv, \.jsonl, \.parquet"):
+    with pytest.raises(DataError, match=r"cannot read \.xlsx files; use \.csv, \.tsv, \.jsonl, \.parquet"):
         load_labelled_texts(str(tmp_path / "d.xlsx"), NAMES)
 
 
-def test_a_line_separator_inside_a_json_text_is_not_a_new_line(tmp_path):
+def test_unicode_line_separator_in_json_does_not_split_the_line(tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps({"text": "one\u2028two\u0085three", "label": 1}, ensure_ascii=False) + "\n")
     assert load_labelled_texts(str(path), NAMES).texts == ["one\u2028two\u0085three"]
 
 
 @pytest.mark.parametrize("value", ["²", "--1", ""])
-def test_what_only_looks_like_a_number_is_no_label(value):
-    with pytest.raises(DataError, match="is none of the model's labels"):
+def test_values_that_only_look_like_numbers_raise(value):
+    with pytest.raises(DataError, match="is not one of the model's labels"):
         label_ids([value], NAMES, "d")
 
 
-def test_a_kind_may_be_empty_where_a_text_may_not(tmp_path):
+def test_group_name_may_be_empty(tmp_path):
     (tmp_path / "a.csv").write_text('text,label,kind\nfine,1,""\n')
     assert load_labelled_texts(str(tmp_path / "a.csv"), {0: "NO", 1: "YES"}).groups == [""]

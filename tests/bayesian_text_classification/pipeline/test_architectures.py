@@ -1,7 +1,7 @@
-"""Every sequence classifier of transformers, tiny: what `train()` mode does, the twin does, and nothing else.
+"""For every sequence classifier of transformers, in tiny: the twin applies all dropout of `train()` mode, nothing else.
 
-The types are transformers' own list, so that a new one fails here until it has a tiny configuration and a row in
-`docs/architectures.md`. Settings are set by their names, in nested configurations too; `SPECIAL` holds the rest.
+The types come from transformers' own list. A new type fails here until it has a tiny configuration and a row in
+`docs/architectures.md`. Settings are found by name, also in nested configurations; `SPECIAL` holds the rest.
 """
 
 import copy
@@ -19,7 +19,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as TYPES
 
 DOCS = Path(__file__).parents[3] / "docs" / "architectures.md"
-# Lengths that a factor of 4 (CANINE) and a window of 4 (Longformer) treat differently; the one looked at is not first.
+# Lengths that a factor of 4 (CANINE) and a window of 4 (Longformer) treat differently. The text under test never comes
+# first in a batch.
 TEXTS = ["no it is", "a b c d e", "what a terribly long and boring film this was i say", "he or she"]
 RATE = 0.1
 
@@ -85,25 +86,25 @@ SPECIAL = {
     "zamba2": {"layers_block_type": ["linear_attention", "hybrid"], "attention_head_dim": 16},
 }  # fmt: skip
 
-# Types that cannot be built or sampled, with what a user is told.
+# Types that cannot be built or sampled, with the error that a user gets.
 REFUSED = {
     "layoutlmv2": (ImportError, "detectron2"),
-    "reformer": (ValueError, r"refuses train\(\) mode for a short text: .*axial_pos_shape"),
+    "reformer": (ValueError, r"cannot run in train\(\) mode on a short text: .*axial_pos_shape"),
 }
-# Modules with randomness of their own in train() mode, which no dropout mask stands for.
+# Modules with randomness in train() mode that is not dropout and has no mask.
 HIDDEN = {"phimoe": "model.layers.0.mlp.router"}
 
 REMARKS = {
-    "big_bird": "full attention for every text: a short one switches the model over for good, and the probe is short",
-    "bigbird_pegasus": "as BigBird",
-    "canine": "a text of more than `local_transformer_stride` (128) characters runs alone, one pass at a time",
-    "diffllama": "no dropout: transformers refuses a rate above 0",
+    "big_bird": "full attention for every text: a short text switches the model permanently, and the probe is short",
+    "bigbird_pegasus": "same as BigBird",
+    "canine": "texts of more than `local_transformer_stride` (128) characters run by themselves, one pass at a time",
+    "diffllama": "no dropout: transformers rejects rates above 0",
     "funnel": "transformers itself fails on texts of fewer than 5 tokens",
-    "layoutlmv2": "not sampled: transformers needs detectron2, which PyPI does not have",
-    "mpt": "no dropout: transformers reads `attn_config.attn_pdrop` alone and takes integers only",
-    "mra": "without its CUDA kernel transformers puts 0 for the attention, in stock pipelines too",
-    "phimoe": "the router draws experts in `train()` mode; this stays off, with a warning",
-    "reformer": "not sampled: `train()` takes texts of one fixed length only, and LSH draws at random in `eval()` too",
+    "layoutlmv2": "not sampled: transformers needs detectron2, which is not on PyPI",
+    "mpt": "no dropout: transformers only reads `attn_config.attn_pdrop` and only accepts integers",
+    "mra": "without its CUDA kernel, transformers sets the attention to 0, also in stock pipelines",
+    "phimoe": "the router samples experts in `train()` mode; this stays off, with a warning",
+    "reformer": "not sampled: `train()` only accepts one fixed text length, and LSH also draws at random in `eval()`",
 }
 
 LORA = ["bart", "bert", "bloom", "deberta-v2", "distilbert", "gpt2", "llama", "modernbert", "qwen3", "roberta", "t5",
@@ -111,7 +112,7 @@ LORA = ["bart", "bert", "bloom", "deberta-v2", "distilbert", "gpt2", "llama", "m
 
 
 def settings_of(config):
-    """Tiny sizes and noise switched on, for whatever of it the configuration has."""
+    """Tiny sizes, and all noise turned on, for the settings that the configuration has."""
     found = {}
     for name, value in vars(config).items():
         if hasattr(value, "to_dict"):
@@ -157,8 +158,8 @@ def adapted(model):
         lora_alpha=2,
         lora_dropout=RATE,
         target_modules="all-linear",
-        exclude_modules=["pre_classifier"],  # DistilBERT's, which PEFT trains whole
-        init_lora_weights=False,  # at the usual zero the adapters, and their dropout, do nothing
+        exclude_modules=["pre_classifier"],  # of DistilBERT; PEFT trains it fully
+        init_lora_weights=False,  # with zeros, the default, adapters and their dropout have no effect
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -166,7 +167,7 @@ def adapted(model):
 
 
 def encode(texts):
-    """Words as ids, padded at the right; what is tested has nothing to do with a vocabulary."""
+    """Words as ids, padded on the right. These tests do not depend on a vocabulary."""
     rows = [[1, *(5 + sum(map(ord, word)) % 100 for word in text.split()), 2] for text in texts]
     ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     for row, values in zip(ids, rows, strict=True):
@@ -180,7 +181,7 @@ def checkpointed(*args):
 
 @dataclass
 class Variant:
-    """A type with one implementation of attention, its twin, and what building it did."""
+    """A model of one type with one attention implementation, its twin, and the warnings from building it."""
 
     model: torch.nn.Module
     twin: StochasticTwin
@@ -191,7 +192,7 @@ class Variant:
 
 
 class Case:
-    """A type, plain or with LoRA, in every implementation of attention that it has."""
+    """A type, plain or with LoRA, in every attention implementation that it has."""
 
     def __init__(self, name, same_model, same_random_state):
         self.type, _, self.lora = name.partition(" with ")
@@ -218,7 +219,7 @@ class Case:
             self.variants[attention] = variant
 
     def row(self):
-        """The type's line in the table, with a slash where the implementations differ."""
+        """The row of the type in the table, with a slash where the implementations differ."""
         columns = zip(*(self._cells(variant.twin) for variant in self.variants.values()), strict=True)
         cells = [" / ".join(dict.fromkeys(column)) for column in columns]
         return "| " + " | ".join([self.type, ", ".join(self.variants), *cells, REMARKS.get(self.type, "")]) + " |"
@@ -232,7 +233,7 @@ class Case:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Tensors this small are slower on several threads, a hundred times so where other work has the cores."""
+    """Tensors this small are slower on several threads, a hundred times slower if the cores are busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -251,7 +252,7 @@ def case(request, same_model, same_random_state):
 # --- the checks -----------------------------------------------------------------------------------------------------
 
 
-def test_calls_are_those_of_train_mode(case, active_calls):
+def test_calls_match_those_of_train_mode(case, active_calls):
     for variant in case.variants.values():
         trained = copy.deepcopy(variant.model).train()
         trained.config.get_text_config().pad_token_id = 0
@@ -277,8 +278,8 @@ def test_samples_differ(case):
         assert spread > 1e-4 if variant.twin.sites else spread < 1e-6
 
 
-def test_samples_draw_nothing_and_checkpoint_nothing(case, same_model, same_random_state):
-    """LayerDrop would leave calls out, which is an error; a checkpoint raises; statistics must not move."""
+def test_sampling_draws_and_checkpoints_nothing(case, same_model, same_random_state):
+    """LayerDrop would skip calls, which raises; a checkpoint raises; statistics must not change."""
     for variant in case.variants.values():
         with same_model(variant.model), same_random_state():
             variant.samples(TEXTS[1:2], 10)
@@ -286,7 +287,7 @@ def test_samples_draw_nothing_and_checkpoint_nothing(case, same_model, same_rand
         assert not any(norm.training for norm in norms)
 
 
-def test_the_pass_without_dropout_is_that_of_the_model(case):
+def test_the_pass_without_dropout_equals_the_models(case):
     for variant in case.variants.values():
         inputs = encode(TEXTS[:1])
         with torch.no_grad():
@@ -294,7 +295,7 @@ def test_the_pass_without_dropout_is_that_of_the_model(case):
         torch.testing.assert_close(variant.twin.logits(inputs), expected, rtol=0, atol=1e-6)
 
 
-def test_a_text_alone_is_the_text_in_a_batch(case):
+def test_a_text_has_the_same_samples_alone_and_in_a_batch(case):
     for variant in case.variants.values():
         together = [TEXTS[3], TEXTS[0], TEXTS[3]] if variant.twin.needs_equal_lengths else [TEXTS[2], *TEXTS]
         found = variant.samples(together)
@@ -302,14 +303,14 @@ def test_a_text_alone_is_the_text_in_a_batch(case):
             torch.testing.assert_close(found[row], variant.samples([text])[0], rtol=0, atol=1e-5)
 
 
-def test_both_implementations_give_the_same_samples(case):
+def test_attention_implementations_give_the_same_samples(case):
     first, *others = (variant.samples(TEXTS[:1]) for variant in case.variants.values())
     for other in others:
         torch.testing.assert_close(other, first, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["gpt_oss", "t5gemma"])
-def test_flash_attention_becomes_eager_where_there_is_no_sdpa(name):
+def test_flash_attention_becomes_eager_if_there_is_no_sdpa(name):
     model = make(name, "eager")
     expected = StochasticTwin(model, encode).sample_logits(encode(TEXTS[:1]), range(4), seed=0, balanced=True)
     model.config._attn_implementation_internal = "flash_attention_2"
@@ -328,7 +329,7 @@ def test_adapters_are_among_the_sites(case):
 
 @pytest.fixture(scope="module")
 def table(request):
-    """Gives the row of a type in the file; with `--write-docs` the row found is what the file will say."""
+    """Returns the row of a type in the file. With `--write-docs`, it returns the new row and writes it to the file."""
     writing = request.config.getoption("--write-docs")
     found = {}
     if not writing:
@@ -360,10 +361,10 @@ def here():
 
 
 def skip_another_version():
-    """A new release may know another type, or another attention of an old one; the other tests here hold for it too."""
+    """Skip, because a new release may add types or attention implementations. The other tests here still apply."""
     written = re.search(VERSION, DOCS.read_text(encoding="utf-8"))[1]
     if written != here():
-        pytest.skip(f"the table is of transformers {written}; write it anew for {here()} with --write-docs")
+        pytest.skip(f"the table is for transformers {written}; rewrite it for {here()} with --write-docs")
 
 
 def rows_in_docs():
@@ -371,19 +372,19 @@ def rows_in_docs():
     return {row.split("|")[1].strip(): row for row in rows}
 
 
-def test_the_table_has_every_type_and_no_other(request):
+def test_the_table_has_exactly_the_types_of_transformers(request):
     if not request.config.getoption("--write-docs"):
         skip_another_version()
         assert list(rows_in_docs()) == sorted(TYPES)
 
 
 @pytest.mark.parametrize("case", PLAIN, indirect=True)
-def test_the_table_tells_the_truth(case, table):
+def test_the_table_is_up_to_date(case, table):
     assert table(case.type, case.row()) == case.row()
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_says_why(name, table):
+def test_types_that_cannot_be_sampled_say_why(name, table):
     kind, message = REFUSED[name]
     with pytest.raises(kind, match=message) as caught:
         StochasticTwin(make(name, "eager"), encode)

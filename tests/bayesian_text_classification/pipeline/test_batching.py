@@ -16,7 +16,7 @@ anything = {
 
 
 def batches(lengths, samples, budget, **options):
-    """The plan; a plan of more batches than there are rows never ends."""
+    """The plan as a list. Fails if there are more batches than rows, which means that the plan never ends."""
     found = list(islice(plan(lengths, samples, TokenBudget(budget), **options), len(lengths) * len(samples) + 1))
     assert len(found) <= len(lengths) * len(samples), "the plan does not end"
     return found
@@ -36,7 +36,7 @@ def test_every_sample_of_every_text_is_planned_once(lengths, samples, budget, ma
 
 @settings(max_examples=150)
 @given(**anything)
-def test_a_batch_keeps_to_its_limits(lengths, samples, budget, max_texts, apart):
+def test_batches_respect_their_limits(lengths, samples, budget, max_texts, apart):
     for batch in batches(lengths, samples, budget, max_texts=max_texts, apart=apart):
         rows, longest = len(batch.texts) * len(batch.samples), max(lengths[i] for i in batch.texts)
         assert rows >= 1
@@ -48,8 +48,8 @@ def test_a_batch_keeps_to_its_limits(lengths, samples, budget, max_texts, apart)
 
 @settings(max_examples=100)
 @given(**anything)
-def test_the_longest_texts_come_first(lengths, samples, budget, max_texts, apart):
-    """Memory that runs out runs out at once."""
+def test_longest_texts_come_first(lengths, samples, budget, max_texts, apart):
+    """If memory runs out, it runs out at the start."""
     planned = batches(lengths, samples, budget, max_texts=max_texts, apart=apart)
     for number in {0} if apart is None else set(apart):
         order = [lengths[i] for batch in planned for i in batch.texts if apart is None or apart[i] == number]
@@ -58,20 +58,20 @@ def test_the_longest_texts_come_first(lengths, samples, budget, max_texts, apart
 
 @settings(max_examples=100)
 @given(**anything)
-def test_samples_of_a_text_part_only_where_it_alone_is_over_the_budget(lengths, samples, budget, max_texts, apart):
+def test_samples_are_split_only_if_one_text_exceeds_the_budget(lengths, samples, budget, max_texts, apart):
     for batch in batches(lengths, samples, budget, max_texts=max_texts, apart=apart):
         if len(batch.samples) < len(samples):
             assert len(batch.texts) == 1
             assert len(samples) * max(lengths[batch.texts[0]], 1) > budget
 
 
-def test_an_example_by_hand():
+def test_example_by_hand():
     planned = [(list(b.texts), b.samples) for b in plan([3, 10, 4, 4], samples=range(2), budget=TokenBudget(24))]
-    # 24 tokens hold two rows of 10 (one text), six of 4 (three texts).
+    # 24 tokens hold two rows of 10 (one text) or six rows of 4 (three texts).
     assert planned == [([1], range(2)), ([2, 3, 0], range(2))]
 
 
-def test_a_long_text_is_sampled_in_parts():
+def test_samples_of_a_long_text_are_split():
     assert [b.samples for b in plan([10], samples=range(5, 12), budget=TokenBudget(30))] == [
         range(5, 8),
         range(8, 11),
@@ -83,12 +83,12 @@ def test_texts_of_equal_length_keep_their_order():
     assert [list(b.texts) for b in plan([4] * 5, samples=range(1), budget=TokenBudget(8))] == [[0, 1], [2, 3], [4]]
 
 
-def test_a_text_without_tokens_ends_too():
-    """A tokenizer without special tokens (GPT-2) makes nothing of an empty text."""
+def test_texts_without_tokens_terminate():
+    """A tokenizer without special tokens (GPT-2) returns zero tokens for an empty text."""
     assert len(batches([0, 3, 0], range(2), 100, apart=[0, 3, 0])) == 2
 
 
-def test_a_budget_that_shrinks_meanwhile_is_kept_to():
+def test_budget_that_shrinks_while_planning_is_respected():
     budget = TokenBudget(40)
     planned = plan([10, 10, 10, 10, 10, 10, 10], range(1), budget)
     assert len(next(planned).texts) == 4
@@ -96,18 +96,18 @@ def test_a_budget_that_shrinks_meanwhile_is_kept_to():
     assert [len(batch.texts) for batch in planned] == [2, 1]
 
 
-def test_a_budget_is_halved_from_what_failed_and_never_ends_at_nothing():
+def test_budget_is_halved_from_the_failed_size_and_stays_positive():
     budget = TokenBudget(1000)
     budget.halve(60)  # a batch far below the budget did not fit
     assert budget.tokens == 30
-    budget.halve(500)  # an old batch fails late
+    budget.halve(500)  # a batch planned earlier fails later
     assert budget.tokens == 15
     for _ in range(9):
         budget.halve(1)
     assert budget.tokens == 1
 
 
-def test_nothing_gives_nothing():
+def test_no_texts_give_no_batches():
     assert list(plan([], range(20), TokenBudget(100))) == []
 
 
@@ -118,13 +118,13 @@ def test_windows_are_consecutive(items, expected):
     assert [item for window in found for item in window] == list(range(items))
 
 
-def test_windows_read_no_further_than_they_must():
+def test_windows_read_only_the_items_they_yield():
     numbers = count()
     assert next(windows(numbers, 4)) == [0, 1, 2, 3]
     assert next(numbers) == 4
 
 
-def test_samples_that_go_one_after_the_other_leave_the_budget_to_texts():
+def test_budget_counts_only_texts_when_samples_run_one_by_one():
     # 100 tokens of budget, texts of 10: ten rows are ten texts, whatever the number of samples.
     found = batches([10] * 25, range(20), 100, samples_are_rows=False)
     assert [(len(batch.texts), batch.samples) for batch in found] == [(10, range(20)), (10, range(20)), (5, range(20))]

@@ -16,7 +16,7 @@ def attention_inputs(case):
     query = torch.randn(2, 4, 5, 8, generator=generator)
     key, value = (torch.randn(2, heads, 5, 8, generator=generator) for _ in range(2))
     mask = torch.rand(2, 1, 5, 5, generator=generator) > 0.3
-    mask[0, 0, 2] = False  # a query that may attend to nothing
+    mask[0, 0, 2] = False  # a query that may not attend to anything
     options = {
         "plain": {},
         "causal": {"is_causal": True},
@@ -42,7 +42,7 @@ CASES = ["plain", "causal", "bool mask", "float mask", "minimum mask", "broadcas
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("case", CASES)
-def test_attention_that_keeps_everything_is_pytorchs(case, p):
+def test_attention_that_keeps_everything_equals_pytorchs(case, p):
     query, key, value, options = attention_inputs(case)
     expected = F.scaled_dot_product_attention(query, key, value, **options)
     keep = torch.full((*query.shape[:-1], key.shape[-2]), -1, dtype=torch.int32)
@@ -83,14 +83,14 @@ class Functional(nn.Module):
 
 
 class Gated(nn.Module):
-    """As in transformers' attention: p is 0 unless the owner trains."""
+    """Like attention in transformers: p is 0 unless the module is in train() mode."""
 
     def forward(self, x):
         return F.scaled_dot_product_attention(x, x, x, dropout_p=0.2 if self.training else 0.0)
 
 
 class Torch(nn.Module):
-    """Past torch.nn.functional."""
+    """Bypasses torch.nn.functional."""
 
     def forward(self, x):
         return torch.dropout(x, 0.2, self.training)
@@ -108,7 +108,7 @@ class Inplace(nn.Module):
 
 
 class Twice(nn.Module):
-    """One module under two names, one of them called twice."""
+    """One module under two names, called twice under one of them."""
 
     def __init__(self):
         super().__init__()
@@ -119,7 +119,7 @@ class Twice(nn.Module):
 
 
 class Attention(nn.Module):
-    """PyTorch's own multi-head attention, whose dropout is inside a function of torch.nn.functional."""
+    """PyTorch's multi-head attention, which calls dropout inside a function of torch.nn.functional."""
 
     def __init__(self, need_weights=False):
         super().__init__()
@@ -154,8 +154,8 @@ OWN = {
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_models_of_ones_own(name, encode, twin_of, samples, calls_of, own):
-    """Sites as many as calls of train() mode; the same mean as train() mode; alone = in a batch."""
+def test_custom_models(name, encode, twin_of, samples, calls_of, own):
+    """All calls are found, the mean matches train() mode, and a text has the same samples alone and in a batch."""
     make, calls = OWN[name]
     model, inputs = own(make()), encode(["a good film", "a bad film"])
     twin = twin_of(model)

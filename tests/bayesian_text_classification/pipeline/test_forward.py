@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from bayesian_text_classification.pipeline.masks import KeyedMasks
 from torch import nn
 
-# --- the truth from outside -------------------------------------------------------------------------------------------
+# --- against independent references -----------------------------------------------------------------------------------
 
 
-def test_the_mean_is_that_of_pytorchs_own_dropout(tiny, encode, twin_of):
-    """2,000 passes of train() mode against 2,000 of the twin: both are the model's MC-Dropout distribution."""
+def test_the_mean_equals_that_of_pytorchs_dropout(tiny, encode, twin_of):
+    """2,000 passes in train() mode and 2,000 of the twin both sample the model's MC-Dropout distribution."""
     model, passes = tiny("bert", num_labels=3), 2000
     inputs = encode(["a good film", "a bad film"])
     twin = twin_of(model)
@@ -34,11 +34,11 @@ def test_the_mean_is_that_of_pytorchs_own_dropout(tiny, encode, twin_of):
     assert balanced.std(1) == pytest.approx(native.std(1), rel=0.15)
     with torch.no_grad():
         plain = model(**inputs).logits.softmax(-1)
-    assert ((plain - native.mean(1)).abs() / error).max() > 8, "the test could not tell dropout from none"
+    assert ((plain - native.mean(1)).abs() / error).max() > 8, "the test could not distinguish dropout from no dropout"
 
 
 def test_balanced_masks_need_fewer_passes(tiny, encode, twin_of, texts):
-    """The mean of one group is nearer to the mean of all than that of ten independent passes."""
+    """The mean of one group is closer to the overall mean than the mean of ten independent passes."""
     twin, inputs = twin_of(tiny("bert")), encode(texts[:2])
     spread = {}
     for balanced in (True, False):
@@ -48,7 +48,7 @@ def test_balanced_masks_need_fewer_passes(tiny, encode, twin_of, texts):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "bart", "roberta", "t5", "gpt2", "xlnet", "deberta-v2"])
-def test_the_pass_without_dropout_is_that_of_the_model(architecture, tiny, encode, twin_of, texts):
+def test_the_pass_without_dropout_equals_the_models(architecture, tiny, encode, twin_of, texts):
     model = tiny(architecture)
     twin, inputs = twin_of(model, can_pad=model.config.pad_token_id is not None), encode(texts[:1])
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_eager_and_sdpa_give_the_same_samples(architecture, tiny, encode, twin_o
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_dtypes_are_sampled_too(dtype, tiny, encode, twin_of, samples, texts):
+def test_other_dtypes_can_be_sampled(dtype, tiny, encode, twin_of, samples, texts):
     inputs = encode(texts)
     found = samples(twin_of(tiny("bert").to(dtype)), inputs, 40)
     expected = samples(twin_of(tiny("bert")), inputs, 40)
@@ -82,7 +82,9 @@ def test_other_dtypes_are_sampled_too(dtype, tiny, encode, twin_of, samples, tex
     "architecture", ["bert", "distilbert", "roberta", "bart", "albert", "mpnet", "deberta-v2", "t5"]
 )
 @pytest.mark.parametrize("balanced", [True, False])
-def test_a_text_alone_is_the_text_in_a_batch(architecture, balanced, tiny, encode, twin_of, samples, texts):
+def test_a_text_has_the_same_samples_alone_and_in_a_batch(
+    architecture, balanced, tiny, encode, twin_of, samples, texts
+):
     twin = twin_of(tiny(architecture))
     together = samples(twin, encode(texts), 7, balanced=balanced)
     for i, text in enumerate(texts):
@@ -91,14 +93,14 @@ def test_a_text_alone_is_the_text_in_a_batch(architecture, balanced, tiny, encod
 
 
 def test_left_padding_gives_the_same_answer(tiny, encode, twin_of, samples, texts):
-    """With relative positions nothing else tells the sides apart."""
+    """With relative positions, only the masks could depend on the padding side."""
     model = tiny("llama", pad_token_id=0)
     twin = twin_of(model)
     left, alone = encode(texts, padding_side="left"), encode(texts[:1])
     torch.testing.assert_close(samples(twin, left)[0], samples(twin, alone)[0], rtol=0, atol=1e-5)
 
 
-def test_samples_in_parts_are_the_samples_at_once(tiny, encode, twin_of, samples, texts):
+def test_samples_in_parts_equal_the_samples_at_once(tiny, encode, twin_of, samples, texts):
     twin, inputs = twin_of(tiny("bert")), encode(texts)
     whole = samples(twin, inputs, 25)
     parts = [
@@ -107,7 +109,7 @@ def test_samples_in_parts_are_the_samples_at_once(tiny, encode, twin_of, samples
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=0, atol=1e-5)
 
 
-def test_threads_do_not_disturb_each_other(tiny, encode, twin_of, samples, texts):
+def test_threads_do_not_affect_each_other(tiny, encode, twin_of, samples, texts):
     twin, inputs = twin_of(tiny("bert")), [encode([text]) for text in texts]
     expected = [samples(twin, batch, seed=i) for i, batch in enumerate(inputs * 4)]
     found: list = [None] * len(expected)
@@ -125,8 +127,8 @@ def test_threads_do_not_disturb_each_other(tiny, encode, twin_of, samples, texts
 
 
 @pytest.mark.parametrize("architecture", ["bert", "deberta-v2", "xlnet"])
-def test_threads_do_not_disturb_each_other_in_loops(architecture, tiny, encode, twin_of, samples, texts):
-    """Rows of a batch, one pass at a time, and equal lengths: the same twin in four threads."""
+def test_threads_do_not_affect_each_other_in_loops(architecture, tiny, encode, twin_of, samples, texts):
+    """One twin in four threads, for samples as rows of a batch, one pass at a time, and equal lengths."""
     twin, inputs = twin_of(tiny(architecture)), [encode([text]) for text in texts]
     expected = [samples(twin, batch) for batch in inputs]
     with ThreadPoolExecutor(4) as pool:
@@ -138,7 +140,7 @@ def test_threads_do_not_disturb_each_other_in_loops(architecture, tiny, encode, 
 
 
 @pytest.mark.parametrize("architecture", ["bert", "albert"])
-def test_every_call_has_a_mask_of_its_own(architecture, tiny, encode, twin_of, monkeypatch, samples, calls_of, texts):
+def test_every_call_has_its_own_mask(architecture, tiny, encode, twin_of, monkeypatch, samples, calls_of, texts):
     seen = []
     original = KeyedMasks.keep
     twin = twin_of(tiny(architecture))
@@ -148,7 +150,7 @@ def test_every_call_has_a_mask_of_its_own(architecture, tiny, encode, twin_of, m
 
 
 class Branch(nn.Module):
-    """Another call of dropout for texts longer than the probe's."""
+    """Makes one more dropout call for texts longer than the probe's."""
 
     def __init__(self, extra=lambda x, training: F.dropout(x, 0.1, training)):
         super().__init__()
@@ -159,7 +161,7 @@ class Branch(nn.Module):
         return self.extra(x, self.training) if x.shape[1] > 10 else x
 
 
-def test_a_text_that_takes_another_path_runs_alone(encode, twin_of, samples, own):
+def test_a_text_on_another_path_runs_by_itself(encode, twin_of, samples, own):
     twin = twin_of(own(Branch()))
     long = [" ".join([word] * 20) for word in ("film", "bad")]
     together = samples(twin, encode(long), 12)
@@ -171,8 +173,8 @@ def test_a_text_that_takes_another_path_runs_alone(encode, twin_of, samples, own
     torch.testing.assert_close(samples(twin, encode(["a good film"] * 2), 12)[1:], short, rtol=0, atol=1e-6)
 
 
-def test_the_masks_of_another_path_are_pytorchs(encode, twin_of, own):
-    """Both calls drop: as much spread as in train() mode."""
+def test_masks_on_another_path_spread_like_pytorchs(encode, twin_of, own):
+    """Both calls drop units: the spread is that of train() mode."""
     model, inputs = own(Branch()), encode([" ".join(["film"] * 20)])
     keyed = twin_of(model).sample_logits(inputs, range(1000), seed=0, balanced=False)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -182,21 +184,21 @@ def test_the_masks_of_another_path_are_pytorchs(encode, twin_of, own):
     assert keyed[0].std(0) == pytest.approx(native.std(0), rel=0.15)
 
 
-def test_a_path_that_padding_may_have_chosen_is_refused(encode, twin_of, samples, own):
+def test_another_path_in_a_padded_batch_raises(encode, twin_of, samples, own):
     twin = twin_of(own(Branch()))
     with pytest.raises(RuntimeError, match=r"depends on its input.*padding=False"):
         samples(twin, encode([" ".join(["film"] * 20), "a good film"]))
 
 
-def test_a_path_that_depends_on_the_masks_is_refused(encode, twin_of, samples, own):
+def test_a_path_that_depends_on_the_masks_raises(encode, twin_of, samples, own):
     twin = twin_of(own(Branch(lambda x, training: F.dropout(x, 0.1, training) if bool((x == 0).any()) else x)))
     with pytest.raises(RuntimeError, match="depends on its input"):
         samples(twin, encode([" ".join(["film"] * 20)]), 40)
 
 
 @pytest.mark.filterwarnings("ignore:.*has randomness that is not dropout")
-def test_a_path_beside_dropout_that_stays_off_is_refused(encode, twin_of, samples, own):
-    """Which of the new calls would have to stay off cannot be told."""
+def test_another_path_raises_if_some_dropout_stays_off(encode, twin_of, samples, own):
+    """There is no way to know which of the new calls must stay off."""
 
     class Off(nn.Module):
         def forward(self, x):
@@ -207,8 +209,8 @@ def test_a_path_beside_dropout_that_stays_off_is_refused(encode, twin_of, sample
         samples(twin, encode([" ".join(["film"] * 20)]))
 
 
-def test_canine_takes_texts_of_several_chunks(tiny, encode, twin_of, samples):
-    """Its local attention calls dropout once for each chunk of `local_transformer_stride` characters."""
+def test_canine_samples_texts_of_several_chunks(tiny, encode, twin_of, samples):
+    """Its local attention calls dropout once per chunk of `local_transformer_stride` characters."""
     twin = twin_of(tiny("canine"))
     texts = [" ".join([word] * 40) for word in ("film", "bad", "good")]
     together = samples(twin, encode(texts))

@@ -12,11 +12,11 @@ from scipy.stats import chi2
 RATES = [0.1, 0.15, 0.33, 0.5, 0.9]
 HIDDEN = Layout(0, (0,))  # (rows, length, width)
 ATTENTION = Layout(0, (1, 2))  # (rows, heads, length, length)
-LEVEL = 1e-6  # a truly random mask fails one of the few hundred checks below once in thousands of runs
+LEVEL = 1e-6  # over the few hundred checks below, a truly random mask fails once in thousands of runs
 
 
 def encode(texts, side="right", width=None):
-    """Lists of token ids as padded (input_ids, attention_mask)."""
+    """Padded (input_ids, attention_mask) for lists of token ids."""
     width = max(map(len, texts), default=0) if width is None else width
     ids, real = torch.zeros(len(texts), width, dtype=torch.long), torch.zeros(len(texts), width, dtype=torch.long)
     for row, text in enumerate(texts):
@@ -27,7 +27,7 @@ def encode(texts, side="right", width=None):
 
 def draw(texts=((1, 2, 3),), samples=range(10), *, p=0.1, seed=0, balanced=True, call=0, side="right", width=None,
          layout=HIDDEN, inner=16):  # fmt: skip
-    """Masks as (texts, samples, *unit dimensions) of a call whose length is that of the padded texts."""
+    """Masks (texts, samples, *unit dimensions) of a call whose length is that of the padded texts."""
     ids, real = encode(texts, side, width)
     starts = (real != 0).long().argmax(1) if side == "left" else None
     keyed = KeyedMasks(text_keys(ids, real), starts, samples, 4, seed=seed, balanced=balanced)
@@ -38,24 +38,23 @@ def draw(texts=((1, 2, 3),), samples=range(10), *, p=0.1, seed=0, balanced=True,
 
 
 def keeps(keyed, call, shape, p, layout, dtype=torch.float32):
-    """The mask as booleans, once it is known to be one."""
+    """The mask as booleans, after checking that it is valid."""
     bits = keyed.keep(call, shape, p, layout, dtype)
     assert bits.shape == shape and bits.element_size() == dtype.itemsize
-    assert ((bits == 0) | (bits == -1)).all()  # none of the bits or all of them
+    assert ((bits == 0) | (bits == -1)).all()  # no bits or all bits
     return bits != 0
 
 
 def large(p, *, balanced=False, samples=range(200), **options):
-    """One text of 50 tokens and 64 features: (samples, 50, 64)."""
+    """The masks of one text with 50 tokens and 64 features: (samples, 50, 64)."""
     return draw([list(range(50))], samples, p=p, balanced=balanced, inner=64, **options)[0]
 
 
 def faults(kept, p):
-    """What tells (passes, positions, features) apart from independent Bernoulli(p) drops; nothing if all is well.
+    """How masks (passes, positions, features) differ from independent Bernoulli(p) drops; empty if they do not.
 
-    Drops are counted for each pass, position, feature and unit, and drops of neighbours are compared; every sum of
-    squared standardised counts is held against both tails of its chi-square law (a lattice is too regular, not too
-    irregular).
+    Drops are counted per pass, position, feature and unit, and drops of neighbors are compared. Each sum of squared
+    standardized counts is tested against both tails of its chi-square distribution, because a lattice is too regular.
     """
     dropped = (~kept).double().numpy()
     found = []
@@ -72,10 +71,10 @@ def faults(kept, p):
     for axis in range(3):
         for lag in (1, 2, 3, 8):
             first, second = np.split(dropped, [dropped.shape[axis] - lag], axis)[0], np.split(dropped, [lag], axis)[1]
-            # Non-overlapping pairs would be independent; overlapping products are too, to first order, once centred.
+            # Non-overlapping pairs would be independent. Centered overlapping products also are, to first order.
             products = ((first - p) * (second - p)).sum() / (p * (1 - p))
             if products**2 / first.size > chi2.isf(LEVEL, 1):
-                found.append(f"neighbours {lag} apart along {['pass', 'position', 'feature'][axis]}")
+                found.append(f"neighbors {lag} apart along {['pass', 'position', 'feature'][axis]}")
     return found
 
 
@@ -96,14 +95,14 @@ def test_each_single_pass_of_a_balanced_group_is_bernoulli(p, place):
 
 
 @pytest.mark.parametrize("p", RATES)
-def test_a_balanced_group_drops_each_unit_in_exactly_its_share(p):
+def test_a_balanced_group_drops_each_unit_exactly_its_share_of_times(p):
     groups = (~large(p, balanced=True)).view(20, GROUP_SIZE, 50, 64).sum(1)
     assert set(groups.unique().tolist()) <= {int(np.floor(p * 10 + 1e-9)), int(np.ceil(p * 10 - 1e-9))}
     mean = groups.double().mean().item() / 10
     assert abs(mean - p) < 6 * np.sqrt(p * (1 - p) / groups.numel())
 
 
-def test_every_pass_of_a_group_drops_something_else():
+def test_the_passes_of_a_group_drop_different_units():
     dropped = ~large(0.1, balanced=True, samples=range(10))
     assert (dropped.sum(0) == 1).all()
     assert dropped.view(10, -1).sum(1).min() > 0
@@ -113,16 +112,16 @@ def test_every_pass_of_a_group_drops_something_else():
     "weak",
     [
         lambda x, key: x ^ key,
-        lambda x, key: (x * 0x7FEB352D) ^ key,  # one multiplication: a lattice
+        lambda x, key: (x * 0x7FEB352D) ^ key,  # a single multiplication gives a lattice
         lambda x, key: x * 1 + key,
     ],
 )
-def test_the_checks_above_see_a_weak_hash(monkeypatch, weak):
+def test_the_checks_above_detect_a_weak_hash(monkeypatch, weak):
     monkeypatch.setattr(masks, "_hash32", weak)
     assert faults(large(0.1), 0.1) != []
 
 
-def test_the_checks_above_see_a_wrong_rate():
+def test_the_checks_above_detect_a_wrong_rate():
     assert "all" in faults(large(0.11), 0.1)
 
 
@@ -140,7 +139,7 @@ texts_of_tokens = st.lists(st.lists(st.integers(0, 30_000), min_size=1, max_size
     st.integers(0, 4),
 )
 def test_a_text_has_the_same_mask_in_any_batch(texts, data, p, layout, balanced, side, extra):
-    """Other texts, their order, the amount and the side of padding do not matter."""
+    """Other texts, their order, and the amount and side of padding do not matter."""
     batch = data.draw(st.lists(st.sampled_from(range(len(texts))), min_size=1, max_size=6))
     chosen = [texts[i] for i in batch]
     width = max(map(len, chosen)) + extra
@@ -190,7 +189,7 @@ def test_bernoulli_passes_are_independent_of_each_other():
 
 
 def test_masks_of_many_texts_are_independent():
-    """Keys that differ in one token must not give related masks: one row per text, all pairs."""
+    """Texts that differ in one token must not get related masks. Compares all pairs, one row per text."""
     kept = draw([[7, token, 9] for token in range(40)], range(1), p=0.5, inner=1024).flatten(1).double().numpy()
     pairs = np.corrcoef(kept)[np.triu_indices(40, 1)]
     assert np.abs(pairs).max() < 5.5 / np.sqrt(kept.shape[1])
@@ -235,7 +234,7 @@ def test_without_a_batch_dimension_all_texts_share_the_mask():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("balanced", [True, False])
-def test_every_width_has_the_same_masks(dtype, balanced):
+def test_masks_are_the_same_for_every_dtype_width(dtype, balanced):
     ids, real = encode([[1, 2, 3], [4, 5]])
     keyed = KeyedMasks(text_keys(ids, real), None, range(3, 27), 4, seed=0, balanced=balanced)
     for p in RATES:
@@ -243,13 +242,13 @@ def test_every_width_has_the_same_masks(dtype, balanced):
         assert torch.equal(keeps(keyed, 1, (48, 3, 8), p, HIDDEN, dtype), expected)
 
 
-def test_left_padding_moves_masks_with_the_text_in_both_length_dimensions():
+def test_left_padding_shifts_masks_with_the_text_in_both_length_dimensions():
     right, left = (draw([[1, 2, 3, 4]], layout=ATTENTION, side=side, width=9, p=0.5)[0] for side in ("right", "left"))
     assert torch.equal(right[..., :4, :4], left[..., 5:, 5:])
 
 
-def test_every_unit_of_a_long_attention_has_a_draw_of_its_own():
-    """Coordinates must not collide: the last row of one head is not the first of the next."""
+def test_every_unit_of_a_long_attention_has_its_own_draw():
+    """Coordinates must not collide: the last row of one head is not the first row of the next."""
     kept = draw([list(range(300))], range(1), p=0.5, layout=ATTENTION, inner=12)[0, 0]
     rows = kept.flatten(0, 1).double().numpy()
     assert len({row.tobytes() for row in rows}) == len(rows)
@@ -257,7 +256,7 @@ def test_every_unit_of_a_long_attention_has_a_draw_of_its_own():
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_a_mask_does_not_depend_on_the_sizes_of_its_dimensions(dim):
-    """Longformer pads to a multiple of its window, and no short text tells the probe which dimension that is."""
+    """Longformer pads to a multiple of its window, and short texts do not show the probe which dimension that is."""
     ids, real = encode([[1, 2, 3], [4, 5]])
     keyed = KeyedMasks(text_keys(ids, real), None, range(5), 4, seed=0, balanced=True)
     small = (10, 4, 3, 8)
@@ -267,7 +266,7 @@ def test_a_mask_does_not_depend_on_the_sizes_of_its_dimensions(dim):
         assert torch.equal(found, keeps(keyed, 1, small, 0.33, layout))
 
 
-def test_text_keys_depend_on_the_real_tokens_and_their_order_alone():
+def test_text_keys_depend_only_on_the_real_tokens_and_their_order():
     right, left = text_keys(*encode([[5, 6, 7], [8]], "right", 6)), text_keys(*encode([[5, 6, 7], [8]], "left", 4))
     assert torch.equal(right, left)
     assert right.dtype == torch.int64
@@ -282,7 +281,7 @@ def test_text_keys_do_not_collide():
 
 
 def test_the_bits_are_the_same_in_every_process():
-    """Golden: a change of these bits changes every user's answers, and belongs in a release note."""
+    """Golden value: changing these bits changes every user's answers and needs a release note."""
     texts = [[101, 2204, 2143, 102], [101, 102]]
     digest = hashlib.sha256()
     for layout, balanced, side in ((HIDDEN, True, "right"), (ATTENTION, True, "left"), (HIDDEN, False, "right")):

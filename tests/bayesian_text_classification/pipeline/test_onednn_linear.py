@@ -16,7 +16,7 @@ def slow_mkl(monkeypatch):
 
 
 def onednn_calls(run):
-    """What `run()` gives without gradient, and how many linear layers oneDNN computes in it."""
+    """The result of `run()` without gradients, and the number of linear layers that oneDNN computes in it."""
     with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         result = run()
     return result, sum(event.name == "mkldnn::_linear_pointwise" for event in profile.events())
@@ -30,13 +30,13 @@ def onednn_calls(run):
     turned=st.booleans(),
 )
 @settings(max_examples=60)
-def test_products_are_those_of_exact_arithmetic(leading, inputs, outputs, biased, turned):
+def test_products_match_exact_arithmetic(leading, inputs, outputs, biased, turned):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         x = torch.randn(*leading, inputs)
         layer = nn.Linear(inputs, outputs, bias=biased).requires_grad_(False)
     if turned and len(leading) > 1:
-        x = x.transpose(0, 1)  # sequence-first models hand over views
+        x = x.transpose(0, 1)  # sequence-first models pass views
     bias = None if layer.bias is None else layer.bias.double()
     exact = F.linear(x.double(), layer.weight.double(), bias)
     with torch.no_grad(), patch.object(module, "_LEAST", 0):
@@ -46,7 +46,7 @@ def test_products_are_those_of_exact_arithmetic(leading, inputs, outputs, biased
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_large_products_go_through_onednn_and_small_ones_do_not(threads):
+def test_only_large_products_go_through_onednn(threads):
     layer = nn.Linear(64, 512).requires_grad_(False)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -58,7 +58,7 @@ def test_large_products_go_through_onednn_and_small_ones_do_not(threads):
         torch.set_num_threads(before)
 
 
-def test_with_gradients_they_are_pytorchs_own():
+def test_with_gradients_pytorchs_own_linear_is_used():
     layer, x = nn.Linear(64, 64), torch.ones(1024, 64)
     linear(x, layer.weight, layer.bias).sum().backward()
     assert layer.weight.grad is not None
@@ -75,7 +75,7 @@ def test_with_gradients_they_are_pytorchs_own():
     ],
     ids=["sparse", "nested", "float64", "narrow", "a number"],
 )
-def test_whatever_else_comes_gets_pytorchs_answer_or_error(odd):
+def test_other_inputs_get_pytorchs_result_or_error(odd):
     layer = nn.Linear(64, 64).requires_grad_(False)
 
     def outcome(function):
@@ -89,7 +89,7 @@ def test_whatever_else_comes_gets_pytorchs_answer_or_error(odd):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_other_dtypes_keep_pytorchs_own_way(dtype):
+def test_other_dtypes_use_pytorchs_own_linear(dtype):
     layer = nn.Linear(64, 64, dtype=dtype).requires_grad_(False)
     x = torch.ones(1024, 64, dtype=dtype)
     found, count = onednn_calls(lambda: linear(x, layer.weight, layer.bias))
@@ -97,7 +97,7 @@ def test_other_dtypes_keep_pytorchs_own_way(dtype):
     assert torch.equal(found, layer(x))
 
 
-def test_autocast_is_obeyed():
+def test_autocast_is_respected():
     layer, x = nn.Linear(64, 64).requires_grad_(False), torch.ones(1024, 64)
     with torch.autocast("cpu", torch.bfloat16):
         found, count = onednn_calls(lambda: linear(x, layer.weight, layer.bias))
@@ -117,7 +117,7 @@ def test_only_plain_linear_layers_change(slow_mkl):
     assert isinstance(model[0], nn.Linear)
 
 
-def test_the_twin_computes_so_and_the_callers_model_does_not(slow_mkl, classifier, encode, twin_of, samples, texts):
+def test_the_twin_uses_onednn_and_the_callers_model_does_not(slow_mkl, classifier, encode, twin_of, samples, texts):
     model, inputs = classifier.model, encode([" ".join(texts)] * 4)
     twin = twin_of(model, dtype=torch.float32)
     found, count = onednn_calls(lambda: samples(twin, inputs))
@@ -139,12 +139,12 @@ def test_the_twin_computes_so_and_the_callers_model_does_not(slow_mkl, classifie
         ("DEFAULT", "arm", False),
     ],
 )
-def test_intels_processors_and_narrow_ones_keep_mkl(capability, processor, slow, monkeypatch):
+def test_processors_of_intel_and_without_avx512_keep_mkl(capability, processor, slow, monkeypatch):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(module, "_processor", lambda: processor)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     assert module._mkl_is_slow.__wrapped__() is slow
 
 
-def test_the_maker_of_this_processor_is_named():
+def test_the_vendor_of_this_processor_is_found():
     assert any(maker in module._processor() for maker in ("Intel", "AMD", "CPU implementer", "arm"))

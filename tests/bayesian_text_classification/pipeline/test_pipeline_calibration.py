@@ -13,22 +13,24 @@ LABELS = [i % 3 for i in range(len(MANY))]
 
 @pytest.fixture
 def ours(tiny, bayesian):
-    """A pipeline of its own for each test, since calibration changes it."""
+    """A new pipeline for each test, since calibration changes it."""
     names = {0: "bad", 1: "fine", 2: "good"}
     model = tiny("bert", num_labels=3, id2label=names, label2id={name: i for i, name in names.items()})
     return bayesian(model, num_samples=10)
 
 
-def test_the_temperature_is_that_of_the_averaged_probabilities(ours):
+def test_calibrate_fits_the_temperature_of_the_averaged_probabilities(ours):
     p = ours.predict_proba(MANY)
     expected = fit_temperature(p, np.array(LABELS))
     assert ours.calibrate(MANY, LABELS) == ours.temperature == pytest.approx(expected)
     assert ours.temperature != 1
-    again = ours.calibrate(MANY, [["bad", "fine", "good"][i] for i in LABELS])  # not of what is tempered already
+    again = ours.calibrate(
+        MANY, [["bad", "fine", "good"][i] for i in LABELS]
+    )  # the current temperature does not affect the fit
     assert again == pytest.approx(expected)
 
 
-def test_it_changes_the_averages_and_nothing_else(ours):
+def test_calibration_changes_only_the_averages(ours):
     before, samples, p = ours(MANY, top_k=None), ours.sample_proba(MANY), ours.predict_proba(MANY)
     stock = ours(MANY, num_samples=0)
     temperature = ours.calibrate(MANY, LABELS)
@@ -48,14 +50,14 @@ def test_it_changes_the_averages_and_nothing_else(ours):
     np.testing.assert_array_equal(ours.predict_proba(MANY), p)
 
 
-def test_early_stopping_does_not_see_it(ours):
+def test_temperature_does_not_affect_early_stopping(ours):
     options = {"num_samples": 60, "tolerance": 0.05}
     counts = [result["num_samples"] for result in ours(MANY, **options)]
     ours.temperature = 5.0
     assert [result["num_samples"] for result in ours(MANY, **options)] == counts
 
 
-def test_it_is_saved_with_the_model_and_the_callers_config_is_not_touched(ours, tokenizer, tmp_path):
+def test_temperature_is_saved_with_the_model_but_not_in_the_callers_config(ours, tokenizer, tmp_path):
     temperature = ours.calibrate(MANY, LABELS)
     ours.save_pretrained(tmp_path)
     assert not hasattr(ours.model.config, "bayesian_text_classification")
@@ -69,17 +71,17 @@ def test_it_is_saved_with_the_model_and_the_callers_config_is_not_touched(ours, 
     assert again.temperature == temperature
 
 
-def test_wrong_calibration_is_one_line_and_changes_nothing(ours, tiny, bayesian):
+def test_invalid_calibration_raises_and_changes_nothing(ours, tiny, bayesian):
     for texts, labels, options, words in (
-        (TEXTS, [0, 1], {}, "there are 3 texts and 2 labels; give one label for each text"),
-        ([], [], {}, "there are 0 texts and 0 labels"),
+        (TEXTS, [0, 1], {}, "got 3 texts and 2 labels; pass at least one text, each with a label"),
+        ([], [], {}, "got 0 texts and 0 labels"),
         (TEXTS, [0, 1, 3], {}, "label 2 is 3; the classes are {0: 'bad', 1: 'fine', 2: 'good'}"),
         (TEXTS, [0, "great", 1], {}, "label 1 is 'great'; the classes are"),
         (TEXTS, [0, 1, 1.5], {}, "label 2 is 1.5; the classes are"),
         (TEXTS, [0, 1, True], {}, "label 2 is True; the classes are"),
-        (TEXTS, [0, 1, 2], {"num_samples": 0}, "num_samples must be at least 1"),
-        (TEXTS, [0, 1, 2], {"function_to_apply": "none"}, "needs one label among at least two classes"),
-        ("Bad", [0, 1, 2], {}, "texts is one text; give a list of several"),
+        (TEXTS, [0, 1, 2], {"num_samples": 0}, "num_samples=0; calibrate fits the temperature of sampled scores"),
+        (TEXTS, [0, 1, 2], {"function_to_apply": "none"}, "a model that chooses one label among at least two classes"),
+        ("Bad", [0, 1, 2], {}, "texts is a single str; pass a list of texts"),
         (MANY, [entry["label"] for entry in ours(MANY)], {}, "no temperature is best for these 10 texts"),
         ([TEXTS[0], None, TEXTS[1]], [0, 1, 2], {}, "input 1 is None"),
     ):
@@ -94,12 +96,12 @@ def test_wrong_calibration_is_one_line_and_changes_nothing(ours, tiny, bayesian)
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "2", True, None])
-def test_a_temperature_that_is_none_is_refused(value, ours):
-    with pytest.raises(ValueError, match="it must be a positive number, 1 for none"):
+def test_invalid_temperature_raises(value, ours):
+    with pytest.raises(ValueError, match="it must be a positive finite number; 1 changes nothing"):
         ours.temperature = value
 
 
-def test_a_text_below_the_threshold_gets_no_label_and_a_reason(ours):
+def test_text_below_threshold_gets_a_reason_and_no_label(ours):
     plain = ours(MANY)
     middle = float(np.median([result["score"] for result in plain]))
     found = ours(MANY, threshold=middle)
@@ -117,23 +119,23 @@ def test_a_text_below_the_threshold_gets_no_label_and_a_reason(ours):
         assert {key: after[key] for key in KEYS[1:]} == {key: before[key] for key in KEYS[1:]}
     json.dumps(found)
     score = ours(MANY[0])[0]["score"]
-    assert not ours(MANY[0], threshold=score)[0]["abstained"]  # at the threshold it is accepted
+    assert not ours(MANY[0], threshold=score)[0]["abstained"]  # a score equal to the threshold is accepted
 
 
-def test_with_top_k_the_labels_stay_as_candidates(ours):
+def test_top_k_keeps_labels_of_abstained_texts(ours):
     found = ours(TEXTS, threshold=1.0, top_k=2)
     for entries, plain in zip(found, ours(TEXTS, top_k=2), strict=True):
         assert [entry["label"] for entry in entries] == [entry["label"] for entry in plain]
         assert all(entry["abstained"] and entry["reason"] for entry in entries)
 
 
-def test_the_threshold_is_of_the_score_at_its_temperature(ours):
+def test_threshold_applies_to_the_tempered_score(ours):
     assert not ours(TEXTS[0], threshold=0.34)[0]["abstained"]
-    ours.temperature = 100.0  # scores of one third
+    ours.temperature = 100.0  # scores close to 1/3
     assert ours(TEXTS[0], threshold=0.4)[0]["abstained"]
 
 
-def test_a_threshold_is_given_at_construction_or_call(tiny, bayesian):
+def test_threshold_at_construction_or_call(tiny, bayesian):
     ours = bayesian(tiny("bert", num_labels=3), threshold=1.0, num_samples=3)
     assert ours(TEXTS[0])[0]["abstained"]
     assert not ours(TEXTS[0], threshold=0)[0]["abstained"]
@@ -141,26 +143,39 @@ def test_a_threshold_is_given_at_construction_or_call(tiny, bayesian):
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, "0.5", True, float("nan")])
-def test_a_threshold_out_of_range_is_shown(threshold, ours):
+def test_threshold_out_of_range_raises(threshold, ours):
     with pytest.raises(ValueError, match=r"threshold=.*; it must lie in \[0, 1\]"):
         ours(TEXTS, threshold=threshold)
 
 
-def test_a_threshold_is_for_one_label_among_several(ours, tiny, bayesian):
-    with pytest.raises(ValueError, match="with num_samples=0 the stock pipeline answers"):
+def test_threshold_needs_a_distribution_over_classes(ours, tiny, bayesian):
+    with pytest.raises(ValueError, match="num_samples=0 runs the stock pipeline"):
         ours(TEXTS, threshold=0.5, num_samples=0)
-    with pytest.raises(ValueError, match="threshold is for one label among several"):
+    with pytest.raises(ValueError, match="threshold needs probabilities that sum to 1"):
         ours(TEXTS, threshold=0.5, function_to_apply="none")
     several = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"))
-    with pytest.raises(ValueError, match="threshold is for one label among several"):
+    with pytest.raises(ValueError, match="threshold needs probabilities that sum to 1"):
         several(TEXTS, threshold=0.5)
 
 
-def test_other_callers_keep_their_temperature_while_a_new_one_is_fitted(ours):
-    """A service calibrates anew while its other threads go on answering."""
+def test_old_temperature_applies_while_calibrate_runs(ours):
+    """A service may recalibrate while other threads classify."""
     ours.temperature = 2.0
     expected, seen = ours.predict_proba(TEXTS), []
     ours.calibrate(MANY, LABELS, progress=lambda passes: seen.append(ours.predict_proba(TEXTS)))
     assert seen and ours.temperature != 2.0
     for found in seen:
         np.testing.assert_array_equal(found, expected)
+
+
+def test_raw_outputs_are_not_calibrated_as_probabilities(tiny, bayesian, ours):
+    """The constructor's `function_to_apply` counts, and so do all spellings that a call accepts."""
+    model = tiny("bert", num_labels=3)
+    for function in ("none", "sigmoid"):
+        with pytest.raises(ValueError, match="chooses one label"):
+            bayesian(model, function_to_apply=function).calibrate(MANY, LABELS)
+        with pytest.raises(ValueError, match="chooses one label"):
+            ours.calibrate(MANY, LABELS, function_to_apply=function.upper())
+    expected = ours.calibrate(MANY, LABELS)
+    for function in ("default", "SOFTMAX", "softmax"):
+        assert ours.calibrate(MANY, LABELS, function_to_apply=function) == expected

@@ -1,4 +1,4 @@
-"""Wrong inputs and options, each in one line."""
+"""Error messages for wrong inputs and options."""
 
 import datasets
 import numpy as np
@@ -30,26 +30,26 @@ from transformers import pipeline
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_wrong_inputs_are_shown_and_numbered(given, shown, num_samples, small):
+def test_wrong_inputs_are_shown_with_their_number(given, shown, num_samples, small):
     with pytest.raises((TypeError, ValueError), match=shown):
         small(given, num_samples=num_samples)
 
 
-def test_a_dict_with_another_key_is_refused_unless_stock_answers(small, small_stock):
+def test_dict_with_unknown_key_raises_except_with_zero_samples(small, small_stock):
     given = {"text": "a", "pair": "b"}
     with pytest.raises(ValueError, match="text_pair"):
         small(given)
     assert small(given, num_samples=0) == small_stock(given)
 
 
-def test_a_wrong_item_of_a_stream_is_numbered_from_the_start(small, monkeypatch):
+def test_wrong_item_of_a_stream_is_numbered_from_the_start(small, monkeypatch):
     monkeypatch.setattr(module, "WINDOW", 2)
     with pytest.raises(ValueError, match="input 3 is None"):
         list(small((text for text in [*TEXTS, None]), num_samples=1))
 
 
 @pytest.mark.parametrize("wrong", ["num_sample", "nsamples", "truncate", "topk", "seeds", "maxlength"])
-def test_an_unknown_option_is_named_with_the_nearest_legal_one(wrong, small):
+def test_unknown_option_raises_with_the_closest_match(wrong, small):
     nearest = {"num_sample": "num_samples", "nsamples": "num_samples", "truncate": "truncation", "topk": "top_k",
                "seeds": "seed", "maxlength": "max_length"}[wrong]  # fmt: skip
     match = f"'{wrong}'.*'{nearest}'"
@@ -63,7 +63,7 @@ def test_an_unknown_option_is_named_with_the_nearest_legal_one(wrong, small):
         pipeline(TASK, model=small.model, tokenizer=small.tokenizer, **{wrong: 3})
 
 
-def test_an_unknown_option_of_a_stream_is_refused_at_once(small):
+def test_unknown_option_for_a_stream_raises_immediately(small):
     with pytest.raises(TypeError, match="num_sample"):
         small((text for text in TEXTS), num_sample=3)
 
@@ -91,11 +91,11 @@ def test_an_unknown_option_of_a_stream_is_refused_at_once(small):
     ],
     ids=str,
 )
-def test_arguments_of_the_tokenizer_stay_legal(options, small, small_stock):
+def test_tokenizer_arguments_are_accepted(options, small, small_stock):
     found = small(TEXTS, **options)
     assert len(found) == 3
     assert_close(found, [small(text, **options)[0] for text in TEXTS])
-    # Stock pads to the tokenizer's 512, which this model does not take, where no length is given.
+    # Without max_length, the stock pipeline pads to the tokenizer's 512, which is too long for this model.
     if options != {"padding": "max_length"}:
         assert small(TEXTS[0], num_samples=0, **options) == small_stock(TEXTS[0], **options)
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, **options)
@@ -103,14 +103,14 @@ def test_arguments_of_the_tokenizer_stay_legal(options, small, small_stock):
 
 
 @pytest.mark.parametrize("option", [{"add_special_tokens": False}, {"max_length": 5}, {"text_pair": "No."}], ids=str)
-def test_arguments_of_the_tokenizer_have_an_effect(option, small):
+def test_tokenizer_arguments_have_an_effect(option, small):
     assert np.abs(small.predict_proba(TEXTS, **option) - small.predict_proba(TEXTS)).max() > 1e-3
 
 
 @pytest.mark.parametrize(
     "option", ["return_tensors", "return_overflowing_tokens", "is_split_into_words", "text_target"]
 )
-def test_arguments_that_the_pipeline_owns_are_refused(option, small):
+def test_tokenizer_arguments_set_by_the_pipeline_raise(option, small):
     with pytest.raises(TypeError, match=option):
         small(TEXTS, **{option: True})
 
@@ -132,7 +132,7 @@ def test_arguments_that_the_pipeline_owns_are_refused(option, small):
     ],
     ids=str,
 )
-def test_options_out_of_range_are_shown(options, shown, small):
+def test_options_out_of_range_raise(options, shown, small):
     with pytest.raises(ValueError, match=shown):
         small(TEXTS, **options)
     with pytest.raises(ValueError, match=shown):
@@ -141,7 +141,7 @@ def test_options_out_of_range_are_shown(options, shown, small):
 
 @pytest.mark.parametrize("batch_size", [0, -1, True, 2.0, "a"])
 @pytest.mark.parametrize("num_samples", [2, 0])
-def test_a_batch_size_out_of_range_is_shown(batch_size, num_samples, small):
+def test_batch_size_out_of_range_raises(batch_size, num_samples, small):
     with pytest.raises(ValueError, match=f"batch_size={batch_size!r}"):
         small(TEXTS, batch_size=batch_size, num_samples=num_samples)
     with pytest.raises(ValueError, match=f"batch_size={batch_size!r}"):
@@ -151,40 +151,40 @@ def test_a_batch_size_out_of_range_is_shown(batch_size, num_samples, small):
 
 
 @pytest.mark.parametrize("first_sample", [-5, 1.5, "a", True])
-def test_a_first_sample_out_of_range_is_shown(first_sample, small):
+def test_first_sample_out_of_range_raises(first_sample, small):
     with pytest.raises(ValueError, match="first_sample"):
         small.sample_proba(TEXTS, first_sample=first_sample)
 
 
-def test_arrays_hold_every_class(small):
+def test_top_k_raises_for_arrays(small):
     for method in (small.sample_proba, small.predict_proba):
         with pytest.raises(TypeError, match="top_k"):
             method(TEXTS, top_k=2)
 
 
 @pytest.mark.parametrize("option", ["return_offsets_mapping", "return_special_tokens_mask", "return_length"])
-def test_what_is_no_input_of_the_model_is_left_out(option, small):
+def test_extra_tokenizer_outputs_are_ignored(option, small):
     assert_close(small(TEXTS, **{option: True}), small(TEXTS))
 
 
-def test_padding_to_a_multiple_of_nothing_is_refused(small):
+def test_pad_to_multiple_of_zero_raises(small):
     with pytest.raises(ValueError, match="pad_to_multiple_of=0"):
         small(TEXTS, pad_to_multiple_of=0)
 
 
-def test_numpys_integers_are_integers(small):
-    """`for seed in np.arange(3)`."""
+def test_numpy_integers_are_accepted(small):
+    """For example from `for seed in np.arange(3)`."""
     found = small(TEXTS, num_samples=np.int64(3), seed=np.int32(4))
     assert found == small(TEXTS, num_samples=3, seed=4)
     assert type(found[0]["num_samples"]) is int
 
 
-def test_zero_samples_have_no_samples_to_give(small):
+def test_sample_proba_with_zero_samples_raises(small):
     with pytest.raises(ValueError, match="num_samples=0"):
         small.sample_proba(TEXTS, num_samples=0)
 
 
-def test_a_model_without_dropout_is_refused_at_construction(tiny, bayesian, tokenizer):
+def test_model_without_dropout_raises_at_construction(tiny, bayesian, tokenizer):
     model = tiny("llama", attention_dropout=0.0, pad_token_id=0)
     model.config._name_or_path = "somebody/llama"
     with pytest.raises(ValueError, match=r"somebody/llama.*LlamaForSequenceClassification.*num_samples=0"):
@@ -198,7 +198,7 @@ def test_a_model_without_dropout_is_refused_at_construction(tiny, bayesian, toke
 
 
 @pytest.mark.parametrize("method", ["predict_proba", "sample_proba", "calibrate"])
-def test_arrays_have_no_threshold_and_say_where_it_goes(method, small):
+def test_threshold_raises_for_arrays_and_names_the_alternative(method, small):
     labels = ([0] * len(TEXTS),) if method == "calibrate" else ()
     with pytest.raises(TypeError, match=r"'threshold'.*classifier\(texts, threshold=0\.5\)"):
         getattr(small, method)(TEXTS, *labels, threshold=0.5)

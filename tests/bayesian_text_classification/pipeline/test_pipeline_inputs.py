@@ -1,4 +1,4 @@
-"""What the pipeline takes, and the shapes of what it gives."""
+"""Inputs that the pipeline accepts, the shapes of its results, and truncation."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ from transformers import pipeline
 
 
 @pytest.mark.parametrize("name", EAGER)
-def test_lists_give_lists(name, small):
+def test_lists_return_lists(name, small):
     given, items = EAGER[name]
     found = small(given)
     assert type(found) is list and len(found) == len(items)
@@ -23,45 +23,45 @@ def test_lists_give_lists(name, small):
 
 
 @pytest.mark.parametrize("name", LAZY)
-def test_generators_and_datasets_give_lazy_iterators(name, small):
+def test_generators_and_datasets_return_lazy_iterators(name, small):
     make, items = LAZY[name]
     found = small(make())
     assert not isinstance(found, list)
-    # A dataset that never ends would hang: one more than there are.
+    # At most one more than expected, so an iterator that never ends fails instead of hanging.
     assert_close(list(itertools.islice(found, len(items) + 1)), small(items))
 
 
 @pytest.mark.parametrize("name", ["KeyDataset", "torch Dataset", "datasets.Dataset"])
-def test_results_of_a_dataset_have_its_length_and_can_be_read_again(name, small, small_stock):
-    """As in stock: tqdm knows the total."""
+def test_dataset_results_have_a_length_and_can_be_read_again(name, small, small_stock):
+    """As in the stock pipeline, so tqdm knows the total."""
     found = small(LAZY[name][0]())
     assert len(found) == 3
     assert list(found) == list(found) != []
 
 
-def test_an_endless_generator_gives_its_first_answer(small):
+def test_endless_generator_yields_a_first_result(small):
     found = small((f"film {i}" for i in itertools.count()), num_samples=1)
     assert next(iter(found))["num_samples"] == 1
 
 
-def test_a_generator_is_read_no_further_than_a_window(small, monkeypatch):
+def test_generator_is_read_at_most_one_window_ahead(small, monkeypatch):
     monkeypatch.setattr(module, "WINDOW", 4)
     numbers = itertools.count()
     found = iter(small((f"film {i}" for i in numbers), num_samples=1))
-    assert next(numbers) == 0  # nothing is read before the first answer is asked for
+    assert next(numbers) == 0  # nothing is read before the first result is requested
     next(found)
     assert next(numbers) <= 5
 
 
 @pytest.mark.parametrize("window", [1, 2, 3])
-def test_the_window_does_not_change_answers(small, monkeypatch, window):
+def test_window_size_does_not_change_results(small, monkeypatch, window):
     expected = small(TEXTS)
     monkeypatch.setattr(module, "WINDOW", window)
     assert_close(small(TEXTS), expected)
     assert_close(list(small(text for text in TEXTS)), expected)
 
 
-def test_a_string_gives_a_list_and_a_pair_a_dict_as_in_stock(small, small_stock):
+def test_str_returns_a_list_and_pair_a_dict_as_in_stock(small, small_stock):
     for item in (TEXTS[0], PAIRS[0], {"text": TEXTS[0]}):
         assert type(small(item)) is type(small_stock(item))
     assert list(small(TEXTS[0])[0]) == list(small(PAIRS[0])) == KEYS
@@ -74,16 +74,16 @@ def shape(results):
 @pytest.mark.parametrize("at", ["construction", "call"])
 @pytest.mark.parametrize("top_k", [1, 2, 3, 10, None])
 @pytest.mark.parametrize("given", [TEXTS[0], TEXTS, PAIRS[0], PAIRS, []], ids=["str", "list", "pair", "pairs", "none"])
-def test_top_k_gives_the_shapes_of_stock(at, top_k, given, small):
+def test_top_k_returns_the_same_shapes_as_stock(at, top_k, given, small):
     made, call = ({"top_k": top_k}, {}) if at == "construction" else ({}, {"top_k": top_k})
     ours = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, num_samples=2, **made)
     stock = pipeline("text-classification", model=small.model, tokenizer=small.tokenizer, **made)
-    expected = stock(given, **call) if given != [] else []  # stock raises IndexError
+    expected = stock(given, **call) if given != [] else []  # the stock pipeline raises IndexError
     assert shape(ours(given, **call)) == shape(expected)
     assert shape(ours(given, num_samples=0, **call)) == shape(expected)
 
 
-def test_all_scores_of_a_text_sum_to_one_and_are_sorted(classifier):
+def test_scores_of_a_text_sum_to_one_and_are_sorted(classifier):
     for result in classifier(TEXTS, top_k=None, num_samples=3):
         scores = [entry["score"] for entry in result]
         assert sum(scores) == pytest.approx(1, abs=1e-6)
@@ -91,7 +91,7 @@ def test_all_scores_of_a_text_sum_to_one_and_are_sorted(classifier):
         assert {entry["label"] for entry in result} == {"POSITIVE", "NEGATIVE"}
 
 
-def test_with_top_k_each_label_has_its_own_score_and_spread_and_the_keys_of_the_text(small):
+def test_top_k_labels_have_their_own_score_and_std(small):
     samples = small.sample_proba(TEXTS[:1])[0].astype(float)
     (plain,) = small(TEXTS[:1])
     (entries,) = small(TEXTS[:1], top_k=None)
@@ -119,7 +119,7 @@ def test_results_are_plain_python(options, small):
 # --- length -----------------------------------------------------------------------------------------------------------
 
 
-def test_truncated_says_so_from_one_token_over_the_limit(small):
+def test_truncated_is_true_from_one_token_over_the_limit(small):
     """The limit is the smaller of the tokenizer's (512) and the model's (64)."""
     found = small([of_length(n) for n in (63, 64, 65, 600)], num_samples=2)
     assert [result["truncated"] for result in found] == [False, False, True, True]
@@ -131,30 +131,30 @@ def test_truncated_at_the_embedded_models_limit(classifier):
     assert [result["truncated"] for result in found] == [False, True, False]
 
 
-def test_truncated_follows_the_callers_length(small):
+def test_truncated_respects_max_length(small):
     found = small([of_length(6), of_length(7)], max_length=6)
     assert [result["truncated"] for result in found] == [False, True]
 
 
-def test_a_pair_is_truncated_as_a_whole(small):
+def test_truncated_counts_both_texts_of_a_pair(small):
     fits, over = ({"text": of_length(20), "text_pair": " ".join(["long"] * n)} for n in (43, 44))
     assert [r["truncated"] for r in small([fits, over], num_samples=2)] == [False, True]
     assert [r["truncated"] for r in small([fits, over, "alone"], num_samples=2)] == [False, True, False]
 
 
-def test_a_max_length_over_the_models_limit_does_not_crash(small):
+def test_max_length_over_the_models_limit_does_not_crash(small):
     (result,) = small(of_length(100), max_length=10_000, num_samples=2)
     assert result["truncated"] is True
 
 
-def test_truncation_gives_no_warning_about_length(small, caplog):
+def test_truncation_does_not_warn(small, caplog):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         small(of_length(600), num_samples=1)
     assert "longer than" not in caplog.text
 
 
-def test_truncation_leaves_the_tokenizer_as_it_was(small):
+def test_truncation_does_not_change_the_tokenizer(small):
     before = small.tokenizer._tokenizer.truncation, small.tokenizer._tokenizer.padding
     small([of_length(600), "good"], num_samples=1)
     assert len(small.tokenizer(of_length(600))["input_ids"]) == 600
@@ -162,7 +162,7 @@ def test_truncation_leaves_the_tokenizer_as_it_was(small):
 
 
 @pytest.mark.parametrize("architecture", ["roberta", "mpnet"])
-def test_roberta_has_two_positions_fewer_than_it_says(architecture, tiny, roberta_tokenizer):
+def test_roberta_takes_two_tokens_fewer_than_its_positions(architecture, tiny, roberta_tokenizer):
     """Positions are numbered from padding_idx + 1: 514 positions are 512 tokens."""
     model = tiny(
         architecture, vocab_size=20, max_position_embeddings=514, pad_token_id=1, bos_token_id=0, eos_token_id=2
@@ -181,6 +181,6 @@ def test_texts_over_the_limit_do_not_crash(architecture, tiny, bayesian):
     assert (long["truncated"], short["truncated"]) == (True, False)
 
 
-def test_an_empty_text_is_a_text(small):
+def test_empty_text_is_classified(small):
     found = small(["", "good", ""])
     assert_close(found[:1], found[2:])

@@ -1,4 +1,4 @@
-"""Models as they come: names, instances, dtypes, adapters, copies."""
+"""Models in every form: names, instances, dtypes, adapters, copies."""
 
 import copy
 import pickle
@@ -13,14 +13,14 @@ from pipeline_cases import MANY, TASK, TEXTS, assert_close
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, pipeline
 
 
-def test_the_default_model_is_the_embedded_one(classifier, package):
+def test_default_model_is_the_embedded_model(classifier, package):
     assert isinstance(classifier, BayesianTextClassificationPipeline)
     embedded = pipeline(TASK, model=str(package / "embedded" / "model"))
     assert_close(embedded("A good film.", num_samples=3), classifier("A good film.", num_samples=3))
     assert classifier("A wonderful film.", num_samples=3)[0]["label"] == "POSITIVE"
 
 
-def test_an_instance_keeps_its_mode_and_weights(tiny, bayesian):
+def test_instance_keeps_its_mode_and_weights(tiny, bayesian):
     model = tiny("bert").train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [part.training for part in model.modules()]
@@ -32,8 +32,8 @@ def test_an_instance_keeps_its_mode_and_weights(tiny, bayesian):
     assert found == bayesian(model.eval())(TEXTS)
 
 
-def test_zero_samples_of_an_instance_in_train_mode_repeat(tiny, bayesian, tokenizer):
-    """Without dropout means without: not the one mask that the mode of the moment brings."""
+def test_zero_samples_ignore_train_mode(tiny, bayesian, tokenizer):
+    """Zero samples mean no dropout, even if the model is in train mode."""
     ours = bayesian(tiny("bert").train())
     stock = pipeline("text-classification", model=tiny("bert"), tokenizer=tokenizer)
     expected = [result["score"] for result in stock(TEXTS)]
@@ -41,7 +41,7 @@ def test_zero_samples_of_an_instance_in_train_mode_repeat(tiny, bayesian, tokeni
 
 
 @pytest.mark.parametrize("change", ["p", "module", "dtype", "in place"])
-def test_a_changed_model_gives_changed_answers(change, tiny, bayesian):
+def test_changes_to_the_model_are_followed(change, tiny, bayesian):
     model = tiny("bert")
     ours = bayesian(model)
     before = ours.sample_proba(TEXTS)
@@ -75,7 +75,7 @@ def spied_dtypes(ours, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"dtype": "auto"}, {"dtype": None}], ids=str)
-def test_float16_runs_in_float32_on_a_cpu(options, tiny, bayesian, monkeypatch):
+def test_float16_model_runs_in_float32_on_cpu(options, tiny, bayesian, monkeypatch):
     model = tiny("bert").half()
     ours = bayesian(model, **options)
     assert spied_dtypes(ours, monkeypatch) == {torch.float32}
@@ -84,19 +84,19 @@ def test_float16_runs_in_float32_on_a_cpu(options, tiny, bayesian, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.bfloat16, "float16", torch.float64, "float32"])
 @pytest.mark.parametrize("own", [torch.float32, torch.float16])
-def test_a_passed_dtype_is_obeyed_for_an_instance(dtype, own, tiny, bayesian, monkeypatch):
+def test_dtype_is_respected_for_an_instance(dtype, own, tiny, bayesian, monkeypatch):
     model = tiny("bert").to(own)
     ours = bayesian(model, dtype=dtype)
     assert spied_dtypes(ours, monkeypatch) == {getattr(torch, dtype) if isinstance(dtype, str) else dtype}
     assert model.dtype == own, "the caller's weights are not converted"
 
 
-def test_a_passed_dtype_is_obeyed_for_a_name(package, monkeypatch):
+def test_dtype_is_respected_for_a_model_name(package, monkeypatch):
     ours = pipeline(TASK, model=str(package / "embedded" / "model"), dtype="bfloat16", num_samples=1)
     assert spied_dtypes(ours, monkeypatch) == {torch.bfloat16}
 
 
-def test_the_embedded_model_runs_in_float32(classifier, monkeypatch):
+def test_embedded_model_runs_in_float32(classifier, monkeypatch):
     assert classifier.model.dtype == torch.float16
     assert spied_dtypes(classifier, monkeypatch) == {torch.float32}
 
@@ -110,7 +110,7 @@ def test_bfloat16_instances_keep_their_dtype(tiny, bayesian, monkeypatch):
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)  # the softmax is in float32
 
 
-def test_new_weights_of_a_float16_model_are_followed(tiny, bayesian):
+def test_weight_changes_of_a_float16_model_are_followed(tiny, bayesian):
     model = tiny("bert").half()
     ours = bayesian(model)
     before = ours.predict_proba(TEXTS)
@@ -120,8 +120,8 @@ def test_new_weights_of_a_float16_model_are_followed(tiny, bayesian):
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])
-def test_a_decoder_without_a_padding_token(architecture, tiny, bayesian):
-    """Stock refuses batches; ours must neither crash nor take padding for the last token."""
+def test_decoder_without_padding_token_can_be_batched(architecture, tiny, bayesian):
+    """The stock pipeline refuses batches. Ours must not crash, nor mistake padding for the last token."""
     model = tiny(architecture)
     assert model.config.pad_token_id is None
     ours = bayesian(model)
@@ -133,8 +133,8 @@ def test_a_decoder_without_a_padding_token(architecture, tiny, bayesian):
     assert_close(bayesian(model, tokenizer=no_pad)(MANY), ours(MANY))
 
 
-def test_an_empty_text_without_special_tokens_is_named(tiny, roberta_tokenizer, python, tmp_path):
-    """GPT-2's tokenizer makes no token of it; planning batches of texts without length must come to an end."""
+def test_text_with_zero_tokens_raises_with_its_number(tiny, roberta_tokenizer, python, tmp_path):
+    """GPT-2's tokenizer returns zero tokens for an empty text. Planning batches of such texts must terminate."""
     bare = copy.deepcopy(roberta_tokenizer)
     from tokenizers.processors import TemplateProcessing
 
@@ -179,7 +179,7 @@ def test_lora_adapters_are_sampled(lora, bayesian):
     assert_close(ours(MANY), [ours(text)[0] for text in MANY])
 
 
-def test_a_saved_adapter_folder_is_a_model(lora, bayesian, tiny, tokenizer, tmp_path):
+def test_saved_adapter_folder_can_be_loaded(lora, bayesian, tiny, tokenizer, tmp_path):
     base = tiny("bert", num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     base.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
@@ -188,7 +188,7 @@ def test_a_saved_adapter_folder_is_a_model(lora, bayesian, tiny, tokenizer, tmp_
     adapted.save_pretrained(tmp_path / "adapter")
     ours = pipeline(TASK, model=str(tmp_path / "adapter"))
     expected = bayesian(adapted)
-    # The number of classes is the base's only where its folder says so.
+    # The number of classes is only known from the folder of the base model.
     assert ours.model.config.num_labels == 3
     np.testing.assert_allclose(ours.sample_proba(TEXTS), expected.sample_proba(TEXTS), atol=1e-5)
 
@@ -196,7 +196,7 @@ def test_a_saved_adapter_folder_is_a_model(lora, bayesian, tiny, tokenizer, tmp_
 @pytest.mark.parametrize(
     "how", [copy.deepcopy, lambda ours: pickle.loads(pickle.dumps(ours))], ids=["deepcopy", "pickle"]
 )
-def test_a_copied_pipeline_gives_the_same_answers(how, small):
+def test_copied_pipeline_gives_the_same_results(how, small):
     small(TEXTS)
     other = how(small)
     assert other.model is not small.model
@@ -204,7 +204,7 @@ def test_a_copied_pipeline_gives_the_same_answers(how, small):
     assert other(TEXTS, num_samples=0) == small(TEXTS, num_samples=0)
 
 
-def test_what_pipeline_itself_takes_is_taken(package):
+def test_standard_pipeline_arguments_are_accepted(package):
     folder = str(package / "embedded" / "model")
     ours = pipeline(
         TASK, model=folder, tokenizer=AutoTokenizer.from_pretrained(folder), revision=None, use_fast=True, token=None,
@@ -214,7 +214,7 @@ def test_what_pipeline_itself_takes_is_taken(package):
     assert ours("good")[0]["num_samples"] == 2
 
 
-def test_batches_are_those_of_a_deterministic_pass(small):
+def test_batches_match_a_deterministic_pass(small):
     found = list(small.batches(MANY, batch_size=3))
     assert sorted(i for indices, _ in found for i in indices) == list(range(len(MANY)))
     for indices, inputs in found:
@@ -224,7 +224,7 @@ def test_batches_are_those_of_a_deterministic_pass(small):
         np.testing.assert_allclose(small.predict_proba([MANY[i] for i in indices], num_samples=0), expected, atol=1e-6)
 
 
-def test_another_model_in_the_pipeline_is_the_one_that_answers(tiny, bayesian):
+def test_replaced_model_is_used(tiny, bayesian):
     ours, other = bayesian(tiny("bert")), tiny("distilbert")
     before = ours(TEXTS)
     ours.model = other
@@ -232,8 +232,8 @@ def test_another_model_in_the_pipeline_is_the_one_that_answers(tiny, bayesian):
     assert ours(TEXTS) != before
 
 
-def test_an_adapter_that_is_merged_in_place_is_seen(lora, bayesian):
-    """PEFT then adds it to the shared weights: a twin that still ran it would apply it twice."""
+def test_adapter_merged_in_place_is_detected(lora, bayesian):
+    """PEFT then adds the adapter to the shared weights, so a stale twin would apply it twice."""
     model = lora()
     ours = bayesian(model)
     assert ours.dropout_sites
@@ -245,7 +245,7 @@ def test_an_adapter_that_is_merged_in_place_is_seen(lora, bayesian):
 
 
 @pytest.mark.parametrize("padding", [{"padding": "max_length", "max_length": 60}, {"pad_to_multiple_of": 60}], ids=str)
-def test_the_token_budget_counts_the_padding_that_is_asked_for(padding, small, monkeypatch):
+def test_token_budget_includes_requested_padding(padding, small, monkeypatch):
     original, sizes = module.StochasticTwin.sample_logits, []
 
     def spy(self, inputs, samples, **options):
@@ -258,14 +258,14 @@ def test_the_token_budget_counts_the_padding_that_is_asked_for(padding, small, m
     assert max(sizes) <= 300
 
 
-def test_a_compiled_instance_is_sampled_as_the_plain_one(tiny, bayesian):
-    """What torch.compile wraps has no parameters of its own to copy."""
+def test_compiled_model_gives_the_same_results(tiny, bayesian):
+    """The wrapper of torch.compile has no parameters of its own to copy."""
     model = tiny("bert")
     compiled = bayesian(torch.compile(model, backend="eager"))
     assert_close(compiled(TEXTS), bayesian(model)(TEXTS))
 
 
-def test_num_workers_at_a_call_is_legal(small):
+def test_num_workers_is_accepted_by_calls(small):
     assert_close(small(TEXTS, num_workers=0), small(TEXTS))
 
 
@@ -275,31 +275,31 @@ def test_dropout_sites_are_listed(small):
     assert sites[0].name == "bert.embeddings.dropout"
 
 
-def test_zero_samples_take_a_dict_with_arguments_of_the_tokenizer(small, small_stock):
+def test_zero_samples_accept_a_dict_with_tokenizer_arguments(small, small_stock):
     given = {"text": TEXTS[0], "text_pair": TEXTS[1], "truncation": True, "max_length": 5}
     assert small(given, num_samples=0) == small_stock(given)
     assert small([given], num_samples=0) == small_stock([given])
 
 
-def test_a_multi_label_dict_has_the_standard_error_of_its_own_label(tiny, bayesian):
+def test_multi_label_dicts_have_their_own_standard_error(tiny, bayesian):
     classifier = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"))
     errors = {entry["standard_error"] for entry in classifier(TEXTS[0], top_k=None)}
     assert len(errors) == 3
 
 
 @pytest.mark.parametrize("dtype", ["fp16", 16, "int8", torch.int64])
-def test_a_wrong_dtype_is_named(tiny, tokenizer, dtype):
+def test_wrong_dtype_raises(tiny, tokenizer, dtype):
     with pytest.raises(ValueError, match="dtype="):
         BayesianTextClassificationPipeline(model=tiny("bert"), tokenizer=tokenizer, dtype=dtype)
 
 
-def test_it_is_built_under_inference_mode(tiny, bayesian):
+def test_pipeline_can_be_built_under_inference_mode(tiny, bayesian):
     with torch.inference_mode():
         assert bayesian(tiny("bert"), dtype="bfloat16")(TEXTS[0])[0]["score"] > 0
 
 
-def test_a_site_that_all_texts_share_leaves_the_batch_to_texts(tiny, bayesian):
-    """DeBERTa's passes go one after the other; each holds as many texts as the budget allows."""
+def test_batches_are_full_when_samples_run_one_by_one(tiny, bayesian):
+    """DeBERTa runs one sample per pass; each pass holds as many texts as the budget allows."""
     ours = bayesian(tiny("deberta-v2"))
     passes = []
     ours._sampler.twin()._model.register_forward_pre_hook(
@@ -310,8 +310,8 @@ def test_a_site_that_all_texts_share_leaves_the_batch_to_texts(tiny, bayesian):
     assert {rows for rows, _length in passes} == {64}
 
 
-def test_a_limit_of_few_tokens_is_kept_in_the_probe(tiny, tokenizer):
-    """Both texts of the probe are cut to one length: what depends on it is not known, and nothing is padded."""
+def test_probe_respects_a_limit_of_a_few_tokens(tiny, tokenizer):
+    """Both probe texts are truncated to the same length, so length effects are unknown and nothing is padded."""
     short = copy.deepcopy(tokenizer)
     short.model_max_length = 4
     ours = pipeline(TASK, model=tiny("bert", max_position_embeddings=4), tokenizer=short)
@@ -321,8 +321,8 @@ def test_a_limit_of_few_tokens_is_kept_in_the_probe(tiny, tokenizer):
     assert_close(found, [ours(text)[0] for text in ["no", *TEXTS]])
 
 
-def test_a_tokenizer_that_makes_one_token_of_all_letters(tiny):
-    """The probe compares a short text with a longer one, whatever it takes to make one."""
+def test_probe_handles_a_tokenizer_that_merges_letters(tiny):
+    """The probe needs a short text and one with more tokens, even if letters become a single token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, ",": 2, ";": 3, ".": 4}, unk_token="[UNK]"))

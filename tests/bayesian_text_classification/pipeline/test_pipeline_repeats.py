@@ -1,4 +1,4 @@
-"""The same text, seed and model give the same answer: batches, processes, threads, padding."""
+"""The same text, seed and model give the same result across batches, processes, threads and padding."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ from transformers import pipeline
 
 
 @pytest.mark.parametrize("masks", ["balanced", "bernoulli"])
-def test_batch_size_and_order_do_not_change_answers(masks, small):
+def test_batch_size_and_order_do_not_change_results(masks, small):
     expected = small(MANY, masks=masks)
     for batch_size in (1, 3, 8, 100):
         assert_close(small(MANY, batch_size=batch_size, masks=masks), expected)
@@ -24,14 +24,16 @@ def test_batch_size_and_order_do_not_change_answers(masks, small):
     "architecture",
     ["distilbert", "roberta", "bart", "albert", "mpnet", "deberta-v2", "t5", "xlnet", "fnet", "gpt2", "llama"],
 )
-def test_a_text_alone_is_the_text_in_a_batch(architecture, tiny, bayesian):
+def test_text_has_the_same_result_in_a_batch(architecture, tiny, bayesian):
     ours = bayesian(tiny(architecture), num_samples=3)
     together = ours(MANY[:5])
     assert_close(together, [ours(text)[0] for text in MANY[:5]])
-    assert len({round(result["score"], 6) for result in together}) == 5, "the model must tell these texts apart"
+    assert len({round(result["score"], 6) for result in together}) == 5, (
+        "the model must give these texts different scores"
+    )
 
 
-def test_batch_size_caps_the_texts_of_a_batch(small, monkeypatch):
+def test_batch_size_limits_texts_in_a_batch(small, monkeypatch):
     seen = []
     original = module.StochasticTwin.sample_logits
 
@@ -51,13 +53,13 @@ def test_batch_size_caps_the_texts_of_a_batch(small, monkeypatch):
     assert seen == [len(MANY)]
 
 
-def test_the_token_budget_does_not_change_answers(small, monkeypatch):
+def test_token_budget_does_not_change_results(small, monkeypatch):
     expected = small(MANY)
     monkeypatch.setitem(small._text_sampler._budgets, "cpu", TokenBudget(64))
     assert_close(small(MANY), expected)
 
 
-def test_another_process_gives_the_same_answer(classifier, python):
+def test_another_process_gives_the_same_result(classifier, python):
     code = """
 import json, sys
 from transformers import pipeline
@@ -69,12 +71,12 @@ print(json.dumps(pipeline("bayesian-text-classification")(json.loads(sys.argv[1]
     assert_close(other[:3][::-1], classifier(TEXTS, num_samples=7, seed=3))
 
 
-def test_left_padding_gives_the_same_answer(tiny, tokenizer, bayesian):
+def test_left_padding_gives_the_same_result(tiny, tokenizer, bayesian):
     ours = bayesian(tiny("llama", pad_token_id=0))
     assert_close(ours(TEXTS, padding_side="left"), ours(TEXTS, padding_side="right"))
 
 
-def test_threads_give_the_answers_of_one_after_the_other(small):
+def test_threads_give_the_same_results_as_sequential_calls(small):
     expected = [small(text, seed=i)[0] for i, text in enumerate(MANY)]
     found: list = [None] * len(MANY)
 
@@ -90,7 +92,7 @@ def test_threads_give_the_answers_of_one_after_the_other(small):
     assert_close(found, expected)
 
 
-def test_the_global_random_state_stays(tiny, bayesian, same_random_state):
+def test_global_random_state_does_not_change(tiny, bayesian, same_random_state):
     model = tiny("bart")
     with same_random_state():
         ours = bayesian(model)
@@ -98,10 +100,10 @@ def test_the_global_random_state_stays(tiny, bayesian, same_random_state):
         ours(TEXTS, masks="bernoulli", num_samples=3)
         ours.predict_proba(TEXTS)
         ours.predict_proba(TEXTS, num_samples=0)
-        # Not ours(TEXTS, num_samples=0): stock's DataLoader draws a seed for its workers.
+        # Not ours(TEXTS, num_samples=0): the stock pipeline's DataLoader draws a seed for its workers.
 
 
-def test_a_global_seed_does_not_matter(small):
+def test_global_seed_has_no_effect(small):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         first = small(TEXTS)

@@ -1,4 +1,4 @@
-"""What the numbers of a result are, and when sampling stops."""
+"""The numbers of a result, and when sampling stops."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ from pipeline_cases import MANY, PAIRS, ROWS, TASK, TEXTS, assert_close
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-# --- what the numbers are ---------------------------------------------------------------------------------------------
+# --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-def test_sample_proba_has_baals_order(small):
+def test_sample_proba_has_the_shape_that_baal_uses(small):
     samples = small.sample_proba(TEXTS, num_samples=7)
     assert samples.shape == (3, 3, 7) and samples.dtype == np.float32
     np.testing.assert_allclose(samples.sum(1), 1, atol=1e-5)
@@ -21,14 +21,14 @@ def test_sample_proba_has_baals_order(small):
     np.testing.assert_allclose(samples.mean(2), mean, atol=1e-6)
 
 
-def test_the_score_is_the_largest_mean_probability(small):
+def test_score_is_the_largest_mean_probability(small):
     mean = small.predict_proba(TEXTS)
     for result, row in zip(small(TEXTS), mean, strict=True):
         assert result["score"] == pytest.approx(row.max(), abs=1e-6)
         assert result["label"] == small.model.config.id2label[int(row.argmax())]
 
 
-def test_probabilities_are_averaged_not_logits(small):
+def test_probabilities_rather_than_logits_are_averaged(small):
     samples = small.sample_proba(TEXTS, num_samples=20, function_to_apply="none").astype(float)
     exp = np.exp(samples)
     expected = (exp / exp.sum(1, keepdims=True)).mean(2)
@@ -37,7 +37,7 @@ def test_probabilities_are_averaged_not_logits(small):
     assert np.abs(expected - logits / logits.sum(1, keepdims=True)).max() > 1e-3
 
 
-def test_the_uncertainty_is_that_of_the_samples(small):
+def test_uncertainty_matches_the_samples(small):
     from scipy import stats
 
     samples = small.sample_proba(TEXTS).astype(float)
@@ -56,38 +56,38 @@ def test_one_sample_has_no_standard_error_and_no_model_uncertainty(small):
     assert (result["mutual_information"], result["score_std"]) == (pytest.approx(0, abs=1e-12), 0.0)
 
 
-def test_more_samples_begin_with_the_fewer_ones(small):
+def test_more_samples_extend_the_same_sequence(small):
     whole = small.sample_proba(TEXTS, num_samples=25)
     np.testing.assert_allclose(small.sample_proba(TEXTS, num_samples=13), whole[..., :13], atol=1e-5)
     later = small.sample_proba(TEXTS, num_samples=8, first_sample=13)
     np.testing.assert_allclose(later, whole[..., 13:21], atol=1e-5)
 
 
-def test_a_string_is_one_text_for_arrays_too(small):
-    """Not a sequence of letters."""
+def test_str_is_one_text_for_arrays_too(small):
+    """A str is not iterated letter by letter."""
     for method in (small.sample_proba, small.predict_proba):
         np.testing.assert_allclose(method(TEXTS[0]), method(TEXTS[:1]), atol=1e-5)
 
 
 @pytest.mark.parametrize("given", [[], ()])
-def test_no_texts_give_empty_arrays(given, small):
+def test_no_texts_return_empty_arrays(given, small):
     assert small.sample_proba(given, num_samples=4).shape == (0, 3, 4)
     assert small.predict_proba(given).shape == (0, 3)
 
 
-def test_arrays_take_streams_and_pairs(small):
+def test_arrays_accept_streams_and_pairs(small):
     np.testing.assert_allclose(small.predict_proba(t for t in TEXTS), small.predict_proba(TEXTS), atol=1e-5)
     np.testing.assert_allclose(small.predict_proba(KeyDataset(ROWS, "text")), small.predict_proba(TEXTS), atol=1e-5)
     assert small.predict_proba(PAIRS).shape == (2, 3)
 
 
-def test_predict_proba_without_samples_is_the_model_itself(small, small_stock):
+def test_predict_proba_with_zero_samples_matches_stock(small, small_stock):
     expected = [{e["label"]: e["score"] for e in result} for result in small_stock(TEXTS, top_k=None)]
     found = small.predict_proba(TEXTS, num_samples=0)
     np.testing.assert_allclose(found, [[row[name] for name in ("bad", "fine", "good")] for row in expected], atol=1e-6)
 
 
-def test_progress_hears_of_every_pass(small):
+def test_progress_counts_every_pass(small):
     heard = []
     small.sample_proba(TEXTS, num_samples=5, batch_size=2, progress=heard.append)
     assert sum(heard) == 15 and len(heard) == 2
@@ -98,7 +98,7 @@ def test_progress_hears_of_every_pass(small):
     assert len(list(small(iter(TEXTS), num_samples=0, progress=heard.append))) == 3 and heard == [3, 1, 1, 1]
 
 
-def test_seeds_differ_and_repeat(small):
+def test_seeds_give_different_but_repeatable_samples(small):
     a, b = small.sample_proba(TEXTS, seed=1), small.sample_proba(TEXTS, seed=2)
     assert np.abs(a - b).max() > 1e-2
     np.testing.assert_array_equal(a, small.sample_proba(TEXTS, seed=1))
@@ -106,7 +106,7 @@ def test_seeds_differ_and_repeat(small):
     np.testing.assert_array_equal(a, made.sample_proba(TEXTS))
 
 
-def test_masks_are_chosen_at_construction_or_call(small):
+def test_masks_at_construction_or_call(small):
     bernoulli = small.sample_proba(TEXTS, masks="bernoulli")
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, masks="bernoulli")
     np.testing.assert_array_equal(made.sample_proba(TEXTS), bernoulli)
@@ -114,8 +114,8 @@ def test_masks_are_chosen_at_construction_or_call(small):
 
 
 @pytest.mark.parametrize("masks", ["balanced", "bernoulli"])
-def test_the_standard_error_is_the_distance_to_many_samples(masks, small):
-    """Over 60 seeds the z-scores of the mean have a spread of about one."""
+def test_standard_error_matches_the_distance_to_many_samples(masks, small):
+    """The z-scores of the mean over 60 seeds have a spread of about 1."""
     truth = small.predict_proba(TEXTS[:1], num_samples=4000, masks="balanced", seed=10**6)[0].max()
     z = [(r["score"] - truth) / r["standard_error"]
          for seed in range(60) for r in small(TEXTS[:1], seed=seed, masks=masks, num_samples=20)]  # fmt: skip
@@ -125,8 +125,8 @@ def test_the_standard_error_is_the_distance_to_many_samples(masks, small):
 # --- stopping early ---------------------------------------------------------------------------------------------------
 
 
-def test_a_text_is_sampled_until_its_standard_error_is_below_the_tolerance(small):
-    """The answer is that of a call with the number of samples that the text turned out to need."""
+def test_text_is_sampled_until_its_standard_error_is_below_tolerance(small):
+    """The result equals that of a call with exactly the number of samples that the text needed."""
     options = {"num_samples": 60, "tolerance": 0.03}
     results = small(MANY, **options)
     counts = [result["num_samples"] for result in results]
@@ -145,7 +145,7 @@ def test_a_text_is_sampled_until_its_standard_error_is_below_the_tolerance(small
     )
 
 
-def test_a_tolerance_stops_each_text_alone_as_in_a_batch(small):
+def test_tolerance_stops_a_text_at_the_same_count_in_any_batch(small):
     options = {"num_samples": 60, "tolerance": 0.03, "top_k": None}
     together = small(MANY, **options)
     assert_close(together, small(MANY[::-1], **options, batch_size=2)[::-1])
@@ -154,7 +154,7 @@ def test_a_tolerance_stops_each_text_alone_as_in_a_batch(small):
     assert_close(together, list(small((text for text in MANY), **options)))
 
 
-def test_a_tolerance_is_given_at_construction_or_call(small):
+def test_tolerance_at_construction_or_call(small):
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, num_samples=60, tolerance=0.03)
     assert made(TEXTS) == small(TEXTS, num_samples=60, tolerance=0.03)
     assert made(TEXTS, tolerance=None) == small(TEXTS, num_samples=60)
@@ -164,26 +164,26 @@ def test_a_tolerance_is_given_at_construction_or_call(small):
     assert made(TEXTS, num_samples=0) == small(TEXTS, num_samples=0)
 
 
-def test_raw_outputs_stop_at_the_error_that_they_report(small):
+def test_tolerance_applies_to_the_standard_error_of_raw_outputs(small):
     for result in small(MANY, function_to_apply="none", num_samples=60, tolerance=0.2):
         assert result["standard_error"] < 0.2 or result["num_samples"] == 60
 
 
-def test_every_label_of_a_multi_label_model_is_sure_enough(tiny, bayesian):
+def test_tolerance_applies_to_every_label_of_a_multi_label_model(tiny, bayesian):
     ours = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"), num_samples=60)
     for result in ours(MANY, tolerance=0.05, top_k=None):
         assert max(entry["standard_error"] for entry in result) < 0.05 or result[0]["num_samples"] == 60
 
 
-def test_all_samples_of_every_text_have_no_tolerance(small):
+def test_sample_proba_ignores_a_default_tolerance_and_rejects_an_explicit_one(small):
     with pytest.raises(TypeError, match="tolerance"):
         small.sample_proba(TEXTS, tolerance=0.1)
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, num_samples=7, tolerance=1e9)
     assert made.sample_proba(TEXTS).shape == (3, 3, 7)
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_halved(small, monkeypatch):
-    """Also where only some answers are left to sample."""
+def test_batch_that_runs_out_of_memory_is_halved(small, monkeypatch):
+    """Also when only some texts are still being sampled."""
     expected = small(MANY, num_samples=60, tolerance=0.03)
     original, sizes = module.StochasticTwin.sample_logits, []
 
@@ -200,7 +200,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(small, monkeypatch):
     assert small._text_sampler._budgets["cpu"].tokens <= 200 and max(sizes) > 200
     sizes.clear()
     small(MANY)
-    assert max(sizes) <= 200, "what did not fit once is tried again"
+    assert max(sizes) <= 200, "a size that ran out of memory must not be tried again"
 
 
 # --- other kinds of models --------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_regression(tiny, bayesian):
         assert result["predictive_entropy"] is result["expected_entropy"] is result["mutual_information"] is None
 
 
-def test_one_logit_is_a_sigmoid(tiny, bayesian):
+def test_one_logit_uses_sigmoid(tiny, bayesian):
     from scipy import stats
 
     ours = bayesian(tiny("bert", num_labels=1))
@@ -261,26 +261,26 @@ def test_function_to_apply(at, small):
     np.testing.assert_array_equal(scores(None), small.sample_proba(TEXTS))
 
 
-def test_raw_outputs_are_averaged_and_have_no_entropy(small):
+def test_raw_outputs_are_averaged_without_entropy(small):
     raw = small.sample_proba(TEXTS, function_to_apply="none").astype(float).mean(2)
     for result, row in zip(small(TEXTS, function_to_apply="none"), raw, strict=True):
         assert result["score"] == pytest.approx(row.max(), abs=1e-5)
         assert result["predictive_entropy"] is None
 
 
-def test_default_at_a_call_is_the_rule_of_the_model_again(small):
+def test_function_default_in_a_call_overrides_the_constructor(small):
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, function_to_apply="none")
     np.testing.assert_array_equal(made.sample_proba(TEXTS, function_to_apply="default"), small.sample_proba(TEXTS))
 
 
-def test_top_k_of_none_at_all_is_an_empty_list_as_in_stock(small, small_stock):
+def test_top_k_zero_returns_empty_lists_as_in_stock(small, small_stock):
     assert small_stock("A film.", top_k=0) == small("A film.", top_k=0) == []
     assert small_stock(["A film."] * 2, top_k=0) == small(["A film."] * 2, top_k=0) == [[], []]
     assert small("A film.", top_k=0, threshold=0.99) == []
     assert small("A film.", top_k=0, num_samples=0) == []
 
 
-def test_batches_take_one_text_and_none(small):
+def test_batches_accept_one_text_or_none(small):
     ((indices, inputs),) = small.batches("good")
     assert list(indices) == [0] and inputs["input_ids"].shape[0] == 1
     assert list(small.batches([])) == []

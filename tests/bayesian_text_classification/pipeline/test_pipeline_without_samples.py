@@ -1,4 +1,4 @@
-"""Zero samples are the stock pipeline."""
+"""Zero samples run the stock pipeline."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ FORMS = {
 
 @pytest.mark.parametrize("options", SETTINGS, ids=str)
 @pytest.mark.parametrize("form", FORMS)
-def test_zero_samples_are_the_stock_pipeline_to_the_bit(form, options, small, small_stock):
+def test_zero_samples_match_stock_bit_for_bit(form, options, small, small_stock):
     ours, expected = small(FORMS[form](), num_samples=0, **options), small_stock(FORMS[form](), **options)
     if form in ("generator", "KeyDataset", "KeyPairDataset"):
         assert not isinstance(ours, list)
@@ -41,19 +41,19 @@ def test_zero_samples_are_the_stock_pipeline_to_the_bit(form, options, small, sm
 
 
 @pytest.mark.parametrize("given", [TEXTS[0], TEXTS], ids=["str", "list"])
-def test_the_embedded_model_without_samples_is_stock_to_the_bit(given, classifier, stock):
-    """In the caller's float16, too."""
+def test_embedded_model_with_zero_samples_matches_stock_bit_for_bit(given, classifier, stock):
+    """This includes running in the model's own float16."""
     assert classifier(given, num_samples=0) == stock(given)
     assert classifier(given, num_samples=0, top_k=None) == stock(given, top_k=None)
 
 
 @pytest.mark.parametrize("form", ["tuple", "empty list", "column", "map", "iterator"])
-def test_zero_samples_take_what_stock_does_not(form, small, small_stock):
+def test_zero_samples_accept_inputs_that_stock_rejects(form, small, small_stock):
     given, items = EAGER[form] if form in EAGER else (LAZY[form][0](), LAZY[form][1])
     assert list(small(given, num_samples=0)) == (small_stock(items) if items else [])
 
 
-def test_constructed_with_zero_samples_it_is_stock_and_never_probes(small, small_stock, monkeypatch):
+def test_construction_with_zero_samples_never_probes(small, small_stock, monkeypatch):
     monkeypatch.setattr(module, "StochasticTwin", None)
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, num_samples=0, top_k=2, batch_size=2)
     assert made(TEXTS) == small_stock(TEXTS, top_k=2, batch_size=2)
@@ -61,14 +61,14 @@ def test_constructed_with_zero_samples_it_is_stock_and_never_probes(small, small
 
 @pytest.mark.parametrize("settings", [{"problem_type": "multi_label_classification"}, {"num_labels": 1},
                                       {"num_labels": 1, "problem_type": "regression"}], ids=str)  # fmt: skip
-def test_zero_samples_are_stock_for_other_kinds_of_models(settings, tiny, bayesian, tokenizer):
+def test_zero_samples_match_stock_for_other_kinds_of_models(settings, tiny, bayesian, tokenizer):
     model = tiny("bert", **settings)
     stock = pipeline("text-classification", model=model, tokenizer=tokenizer)
     assert bayesian(model)(TEXTS, num_samples=0, top_k=None) == stock(TEXTS, top_k=None)
 
 
-def test_with_samples_the_labels_and_order_are_those_of_stock(tiny, tokenizer):
-    """With dropout so small that it cannot matter, the scores are stock's as well."""
+def test_sampled_labels_match_stock_when_dropout_is_negligible(tiny, tokenizer):
+    """With a tiny dropout rate, labels, order and scores are those of the stock pipeline."""
     model = tiny("bert", num_labels=3, hidden_dropout_prob=1e-7, attention_probs_dropout_prob=1e-7)
     ours, stock = (
         pipeline(task, model=model, tokenizer=tokenizer, top_k=None) for task in (TASK, "text-classification")

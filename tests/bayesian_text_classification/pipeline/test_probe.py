@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from bayesian_text_classification.pipeline.twin import StochasticTwin
 from torch import nn
 
-# Calls in one forward of train() mode and of baal's patch_module, as measured in transformers 5.23 and baal 2.1.
+# Dropout calls in one forward pass, in train() mode and with baal's patch_module (transformers 5.23, baal 2.1).
 EXPECTED = {
     ("bert", "sdpa"): (8, 6),
     ("bert", "eager"): (8, 6),
@@ -34,7 +34,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(("architecture", "attention"), EXPECTED)
-def test_the_sites_are_the_calls_of_train_mode(
+def test_the_sites_match_the_calls_of_train_mode(
     architecture, attention, tiny, encode, twin_of, active_calls, calls_of, texts
 ):
     model = tiny(architecture, attention=attention)
@@ -48,7 +48,7 @@ def test_the_sites_are_the_calls_of_train_mode(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(("architecture", "attention"), EXPECTED)
 def test_baal_reaches_no_attention_dropout(architecture, attention, tiny, encode, active_calls, texts):
-    """The reason for this package. If baal mends it, this fails, and the README's comparison is out of date."""
+    """The reason for this package. If baal fixes it, this fails, and the README's comparison is out of date."""
     from baal.bayesian.dropout import patch_module
 
     model = tiny(architecture, attention=attention)
@@ -58,7 +58,7 @@ def test_baal_reaches_no_attention_dropout(architecture, attention, tiny, encode
     assert active_calls(patched, encode([texts[0]])) == EXPECTED[architecture, attention][1]
 
 
-def test_the_embedded_model_is_stochastic_everywhere(classifier, active_calls):
+def test_the_embedded_model_is_stochastic_at_every_site(classifier, active_calls):
     inputs = dict(classifier.tokenizer(["a good film"], return_tensors="pt"))
     model = copy.deepcopy(classifier.model).float().train()
     assert sum(site.calls for site in classifier.dropout_sites) == active_calls(model, inputs) == 20
@@ -69,8 +69,8 @@ def test_the_embedded_model_is_stochastic_everywhere(classifier, active_calls):
 @pytest.mark.parametrize(
     "architecture", ["bert", "distilbert", "roberta", "bart", "gpt2", "llama", "t5", "xlnet", "mpnet"]
 )
-def test_every_site_moves_the_answer(architecture, tiny, encode, twin_of, samples, texts):
-    """A site that is counted but not dropped would go unseen above: with all others silent, samples still differ."""
+def test_every_site_changes_the_logits(architecture, tiny, encode, twin_of, samples, texts):
+    """Samples differ with any single site on. The tests above would miss a site that is counted but never drops."""
     model = tiny(architecture)
     twin = twin_of(model, can_pad=model.config.pad_token_id is not None)
     plan = twin._plan
@@ -92,7 +92,7 @@ def test_a_model_without_dropout_has_no_sites(architecture, tiny, twin_of):
     assert twin.sites == ()
 
 
-def test_a_merged_lora_leaves_only_the_dropout_of_the_base(tiny, twin_of, calls_of):
+def test_a_merged_lora_keeps_only_the_dropout_of_the_base(tiny, twin_of, calls_of):
     from peft import LoraConfig, get_peft_model
 
     base = tiny("llama", attention_dropout=0.0, pad_token_id=0)
@@ -103,16 +103,16 @@ def test_a_merged_lora_leaves_only_the_dropout_of_the_base(tiny, twin_of, calls_
     assert twin_of(adapted.merge_and_unload()).sites == ()
 
 
-def test_attention_sites_are_named_and_have_a_kind(tiny, twin_of):
+def test_attention_sites_have_a_name_and_a_kind(tiny, twin_of):
     sites = {site.name: site for site in twin_of(tiny("bert")).sites}
     attention = sites["bert.encoder.layer.1.attention.self"]
     assert (attention.kind, attention.p, attention.calls, attention.batch_dim) == ("attention", 0.1, 1, 0)
     assert sites["dropout"].kind == "dropout"
-    assert "bert.encoder.layer.1.attention.self.dropout" not in sites  # its p is read, it is never called
+    assert "bert.encoder.layer.1.attention.self.dropout" not in sites  # only its p is read; it is never called
 
 
 def test_one_module_called_twice_is_one_site_with_two_calls(tiny, twin_of):
-    """ALBERT's layers are one module; RoBERTa's head calls its dropout twice."""
+    """ALBERT's layers share one module; RoBERTa's head calls its dropout twice."""
     albert = {site.name: site.calls for site in twin_of(tiny("albert")).sites}
     assert set(albert.values()) >= {2}
     roberta = {site.name: site.calls for site in twin_of(tiny("roberta")).sites}
@@ -127,19 +127,19 @@ def test_one_module_with_two_rates_is_two_sites(tiny, encode):
 
 @pytest.mark.parametrize(("architecture", "depends"), [("bert", False), ("roberta", False), ("bart", False),
                                                        ("xlnet", True), ("fnet", True)])  # fmt: skip
-def test_padding_that_changes_the_answer_is_seen(architecture, depends, tiny, twin_of):
+def test_padding_that_changes_the_answer_is_detected(architecture, depends, tiny, twin_of):
     assert twin_of(tiny(architecture)).needs_equal_lengths is depends
 
 
-def test_padding_that_changes_the_answer_is_seen_in_half_precision_too(tiny, encode):
+def test_padding_that_changes_the_answer_is_detected_in_half_precision(tiny, encode):
     assert StochasticTwin(tiny("xlnet"), encode, dtype=torch.bfloat16).needs_equal_lengths
 
 
-def test_no_padding_problem_is_imagined_in_half_precision(tiny, encode):
+def test_half_precision_gives_no_false_padding_alarm(tiny, encode):
     assert not StochasticTwin(tiny("bert"), encode, dtype=torch.bfloat16).needs_equal_lengths
 
 
-# --- the proof that nothing else is random ----------------------------------------------------------------------------
+# --- hidden randomness ------------------------------------------------------------------------------------------------
 
 
 class Noisy(nn.Module):
@@ -148,7 +148,7 @@ class Noisy(nn.Module):
 
 
 class NoisyAttention(nn.Module):
-    """Hidden randomness in a module that must train, because its attention dropout asks it."""
+    """Hidden randomness in a module whose flag must be set, because its attention dropout depends on it."""
 
     def forward(self, x):
         if self.training:
@@ -157,28 +157,28 @@ class NoisyAttention(nn.Module):
 
 
 class TrainingOnly(nn.Module):
-    """No randomness, and yet another function in train() mode."""
+    """Not random, but computes another function in train() mode."""
 
     def forward(self, x):
         return x * 2 if self.training else x
 
 
-def test_hidden_randomness_is_named(twin_of, same_random_state, own):
-    """The probe draws from the global random state here, and gives it back as it was."""
+def test_hidden_randomness_is_located(twin_of, same_random_state, own):
+    """The probe draws from the global random state here, and restores it."""
     with pytest.warns(UserWarning, match=r"randomness.*'subject'"), same_random_state():
         twin = twin_of(own(Noisy()))
     assert twin.hidden_randomness == "subject"
     assert twin.sites == ()
 
 
-def test_hidden_randomness_inside_an_attention_is_named(twin_of, own):
+def test_hidden_randomness_inside_an_attention_is_located(twin_of, own):
     with pytest.warns(UserWarning, match=r"randomness.*'subject\.1'"):
         twin = twin_of(own(nn.Sequential(nn.Identity(), NoisyAttention())))
     assert twin.hidden_randomness == "subject.1"
 
 
-def test_samples_are_keyed_where_an_attention_hides_randomness(encode, twin_of, samples, own, texts):
-    """The warning says that it stays off. Then the samples repeat, and nobody's random state moves."""
+def test_samples_stay_keyed_if_an_attention_hides_randomness(encode, twin_of, samples, own, texts):
+    """The warning says that it stays off. So samples repeat, and the global random state does not change."""
     with pytest.warns(UserWarning, match="stays off"):
         twin = twin_of(own(NoisyAttention()))
     before = torch.get_rng_state()
@@ -187,12 +187,12 @@ def test_samples_are_keyed_where_an_attention_hides_randomness(encode, twin_of, 
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_model_that_computes_something_else_in_train_mode_is_named(twin_of, own):
+def test_a_model_that_computes_something_else_in_train_mode_is_detected(twin_of, own):
     with pytest.warns(UserWarning, match="train"):
         assert twin_of(own(TrainingOnly())).hidden_randomness is not None
 
 
-def test_models_of_transformers_hide_nothing(tiny, twin_of, recwarn):
+def test_models_of_transformers_have_no_hidden_randomness(tiny, twin_of, recwarn):
     for architecture in ("bert", "bart", "xlnet", "deberta-v2", "gpt2"):
         twin_of(tiny(architecture), can_pad=architecture != "gpt2")
     assert not [warning for warning in recwarn if "randomness" in str(warning.message)]

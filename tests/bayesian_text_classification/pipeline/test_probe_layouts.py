@@ -5,7 +5,7 @@ from bayesian_text_classification.pipeline.masks import ALONE, Layout
 from bayesian_text_classification.pipeline.probe import fold_of, layout_of
 from torch import nn
 
-# Shapes of one call for 2 texts of length 5, for 3 and for 2 of length 9; what they mean, and the parts of a text.
+# Shapes of one call for 2 texts of length 5, 3 of length 5 and 2 of length 9; then the layout and the parts per text.
 SHAPES = {
     "hidden states": ((2, 5, 32), (3, 5, 32), (2, 9, 32), Layout(0, (0,)), 1),
     "attention weights": ((2, 4, 5, 5), (3, 4, 5, 5), (2, 4, 9, 9), Layout(0, (1, 2)), 1),
@@ -20,14 +20,14 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("case", SHAPES)
-def test_what_shapes_say(case):
+def test_layout_and_fold_from_shapes(case):
     two, three, longer, layout, fold = SHAPES[case]
     found = layout_of(two, three, longer)
     assert (found, found is ALONE) == (layout, layout is ALONE)
     assert fold_of(found, two, longer) == fold
 
 
-def test_where_the_batch_is(tiny, twin_of):
+def test_the_batch_dimension_is_found(tiny, twin_of):
     assert {site.batch_dim for site in twin_of(tiny("xlnet")).sites} >= {1}
     deberta = twin_of(tiny("deberta-v2"))
     assert None in {site.batch_dim for site in deberta.sites}
@@ -36,7 +36,7 @@ def test_where_the_batch_is(tiny, twin_of):
 
 
 class HeadsFirst(nn.Module):
-    """(batch, length, width) -> (heads * batch, length, width / heads), dropped, and back: the batch is innermost."""
+    """Drops (heads * batch, length, width / heads), made from (batch, length, width): the batch is innermost."""
 
     def __init__(self):
         super().__init__()
@@ -49,7 +49,7 @@ class HeadsFirst(nn.Module):
 
 
 class Chosen(nn.Module):
-    """Drops units of some tokens only, packed: how many there are depends on the texts, as in a mixture of experts."""
+    """Drops units of selected tokens, packed. Their number depends on the texts, as in a mixture of experts."""
 
     def __init__(self):
         super().__init__()
@@ -63,7 +63,7 @@ class Chosen(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Two dimensions that grow with the number of texts."""
+    """Has two dimensions that grow with the number of texts."""
 
     def forward(self, x):
         weights = torch.eye(len(x)).to(x)[:, :, None, None].expand(-1, -1, *x.shape[1:])
@@ -71,7 +71,7 @@ class Mixed(nn.Module):
 
 
 @pytest.mark.parametrize("module", [HeadsFirst, Chosen, Mixed])
-def test_rows_that_cannot_be_told_apart_run_alone(module, encode, twin_of, samples, own):
+def test_rows_that_cannot_be_separated_run_by_themselves(module, encode, twin_of, samples, own):
     twin = twin_of(own(module()))
     assert (twin.loops_over_texts, twin.needs_equal_lengths) == (True, True)
     assert {site.batch_dim for site in twin.sites} == {None}
@@ -83,13 +83,13 @@ def test_rows_that_cannot_be_told_apart_run_alone(module, encode, twin_of, sampl
     assert not torch.equal(together[0], together[1])
 
 
-def test_rows_that_can_be_told_apart_do_not_run_alone(tiny, twin_of):
+def test_rows_that_can_be_separated_share_a_batch(tiny, twin_of):
     for architecture in ("bert", "xlnet", "deberta-v2", "bart"):
         assert not twin_of(tiny(architecture)).loops_over_texts
 
 
 class Windows(nn.Module):
-    """Pads to whole windows and folds them into the batch, as Longformer's kin do."""
+    """Pads to whole windows and folds them into the batch, like Longformer and its relatives."""
 
     def __init__(self, window):
         super().__init__()
@@ -101,13 +101,13 @@ class Windows(nn.Module):
         return dropped.view(padded.shape)[:, : x.shape[1]]
 
 
-def test_windows_that_the_probe_sees_need_equal_lengths(encode, twin_of, own):
-    """Alone the short text has one window, beside the long one two: its units would have other numbers."""
+def test_windows_that_the_probe_detects_need_equal_lengths(encode, twin_of, own):
+    """Alone, the short text has one window; in a batch with the long one, two. Its units would get other numbers."""
     twin = twin_of(own(Windows(6)))
     assert (twin.needs_equal_lengths, twin.loops_over_texts) == (True, False)
 
 
-def test_windows_that_the_probe_does_not_see_are_refused_where_texts_are_padded(encode, twin_of, samples, own):
+def test_windows_that_the_probe_misses_raise_in_padded_batches(encode, twin_of, samples, own):
     twin = twin_of(own(Windows(16)))
     long = " ".join(["film"] * 20)
     assert not twin.needs_equal_lengths
@@ -117,8 +117,8 @@ def test_windows_that_the_probe_does_not_see_are_refused_where_texts_are_padded(
     torch.testing.assert_close(equal[1:], samples(twin, encode([" ".join(["bad"] * 20)])), rtol=0, atol=1e-6)
 
 
-def test_a_dimension_that_grows_beyond_the_probe_is_no_matter(encode, twin_of, samples, own):
-    """Longformer pads to its window of 512: the probe cannot see that this dimension is the length."""
+def test_a_dimension_that_only_grows_beyond_the_probe_is_harmless(encode, twin_of, samples, own):
+    """Longformer pads to its window of 512, so the probe cannot know that this dimension is the length."""
 
     class Padded(nn.Module):
         def forward(self, x):

@@ -1,4 +1,4 @@
-"""Publishing through the real clients to a Hub of the tests' own, and loading from it elsewhere."""
+"""Publishing through the real clients to a local test Hub, and loading from it in another environment."""
 
 import json
 import os
@@ -55,12 +55,12 @@ def push(hub, folder, home, token=None, **options):
     return json.loads(out.splitlines()[-1])
 
 
-def test_what_was_pushed_loads_where_the_package_is_not(hub, saved, tmp_path):
+def test_a_pushed_pipeline_loads_without_the_package(hub, saved, tmp_path):
     folder, expected = saved
     address = push(hub, folder, tmp_path / "here", private=True, commit_message="First")
     assert address.startswith(f"{hub.endpoint}/user/mine/commit/")
     repository = hub.repositories["model", "user/mine"]
-    assert repository.private and repository.messages == ["initial commit", "First"]  # one commit, whole
+    assert repository.private and repository.messages == ["initial commit", "First"]  # everything in one commit
     assert {"config.json", "model.safetensors", "handler.py", "pipeline.py", "README.md"} <= set(repository.files)
     bare = only(tmp_path / "environment", "torch", "transformers")
     printed = run(bare, LOAD, json.dumps(TEXTS), **hub.environment(tmp_path / "there"))
@@ -69,7 +69,7 @@ def test_what_was_pushed_loads_where_the_package_is_not(hub, saved, tmp_path):
     assert module.startswith("transformers_modules.user.mine.")
 
 
-def test_a_second_push_replaces_files_of_the_first_and_no_others(hub, saved, tmp_path):
+def test_a_second_push_only_replaces_files_of_the_first(hub, saved, tmp_path):
     push(hub, saved[0], tmp_path)
     repository = hub.repositories["model", "user/mine"]
     repository.commit({**repository.files, "notes.txt": b"kept", "pipeline.py": b"old"})
@@ -77,13 +77,13 @@ def test_a_second_push_replaces_files_of_the_first_and_no_others(hub, saved, tmp
     assert repository.files["notes.txt"] == b"kept" and repository.files["pipeline.py"] != b"old"
 
 
-def test_code_of_others_is_not_replaced(hub, saved, tmp_path):
+def test_foreign_code_is_not_replaced(hub, saved, tmp_path):
     hub.add("model", "user/mine", {"pipeline.py": b"theirs"})
-    assert "pipeline.py is there already and is not ours" in push(hub, saved[0], tmp_path)
+    assert "pipeline.py already exists and was not written by save_pretrained" in push(hub, saved[0], tmp_path)
     assert hub.repositories["model", "user/mine"].files == {"pipeline.py": b"theirs"}
 
 
-def test_of_a_card_that_is_there_our_part_alone_is_renewed(hub, saved, tmp_path):
+def test_only_our_section_of_an_existing_card_is_updated(hub, saved, tmp_path):
     ends = "<!-- bayesian-text-classification -->", "<!-- /bayesian-text-classification -->"
     mine = f"# Mine\n\n{ends[0]}\nold\n{ends[1]}\n\nMy last word.\n"
     hub.add("model", "user/mine", {"README.md": mine.encode()})
@@ -100,8 +100,8 @@ def test_a_card_that_cannot_be_read_is_not_overwritten(hub, saved, tmp_path):
     assert hub.repositories["model", "user/mine"].files == {"README.md": b"# Mine\n"}
 
 
-def test_what_would_be_loaded_in_its_place_is_removed(hub, saved, tmp_path):
-    """An old adapter_config.json makes transformers look elsewhere; old weights are loaded before new shards."""
+def test_stale_files_that_would_be_loaded_instead_are_removed(hub, saved, tmp_path):
+    """An old adapter_config.json makes transformers look elsewhere. Old weights take precedence over new shards."""
     old = {"adapter_config.json": b"{}", "model-00001-of-00002.safetensors": b"old", "notes.txt": b"kept",
            "onnx/old.safetensors": b"kept"}  # fmt: skip
     hub.add("model", "user/mine", old)
@@ -110,7 +110,7 @@ def test_what_would_be_loaded_in_its_place_is_removed(hub, saved, tmp_path):
     assert set(old) & set(files) == {"notes.txt", "onnx/old.safetensors"} and "model.safetensors" in files
 
 
-def test_a_connection_lost_half_way_leaves_nothing_and_a_second_run_mends_it(hub, saved, tmp_path):
+def test_a_lost_connection_leaves_nothing_and_a_second_push_succeeds(hub, saved, tmp_path):
     hub.fail("POST /api/models/user/mine/commit", "cut")
     assert "RemoteProtocolError" in push(hub, saved[0], tmp_path)
     assert set(hub.repositories["model", "user/mine"].files) == {".gitattributes"}
@@ -119,20 +119,20 @@ def test_a_connection_lost_half_way_leaves_nothing_and_a_second_run_mends_it(hub
     assert "pipeline.py" in hub.repositories["model", "user/mine"].files
 
 
-def test_large_files_that_do_not_arrive_leave_nothing(hub, saved, tmp_path):
+def test_a_failed_upload_of_large_files_leaves_nothing(hub, saved, tmp_path):
     hub.fail("PUT /lfs/", 403)
     assert "Error" in push(hub, saved[0], tmp_path)
     assert set(hub.repositories["model", "user/mine"].files) == {".gitattributes"}
 
 
-def test_a_branch_is_made_where_there_is_none(hub, saved, tmp_path):
+def test_a_missing_branch_is_created(hub, saved, tmp_path):
     push(hub, saved[0], tmp_path, revision="next")
     repository = hub.repositories["model", "user/mine"]
     assert "pipeline.py" in repository.at("next")[1] and set(repository.at("main")[1]) == {".gitattributes"}
 
 
 @pytest.mark.parametrize(("token", "words"), [(READER, "403"), ("hf_wrong" * 4, "401")])
-def test_a_token_without_the_right_writes_nothing_and_is_not_shown(hub, saved, tmp_path, token, words):
+def test_a_token_without_write_access_writes_nothing_and_is_not_shown(hub, saved, tmp_path, token, words):
     said = push(hub, saved[0], tmp_path, token=token)
     assert words in said and token not in said
     assert not hub.repositories

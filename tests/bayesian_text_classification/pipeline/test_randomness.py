@@ -12,7 +12,7 @@ DRAWS = {
     "gamma": lambda x: torch.distributions.Gamma(torch.ones(x.shape[-1]), 1.0).rsample(),
     "dirichlet": lambda x: torch.distributions.Dirichlet(torch.ones(x.shape[-1])).rsample(),
     "binomial": lambda x: torch.distributions.Binomial(5, torch.full((x.shape[-1],), 0.5)).sample(),
-    "numpy": lambda x: np.random.rand(),  # noqa: NPY002  # what a model might do
+    "numpy": lambda x: np.random.rand(),  # noqa: NPY002  # a model might do this
     "python": lambda x: random.random(),
 }
 
@@ -41,7 +41,7 @@ def test_a_run_that_draws_nothing_runs_once():
 
 
 class DrawsInEval(nn.Module):
-    """Reformer's hashing: random rotations in every mode, for texts of more than one chunk."""
+    """Like Reformer's hashing: random rotations in every mode, for texts of more than one chunk."""
 
     def __init__(self, draw, at_least=0):
         super().__init__()
@@ -52,26 +52,26 @@ class DrawsInEval(nn.Module):
 
 
 @pytest.mark.parametrize("draw", DRAWS)
-def test_a_model_that_draws_in_eval_mode_is_refused(draw, encode, twin_of, same_random_state, own):
-    with same_random_state(), pytest.raises(ValueError, match=r"in eval\(\) mode too, in 'subject'") as caught:
+def test_a_model_that_draws_in_eval_mode_raises(draw, encode, twin_of, same_random_state, own):
+    with same_random_state(), pytest.raises(ValueError, match=r"in eval\(\) mode, in 'subject'") as caught:
         twin_of(own(DrawsInEval(DRAWS[draw])))
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("draw", ["torch", "tensor", "gamma", "dirichlet", "binomial"])
-def test_a_model_that_draws_for_long_texts_alone_is_refused_there(
+def test_a_model_that_only_draws_for_long_texts_raises_there(
     draw, encode, twin_of, same_random_state, samples, own, texts
 ):
     twin = twin_of(own(DrawsInEval(DRAWS[draw], at_least=20)))
     samples(twin, encode(texts))
     long = encode([" ".join(["film"] * 20)])
     for run in (lambda: samples(twin, long), lambda: twin.logits(long)):
-        with same_random_state(), pytest.raises(ValueError, match=r"in eval\(\) mode too"):
+        with same_random_state(), pytest.raises(ValueError, match=r"draws random numbers in eval\(\) mode"):
             run()
 
 
 @pytest.mark.parametrize("draw", ["numpy", "python"])
-def test_hidden_randomness_of_numpy_and_python_is_seen(draw, twin_of, same_random_state, own):
+def test_hidden_randomness_of_numpy_and_python_is_detected(draw, twin_of, same_random_state, own):
     class Noise(nn.Module):
         def forward(self, x):
             return x * (1 + 1e-9 * DRAWS[draw](x)) if self.training else x
@@ -81,7 +81,7 @@ def test_hidden_randomness_of_numpy_and_python_is_seen(draw, twin_of, same_rando
 
 
 class BuildsItself(nn.Module):
-    """BigBird at its first short text: a layer in place of another, initialised at random."""
+    """Like BigBird at its first short text: replaces a layer with a randomly initialized one."""
 
     def __init__(self):
         super().__init__()
@@ -94,7 +94,7 @@ class BuildsItself(nn.Module):
         return self.drop(x + self.new(x) * 0)
 
 
-def test_a_model_that_rebuilds_itself_disturbs_nobody(
+def test_a_model_that_rebuilds_itself_leaves_caller_and_random_state_unchanged(
     encode, twin_of, same_model, same_random_state, samples, calls_of, own, texts
 ):
     model = own(BuildsItself())

@@ -1,4 +1,4 @@
-"""The same text, seed and model give the same answer, whatever is around it: one model of each kind."""
+"""The same text, seed and model give the same result in any context, for one model of each kind."""
 
 import copy
 import functools
@@ -28,7 +28,7 @@ texts = sentences | st.fixed_dictionaries({"text": sentences, "text_pair": sente
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request, tiny, tokenizer):
-    """Pipelines that differ in their side of padding, and the answer of a text that is alone."""
+    """Pipelines with left and right padding, and a function that samples a text alone."""
     import bayesian_text_classification  # noqa: F401
     from transformers import pipeline
 
@@ -55,7 +55,7 @@ def kind(request, tiny, tokenizer):
     side=st.sampled_from(["left", "right"]),
     random=st.randoms(use_true_random=False),
 )
-def test_any_batch_any_order_any_padding(kind, batch, batch_size, budget, side, random):
+def test_samples_do_not_depend_on_batch_order_or_padding(kind, batch, batch_size, budget, side, random):
     sides, alone = kind
     ours = sides[side]
     random.shuffle(batch)
@@ -65,8 +65,8 @@ def test_any_batch_any_order_any_padding(kind, batch, batch_size, budget, side, 
         np.testing.assert_allclose(samples, alone(text), rtol=0, atol=1e-5)
 
 
-def test_the_model_tells_texts_samples_and_seeds_apart(kind):
-    """Or the test above could not fail."""
+def test_texts_samples_and_seeds_give_different_results(kind):
+    """Otherwise the test above could not fail."""
     sides, alone = kind
     found = [alone(text) for text in (*WORDS, {"text": "a", "text_pair": "film"}, {"text": "a film"})]
     for a, b in itertools.pairwise(found):
@@ -76,8 +76,8 @@ def test_the_model_tells_texts_samples_and_seeds_apart(kind):
     assert np.abs(other - found[0]).max() > 1e-3
 
 
-def test_another_process(tiny, tokenizer, python, tmp_path):
-    """One that loads the models of all kinds from their folders."""
+def test_samples_are_the_same_in_another_process(tiny, tokenizer, python, tmp_path):
+    """The other process loads a model of each kind from its folder."""
     from transformers import pipeline
 
     batch = ["a film", "no great merit , but with all its heart", {"text": "a film", "text_pair": "in the right place"}]

@@ -15,7 +15,7 @@ def value(text, sample, label):
 
 
 class Model:
-    """Values that name their text, sample and class; batches of more than `most` tokens do not fit into memory."""
+    """Values that encode their text, sample and class; batches of more than `most` tokens run out of memory."""
 
     def __init__(self, lengths, most=10**9, error=None):
         self.lengths, self.most, self.seen, self.failed = lengths, most, [], []
@@ -24,11 +24,11 @@ class Model:
     def __call__(self, texts, samples):
         tokens = len(texts) * len(samples) * max(self.lengths[i] for i in texts)
         if tokens > self.most:
-            activations = torch.empty(3)  # what a real pass holds when it fails
+            activations = torch.empty(3)  # stands for the tensors of a real failed pass
             self.failed.append(weakref.ref(activations))
-            raise type(self.error)(*self.error.args)  # an instance that is kept would keep the frame
+            raise type(self.error)(*self.error.args)  # raising a stored instance would keep the frame alive
         if self.failed:
-            assert self.failed[-1]() is None, "the failed pass still holds its memory while the next one runs"
+            assert self.failed[-1]() is None, "the failed pass still holds memory while the next one runs"
         self.seen.append(tokens)
         return np.array([[[value(i, t, c) for c in range(2)] for t in samples] for i in texts], np.float32)
 
@@ -46,7 +46,7 @@ def expected(texts, samples):
     st.integers(20, 200),
     st.data(),
 )
-def test_every_value_lands_in_its_place_whatever_fits_into_memory(lengths, first, count, budget, most, data):
+def test_values_are_in_place_for_any_memory_limit(lengths, first, count, budget, most, data):
     texts = data.draw(st.lists(st.sampled_from(range(len(lengths))), min_size=1, unique=True))
     samples = range(first, first + count)
     rows = []
@@ -65,7 +65,7 @@ def test_every_value_lands_in_its_place_whatever_fits_into_memory(lengths, first
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_out_of_memory_halves_the_budget_for_good(error):
+def test_out_of_memory_halves_the_budget_permanently(error):
     lengths = [10] * 8
     model, budget = Model(lengths, most=100, error=error), TokenBudget(1000)
     passes = Passes(model, lengths, budget)
@@ -73,17 +73,17 @@ def test_out_of_memory_halves_the_budget_for_good(error):
     assert len(model.failed) == 2  # 400 tokens, 200; 100 fit
     assert budget.tokens == 100
     passes(range(8), range(5))
-    assert len(model.failed) == 2, "what did not fit once is tried again"
+    assert len(model.failed) == 2, "a size that ran out of memory must not be tried again"
     assert max(model.seen) == 100
 
 
-def test_a_single_row_that_does_not_fit_is_an_error():
+def test_out_of_memory_for_a_single_row_raises():
     lengths = [10, 500]
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         Passes(Model(lengths, most=100), lengths, TokenBudget(1000))(range(2), range(2))
 
 
-def test_other_errors_are_not_swallowed():
+def test_other_errors_are_raised():
     lengths = [10, 500]
     model = Model(lengths, most=100, error=RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
@@ -91,7 +91,7 @@ def test_other_errors_are_not_swallowed():
     assert len(model.failed) == 1
 
 
-def test_fixed_draws_are_one_group():
+def test_fixed_draws_have_one_count():
     lengths = [3, 4]
     draws = fixed(Passes(Model(lengths), lengths, TokenBudget(100)), 2, range(2, 5))
     ((texts, values),) = draws.by_count()
@@ -100,7 +100,7 @@ def test_fixed_draws_are_one_group():
 
 
 def falling(starts):
-    """A standard error that starts at `starts[text]` and falls by 1 with each sample; a text is known by its value."""
+    """A standard error that starts at `starts[text]` and falls by 1 per sample; values identify their text."""
 
     def error(samples):
         texts = samples[:, 0, 0].astype(int)
@@ -109,12 +109,12 @@ def falling(starts):
     return error
 
 
-def test_texts_leave_when_they_are_sure():
+def test_texts_stop_once_below_tolerance():
     starts, lengths = [4.2, 10.9, 20.5, 99.0, 4.3], [3, 9, 4, 1, 2]
     model = Model(lengths)
     draws = until_sure(Passes(model, lengths, TokenBudget(50)), 5, 27, 1.0, falling(starts))
-    # Standard errors: after 4 samples text 0 is at .2, below a quarter of the tolerance, and text 4 at .3; after 10
-    # text 1 is at .9; after 20 text 2 is at .5; text 3 never is below, and gets the most, 27.
+    # Standard errors: after 4 samples text 0 has .2, below a quarter of the tolerance, and text 4 has .3; after 10
+    # text 1 has .9; after 20 text 2 has .5; text 3 never drops below the tolerance and gets the maximum, 27.
     assert draws.counts.tolist() == [4, 10, 20, 27, 10]
     assert sum(model.seen) < 27 * 5 * 9
     for texts, values in draws.by_count():
@@ -123,7 +123,7 @@ def test_texts_leave_when_they_are_sure():
     assert sorted(i for texts, _ in draws.by_count() for i in texts) == [0, 1, 2, 3, 4]
 
 
-def test_nobody_leaves_before_the_first_look_or_goes_over_the_most():
+def test_texts_stop_between_the_first_check_and_the_maximum():
     lengths = [2, 2]
     passes = Passes(Model(lengths), lengths, TokenBudget(50))
     assert until_sure(passes, 2, 40, 1e9, falling([0, 0])).counts.tolist() == [FIRST_LOOK, FIRST_LOOK]
@@ -132,21 +132,21 @@ def test_nobody_leaves_before_the_first_look_or_goes_over_the_most():
 
 
 @pytest.mark.parametrize("tolerance", [0, -0.1, float("nan"), float("inf"), "0.1", True])
-def test_a_tolerance_out_of_range_is_shown(tolerance):
+def test_tolerance_out_of_range_raises(tolerance):
     with pytest.raises(ValueError, match=r"tolerance=.*positive number"):
         Options(tolerance=tolerance)
     assert Options(tolerance=np.float32(0.5)).tolerance == 0.5
 
 
-def test_the_most_samples_take_no_memory_before_they_are_drawn():
+def test_undrawn_samples_take_no_memory():
     passes = Passes(Model([1] * 3), [1] * 3, TokenBudget(100))
     found = until_sure(passes, 3, 10**12, 0.1, lambda values: np.zeros(len(values)))
     assert found.values.shape == (3, 2, FIRST_LOOK)
     np.testing.assert_array_equal(found.values, expected(range(3), range(FIRST_LOOK)))
 
 
-def test_a_failed_pass_of_one_sample_halves_by_its_texts():
-    """One after the other, four texts of five tokens are a pass of 20 tokens, however many samples they take."""
+def test_budget_is_halved_by_texts_when_samples_run_one_by_one():
+    """One sample at a time, four texts of five tokens are a pass of 20 tokens, whatever the number of samples."""
     model = Model([5] * 4, most=10**9)
 
     def run(texts, samples):

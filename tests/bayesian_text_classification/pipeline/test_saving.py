@@ -1,4 +1,4 @@
-"""A saved pipeline, loaded where this package is not installed."""
+"""Saved pipelines, also loaded where this package is not installed."""
 
 import json
 import shutil
@@ -31,13 +31,13 @@ print(json.dumps([classifier(texts), classifier.sample_proba(texts).tolist(), cl
 
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory):
-    """An interpreter with torch and transformers alone."""
+    """An interpreter with only torch and transformers."""
     return only(tmp_path_factory.mktemp("bare") / "environment", "torch", "transformers")
 
 
 @pytest.fixture
 def tuned(tiny, tokenizer):
-    """A pipeline in which no option has its default."""
+    """A pipeline in which every option differs from its default."""
     model = tiny("bert", num_labels=3)
     ours = pipeline(
         TASK, model=model, tokenizer=tokenizer, num_samples=30, tolerance=0.05, masks="bernoulli", threshold=0.4
@@ -46,7 +46,7 @@ def tuned(tiny, tokenizer):
     return ours
 
 
-def test_it_gives_the_same_answers_without_the_package_also_after_saving_again(tuned, bare, tmp_path):
+def test_answers_are_the_same_without_the_package_and_after_saving_again(tuned, bare, tmp_path):
     tuned.save_pretrained(tmp_path / "first")
     expected, folder = tuned(TEXTS), tmp_path / "first"
     for name in ("second", "third"):
@@ -61,13 +61,13 @@ def test_it_gives_the_same_answers_without_the_package_also_after_saving_again(t
         folder = tmp_path / name
 
 
-def test_the_bare_interpreter_has_no_package_of_ours(bare):
+def test_the_bare_interpreter_does_not_have_our_packages(bare):
     code = "import importlib.util as u; print([u.find_spec(n) is not None for n in {}])"
     names = ["torch", "transformers", "numpy", "bayesian_text_classification", "evaluate", "baal", "scipy", "peft"]
     assert run(bare, code.format(names)).strip() == str([True] * 3 + [False] * 5)
 
 
-def test_options_are_kept_and_those_given_win(tuned, tmp_path):
+def test_options_are_saved_and_explicit_ones_take_precedence(tuned, tmp_path):
     tuned.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())["bayesian_text_classification"]
     options = {"num_samples": 30, "tolerance": 0.05, "masks": "bernoulli", "threshold": 0.4}
@@ -79,12 +79,12 @@ def test_options_are_kept_and_those_given_win(tuned, tmp_path):
     assert {result["num_samples"] for result in plain} == {20} and "abstained" not in plain[0]
 
 
-def test_the_callers_model_is_not_touched(tuned, same_model, tmp_path):
+def test_saving_does_not_modify_the_callers_model(tuned, same_model, tmp_path):
     with same_model(tuned.model):
         tuned.save_pretrained(tmp_path)
 
 
-def test_other_threads_see_the_callers_config_while_it_is_saved(tuned, tmp_path, monkeypatch):
+def test_the_model_keeps_its_config_while_it_is_saved(tuned, tmp_path, monkeypatch):
     own, seen = tuned.model.config, []
     write = type(own).save_pretrained
 
@@ -97,8 +97,8 @@ def test_other_threads_see_the_callers_config_while_it_is_saved(tuned, tmp_path,
     assert seen == [True]
 
 
-def test_code_of_an_earlier_version_does_not_stay(tuned, tmp_path):
-    """A file that was renamed since would be loaded by nobody, and read by whoever looks for what is run."""
+def test_code_of_an_earlier_version_is_removed(tuned, tmp_path):
+    """Nothing would load a file that has since been renamed, but it would mislead reviewers of the code."""
     (tmp_path / "renamed_since.py").write_text("# From bayesian-text-classification 0.0.1, copied.\n")
     (tmp_path / "mine.py").write_text("HELLO = 1\n")
     tuned.save_pretrained(tmp_path)
@@ -108,8 +108,8 @@ def test_code_of_an_earlier_version_does_not_stay(tuned, tmp_path):
     assert code == needed | {"pipeline.py", "mine.py"}
 
 
-def test_no_path_of_this_machine_is_in_it(tmp_path):
-    """Saving the default model wrote the path of its registration into `config.json`."""
+def test_no_local_path_is_saved(tmp_path):
+    """Regression test: saving the default model wrote the path of its registration into `config.json`."""
     classifier = pipeline(TASK)
     classifier.save_pretrained(tmp_path / "saved")
     package = str(Path(bayesian_text_classification.__file__).parent)
@@ -122,7 +122,7 @@ def test_no_path_of_this_machine_is_in_it(tmp_path):
     }  # fmt: skip
 
 
-def test_the_code_is_all_there_and_says_where_it_comes_from(tuned, tmp_path):
+def test_all_code_is_saved_and_says_where_it_comes_from(tuned, tmp_path):
     tuned.save_pretrained(tmp_path)
     code = sorted(path.name for path in tmp_path.glob("*.py"))
     needed = {Path(path).name for path in get_relative_import_files(tmp_path / "pipeline.py")}
@@ -134,7 +134,7 @@ def test_the_code_is_all_there_and_says_where_it_comes_from(tuned, tmp_path):
         assert rest == (Path(bayesian_text_classification.__file__).parent / "pipeline" / name).read_text()
 
 
-def test_a_model_card_is_written_where_there_is_none(tuned, tmp_path):
+def test_a_model_card_is_written_if_there_is_none(tuned, tmp_path):
     tuned.save_pretrained(tmp_path / "new")
     card = (tmp_path / "new" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n") and "\n# A text classifier" in card
@@ -152,7 +152,7 @@ def test_a_model_card_is_written_where_there_is_none(tuned, tmp_path):
 @pytest.mark.parametrize(
     "own", ["# Mine\n", "---\nlicense: [\n---\n# Mine\n", "---\nlicense: mit\n---\n\n# Mine\n\nÄ.\n"]
 )
-def test_a_models_own_card_is_kept_and_our_part_of_it_renewed(own, tuned, tmp_path):
+def test_a_models_own_card_is_kept_and_our_section_updated(own, tuned, tmp_path):
     tuned.model.save_pretrained(tmp_path / "model")
     tuned.tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text(own, encoding="utf-8")
@@ -166,18 +166,18 @@ def test_a_models_own_card_is_kept_and_our_part_of_it_renewed(own, tuned, tmp_pa
         assert "license: mit\n" in card or "mit" not in own
 
 
-def test_a_file_is_no_folder_and_publishing_has_its_own_method(tuned, tmp_path):
+def test_saving_to_a_file_or_with_push_to_hub_raises(tuned, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="is a file; it must be a folder"):
         tuned.save_pretrained(tmp_path / "file")
-    with pytest.raises(ValueError, match=r"classifier.push_to_hub\(repo_id\) publishes"):
+    with pytest.raises(ValueError, match=r"call classifier.push_to_hub\(repo_id\)"):
         tuned.save_pretrained(tmp_path / "folder", push_to_hub=True)
     assert not (tmp_path / "folder").exists()
 
 
 @pytest.fixture
 def adapted(tiny, tokenizer, tmp_path):
-    """Makes a pipeline around a LoRA adapter whose head was trained too, on a base that lies in a folder."""
+    """Makes a pipeline with a LoRA adapter (its head is trained too) on a base model in a folder."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification
@@ -201,7 +201,7 @@ def adapted(tiny, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["default", "mine"])
-def test_an_adapter_travels_with_its_base(name, adapted, tmp_path):
+def test_an_adapter_is_saved_with_its_base(name, adapted, tmp_path):
     python, ours = only(tmp_path / "environment", "torch", "transformers", "peft"), adapted(name)
     assert ours.model.active_peft_config.base_model_name_or_path == str(tmp_path / "bäse")
     ours.temperature = 1.5
@@ -221,7 +221,7 @@ def test_an_adapter_travels_with_its_base(name, adapted, tmp_path):
     assert "peft" in (tmp_path / "first" / "requirements.txt").read_text()
 
 
-def test_an_adapter_as_the_command_loads_it_is_saved_too(adapted, tmp_path):
+def test_an_adapter_loaded_by_load_classifier_can_be_saved(adapted, tmp_path):
     ours = adapted()
     ours.model.save_pretrained(tmp_path / "adapter")
     loaded = load_classifier(str(tmp_path / "adapter"))
@@ -230,7 +230,7 @@ def test_an_adapter_as_the_command_loads_it_is_saved_too(adapted, tmp_path):
     assert_close(again(TEXTS, num_samples=10), ours(TEXTS))
 
 
-def test_what_cannot_be_saved_says_so(adapted, tuned, tmp_path):
+def test_models_that_cannot_be_saved_raise(adapted, tuned, tmp_path):
     from transformers import AutoModelForSequenceClassification
 
     ours = adapted()
@@ -241,13 +241,13 @@ def test_what_cannot_be_saved_says_so(adapted, tuned, tmp_path):
         ours.save_pretrained(tmp_path / "saved")
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "encoding.py").write_text("HELLO = 1\n")
-    with pytest.raises(ValueError, match=r"encoding\.py is a file of ours and one of this model's own code"):
+    with pytest.raises(ValueError, match=r"encoding\.py would be written by save_pretrained, but the model's own code"):
         tuned.save_pretrained(tmp_path / "own")
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["encoding.py"]
     assert (tmp_path / "own" / "encoding.py").read_text() == "HELLO = 1\n"
 
 
-def test_weights_of_an_earlier_save_do_not_stay(tuned, tiny, bayesian, tmp_path):
+def test_weights_of_an_earlier_save_are_removed(tuned, tiny, bayesian, tmp_path):
     other = bayesian(tiny("bert", num_labels=3, num_hidden_layers=1), num_samples=10)
     other.save_pretrained(tmp_path)
     expected = tuned(TEXTS)
@@ -255,12 +255,12 @@ def test_weights_of_an_earlier_save_do_not_stay(tuned, tiny, bayesian, tmp_path)
     assert not (tmp_path / "model.safetensors").exists() and len(list(tmp_path.glob("model-*.safetensors"))) > 1
     again = pipeline(TASK, model=str(tmp_path), pipeline_class=BayesianTextClassificationPipeline)
     assert_close(again(TEXTS), expected)
-    again.save_pretrained(tmp_path)  # over the files that it was loaded from
+    again.save_pretrained(tmp_path)  # overwrites the files that it was loaded from
     again = pipeline(TASK, model=str(tmp_path), pipeline_class=BayesianTextClassificationPipeline)
     assert_close(again(TEXTS), expected)
 
 
-def test_an_adapter_without_peft_says_what_is_missing(adapted, bare, tmp_path):
+def test_loading_an_adapter_without_peft_says_what_to_install(adapted, bare, tmp_path):
     adapted().save_pretrained(tmp_path / "saved")
     code = """
 import sys
@@ -274,7 +274,7 @@ except ImportError as error:
     assert printed.strip() == "this model has a LoRA adapter, which needs peft: pip install peft"
 
 
-def test_code_of_a_model_of_ones_own_travels_unless_a_name_is_taken(tiny, tokenizer, bare, tmp_path):
+def test_a_models_own_code_is_saved_unless_a_name_collides(tiny, tokenizer, bare, tmp_path):
     from transformers import AutoModelForSequenceClassification
 
     source = (
@@ -296,7 +296,7 @@ def test_code_of_a_model_of_ones_own_travels_unless_a_name_is_taken(tiny, tokeni
         model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
         ours = pipeline(TASK, model=model, tokenizer=tokenizer)
         if name == "masks":
-            with pytest.raises(ValueError, match=r"masks\.py is a file of ours and one of this model's own code"):
+            with pytest.raises(ValueError, match=r"masks\.py would be written by save_pretrained, but the model's own"):
                 ours.save_pretrained(tmp_path / "refused")
             assert not (tmp_path / "refused").exists()
         else:
@@ -305,7 +305,7 @@ def test_code_of_a_model_of_ones_own_travels_unless_a_name_is_taken(tiny, tokeni
             assert_close(json.loads(printed.splitlines()[-1])[0], ours(TEXTS))
 
 
-def test_a_private_adapter_without_a_token_says_what_reaches_it(adapted, tmp_path):
+def test_a_private_adapter_without_a_token_says_how_to_log_in(adapted, tmp_path):
     adapted().save_pretrained(tmp_path / "saved")
     files = {path.relative_to(tmp_path / "saved").as_posix(): path.read_bytes()
              for path in (tmp_path / "saved").rglob("*") if path.is_file()}  # fmt: skip
@@ -330,7 +330,7 @@ except OSError as error:
 
 ENDPOINT = """
 import importlib.util, json, sys
-# As the inference toolkit does it.
+# Load the handler the way the inference toolkit does.
 sys.path.insert(0, sys.argv[1])
 spec = importlib.util.spec_from_file_location("handler.EndpointHandler", sys.argv[1] + "/handler.py")
 module = importlib.util.module_from_spec(spec)
@@ -347,17 +347,17 @@ print(json.dumps(answers))
 """
 
 
-def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(tuned, bare, tmp_path):
+def test_the_endpoint_answers_like_the_pipeline_and_rejects_bad_requests(tuned, bare, tmp_path):
     tuned.save_pretrained(tmp_path / "saved")
     good = [
         {"inputs": TEXTS[0]},
         {"inputs": TEXTS, "parameters": {"num_samples": 4, "top_k": 2, "threshold": None, "tolerance": None}},
         {"inputs": {"text": TEXTS[0], "text_pair": TEXTS[1]}, "parameters": {"masks": "balanced", "seed": 3}},
         {"inputs": [], "options": {"wait_for_model": True}},
-        {"inputs": TEXTS[0], "parameters": {"num_samples": "4", "masks": "bernoulli", "threshold": "null"}},  # a URL's
+        {"inputs": TEXTS[0], "parameters": {"num_samples": "4", "masks": "bernoulli", "threshold": "null"}},  # in a URL
     ]
     bad = {
-        "a request is": {"parameters": {}},
+        "a request must be": {"parameters": {}},
         "unknown field 'input'": {"inputs": "x", "input": {}},
         "parameters is 3": {"inputs": "x", "parameters": 3},
         "unknown parameter 'samples'; the parameters are num_samples, tolerance": {
@@ -365,7 +365,7 @@ def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(
             "parameters": {"samples": 3},
         },
         "num_samples='many'; it must be": {"inputs": "x", "parameters": {"num_samples": "many"}},
-        "2 x 60,000 passes; ask for at most 100,000": {"inputs": ["x", "y"], "parameters": {"num_samples": 60_000}},
+        "2 x 60,000 passes; request at most 100,000": {"inputs": ["x", "y"], "parameters": {"num_samples": 60_000}},
         "inputs has 1,001 texts; send at most 1,000": {"inputs": ["x"] * 1_001},
         "inputs has 1,000,007 characters; send at most 1,000,000": {"inputs": ["x" * 1_000_003]},
         "parameters is []": {"inputs": "x", "parameters": []},
@@ -389,7 +389,7 @@ def test_the_endpoint_answers_as_the_pipeline_does_and_bad_requests_in_one_line(
         assert isinstance(answer, str) and answer.startswith(words) and "\n" not in answer, answer
 
 
-def test_the_endpoint_counts_the_passes_that_were_saved_as_a_default(tuned, bare, tmp_path):
+def test_the_endpoint_limit_counts_the_saved_number_of_samples(tuned, bare, tmp_path):
     many = BayesianTextClassificationPipeline(model=tuned.model, tokenizer=tuned.tokenizer, num_samples=60_000)
     many.save_pretrained(tmp_path / "saved")
     (tmp_path / "requests.json").write_text(json.dumps([{"inputs": ["x", "y"]}]))
@@ -397,7 +397,7 @@ def test_the_endpoint_counts_the_passes_that_were_saved_as_a_default(tuned, bare
     assert json.loads(printed.splitlines()[-1])[0].startswith("2 x 60,000 passes")
 
 
-def test_a_broken_copy_names_what_is_missing(tuned, bare, tmp_path):
+def test_an_incomplete_copy_names_the_missing_file(tuned, bare, tmp_path):
     tuned.save_pretrained(tmp_path / "saved")
     shutil.move(tmp_path / "saved" / "masks.py", tmp_path / "masks.py")
     with pytest.raises(AssertionError, match=r"masks\.py"):

@@ -1,4 +1,4 @@
-"""Temperature scaling: SciPy's optimiser, scikit-learn's log loss, and what it must leave alone."""
+"""Temperature scaling against SciPy's optimizer and scikit-learn's log loss, and what it must not change."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def drawn(rows, classes, sharpness, seed):
 
 
 def loss(p, labels, log_temperature):
-    """What is minimised, by scikit-learn's log loss."""
+    """The objective that `fit_temperature` minimizes, with scikit-learn's log loss."""
     tempered = apply_temperature(p, np.exp(log_temperature))
     return log_loss(labels, tempered, labels=range(p.shape[1]), normalize=False) + log_temperature**2 / 2
 
@@ -32,47 +32,47 @@ def loss(p, labels, log_temperature):
 @pytest.mark.parametrize("rows", [8, 500])
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 2.5])
 @pytest.mark.parametrize("classes", [2, 5])
-def test_it_is_the_minimum_that_scipy_finds(classes, sharpness, rows):
+def test_fitted_temperature_is_the_minimum_that_scipy_finds(classes, sharpness, rows):
     p, labels = drawn(rows, classes, sharpness, 0)
     options = {"bounds": (-4, 4), "method": "bounded", "options": {"xatol": 1e-9}}
     peer = np.exp(minimize_scalar(lambda log_temperature: loss(p, labels, log_temperature), **options).x)
     assert fit_temperature(p, labels) == pytest.approx(peer, rel=1e-4)
 
 
-def test_it_finds_the_temperature_that_the_rows_were_made_with():
+def test_fit_recovers_the_true_temperature():
     p, labels = drawn(200_000, 3, 2.5, 1)
     assert fit_temperature(p, labels) == pytest.approx(2.5, rel=0.02)
 
 
-def test_two_rows_by_hand():
-    # Three of four labels are right at a confidence of 0.9: the tempered confidence must be 3/4, if rows are many.
+def test_temperature_by_hand():
+    # Three of four labels are right at a confidence of 0.9. With many rows, the tempered confidence must be 3/4.
     p, labels = np.array([[0.1, 0.9]] * 40_000), np.array([1, 1, 1, 0] * 10_000)
     temperature = fit_temperature(p, labels)
     assert temperature == pytest.approx(np.log(9) / np.log(3), rel=1e-3)
     np.testing.assert_allclose(apply_temperature(p, temperature)[0], [0.25, 0.75], atol=1e-3)
 
 
-def test_labels_that_are_all_right_or_all_wrong_ask_for_nothing_absurd():
+def test_all_right_or_all_wrong_labels_keep_the_temperature_moderate():
     random = np.random.default_rng(0)
     p = np.tile([0.02, 0.98], (100, 1))
     right, wrong, one_wrong = np.ones(100, int), np.zeros(100, int), np.ones(100, int)
     one_wrong[0] = 0
-    assert 0.2 < fit_temperature(p, right) < 1 < fit_temperature(p, wrong) < 90  # that is nearly uniform
+    assert 0.2 < fit_temperature(p, right) < 1 < fit_temperature(p, wrong) < 90  # nearly uniform
     assert [determined(p, labels) for labels in (right, wrong, one_wrong)] == [False, False, True]
     assert not determined(p[:4], np.array([0, 1, 0, 1]))
     assert fit_temperature(np.full((3, 2), 0.5), np.array([0, 1, 1])) == pytest.approx(1.0)
-    # One error among many: leaving it out must not put it at a temperature at which it costs everything.
-    sure = np.stack([0.001 * random.random(872), np.ones(872)], 1)
-    sure /= sure.sum(1, keepdims=True)
+    # One error among many: the temperature without it must not make its loss explode.
+    confident = np.stack([0.001 * random.random(872), np.ones(872)], 1)
+    confident /= confident.sum(1, keepdims=True)
     one_wrong = np.ones(872, int)
     one_wrong[0] = 0
-    found = leave_one_out(sure, one_wrong, fit_temperature(sure, one_wrong))
-    own = apply_temperature(sure, found)[0, 0]
-    assert -np.log(own) < 3 * -np.log(sure[0, 0])
+    found = leave_one_out(confident, one_wrong, fit_temperature(confident, one_wrong))
+    own = apply_temperature(confident, found)[0, 0]
+    assert -np.log(own) < 3 * -np.log(confident[0, 0])
 
 
 @given(st.integers(0, 99), st.sampled_from([0.3, 1.7, 10.0]))
-def test_order_and_sums_stay_and_temperatures_multiply(seed, temperature):
+def test_tempering_keeps_order_and_sums_and_temperatures_multiply(seed, temperature):
     p = np.random.default_rng(seed).dirichlet(np.ones(4), 20)
     tempered = apply_temperature(p, temperature)
     np.testing.assert_allclose(tempered.sum(1), 1, atol=1e-12)
@@ -81,12 +81,12 @@ def test_order_and_sums_stay_and_temperatures_multiply(seed, temperature):
     np.testing.assert_allclose(back, p, atol=1e-9)
 
 
-def test_no_temperature_is_no_change_to_the_bit():
+def test_temperature_one_changes_no_bit():
     p = np.random.default_rng(0).dirichlet(np.ones(4), 20).astype(np.float32)
     np.testing.assert_array_equal(apply_temperature(p, 1.0), p)
 
 
-def test_probabilities_of_nought_are_taken():
+def test_probabilities_of_zero_are_accepted():
     p = np.array([[0.0, 1.0]] * 3 + [[1.0, 0.0]], dtype=np.float32)
     labels = np.array([1, 1, 0, 0])
     tempered = apply_temperature(p, fit_temperature(p, labels))
@@ -94,7 +94,7 @@ def test_probabilities_of_nought_are_taken():
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_leaving_one_out_is_fitting_on_the_others(classes):
+def test_leave_one_out_matches_fitting_on_the_others(classes):
     p, labels = drawn(150, classes, 2.0, 3)
     whole = fit_temperature(p, labels)
     found = leave_one_out(p, labels, whole)
@@ -104,7 +104,7 @@ def test_leaving_one_out_is_fitting_on_the_others(classes):
 
 
 @pytest.mark.parametrize(("rows", "wrong"), [(20, 1), (60, 1), (40, 3)])
-def test_leaving_one_out_is_exact_where_one_row_decides(rows, wrong):
+def test_leave_one_out_is_accurate_when_one_row_dominates(rows, wrong):
     p = np.random.default_rng(0).uniform(0.6, 0.99, rows)
     p = np.stack([1 - p, p], 1)
     labels = np.array([0] * wrong + [1] * (rows - wrong))
@@ -113,12 +113,12 @@ def test_leaving_one_out_is_exact_where_one_row_decides(rows, wrong):
     np.testing.assert_allclose(found, exact, rtol=0.01)
 
 
-def test_what_is_no_number_is_refused():
+def test_nan_probability_raises():
     with pytest.raises(ValueError, match="a probability is NaN"):
         fit_temperature(np.array([[np.nan, 1.0], [0.5, 0.5]]), np.array([0, 1]))
 
 
-def test_leaving_one_out_of_two_rows_is_fitting_on_the_other():
+def test_leave_one_out_of_two_rows_matches_fitting_on_the_other():
     p = np.array([[0.1, 0.9], [0.7, 0.3]])
     for labels in (np.array([1, 0]), np.array([0, 1])):
         found = leave_one_out(p, labels, fit_temperature(p, labels))

@@ -21,7 +21,7 @@ def test_gradient_checkpointing_stays_off(tiny, encode, twin_of, samples, texts)
 
 
 class Steps(nn.Module):
-    """A buffer that counts training steps."""
+    """Counts training steps in a buffer."""
 
     def __init__(self):
         super().__init__()
@@ -52,15 +52,15 @@ MOVING = {
 
 @pytest.mark.filterwarnings("ignore:.*has randomness that is not dropout")
 @pytest.mark.parametrize("name", MOVING)
-def test_buffers_that_training_moves_do_not_move(name, encode, twin_of, same_model, samples, own, texts):
-    """The twin shares them with the caller."""
+def test_buffers_that_training_updates_do_not_change(name, encode, twin_of, same_model, samples, own, texts):
+    """The twin shares these buffers with the caller."""
     model = own(nn.Sequential(MOVING[name](), nn.Dropout(0.1)))
     with same_model(model):
         twin = twin_of(model)
         samples(twin, encode(texts))
 
 
-def test_batchnorm_stays_in_eval_and_the_answer_is_right(encode, twin_of, own, texts):
+def test_batchnorm_stays_in_eval_mode(encode, twin_of, own, texts):
     model = own(nn.Sequential(Norm(nn.BatchNorm1d(16)), nn.Dropout(0.1)))
     model.subject[0].norm.running_mean.fill_(3.0)
     twin, inputs = twin_of(model), encode(texts)
@@ -70,7 +70,7 @@ def test_batchnorm_stays_in_eval_and_the_answer_is_right(encode, twin_of, own, t
 
 
 class Jitter(nn.Module):
-    """Mixtral's: noise in train() mode. Phi-MoE reads the same attribute in eval() too, as a threshold."""
+    """Mixtral's noise in train() mode. Phi-MoE also reads this attribute in eval() mode, as a threshold."""
 
     def __init__(self):
         super().__init__()
@@ -92,7 +92,7 @@ def test_jitter_stays_off_and_keeps_its_value(encode, twin_of, calls_of, own):
 @pytest.mark.parametrize("setting", ["flex_attention", "flash_attention_2"])
 @pytest.mark.parametrize("architecture", ["bert", "llama", "modernbert"])
 def test_flash_and_flex_attention_become_sdpa(architecture, setting, tiny, encode, twin_of, same_model, samples, texts):
-    """Their dropout is inside a kernel. The caller's own setting stays."""
+    """Their dropout is inside a kernel. The caller's setting does not change."""
     model = tiny(architecture, **({"pad_token_id": 0} if architecture == "llama" else {}))
     expected = samples(twin_of(model), encode(texts))
     model.config._attn_implementation_internal = setting

@@ -9,7 +9,7 @@ from torch import nn
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("architecture", ["bert", "bart", "gpt2", "xlnet"])
-def test_the_callers_model_is_left_as_it_was(
+def test_the_callers_model_is_unchanged(
     architecture, training, tiny, encode, twin_of, same_random_state, same_model, samples, texts
 ):
     model, inputs = tiny(architecture).train(training), encode(texts[:1])
@@ -27,7 +27,7 @@ def test_train_mode_does_not_change_the_answers(tiny, encode, twin_of, samples, 
     assert torch.equal(twin_of(model).logits(inputs), twin_of(model.eval()).logits(inputs))
 
 
-def test_switching_train_mode_needs_no_new_twin(tiny, twin_of):
+def test_switching_to_train_mode_keeps_the_twin_current(tiny, twin_of):
     model = tiny("bert")
     twin = twin_of(model)
     model.train()
@@ -35,7 +35,7 @@ def test_switching_train_mode_needs_no_new_twin(tiny, twin_of):
 
 
 @pytest.mark.parametrize("architecture", ["bert", "bart", "albert", "t5"])
-def test_weights_are_shared_and_take_no_memory(architecture, tiny, twin_of):
+def test_weights_are_shared_and_take_no_extra_memory(architecture, tiny, twin_of):
     model = tiny(architecture)
     twin = twin_of(model)
     mine, theirs = twin._model, model
@@ -46,7 +46,7 @@ def test_weights_are_shared_and_take_no_memory(architecture, tiny, twin_of):
         assert all(ours[name] is caller[name] for name in ours)
 
 
-def test_another_dtype_converts_a_copy(tiny, encode, twin_of, samples, texts):
+def test_another_dtype_only_converts_a_copy(tiny, encode, twin_of, samples, texts):
     model, inputs = tiny("bert").half(), encode(texts)
     twin = twin_of(model, dtype=torch.float32)
     assert samples(twin, inputs).dtype == torch.float32
@@ -55,7 +55,7 @@ def test_another_dtype_converts_a_copy(tiny, encode, twin_of, samples, texts):
     torch.testing.assert_close(samples(twin, inputs), samples(twin_of(float32), inputs), rtol=0, atol=1e-5)
 
 
-# --- when it is outdated ----------------------------------------------------------------------------------------------
+# --- when the twin is stale -------------------------------------------------------------------------------------------
 
 
 def rename_weights(model):
@@ -104,7 +104,7 @@ def adapter(model):
     "change",
     [rename_weights, change_p, replace_module, half, double, attention, attention_dropout, no_more_pads, hook, adapter],
 )
-def test_a_changed_model_is_seen(change, tiny, twin_of):
+def test_a_changed_model_makes_the_twin_stale(change, tiny, twin_of):
     model = tiny("bert")
     twin = twin_of(model)
     assert twin.is_current()
@@ -113,7 +113,7 @@ def test_a_changed_model_is_seen(change, tiny, twin_of):
 
 
 @pytest.mark.parametrize("how", ["in place", "state dict", "data", "optimizer"])
-def test_new_values_of_the_same_weights_are_followed(how, tiny, encode, twin_of, samples, texts):
+def test_the_twin_follows_new_values_of_the_same_weights(how, tiny, encode, twin_of, samples, texts):
     model, inputs = tiny("bert"), encode(texts)
     twin = twin_of(model)
     new = tiny("bert")
@@ -138,8 +138,8 @@ def test_new_values_of_the_same_weights_are_followed(how, tiny, encode, twin_of,
 
 
 @pytest.mark.parametrize("how", ["in place", "data"])
-def test_new_values_under_a_converted_twin_make_it_outdated(how, tiny, twin_of):
-    """The copy in float32 cannot follow."""
+def test_new_weight_values_make_a_converted_twin_stale(how, tiny, twin_of):
+    """The float32 copy does not see the new values."""
     model = tiny("bert").half()
     twin = twin_of(model, dtype=torch.float32)
     assert twin.is_current()

@@ -22,18 +22,18 @@ def probabilities(texts=5, classes=4, samples=20, seed=0):
 
 
 def test_classes_by_hand():
-    """Two certain samples that contradict each other: all of one bit is the model's."""
+    """Two certain samples that contradict each other: the full bit of uncertainty is the model's."""
     found = over_classes(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
     assert found.mean.tolist() == [[0.5, 0.5]]
     assert found.std.tolist() == [[0.5, 0.5]]
     assert found.predictive_entropy == pytest.approx([LN2])
     assert found.expected_entropy == pytest.approx([0.0])
     assert found.mutual_information == pytest.approx([LN2])
-    # s^2 = (.25 + .25) / 1, shrunk towards .1 / 4 with 2 degrees of freedom, over two samples.
+    # s^2 = (.25 + .25) / 1, shrunk toward .1 / 4 with 2 degrees of freedom, over two samples.
     assert found.standard_error == pytest.approx(np.full((1, 2), np.sqrt((2 * 0.025 + 1 * 0.5) / 3 / 2)))
 
 
-def test_samples_that_agree_leave_all_to_the_data():
+def test_equal_samples_have_only_data_uncertainty():
     found = over_classes(np.full((1, 2, 7), 0.5))
     assert found.predictive_entropy == pytest.approx([LN2])
     assert found.expected_entropy == pytest.approx([LN2])
@@ -41,14 +41,14 @@ def test_samples_that_agree_leave_all_to_the_data():
     assert found.std.tolist() == [[0.0, 0.0]]
 
 
-def test_entropies_are_those_of_scipy_in_nats():
+def test_entropies_match_scipy_in_nats():
     p = probabilities()
     found = over_classes(p)
     np.testing.assert_allclose(found.predictive_entropy, stats.entropy(p.mean(2), axis=1), rtol=1e-12)
     np.testing.assert_allclose(found.expected_entropy, stats.entropy(p, axis=1).mean(1), rtol=1e-12)
 
 
-def test_baal_agrees():
+def test_entropies_match_baal():
     from baal.active.heuristics import BALD, Entropy
 
     p = probabilities(texts=30)
@@ -57,7 +57,7 @@ def test_baal_agrees():
     np.testing.assert_allclose(Entropy().compute_score(p), found.predictive_entropy, rtol=1e-9)
 
 
-def test_labels_have_entropies_of_their_own():
+def test_independent_labels_have_their_own_entropies():
     p = np.random.default_rng(1).uniform(size=(3, 4, 9))
     found = over_labels(p)
     both = np.stack([p, 1 - p])
@@ -67,20 +67,20 @@ def test_labels_have_entropies_of_their_own():
     assert found.mutual_information.shape == (3, 4)
 
 
-def test_labels_by_hand():
+def test_independent_labels_by_hand():
     found = over_labels(np.array([[[0.0, 1.0], [0.5, 0.5]]]))
     assert found.predictive_entropy == pytest.approx(np.array([[LN2, LN2]]))
     assert found.mutual_information == pytest.approx(np.array([[LN2, 0.0]]))
 
 
-def test_outputs_have_no_entropy():
+def test_raw_outputs_have_no_entropy():
     found = over_outputs(np.array([[[1.0, 3.0]]]))
     assert (found.mean.item(), found.std.item(), found.standard_error.item()) == (2.0, 1.0, 1.0)
     assert found.predictive_entropy is found.expected_entropy is found.mutual_information is None
 
 
-def test_float32_samples_are_summarised_in_float64():
-    """A thousand float32 ulps next to one: the spread of nearly certain samples is not lost."""
+def test_float32_samples_are_summarized_in_float64():
+    """The spread of nearly certain samples, a few float32 ulps below 1, is not lost."""
     p = np.float32(1) - np.arange(1, 101, dtype=np.float32) * np.float32(2**-24)
     samples = np.stack([p, 1 - p])[None]
     found = over_classes(samples)
@@ -95,8 +95,8 @@ simplexes = st.integers(0, 2**32 - 1).map(
 
 @settings(max_examples=200)
 @given(simplexes, st.sampled_from([over_classes, over_labels]))
-def test_total_is_data_plus_model(p, summarise):
-    found = summarise(p)
+def test_total_uncertainty_is_data_plus_model(p, summarize):
+    found = summarize(p)
     assert (found.mutual_information >= 0).all()
     np.testing.assert_allclose(
         found.predictive_entropy, found.expected_entropy + found.mutual_information, rtol=0, atol=1e-14
@@ -105,15 +105,15 @@ def test_total_is_data_plus_model(p, summarise):
 
 @settings(max_examples=100)
 @given(simplexes, st.sampled_from([over_classes, over_labels]))
-def test_identical_samples_have_no_model_uncertainty(p, summarise):
+def test_identical_samples_have_no_model_uncertainty(p, summarize):
     same = np.repeat(p[:, :, :1], 5, axis=2)
-    assert summarise(same).mutual_information == pytest.approx(0, abs=1e-14)
-    assert summarise(same).std == pytest.approx(0, abs=1e-14)
+    assert summarize(same).mutual_information == pytest.approx(0, abs=1e-14)
+    assert summarize(same).std == pytest.approx(0, abs=1e-14)
 
 
 @settings(max_examples=50)
 @given(simplexes, st.permutations(range(6)))
-def test_the_order_of_independent_samples_does_not_matter(p, order):
+def test_order_of_independent_samples_does_not_matter(p, order):
     a, b = over_classes(p), over_classes(p[:, :, order])
     for name in ("mean", "std", "standard_error", "mutual_information"):
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), atol=1e-14)
@@ -129,8 +129,8 @@ def test_independent_samples_have_the_textbook_standard_error():
 
 @pytest.mark.parametrize("count", [4, 10, 20])
 @pytest.mark.parametrize("spread", [0.5, 1.0])
-def test_samples_that_agree_by_luck_are_not_taken_at_their_word(count, spread):
-    """A confident text: the logit is Gaussian around 5, so that nearly all probabilities are .99 and a few are not."""
+def test_prior_keeps_coverage_of_confident_texts(count, spread):
+    """A confident text: the logit is Gaussian around 5, so nearly all probabilities are .99 and a few are not."""
     rng = np.random.default_rng(0)
     x = 1 / (1 + np.exp(-rng.normal(5, spread, size=(4000, 1, count))))
     truth = (1 / (1 + np.exp(-rng.normal(5, spread, size=10**6)))).mean()
@@ -141,7 +141,7 @@ def test_samples_that_agree_by_luck_are_not_taken_at_their_word(count, spread):
     assert shrunk > 0.93 > 0.91 > plain
 
 
-def test_many_samples_overrule_the_prior():
+def test_many_samples_outweigh_the_prior():
     x = np.random.default_rng(0).beta(8, 2, size=(5, 2, 2000))
     for group_size in (1, 10):
         found, plain = standard_error_of_probability(x, group_size), standard_error(x, group_size)
@@ -150,7 +150,7 @@ def test_many_samples_overrule_the_prior():
 
 @settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.sampled_from([1, 10]))
-def test_a_probability_and_its_complement_have_one_standard_error(seed, count, group_size):
+def test_probability_and_complement_have_the_same_standard_error(seed, count, group_size):
     p = np.random.default_rng(seed).beta(0.3, 0.5, size=(3, 1, count))
     np.testing.assert_allclose(
         standard_error_of_probability(p, group_size), standard_error_of_probability(1 - p, group_size), atol=1e-12
@@ -164,21 +164,21 @@ def test_one_sample_has_no_standard_error(group_size):
 
 
 @pytest.mark.parametrize("count", range(2, 45))
-def test_two_samples_or_more_always_have_one(count):
+def test_two_or_more_samples_have_a_standard_error(count):
     x = np.random.default_rng(count).uniform(size=(2, 3, count))
     for error in (standard_error, standard_error_of_probability):
         assert (error(x, 10) > 0).all()
 
 
 @pytest.mark.parametrize("count", [2, 9, 10, 19])
-def test_fewer_than_two_whole_groups_count_as_independent(count):
+def test_fewer_than_two_complete_groups_count_as_independent(count):
     x = np.random.default_rng(0).uniform(size=(2, 3, count))
     np.testing.assert_allclose(standard_error(x, 10), stats.sem(x, axis=2))
 
 
 @settings(max_examples=100)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 8))
-def test_balanced_samples_lie_between_both_estimates(seed, groups):
+def test_balanced_variance_lies_between_both_estimates(seed, groups):
     x = np.random.default_rng(seed).uniform(size=(1, 1, groups * 10))
     naive = stats.sem(x, axis=2) ** 2
     between = stats.sem(x.reshape(1, 1, groups, 10).mean(3), axis=2) ** 2
@@ -187,7 +187,7 @@ def test_balanced_samples_lie_between_both_estimates(seed, groups):
 
 
 def stratified(texts, count, rng):
-    """Means of 40 units' main effects, each unit dropped in exactly one of ten passes: (texts, 1, count), mean 0."""
+    """Sums of 40 units' main effects; each unit is dropped in exactly one of ten passes: (texts, 1, count), mean 0."""
     effects = rng.normal(size=(texts, 40, 1))
     order = rng.permuted(np.tile(np.arange(10), (texts, 40, count // 10, 1)), axis=3).reshape(texts, 40, count)
     noise = rng.normal(size=(texts, 1, count))
@@ -195,8 +195,8 @@ def stratified(texts, count, rng):
 
 
 @pytest.mark.parametrize("count", [20, 50, 100])
-def test_intervals_of_balanced_samples_cover_the_truth(count):
-    """At least 95 % of the intervals hold the true mean 0, and they are shorter than those of independent samples."""
+def test_intervals_of_balanced_samples_have_coverage(count):
+    """At least 95% of the intervals contain the true mean 0. They are shorter than those of independent samples."""
     x = stratified(2000, count, np.random.default_rng(0))
     error = standard_error(x, 10)
     covered = (np.abs(x.mean(2)) < 1.96 * error).mean()

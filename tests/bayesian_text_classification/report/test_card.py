@@ -16,7 +16,7 @@ def comparison(classifier):
     return compare(classifier, DATA, num_samples=10)
 
 
-def test_the_hubs_client_reads_the_results(comparison):
+def test_the_hub_client_reads_the_results(comparison):
     settings = ReportSettings("me/mine", "nyu-mll/glue", config="sst2", split="validation")
     card = ModelCard(model_card(comparison, verdict(comparison), settings))
     found = {result.metric_name: result for result in card.data.eval_results}
@@ -33,7 +33,7 @@ def test_the_hubs_client_reads_the_results(comparison):
     assert "nan" not in card.text and row.count("(") == 1  # of twenty texts accuracy alone has an interval
 
 
-def test_no_folder_of_this_machine_is_in_it(comparison, tmp_path):
+def test_the_card_contains_no_local_paths(comparison, tmp_path):
     (tmp_path / "mine").mkdir()
     settings = ReportSettings(str(tmp_path / "mine"), str(tmp_path / "gone" / "mine.csv"))
     card = model_card(comparison, verdict(comparison), settings)

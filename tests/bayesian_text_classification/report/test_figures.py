@@ -37,10 +37,10 @@ def test_gaps_in_the_reliability_diagram_add_up_to_the_ece(comparison):
         assert top.get_title().startswith(TITLES[arm.name])
 
 
-def test_curves_are_those_of_the_sweep(comparison):
+def test_curves_show_the_sweep(comparison):
     sweep = comparison.sweep
     figure = sweep_curves(sweep)
-    assert figure.get_suptitle() == "The number of samples, 5 texts"
+    assert figure.get_suptitle() == "Number of samples, 5 texts"
     for axes, name in zip(figure.axes, ("ece", "accuracy", "nll", "rmse"), strict=True):
         median, *levels = axes.lines
         np.testing.assert_array_equal(median.get_ydata(), sweep.curves[name][1])
@@ -48,7 +48,7 @@ def test_curves_are_those_of_the_sweep(comparison):
             assert set(levels[0].get_ydata()) == {sweep.frequentist[name]}
 
 
-def test_a_panel_in_which_all_is_0_has_a_scale(comparison):
+def test_a_panel_of_zeros_has_a_range(comparison):
     curves = comparison.sweep.curves | {"accuracy": np.zeros_like(comparison.sweep.curves["accuracy"])}
     frequentist = comparison.sweep.frequentist | {"accuracy": 0.0}
     panel = sweep_curves(replace(comparison.sweep, curves=curves, frequentist=frequentist)).axes[1]
@@ -65,13 +65,13 @@ def test_risk_and_coverage_end_at_the_error_rate(comparison):
         assert f"AURC {arm.estimates['aurc'].value:.4f}" in line.get_label()
 
 
-def test_every_text_is_in_a_histogram(comparison):
+def test_histograms_count_every_text(comparison):
     for axes in confidence_histograms(comparison, comparison.labels).axes:
         shown = [text.get_text() for text in axes.get_legend().get_texts()]
         assert sum(int(re.search(r"[(]([0-9,]+)[)]", text)[1]) for text in shown) == len(TEXTS)
 
 
-def test_inlined_pictures_take_the_colour_of_the_page_and_share_no_id(comparison):
+def test_inlined_pictures_use_the_page_color_and_unique_ids(comparison):
     ids = []
     for picture in pictures(comparison):
         markup = inline_svg(picture.figure, picture.name)

@@ -35,20 +35,20 @@ def folder(comparison, data, tmp_path_factory):
     return folder
 
 
-def test_markup_in_texts_and_names_is_text(comparison, data):
+def test_markup_in_texts_and_names_is_escaped(comparison, data):
     page = as_html(comparison, data, ["<em>neg</em>", "pos"], SETTINGS, verdict(comparison), [])
     for bad in ("<script", "<img", "<b>texts", "<u>mine", "<i>c", "<em>neg"):
         assert bad not in page
     assert "&lt;script&gt;" in page and "&lt;u&gt;mine" in page and "&lt;em&gt;neg" in page
 
 
-def test_long_texts_are_cut(comparison, data):
+def test_long_texts_are_shortened(comparison, data):
     long = LabelledTexts(data.name, ["long " * 1_000 + text for text in TEXTS], data.labels, [])
     page = as_html(comparison, long, ["NEGATIVE", "POSITIVE"], SETTINGS, verdict(comparison), [])
     assert "long long ..." in page and "long " * 100 not in page
 
 
-def test_the_files(folder, comparison):
+def test_the_report_files(folder, comparison):
     names = {path.name for path in folder.iterdir()}
     pictures = {
         f"{name}.{end}" for name in ("reliability", "samples", "risk-coverage", "confidence") for end in ("png", "svg")
@@ -63,7 +63,7 @@ def test_the_files(folder, comparison):
     assert report["schema_version"] == 1 and report["recommended"] == comparison.recommended
 
 
-def test_a_verdict_that_is_known_is_not_found_again(comparison, data, tmp_path, monkeypatch):
+def test_a_given_verdict_is_not_computed_again(comparison, data, tmp_path, monkeypatch):
     """A run found it four times, and looked for each threshold three times."""
     known = replace(verdict(comparison), headline="It was known.", advice=["And so was this."])
     monkeypatch.setattr(write, "verdict", None)
@@ -77,7 +77,7 @@ def test_a_verdict_that_is_known_is_not_found_again(comparison, data, tmp_path, 
     ("name", "width", "scheme"),
     [("desktop", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light"), ("phone-dark", 390, "dark")],
 )
-def test_in_a_browser(name, width, scheme, folder):
+def test_the_page_in_a_browser(name, width, scheme, folder):
     address = (folder / "report.html").as_uri()
     with opened("about:blank", viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         asked, said = [], []
@@ -92,7 +92,7 @@ def test_in_a_browser(name, width, scheme, folder):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         if width > 1_000:  # the last column is the one that is recommended most often
             table = page.locator(".scroll:has(table)").first
-            longest = "+0.0018 cannot tell (140,000)"
+            longest = "+0.0018, no significant difference (140,000)"
             table.evaluate(
                 "(e, words) => e.querySelectorAll('td small + small').forEach(one => one.innerText = words)", longest
             )

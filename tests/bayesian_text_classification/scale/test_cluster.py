@@ -1,4 +1,4 @@
-"""On a Ray cluster of several processes: the answers of one process, whatever the workers, also when one is killed."""
+"""A Ray cluster gives the answers of a single process for any number of workers, even if one is killed."""
 
 import csv
 import gzip
@@ -21,7 +21,7 @@ from bayesian_text_classification.metric import load_metric_module
 from bayesian_text_classification.scale.cluster import Cluster
 from bayesian_text_classification.scale.predict import predict_dataset, predict_file
 
-pytestmark = pytest.mark.slow  # a cluster and, for each test, workers that import torch
+pytestmark = pytest.mark.slow  # starts a cluster, and workers that import torch for each test
 ray = pytest.importorskip("ray")
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "bayesian-text-classification"
@@ -31,7 +31,7 @@ OPTIONS = {"num_samples": 10, "seed": 3}
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    """Of four processors, whatever the machine has."""
+    """Start a cluster with four CPUs, whatever the machine has."""
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.data.DataContext.get_current().enable_progress_bars = False
     yield
@@ -40,7 +40,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def rows():
-    """Texts of different lengths with an id and a true label; some bad."""
+    """Texts of different lengths with an id and a true label. Some are bad."""
     draw = np.random.default_rng(0)
     words = ["a", "the", "good", "bad", "film", "plot", "long", "dull", "joy", "bore", "never", "quite"]
     texts = [" ".join(draw.choice(words, draw.integers(1, 14))) for _ in range(ROWS)]
@@ -51,7 +51,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def folder(tiny, tokenizer, tmp_path_factory):
-    """A tiny model."""
+    """The folder of a tiny model."""
     folder = tmp_path_factory.mktemp("model")
     for part in (tiny("bert", num_labels=2), tokenizer):
         part.save_pretrained(folder)
@@ -60,14 +60,14 @@ def folder(tiny, tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(folder, rows):
-    """The answers of the pipeline itself; None for bad rows."""
+    """The pipeline's own answers by row id, without bad rows."""
     good = [row for row in rows if row["text"]]
     answers = load_classifier(folder)([row["text"] for row in good], **OPTIONS)
     return dict(zip((row["id"] for row in good), answers, strict=True))
 
 
 def assert_same(found, rows, alone):
-    """Each row once, with the answers of the pipeline."""
+    """Check that each row appears once, with the answers of the pipeline."""
     assert Counter(row["id"] for row in found) == Counter(range(ROWS))
     for row in found:
         assert (row["text"], row["truth"]) == (rows[row["id"]]["text"], rows[row["id"]]["truth"])
@@ -82,7 +82,7 @@ def assert_same(found, rows, alone):
 
 
 def assert_alike(path, other):
-    """Two csv files with the same cells; numbers within 1e-5, as workers may have other numbers of threads."""
+    """Compare the cells of two csv files, numbers within 1e-5: workers may use other numbers of threads."""
 
     def cells(path):
         with path.open(newline="", encoding="utf-8") as file:
@@ -100,25 +100,25 @@ def assert_alike(path, other):
 
 
 @pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 7), (4, 13)])
-def test_no_row_is_lost_or_doubled_and_answers_are_those_of_one_process(workers, blocks, folder, rows, alone):
+def test_each_row_appears_once_with_the_answers_of_one_process(workers, blocks, folder, rows, alone):
     dataset = ray.data.from_items(rows, override_num_blocks=blocks)
     assert_same(predict_dataset(dataset, folder, workers=workers, **OPTIONS).take_all(), rows, alone)
 
 
 def workers_of_ray():
-    """Process ids of the actors of Ray Data."""
+    """The process ids of Ray Data's actors."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if b"ray::MapWorker" in path.read_bytes():
                 found.append(int(path.parent.name))
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             pass
     return found
 
 
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds the workers in /proc")
-def test_a_worker_that_is_killed_in_the_middle_costs_no_row(folder, rows, alone):
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc to find the workers")
+def test_killed_worker_loses_no_rows(folder, rows, alone):
     dataset = ray.data.from_items(rows, override_num_blocks=12)
     found, killed = [], []
     for batch in predict_dataset(dataset, folder, workers=2, **OPTIONS).iter_batches(
@@ -133,7 +133,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_no_row(folder, rows, alone)
     assert_same(found, rows, alone)
 
 
-def test_the_merged_error_of_shards_is_that_of_the_whole(folder, rows):
+def test_merged_bin_sums_of_shards_give_the_error_of_the_whole(folder, rows):
     dataset = ray.data.from_items(rows, override_num_blocks=5)
     ece = load_metric_module()
 
@@ -152,7 +152,7 @@ def test_the_merged_error_of_shards_is_that_of_the_whole(folder, rows):
 
 
 @pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
-def test_files_come_out_in_order_as_one_process_writes_them(kind, folder, rows, tmp_path):
+def test_files_match_those_written_by_one_process(kind, folder, rows, tmp_path):
     import pyarrow
     import pyarrow.parquet
 
@@ -182,15 +182,15 @@ def test_files_come_out_in_order_as_one_process_writes_them(kind, folder, rows, 
 
 
 def source_rows(path):
-    """All rows of a file."""
+    """Yield all rows of a file."""
     from bayesian_text_classification.files.sources import Reading
 
     for window in Reading(source_of(str(path))).windows():
         yield from window.as_dicts()
 
 
-def test_a_run_that_stopped_inside_a_window_goes_on_with_the_next_row(folder, tmp_path):
-    path = tmp_path / "wide.csv"  # so wide that Ray parts windows into several blocks
+def test_run_stopped_inside_a_window_resumes_at_the_next_row(folder, tmp_path):
+    path = tmp_path / "wide.csv"  # so wide that Ray splits windows into several blocks
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([("id", "text", "more"), *((i, "good film", "x" * 700) for i in range(3_000))])
     classifier, seen = load_classifier(folder), []
@@ -204,7 +204,7 @@ def test_a_run_that_stopped_inside_a_window_goes_on_with_the_next_row(folder, tm
     with pytest.raises(KeyboardInterrupt):
         predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", progress=stop, **arguments)
     assert sum(seen) % WINDOW
-    with pytest.raises(JournalError, match=r"another workers .*dtype='bfloat16'"):
+    with pytest.raises(JournalError, match=r"a different workers .*dtype='bfloat16'"):
         other = {**arguments, "cluster": Cluster(folder, dtype="bfloat16")}
         predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", resume=True, **other)
     found = predict_file(classifier, source_of(str(path)), tmp_path / "a.csv", ".csv", resume=True, **arguments)
@@ -212,7 +212,7 @@ def test_a_run_that_stopped_inside_a_window_goes_on_with_the_next_row(folder, tm
     assert [row["id"] for row in source_rows(tmp_path / "a.csv")] == [str(i) for i in range(3_000)]
 
 
-def test_where_nothing_is_left_to_do_the_file_appears(folder, tmp_path):
+def test_input_without_rows_gives_a_file_with_a_header(folder, tmp_path):
     (tmp_path / "mine.csv").write_text("text\n")
     cluster = Cluster(folder)
     found = predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.csv")), tmp_path / "a.csv", ".csv",
@@ -220,15 +220,15 @@ def test_where_nothing_is_left_to_do_the_file_appears(folder, tmp_path):
     assert found.rows == 0 and (tmp_path / "a.csv").read_text().startswith("text,label,score")
 
 
-def test_ray_may_choose_the_number_of_workers_and_a_model_is_found_from_their_folders(folder, monkeypatch):
+def test_ray_may_choose_the_number_of_workers_and_relative_model_paths_work(folder, monkeypatch):
     monkeypatch.chdir(Path(folder).parent)
     texts = ray.data.from_items([{"text": "good film"}, {"text": "bad film"}])
     found = predict_dataset(texts, Path(folder).name, workers=(1, 2), cpus=0.5, num_samples=2).take_all()
     assert len(found) == 2 and all(row["error"] is None and row["label"] for row in found)
 
 
-def test_the_command_finds_the_cluster_that_is_running_here(folder, tmp_path):
-    """As `--ray` alone and by its address, from a process of its own."""
+def test_command_finds_the_running_cluster(folder, tmp_path):
+    """With `--ray` and with `--ray ADDRESS`, from another process."""
     (tmp_path / "mine.txt").write_text("good film\nbad film\n")
     command = [COMMAND, "predict", "--input", tmp_path / "mine.txt", "--model", folder, "--num-samples", "2"]
     found = []
@@ -243,7 +243,7 @@ def test_the_command_finds_the_cluster_that_is_running_here(folder, tmp_path):
         assert_alike(output, tmp_path / "a.csv")
 
 
-def test_workers_have_the_defaults_and_the_temperature_of_the_pipeline(folder, tmp_path):
+def test_workers_use_the_defaults_and_temperature_of_the_pipeline(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n")
     classifier = load_classifier(folder, num_samples=3, seed=5, threshold=0.6, max_length=4, truncation=True)
     classifier.temperature = 0.3
@@ -254,22 +254,22 @@ def test_workers_have_the_defaults_and_the_temperature_of_the_pipeline(folder, t
     assert b"abstained" in (tmp_path / "a.csv").read_bytes()
 
 
-def test_more_workers_than_the_cluster_has_room_for_are_refused_and_not_waited_for(folder, tmp_path):
+def test_too_many_workers_raise_instead_of_waiting(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good\n")
-    with pytest.raises(ValueError, match=r"5 workers of 1 CPU each: the cluster has room for 4 \(its"):
+    with pytest.raises(ValueError, match=r"5 workers with 1 CPU each: the cluster has room for 4 \(its"):
         predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv",
                      cluster=Cluster(folder, workers=5))  # fmt: skip
 
 
-def test_a_worker_has_one_machine(folder, tmp_path, monkeypatch):
+def test_worker_must_fit_on_one_machine(folder, tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text("good\n")
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}] * 4)
-    with pytest.raises(ValueError, match=r"1 workers of 2 CPU each: the cluster has room for 0 \(its .* 1 CPU; 1 CPU"):
+    with pytest.raises(ValueError, match=r"1 workers with 2 CPU each: the cluster has room for 0 .* 1 CPU; 1 CPU"):
         predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv",
                      cluster=Cluster(folder, cpus=2))  # fmt: skip
 
 
-def test_a_damaged_file_is_one_line_and_the_settings_of_ray_stay_the_callers(folder, tmp_path):
+def test_damaged_file_gives_one_line_and_ray_settings_are_unchanged(folder, tmp_path):
     packed = gzip.compress("".join(f"film {i} was dull\n" for i in range(20_000)).encode())
     (tmp_path / "a.txt.gz").write_bytes(packed[: len(packed) // 2])
     command = [COMMAND, "predict", "--input", tmp_path / "a.txt.gz", "--model", folder, "--num-samples", "1"]
@@ -284,16 +284,16 @@ def test_a_damaged_file_is_one_line_and_the_settings_of_ray_stay_the_callers(fol
     assert (context.target_max_block_size, context.execution_options.preserve_order) == before
 
 
-def test_a_key_of_ours_that_comes_late_is_an_error_of_its_row_there_too(folder, tmp_path):
+def test_late_jsonl_field_with_the_name_of_an_added_column_is_an_error_of_its_row(folder, tmp_path):
     rows = ['{"text": "good"}'] * WINDOW + ['{"text": "bad", "label": "MINE"}']
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     found = predict_file(load_classifier(folder), source_of(str(tmp_path / "a.jsonl")), tmp_path / "b.jsonl", ".jsonl",
                          cluster=Cluster(folder), num_samples=1)  # fmt: skip
-    assert found.errors == {"a field of its own has the name of one that is added": 1}
+    assert found.errors == {"the row already has a field with the name of an added column": 1}
     assert json.loads((tmp_path / "b.jsonl").read_text().splitlines()[-1])["label"] == "MINE"
 
 
-def test_a_saved_threshold_is_left_out_where_nothing_is_sampled(folder, tmp_path):
+def test_saved_threshold_is_ignored_without_samples(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good film\n")
     classifier = load_classifier(folder, threshold=0.6)
     for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
@@ -307,14 +307,14 @@ def test_a_saved_threshold_is_left_out_where_nothing_is_sampled(folder, tmp_path
     ("column", "options", "kind", "message"),
     [
         ("words", {}, SourceError, "the dataset has no column 'text'; its columns are 'words'"),
-        ("label", {"text_column": "label"}, SourceError, "the dataset has a column 'label' already; .* prefix"),
-        ("__error__", {"text_column": "__error__"}, SourceError, "the dataset has a column '__error__' already"),
-        ("text", {"top_k": 2}, TypeError, "'top_k' has no place here"),
+        ("label", {"text_column": "label"}, SourceError, "the dataset already has a column 'label'; .* prefix"),
+        ("__error__", {"text_column": "__error__"}, SourceError, "the dataset already has a column '__error__'"),
+        ("text", {"top_k": 2}, TypeError, "'top_k' is not supported here"),
         ("text", {"num_samples": -1}, ValueError, "num_samples=-1"),
         ("text", {"threshold": 2}, ValueError, r"threshold=2; it must lie in \[0, 1\]"),
         ("text", {"threshold": 0.5, "num_samples": 0}, ValueError, "a threshold needs samples"),
         ("text", {"dtype": "float23"}, ValueError, "dtype='float23'; it must be one of 'float32'"),
-        ("text", {"num_sample": 3}, TypeError, "unknown option 'num_sample'; the nearest is 'num_samples'"),
+        ("text", {"num_sample": 3}, TypeError, "unknown option 'num_sample'; did you mean 'num_samples'"),
         *(
             ("text", {"workers": workers}, ValueError, f"workers={re.escape(repr(workers))}; it must be an integer of")
             for workers in (0, -1, 2.5, None, "2", True, (3, 2), (1, 2, 3), (1, "2"))
@@ -325,17 +325,17 @@ def test_a_saved_threshold_is_left_out_where_nothing_is_sampled(folder, tmp_path
         ),
     ],
 )
-def test_what_cannot_be_is_refused_before_there_is_a_worker(folder, column, options, kind, message):
+def test_invalid_arguments_raise_before_a_worker_starts(folder, column, options, kind, message):
     with pytest.raises(kind, match=message):
         predict_dataset(ray.data.from_items([{column: "a"}]), folder, **options)
 
 
-def test_workers_of_another_model_are_refused(tiny, tokenizer, folder, tmp_path):
-    """The journal keeps the fingerprint of one model; answers of another would be resumed under its name."""
+def test_workers_with_a_different_model_raise(tiny, tokenizer, folder, tmp_path):
+    """The journal records one model's fingerprint, so answers of another could be resumed under it."""
     for part in (tiny("bert", num_labels=2, num_hidden_layers=1), tokenizer):
         part.save_pretrained(tmp_path / "other")
     (tmp_path / "a.csv").write_text("text\nfine\n")
-    with pytest.raises(ValueError, match=r"the workers load another model .*other"):
+    with pytest.raises(ValueError, match=r"the workers load a different model .*other"):
         predict_file(
             load_classifier(folder),
             source_of(str(tmp_path / "a.csv")),

@@ -1,4 +1,4 @@
-"""Files of any size: the pipeline's own answers, in order, whole or not at all; killed and gone on with."""
+"""`predict_file` keeps rows and order, gives the pipeline's own answers, writes atomically, and resumes."""
 
 import csv
 import io
@@ -42,7 +42,7 @@ def sentences(count):
 
 @pytest.fixture(scope="module")
 def folder(tiny, tokenizer, tmp_path_factory):
-    """A tiny model."""
+    """The folder of a tiny model."""
     folder = tmp_path_factory.mktemp("model")
     for part in (tiny("bert", num_labels=2), tokenizer):
         part.save_pretrained(folder)
@@ -61,7 +61,7 @@ def written_csv(path, texts):
 
 
 def stop_after(windows):
-    """A progress that interrupts once so many windows are written."""
+    """A progress function that interrupts the run after this many windows."""
     total = 0.0
 
     def stop(rows, done):
@@ -77,7 +77,7 @@ def stop_after(windows):
     ("rows", "options"),
     [(1, {}), (WINDOW + 1, {}), (40, {"num_samples": 0}), (40, {"tolerance": 0.5}), (3, {"bad": True})],
 )
-def test_progress_adds_up_whatever_the_rows_cost(small, tmp_path, rows, options):
+def test_progress_adds_up_to_the_number_of_rows(small, tmp_path, rows, options):
     texts, told = sentences(rows), []
     if options.pop("bad", False):
         texts[1] = "x" * 2_000_000
@@ -87,7 +87,7 @@ def test_progress_adds_up_whatever_the_rows_cost(small, tmp_path, rows, options)
     assert told[-1][1] == 1.0
 
 
-def test_rows_and_their_order_are_kept_and_answers_are_the_pipelines(small, tmp_path):
+def test_rows_keep_their_order_and_get_the_pipelines_answers(small, tmp_path):
     texts = sentences(2 * WINDOW + 10)
     told = []
     summary = predict_file(
@@ -105,14 +105,14 @@ def test_rows_and_their_order_are_kept_and_answers_are_the_pipelines(small, tmp_
         assert row["text"] == text and row["label"] == answer["label"]
         assert float(row["score"]) == pytest.approx(answer["score"], abs=1e-5)
         assert float(row["mutual_information"]) == pytest.approx(answer["mutual_information"], abs=1e-5)
-    # Inside windows too; the rows of all calls are the file's, and shares grow.
+    # Progress is reported within windows too. Its rows add up to those of the file, and its shares grow.
     assert len(told) > 10 and sum(rows for rows, _ in told) == pytest.approx(len(texts)) and told[-1][1] == 1.0
     shares = [done for _, done in told]
     assert shares == sorted(shares) and 0 < shares[0] < 0.2
 
 
 @pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".parquet"])
-def test_each_format_to_itself(kind, small, tmp_path):
+def test_each_format_is_read_and_written(kind, small, tmp_path):
     path = tmp_path / f"a{kind}"
     if kind == ".parquet":
         pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2], "text": ["good", "bad"]}), path)
@@ -136,7 +136,7 @@ def source_windows(path):
     return Reading(source_of(str(path))).windows()
 
 
-def test_several_files_are_one_in_alphabetical_order(small, tmp_path):
+def test_several_files_are_read_in_alphabetical_order(small, tmp_path):
     for name, text in (("b.txt", "second\n"), ("a.txt.gz", None), ("c.txt", "third\n")):
         if text is None:
             import gzip
@@ -155,21 +155,21 @@ def test_several_files_are_one_in_alphabetical_order(small, tmp_path):
     [
         ({}, "none.csv", "none.csv: no such file"),
         ({}, "*.csv", r"\*.csv: no such file"),
-        ({"d/a.csv": "text\na\n"}, "d", r"is a folder; give its files, such as '.*d/\*.csv'"),
-        ({"a.doc": "x"}, "a.doc", "its name ends in none of .csv, .tsv, .jsonl, .parquet, .txt; set input_format="),
+        ({"d/a.csv": "text\na\n"}, "d", r"is a folder; pass its files, such as '.*d/\*.csv'"),
+        ({"a.doc": "x"}, "a.doc", "unknown file extension; use .csv, .*, .parquet, .txt, or set input_format="),
         ({"a.csv": "text\na\n", "b.tsv": "text\na\n"}, "*", "several formats, .csv, .tsv"),
-        ({"a.csv": "text\na\n", "b.csv": "text,id\na,1\n"}, "*.csv", "b.csv has other columns than .*: 'text', 'id'"),
+        ({"a.csv": "text\na\n", "b.csv": "text,id\na,1\n"}, "*.csv", "b.csv has different columns .*: 'text', 'id'"),
         ({"a.csv": ""}, "a.csv", "has no rows"),
         ({"a.csv": "words\na\n"}, "a.csv", "no column 'text' or 'sentence'; its columns are 'words'"),
-        ({"a.csv": "text,label\na,b\n"}, "a.csv", "has a column 'label' already; .* prefix='predicted_'"),
-        ({"a.jsonl": '{"text": "a", "error": 1}\n'}, "a.jsonl", "has a column 'error' already"),
-        ({"a.jsonl": '{"text": "a"}\n'}, "a.jsonl", "may differ in their columns, which only a .jsonl file can hold"),
+        ({"a.csv": "text,label\na,b\n"}, "a.csv", "already has a column 'label'; .* prefix='predicted_'"),
+        ({"a.jsonl": '{"text": "a", "error": 1}\n'}, "a.jsonl", "already has a column 'error'"),
+        ({"a.jsonl": '{"text": "a"}\n'}, "a.jsonl", "may have different columns, which only .jsonl can hold"),
         ({"a.parquet": "x"}, "a.parquet", "a.parquet cannot be read"),
         ({"a.csv.gz": "x"}, "a.csv.gz", "a.csv.gz cannot be read: Not a gzipped file"),
-        ({"a.csv": "a,a\n"}, "a.csv", "several columns 'a'"),
+        ({"a.csv": "a,a\n"}, "a.csv", "duplicate column name 'a'"),
     ],
 )
-def test_inputs_that_cannot_be_used_are_named_before_anything_is_written(small, tmp_path, files, name, words):
+def test_unusable_input_raises_before_anything_is_written(small, tmp_path, files, name, words):
     for path, content in files.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(content)
@@ -178,45 +178,45 @@ def test_inputs_that_cannot_be_used_are_named_before_anything_is_written(small, 
     assert not list(tmp_path.rglob("answers*"))
 
 
-def test_a_column_that_holds_no_texts_is_refused_before_the_work(small, tmp_path):
+def test_column_without_texts_raises_before_the_work(small, tmp_path):
     table = pyarrow.table({"text": pyarrow.array([1, 2]), "none": pyarrow.nulls(2)})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     source, target = source_of(str(tmp_path / "a.parquet")), tmp_path / "b.csv"
-    with pytest.raises(SourceError, match=r"the column 'text' of .*a\.parquet holds int64, not texts"):
+    with pytest.raises(SourceError, match=r"column 'text' of .*a\.parquet holds int64, not text"):
         predict_file(small, source, target, ".csv")
     assert not target.exists()
     found = predict_file(small, source, target, ".csv", text_column="none")
-    assert found.errors == {"there is no text": 2}
+    assert found.errors == {"the text is missing": 2}
 
 
 @pytest.mark.parametrize(("kind", "compression"), [("xls", ""), (".txt", ""), (".csv", "gz"), (".csv", ".rar")])
-def test_formats_that_there_are_not_are_refused(small, tmp_path, kind, compression):
+def test_unknown_formats_raise(small, tmp_path, kind, compression):
     source = source_of(str(written_csv(tmp_path / "a.csv", ["a"])))
     with pytest.raises(ValueError, match=r"(is not a format|compression='.*'); it must be one of "):
         predict_file(small, source, tmp_path / "b.csv", kind, compression=compression)
 
 
-def test_names_are_enough(small, tmp_path):
+def test_formats_are_derived_from_file_names(small, tmp_path):
     written_csv(tmp_path / "a.csv", sentences(3))
     assert predict_file(small, tmp_path / "a.csv", str(tmp_path / "b.jsonl.gz")).rows == 3
     again = predict_file(small, tmp_path / "b.jsonl.gz", tmp_path / "c.jsonl", prefix="again_")
     assert again.rows == 3
     (row, *_) = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
     assert row["label"] == row["again_label"]
-    with pytest.raises(ValueError, match=r"d\.xls: its name ends in none of .*; set output_format="):
+    with pytest.raises(ValueError, match=r"d\.xls: unknown file extension; use .*, or set output_format="):
         predict_file(small, tmp_path / "a.csv", tmp_path / "d.xls")
 
 
-def test_cells_that_tsv_cannot_hold_are_refused(small, tmp_path):
-    with pytest.raises(SourceError, match="may hold tabs"):
+def test_csv_input_cannot_be_written_as_tsv(small, tmp_path):
+    with pytest.raises(SourceError, match="may contain tabs"):
         predict_file(small, source_of(str(written_csv(tmp_path / "a.csv", ["a"]))), tmp_path / "b.tsv", ".tsv")
 
 
 @pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("compression", ["", ".gz"])
-def test_an_interrupted_run_goes_on_to_the_same_bytes(small, tmp_path, monkeypatch, kind, compression):
+def test_interrupted_run_resumes_to_the_same_bytes(small, tmp_path, monkeypatch, kind, compression):
     if kind == ".parquet" and compression:
-        pytest.skip("parquet is compressed in itself")
+        pytest.skip("parquet compresses internally")
     monkeypatch.setattr(journal, "INTERVAL", 0.0)
     texts = sentences(3 * WINDOW + 7)
     texts[5], texts[WINDOW + 3] = "", "  "
@@ -235,14 +235,14 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(small, tmp_path, monkeypat
                 small, source_of(str(path)), killed, kind, resume=True, progress=stop_after(windows), **arguments
             )
         assert not killed.exists()
-    with pytest.raises(JournalError, match="another num_samples"):
+    with pytest.raises(JournalError, match="a different num_samples"):
         predict_file(small, source_of(str(path)), killed, kind, resume=True, compression=compression, num_samples=3)
     again = predict_file(small, source_of(str(path)), killed, kind, resume=True, **arguments)
     assert killed.read_bytes() == whole.read_bytes() and again == told and again.errors == {"the text is empty": 2}
     assert {p.name for p in tmp_path.iterdir()} == {path.name, whole.name, killed.name}
 
 
-def test_what_the_bytes_depend_on_may_not_change_in_between(small, folder, tmp_path):
+def test_resume_is_refused_if_anything_that_affects_the_bytes_changed(small, folder, tmp_path):
     path = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW))
 
     def run(classifier=small, **options):
@@ -255,75 +255,75 @@ def test_what_the_bytes_depend_on_may_not_change_in_between(small, folder, tmp_p
     with torch.no_grad():
         other.model.classifier.bias += 1e-3
     cases = [
-        ("another model", {"classifier": other}),
-        ("another default options", {"classifier": load_classifier(str(folder), num_samples=5)}),
-        ("another default options", {"classifier": load_classifier(str(folder), num_samples=4, batch_size=2)}),
-        ("another seed", {"seed": 1}),
-        ("another prefix", {"prefix": "x_"}),
-        ("another (model|dtype)", {"classifier": load_classifier(str(folder), dtype="bfloat16", num_samples=4)}),
+        ("a different model", {"classifier": other}),
+        ("a different default options", {"classifier": load_classifier(str(folder), num_samples=5)}),
+        ("a different default options", {"classifier": load_classifier(str(folder), num_samples=4, batch_size=2)}),
+        ("a different seed", {"seed": 1}),
+        ("a different prefix", {"prefix": "x_"}),
+        ("a different (model|dtype)", {"classifier": load_classifier(str(folder), dtype="bfloat16", num_samples=4)}),
     ]
     for words, options in cases:
-        with pytest.raises(JournalError, match=f"was begun with {words} "):
+        with pytest.raises(JournalError, match=f"was started with {words} "):
             run(**options)
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     try:
-        with pytest.raises(JournalError, match="another number of threads"):
+        with pytest.raises(JournalError, match="a different number of threads"):
             run()
     finally:
         torch.set_num_threads(threads)
     with path.open("a") as file:
         file.write("9,more\n")
-    with pytest.raises(JournalError, match="another content of the input"):
+    with pytest.raises(JournalError, match="a different content of the input"):
         run()
 
 
 def begun(classifier, source, target, kind=".csv", **options):
-    """A run that stops after its first window."""
+    """Start a run that stops after its first window."""
     with pytest.raises(KeyboardInterrupt):
         predict_file(classifier, source, target, kind, progress=stop_after(1), num_samples=1, **options)
 
 
-def test_the_windows_of_a_file_are_those_of_the_pipeline():
-    assert text_sampler.WINDOW == WINDOW  # else batches would depend on where a run began
+def test_file_windows_match_those_of_the_pipeline():
+    assert text_sampler.WINDOW == WINDOW  # otherwise batches would depend on where a run started
 
 
-def test_files_of_one_name_are_told_apart_and_so_are_formats(small, tmp_path):
+def test_resume_distinguishes_files_of_the_same_name_and_formats(small, tmp_path):
     for number in "12":
         (tmp_path / number).mkdir()
         written_csv(tmp_path / number / "a.csv", sentences(WINDOW + 1))
     pattern, target = str(tmp_path / "?" / "a.csv"), tmp_path / "out"
     begun(small, source_of(pattern), target)
-    with pytest.raises(JournalError, match="another output format"):
+    with pytest.raises(JournalError, match="a different output format"):
         predict_file(small, source_of(pattern), target, ".csv", compression=".gz", resume=True, num_samples=1)
-    (tmp_path / "1.txt").write_text("text\n" + "good\n" * (WINDOW + 1))  # csv too, without a separator
+    (tmp_path / "1.txt").write_text("text\n" + "good\n" * (WINDOW + 1))  # also valid csv with one column
     begun(small, source_of(str(tmp_path / "1.txt"), ".csv"), tmp_path / "other")
-    with pytest.raises(JournalError, match="another input format"):
+    with pytest.raises(JournalError, match="a different input format"):
         predict_file(small, source_of(str(tmp_path / "1.txt")), tmp_path / "other", ".csv", resume=True, num_samples=1)
     written_csv(tmp_path / "1" / "a.csv", ["other"] * (WINDOW + 1))
-    with pytest.raises(JournalError, match="another content of the input, file 1"):
+    with pytest.raises(JournalError, match="a different content of the input, file 1"):
         predict_file(small, source_of(pattern), target, ".csv", resume=True, num_samples=1)
 
 
-def test_what_is_read_is_never_written_over(small, tmp_path):
+def test_input_is_never_overwritten(small, tmp_path):
     path = written_csv(tmp_path / "b.csv.partial", ["good"])
     before = path.read_bytes()
-    with pytest.raises(SourceError, match=r"b\.csv\.partial is the input"):
+    with pytest.raises(SourceError, match=r"b\.csv\.partial is the input file"):
         predict_file(small, source_of(str(path), ".csv"), tmp_path / "b.csv", ".csv")
-    with pytest.raises(SourceError, match=r"b\.csv\.partial is the input"):
+    with pytest.raises(SourceError, match=r"b\.csv\.partial is the input file"):
         predict_file(small, source_of(str(path), ".csv"), path, ".csv")
     assert path.read_bytes() == before
-    with pytest.raises(SourceError, match="what was read from stdin cannot be read again"):
+    with pytest.raises(SourceError, match="stdin cannot be read twice"):
         predict_file(small, Source(".txt", stream=io.BytesIO(b"a\n")), tmp_path / "c.csv", ".csv", resume=True)
 
 
-def test_a_pipe_has_to_come_through_stdin(tmp_path):
+def test_named_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(SourceError, match=r"pipe\.csv exists but is not a regular file; .* pass - and redirect"):
         source_of(str(tmp_path / "pipe.csv"))
 
 
-def test_jsonl_whose_first_rows_are_bad_is_read_on(small, tmp_path):
+def test_jsonl_is_read_past_bad_first_rows(small, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("broken\n" * (WINDOW + 3) + '{"text": "good"}\n')
     out = io.BytesIO()
@@ -334,20 +334,20 @@ def test_jsonl_whose_first_rows_are_bad_is_read_on(small, tmp_path):
     assert predict_file(small, source_of(str(path)), io.BytesIO(), ".jsonl", num_samples=1).rows == 0
 
 
-def test_a_key_of_ours_that_comes_late_is_not_written_over_and_stops_nothing(small, tmp_path):
+def test_late_jsonl_field_with_the_name_of_an_added_column_is_kept_and_reported(small, tmp_path):
     path = tmp_path / "a.jsonl"
     late = [{"text": "bad", "label": "MINE"}, {"text": "bad", "error": "MINE"}, {"text": "dull"}]
     path.write_text('{"text": "good"}\n' * WINDOW + "".join(json.dumps(row) + "\n" for row in late))
     found = predict_file(small, source_of(str(path)), tmp_path / "b.jsonl", ".jsonl", num_samples=1)
-    assert found.errors == {"a field of its own has the name of one that is added": 2}
+    assert found.errors == {"the row already has a field with the name of an added column": 2}
     label, error, good = map(json.loads, (tmp_path / "b.jsonl").read_text().splitlines()[WINDOW:])
     assert label["label"] == "MINE" and label["score"] is None
-    assert "('label', with 'MINE'); a prefix" in label["error"] and "('error', with 'MINE')" in error["error"]
+    assert "('label', with 'MINE'); choose a prefix" in label["error"] and "('error', with 'MINE')" in error["error"]
     assert good["label"] and good["error"] is None
     assert predict_file(small, source_of(str(path)), tmp_path / "c.jsonl", ".jsonl", num_samples=1, prefix="p_").rows
 
 
-def test_numbers_of_numpy_are_numbers(small, tmp_path):
+def test_numpy_integers_are_valid_options(small, tmp_path):
     path, options = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW)), {"num_samples": np.int64(1)}
     with pytest.raises(KeyboardInterrupt):
         predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", progress=stop_after(1), **options)
@@ -356,7 +356,7 @@ def test_numbers_of_numpy_are_numbers(small, tmp_path):
 
 
 def _not_utf8(kind):
-    """Three cells of which the second is not UTF-8."""
+    """Three cells. The second is not valid UTF-8."""
     plain = pyarrow.array([b"good", b"b\xffad", None], pyarrow.binary())
     text = pyarrow.Array.from_buffers(pyarrow.string(), 3, plain.buffers())
     each, two = pyarrow.array([0, 1, 2, 3], pyarrow.int32()), pyarrow.array([0, 1, None], pyarrow.int32())
@@ -373,10 +373,10 @@ def _not_utf8(kind):
 
 @pytest.mark.parametrize("kind", ["string", "dictionary", "view"])
 @pytest.mark.parametrize("written", [".csv", ".jsonl", ".parquet"])
-def test_a_text_of_parquet_that_is_not_utf8_is_an_error_of_its_row(small, kind, written, tmp_path):
+def test_parquet_text_that_is_not_utf8_is_an_error_of_its_row(small, kind, written, tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"text": _not_utf8(kind)}), tmp_path / "a.parquet")
     found = predict_file(small, source_of(str(tmp_path / "a.parquet")), tmp_path / "b", written, num_samples=1)
-    assert (found.rows, found.errors) == (3, {"the text is not UTF-8": 1, "there is no text": 1})
+    assert (found.rows, found.errors) == (3, {"the text is not UTF-8": 1, "the text is missing": 1})
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_a_text_of_parquet_that_is_not_utf8_is_an_error_of_its_row(small, kind, 
         ("map", [[["k", "good"]], [["k", "b\ufffdad"]], [["k", None]]]),
     ],
 )
-def test_other_cells_of_parquet_that_are_not_utf8_have_the_sign_for_it(small, kind, cells, tmp_path):
+def test_other_parquet_cells_that_are_not_utf8_get_the_replacement_character(small, kind, cells, tmp_path):
     table = pyarrow.table({"text": ["good", "bad", "dull"], "more": _not_utf8(kind)})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
     source = source_of(str(tmp_path / "a.parquet"))
@@ -405,7 +405,7 @@ def test_other_cells_of_parquet_that_are_not_utf8_have_the_sign_for_it(small, ki
     assert flat == [json.dumps(cell, ensure_ascii=False) if nested else cell or "" for cell in cells]
 
 
-def test_a_parquet_file_has_the_rights_that_it_had_and_no_link_is_followed(small, tmp_path):
+def test_parquet_output_keeps_its_mode_and_follows_no_links_at_temporary_paths(small, tmp_path):
     path = written_csv(tmp_path / "a.csv", ["good"])
     (tmp_path / "b.parquet").touch(0o600)
     (tmp_path / "other").write_text("mine")
@@ -419,7 +419,7 @@ def test_a_parquet_file_has_the_rights_that_it_had_and_no_link_is_followed(small
     assert {file.name for file in tmp_path.iterdir()} == {"a.csv", "b.parquet", "other"}
 
 
-def test_row_groups_of_parquet_are_closed_by_rows_and_by_bytes(small, tmp_path, monkeypatch):
+def test_parquet_row_groups_are_limited_by_rows_and_by_bytes(small, tmp_path, monkeypatch):
     path = written_csv(tmp_path / "a.csv", sentences(4 * WINDOW))
     groups = []
     for name, most in (("_GROUP_ROWS", 2 * WINDOW), ("_GROUP_BYTES", 1), ("_GROUP_BYTES", 2**30)):
@@ -430,19 +430,19 @@ def test_row_groups_of_parquet_are_closed_by_rows_and_by_bytes(small, tmp_path, 
     assert groups == [2, 4, 1]
 
 
-def test_a_file_without_a_header_does_not_tell_its_first_text(small, tmp_path):
+def test_error_for_a_file_without_a_header_does_not_show_its_first_text(small, tmp_path):
     (tmp_path / "a.csv").write_text("my private diagnosis is bad,x\ngood,1\n")
     (tmp_path / "b.csv").write_text("my private diagnosis is bad,my private diagnosis is bad\n")
     for name, words in (
-        ("a.csv", r"its columns are \(one of 27 characters\), 'x'"),
-        ("b.csv", "several columns .one of 27"),
+        ("a.csv", r"its columns are \(a name of 27 characters\), 'x'"),
+        ("b.csv", "duplicate column name .a name of 27"),
     ):
         with pytest.raises(SourceError, match=words) as caught:
             predict_file(small, source_of(str(tmp_path / name)), io.BytesIO(), ".csv")
         assert "private" not in str(caught.value)
 
 
-def test_without_samples_long_texts_saved_thresholds_and_no_numbers_have_an_answer(small, folder, tmp_path):
+def test_without_samples_long_texts_saved_thresholds_and_nan_are_handled(small, folder, tmp_path):
     path = written_csv(tmp_path / "a.csv", ["good", "word " * 2_000, "bad"])
     careful = load_classifier(str(folder), num_samples=4, threshold=0.9)
     for classifier in (small, careful):
@@ -457,7 +457,7 @@ def test_without_samples_long_texts_saved_thresholds_and_no_numbers_have_an_answ
     assert found.errors == {"the model's outputs for it are NaN or infinite": 3}
 
 
-def test_where_memory_ran_out_the_smaller_batches_are_remembered(small, tmp_path, monkeypatch):
+def test_resume_uses_the_smaller_batches_after_running_out_of_memory(small, tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "INTERVAL", 0.0)
     path, before = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW)), small.batch_tokens
     small.batch_tokens, seen = 64, []
@@ -471,7 +471,7 @@ def test_where_memory_ran_out_the_smaller_batches_are_remembered(small, tmp_path
     assert set(seen) == {64} and small.batch_tokens == before
 
 
-def test_a_damaged_end_of_the_input_keeps_what_was_done(small, tmp_path):
+def test_damaged_end_of_the_input_keeps_the_finished_rows(small, tmp_path):
     import gzip
 
     packed = gzip.compress("".join(f"{text}\n" for text in sentences(20_000)).encode())
@@ -481,7 +481,7 @@ def test_a_damaged_end_of_the_input_keeps_what_was_done(small, tmp_path):
     assert (tmp_path / "b.csv.partial").stat().st_size > 1_000 and not (tmp_path / "b.csv").exists()
 
 
-def test_a_stream_is_written_as_it_comes(small):
+def test_stream_is_flushed_after_each_window(small):
     class Pipe(io.BytesIO):
         flushed = 0
 
@@ -517,7 +517,7 @@ _PARTS = [
     st.sampled_from([".csv", ".tsv", ".jsonl", ".txt"]),
     st.binary(max_size=60) | st.lists(st.sampled_from(_PARTS), max_size=40).map(b"".join),
 )
-def test_fuzz_every_row_of_any_file_comes_out_with_a_score_or_an_error(small, kind, content):
+def test_fuzz_every_row_gets_a_score_or_an_error(small, kind, content):
     header = {".csv": b"text,id\n", ".tsv": b"text\tid\n", ".jsonl": b'{"text": "first"}\n', ".txt": b"first\n"}[kind]
     out = io.BytesIO()
     rows = sum(map(len, open_rows(io.BytesIO(header + content), kind).windows))
@@ -529,7 +529,7 @@ def test_fuzz_every_row_of_any_file_comes_out_with_a_score_or_an_error(small, ki
 
 
 def killed(arguments, environment, progress, after):
-    """Start the command, and kill it some seconds after its first checkpoint of this time."""
+    """Start the command, and kill it `after` seconds past its first new checkpoint."""
     process = subprocess.Popen([COMMAND, *arguments], env=environment, stderr=subprocess.PIPE)
     before = rows_of(progress)
     while process.poll() is None and rows_of(progress) == before:
@@ -547,8 +547,8 @@ def rows_of(progress):
         return -1
 
 
-@pytest.mark.slow  # five starts of the command
-def test_killed_at_random_moments_the_command_goes_on_to_the_same_bytes(folder, tmp_path):
+@pytest.mark.slow  # starts the command five times
+def test_command_killed_at_random_moments_resumes_to_the_same_bytes(folder, tmp_path):
     path = written_csv(tmp_path / "a.csv", sentences(60_000))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     common = ["predict", "--input", str(path), "--model", str(folder), "--num-samples", "10"]
@@ -562,12 +562,12 @@ def test_killed_at_random_moments_the_command_goes_on_to_the_same_bytes(folder, 
                    draw.uniform(0, 3))
         )  # fmt: skip
         assert not target.exists()
-    assert seen == sorted(seen) and 0 < seen[-1] < 60_000  # it was killed on the way
+    assert seen == sorted(seen) and 0 < seen[-1] < 60_000  # each run was killed before the end
     subprocess.run([COMMAND, *common, "--output", str(target), "--resume"], env=environment, check=True)
     assert target.read_bytes() == whole.read_bytes()
 
 
-def test_the_batches_of_the_caller_stay_as_large_as_they_were(folder, tmp_path):
+def test_resume_leaves_the_callers_batch_size_unchanged(folder, tmp_path):
     classifier = load_classifier(str(folder), num_samples=2)
     classifier.batch_tokens = 777
     written_csv(tmp_path / "a.csv", sentences(2 * WINDOW))
@@ -580,8 +580,8 @@ def test_the_batches_of_the_caller_stay_as_large_as_they_were(folder, tmp_path):
     assert classifier.batch_tokens == 777
 
 
-def test_files_are_classified_where_the_package_was_not_installed(tmp_path):
-    """In a copy of the folder no version is known, and it is not needed."""
+def test_files_are_classified_if_the_package_is_not_installed(tmp_path):
+    """A copy of the folder has no known version, and does not need one."""
     package = Path(bayesian_text_classification.__file__).parent
     shutil.copytree(package, tmp_path / "copy" / package.name, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "a.csv").write_text("text\nfine\n")

@@ -1,4 +1,4 @@
-"""A minute of `benchmarks/scale/soak.py`: eight threads on one pipeline, the same answers, no growth, no error."""
+"""One minute of `benchmarks/scale/soak.py`: eight threads, one pipeline, the same answers, no growth, no errors."""
 
 from pathlib import Path
 from statistics import median
@@ -10,7 +10,7 @@ CHECKOUT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow  # a minute
-def test_eight_threads_for_a_minute(tiny, tokenizer, monkeypatch):
+def test_eight_threads_share_a_pipeline_for_a_minute(tiny, tokenizer, monkeypatch):
     monkeypatch.syspath_prepend(str(CHECKOUT))
     from benchmarks.scale import soak
 

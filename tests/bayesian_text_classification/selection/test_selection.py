@@ -1,4 +1,4 @@
-"""Thresholds against SciPy and simulation; the order of texts against BaaL."""
+"""Thresholds checked against SciPy and simulation, and rankings against BaaL."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,16 @@ from bayesian_text_classification.selection.thresholds import threshold_for, upp
 from scipy import special, stats
 
 
-def test_the_bound_is_clopper_and_pearsons():
+def test_upper_bound_is_that_of_clopper_and_pearson():
     for errors, trials in ((0, 1), (0, 50), (3, 50), (49, 50), (50, 50)):
         peer = stats.binomtest(errors, trials).proportion_ci(confidence_level=0.8, method="exact").high
-        assert upper_bound(np.array([errors]), np.array([trials]), 0.9)[0] == pytest.approx(peer)  # two sides of 10 %
+        assert upper_bound(np.array([errors]), np.array([trials]), 0.9)[0] == pytest.approx(peer)  # 10% on each side
     assert upper_bound(np.array([0]), np.array([0]), 0.9)[0] == 1.0
     assert upper_bound(np.array([0]), np.array([22]), 0.9)[0] == pytest.approx(1 - 0.1 ** (1 / 22))  # by hand
 
 
 def drawn(rows, random, spread=3.2, sharpness=2.0):
-    """Scores of an overconfident model, and whether it is right: one in six or seven is wrong."""
+    """Scores of an overconfident model, and whether its answers are right. One in six or seven is wrong."""
     z = np.abs(random.normal(0, spread, rows))
     return 1 / (1 + np.exp(-sharpness * z)), random.random(rows) < 1 / (1 + np.exp(-z))
 
@@ -27,8 +27,8 @@ def drawn(rows, random, spread=3.2, sharpness=2.0):
     ("target", "rows", "spread", "often"),
     [(0.05, 872, 3.2, 0.95), (0.1, 300, 3.2, 0.95), (0.02, 3_000, 3.2, 0.9), (0.1, 872, 1.6, 0.7), (0.05, 300, 1.6, 0)],
 )
-def test_the_promise_is_kept_as_often_as_said(target, rows, spread, often):
-    """Simulation with a known truth: the error rate among accepted texts of four hundred thousand."""
+def test_threshold_keeps_its_target_with_the_stated_confidence(target, rows, spread, often):
+    """Simulate with a known truth: the error rate among the accepted of 400,000 texts."""
     random = np.random.default_rng(0)
     scores, correct = drawn(400_000, random, spread)
     order = np.argsort(-scores)
@@ -41,18 +41,18 @@ def test_the_promise_is_kept_as_often_as_said(target, rows, spread, often):
             accepted = np.searchsorted(-scores[order], -threshold.threshold, side="right")
             broken += risk[accepted - 1] > target
     assert broken / 400 <= 0.1
-    assert found / 400 >= often  # and it is not kept by promising nothing
+    assert found / 400 >= often  # returning no threshold would keep the promise trivially
 
 
-def test_no_more_than_one_in_ten_promises_is_broken_where_half_of_them_could_be():
-    """The hardest case: every score says the same, and the error rate is just over the target."""
+def test_at_most_one_in_ten_thresholds_fails_in_the_hardest_case():
+    """The hardest case: the scores carry no information, and the error rate is just above the target."""
     random = np.random.default_rng(1)
     scores = [random.random(500) for _ in range(1_000)]
     found = [threshold_for(one, random.random(500) > 0.101, 0.1) for one in scores]
     assert 0.02 <= np.mean([one is not None for one in found]) <= 0.1 + 3 * np.sqrt(0.09 / 1_000)
 
 
-def test_a_good_model_accepts_much_and_a_lower_target_less():
+def test_lower_targets_accept_fewer_texts():
     scores, correct = drawn(5_000, np.random.default_rng(1))
     found = [threshold_for(scores, correct, target) for target in (0.1, 0.05, 0.02)]
     assert all(one.bound <= one.target and one.errors <= one.target * one.accepted for one in found)
@@ -62,26 +62,26 @@ def test_a_good_model_accepts_much_and_a_lower_target_less():
     assert (first.accepted, first.errors, first.rows) == (kept.sum(), (kept & ~correct).sum(), 5_000)
 
 
-def test_nothing_is_promised_on_too_little():
-    assert threshold_for(np.full(20, 0.99), np.full(20, True), 0.05) is None  # 20 of 20 right: the bound is .2
+def test_too_few_rows_or_too_many_errors_give_no_threshold():
+    assert threshold_for(np.full(20, 0.99), np.full(20, True), 0.05) is None  # 20 of 20 right: the bound is 0.2
     assert threshold_for(np.full(500, 0.99), np.arange(500) % 5 > 0, 0.05) is None  # one in five is wrong
 
 
-def test_all_right_is_all_accepted():
+def test_all_rows_are_accepted_if_all_are_right():
     found = threshold_for(np.full(500, 0.7), np.full(500, True), 0.05)
     assert (found.threshold, found.accepted, found.errors) == (0.7, 500, 0)
 
 
 @pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan")])
 @pytest.mark.parametrize("name", ["target", "confidence"])
-def test_a_share_out_of_range_is_named(name, value):
+def test_target_or_confidence_out_of_range_raises(name, value):
     with pytest.raises(ValueError, match=f"{name}=.*; it must lie between 0 and 1"):
         threshold_for(np.ones(3), np.ones(3, bool), **{"target": 0.1, name: value})
 
 
-def test_arrays_that_do_not_fit_are_refused():
+def test_mismatched_arrays_raise():
     for scores, correct in ((np.ones(3), np.ones(2, bool)), (np.ones(0), np.ones(0, bool)), (np.ones((2, 2)), True)):
-        with pytest.raises(ValueError, match="give one of each per row"):
+        with pytest.raises(ValueError, match="pass one of each per row"):
             threshold_for(scores, correct, 0.1)
 
 
@@ -89,7 +89,7 @@ def samples(texts=30, seed=0):
     return np.random.default_rng(seed).dirichlet([1, 1, 1], (texts, 20)).swapaxes(1, 2).astype(np.float32)
 
 
-def test_the_orders_are_those_of_our_own_uncertainties():
+def test_rankings_match_the_librarys_uncertainties():
     p = samples()
     summary = over_classes(p)
     ordered = np.sort(summary.mean, 1)
@@ -105,8 +105,8 @@ def test_the_orders_are_those_of_our_own_uncertainties():
         np.testing.assert_allclose(np.abs(scores), np.abs(key), atol=1e-6)
 
 
-def test_a_batch_says_different_things(same_random_state):
-    # Ten copies of the most uncertain text, and others: BALD takes the copies, BatchBALD does not.
+def test_batch_bald_avoids_duplicates(same_random_state):
+    # Ten copies of the most uncertain text, plus others. BALD chooses the copies, BatchBALD does not.
     p = samples(20, seed=3)
     first = rank(p, "bald")[0][0]
     p = np.concatenate([np.repeat(p[first : first + 1], 10, 0), p])
@@ -115,42 +115,42 @@ def test_a_batch_says_different_things(same_random_state):
     assert sorted(order) == list(range(30))
     assert (rank(p, "bald")[0][:6] < 11).sum() >= 5
     assert (order[:6] < 10).sum() <= 2
-    torch.rand(1)  # the global state is of no account
+    torch.rand(1)  # the global random state has no effect
     np.testing.assert_array_equal(order, rank(p, "batch_bald", batch=6, seed=1)[0])
 
 
-def test_a_batch_is_in_the_order_of_its_choice_and_has_the_information_so_far():
+def test_batch_bald_scores_are_the_cumulative_mutual_information():
     p = samples(40)
     order, scores = rank(p, "batch_bald", batch=6, seed=1)
     bald, alone = rank(p, "bald")
     told = scores[order[:6]]
     assert order[0] == bald[0] and told[0] == pytest.approx(alone[bald[0]])
-    assert (np.diff(told) > -0.05).all() and told[-1] > told[0]  # BaaL draws, so not to the digit
+    assert (np.diff(told) > -0.05).all() and told[-1] > told[0]  # with tolerance, because BaaL samples
     assert (scores[order[6:]] == 0).all() and (told <= np.log(p.shape[2]) + 0.05).all()
-    for k in range(1, 3):  # by its definition, over all labels of the texts chosen so far
+    for k in range(1, 3):  # by definition, over all label combinations of the texts chosen so far
         joint = np.einsum("as,bs->abs" if k == 1 else "as,bs,cs->abcs", *p[order[: k + 1]])
         entropy = special.entr(joint.mean(-1)).sum()
         expected = special.entr(p[order[: k + 1]]).sum(1).mean(1).sum()
         assert told[k] == pytest.approx(entropy - expected, abs=0.05)
 
 
-def test_few_rows_that_are_all_right_promise_what_clopper_and_pearson_do():
+def test_few_rows_without_errors_give_the_clopper_pearson_bound():
     found = threshold_for(np.linspace(0.5, 1, 60), np.ones(60, bool), 0.05)
     assert (found.accepted, found.errors) == (60, 0) and found.bound == pytest.approx(1 - 0.1 ** (1 / 60))
-    assert threshold_for(np.linspace(0.5, 1, 44), np.ones(44, bool), 0.05) is None  # 1 - 0.1 ** (1 / 44) is above 5 %
+    assert threshold_for(np.linspace(0.5, 1, 44), np.ones(44, bool), 0.05) is None  # 1 - 0.1 ** (1 / 44) is above 5%
 
 
-def test_a_score_that_is_no_number_is_refused():
+def test_nan_score_raises():
     with pytest.raises(ValueError, match=r"scores\[1\] is NaN"):
         threshold_for(np.array([0.5, np.nan]), np.ones(2, bool), 0.05)
 
 
 @pytest.mark.parametrize("heuristic", HEURISTICS)
-def test_one_text_is_an_order(heuristic):
+def test_single_text_can_be_ranked(heuristic):
     assert rank(samples(1), heuristic)[0].tolist() == [0]
 
 
-def test_an_unknown_heuristic_is_named():
+def test_unknown_heuristic_or_wrong_shape_raises():
     with pytest.raises(ValueError, match=r"heuristic='bold'; it must be one of 'bald', 'entropy'"):
         rank(samples(), "bold")
     with pytest.raises(ValueError, match=r"expected \(texts, classes, samples\)"):

@@ -1,0 +1,107 @@
+"""The texts that users read are plain English: short sentences, and none of the phrases that readers had to decode."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += [*(ROOT / "docs").glob("*.md"), ROOT / "metrics" / "ece" / "README.md"]
+PAGES += [*(ROOT / "spaces").glob("*/README.md"), *(ROOT / "pipelines").rglob("embedded/model/README.md")]
+CODE = [
+    path
+    for folder in ("pipelines", "metrics", "spaces")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in (".py", ".jinja") and "build" not in path.parts
+]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# Regular expressions, without regard to case.
+ODD = [
+    r"\bdearer\b",
+    r"\b(is|are|was|be) told\b",
+    r"\bno knowing\b",
+    r"\bis asked (of|for)\b",
+    r"\b(is|are|was) there already\b",
+    r"\bwhole or not at all\b",
+    r"\bmakes? (nothing|no token) of\b",
+    r"\bluck\b",
+    r"\b(go|goes|gone|went) on (with|where)\b",
+    r"\d %",
+    r"\bis no (file|folder|text|number|integer|boolean|repository|address|tensor|probabilit\w+|regular)\b",
+    r"\bmade where\b",
+    r"\bwhoever\b",
+    r"\bsurer\b",
+    r"\bsurest\b",
+    r"\btoo (sure|modest)\b",
+    r"\bas sure\b",
+    r"\bmeans nothing\b",
+    r"\bstands? (behind|beside) (them|it)\b",
+    r"\bmend(s|ed|ing)?\b",
+    r"\bin vain\b",
+    r"\bif that is the truth\b",
+    r"\bthis data cannot tell\b",
+    r"\bsafetensors alone\b",
+    r"\bthere may be nothing\b",
+    r"\ba (model|folder|process|file|mask|temperature) of (its|their|your) own\b",
+    r"\b(un)?labelled\b",
+    r"\bcolours?\b",
+    r"\blicence\b",
+    r"\bneighbours?\b",
+    r"\bbehaviour\b",
+    r"\bthrice\b",
+]
+
+
+def strings(path):
+    """Every string of a file of code, docstrings among them."""
+    if path.suffix == ".jinja":
+        yield path.read_text(encoding="utf-8")
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def texts(path):
+    if path.suffix == ".ipynb":
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    return list(strings(path)) if path.suffix in (".py", ".jinja") else [path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", [*PAGES, *CODE, *NOTEBOOKS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_odd_phrase(path):
+    found = []
+    for text in texts(path):
+        for phrase in ODD:
+            found += [f"{match[0]!r} in {text[max(match.start() - 40, 0) : match.end() + 40]!r}"
+                      for match in re.finditer(phrase, text, re.IGNORECASE)]  # fmt: skip
+    assert not found, "\n".join(found)
+
+
+def sentences(markdown):
+    """The sentences of a page: no code, tables or headings; a name in backticks is a word, and so is a link."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", markdown, flags=re.DOTALL)
+    text = re.sub(r"```.*?```|<!--.*?-->|\$\$.*?\$\$", "", text, flags=re.DOTALL)
+    text = re.sub(r"^\s*\|.*$|^#+ .*$", "", text, flags=re.MULTILINE)
+    for paragraph in re.split(r"\n\s*\n|\n\s*(?=[-*] |\d+\. )", text):
+        line = " ".join(paragraph.split()).lstrip("-* ")
+        line = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "name", line))
+        for sentence in re.split(r"(?<=[.!?])\)?\s+(?=[(\"*A-Z]|name)", line):
+            if len(words := sentence.split()) > 2:
+                yield words
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_sentences_are_short(path):
+    lengths = [len(words) for words in sentences(path.read_text(encoding="utf-8"))]
+    assert sum(lengths) / len(lengths) <= 20
+
+
+def test_the_measure_of_sentences_counts_words():
+    page = "# Title\n\nOne two three. `a b` is a name: so it counts once.\n\n- A [link](x) is here.\n\n| no | table |\n"
+    assert [len(words) for words in sentences(page)] == [3, 8, 4]
