@@ -6,8 +6,9 @@ Two arms share the same rows. Their logits are the true ones times a sharpness, 
 the probabilities of ten passes. The noise of the passes is drawn anew in every simulation, like the dropout masks of a
 run. The truth is the measure on half a million rows.
 
-In a null case the arms are alike. In the others the first arm is worse in every way: sharper, and with larger errors.
-How much worse is chosen separately for each measure, so that its true difference is three times its standard error.
+In a null case the arms are equally good. In the others the first arm is worse in every way: sharper, and with larger
+errors. How much worse is chosen separately for each measure, so that its true difference is three times its standard
+error.
 
 Cheap measures get four times as many simulations, and so does every measure in the last table. In the third table, NLL
 and Brier get 32 times as many.
@@ -91,7 +92,7 @@ def main() -> None:
         f"AUROC of errors, for squares in the second table, and for all measures in the last table. {MEANS} times as "
         f"many in the third table. Shares near 95% have standard errors of {near[0]}, {near[1]} and {near[2]} "
         f"percentage points.\n\n"
-        f"Two arms that are alike:\n\n{null_table(random, (two, twenty), simulations)}\n\n"
+        f"Two equally good arms:\n\n{null_table(random, (two, twenty), simulations)}\n\n"
         f"Arms that differ but are equally far from calibrated, so the true difference is 0. How often a difference is "
         f"significant:\n\n"
         f"{kinks_table(random, simulations)}\n\n"
@@ -139,8 +140,8 @@ def null_table(random: np.random.Generator, worlds: tuple[World, ...], simulatio
 
 
 def null_case(random: np.random.Generator, world: World, simulations: int) -> Iterator[Told]:
-    """Verdicts of the report if both arms are alike."""
-    for seed in tqdm(range(CHEAP * simulations), f"alike, {world.classes} classes"):
+    """Verdicts of the report if both arms are equally good."""
+    for seed in tqdm(range(CHEAP * simulations), f"equally good, {world.classes} classes"):
         labels, *arms = world.draw(random, world.rows, ALIKE)
         yield from (in_full if seed < simulations else often)(labels, *arms, seed)
 
@@ -215,8 +216,8 @@ def as_wrong(random: np.random.Generator, gap: float) -> tuple[Labels, Array, Ar
     confidence, up = random.uniform(0.52, 0.99 - gap, 872), random.random(872) < 0.5
     labels = luck(random, np.where(up, confidence, 1 - confidence))
     right = random.random(872) < 0.75
-    said = np.where(right, labels, 1 - labels)
-    return labels, np.where(said == 1, 0.75 + gap, 0.25 - gap), np.where(up, confidence + gap, 1 - confidence - gap)
+    chosen = np.where(right, labels, 1 - labels)
+    return labels, np.where(chosen == 1, 0.75 + gap, 0.25 - gap), np.where(up, confidence + gap, 1 - confidence - gap)
 
 
 def luck(random: np.random.Generator, truth: Array) -> Labels:

@@ -48,7 +48,7 @@ def main() -> None:
         "relplot": of_relplot,
     }
     rows = [
-        [what, said(truth), *(asked(arm, definition, p, labels) for arm in arms.values())]
+        [what, formatted(truth), *(run(arm, definition, p, labels) for arm in arms.values())]
         for what, definition, p, labels, truth in CASES
     ]
     versions = ", ".join(f"{name} {version(name)}" for name in ("torchmetrics", "netcal", "baal", "relplot", "scipy"))
@@ -94,15 +94,15 @@ def of_relplot(definition: str, p: Any, labels: Any) -> float | None:
     return float(relplot.metrics.binnedECE(np.array(p), np.array(labels), nbins=10))
 
 
-def asked(arm: Callable[[str, Any, Any], float | None], definition: str, p: Any, labels: Any) -> str:
+def run(arm: Callable[[str, Any, Any], float | None], definition: str, p: Any, labels: Any) -> str:
     """The library's value, or the class of its error. Empty if it has no such definition."""
     try:
-        return said(arm(definition, p, labels))
+        return formatted(arm(definition, p, labels))
     except Exception as error:  # a peer may raise anything
         return REFUSED if arm is ours else type(error).__name__
 
 
-def said(value: float | str | None) -> str:
+def formatted(value: float | str | None) -> str:
     """Format a table cell."""
     return "" if value is None else value if isinstance(value, str) else f"{value:.4f}"
 
