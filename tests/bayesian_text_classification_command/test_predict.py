@@ -300,7 +300,8 @@ def test_an_interrupted_run_says_how_to_resume(tmp_path):
     assert said == b"interrupted; run the same command with --resume to continue\n"
     assert not output.exists() and (tmp_path / "answers.csv.partial").exists()
     again = subprocess.run([*command[:-1]], env=environment, capture_output=True, check=False)
-    assert again.returncode == 2 and b"answers.csv.partial is left of an earlier run; --resume goes on" in again.stderr
+    assert again.returncode == 2
+    assert b"answers.csv.partial is left from an earlier run; --resume continues it" in again.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is Linux's")

@@ -110,7 +110,7 @@ def test_outputs_that_are_not_finite_raise(sick, value, activation):
     with pytest.raises(InputError, match=r"input 1: .*\(2 of 4 inputs\)") as caught:
         ours(texts, function_to_apply=activation, num_samples=0)
     assert caught.value.inputs == (1, 3)
-    with pytest.raises(InputError, match=r"input 0: .*so for 1 of 1 inputs"):
+    with pytest.raises(InputError, match=r"input 0: .*\(1 of 1 inputs\)"):
         ours("a film", function_to_apply=activation, num_samples=0)
     with pytest.raises(InputError, match="NaN or infinite"):
         list(ours(iter(texts), function_to_apply=activation, num_samples=0))
