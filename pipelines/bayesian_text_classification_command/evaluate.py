@@ -54,7 +54,7 @@ def evaluate(
     ] = None,
     ood_dataset: Annotated[
         str | None,
-        typer.Option(help="Out-of-scope texts, to measure if uncertainty detects them.", callback=not_empty),
+        typer.Option(help="Out-of-scope texts, to measure how well uncertainty detects them.", callback=not_empty),
     ] = None,
     output: Annotated[
         str, typer.Option(help="Folder for report.html, report.json and the pictures.", callback=not_empty)

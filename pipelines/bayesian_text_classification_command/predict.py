@@ -12,7 +12,7 @@ from .console import STDERR, STDOUT, fail, new_table, plain, print_table, quiet_
 from .interrupts import say_later
 from .options import AllowPickle, Device, Dtype, Model, Seed, TextColumn, not_empty
 
-_DEFAULT = "saved with the model, else the pipeline's default"
+_OR_SAVED = "or the value saved with the model"
 
 
 def predict(
@@ -57,22 +57,27 @@ def predict(
     num_samples: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Forward passes with dropout per text; 0 uses the ordinary model.", show_default=_DEFAULT
+            min=0,
+            help="Forward passes with dropout per text; 0 uses the ordinary model.",
+            show_default=f"20, {_OR_SAVED}",
         ),
     ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             help="Stop sampling a text once the standard error of its score drops below this value.",
-            show_default=_DEFAULT,
+            show_default=f"off, {_OR_SAVED}",
         ),
     ] = None,
     masks: Annotated[
         str | None,
-        typer.Option(help="Dropout masks: balanced or bernoulli.", show_default=_DEFAULT, callback=not_empty),
+        typer.Option(
+            help="Dropout masks: balanced or bernoulli.", show_default=f"balanced, {_OR_SAVED}", callback=not_empty
+        ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Texts with a lower score get no label.", show_default=_DEFAULT)
+        float | None,
+        typer.Option(min=0, max=1, help="Texts with a lower score get no label.", show_default=f"none, {_OR_SAVED}"),
     ] = None,
     seed: Seed = 0,
     device: Device = None,

@@ -19,7 +19,7 @@ push_app = typer.Typer(no_args_is_help=True, help="Publish the metric, a classif
 _RepoId = Annotated[str, typer.Argument(help="user/name. Created if it does not exist.", show_default=False)]
 _Private = Annotated[bool, typer.Option("--private", help="Make the new repository private.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="List the files that would be uploaded, and stop.")]
-_SAVED = "saved with the model"
+_SAVED = "the value saved with the model"
 _Message = Annotated[str | None, typer.Option(help="Commit message.", callback=not_empty)]
 
 

@@ -14,8 +14,10 @@ import pandas
 import pytest
 from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.loading.fingerprint import fingerprint
+from bayesian_text_classification.pipeline.options import Options
 from bayesian_text_classification_command import app
 from bayesian_text_classification_command.console import with_flags
+from typer.main import get_command
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
 
@@ -296,6 +298,16 @@ def test_help_lists_the_commands():
     done = started("--help")
     assert done.returncode == 0
     assert "evaluate" in done.stdout
+
+
+def test_predict_shows_the_defaults_of_the_pipeline():
+    shown = {one.name: str(one.show_default) for one in get_command(app.app).commands["predict"].params}
+    defaults = Options()
+    assert defaults.tolerance is None and defaults.threshold is None
+    for name, value in (
+        ("num_samples", defaults.num_samples), ("masks", defaults.masks), ("tolerance", "off"), ("threshold", "none")
+    ):  # fmt: skip
+        assert shown[name] == f"{value}, or the value saved with the model"
 
 
 def test_no_arguments_show_the_help():
