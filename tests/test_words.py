@@ -13,11 +13,12 @@ PAGES += [*(ROOT / "docs").glob("*.md"), ROOT / "metrics" / "ece" / "README.md"]
 PAGES += [*(ROOT / "spaces").glob("*/README.md"), *(ROOT / "pipelines").rglob("embedded/model/README.md")]
 CODE = [
     path
-    for folder in ("pipelines", "metrics", "spaces")
+    for folder in ("pipelines", "metrics", "spaces", "training", "benchmarks")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".jinja") and "build" not in path.parts
 ]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
 # Regular expressions, without regard to case.
 ODD = [
@@ -73,7 +74,7 @@ def texts(path):
     return list(strings(path)) if path.suffix in (".py", ".jinja") else [path.read_text(encoding="utf-8")]
 
 
-@pytest.mark.parametrize("path", [*PAGES, *CODE, *NOTEBOOKS], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*PAGES, *CODE, *NOTEBOOKS, RESULTS], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_odd_phrase(path):
     found = []
     for text in texts(path):
