@@ -14,6 +14,9 @@ CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts for which a threshold is searched
 _IN_SENTENCE = {name: title.replace("Frequentist", "frequentist") for name, title in TITLES.items()}
 _MEASURES = {measure.key: measure.title for measure in MEASURES}
+# What a verdict needs.
+_ANSWERS = f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers"
+_BOTH_SCOPES = f"{LEAST_ROWS} in-scope and {LEAST_ROWS} out-of-scope texts"
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def _accuracy(before: Arm, after: Arm) -> str:
     values = f"from {before.estimates['accuracy'].value:.4f} to {after.estimates['accuracy'].value:.4f}"
     if difference.verdict == "worse":
         return f"Warning: sampling costs accuracy here: {values}, {_significance(difference)}."
-    return f"Accuracy: {values}, {_significance(difference, few='texts')}."
+    return f"Accuracy: {values}, {_significance(difference, least=f'{LEAST_ROWS} texts')}."
 
 
 def _fitted(comparison: Comparison) -> str:
@@ -163,7 +166,7 @@ def _out_of_scope(comparison: Comparison) -> str:
     # The same score for both, chosen before looking at the data: picking the best of several would favor one arm.
     before, after = (one for one in comparison.out_of_scope if one.score == ENTROPY)
     auroc, rate = (
-        _significance(after.differences[key], "texts in all", "in-scope or out-of-scope texts")
+        _significance(after.differences[key], "texts in all", _BOTH_SCOPES)
         for key in ("auroc", "false_positive_rate")
     )
     return (
@@ -174,15 +177,15 @@ def _out_of_scope(comparison: Comparison) -> str:
     )
 
 
-def _significance(difference: Difference, what: str = "texts", few: str = "right or wrong answers") -> str:
-    """The verdict with its interval, how many of `what` the difference needs, and that a verdict needs 20 of `few`."""
+def _significance(difference: Difference, what: str = "texts", least: str = _ANSWERS) -> str:
+    """The verdict with its interval, how many of `what` the difference needs, and the `least` that a verdict needs."""
     if math.isnan(difference.low):
         interval = f"difference {difference.value:+.4f}, too few errors for an interval"
     else:
         interval = f"difference {difference.value:+.4f}, 95% interval {difference.low:+.4f} to {difference.high:+.4f}"
     if difference.verdict != "cannot tell":
         return f"significantly {difference.verdict} ({interval})"
-    reason = "" if difference.enough else f"; a verdict needs at least {LEAST_ROWS} {few}"
+    reason = "" if difference.enough else f"; a verdict needs at least {least}"
     needed = ""
     if difference.rows_needed is not None:
         count = f"{rounded(difference.rows_needed):,} {what}"

@@ -162,7 +162,7 @@ def test_too_few_wrong_answers_are_said_to_be_few_and_recommend_nothing(comparis
     assert comparison.arm("bayesian").differences["nll"].verdict == "cannot tell"
     assert comparison.recommended == "frequentist"
     (line,) = [line for line in verdict(comparison).lines if line.startswith("NLL: ")]
-    assert "a verdict needs at least 20 right or wrong answers" in line
+    assert "a verdict needs at least 20 right and 20 wrong answers" in line
     few = with_differences(comparison, accuracy=Difference(0.1, -0.1, 0.3, "cannot tell", None, enough=False))
     (line,) = [line for line in verdict(few).lines if line.startswith("Accuracy: ")]
     assert "a verdict needs at least 20 texts" in line
