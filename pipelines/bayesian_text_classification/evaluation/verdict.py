@@ -166,8 +166,7 @@ def _out_of_scope(comparison: Comparison) -> str:
     # The same score for both, chosen before looking at the data: picking the best of several would favor one arm.
     before, after = (one for one in comparison.out_of_scope if one.score == ENTROPY)
     auroc, rate = (
-        _significance(after.differences[key], "texts in all", _BOTH_SCOPES)
-        for key in ("auroc", "false_positive_rate")
+        _significance(after.differences[key], "texts in all", _BOTH_SCOPES) for key in ("auroc", "false_positive_rate")
     )
     return (
         f"Detecting {len(before.outside):,} out-of-scope texts by predictive entropy: AUROC from "
