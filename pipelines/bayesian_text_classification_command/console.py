@@ -30,13 +30,22 @@ def fail(message: str) -> NoReturn:
 def with_flags(message: str, arguments: Collection[str]) -> str:
     """A library message with arguments shown as command-line options: `text_column=` becomes `--text-column`.
 
-    `resume=True` becomes `--resume`, and `seed=3` `--seed 3`.
+    `resume=True` becomes `--resume`, `seed=3` becomes `--seed 3`, and `threshold=None` becomes `no --threshold`. Quoted
+    text and parts of a path are the user's, and stay as they are.
     """
-    for name in arguments:
-        flag = "--" + name.replace("_", "-")
-        message = re.sub(rf"\b{name}=(?:True\b|(?=[\s),;]|$))", flag, message)
-        message = re.sub(rf"\b{name}=", f"{flag} ", message)
-    return message
+    names = "|".join(map(re.escape, sorted(arguments)))
+
+    def flag(match: re.Match[str]) -> str:
+        if match["name"] is None:  # quoted
+            return match[0]
+        option = "--" + match["name"].replace("_", "-")
+        if match["value"] == "None":
+            return f"no {option}"
+        return option if match["value"] or match["bare"] is not None else f"{option} "
+
+    quoted = r"""(?<!\w)(?P<quote>['"]).*?(?P=quote)(?!\w)"""
+    argument = rf"(?<![^\s(])(?P<name>{names})=(?P<value>True\b|None\b)?(?P<bare>(?=[\s),;]|$))?"
+    return re.sub(f"{quoted}|{argument}", flag, message)
 
 
 def new_table(title: str) -> Table:

@@ -346,6 +346,10 @@ def test_rank_keeps_file_modes_and_follows_symbolic_links(tmp_path, monkeypatch,
         ("num_samples=-1; it must be", "--num-samples -1; it must be"),
         ("use prefix='mine_'", "use --prefix 'mine_'"),
         ("my_seed=3 and seeds=4", "my_seed=3 and seeds=4"),
+        ("num_samples=1 or more, or prefix=None", "--num-samples 1 or more, or no --prefix"),
+        ("data/seed=1/part.csv: no such file", "data/seed=1/part.csv: no such file"),
+        ("label 'a seed=3 b' is not \"seed=3\"", "label 'a seed=3 b' is not \"seed=3\""),
+        ("the model's seed=3 isn't 'seed=4'", "the model's --seed 3 isn't 'seed=4'"),
     ],
 )
 def test_argument_names_are_shown_as_flags(said, shown):

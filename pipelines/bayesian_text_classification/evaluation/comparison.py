@@ -12,7 +12,7 @@ from ..pipeline.uncertainty import Uncertainty, over_classes
 from .arms import Arm, ArmName, Cost, Labels, MeasuredArms, Probabilities, Temperatures
 from .intervals import Difference
 from .out_of_scope import ENTROPY, Detection, detect
-from .sample_sweep import Sweep, sample_sweep
+from .sample_sweep import POOL, Sweep, sample_sweep
 
 # Arms that cost more than the ordinary model, cheapest first.
 MORE_EXPENSIVE: tuple[ArmName, ...] = ("frequentist_temperature", "bayesian", "bayesian_temperature")
@@ -50,10 +50,13 @@ class Outputs:
         outside: Ordinary probabilities and samples of out-of-scope texts, with the shapes above; None if there are
             none.
         pool: More samples of some of the texts, to measure the effect of their number; None skips that part.
-            *Shape:* (some texts, classes, pool).
+            *Shape:* (some texts, classes, pool), with a pool of at least 180.
         pool_rows: Indices of the texts in the pool. *Shape:* (some texts,).
         costs: Cost of each arm, by its name.
         saved_temperature: Temperature that the classifier was saved with. No arm uses it.
+
+    Raises:
+        ValueError: An array has the wrong shape, a label is no class id, or numbers are not probabilities.
     """
 
     labels: Labels
@@ -66,6 +69,49 @@ class Outputs:
     pool_rows: NDArray[np.integer] | None = None
     costs: dict[str, Cost] = field(default_factory=dict)
     saved_temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        texts, classes = _checked("ordinary", self.ordinary, None, None)
+        _check_labels("labels", self.labels, texts, classes)
+        _checked("samples", self.samples, texts, classes, None)
+        if self.baal is not None:
+            _checked("baal", self.baal, texts, classes)
+        if self.calibration is not None:
+            others, _ = _checked("calibration.ordinary", self.calibration.ordinary, None, classes)
+            _checked("calibration.averaged", self.calibration.averaged, others, classes)
+            _check_labels("calibration.labels", self.calibration.labels, others, classes)
+        if self.outside is not None:
+            others, _ = _checked("outside[0]", self.outside[0], None, classes)
+            _checked("outside[1]", self.outside[1], others, classes, None)
+        if self.pool is not None:
+            some = texts if self.pool_rows is None else len(self.pool_rows)
+            *_, size = _checked("pool", self.pool, some, classes, None)
+            if size < POOL:
+                raise ValueError(f"pool holds {size} samples of each text; it must hold at least {POOL}, or be None")
+
+
+def _checked(name: str, values: Probabilities, *shape: int | None) -> tuple[int, ...]:
+    """The shape of an array of probabilities. Raises ValueError if it is not `shape`, where None stands for any size.
+
+    Rows may miss a sum of 1 by 0.001, as those of a model in float16 do.
+    """
+    found = np.shape(values)
+    if len(found) != len(shape) or any(size not in (None, n) for n, size in zip(found, shape, strict=True)):
+        names = ("texts", "classes", "samples")
+        wanted = ", ".join(names[i] if size is None else str(size) for i, size in enumerate(shape))
+        raise ValueError(f"{name} has the shape {found}; it must be an array of shape ({wanted})")
+    array = np.asarray(values)
+    if not array.size:
+        raise ValueError(f"{name} is empty; it must hold at least one text")
+    if not (array.min() >= 0 and np.abs(array.sum(1, dtype=np.float64) - 1).max() <= 1e-3):  # NaN fails both
+        raise ValueError(f"{name} must hold probabilities: no number below 0, and a sum of 1 over the classes (axis 1)")
+    return found
+
+
+def _check_labels(name: str, labels: Labels, texts: int, classes: int) -> None:
+    array = np.asarray(labels)
+    if array.shape != (texts,) or array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= classes:
+        raise ValueError(f"{name} must hold {texts} class ids, integers from 0 to {classes - 1}")
 
 
 @dataclass(frozen=True)
@@ -113,8 +159,9 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         seed: Seed of the resamples and of the sample orders in the sweep.
     """
     labels = np.asarray(outputs.labels, dtype=np.int64)
-    mean, known = outputs.samples.mean(2, dtype=np.float64), outputs.calibration
-    averaged = Cost(passes=outputs.samples.shape[2])
+    ordinary, samples = np.asarray(outputs.ordinary), np.asarray(outputs.samples)
+    mean, known = samples.mean(2, dtype=np.float64), outputs.calibration
+    averaged = Cost(passes=samples.shape[2])
     measured, arms = MeasuredArms(labels, seed), []
 
     def measure(
@@ -122,22 +169,22 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
     ) -> None:
         arms.append(measured.arm(name, p, outputs.costs.get(name, cost), temperatures))
 
-    cold = Temperatures.fitted(outputs.ordinary, labels, None if known is None else (known.ordinary, known.labels))
+    cold = Temperatures.fitted(ordinary, labels, None if known is None else (known.ordinary, known.labels))
     warm = Temperatures.fitted(mean, labels, None if known is None else (known.averaged, known.labels))
-    measure("frequentist", outputs.ordinary)
-    measure("frequentist_temperature", outputs.ordinary, temperatures=cold)
+    measure("frequentist", ordinary)
+    measure("frequentist_temperature", ordinary, temperatures=cold)
     if outputs.baal is not None:
         measure("baal", outputs.baal, averaged)
     measure("bayesian", mean, averaged)
     measure("bayesian_temperature", mean, averaged, warm)
 
-    uncertainty = over_classes(outputs.samples, GROUP_SIZE)
+    uncertainty = over_classes(samples, GROUP_SIZE)
     sweep = None
     if outputs.pool is not None:
         rows = np.arange(len(labels)) if outputs.pool_rows is None else outputs.pool_rows
-        sweep = sample_sweep(outputs.pool, labels[rows], outputs.ordinary[rows], seed=seed, all_texts=len(labels))
+        sweep = sample_sweep(outputs.pool, labels[rows], ordinary[rows], seed=seed, all_texts=len(labels))
     fitted_on = (
-        [(outputs.ordinary, labels), (mean, labels)]
+        [(ordinary, labels), (mean, labels)]
         if known is None
         else [(known.ordinary, known.labels), (known.averaged, known.labels)]
     )

@@ -1,7 +1,7 @@
 """Push an upload to the Hub as one commit, and describe failures in one line."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from typing import Any
 
 from huggingface_hub import HfApi, get_session, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
@@ -29,23 +29,37 @@ def push(upload: Upload, repo_id: str, *, private: bool = False, message: str | 
         raise PublishError("no token found: log in with `hf auth login`, or set HF_TOKEN to a token with write access")
     if not (token.isascii() and token.isprintable()):
         raise PublishError("the token contains invalid characters; copy it again")
-    with _patient_session():
+    with _patient_session:
         return _pushed(upload, repo_id, token, private=private, message=message)
 
 
-@contextmanager
-def _patient_session() -> Iterator[None]:
-    """Inside, requests of huggingface_hub time out after `PATIENCE`. By default, they wait forever for a hanging Hub.
+class PatientSession:
+    """Context in which requests of huggingface_hub time out after `PATIENCE`. By default, they may wait forever.
 
-    The client is shared by the whole process, so its timeout is restored.
+    The client is shared by the whole process. The first thread to enter sets its timeout, and the last one to leave
+    restores it.
     """
-    session = get_session()
-    before = session.timeout
-    session.timeout = PATIENCE
-    try:
-        yield
-    finally:
-        session.timeout = before
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._session: Any = None
+        self._before: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._session = get_session()
+                self._before, self._session.timeout = self._session.timeout, PATIENCE
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._session.timeout = self._before
+
+
+_patient_session = PatientSession()
 
 
 def _pushed(upload: Upload, repo_id: str, token: str, *, private: bool, message: str | None) -> tuple[str, bool]:

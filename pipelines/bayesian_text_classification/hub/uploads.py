@@ -73,9 +73,10 @@ def space_upload(folder: Path) -> Upload:
     shutil.copytree(space_folder(), folder, dirs_exist_ok=True, ignore=_ignored)
     package = folder / "bayesian_text_classification"
     shutil.copytree(_PACKAGE, package, ignore=_ignored)
+    (package / "__main__.py").unlink()  # the command is not part of a Space
     if not (package / "metrics").exists():  # in a checkout they are outside the package
         shutil.copytree(metric_folder(), package / "metrics" / "ece", ignore=_ignored)
-    return Upload(folder, "space")
+    return Upload(folder, "space", stale=(f"{package.name}/*", f"{package.name}/*/*"))  # code of earlier versions
 
 
 def pipeline_upload(

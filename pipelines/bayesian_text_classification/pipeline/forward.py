@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import Answer, Call, DropoutCalls
+from .errors import BayesianTextClassificationError
 from .masks import ALONE, KeyedMasks, Layout, text_keys
 
 Inputs = Mapping[str, Tensor]
@@ -161,11 +162,11 @@ class _Sampler:
             raise PathError(self._next, len(self._layouts))
 
 
-class PaddingError(RuntimeError):
+class PaddingError(BayesianTextClassificationError, RuntimeError):
     """A padded batch whose masks cannot be keyed."""
 
 
-class PathError(RuntimeError):
+class PathError(BayesianTextClassificationError, RuntimeError):
     """A pass made more or fewer dropout calls than expected."""
 
     def __init__(self, calls: int, expected: int) -> None:

@@ -1,5 +1,6 @@
 """`pipeline("bayesian-text-classification")`: Hugging Face text classification with MC-Dropout."""
 
+import copy
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
@@ -63,11 +64,11 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
 
     def __init__(
         self,
-        num_samples: int | Saved = Saved(20),
-        tolerance: float | Saved | None = Saved(None),
+        num_samples: int | Saved = Saved(Options.num_samples),
+        tolerance: float | Saved | None = Saved(Options.tolerance),
         seed: int = 0,
-        masks: str | Saved = Saved("balanced"),
-        threshold: float | Saved | None = Saved(None),
+        masks: str | Saved = Saved(Options.masks),
+        threshold: float | Saved | None = Saved(Options.threshold),
         **kwargs: Any,
     ) -> None:
         given = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
@@ -118,7 +119,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
             if options.threshold is not None:
                 raise ValueError(
                     f"threshold={options.threshold!r} applies to sampled scores only, and num_samples=0 runs the stock "
-                    "pipeline; pass num_samples of at least 1, or threshold=None"
+                    "pipeline; pass num_samples=1 or more, or threshold=None"
                 )
             return super().__call__(inputs, progress=progress, **kwargs)
         call, answers = self._for_call(kwargs)
@@ -173,7 +174,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
             progress: Called after each batch with the number of passes (rows) in it.
             **kwargs: Options of a call, except `top_k` and `threshold`.
         """
-        return self._averages(texts, self.temperature, progress, kwargs)
+        return self._averages(texts, self.temperature, progress, *self._for_arrays(kwargs))
 
     def calibrate(
         self, texts: Sequence[Any], labels: Sequence[Any], *, progress: Progress | None = None, **kwargs: Any
@@ -201,16 +202,17 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
                 label is not one of its classes, the numbers of texts and labels differ, or no temperature is best
                 because every answer is right or too many are wrong.
         """
-        if self.model.config.num_labels < 2 or self._for_arrays(dict(kwargs))[1]["activation"] != "softmax":
+        options, call = self._for_arrays(kwargs)
+        if self.model.config.num_labels < 2 or call["activation"] != "softmax":
             raise ValueError("calibrate needs a model that chooses one label among at least two classes")
-        if kwargs.get("num_samples", self._options.num_samples) == 0:
+        if options.num_samples == 0:
             raise ValueError("num_samples=0; calibrate fits the temperature of sampled scores and needs at least 1")
         if isinstance(texts, str):
             raise ValueError("texts is a single str; pass a list of texts, and one label per text")
         ids, texts = class_ids(labels, self.model.config), list(texts)
         if len(texts) != len(ids) or not len(ids):
             raise ValueError(f"got {len(texts)} texts and {len(ids)} labels; pass at least one text, each with a label")
-        p = self._averages(texts, 1.0, progress, kwargs)
+        p = self._averages(texts, 1.0, progress, options, call)
         if np.isnan(p).any():
             raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
         if not determined(p, ids):
@@ -218,8 +220,9 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
                 f"no temperature is best for these {len(ids)} texts: the model gets all of them right, or most of "
                 "them wrong; add texts, some that it gets right and some that it gets wrong"
             )
-        self.temperature = fit_temperature(p, ids)
-        return self.temperature
+        fitted = fit_temperature(p, ids)
+        self.temperature = fitted
+        return fitted
 
     @property
     def temperature(self) -> float:
@@ -330,6 +333,12 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
                 stale=STALE,
             )
 
+    def __copy__(self) -> "BayesianTextClassificationPipeline":
+        """A pipeline of the same model and options. What is set on it later does not affect the original."""
+        other = object.__new__(type(self))
+        other.__dict__.update(vars(self), _text_sampler=copy.copy(self._text_sampler))
+        return other
+
     @property
     def _sampler(self) -> TextSampler:
         """The sampler with the current model, tokenizer, device and dtype: callers may replace them."""
@@ -385,10 +394,14 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
             yield from in_order(draws, encoded.truncated, described)
 
     def _averages(
-        self, texts: Iterable[Any], temperature: float, progress: Progress | None, kwargs: dict[str, Any]
+        self,
+        texts: Iterable[Any],
+        temperature: float,
+        progress: Progress | None,
+        options: Options,
+        call: Mapping[str, Any],
     ) -> NDArray[np.float32]:
         """`predict_proba` at an explicit temperature, which may differ from the pipeline's."""
-        options, call = self._for_arrays(kwargs)
         cools = call["activation"] == "softmax" and options.num_samples > 0
         parts = []
         for _, draws in self._sampler.samples(texts, options, progress=progress, **call):

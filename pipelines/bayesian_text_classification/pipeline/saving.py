@@ -84,13 +84,13 @@ def save(
     options = {**options, **({ADAPTER: True} if adapted else {})}
     before = stale_files(folder)
     # Work on a copy, because other threads may be reading the caller's config.
-    writable: Any = shared_copy(getattr(model, "_orig_mod", model))  # the model inside torch.compile's wrapper
-    base = unloaded(writable) if adapted else writable
+    inner: Any = getattr(model, "_orig_mod", model)  # the model inside torch.compile's wrapper
+    base = unloaded(shared_copy(inner)) if adapted else shared_copy(inner)
     setattr(base.config, KEY, options)
     base.config.custom_pipelines = registration(pipeline_class)
     base.save_pretrained(folder, **kwargs)
     if adapted:
-        save_adapter(model, folder)
+        save_adapter(shared_copy(inner), folder)  # PEFT writes to the adapter's config while it saves
     tokenizer.save_pretrained(folder, **kwargs)
     remove_stale(before)
     write_code(files, folder)
@@ -133,7 +133,7 @@ def check_of(pipeline_class: type) -> Check:
 def check_names(files: list[Path], folder: str | os.PathLike[str], model: Any) -> None:
     """Raise ValueError if custom code in the folder or of the model has the name of one of `files`."""
     there = [path for path in (Path(folder) / file.name for file in files) if path.exists()]
-    taken = {path.name for path in there if not is_ours(path.read_text(encoding="utf-8"))}
+    taken = {path.name for path in there if not _is_our_file(path)}
     for part in (model, model.config):
         if getattr(part, "_auto_class", None) is not None:  # transformers saves this code too
             taken |= {path.name for path in code_files(type(part))}
@@ -158,13 +158,21 @@ def write_code(files: list[Path], folder: str | os.PathLike[str]) -> None:
 def remove_orphans(files: list[Path], folder: str | os.PathLike[str]) -> None:
     """Remove code that an earlier version wrote and this one does not. Files without our mark are kept."""
     for path in Path(folder).glob("*.py"):
-        if path.name not in {file.name for file in files} and is_ours(path.read_text(encoding="utf-8")):
+        if path.name not in {file.name for file in files} and _is_our_file(path):
             path.unlink()
 
 
 def is_ours(code: str) -> bool:
     """Whether `save_pretrained` wrote a code file."""
     return code.startswith(_MARK)
+
+
+def _is_our_file(path: Path) -> bool:
+    """`is_ours` for any path: other people's code may be a folder, or not UTF-8."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_MARK)) == _MARK.encode()
 
 
 def write_requirements(folder: str | os.PathLike[str], adapted: bool) -> None:

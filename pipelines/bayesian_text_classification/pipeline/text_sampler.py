@@ -1,5 +1,6 @@
 """From texts to samples. `TextSampler` owns the twin, the lock and the token budget; later stages see only arrays."""
 
+import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -190,6 +191,13 @@ class TextSampler:
     @property
     def _budget(self) -> TokenBudget:
         return self._budgets.get(self.device.type, self._budgets["cpu"])
+
+    def __copy__(self) -> "TextSampler":
+        """A sampler of the same model, with its own token budgets. It shares the lock, which guards the tokenizer."""
+        other = object.__new__(type(self))
+        budgets = {kind: copy.copy(budget) for kind, budget in self._budgets.items()}
+        other.__dict__.update(vars(self), _budgets=budgets)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_lock": None, "_twin": None, "_twin_settings": ()}

@@ -188,8 +188,9 @@ class _Worker:
             expected, classifier.temperature = known
             if fingerprint(classifier) != expected:
                 raise ValueError(
-                    f"the workers load a different model ({loaded['name'] or 'the embedded one'}) from the classifier; "
-                    "pass both the same name: load_classifier(name), Cluster(name)"
+                    f"the workers load a different model or dtype ({loaded['name'] or 'the embedded one'}, "
+                    f"dtype={loaded['dtype']!r}) from the classifier; pass both the same: load_classifier(name, "
+                    "dtype=dtype), Cluster(name, dtype=dtype)"
                 )
         self._scorer, self._text_column = RowScorer(classifier, prefix, options), text_column
 

@@ -1,5 +1,6 @@
 """Classify millions of texts: files on one machine, Ray Data on many."""
 
+import copy
 import json
 import os
 from collections import Counter
@@ -90,6 +91,7 @@ def predict_file(
         JournalError: See `Journal`.
         OSError: The output cannot be written.
     """
+    classifier = copy.copy(classifier)  # its `batch_tokens` may change: the caller's does not
     source = source if isinstance(source, Source) else source_of(os.fspath(source))
     target = Path(target) if isinstance(target, (str, os.PathLike)) else target
     file_format, by_name = output_format_of(target if isinstance(target, Path) else None, output_format)
@@ -164,9 +166,8 @@ def predict_file(
             added=scorer.added.names,
             skip=blocks.rows,
         )
-    before = classifier.batch_tokens
     try:
-        classifier.batch_tokens = blocks.state.get("batch_tokens", before)
+        classifier.batch_tokens = blocks.state.get("batch_tokens", classifier.batch_tokens)
         for window, added in answers:
             # After running out of memory, batches are smaller. A resumed run must use the same size.
             state = {"batch_tokens": classifier.batch_tokens}
@@ -175,7 +176,6 @@ def predict_file(
                 progress(len(window), None)
         blocks.finish(writer.finish)
     finally:
-        classifier.batch_tokens = before
         blocks.close()
     return Summary(blocks.rows, blocks.errors)
 

@@ -115,7 +115,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise TypeError("'top_k' is not supported here: each row gets one label, in one column")
     check_call_options(options)
     if options.get("threshold") is not None and options.get("num_samples") == 0:
-        raise ValueError("a threshold needs samples: num_samples must be at least 1")
+        raise ValueError(f"threshold={options['threshold']!r} needs samples; pass num_samples=1 or more")
 
 
 def why_not(text: Any) -> str | None:

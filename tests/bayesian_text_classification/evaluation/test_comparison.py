@@ -62,6 +62,39 @@ def test_entropy_detects_out_of_scope_texts():
     assert min(one.auroc.value for one in found if one.score == "predictive entropy") > 0.95
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ordinary": np.log(drawn()[1])}, "ordinary must hold probabilities"),
+        ({"samples": drawn()[2] * np.nan}, "samples must hold probabilities"),
+        ({"samples": drawn()[2].transpose(0, 2, 1)}, r"samples has the shape \(600, 20, 2\); .* \(600, 2, samples\)"),
+        ({"labels": drawn()[0] + 0.9}, "labels must hold 600 class ids, integers from 0 to 1"),
+        ({"labels": drawn()[0] + 1}, "integers from 0 to 1"),
+        ({"labels": drawn()[0][1:]}, "labels must hold 600 class ids"),
+        ({"ordinary": np.empty((0, 2)), "labels": []}, "ordinary is empty"),
+        ({"baal": drawn()[2]}, r"baal has the shape \(600, 2, 20\)"),
+        ({"pool": drawn()[2]}, "pool holds 20 samples of each text; it must hold at least 180, or be None"),
+        ({"outside": (drawn()[1], drawn()[1])}, r"outside\[1\] has the shape"),
+        ({"calibration": Calibration(drawn()[0] + 5, drawn()[1], drawn()[1])}, "calibration.labels must hold"),
+    ],
+)
+def test_arrays_that_are_not_probabilities_or_labels_raise(changes, message):
+    labels, ordinary, samples = drawn()
+    with pytest.raises(ValueError, match=message):
+        Outputs(**{"labels": labels, "ordinary": ordinary, "samples": samples, **changes})
+
+
+def test_lists_are_accepted():
+    labels, ordinary, samples = drawn(rows=40)
+    known = Calibration(labels, ordinary, samples.mean(2))
+    arrays = compare_outputs(Outputs(labels, ordinary, samples, calibration=known))
+    lists = compare_outputs(Outputs(labels.tolist(), ordinary.tolist(), samples.tolist(), calibration=known))
+    for arm in arrays.arms:
+        assert lists.arm(arm.name).temperature == arm.temperature
+        found, expected = lists.arm(arm.name).estimates["nll"], arm.estimates["nll"]
+        assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
+
+
 def test_report_leaves_out_what_was_not_measured(comparison, tmp_path):
     """Without BaaL's arm and the sample sweep, the verdict, the page and the figures leave them out."""
     assert not any("samples are enough" in line for line in verdict(comparison).advice)

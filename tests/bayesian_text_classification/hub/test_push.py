@@ -1,5 +1,6 @@
 """The `push` command against a local test Hub, and loading from it with the real clients."""
 
+import contextlib
 import json
 import re
 import sys
@@ -324,6 +325,33 @@ push(metric_upload("user/ece"), "user/ece")
 print(get_session().timeout == before)
 """
     assert run(sys.executable, code, **hub.environment(tmp_path / "home")).splitlines()[-1] == "True"
+
+
+def test_two_pushes_at_once_restore_the_timeout():
+    from bayesian_text_classification.hub.push import PATIENCE, PatientSession
+    from huggingface_hub import get_session
+
+    before, patient = get_session().timeout, PatientSession()
+    with contextlib.ExitStack() as second:
+        with patient:
+            second.enter_context(patient)
+            assert get_session().timeout.read == PATIENCE
+        assert get_session().timeout.read == PATIENCE  # the second push is not done
+    assert get_session().timeout == before
+
+
+def test_push_of_the_demo_removes_code_of_an_earlier_version(hub, tmp_path):
+    code, _, err = push(hub, tmp_path, "space", "user/how-sure")
+    assert code == 0, err
+    repository = hub.repositories["space", "user/how-sure"]
+    package = "bayesian_text_classification"
+    old = {f"{package}/flat.py": b"", f"{package}/pipeline/gone.py": b"", "mine.py": b"HELLO = 1\n"}
+    repository.commit({**repository.files, **old})
+    code, _, err = push(hub, tmp_path, "space", "user/how-sure")
+    assert code == 0, err
+    there = repository.files.keys()
+    assert not there & {*old} - {"mine.py"} and "mine.py" in there
+    assert f"{package}/__main__.py" not in there and f"{package}/pipeline/pipeline.py" in there
 
 
 def test_push_removes_code_of_an_earlier_version_in_the_same_commit(hub, model, tmp_path):

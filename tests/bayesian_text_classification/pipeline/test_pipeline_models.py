@@ -204,6 +204,20 @@ def test_copied_pipeline_gives_the_same_results(how, small):
     assert other(TEXTS, num_samples=0) == small(TEXTS, num_samples=0)
 
 
+def test_a_shallow_copy_with_another_model_leaves_the_original_alone(small, tiny, monkeypatch):
+    """A lazy answer of the original must not continue with the copy's model."""
+    monkeypatch.setattr(module, "WINDOW", 1)
+    expected = list(small(iter(TEXTS)))
+    other, tokens = copy.copy(small), small.batch_tokens
+    other.model = tiny("bert", num_labels=2, id2label={0: "NO", 1: "YES"}, label2id={"NO": 0, "YES": 1})
+    other.batch_tokens = 7
+    answers = small(iter(TEXTS))
+    found = [next(answers)]
+    assert other(TEXTS[0])[0]["label"] in ("NO", "YES")
+    assert_close([*found, *answers], expected)
+    assert small.batch_tokens == tokens and other.batch_tokens == 7
+
+
 def test_standard_pipeline_arguments_are_accepted(package):
     folder = str(package / "embedded" / "model")
     ours = pipeline(

@@ -247,6 +247,38 @@ def test_models_that_cannot_be_saved_raise(adapted, tuned, tmp_path):
     assert (tmp_path / "own" / "encoding.py").read_text() == "HELLO = 1\n"
 
 
+def test_other_peoples_files_with_a_py_ending_are_kept(tuned, tmp_path):
+    """A folder, and code that is not UTF-8."""
+    (tmp_path / "theirs.py").mkdir()
+    (tmp_path / "latin.py").write_bytes("# caf\xe9\n".encode("latin-1"))
+    tuned.save_pretrained(tmp_path)
+    assert (tmp_path / "theirs.py").is_dir() and (tmp_path / "latin.py").read_bytes() == b"# caf\xe9\n"
+    assert (tmp_path / "pipeline.py").is_file()
+
+
+def test_the_callers_adapter_is_not_changed_while_it_is_saved(adapted, tmp_path, monkeypatch):
+    from peft import PeftModel
+
+    ours, seen = adapted("default"), []
+    config, save = ours.model.peft_config["default"], PeftModel.save_pretrained
+
+    def watched(self, *args, **kwargs):
+        copied = self.peft_config["default"]
+        original = type(copied).save_pretrained
+
+        def spy(one, *more, **options):
+            seen.append((config.inference_mode, one.inference_mode))
+            return original(one, *more, **options)
+
+        monkeypatch.setattr(type(copied), "save_pretrained", spy)
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(PeftModel, "save_pretrained", watched)
+    before = config.inference_mode
+    ours.save_pretrained(tmp_path / "saved")
+    assert seen == [(before, True)] and before is False
+
+
 def test_weights_of_an_earlier_save_are_removed(tuned, tiny, bayesian, tmp_path):
     other = bayesian(tiny("bert", num_labels=3, num_hidden_layers=1), num_samples=10)
     other.save_pretrained(tmp_path)

@@ -449,7 +449,7 @@ def test_without_samples_long_texts_saved_thresholds_and_nan_are_handled(small, 
         out = io.BytesIO()
         assert not predict_file(classifier, source_of(str(path)), out, ".csv", num_samples=0).errors
         assert out.getvalue().splitlines()[0] == b"id,text,label,score,error"
-    with pytest.raises(ValueError, match="a threshold needs samples"):
+    with pytest.raises(ValueError, match=r"threshold=0\.5 needs samples; pass num_samples=1 or more"):
         predict_file(small, source_of(str(path)), io.BytesIO(), ".csv", num_samples=0, threshold=0.5)
     with torch.no_grad():
         careful.model.classifier.bias[0] = torch.nan
@@ -460,14 +460,21 @@ def test_without_samples_long_texts_saved_thresholds_and_nan_are_handled(small, 
 def test_resume_uses_the_smaller_batches_after_running_out_of_memory(small, tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "INTERVAL", 0.0)
     path, before = written_csv(tmp_path / "a.csv", sentences(2 * WINDOW)), small.batch_tokens
-    small.batch_tokens, seen = 64, []
+    call, seen = type(small).__call__, []
+
+    def watched(self, *args, **kwargs):
+        if args[0]:  # the scorer checks the options without texts
+            seen.append(self.batch_tokens)
+        return call(self, *args, **kwargs)
+
+    small.batch_tokens = 64
     try:
         with pytest.raises(KeyboardInterrupt):
             predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", progress=stop_after(1))
     finally:
         small.batch_tokens = before
-    watch = {"progress": lambda rows, done: seen.append(small.batch_tokens)}
-    predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", resume=True, **watch)
+    monkeypatch.setattr(type(small), "__call__", watched)
+    predict_file(small, source_of(str(path)), tmp_path / "b.csv", ".csv", resume=True)
     assert set(seen) == {64} and small.batch_tokens == before
 
 
@@ -578,6 +585,22 @@ def test_resume_leaves_the_callers_batch_size_unchanged(folder, tmp_path):
     (tmp_path / "b.csv.progress").write_text(json.dumps(progress))
     predict_file(classifier, source_of(str(tmp_path / "a.csv")), tmp_path / "b.csv", ".csv", resume=True)
     assert classifier.batch_tokens == 777
+
+
+def test_overlapping_runs_have_batch_sizes_of_their_own(folder, tmp_path):
+    """Batches decide the last bits of the scores, so a resumed run must not change those of another thread."""
+    classifier = load_classifier(str(folder), num_samples=2)
+    classifier.batch_tokens = 777
+    written_csv(tmp_path / "a.csv", sentences(WINDOW // 2))
+    inside = {}
+
+    def during(rows, done):
+        if not inside:
+            inside["tokens"] = classifier.batch_tokens
+            classifier.batch_tokens = 555  # the caller's own change stays
+
+    predict_file(classifier, source_of(str(tmp_path / "a.csv")), tmp_path / "b.csv", ".csv", progress=during)
+    assert inside == {"tokens": 777} and classifier.batch_tokens == 555
 
 
 def test_files_are_classified_if_the_package_is_not_installed(tmp_path):
