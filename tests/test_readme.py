@@ -26,16 +26,19 @@ def shell(command, folder):
 
 
 def test_the_readme_has_the_expected_code_blocks():
-    assert [len(PYTHON), len(SHELL)] == [5, 5]
+    assert [len(PYTHON), len(SHELL)] == [6, 5]
 
 
 def test_python_blocks_run_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-model").symlink_to(embedded_model(), target_is_directory=True)
+    (tmp_path / "my-labeled-texts.csv").write_text("text,label\nlovely,POSITIVE\nawful,NEGATIVE\n")
     namespace = {}
     for code in PYTHON:
         exec(compile(code, "README.md", "exec"), namespace)
     assert namespace["ece"] == {"ece": pytest.approx(0.45)}  # |1 - .9| / 2 + |0 - .8| / 2
     assert namespace["samples"].shape == (2, 2, 40)
+    assert "On 2 texts" in namespace["found"].headline
     assert {"ece", "samples_per_second"} <= namespace["result"].keys()
     assert namespace["classifier"].temperature != 1
 

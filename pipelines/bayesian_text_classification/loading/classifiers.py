@@ -1,5 +1,6 @@
 """Load complete classifiers. Problems that transformers fixes silently or only warns about are errors here."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ class ModelError(BayesianTextClassificationError):
 
 
 def load(
-    name: str | None = None,
+    name: str | os.PathLike[str] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     *,
@@ -48,7 +49,7 @@ def load(
     check_call_options(options)
     if dtype is not None:
         options["dtype"] = dtype
-    name = str(embedded_model()) if name is None else name
+    name = os.fspath(embedded_model() if name is None else name)
     try:
         base = _base(name)
         model = _complete_model(name, base, dtype, allow_pickle)

@@ -1,5 +1,6 @@
 """Load labeled texts from a file, a dataset on the Hub, or the review set that ships with the package."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ class Texts:
 
 
 def load_labelled_texts(
-    source: str,
+    source: str | os.PathLike[str],
     id2label: Mapping[int, str],
     *,
     config: str | None = None,
@@ -84,6 +85,7 @@ def load_labelled_texts(
         DataError: There is no such file, dataset, column or label, or there are no rows; a row is incomplete; a text
             is empty, too long or not valid Unicode; or an option does not apply to this source.
     """
+    source = os.fspath(source)
     table, split = _read(source, config, split)
     text_column = _column(table, text_column, TEXT_COLUMNS, "text")
     label_column = _column(table, label_column, _LABEL_COLUMNS, "label")
@@ -102,9 +104,14 @@ def load_labelled_texts(
 
 
 def load_texts(
-    source: str, *, config: str | None = None, split: str | None = None, text_column: str | None = None
+    source: str | os.PathLike[str],
+    *,
+    config: str | None = None,
+    split: str | None = None,
+    text_column: str | None = None,
 ) -> Texts:
     """Read texts without labels. Sources, options and errors are those of `load_labelled_texts`."""
+    source = os.fspath(source)
     table, _ = _read(source, config, split)
     text_column = _column(table, text_column, TEXT_COLUMNS, "text")
     _check_texts(source, text_column, table.columns[text_column])

@@ -85,7 +85,7 @@ def save(
     before = stale_files(folder)
     # Work on a copy, because other threads may be reading the caller's config.
     inner: Any = getattr(model, "_orig_mod", model)  # the model inside torch.compile's wrapper
-    base = unloaded(shared_copy(inner)) if adapted else shared_copy(inner)
+    base: Any = unloaded(shared_copy(inner)) if adapted else shared_copy(inner)
     setattr(base.config, KEY, options)
     base.config.custom_pipelines = registration(pipeline_class)
     base.save_pretrained(folder, **kwargs)

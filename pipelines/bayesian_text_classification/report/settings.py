@@ -24,7 +24,7 @@ class ReportSettings:
         device: Device that the model ran on.
         dtype: Data type that it ran in.
         masks: Dropout masks of the Bayesian arms.
-        fingerprint: Hash of the model (`loading.fingerprint`). `push pipeline --report` checks it.
+        fingerprint: Hash of the model (`loading.fingerprint`). A push with a report checks it.
     """
 
     model: str
