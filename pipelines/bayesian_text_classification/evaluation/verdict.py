@@ -8,7 +8,7 @@ from .arms import TITLES, Arm, ArmName
 from .comparison import MORE_EXPENSIVE, Comparison
 from .intervals import LEAST_ROWS, Difference, Outcome
 from .measures import MEASURES
-from .out_of_scope import ENTROPY
+from .out_of_scope import ENTROPY, LEAST_OUTSIDE
 
 CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts for which a threshold is searched
@@ -17,6 +17,10 @@ _MEASURES = {measure.key: measure.title for measure in MEASURES}
 # What a verdict needs.
 _ANSWERS = f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers"
 _BOTH_SCOPES = f"{LEAST_ROWS} in-scope and {LEAST_ROWS} out-of-scope texts"
+_AT_RECALL = f"{LEAST_ROWS} in-scope and {LEAST_OUTSIDE} out-of-scope texts"
+# Why a difference has no interval.
+_FEW_ANSWERS = "too few right or wrong answers for an interval"
+_FEW_OUTSIDE = f"an interval needs at least {LEAST_OUTSIDE} out-of-scope texts"
 
 
 @dataclass(frozen=True)
@@ -166,20 +170,26 @@ def _out_of_scope(comparison: Comparison) -> str:
     # The same score for both, chosen before looking at the data: picking the best of several would favor one arm.
     before, after = (one for one in comparison.out_of_scope if one.score == ENTROPY)
     auroc, rate = (
-        _significance(after.differences[key], "texts in all", _BOTH_SCOPES) for key in ("auroc", "false_positive_rate")
+        _significance(after.differences[key], "texts in all", least, _FEW_OUTSIDE)
+        for key, least in (("auroc", _BOTH_SCOPES), ("false_positive_rate", _AT_RECALL))
     )
     return (
         f"Detecting {len(before.outside):,} out-of-scope texts by predictive entropy: AUROC from "
-        f"{before.auroc.value:.4f} to {after.auroc.value:.4f}, {auroc}. When 95% of them are detected, the share of "
-        f"in-scope texts that are flagged too goes from {before.false_positive_rate.value:.4f} to "
+        f"{before.auroc.value:.4f} to {after.auroc.value:.4f}, {auroc}. At 95% recall, the share of in-scope texts "
+        f"flagged by mistake goes from {before.false_positive_rate.value:.4f} to "
         f"{after.false_positive_rate.value:.4f}, {rate}."
     )
 
 
-def _significance(difference: Difference, what: str = "texts", least: str = _ANSWERS) -> str:
-    """The verdict with its interval, how many of `what` the difference needs, and the `least` that a verdict needs."""
+def _significance(
+    difference: Difference, what: str = "texts", least: str = _ANSWERS, no_interval: str = _FEW_ANSWERS
+) -> str:
+    """The verdict with its interval, or with the reason for `no_interval`.
+
+    Also how many of `what` the difference would need, and the `least` that a verdict needs.
+    """
     if math.isnan(difference.low):
-        interval = f"difference {difference.value:+.4f}, too few errors for an interval"
+        interval = f"difference {difference.value:+.4f}, {no_interval}"
     else:
         interval = f"difference {difference.value:+.4f}, 95% interval {difference.low:+.4f} to {difference.high:+.4f}"
     if difference.verdict != "cannot tell":

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation.intervals import Difference
+from bayesian_text_classification.evaluation.out_of_scope import ENTROPY, detect
 from bayesian_text_classification.evaluation.run import compare
 from bayesian_text_classification.evaluation.verdict import advice, rounded, verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
@@ -75,7 +76,7 @@ def test_accuracy_that_is_lost_is_a_warning(comparison):
     )
 
 
-def test_what_is_not_defined_is_said_so(comparison):
+def test_undefined_measures_are_labeled_not_defined(comparison):
     nothing = Difference(float("nan"), float("nan"), float("nan"), "cannot tell", None)
     lines = verdict(with_differences(comparison, error_auroc=nothing)).lines
     assert "AUROC of errors: not defined here." in lines
@@ -158,7 +159,7 @@ def test_how_the_temperatures_were_fitted_is_said(comparison):
     )
 
 
-def test_too_few_wrong_answers_are_said_to_be_few_and_recommend_nothing(comparison):
+def test_fewer_than_20_wrong_answers_give_no_recommendation(comparison):
     assert comparison.arm("bayesian").differences["nll"].verdict == "cannot tell"
     assert comparison.recommended == "frequentist"
     (line,) = [line for line in verdict(comparison).lines if line.startswith("NLL: ")]
@@ -170,14 +171,38 @@ def test_too_few_wrong_answers_are_said_to_be_few_and_recommend_nothing(comparis
     assert first.startswith("No recommendation: it takes at least 20 right and 20 wrong answers from each model")
 
 
-def test_few_texts_are_said_to_be_few(comparison):
+def test_verdict_warns_below_20_texts(comparison):
     one = replace(comparison, labels=comparison.labels[:1])
     found = verdict(with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None)))
-    assert found.headline.startswith("On 1 text, ") and "too few errors for an interval" in found.lines[0]
+    assert (
+        found.headline.startswith("On 1 text, ") and "too few right or wrong answers for an interval" in found.lines[0]
+    )
     assert found.lines[1].startswith("No difference is called significant on fewer than 20 texts")
 
 
-def test_errors_that_chance_explains_are_named(comparison):
+@pytest.mark.parametrize(
+    ("outside", "rate"),
+    [
+        (100, "95% interval"),
+        (99, "an interval needs at least 100 out-of-scope texts)"),
+        (
+            19,
+            "an interval needs at least 100 out-of-scope texts; a verdict needs at least 20 in-scope and 100 "
+            "out-of-scope texts)",
+        ),
+    ],
+)
+def test_too_few_out_of_scope_texts_are_named_as_the_reason_for_no_interval(outside, rate, comparison):
+    random = np.random.default_rng(0)
+    inside, beyond = ({arm: {ENTROPY: random.normal(mean, 1, count)} for arm in ("frequentist", "bayesian")}
+                      for mean, count in ((0, 60), (1, outside)))  # fmt: skip
+    line = verdict(replace(comparison, out_of_scope=detect(inside, beyond))).lines[-1]
+    auroc, flagged = line.split(" At 95% recall, the share of in-scope texts flagged by mistake goes from ")
+    assert "95% interval" in auroc and "an interval needs" not in auroc
+    assert rate in flagged and "right or wrong" not in line
+
+
+def test_eces_within_the_null_band_are_reported(comparison):
     def with_ece(value):
         arms = tuple(
             replace(arm, estimates={**arm.estimates, "ece": replace(arm.estimates["ece"], value=value)})
