@@ -133,20 +133,30 @@ def _push(upload: "Upload", repo_id: str, private: bool, dry_run: bool, message:
     try:
         check_repo_id(repo_id)
         if dry_run:
-            notes = [f"{name} is merged with the existing one" for name in upload.merge]
-            notes += [f"{pattern} of an earlier push is removed" for pattern in upload.stale]
-            table = new_table(f"{upload.repo_type} {repo_id}" + (f" ({'; '.join(notes)})" if notes else ""))
+            table = new_table(f"{upload.repo_type} {repo_id}")
             table.add_column("file")
             table.add_column("bytes", justify="right")
             for name, size in upload.files.items():
                 table.add_row(escape(name), f"{size:,}")
             table.add_row(f"{len(upload.files)} files", f"{sum(upload.files.values()):,}")
             print_table(table)
+            print(f"If {repo_id} already exists: {_existing(upload)}")
             return
         address, there = push(upload, repo_id, private=private, message=message)
     except PublishError as error:
         fail(str(error))
     if there:
-        removed = f", and {', '.join(upload.stale)} of an earlier push were removed" if upload.stale else ""
-        print(f"{repo_id} already existed: files with the same names were replaced{removed}", file=sys.stderr)
+        print(f"{repo_id} already existed: {_existing(upload)}", file=sys.stderr)
     STDOUT.print(address, highlight=False, soft_wrap=True, markup=False)
+
+
+def _existing(upload: "Upload") -> str:
+    """What a push does to the files of an existing repository; true before and after it."""
+    done = [f"{' and '.join(upload.merge)} are merged"] if upload.merge else []
+    done.append(f"{'other ' if upload.merge else ''}files with the same names are replaced")
+    if upload.stale:
+        done.append(
+            f"old weights and adapters ({', '.join(upload.stale)}) and code of an earlier push are removed, "
+            "if there are any"
+        )
+    return "; ".join([*done, "all other files stay"])

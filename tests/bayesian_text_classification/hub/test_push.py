@@ -224,11 +224,27 @@ def test_dry_run_lists_files_and_sizes_without_requests(hub, tmp_path):
     assert not any("__pycache__" in name or "/spaces/" in name for name in listed)
 
 
+def test_dry_run_and_push_describe_changes_to_an_existing_model_alike(hub, model, tmp_path):
+    hub.add("model", "user/m", {"README.md": b"# Mine\n", "notes.txt": b"kept", "adapter_config.json": b"{}"})
+    _, planned, _ = push(hub, tmp_path, "pipeline", "user/m", "--model", model, "--dry-run")
+    code, _, done = push(hub, tmp_path, "pipeline", "user/m", "--model", model)
+    assert code == 0, done
+    words = (
+        ": README.md and requirements.txt are merged; other files with the same names are replaced; old weights and "
+        "adapters (*.safetensors, *.index.json, pytorch_model*, adapter_*, adapter/*) and code of an earlier push are "
+        "removed, if there are any; all other files stay\n"
+    )
+    assert f"If user/m already exists{words}" in planned and f"user/m already existed{words}" in done
+    files = hub.repositories["model", "user/m"].files
+    assert b"# Mine" in files["README.md"]
+    assert "notes.txt" in files and "adapter_config.json" not in files
+
+
 def test_existing_repository_is_updated_and_reported(hub, tmp_path):
     hub.add("space", "user/ece", {"ece.py": b"old", "notes.txt": b"kept"}, sdk="gradio")
     code, out, err = push(hub, tmp_path, "metric", "user/ece")
     assert code == 0 and out.startswith(hub.endpoint)
-    assert "user/ece already existed: files with the same names were replaced" in err
+    assert "user/ece already existed: files with the same names are replaced; all other files stay\n" in err
     files = hub.repositories["space", "user/ece"].files
     assert files["notes.txt"] == b"kept" and files["ece.py"] != b"old"
     said = error_of(push(hub, tmp_path, "metric", "user/ece", "--private"))
