@@ -149,8 +149,8 @@ def summary(result: dict[str, Any], table: Table, name: str) -> str:
 <div class="figures">
   <div><span>{html.escape(name)}</span><b id="value">{value:.4f}</b>
        <span>95% interval {low:.4f} to {high:.4f}, {rows:,} {"row" if rows == 1 else "rows"}</span></div>
-  <div><span>a perfectly calibrated model</span><b id="null">{result["null_ece"]:.4f}</b>
-       <span>would measure this here; 95% band {null_low:.4f} to {null_high:.4f}</span></div>
+  <div><span>expected for a perfectly calibrated model</span><b id="null">{result["null_ece"]:.4f}</b>
+       <span>95% band {null_low:.4f} to {null_high:.4f}</span></div>
 </div>
 <p class="verdict">{verdict}</p>
 <p class="columns">{html.escape(taken)}</p>

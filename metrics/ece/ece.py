@@ -24,8 +24,8 @@ predicts with confidence 0.8, it is correct 80% of the time.
     ECE = sum_b (n_b / N) * |accuracy_b - mean confidence_b|        (Guo et al. 2017, https://arxiv.org/abs/1706.04599)
 
 over the bins b = [i/B, (i+1)/B), the last one closed. 0 is best, 1 is worst. Options: class-wise ECE, bins of equal
-mass, the norms l2 (with or without debiasing) and max (MCE). An interval and the value that a calibrated model would
-measure are available too.
+mass, the norms l2 (with or without debiasing) and max (MCE). An interval and the value expected for a perfectly
+calibrated model are available too.
 """
 
 _KWARGS_DESCRIPTION = """
@@ -46,8 +46,8 @@ Args:
     debias (bool): Whether to subtract the expected sampling noise from the squared gaps of norm="l2" (Kumar et al.
         2019). Defaults to False.
     confidence_level (float): Level, such as 0.95, at which to also return an interval and a null value. The interval
-        comes from 1,000 bootstrap resamples of the rows (see `bootstrap` in this file). The null value is what a
-        perfectly calibrated model with these probabilities would measure. Defaults to None, which returns neither.
+        comes from 1,000 bootstrap resamples of the rows (see `bootstrap` in this file). The null value is the
+        one expected for a perfectly calibrated model with these probabilities. Defaults to None, which returns neither.
     return_bins (bool): Whether to also return the numbers of a reliability diagram. Defaults to False.
     seed (int): Seed of the resamples. Defaults to 0.
 Returns:
@@ -477,8 +477,8 @@ def error_from_sums(
     if norm == "l2":
         gaps = gaps * gaps / filled
         if debias:
-            chance = correct * (counts - correct) / (filled * np.maximum(counts - 1, 1))
-            gaps = np.where(counts > 1, gaps - chance, 0 * gaps)
+            noise = correct * (counts - correct) / (filled * np.maximum(counts - 1, 1))
+            gaps = np.where(counts > 1, gaps - noise, 0 * gaps)
     # Every column holds all rows, so this is the mean over the columns.
     return np.asarray(np.maximum(gaps.sum(axis=(-2, -1)) / counts.sum(axis=(-2, -1)), 0))
 
@@ -614,12 +614,12 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
         sums = columns.sums(edges)
         result: dict[str, Any] = {"ece": calibration_error(sums, norm, debias=debias)}
         if confidence_level is not None:
-            chance = columns.bootstrap(edges, norm, confidence_level, seed)
+            resampled = columns.bootstrap(edges, norm, confidence_level, seed)
             result |= {
-                "ece_interval": list(chance.interval),
-                "ece_bias": chance.bias,
-                "null_ece": chance.null,
-                "null_interval": list(chance.null_interval),
+                "ece_interval": list(resampled.interval),
+                "ece_bias": resampled.bias,
+                "null_ece": resampled.null,
+                "null_interval": list(resampled.null_interval),
             }
         if return_bins:
             result["bins"] = [one.as_dict() for one in sums] if class_wise else sums[0].as_dict()

@@ -16,7 +16,7 @@ def overconfident(rows, seed=0):
 
 
 def test_the_null_value_of_one_bin_follows_the_binomial():
-    # n rows of confidence 1/2 in one bin: a calibrated model measures |X / n - 1/2| with a binomial X.
+    # n rows of confidence 1/2 in one bin: the ECE of a calibrated model is |X / n - 1/2| with a binomial X.
     n = 100
     chance = ece.bootstrap([0.5] * n, [0, 1] * (n // 2), 1, confidence_level=0.9, binary=True)
     law = stats.binom(n, 0.5)

@@ -79,7 +79,7 @@ def _table(comparison: Comparison) -> dict[str, Any]:
         rows.append({"title": measure.title, "direction": direction, "cells": cells})
     bands = [f"{TITLES[arm.name]} {arm.null_ece.low:.4f} to {arm.null_ece.high:.4f}" for arm in comparison.arms]
     note = (
-        "From sampling noise alone, a perfectly calibrated model with the same confidences would measure an ECE in "
+        "From sampling noise alone, a perfectly calibrated model with the same confidences would show an ECE in "
         f"these 95% ranges: {'; '.join(bands)}. Temperatures: "
         + ", ".join(
             f"{TITLES[arm.name]} {arm.temperature:.3f}" for arm in comparison.arms if arm.temperature is not None
