@@ -39,6 +39,6 @@ def machine() -> str:
         flags = " with " + next((flag.upper() for flag in known if re.search(rf"\b{flag}\b", text)), "no AVX2")
     cores = torch.get_num_threads()
     return (
-        f"{cpu}, {cores} cores{flags}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}"
+        f"{cpu}, {cores} {'core' if cores == 1 else 'cores'}{flags}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}"
     )

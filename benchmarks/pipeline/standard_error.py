@@ -44,12 +44,13 @@ def main() -> None:
     rows = [*fixed_rows(ours, texts, samples, args.seeds), *stopped_rows(ours, texts, samples, args.seeds)]
     header = ["samples", "mean", "RMSE", "of independent", "within 1.96 std. errors", "stopped: within 2 tolerances"]
     body = (
-        f"{len(texts)} sentences, {args.seeds} seeds each, limits from {args.reference} samples. "
+        f"{len(texts)} sentences, {args.seeds} {'seed' if args.seeds == 1 else 'seeds'} each, "
+        f"limits from {args.reference} samples. "
         "'of independent': the number of samples relative to the number of independent samples with the same RMSE.\n\n"
     )
     options = f"--sentences {args.sentences} --reference {args.reference} --seeds {args.seeds}"
     command = f"python -m benchmarks.pipeline.standard_error --dataset validation.tsv {options}"
-    write_section("Honesty of the standard error", command, body + table(header, rows))
+    write_section("Coverage of the standard error", command, body + table(header, rows))
 
 
 def fixed_rows(ours: Any, texts: list[str], reference: Array, seeds: int) -> list[list[str]]:
