@@ -148,7 +148,7 @@ def words(ordinary: np.ndarray, mean: np.ndarray, of_text: float, of_model: floa
     if of_model > of_text / 2:
         what = "differ in their confidence" if one_mind else "contradict each other"
         return f"{first} The samples {what}, which is common for texts unlike the training data."
-    return f"{first} The samples share most of the doubt: to this model, the text can be read both ways."
+    return f"{first} Most of the uncertainty is in every sample: the model finds the text ambiguous."
 
 
 def spread(ordinary: np.ndarray, samples: np.ndarray) -> Figure:
@@ -274,7 +274,7 @@ def compared(data: LabelledTexts, source: str, left: threading.Event) -> Iterato
 
 
 def status(words: str) -> str:
-    """A status line as HTML; `ended` tells it from a result by its role."""
+    """A status line as HTML; `ended` distinguishes it from a result by its role."""
     return f'<p class="verdict" role="status">{words}</p>'
 
 

@@ -66,7 +66,7 @@ SURER = "The ordinary model is 19 points more confident than the average of its 
     ("ordinary", "mean", "of_text", "of_model", "one_mind", "said"),
     [
         (0.9, 0.4, 0.6, 0.35, False, f"{THREAD} The samples contradict each other"),
-        (0.6, 0.45, 0.9, 0.09, False, f"{THREAD} The samples share most of the doubt"),
+        (0.6, 0.45, 0.9, 0.09, False, f"{THREAD} Most of the uncertainty is in every sample"),
         (0.6, 0.02, 0.1, 0.02, True, "The two disagree on the label, although the samples show little doubt. Check"),
         (0.99, 0.8, 0.4, 0.3, False, f"{SURER} The samples contradict each other, which is common for texts unlike"),
         (
@@ -93,7 +93,7 @@ SURER = "The ordinary model is 19 points more confident than the average of its 
             True,
             "The average of the samples is 18 points more confident than the ordinary model. There is",
         ),
-        (0.7, 0.68, 0.85, 0.05, False, "The two agree. The samples share most of the doubt"),
+        (0.7, 0.68, 0.85, 0.05, False, "The two agree. Most of the uncertainty is in every sample"),
         (0.99, 0.98, 0.1, 0.01, True, "The two agree. There is little doubt"),
     ],
 )
