@@ -25,8 +25,8 @@ def rank(
     heuristic: Annotated[
         str,
         typer.Option(
-            help="bald, entropy or variance (largest scores first), margin (smallest first), or batch_bald. "
-            "batch_bald picks a diverse batch first; the other texts follow in the order of bald, with score 0.",
+            help="bald, entropy or variance (largest scores first), margin (smallest first), or batch_bald "
+            "(picks a diverse batch first; the other texts follow in the order of bald, with score 0).",
             callback=_heuristic,
         ),
     ] = "bald",
