@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 
 
 def executed(name, folder, monkeypatch, **variables):
-    """What the cells of a notebook print, and its pictures; as text, with no outputs of its own to rest on."""
+    """Run a notebook with its outputs removed. Returns what its cells print, and its pictures."""
     for key, value in {"NOTEBOOK_TEXTS": "12", "HF_HUB_OFFLINE": "1", **variables}.items():
         monkeypatch.setenv(key, str(value))
     notebook = nbformat.read(FOLDER / name, as_version=4)
@@ -25,7 +25,7 @@ def executed(name, folder, monkeypatch, **variables):
     return text, [base64.b64decode(o["data"]["image/png"]) for o in outputs if "image/png" in o.get("data", {})]
 
 
-def test_the_2021_experiment(tmp_path, monkeypatch):
+def test_the_2021_experiment_notebook_runs(tmp_path, monkeypatch):
     text, pictures = executed("trust.ipynb", tmp_path, monkeypatch)
     assert "20 sites in train() mode" in text
     assert "14 of them are reached by patch_module" in text
@@ -38,7 +38,7 @@ def test_the_2021_experiment(tmp_path, monkeypatch):
     assert len(pictures) == 2 and all(len(picture) > 10_000 for picture in pictures)
 
 
-def test_out_of_scope(tmp_path, monkeypatch, tiny, tokenizer):
+def test_the_out_of_scope_notebook_runs(tmp_path, monkeypatch, tiny, tokenizer):
     intents = ["balance", "translate", "weather"]
     words = {"balance": "how much money is in my account", "translate": "how do you say it in french",
              "weather": "will it rain today"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The README's code blocks run as they stand, but for those marked as needing the Hub."""
+"""The README's code blocks run unchanged, except those marked as needing the Hub."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch):
     assert namespace["classifier"].temperature != 1
 
 
-def test_the_command_on_your_own_data_runs(tmp_path):
+def test_the_evaluate_command_runs_on_your_own_data(tmp_path):
     (tmp_path / "my-model").symlink_to(embedded_model(), target_is_directory=True)
     (tmp_path / "my-labeled-texts.csv").write_text("text,label\nlovely,POSITIVE\nawful,NEGATIVE\n")
     done = shell(SHELL[2], tmp_path)
@@ -117,7 +117,7 @@ def test_the_2021_command_runs_on_a_hub_like_the_real_one(tiny, tokenizer, tmp_p
 
 
 def rows(text):
-    """The numbers of a table's arms, from Markdown or from the screen, without the seconds that only the latter has."""
+    """The numbers of each arm in a table, from Markdown or from printed output. Printed seconds are dropped."""
     arms = {}
     for line in text.replace("|", " ").replace("`", "").splitlines():
         found = re.match(
@@ -129,15 +129,15 @@ def rows(text):
 
 
 def written(title):
-    """The numbers of the README's table with that title."""
+    """The numbers in the README table with this title."""
     (table,) = [part for part in README.read_text(encoding="utf-8").split("\n\n") if part.startswith(f"| {title} |")]
     return rows(table)
 
 
-@pytest.mark.slow  # the whole experiment of the first command: some minutes
+@pytest.mark.slow  # the full experiment of the first command takes minutes
 def test_the_first_command_reproduces_the_table_offline(tmp_path):
     install, experiment = SHELL[0].split("&&")
-    assert install.strip() == "pip install ."  # done by whoever runs these tests
+    assert install.strip() == "pip install ."  # already done in the test environment
     environment = {**ENVIRONMENT, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         experiment.split(), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=1800, env=environment
@@ -147,20 +147,20 @@ def test_the_first_command_reproduces_the_table_offline(tmp_path):
     assert len(here) == 5
     # Keyed masks are the same on every machine; BaaL's come from PyTorch's generator, whose builds differ.
     for arm, numbers in here.items():
-        # A temperature of its own moves each text a little, and one over the edge of a bin moves the ECE.
+        # Fitted temperatures differ slightly. If that moves a text into another bin, the ECE changes.
         tolerance = 0.02 if arm.startswith("BaaL") else 5e-3 if "temperature" in arm else 5e-4
         assert printed[arm] == pytest.approx(numbers, abs=tolerance), arm
     assert (tmp_path / "bayesian-report" / "reliability.png").stat().st_size > 10_000
 
 
-# SST-2's validation split is not ours to ship; it lies beside the checkout or not at all.
+# We may not ship SST-2's validation split. The test is skipped if it is not next to the checkout.
 VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "sst2" / "validation.tsv"
 
 
 @pytest.mark.slow  # 41 passes over 872 sentences
 @pytest.mark.skipif(not VALIDATION.exists(), reason=f"needs SST-2 validation in {VALIDATION}")
 def test_the_sst2_table_is_reproduced(classifier):
-    """Its two arms that are the same on every machine; the classifier knows its job, the ensemble is more honest."""
+    """Only the two arms that are the same on every machine. The averaged model is better calibrated."""
     from bayesian_text_classification.evaluation.measures import MEASURES
     from bayesian_text_classification.evaluation.predictions import Predictions
     from bayesian_text_classification.loading.labelled_texts import load_labelled_texts

@@ -1,4 +1,4 @@
-"""The texts that users read are plain English: short sentences, and none of the phrases that readers had to decode."""
+"""User-facing text is plain English: short sentences, and no stilted phrases."""
 
 import ast
 import json
@@ -58,7 +58,7 @@ ODD = [
 
 
 def strings(path):
-    """Every string of a file of code, docstrings among them."""
+    """Every string in a source file, including docstrings."""
     if path.suffix == ".jinja":
         yield path.read_text(encoding="utf-8")
         return
@@ -75,7 +75,7 @@ def texts(path):
 
 
 @pytest.mark.parametrize("path", [*PAGES, *CODE, *NOTEBOOKS, RESULTS], ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_odd_phrase(path):
+def test_texts_contain_no_stilted_phrases(path):
     found = []
     for text in texts(path):
         for phrase in ODD:
@@ -103,6 +103,6 @@ def test_sentences_are_short(path):
     assert sum(lengths) / len(lengths) <= 20
 
 
-def test_the_measure_of_sentences_counts_words():
+def test_sentences_are_counted_in_words():
     page = "# Title\n\nOne two three. `a b` is a name: so it counts once.\n\n- A [link](x) is here.\n\n| no | table |\n"
     assert [len(words) for words in sentences(page)] == [3, 8, 4]

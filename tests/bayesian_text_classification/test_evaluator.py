@@ -142,7 +142,7 @@ def test_label_mapping_reorders_the_classes(ours, classifier, metrics):
         assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_text_pairs(ours, classifier, metrics):
+def test_text_pairs_are_scored_as_pairs(ours, classifier, metrics):
     pairs = datasets.Dataset.from_dict({"a": TEXTS, "b": TEXTS[::-1], "y": LABELS})
     found = ours.compute(
         classifier, pairs, metric=metrics["ece"](), input_column="a", second_input_column="b", label_column="y"
@@ -165,7 +165,7 @@ def winner_only(texts):
     return [{"label": "LABEL_1", "score": 0.9} for _ in texts]
 
 
-def test_error_messages(ours, classifier, metrics):
+def test_wrong_arguments_raise_with_a_precise_message(ours, classifier, metrics):
     for model, options, sentence in (
         (3, {}, "model_or_pipeline is of type int; it must be a model"),
         (

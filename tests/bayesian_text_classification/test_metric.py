@@ -122,7 +122,7 @@ def test_damaged_file_is_replaced(cache):
 
 
 @pytest.mark.parametrize("age", [-3600, 0, 3600], ids=["older", "same second", "from the future"])
-def test_this_version_wins_over_all_others(cache, age):
+def test_this_version_is_the_newest_in_the_cache(cache, age):
     ours = metric.install_metric()
     other = cache / ("0" * 64) / "ece.py"
     other.parent.mkdir()
@@ -156,7 +156,7 @@ def test_unwritable_cache_causes_one_warning(tmp_path, cache, monkeypatch):
 
 
 @pytest.mark.parametrize("variable", ["HF_HOME", "HF_MODULES_CACHE"])
-def test_advice_of_the_warning_helps(variable, tmp_path):
+def test_following_the_advice_of_the_warning_works(variable, tmp_path):
     (tmp_path / "file").touch()
     homes = {"HF_HOME": tmp_path / "home", "HF_HUB_OFFLINE": 1}
     code = f"""
@@ -177,7 +177,7 @@ print(json.dumps(evaluate.load("ece").compute(predictions=[[0.05, 0.95], [0.0, 1
     assert printed(python(code, **{**homes, variable: tmp_path / "good"})) == {"ece": 0.475}
 
 
-def test_no_cache_variable_leaves_the_cache_untouched(tmp_path, cache, monkeypatch):
+def test_the_no_cache_variable_leaves_the_cache_untouched(tmp_path, cache, monkeypatch):
     monkeypatch.setenv("BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE", "1")
     assert metric.install_metric() is None
     assert list(tmp_path.iterdir()) == []

@@ -199,7 +199,7 @@ def test_embedded_model_classifies_plain_reviews(classifier, package):
     assert right / len(plain) > 0.9
 
 
-def test_source_is_typed(package):
+def test_package_ships_a_py_typed_marker(package):
     assert (package / "py.typed").is_file()
 
 

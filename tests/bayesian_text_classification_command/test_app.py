@@ -1,4 +1,4 @@
-"""The command as a user starts it: a process of its own, its output, its files, its exit codes."""
+"""The command as users run it, in a separate process: output, files and exit codes."""
 
 import json
 import os
@@ -23,18 +23,18 @@ COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classificatio
 
 
 def run(*arguments, before="", **variables):
-    """The command's code in a process that finds the libraries imported; `before` is code that it runs first."""
+    """Run the command in a forked process that has the libraries imported. `before` is code that runs first."""
     return forks.command(*arguments, before=before, **{**os.environ, **variables})
 
 
 def started(*arguments, **variables):
-    """The command itself."""
+    """Run the installed command."""
     environment = {**os.environ, **variables}
     return subprocess.run([COMMAND, *arguments], capture_output=True, text=True, check=False, env=environment)
 
 
 def error_line(done):
-    """The one line of a run that was refused."""
+    """The single error line of a refused run."""
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     return line.removeprefix("error: ")
@@ -147,7 +147,7 @@ USAGE = [
             ["evaluate", "--device", value],
             f"Invalid value for '--device': {value!r}; on this machine it must be one of cpu",
         )
-        for value in ("", "-1", "nonsense", "meta", "cuda", "cuda:99")  # conftest hides what GPUs there are
+        for value in ("", "-1", "nonsense", "meta", "cuda", "cuda:99")  # conftest hides all GPUs
     ),
     *(
         (["evaluate", "--dtype", value], f"Invalid value for '--dtype': {value!r}; it must be one of float32, bfloat16")
@@ -187,7 +187,7 @@ def test_bad_input_gives_one_line(tmp_path, monkeypatch, arguments, message):
 
 @pytest.mark.parametrize("option", ["--model", "--dataset"])
 def test_an_unreachable_hub_gives_one_line(option, tmp_path):
-    """huggingface_hub tells of each of its five tries, and waits longer before each."""
+    """huggingface_hub retries five times with increasing delays, and logs each try."""
     hasty = "import time; time.sleep = lambda seconds: None; "
     done = run("evaluate", option, "some/where", "--output", tmp_path / "out", before=hasty,
                HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0")  # fmt: skip
@@ -198,7 +198,7 @@ def test_an_unwritable_output_is_refused_before_the_work(tmp_path):
     (tmp_path / "out").write_text("")
     message = error_line(run("evaluate", "--output", tmp_path / "out"))
     assert message == f"cannot write to --output {tmp_path / 'out'}: File exists"
-    message = error_line(run("evaluate", "--output", "/proc/self"))  # a folder that takes no files, from root neither
+    message = error_line(run("evaluate", "--output", "/proc/self"))  # not even root can create files in this folder
     assert message.startswith("cannot write to --output /proc/self: ")
 
 
@@ -265,7 +265,7 @@ def test_rank_refuses_bad_input_in_one_line(tmp_path, monkeypatch, capsys, loud_
 
 @pytest.mark.parametrize("moment", ["torch", "matplotlib", "baal"])
 def test_ctrl_c_gives_one_line_at_any_moment(moment, tmp_path):
-    """While the package is imported, while the command's own needs are, and while it samples."""
+    """While the package is imported, while the command imports its dependencies, and while it samples."""
     (tmp_path / f"{moment}.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
     (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
     process = subprocess.Popen(
@@ -274,7 +274,9 @@ def test_ctrl_c_gives_one_line_at_any_moment(moment, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where these tests ignore it
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # the test process may ignore SIGINT
     )
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGINT)
@@ -317,7 +319,7 @@ def test_no_arguments_show_the_help():
 
 
 def test_rank_keeps_file_modes_and_follows_symbolic_links(tmp_path, monkeypatch, loud_libraries):
-    """An answer that nobody else may read, or a link that was replaced, breaks what comes after it in a workflow."""
+    """If other users cannot read the file, or a link was replaced, later steps of a workflow fail."""
     (tmp_path / "in.csv").write_text("text\nfine\n")
     real, link, new = tmp_path / "real.csv", tmp_path / "link.csv", tmp_path / "new.csv"
     real.write_text("before\n")

@@ -1,4 +1,4 @@
-"""`bayesian-text-classification predict`: what a user types, sees and finds, good and bad."""
+"""`bayesian-text-classification predict`: its arguments, output and files, with valid and invalid input."""
 
 import csv
 import gzip
@@ -26,12 +26,12 @@ COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classificatio
 
 
 def run(*arguments, **options):
-    """The command in a process of its own."""
+    """Run the command in a separate process."""
     return subprocess.run([COMMAND, "predict", *map(str, arguments)], capture_output=True, check=False, **options)
 
 
 def asked(*arguments):
-    """The command in this process."""
+    """Run the command in this process."""
     return commands.asked("predict", *arguments)
 
 
@@ -61,7 +61,7 @@ def test_texts_are_classified_in_a_table():
     assert any(r"<b>[red]Dull[/red]</b>\x1b[31m" in line for line in lines) and b"\x1b" not in done.stdout
 
 
-def test_stdin_to_stdout():
+def test_predict_reads_stdin_and_writes_stdout():
     done = run("--input", "-", "--output", "-", "--num-samples", 2, input=b"a wonderful film\n\ndull\n")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(row["text"], row["label"], row["error"]) for row in found] == [
@@ -79,7 +79,7 @@ def test_empty_stdin_gives_empty_stdout():
     assert len(done.stdout.splitlines()) == 1 and done.stderr == b"0 rows\n"
 
 
-def test_a_reader_may_close_stdout():
+def test_closing_stdout_early_is_handled():
     first = subprocess.Popen(
         [COMMAND, "predict", "--input", "-", "--output", "-", "--num-samples", "1"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -89,7 +89,7 @@ def test_a_reader_may_close_stdout():
     assert first.returncode == 141 and said == b""
 
 
-# Every kind of bad row, by the file that it stands in: what comes out in the column `error`.
+# Bad rows of every kind, by file, with the expected value of the column `error`.
 BAD_ROWS = {
     "csv": {
         b'""': "the text is empty",
@@ -148,7 +148,7 @@ def test_nulls_in_parquet_files_get_an_error(tmp_path):
 
 @pytest.mark.parametrize(("ending", "pack", "unpack"), [(".gz", gzip.compress, gzip.decompress),
                                                         (".xz", lzma.compress, lzma.decompress)])  # fmt: skip
-def test_compressed_input_and_output(tmp_path, ending, pack, unpack):
+def test_compressed_input_and_output_are_supported(tmp_path, ending, pack, unpack):
     (tmp_path / f"mine.csv{ending}").write_bytes(pack(b"id,text\n7,good film\n"))
     output = tmp_path / f"answers.tsv{ending}"
     done = asked("--input", tmp_path / f"mine.csv{ending}", "--output", output, "--num-samples", 2)
@@ -202,8 +202,8 @@ def test_refusals_are_one_line_and_change_nothing(arguments, words, tmp_path, mo
     assert Path("mine.csv").read_text() == "text\ngood film\n"
 
 
-def test_an_empty_prefix_is_no_prefix(tmp_path):
-    """Such as a variable of a script that is not set."""
+def test_an_empty_prefix_means_no_prefix(tmp_path):
+    """For example from an unset variable in a script."""
     (tmp_path / "mine.txt").write_text("good film\n")
     done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--prefix", "", "--num-samples", 1)
     assert done.exit_code == 0 and list(rows_of(tmp_path / "a.csv")[0])[:2] == ["text", "label"]
@@ -214,12 +214,12 @@ def test_closed_streams_are_reported(name, output, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.txt").write_text("good film\n")
     read = "-" if name == "stdin" else "mine.txt"
-    close = f"import sys; sys.{name} = None; "  # as Python has it where a caller has closed it
+    close = f"import sys; sys.{name} = None; "  # Python sets it to None if the caller closed it
     code, out, err = forks.command("predict", "--input", read, "--output", output, before=close, **os.environ)
     assert (code, out, err) == (2, "", f"error: {name} is closed\n")
 
 
-def test_ray_is_not_installed(tmp_path, monkeypatch):
+def test_missing_ray_gives_one_line_with_the_install_command(tmp_path, monkeypatch):
     (tmp_path / "mine.txt").write_text("good\n")
     monkeypatch.setitem(sys.modules, "ray", None)
     done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--ray", "local")
@@ -256,7 +256,7 @@ def test_ray_address_is_read_from_the_environment(tmp_path, monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="signals of another system")
 @pytest.mark.parametrize(("name", "code", "word"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
 def test_interrupts_work_while_connecting_to_a_cluster(name, code, word):
-    """Ray's own lines are turned away from stderr then; ours is not."""
+    """Ray's own stderr output is suppressed while connecting; ours must still appear."""
     program = f"""if True:
         import os, signal, sys, types
         import bayesian_text_classification_command as command

@@ -120,7 +120,7 @@ def test_a_confidence_of_zero_is_in_the_first_bin():
     assert ece.bin_sums([0.0], [0], binary=True).counts == (1, *[0] * 9)
 
 
-def test_a_perfect_model_measures_zero():
+def test_a_perfect_model_has_an_ece_of_zero():
     predictions, references = [[0.0, 1.0], [1.0, 0.0]], [1, 0]
     assert ece.expected_calibration_error(predictions, references) == 0.0
 

@@ -194,7 +194,7 @@ def test_7_sums_do_not_lose_rows_as_float32_does():
     assert many.ece == sums.ece == abs(2 - 3 * float(np.float32(0.7))) / 3
 
 
-def test_8_few_rows_measure_a_value_above_the_truth():
+def test_8_the_ece_of_few_rows_exceeds_the_truth():
     random = np.random.default_rng(0)
     p = (1 + random.beta(3, 1, 872)) / 2
     chance = ece.bootstrap(p, random.random(872) < p, 15, binary=True)

@@ -74,7 +74,7 @@ def test_squares_are_row_means_with_jackknife_spread(key, classes):
 
 
 @pytest.mark.parametrize("key", ["brier_reliability", "brier_resolution", "l2_ece"])
-def test_noise_in_squares(key):
+def test_noise_in_squares_is_removed_on_average(key):
     """Each bin has one probability, which is right. Without noise there is no gap, and the resolution is known."""
     random = np.random.default_rng(0)
     p = np.repeat([0.55, 0.65, 0.75, 0.85], 60)
@@ -116,7 +116,7 @@ def test_without_errors_auroc_is_nan_and_aurc_is_zero():
 
 @given(seed=st.integers(0, 10**6), classes=st.sampled_from([2, 3]), rows=st.integers(2, 30))
 @settings(max_examples=60)
-def test_weights_act_like_repeated_rows(seed, classes, rows):
+def test_integer_weights_give_the_values_of_repeated_rows(seed, classes, rows):
     random = np.random.default_rng(seed)
     p = np.round(random.dirichlet(np.ones(classes), rows), 1) + 0.01  # with ties
     p /= p.sum(1, keepdims=True)
@@ -139,7 +139,7 @@ def test_ranked_probabilities_determine_the_order():
     np.testing.assert_array_equal(odd.nll, Predictions.of(p[::-1], labels).nll)
 
 
-def test_float32_rows_and_zero_probabilities():
+def test_float32_rows_and_zero_probabilities_give_finite_values():
     p = np.array([[1.0, 0.0], [0.3, 0.7]], dtype=np.float32)
     rows = Predictions.of(p, np.array([1, 1]))
     assert np.isfinite(MEASURE["nll"].value(rows))

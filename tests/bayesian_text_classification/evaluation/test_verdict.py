@@ -45,7 +45,7 @@ def with_differences(comparison, **differences):
         ),
     ],
 )
-def test_the_headline_is_that_of_the_ece(told, words, comparison):
+def test_the_headline_states_the_verdict_on_the_ece(told, words, comparison):
     found = verdict(with_differences(comparison, ece=told))
     assert found.outcome == told.verdict
     assert found.headline.startswith(words)
@@ -64,7 +64,7 @@ def test_the_headline_is_that_of_the_ece(told, words, comparison):
     assert (needed in found.lines[0]) == (told.rows_needed is not None)
 
 
-def test_accuracy_that_is_lost_is_a_warning(comparison):
+def test_a_significant_loss_of_accuracy_gives_a_warning(comparison):
     lost = Difference(-0.02, -0.03, -0.01, "worse", None)
     assert any(
         line.startswith("Warning: sampling costs accuracy here")
@@ -83,7 +83,7 @@ def test_undefined_measures_are_labeled_not_defined(comparison):
     assert not any("nan" in line for line in lines)
 
 
-def test_twenty_texts_promise_no_threshold(comparison):
+def test_twenty_texts_give_no_threshold(comparison):
     lines = advice(comparison)
     assert lines[-1] == (
         "On 20 texts, no threshold was found that keeps the error among accepted texts below 5%, 2% or 1% with 90% "
@@ -131,7 +131,7 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
     assert promised.endswith("with 90% confidence for texts like these. Here it accepts 100% of the texts.")
 
 
-def test_a_threshold_near_1_accepts_what_it_is_said_to_accept(comparison):
+def test_a_threshold_near_1_accepts_the_reported_share(comparison):
     p = 1 - np.logspace(-7.5, -6.5, 400)
     arms = tuple(replace(one, untempered=np.stack([1 - p, p], 1)) for one in comparison.arms)
     lines = advice(replace(comparison, arms=arms, recommended="bayesian", labels=np.repeat([1, 0], [300, 100])))
@@ -140,13 +140,13 @@ def test_a_threshold_near_1_accepts_what_it_is_said_to_accept(comparison):
     assert 0 < (p >= least).mean() < 1 and f"accepts {(p >= least).mean():.0%}" in promised
 
 
-def test_a_saved_temperature_is_named(comparison):
+def test_advice_mentions_a_saved_temperature(comparison):
     assert not any("was saved with" in line for line in advice(comparison))
     lines = advice(replace(comparison, saved_temperature=1.5))
     assert any(line.startswith("The model was saved with a temperature of 1.50, and none") for line in lines)
 
 
-def test_how_the_temperatures_were_fitted_is_said(comparison):
+def test_the_verdict_says_how_temperatures_were_fitted(comparison):
     assert not comparison.determined  # all twenty answers are right
     assert any("Warning: these labels do not determine a temperature" in line for line in verdict(comparison).lines)
     lines = verdict(replace(comparison, calibrated_on=20)).lines
@@ -214,5 +214,5 @@ def test_eces_within_the_null_band_are_reported(comparison):
     assert "sampling noise" not in with_ece(1.0)
 
 
-def test_numbers_of_texts_have_two_digits():
+def test_numbers_of_texts_are_rounded_up_to_two_digits():
     assert [rounded(n) for n in (1, 9, 10, 99, 101, 1234, 99_001)] == [1, 9, 10, 99, 110, 1300, 100_000]

@@ -98,7 +98,7 @@ def test_bad_row_has_an_error_and_the_next_one_is_read(kind, content, error):
     assert errors[0].startswith(error), errors[0]
 
 
-def test_unclosed_quote_spoils_only_its_own_row():
+def test_unclosed_quote_invalidates_only_its_own_row():
     lines = [b"id,text", b"1,a", b'2,"b', b"3,c\xff", b'4,"d', b'e"', b"5,f", b'6,"g']
     found, errors = read(b"\n".join(lines) + b"\n", ".csv")
     # The quote of row 4 closes that of row 2, and the rest of row 4 is then not valid csv.
@@ -246,7 +246,7 @@ def test_windows_of_huge_parquet_rows_are_small(tmp_path, monkeypatch):
     assert max(map(len, windows)) < 16 and [text for window in windows for text in window.column("text")] == texts
 
 
-def test_parquet_binary_text_from_spark_and_dates_beyond_python(tmp_path):
+def test_parquet_reads_binary_text_from_spark_and_dates_beyond_python(tmp_path):
     far = pyarrow.array([4_000_000, 0], pyarrow.int32()).cast(pyarrow.date32())
     table = pyarrow.table({"text": pyarrow.array(["Ä".encode(), b"\xff"], pyarrow.binary()), "day": far})
     pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
@@ -255,7 +255,7 @@ def test_parquet_binary_text_from_spark_and_dates_beyond_python(tmp_path):
     assert [row["day"] for row in window.as_dicts()][1] in ("1970-01-01",)
 
 
-def test_last_rows_of_a_window():
+def test_last_returns_the_final_rows_and_errors_of_a_window():
     window = readers.Window([{"n": i} for i in range(5)], [None, "a", None, "b", "c"])
     assert (window.last(2).rows, window.last(2).errors) == ([{"n": 3}, {"n": 4}], ["b", "c"])
     table = readers.Window(pyarrow.table({"n": range(5)}), window.errors)

@@ -38,7 +38,7 @@ def test_written_files_are_read_back(kind, compression, tmp_path):
     assert window.rows == expected and window.errors == [None] * 3
 
 
-def test_pythons_csv_reads_the_same_cells(tmp_path):
+def test_python_csv_reads_the_same_cells(tmp_path):
     path = written(writer_for(".csv", ".gz", ["id", "text"], None, ADDED), WINDOWS, tmp_path / "a")
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
@@ -82,7 +82,7 @@ def test_added_cells_cannot_break_tsv_lines():
     assert block == b"a\tx y z\t\t\n"
 
 
-def test_nested_dictionary_columns_in_parquet(tmp_path):
+def test_nested_dictionary_columns_are_written_to_parquet(tmp_path):
     words = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     kinds = {"a": pyarrow.list_(words), "b": pyarrow.struct([("w", words)]), "c": pyarrow.map_(pyarrow.string(), words),
              "d": pyarrow.list_(words, 1), "e": pyarrow.large_list(words)}  # fmt: skip

@@ -300,7 +300,7 @@ def test_failed_push_gives_one_line_and_changes_nothing_and_a_retry_works(hub, t
     assert "ece.py" in hub.repositories["space", "user/ece"].files
 
 
-def test_slow_hub_is_waited_for(hub, tmp_path):
+def test_push_waits_for_a_slow_hub(hub, tmp_path):
     hub.fail("repos/create", 2.0, times=1)
     hub.fail("commit/main", 2.0, times=1)
     code, out, err = push(hub, tmp_path, "metric", "user/ece")

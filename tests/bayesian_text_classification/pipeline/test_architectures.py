@@ -266,19 +266,19 @@ def test_calls_match_those_of_train_mode(case, active_calls):
             assert sum(site.calls for site in variant.twin.sites) == active_calls(trained, encode(TEXTS[:1]))
 
 
-def test_nothing_else_is_random(case):
+def test_only_dropout_is_random(case):
     for variant in case.variants.values():
         assert variant.twin.hidden_randomness == HIDDEN.get(case.type)
         assert len(variant.warnings) == (case.type in HIDDEN)
 
 
-def test_samples_differ(case):
+def test_samples_of_a_text_differ(case):
     for variant in case.variants.values():
         spread = variant.samples(TEXTS[:1], 10).std(1).max()
         assert spread > 1e-4 if variant.twin.sites else spread < 1e-6
 
 
-def test_sampling_draws_and_checkpoints_nothing(case, same_model, same_random_state):
+def test_sampling_uses_no_global_randomness_layerdrop_or_checkpointing(case, same_model, same_random_state):
     """LayerDrop would skip calls, which raises; a checkpoint raises; statistics must not change."""
     for variant in case.variants.values():
         with same_model(variant.model), same_random_state():

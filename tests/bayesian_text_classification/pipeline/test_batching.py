@@ -65,7 +65,7 @@ def test_samples_are_split_only_if_one_text_exceeds_the_budget(lengths, samples,
             assert len(samples) * max(lengths[batch.texts[0]], 1) > budget
 
 
-def test_example_by_hand():
+def test_planned_batches_match_hand_calculation():
     planned = [(list(b.texts), b.samples) for b in plan([3, 10, 4, 4], samples=range(2), budget=TokenBudget(24))]
     # 24 tokens hold two rows of 10 (one text) or six rows of 4 (three texts).
     assert planned == [([1], range(2)), ([2, 3, 0], range(2))]

@@ -154,7 +154,7 @@ OWN = {
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_custom_models(name, encode, twin_of, samples, calls_of, own):
+def test_custom_models_are_sampled_like_train_mode(name, encode, twin_of, samples, calls_of, own):
     """All calls are found, the mean matches train() mode, and a text has the same samples alone and in a batch."""
     make, calls = OWN[name]
     model, inputs = own(make()), encode(["a good film", "a bad film"])

@@ -161,7 +161,7 @@ class Branch(nn.Module):
         return self.extra(x, self.training) if x.shape[1] > 10 else x
 
 
-def test_a_text_on_another_path_runs_by_itself(encode, twin_of, samples, own):
+def test_a_text_on_another_code_path_runs_by_itself(encode, twin_of, samples, own):
     twin = twin_of(own(Branch()))
     long = [" ".join([word] * 20) for word in ("film", "bad")]
     together = samples(twin, encode(long), 12)
@@ -173,7 +173,7 @@ def test_a_text_on_another_path_runs_by_itself(encode, twin_of, samples, own):
     torch.testing.assert_close(samples(twin, encode(["a good film"] * 2), 12)[1:], short, rtol=0, atol=1e-6)
 
 
-def test_masks_on_another_path_spread_like_pytorchs(encode, twin_of, own):
+def test_masks_on_another_code_path_have_the_spread_of_pytorchs(encode, twin_of, own):
     """Both calls drop units: the spread is that of train() mode."""
     model, inputs = own(Branch()), encode([" ".join(["film"] * 20)])
     keyed = twin_of(model).sample_logits(inputs, range(1000), seed=0, balanced=False)
@@ -184,20 +184,20 @@ def test_masks_on_another_path_spread_like_pytorchs(encode, twin_of, own):
     assert keyed[0].std(0) == pytest.approx(native.std(0), rel=0.15)
 
 
-def test_another_path_in_a_padded_batch_raises(encode, twin_of, samples, own):
+def test_another_code_path_in_a_padded_batch_raises(encode, twin_of, samples, own):
     twin = twin_of(own(Branch()))
     with pytest.raises(RuntimeError, match=r"depends on its input.*padding=False"):
         samples(twin, encode([" ".join(["film"] * 20), "a good film"]))
 
 
-def test_a_path_that_depends_on_the_masks_raises(encode, twin_of, samples, own):
+def test_a_code_path_that_depends_on_the_masks_raises(encode, twin_of, samples, own):
     twin = twin_of(own(Branch(lambda x, training: F.dropout(x, 0.1, training) if bool((x == 0).any()) else x)))
     with pytest.raises(RuntimeError, match="depends on its input"):
         samples(twin, encode([" ".join(["film"] * 20)]), 40)
 
 
 @pytest.mark.filterwarnings("ignore:.*has randomness that is not dropout")
-def test_another_path_raises_if_some_dropout_stays_off(encode, twin_of, samples, own):
+def test_another_code_path_raises_if_some_dropout_stays_off(encode, twin_of, samples, own):
     """There is no way to know which of the new calls must stay off."""
 
     class Off(nn.Module):

@@ -116,12 +116,12 @@ def test_the_passes_of_a_group_drop_different_units():
         lambda x, key: x * 1 + key,
     ],
 )
-def test_the_checks_above_detect_a_weak_hash(monkeypatch, weak):
+def test_the_mask_checks_detect_a_weak_hash(monkeypatch, weak):
     monkeypatch.setattr(masks, "_hash32", weak)
     assert faults(large(0.1), 0.1) != []
 
 
-def test_the_checks_above_detect_a_wrong_rate():
+def test_the_mask_checks_detect_a_wrong_rate():
     assert "all" in faults(large(0.11), 0.1)
 
 
@@ -292,6 +292,6 @@ def test_the_bits_are_the_same_in_every_process():
 
 
 @pytest.mark.parametrize("p", [1e-7, 1 - 1e-7, 1.0])
-def test_extreme_rates(p):
+def test_extreme_rates_drop_the_right_share(p):
     kept = large(p, samples=range(5)).double().mean().item()
     assert abs(kept - (1 - p)) < 1e-4

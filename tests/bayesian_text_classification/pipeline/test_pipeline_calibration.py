@@ -135,7 +135,7 @@ def test_threshold_applies_to_the_tempered_score(ours):
     assert ours(TEXTS[0], threshold=0.4)[0]["abstained"]
 
 
-def test_threshold_at_construction_or_call(tiny, bayesian):
+def test_threshold_can_be_set_at_construction_or_call(tiny, bayesian):
     ours = bayesian(tiny("bert", num_labels=3), threshold=1.0, num_samples=3)
     assert ours(TEXTS[0])[0]["abstained"]
     assert not ours(TEXTS[0], threshold=0)[0]["abstained"]

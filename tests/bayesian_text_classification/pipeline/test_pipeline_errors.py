@@ -42,7 +42,7 @@ def test_dict_with_unknown_key_raises_except_with_zero_samples(small, small_stoc
     assert small(given, num_samples=0) == small_stock(given)
 
 
-def test_wrong_item_of_a_stream_is_numbered_from_the_start(small, monkeypatch):
+def test_errors_number_the_items_of_a_stream_from_its_start(small, monkeypatch):
     monkeypatch.setattr(module, "WINDOW", 2)
     with pytest.raises(ValueError, match="input 3 is None"):
         list(small((text for text in [*TEXTS, None]), num_samples=1))

@@ -228,7 +228,7 @@ def test_standard_pipeline_arguments_are_accepted(package):
     assert ours("good")[0]["num_samples"] == 2
 
 
-def test_batches_match_a_deterministic_pass(small):
+def test_batches_reproduce_the_deterministic_predictions(small):
     found = list(small.batches(MANY, batch_size=3))
     assert sorted(i for indices, _ in found for i in indices) == list(range(len(MANY)))
     for indices, inputs in found:

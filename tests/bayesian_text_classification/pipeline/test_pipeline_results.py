@@ -106,7 +106,7 @@ def test_seeds_give_different_but_repeatable_samples(small):
     np.testing.assert_array_equal(a, made.sample_proba(TEXTS))
 
 
-def test_masks_at_construction_or_call(small):
+def test_masks_can_be_set_at_construction_or_call(small):
     bernoulli = small.sample_proba(TEXTS, masks="bernoulli")
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, masks="bernoulli")
     np.testing.assert_array_equal(made.sample_proba(TEXTS), bernoulli)
@@ -154,7 +154,7 @@ def test_tolerance_stops_a_text_at_the_same_count_in_any_batch(small):
     assert_close(together, list(small((text for text in MANY), **options)))
 
 
-def test_tolerance_at_construction_or_call(small):
+def test_tolerance_can_be_set_at_construction_or_call(small):
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, num_samples=60, tolerance=0.03)
     assert made(TEXTS) == small(TEXTS, num_samples=60, tolerance=0.03)
     assert made(TEXTS, tolerance=None) == small(TEXTS, num_samples=60)
@@ -206,7 +206,7 @@ def test_batch_that_runs_out_of_memory_is_halved(small, monkeypatch):
 # --- other kinds of models --------------------------------------------------------------------------------------------
 
 
-def test_multi_label(tiny, bayesian):
+def test_multi_label_models_use_sigmoid_with_an_entropy_per_label(tiny, bayesian):
     from scipy import stats
 
     ours = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"))
@@ -223,7 +223,7 @@ def test_multi_label(tiny, bayesian):
             assert entry["expected_entropy"] == pytest.approx(stats.entropy(both).mean(), abs=1e-5)
 
 
-def test_regression(tiny, bayesian):
+def test_regression_averages_raw_outputs_without_entropy(tiny, bayesian):
     ours = bayesian(tiny("bert", num_labels=1, problem_type="regression"))
     samples = ours.sample_proba(TEXTS).astype(float)
     assert samples.shape == (3, 1, 20)
@@ -246,7 +246,7 @@ def test_one_logit_uses_sigmoid(tiny, bayesian):
 
 
 @pytest.mark.parametrize("at", ["construction", "call"])
-def test_function_to_apply(at, small):
+def test_function_to_apply_sets_the_activation(at, small):
     def scores(name):
         if at == "call":
             return small.sample_proba(TEXTS, function_to_apply=name)

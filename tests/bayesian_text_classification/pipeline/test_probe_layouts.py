@@ -20,7 +20,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("case", SHAPES)
-def test_layout_and_fold_from_shapes(case):
+def test_layout_and_fold_are_derived_from_shapes(case):
     two, three, longer, layout, fold = SHAPES[case]
     found = layout_of(two, three, longer)
     assert (found, found is ALONE) == (layout, layout is ALONE)

@@ -46,7 +46,7 @@ def expected(texts, samples):
     st.integers(20, 200),
     st.data(),
 )
-def test_values_are_in_place_for_any_memory_limit(lengths, first, count, budget, most, data):
+def test_values_keep_their_positions_for_any_memory_limit(lengths, first, count, budget, most, data):
     texts = data.draw(st.lists(st.sampled_from(range(len(lengths))), min_size=1, unique=True))
     samples = range(first, first + count)
     rows = []
@@ -91,7 +91,7 @@ def test_other_errors_are_raised():
     assert len(model.failed) == 1
 
 
-def test_fixed_draws_have_one_count():
+def test_a_fixed_number_of_samples_gives_one_group():
     lengths = [3, 4]
     draws = fixed(Passes(Model(lengths), lengths, TokenBudget(100)), 2, range(2, 5))
     ((texts, values),) = draws.by_count()

@@ -44,7 +44,7 @@ def test_fit_recovers_the_true_temperature():
     assert fit_temperature(p, labels) == pytest.approx(2.5, rel=0.02)
 
 
-def test_temperature_by_hand():
+def test_temperature_matches_hand_calculation():
     # Three of four labels are right at a confidence of 0.9. With many rows, the tempered confidence must be 3/4.
     p, labels = np.array([[0.1, 0.9]] * 40_000), np.array([1, 1, 1, 0] * 10_000)
     temperature = fit_temperature(p, labels)
@@ -81,7 +81,7 @@ def test_tempering_keeps_order_and_sums_and_temperatures_multiply(seed, temperat
     np.testing.assert_allclose(back, p, atol=1e-9)
 
 
-def test_temperature_one_changes_no_bit():
+def test_temperature_of_one_changes_nothing():
     p = np.random.default_rng(0).dirichlet(np.ones(4), 20).astype(np.float32)
     np.testing.assert_array_equal(apply_temperature(p, 1.0), p)
 

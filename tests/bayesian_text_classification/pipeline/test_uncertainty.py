@@ -21,7 +21,7 @@ def probabilities(texts=5, classes=4, samples=20, seed=0):
 # --- entropies ------------------------------------------------------------------------------------------------------
 
 
-def test_classes_by_hand():
+def test_uncertainties_of_classes_match_hand_calculation():
     """Two certain samples that contradict each other: the full bit of uncertainty is the model's."""
     found = over_classes(np.array([[[1.0, 0.0], [0.0, 1.0]]]))
     assert found.mean.tolist() == [[0.5, 0.5]]
@@ -67,7 +67,7 @@ def test_independent_labels_have_their_own_entropies():
     assert found.mutual_information.shape == (3, 4)
 
 
-def test_independent_labels_by_hand():
+def test_uncertainties_of_independent_labels_match_hand_calculation():
     found = over_labels(np.array([[[0.0, 1.0], [0.5, 0.5]]]))
     assert found.predictive_entropy == pytest.approx(np.array([[LN2, LN2]]))
     assert found.mutual_information == pytest.approx(np.array([[LN2, 0.0]]))

@@ -1,4 +1,4 @@
-"""Pictures show the numbers that they were given."""
+"""Figures show the numbers they are given."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The page of the report: what it says, that it needs nothing, and how it looks in a real browser."""
+"""The HTML report: its content, that it loads nothing else, and its layout in a real browser."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ SETTINGS = ReportSettings("<u>mine</u>", "five <b>texts</b>", seed=0)
 
 @pytest.fixture(scope="module")
 def data(classifier):
-    """Every answer is right, but for those to the text with markup, which is thus among the mistakes."""
+    """All answers are right except for the text with markup, so that text is listed among the mistakes."""
     said = classifier.predict_proba(TEXTS, num_samples=0).argmax(1)
     labels = [int(1 - label) if text == MARKUP else int(label) for text, label in zip(TEXTS, said, strict=True)]
     return LabelledTexts("five <b>texts</b>", TEXTS, labels, ["a", "b", "<i>c</i>", "b", "a"] * 4)
@@ -49,7 +49,7 @@ def test_long_texts_are_shortened(comparison, data):
     assert "long long ..." in page and "long " * 100 not in page
 
 
-def test_the_report_files(folder, comparison):
+def test_the_report_folder_has_the_expected_files_and_numbers(folder, comparison):
     names = {path.name for path in folder.iterdir()}
     pictures = {
         f"{name}.{end}" for name in ("reliability", "samples", "risk-coverage", "confidence") for end in ("png", "svg")
@@ -65,7 +65,7 @@ def test_the_report_files(folder, comparison):
 
 
 def test_a_given_verdict_is_not_computed_again(comparison, data, tmp_path, monkeypatch):
-    """A run found it four times, and looked for each threshold three times."""
+    """A run used to compute the verdict four times, and to search for each threshold three times."""
     known = replace(verdict(comparison), headline="It was known.", advice=["And so was this."])
     monkeypatch.setattr(write, "verdict", None)
     write.write_report(tmp_path / "new", comparison, data, ["NEGATIVE", "POSITIVE"], SETTINGS, known)
