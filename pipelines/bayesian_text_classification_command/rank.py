@@ -47,6 +47,7 @@ def rank(
     from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
     from bayesian_text_classification.loading.labelled_texts import load_texts
     from bayesian_text_classification.loading.labels import DataError
+    from bayesian_text_classification.pipeline.errors import BayesianTextClassificationError
     from bayesian_text_classification.selection.heuristics import rank as in_order
     from bayesian_text_classification.wording import first_line
 
@@ -79,6 +80,8 @@ def rank(
     first: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), "score": [float(scores[i]) for i in order]}
     try:
         write_columns(output, {**first, **columns})
-    except (DataError, OSError) as error:
-        fail(f"cannot write {output}: {first_line(error)}")
+    except BayesianTextClassificationError as error:  # its message names the file
+        fail(first_line(error))
+    except OSError as error:
+        fail(f"{output} cannot be written: {error.strerror or first_line(error)}")
     STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)

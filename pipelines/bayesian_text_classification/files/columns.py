@@ -38,7 +38,7 @@ def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
             writer.finish(staged, target)
     except OSError as error:
         raise ColumnsError(f"{path} cannot be written: {error.strerror or error}") from error
-    except (TypeError, ValueError, pyarrow.ArrowException) as error:
+    except (TypeError, ValueError, OverflowError, pyarrow.ArrowException) as error:
         raise ColumnsError(f"{path} cannot hold these columns: {first_line(error)}") from error
 
 

@@ -1,0 +1,32 @@
+"""`bayesian-text-classification rank`: output that cannot be written gives one line."""
+
+import errno
+import os
+
+import pytest
+from bayesian_text_classification.files import columns
+from commands import asked, refused
+
+pytestmark = pytest.mark.usefixtures("loud_libraries")
+
+
+def test_columns_that_parquet_cannot_hold_give_one_line(tmp_path):
+    output = tmp_path / "out.parquet"
+    for cells in (('"a"', "1"), ("1", "9" * 30)):  # mixed types, and an integer of more than 64 bits
+        lines = (f'{{"text": "fine", "more": {cell}}}\n' for cell in cells)
+        (tmp_path / "in.jsonl").write_text("".join(lines))
+        line = refused(asked("rank", "--input", tmp_path / "in.jsonl", "--output", output, "--num-samples", 2))
+        assert line.startswith(f"{output} cannot hold these columns: ") and "cannot write" not in line
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_full_disk_gives_one_line(tmp_path, monkeypatch):
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "in.csv").write_text("text\nfine\n")
+    monkeypatch.setattr(columns, "writer_for", full_disk)
+    output = tmp_path / "out.csv"
+    line = refused(asked("rank", "--input", tmp_path / "in.csv", "--output", output, "--num-samples", 2))
+    assert line == f"{output} cannot be written: No space left on device"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
