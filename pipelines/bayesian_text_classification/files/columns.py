@@ -1,5 +1,6 @@
 """Write in-memory columns of equal length to one file."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
     """Write columns of equal length to a .csv, .jsonl or .parquet file, atomically.
 
     Raises:
-        ColumnsError: The path has another extension, its folder does not exist or is not writable, or the format
-            cannot hold the cells.
+        ColumnsError: The path has another extension or is not a regular file, its folder does not exist or is not
+            writable, or the format cannot hold the cells.
     """
-    file_format = _kind_written(path)
+    file_format = _checked_format(path)
     try:
         with staged_beside(path) as (staged, target):
             table = {name: list(values) for name, values in columns.items()}
@@ -44,7 +45,7 @@ def write_columns(path: str, columns: Mapping[str, Sequence[Any]]) -> None:
 
 def check_can_write(path: str) -> None:
     """Raise `ColumnsError` before the work if `write_columns` could not write to this path."""
-    _kind_written(path)
+    _checked_format(path)
     try:
         with staged_beside(path):
             pass
@@ -52,9 +53,12 @@ def check_can_write(path: str) -> None:
         raise ColumnsError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _kind_written(path: str) -> str:
+def _checked_format(path: str) -> str:
+    """The format of a path. Raises `ColumnsError` if `write_columns` cannot write it, or would replace a folder."""
     file_format, compression = format_of(path)
     if file_format not in COLUMN_FORMATS or compression:
         ending = Path(path).suffix or "extensionless"
         raise ColumnsError(f"{path}: cannot write {ending} files; use {', '.join(COLUMN_FORMATS)}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ColumnsError(f"{path} exists but is not a regular file; choose another output file")
     return file_format
