@@ -10,6 +10,7 @@ import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -111,7 +112,8 @@ class Journal:
                 self._partial.chmod(stat.S_IMODE(self._target.stat().st_mode))
             self.checkpoint()
         except BaseException as error:
-            self._file.close()  # releases the lock even if the caller keeps the exception
+            with suppress(OSError):  # on a full disk, it flushes and raises again, but closes the file
+                self._file.close()  # releases the lock even if the caller keeps the exception
             if isinstance(error, OSError):
                 raise JournalError(f"{target} cannot be written: {error.strerror or error}") from error
             raise

@@ -120,6 +120,21 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path):
     assert target.read_bytes() == b"head\none\ntwo\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file size limits need POSIX")
+def test_full_disk_at_the_start_is_refused_in_one_line(tmp_path):
+    code = "import resource, sys; from pathlib import Path; "
+    code += "from bayesian_text_classification.files.journal import Journal; "
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); Journal(Path(sys.argv[1]), {}, b'head', resume=False)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.csv")], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1].endswith(
+        f"JournalError: {tmp_path / 'a.csv'} cannot be written: File too large"
+    )
+    begun(tmp_path / "a.csv").finish(move)
+    assert (tmp_path / "a.csv").read_bytes() == b"head\n"
+
+
 def test_folder_or_pipe_is_not_replaced(tmp_path):
     (tmp_path / "a.csv").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
