@@ -168,15 +168,18 @@ class _Parquet:
 
     def finish(self, staged: Path, target: Path) -> None:
         made = staged.with_name(staged.name + MADE)
-        with (
-            pyarrow.OSFile(str(staged)) as file,
-            pyarrow.ipc.open_stream(file) as stream,
-            new_file(made, like=staged) as target_file,
-            pyarrow.parquet.ParquetWriter(target_file, self._schema) as writer,
-        ):
-            for group in _groups(stream):
-                writer.write_table(pyarrow.Table.from_batches(group, self._schema).combine_chunks())
-        publish(made, target)
+        try:
+            with (
+                pyarrow.OSFile(str(staged)) as file,
+                pyarrow.ipc.open_stream(file) as stream,
+                new_file(made, like=staged) as target_file,
+                pyarrow.parquet.ParquetWriter(target_file, self._schema) as writer,
+            ):
+                for group in _groups(stream):
+                    writer.write_table(pyarrow.Table.from_batches(group, self._schema).combine_chunks())
+            publish(made, target)
+        finally:
+            made.unlink(missing_ok=True)  # exists only after an error
         staged.unlink()
 
 

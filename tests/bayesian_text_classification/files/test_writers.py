@@ -1,8 +1,10 @@
 """Concatenated blocks are a file that other libraries can read."""
 
 import csv
+import errno
 import gzip
 import json
+import os
 
 import pyarrow
 import pyarrow.parquet
@@ -68,6 +70,17 @@ def test_parquet_keeps_the_types_and_nulls_of_the_source(tmp_path):
         "sure": [True, None],
     }  # fmt: skip
     assert pyarrow.parquet.ParquetFile(tmp_path / "a").num_row_groups == 1
+
+
+def test_failed_parquet_file_leaves_only_the_staged_one(tmp_path, monkeypatch):
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    encode = writer_for(".parquet", "", ["id", "text"], None, ADDED)
+    monkeypatch.setattr(pyarrow.parquet.ParquetWriter, "write_table", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        written(encode, WINDOWS, tmp_path / "a.parquet")
+    assert [path.name for path in tmp_path.iterdir()] == ["staged"]  # from which a later run can resume
 
 
 def test_lone_surrogate_in_json_stays_an_escape(tmp_path):
