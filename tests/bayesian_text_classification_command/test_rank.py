@@ -20,6 +20,14 @@ def test_columns_that_parquet_cannot_hold_give_one_line(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def test_existing_folder_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(columns, "write_columns", None)  # never called
+    (tmp_path / "in.csv").write_text("text\nfine\n")
+    (tmp_path / "out.csv").mkdir()
+    line = refused(asked("rank", "--input", tmp_path / "in.csv", "--output", tmp_path / "out.csv"))
+    assert line == f"{tmp_path / 'out.csv'} exists but is not a regular file; choose another output file"
+
+
 def test_full_disk_gives_one_line(tmp_path, monkeypatch):
     def full_disk(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
