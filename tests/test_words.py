@@ -17,6 +17,7 @@ CODE = [
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".jinja") and "build" not in path.parts
 ]
+LIBRARY = [path for path in CODE if path.suffix == ".py" and path.relative_to(ROOT).parts[0] in ("pipelines", "spaces")]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
@@ -106,3 +107,26 @@ def test_sentences_are_short(path):
 def test_sentences_are_counted_in_words():
     page = "# Title\n\nOne two three. `a b` is a name: so it counts once.\n\n- A [link](x) is here.\n\n| no | table |\n"
     assert [len(words) for words in sentences(page)] == [3, 8, 4]
+
+
+def names(path):
+    """Every name that a file of code defines or gives to what it imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.alias) and node.asname:
+            yield node.asname
+        elif isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Store):
+            yield node.id if isinstance(node, ast.Name) else node.attr
+
+
+AMBIGUOUS = {"in_order", "_kind", "_kind_written", "is_kind"}  # names that stood for several things
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_one_name_has_one_meaning(path):
+    found = set(names(path))
+    assert not found & AMBIGUOUS
+    assert "publish" not in found or path.name == "publishing.py"  # to the Hub

@@ -42,7 +42,7 @@ class _Predicted:
     probabilities: NDArray[np.float64] | None
     ordered: bool = True
 
-    def in_order(self, names: Sequence[str]) -> "_Predicted":
+    def with_classes(self, names: Sequence[str]) -> "_Predicted":
         """The same predictions with the classes in the order of `names`, which may contain additional classes."""
         place_of = np.array([names.index(name) for name in self.names])
         probabilities = None
@@ -141,7 +141,7 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
                     f"to {len(names) - 1}"
                 )
             names = sorted(label_mapping, key=label_mapping.__getitem__)
-        return {"scores": predictions.in_order(names)}
+        return {"scores": predictions.with_classes(names)}
 
     def compute_metric(
         self,

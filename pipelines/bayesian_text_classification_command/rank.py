@@ -48,7 +48,7 @@ def rank(
     from bayesian_text_classification.loading.labelled_texts import load_texts
     from bayesian_text_classification.loading.labels import DataError
     from bayesian_text_classification.pipeline.errors import BayesianTextClassificationError
-    from bayesian_text_classification.selection.heuristics import rank as in_order
+    from bayesian_text_classification.selection.heuristics import rank as rank_texts
     from bayesian_text_classification.wording import first_line
 
     with STDERR.status("loading"):
@@ -75,7 +75,7 @@ def rank(
             fail(first_line(error))
         except Exception as error:  # out of memory, or what a model's own code raises
             fail(f"sampling failed with {type(error).__name__}: {first_line(error)}")
-    order, scores = in_order(samples, heuristic, batch=batch, seed=seed)
+    order, scores = rank_texts(samples, heuristic, batch=batch, seed=seed)
     columns = {name: [values[i] for i in order] for name, values in data.columns.items()}
     first: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), "score": [float(scores[i]) for i in order]}
     try:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .predictions import Array, Bins, Predictions, Sums, Weighted, unweighted
-from .rank_statistics import auroc, in_order
+from .rank_statistics import auroc, weights_by_key
 from .strategies import Gaps, MetricsOwn, RightShare, RootOfSquares, RowMean, RowSquares, Share, Squares, Strategy
 
 Values = Callable[[Weighted], Array]
@@ -110,7 +110,7 @@ def risk_coverage_area(data: Weighted) -> Array:
 
     Rows of equal confidence come in random order, and the value is the expectation over these orders.
     """
-    wrong, right = in_order(data.rows.doubt, data.weights, 1 - data.rows.correct)
+    wrong, right = weights_by_key(data.rows.doubt, data.weights, 1 - data.rows.correct)
     size = wrong + right
     kept, errors = np.cumsum(size, axis=1), np.cumsum(wrong, axis=1)
     before, errors_before = kept - size, errors - wrong
@@ -127,7 +127,7 @@ def risk_coverage(probabilities: NDArray[np.floating], labels: NDArray[np.intege
     Rows of equal confidence are kept together. *Shape:* (distinct confidences,) both.
     """
     rows = Predictions.of(probabilities, labels)
-    wrong, right = in_order(rows.doubt, np.ones((1, len(rows.labels))), 1 - rows.correct)
+    wrong, right = weights_by_key(rows.doubt, np.ones((1, len(rows.labels))), 1 - rows.correct)
     kept = np.cumsum(wrong + right)
     return kept / kept[-1], np.cumsum(wrong) / kept
 

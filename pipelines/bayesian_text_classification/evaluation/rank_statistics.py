@@ -17,7 +17,7 @@ def auroc(scores: Array, positive: Array, weights: Array) -> Array:
     Returns:
         The area in each resample; NaN if it has no positive or no negative rows. *Shape:* (resamples,).
     """
-    yes, no = in_order(scores, weights, positive)
+    yes, no = weights_by_key(scores, weights, positive)
     below = np.cumsum(no, axis=1) - no
     with np.errstate(invalid="ignore"):
         return np.asarray((yes * (below + no / 2)).sum(1) / (yes.sum(1) * no.sum(1)))
@@ -35,7 +35,7 @@ def false_positive_rate(scores: Array, positive: Array, weights: Array, recall: 
     Returns:
         The rate in each resample; NaN if it has no positive or no negative rows. *Shape:* (resamples,).
     """
-    yes, no = in_order(-scores, weights, positive)  # the highest scores first
+    yes, no = weights_by_key(-scores, weights, positive)  # the highest scores first
     found, flagged = np.cumsum(yes, axis=1), np.cumsum(no, axis=1)
     needed = recall * found[:, -1:] - 1e-9  # 0.95 of twenty rows is nineteen, despite rounding
     first = (found >= needed).argmax(1)[:, None]
@@ -44,7 +44,7 @@ def false_positive_rate(scores: Array, positive: Array, weights: Array, recall: 
     return np.where(found[:, -1] > 0, share, np.nan)
 
 
-def in_order(key: Array, weights: Array, flag: Array) -> tuple[Array, Array]:
+def weights_by_key(key: Array, weights: Array, flag: Array) -> tuple[Array, Array]:
     """Weights of flagged rows and of others by ascending key. *Shape:* (resamples, distinct keys) both.
 
     Rows with equal keys share a column.

@@ -11,10 +11,10 @@ from typing import BinaryIO
 
 @contextmanager
 def staged_beside(target: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]:
-    """Yield an empty file to write to, and the path that it replaces once it is complete (`publish`).
+    """Yield an empty file to write to, and the path that it replaces once it is complete (`replace_file`).
 
     If `target` is a link, the path is the file that it points to. The empty file has the mode of the existing target,
-    or 0666 minus the umask if there is none. It is removed at the end of the block unless it was published.
+    or 0666 minus the umask if there is none. It is removed at the end of the block unless it was moved.
     """
     real = Path(os.path.realpath(target))
     staged = real.with_name(f"{real.name}.{uuid.uuid4().hex[:8]}.new")
@@ -28,7 +28,7 @@ def staged_beside(target: str | os.PathLike[str]) -> Iterator[tuple[Path, Path]]
         staged.unlink(missing_ok=True)
 
 
-def publish(staged: Path, target: Path) -> None:
+def replace_file(staged: Path, target: Path) -> None:
     """Replace `target` with the staged file in one step, after its bytes have reached the disk."""
     sync(staged)
     staged.replace(target)
@@ -39,7 +39,7 @@ def write_whole(target: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a small file atomically. Text is encoded as UTF-8."""
     with staged_beside(target) as (staged, real):
         staged.write_bytes(content.encode() if isinstance(content, str) else content)
-        publish(staged, real)
+        replace_file(staged, real)
 
 
 def new_file(path: Path, like: Path) -> BinaryIO:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Protocol
 
 from ..pipeline.errors import BayesianTextClassificationError
 from ..wording import first_line
-from .disk import new_file, publish
+from .disk import new_file, replace_file
 from .writers import MADE
 
 _NEW = ".new"  # suffix of the progress file until it is complete
@@ -141,7 +141,7 @@ class Journal:
         staged = self._progress.with_name(self._progress.name + _NEW)
         with new_file(staged, like=self._partial) as file:
             file.write(json.dumps(known, indent=1).encode())
-        publish(staged, self._progress)
+        replace_file(staged, self._progress)
         self._written = time.monotonic()
 
     def finish(self, move: Callable[[Path, Path], None]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pyarrow
 import pyarrow.parquet
 
-from .disk import new_file, publish
+from .disk import new_file, replace_file
 from .readers import Window
 
 MADE = ".made"  # suffix of a parquet file while it is built from the blocks
@@ -88,7 +88,7 @@ class _Csv:
         )
 
     def finish(self, staged: Path, target: Path) -> None:
-        publish(staged, target)
+        replace_file(staged, target)
 
     def _flat(self, value: Any) -> str:
         """An added cell as text. Without quoting, it cannot contain tabs or line breaks."""
@@ -127,7 +127,7 @@ class _Jsonl:
         return _COMPRESS[self.compression](b"".join(lines))
 
     def finish(self, staged: Path, target: Path) -> None:
-        publish(staged, target)
+        replace_file(staged, target)
 
     def _beside(self, row: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         """The added cells. The row's own cells take precedence, except over the error, which reports such conflicts."""
@@ -177,7 +177,7 @@ class _Parquet:
             ):
                 for group in _groups(stream):
                     writer.write_table(pyarrow.Table.from_batches(group, self._schema).combine_chunks())
-            publish(made, target)
+            replace_file(made, target)
         finally:
             made.unlink(missing_ok=True)  # exists only after an error
         staged.unlink()
@@ -213,7 +213,7 @@ def _plain(arrow_type: pyarrow.DataType) -> pyarrow.DataType:
         return pyarrow.map_(_plain(arrow_type.key_type), arrow_type.item_field.with_type(_plain(arrow_type.item_type)))
     if types.is_fixed_size_list(arrow_type):
         return pyarrow.list_(arrow_type.value_field.with_type(_plain(arrow_type.value_type)), arrow_type.list_size)
-    for is_kind, make in ((types.is_list, pyarrow.list_), (types.is_large_list, pyarrow.large_list)):
-        if is_kind(arrow_type):
+    for is_type, make in ((types.is_list, pyarrow.list_), (types.is_large_list, pyarrow.large_list)):
+        if is_type(arrow_type):
             return make(arrow_type.value_field.with_type(_plain(arrow_type.value_type)))
     return arrow_type

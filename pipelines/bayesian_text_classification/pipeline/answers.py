@@ -59,7 +59,7 @@ def ranked_labels(
         yield dicts
 
 
-def in_order(
+def results_in_text_order(
     draws: Draws, truncated: Sequence[bool], described: Callable[[Values], Iterator[Any]]
 ) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
     """Yield results in the order of the texts. Texts with the same number of samples are described together.

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .answers import in_order, ranked_labels, winning_labels
+from .answers import ranked_labels, results_in_text_order, winning_labels
 from .encoding import Encoded
 from .inputs import LazyResults, class_ids, form_of, not_finite
 from .model_card import merged
@@ -391,7 +391,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
             if bad := draws.not_finite():
                 raise not_finite([first + i for i in bad], len(encoded))
             first += len(encoded)
-            yield from in_order(draws, encoded.truncated, described)
+            yield from results_in_text_order(draws, encoded.truncated, described)
 
     def _averages(
         self,

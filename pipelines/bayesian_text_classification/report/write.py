@@ -14,7 +14,7 @@ from ..evaluation.comparison import Comparison, error_rates
 from ..evaluation.predictions import BINS
 from ..evaluation.sample_sweep import Sweep
 from ..evaluation.verdict import Verdict, verdict
-from ..files.disk import publish, staged_beside, write_whole
+from ..files.disk import replace_file, staged_beside, write_whole
 from ..loading.labelled_texts import LabelledTexts
 from ..pipeline.versions import version_of
 from .card import model_card
@@ -74,7 +74,7 @@ def write_report(
             paths.append(target / f"{picture.name}.{ending}")
             with staged_beside(paths[-1]) as (staged, path):
                 picture.figure.savefig(staged, format=ending)
-                publish(staged, path)
+                replace_file(staged, path)
     return paths
 
 

@@ -60,7 +60,9 @@ class RowScorer:
             keys |= _SAMPLED
         if self.options.get("threshold", classifier.threshold) is not None:
             keys |= _DECIDED
-        self.added = pyarrow.schema([(prefix + name, kind) for name, kind in {**keys, ERROR: _TEXT}.items()])
+        self.added = pyarrow.schema(
+            [(prefix + name, arrow_type) for name, arrow_type in {**keys, ERROR: _TEXT}.items()]
+        )
 
     def __call__(
         self,
@@ -101,7 +103,7 @@ class RowScorer:
 
     def counts(self, rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
         """Count the rows with an error, by kind of error."""
-        return Counter(_kind(row[self._prefix + ERROR]) for row in rows if row[self._prefix + ERROR] is not None)
+        return Counter(_error_class(row[self._prefix + ERROR]) for row in rows if row[self._prefix + ERROR] is not None)
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -129,6 +131,6 @@ def why_not(text: Any) -> str | None:
     return why_unfit(text)
 
 
-def _kind(error: str) -> str:
+def _error_class(error: str) -> str:
     """An error without what differs between rows: values, positions, numbers."""
     return re.sub(r"(?<![-\w])\d[\d,]*", "...", re.split(r"[:;(\"]|(?<!\w)'", error)[0]).strip()
