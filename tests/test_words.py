@@ -130,3 +130,9 @@ def test_one_name_has_one_meaning(path):
     found = set(names(path))
     assert not found & AMBIGUOUS
     assert "publish" not in found or path.name == "publishing.py"  # to the Hub
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_name_has_a_retired_word(path):
+    retired = {"tell", "told", "sure", "surer", "tokenised"}
+    assert not [name for name in names(path) if retired & set(name.lower().split("_"))]

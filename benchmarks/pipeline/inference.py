@@ -28,7 +28,7 @@ import torch
 from baal.bayesian.dropout import patch_module
 from bayesian_text_classification import TASK
 from bayesian_text_classification.pipeline import text_sampler as module
-from bayesian_text_classification.pipeline.sampling import Draws, Passes, until_sure
+from bayesian_text_classification.pipeline.sampling import Draws, Passes, until_precise
 from bayesian_text_classification.pipeline.twin import StochasticTwin
 from tqdm import tqdm
 from transformers import PreTrainedModel, pipeline
@@ -279,10 +279,10 @@ def stopped(ours: Any, texts: list[str], needed: Array) -> Callable[[], Any]:
             active = active[~sure]
             return np.where(sure, 0.0, np.inf)
 
-        return until_sure(passes, count, most, tolerance, standard_error)
+        return until_precise(passes, count, most, tolerance, standard_error)
 
     def run() -> Any:
-        with patch.object(module, "until_sure", until_needed):
+        with patch.object(module, "until_precise", until_needed):
             results = ours(texts, num_samples=MOST, tolerance=1e-9)
         assert [result["num_samples"] for result in results] == needed.tolist()
         return results

@@ -129,7 +129,7 @@ def words(ordinary: np.ndarray, mean: np.ndarray, of_text: float, of_model: floa
         of_model: Mutual information of the samples, as a share of the maximum entropy.
         one_mind: Whether every sample chooses the label that the average chooses.
     """
-    surer = ordinary.max() - mean.max()
+    gap = ordinary.max() - mean.max()
     doubtful = of_text + of_model >= LITTLE_DOUBT
     if ordinary.argmax() != mean.argmax():
         if not doubtful:
@@ -137,10 +137,10 @@ def words(ordinary: np.ndarray, mean: np.ndarray, of_text: float, of_model: floa
                 "The two disagree on the label, although the samples show little doubt. Check before you trust either."
             )
         first = "The two disagree on the label, so this answer is fragile."
-    elif surer > MANY_POINTS:
-        first = f"The ordinary model is {100 * surer:.0f} points more confident than the average of its samples."
-    elif surer < -MANY_POINTS:
-        first = f"The average of the samples is {-100 * surer:.0f} points more confident than the ordinary model."
+    elif gap > MANY_POINTS:
+        first = f"The ordinary model is {100 * gap:.0f} points more confident than the average of its samples."
+    elif gap < -MANY_POINTS:
+        first = f"The average of the samples is {-100 * gap:.0f} points more confident than the ordinary model."
     else:
         first = "The two agree."
     if not doubtful:
@@ -256,7 +256,7 @@ def compared(data: LabelledTexts, source: str, left: threading.Event) -> Iterato
 
     with tempfile.TemporaryDirectory() as folder:
         worker = ThreadPoolExecutor(1)
-        work = worker.submit(told, data, source, advance)
+        work = worker.submit(comparison_result, data, source, advance)
         worker.shutdown(wait=False)
         try:
             while not (work.done() or left.is_set()):
@@ -285,7 +285,7 @@ def waiting(share: float) -> str:
 <div class="bar"><i class="averaged" style="width: {share:.0%}"></i></div>"""
 
 
-def told(data: LabelledTexts, source: str, advance: Callable[[int], None]) -> tuple[str, Figure, str]:
+def comparison_result(data: LabelledTexts, source: str, advance: Callable[[int], None]) -> tuple[str, Figure, str]:
     """Verdict and numbers as HTML, the diagrams, and the report as a separate page.
 
     The advice is only in the report, because it is for users of the package.
@@ -344,7 +344,7 @@ i.text { background: #E69F00; } i.model { background: #CC79A7; }
 }
 .arms td:first-child { text-align: left; }
 /* Gradio's own status sometimes reports a stopped run as an error. */
-#told [data-testid=status-tracker] { display: none; }
+#comparison-result [data-testid=status-tracker] { display: none; }
 /* Plots are drawn in dark ink. On the dark theme, invert the lightness and keep the hues. */
 .dark #panels img { filter: invert(1) hue-rotate(180deg); }
 .dark #diagrams img { filter: invert(1) hue-rotate(180deg); }
@@ -390,7 +390,7 @@ def build() -> gr.Blocks:
                         gr.Button("Use 60 reviews as an example", elem_id="example"),
                         gr.Button("Stop", variant="stop", elem_id="stop", interactive=False),
                     ]
-            result = gr.HTML(elem_id="told")
+            result = gr.HTML(elem_id="comparison-result")
             diagrams = gr.Plot(show_label=False, elem_id="diagrams", visible=False)
             report = gr.File(label="The full report, one page", elem_id="report", visible=False)
             shown = [result, diagrams, report]
@@ -411,8 +411,8 @@ def _comparisons(measure: gr.Button, example: gr.Button, stop: gr.Button, file: 
     def running(yes: bool) -> list[Any]:
         return [*[gr.update(interactive=not yes)] * 2, gr.update(value="Stop", interactive=yes)]
 
-    def ended(told: str) -> list[Any]:
-        left = line("Stopped.") if 'role="status"' in told else [gr.skip()] * 3
+    def ended(shown_html: str) -> list[Any]:
+        left = line("Stopped.") if 'role="status"' in shown_html else [gr.skip()] * 3
         return [*left, *running(False)]
 
     left = gr.State()  # the event of the run

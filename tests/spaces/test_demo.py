@@ -229,14 +229,16 @@ def test_stop_ends_the_work_and_later_runs_are_answered(app, here, monkeypatch, 
             one.get_by_role("tab", name="Your labeled texts").click()
             assert one.is_disabled("#stop")
         page.click("#example")
-        page.wait_for_function("/Sampling ... [1-9]/.test(document.querySelector('#told').innerText)")
+        page.wait_for_function("/Sampling ... [1-9]/.test(document.querySelector('#comparison-result').innerText)")
         assert page.is_disabled("#compare") and page.is_disabled("#example")
 
         pages[1].click("#example")  # queued behind the first
-        pages[1].wait_for_function("document.querySelector('#told').innerText.includes('Waiting in the queue')")
+        pages[1].wait_for_function(
+            "document.querySelector('#comparison-result').innerText.includes('Waiting in the queue')"
+        )
         for one in reversed(pages):
             one.click("#stop")
-            one.wait_for_function("document.querySelector('#told').innerText.trim() === 'Stopped.'")
+            one.wait_for_function("document.querySelector('#comparison-result').innerText.trim() === 'Stopped.'")
             assert one.is_disabled("#stop") and one.is_enabled("#compare") and one.is_enabled("#example")
         assert watch.wait(1) == [app.Stopped]
         before = watch.calls
@@ -246,7 +248,7 @@ def test_stop_ends_the_work_and_later_runs_are_answered(app, here, monkeypatch, 
         page.wait_for_function("document.querySelector('#words')?.innerText.includes('little doubt')")
         assert (watch.begun, watch.calls) == (1, before)
         page.get_by_role("tab", name="Your labeled texts").click()
-        assert page.inner_text("#told").strip() == "Stopped."
+        assert page.inner_text("#comparison-result").strip() == "Stopped."
         assert page.locator("[data-testid=toast-body]").count() == 0
 
         (tmp_path / "mine.csv").write_text(TWO_TEXTS)
@@ -267,18 +269,20 @@ def test_stop_works_while_the_request_to_join_the_queue_is_pending(app, here, mo
         page.get_by_role("tab", name="Your labeled texts").click()
         page.route("**/queue/join*", lambda route: route.continue_() if held else held.append(route))  # held back
         page.click("#example")
-        page.wait_for_function("document.querySelector('#told').innerText.includes('Waiting in the queue')")
+        page.wait_for_function(
+            "document.querySelector('#comparison-result').innerText.includes('Waiting in the queue')"
+        )
         while not held:
             page.wait_for_timeout(50)
         page.click("#stop")
-        page.wait_for_function("document.querySelector('#told').innerText.trim() === 'Stopped.'")
+        page.wait_for_function("document.querySelector('#comparison-result').innerText.trim() === 'Stopped.'")
         with page.expect_response("**/queue/join*"):
             held[0].continue_()
         page.get_by_role("tab", name="One text").click()
         page.get_by_text("A joy from start to finish.").click()
         page.wait_for_function("document.querySelector('#words')?.innerText.includes('little doubt')")
         page.get_by_role("tab", name="Your labeled texts").click()
-        assert page.inner_text("#told").strip() == "Stopped." and watch.begun == 0
+        assert page.inner_text("#comparison-result").strip() == "Stopped." and watch.begun == 0
 
 
 def test_leaving_the_page_ends_the_work(app, here, monkeypatch):
@@ -287,7 +291,7 @@ def test_leaving_the_page_ends_the_work(app, here, monkeypatch):
         page.wait_for_selector("#words")
         page.get_by_role("tab", name="Your labeled texts").click()
         page.click("#example")
-        page.wait_for_function("/Sampling ... [1-9]/.test(document.querySelector('#told').innerText)")
+        page.wait_for_function("/Sampling ... [1-9]/.test(document.querySelector('#comparison-result').innerText)")
         page.goto("about:blank")
         assert watch.wait(1) == [app.Stopped]
 
@@ -353,7 +357,7 @@ def test_the_page_in_a_browser(address, tmp_path):
 
         page.get_by_role("tab", name="Your labeled texts").click()
         page.click("#compare")
-        page.wait_for_selector("#told [role=alert]")
+        page.wait_for_selector("#comparison-result [role=alert]")
         (tmp_path / "mine.csv").write_text('text,label\n"<b>good</b> film",1\nbad film,0\nso so,1\n')
         page.set_input_files("#file input[type=file]", tmp_path / "mine.csv")
         page.wait_for_timeout(1_000)
@@ -361,7 +365,7 @@ def test_the_page_in_a_browser(address, tmp_path):
         page.wait_for_selector("#verdict")
         assert "On 3 texts, the Bayesian model's calibration is not significantly" in page.inner_text("#verdict")
         page.wait_for_selector("#diagrams img")
-        assert page.locator("#told table.arms tr").count() == 6
+        assert page.locator("#comparison-result table.arms tr").count() == 6
         with page.expect_download() as download:
             page.locator("#report a").first.click()
         report = download.value.path().read_text()

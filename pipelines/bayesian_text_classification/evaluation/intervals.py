@@ -133,10 +133,12 @@ def share_interval(value: float, resamples: Array, trials: int) -> Interval:
 
 def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:
     """Judge a difference by its 95% interval on this many rows. `enough` says whether a verdict is possible at all."""
-    told = enough and (low > 0 or high < 0)
+    significant = enough and (low > 0 or high < 0)
     better = (low > 0) == higher_is_better
-    verdict: Outcome = ("better" if better else "worse") if told else "cannot tell"
-    needed = None if told or not enough else _rows_needed(value, value - low if value > 0 else high - value, rows)
+    verdict: Outcome = ("better" if better else "worse") if significant else "cannot tell"
+    needed = (
+        None if significant or not enough else _rows_needed(value, value - low if value > 0 else high - value, rows)
+    )
     return Difference(value, low, high, verdict, needed, enough)
 
 

@@ -135,11 +135,11 @@ def with_results(card: str, results: ModelCard) -> str:
     except Exception as error:  # errors of YAML, or ValueError
         raise PublishError(f"the metadata of the model's README.md cannot be read: {first_line(error)}") from error
     data: Any = found.data
-    told: Any = results.data
-    new = told.eval_results or []
+    measured_data: Any = results.data
+    new = measured_data.eval_results or []
     measured = {result.unique_identifier for result in new}
     others = [result for result in data.eval_results or [] if result.unique_identifier not in measured]
-    data.model_name, data.eval_results = told.model_name, [*others, *new]
+    data.model_name, data.eval_results = measured_data.model_name, [*others, *new]
     return str(found)
 
 

@@ -105,12 +105,12 @@ class Encoder:
         if padding.get("padding") == "max_length":
             padding["max_length"] = options["max_length"]
         with self.lock:
-            rows = _tokenised(self.tokenizer, texts, seconds, options)
+            rows = _tokenized(self.tokenizer, texts, seconds, options)
             truncated = [False] * len(texts)
             full = [i for i, ids in enumerate(rows["input_ids"]) if len(ids) == options.get("max_length")]
             if options["truncation"] and full:
                 untruncated = {**options, "truncation": False, "max_length": None, "verbose": False}
-                whole = _tokenised(self.tokenizer, [texts[i] for i in full], [seconds[i] for i in full], untruncated)
+                whole = _tokenized(self.tokenizer, [texts[i] for i in full], [seconds[i] for i in full], untruncated)
                 for i, ids in zip(full, whole["input_ids"], strict=True):
                     truncated[i] = len(ids) > len(rows["input_ids"][i])
         if empty := [i for i, ids in enumerate(rows["input_ids"]) if not ids]:
@@ -152,7 +152,7 @@ class Encoder:
         return min(limits, default=None)
 
 
-def _tokenised(
+def _tokenized(
     tokenizer: Any, texts: list[str], seconds: list[str | None], options: Mapping[str, Any]
 ) -> dict[str, list[list[int]]]:
     """Tokenize texts; one by one if only some are pairs, since the tokenizer would mix them up in one call."""

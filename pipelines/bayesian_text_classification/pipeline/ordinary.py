@@ -111,9 +111,9 @@ def _counted(results: Any, progress: Callable[[int], None]) -> Any:
         progress(len(results) if isinstance(results, list) else 1)
         return results
 
-    def told() -> Iterator[Any]:
+    def counted() -> Iterator[Any]:
         for result in results:
             progress(1)
             yield result
 
-    return LazyResults(results, told) if isinstance(results, Sized) else told()
+    return LazyResults(results, counted) if isinstance(results, Sized) else counted()

@@ -111,7 +111,7 @@ def fixed(passes: Passes, texts: int, samples: range) -> Draws:
     return Draws(passes(range(texts), samples), np.full(texts, len(samples)))
 
 
-def until_sure(
+def until_precise(
     passes: Passes, texts: int, most: int, tolerance: float, error: Callable[[Values], NDArray[np.float64]]
 ) -> Draws:
     """Sample each text until the standard error of its score drops below `tolerance`.

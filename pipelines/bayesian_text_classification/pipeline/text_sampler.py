@@ -15,7 +15,7 @@ from .batching import TokenBudget, plan, windows
 from .encoding import Encoded, Encoder
 from .inputs import items_of
 from .options import Options, is_int
-from .sampling import Draws, Passes, fixed, until_sure
+from .sampling import Draws, Passes, fixed, until_precise
 from .twin import StochasticTwin
 from .uncertainty import Activation, error_of_score, summarized
 
@@ -79,7 +79,7 @@ class TextSampler:
             else:
                 yield (
                     encoded,
-                    until_sure(
+                    until_precise(
                         passes,
                         len(encoded),
                         options.num_samples,

@@ -240,19 +240,19 @@ class _Parts:
     before: float  # share of the input done before this window
     after: float | None
     show: Callable[[float, float | None], object]
-    told: float = 0.0
+    reported: float = 0.0
 
     def advance(self, rows: float) -> None:
         """Add rows, but keep the last one for `finish`, because rows may be retried or stop early."""
-        self._tell(min(rows, self.rows - 1 - self.told))
+        self._report(min(rows, self.rows - 1 - self.reported))
 
     def finish(self) -> None:
         """Complete all rows."""
-        self._tell(self.rows - self.told)
+        self._report(self.rows - self.reported)
 
-    def _tell(self, rows: float) -> None:
-        self.told += rows
-        share = None if self.after is None else self.before + (self.after - self.before) * self.told / self.rows
+    def _report(self, rows: float) -> None:
+        self.reported += rows
+        share = None if self.after is None else self.before + (self.after - self.before) * self.reported / self.rows
         self.show(rows, share)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from bayesian_text_classification.pipeline.batching import TokenBudget
 from bayesian_text_classification.pipeline.options import Options
-from bayesian_text_classification.pipeline.sampling import FIRST_LOOK, Passes, fixed, until_sure
+from bayesian_text_classification.pipeline.sampling import FIRST_LOOK, Passes, fixed, until_precise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,7 +112,7 @@ def falling(starts):
 def test_texts_stop_once_below_tolerance():
     starts, lengths = [4.2, 10.9, 20.5, 99.0, 4.3], [3, 9, 4, 1, 2]
     model = Model(lengths)
-    draws = until_sure(Passes(model, lengths, TokenBudget(50)), 5, 27, 1.0, falling(starts))
+    draws = until_precise(Passes(model, lengths, TokenBudget(50)), 5, 27, 1.0, falling(starts))
     # Standard errors: after 4 samples text 0 has .2, below a quarter of the tolerance, and text 4 has .3; after 10
     # text 1 has .9; after 20 text 2 has .5; text 3 never drops below the tolerance and gets the maximum, 27.
     assert draws.counts.tolist() == [4, 10, 20, 27, 10]
@@ -126,9 +126,9 @@ def test_texts_stop_once_below_tolerance():
 def test_texts_stop_between_the_first_check_and_the_maximum():
     lengths = [2, 2]
     passes = Passes(Model(lengths), lengths, TokenBudget(50))
-    assert until_sure(passes, 2, 40, 1e9, falling([0, 0])).counts.tolist() == [FIRST_LOOK, FIRST_LOOK]
-    assert until_sure(passes, 2, 3, 1e9, falling([0, 0])).counts.tolist() == [3, 3]
-    assert until_sure(passes, 2, 12, 1e-9, lambda samples: np.full(len(samples), np.nan)).counts.tolist() == [12, 12]
+    assert until_precise(passes, 2, 40, 1e9, falling([0, 0])).counts.tolist() == [FIRST_LOOK, FIRST_LOOK]
+    assert until_precise(passes, 2, 3, 1e9, falling([0, 0])).counts.tolist() == [3, 3]
+    assert until_precise(passes, 2, 12, 1e-9, lambda samples: np.full(len(samples), np.nan)).counts.tolist() == [12, 12]
 
 
 @pytest.mark.parametrize("tolerance", [0, -0.1, float("nan"), float("inf"), "0.1", True])
@@ -140,7 +140,7 @@ def test_tolerance_out_of_range_raises(tolerance):
 
 def test_undrawn_samples_take_no_memory():
     passes = Passes(Model([1] * 3), [1] * 3, TokenBudget(100))
-    found = until_sure(passes, 3, 10**12, 0.1, lambda values: np.zeros(len(values)))
+    found = until_precise(passes, 3, 10**12, 0.1, lambda values: np.zeros(len(values)))
     assert found.values.shape == (3, 2, FIRST_LOOK)
     np.testing.assert_array_equal(found.values, expected(range(3), range(FIRST_LOOK)))
 
