@@ -25,6 +25,16 @@ def not_finite(bad: Sequence[int], count: int) -> InputError:
     return InputError(message, bad, NOT_FINITE)
 
 
+def labeled(texts: Any, labels: Sequence[Any], config: Any) -> tuple[list[Any], NDArray[np.int64]]:
+    """Texts as a list, and the ids of their classes. Raises ValueError unless there is one label for each text."""
+    if isinstance(texts, str):
+        raise ValueError("texts is a single str; pass a list of texts, and one label per text")
+    texts, ids = list(texts), class_ids(labels, config)
+    if len(texts) != len(ids) or not len(ids):
+        raise ValueError(f"got {len(texts)} texts and {len(ids)} labels; pass at least one text, each with a label")
+    return texts, ids
+
+
 def class_ids(labels: Iterable[Any], config: Any) -> NDArray[np.int64]:
     """Class ids from ids or names. *Shape:* (texts,). Raises ValueError for a label that is neither, with its index."""
     ids = []

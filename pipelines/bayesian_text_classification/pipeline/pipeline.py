@@ -12,19 +12,20 @@ from torch import Tensor
 
 from .answers import ranked_labels, results_in_text_order, winning_labels
 from .encoding import Encoded
-from .inputs import LazyResults, class_ids, form_of, not_finite
+from .inputs import LazyResults, form_of, labeled, not_finite
 from .model_card import merged
 from .options import Options, as_dtype, check_batch_size, is_int, is_real
 from .ordinary import OrdinaryPipeline
 from .probe import DropoutSite
 from .publishing import publish
-from .sampling import Draws
+from .sampling import Draws, joined
 from .saving import STALE, Saved, check_of, merged_requirements, resolved, save, saved_options, with_adapter
 from .temperature import apply_temperature, determined, fit_temperature
 from .text_sampler import Progress, TextSampler
 from .uncertainty import Activation, summarized, tempered
 
 TASK = "bayesian-text-classification"
+_Call = dict[str, Any]  # arguments of `TextSampler.samples`
 
 
 class BayesianTextClassificationPipeline(OrdinaryPipeline):
@@ -158,9 +159,8 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         if options.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
         samples = self._sampler.samples(texts, options, first_sample=first_sample, progress=progress, **call)
-        parts = [draws.values for _, draws in samples]
-        classes = self.model.config.num_labels
-        return np.concatenate(parts) if parts else np.empty((0, classes, options.num_samples), np.float32)
+        values = (draws.values for _, draws in samples)
+        return joined(values, self.model.config.num_labels, options.num_samples)
 
     def predict_proba(
         self, texts: Iterable[Any], *, progress: Progress | None = None, **kwargs: Any
@@ -207,11 +207,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
             raise ValueError("calibrate needs a model that chooses one label among at least two classes")
         if options.num_samples == 0:
             raise ValueError("num_samples=0; calibrate fits the temperature of sampled scores and needs at least 1")
-        if isinstance(texts, str):
-            raise ValueError("texts is a single str; pass a list of texts, and one label per text")
-        ids, texts = class_ids(labels, self.model.config), list(texts)
-        if len(texts) != len(ids) or not len(ids):
-            raise ValueError(f"got {len(texts)} texts and {len(ids)} labels; pass at least one text, each with a label")
+        texts, ids = labeled(texts, labels, self.model.config)
         p = self._averages(texts, 1.0, progress, options, call)
         if np.isnan(p).any():
             raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
@@ -347,7 +343,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         sampler.device, sampler.dtype = self.device, self.run_dtype
         return sampler
 
-    def _for_call(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _for_call(self, kwargs: Mapping[str, Any]) -> tuple[_Call, dict[str, Any]]:
         """The arguments of `TextSampler.samples` for a call, and its postprocessing options."""
         check_batch_size(kwargs.get("batch_size"))
         tokenizer_options, answers = self._merged(kwargs)
@@ -355,7 +351,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         batch_size = kwargs.get("batch_size") or self._batch_size
         return {"activation": activation, "tokenizer_options": tokenizer_options, "batch_size": batch_size}, answers
 
-    def _for_arrays(self, kwargs: dict[str, Any]) -> tuple[Options, dict[str, Any]]:
+    def _for_arrays(self, kwargs: dict[str, Any]) -> tuple[Options, _Call]:
         """The options of a method that returns arrays, and its arguments of `TextSampler.samples`."""
         if "top_k" in kwargs:
             raise TypeError("'top_k' is not accepted here: the arrays hold every class")
@@ -394,20 +390,10 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
             yield from results_in_text_order(draws, encoded.truncated, described)
 
     def _averages(
-        self,
-        texts: Iterable[Any],
-        temperature: float,
-        progress: Progress | None,
-        options: Options,
-        call: Mapping[str, Any],
+        self, texts: Iterable[Any], temperature: float, progress: Progress | None, options: Options, call: _Call
     ) -> NDArray[np.float32]:
         """`predict_proba` at an explicit temperature, which may differ from the pipeline's."""
         cools = call["activation"] == "softmax" and options.num_samples > 0
-        parts = []
-        for _, draws in self._sampler.samples(texts, options, progress=progress, **call):
-            means = np.empty(draws.values.shape[:2], np.float32)
-            for rows, samples in draws.by_count():
-                mean = samples.mean(2, dtype=np.float64)
-                means[rows] = apply_temperature(mean, temperature) if cools else mean
-            parts.append(means)
-        return np.concatenate(parts) if parts else np.empty((0, self.model.config.num_labels), np.float32)
+        samples = self._sampler.samples(texts, options, progress=progress, **call)
+        means = (apply_temperature(draws.means(), temperature) if cools else draws.means() for _, draws in samples)
+        return joined(means, self.model.config.num_labels)

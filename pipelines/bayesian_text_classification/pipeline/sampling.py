@@ -1,6 +1,6 @@
 """Runs the passes of each text: a fixed number, or as many as its score needs, in batches that fit in memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,13 @@ class Draws:
     def not_finite(self) -> list[int]:
         """Indices of the texts with a NaN among their samples."""
         return sorted(int(i) for texts, samples in self.by_count() for i in texts[np.isnan(samples).any((1, 2))])
+
+    def means(self) -> NDArray[np.float64]:
+        """The mean of each text over its own samples. *Shape:* (texts, classes)."""
+        means = np.empty(self.values.shape[:2])
+        for texts, samples in self.by_count():
+            means[texts] = samples.mean(2, dtype=np.float64)
+        return means
 
     def by_count(self) -> Iterator[tuple[NDArray[np.intp], Values]]:
         """Yield the texts (indices) with each count, and their samples. *Shape:* (texts, classes, count)."""
@@ -144,6 +151,12 @@ def until_precise(
         counts[who] = samples.shape[2]
         output[who, :, : samples.shape[2]] = samples
     return Draws(output, counts)
+
+
+def joined(parts: Iterable[NDArray[np.floating]], *shape: int) -> NDArray[np.float32]:
+    """The parts, one after the other; with no parts, no texts of this `shape`. *Shape:* (texts, *shape)."""
+    arrays = [part.astype(np.float32, copy=False) for part in parts]
+    return np.concatenate(arrays) if arrays else np.empty((0, *shape), np.float32)
 
 
 def _looks(most: int) -> Iterator[tuple[int, float]]:
