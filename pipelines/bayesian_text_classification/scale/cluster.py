@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 # Temporary columns of a source's rows on their way to the workers and back.
 _TEXT, _ERROR, _ROW = ON_THE_WAY = ("__text__", "__error__", "__row__")
+_FAILURE = "__failure__"  # the only column of a block from a worker that cannot use its model
 _BLOCK = 2**18  # approximate bytes of rows per block
-
 
 RUNNING = "auto"  # Ray's name for the cluster that this machine belongs to
 
@@ -140,6 +140,8 @@ class Cluster:
             for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
                 if not table.num_rows:  # all rows were already done
                     continue
+                if table.column_names == [_FAILURE]:
+                    raise ValueError(table[_FAILURE][0].as_py())
                 ours = table.column_names[table.column_names.index(_TEXT) :]  # after the columns of the source
                 theirs = table.drop_columns(ours)
                 if source.file_format == ".jsonl":
@@ -171,7 +173,11 @@ class Cluster:
 
 
 class _Worker:
-    """A Ray actor: one model, which scores blocks of rows."""
+    """A Ray actor: one model, which scores blocks of rows.
+
+    If the model cannot be used and the rows go to `Cluster.answers`, the reason is sent there in place of rows: Ray
+    wraps an error of its own around the errors of workers.
+    """
 
     def __init__(
         self,
@@ -183,23 +189,36 @@ class _Worker:
         known: tuple[str, float] | None,
     ) -> None:
         torch.set_num_threads(max(int(cpus), 1))
-        classifier = load_classifier(**loaded)
-        if known is not None:
-            expected, classifier.temperature = known
-            if fingerprint(classifier) != expected:
-                raise ValueError(
-                    f"the workers load a different model or dtype ({loaded['name'] or 'the embedded one'}, "
-                    f"dtype={loaded['dtype']!r}) from the classifier; pass both the same: load_classifier(name, "
-                    "dtype=dtype), Cluster(name, dtype=dtype)"
-                )
-        self._scorer, self._text_column = RowScorer(classifier, prefix, options), text_column
+        self._text_column, self._failure = text_column, ""
+        try:
+            self._scorer = RowScorer(_loaded(loaded, known), prefix, options)
+        except ValueError as error:
+            if known is None:
+                raise
+            self._failure = str(error)
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
+        if self._failure:
+            return pyarrow.table({_FAILURE: [self._failure]})
         errors = table[_ERROR].to_pylist() if _ERROR in table.column_names else [None] * table.num_rows
         added = self._scorer(Window(table, errors).column(self._text_column), errors)
         for field, column in zip(self._scorer.added, added_columns(added, self._scorer.added), strict=True):
             table = table.append_column(field, column)
         return table
+
+
+def _loaded(arguments: Mapping[str, Any], known: tuple[str, float] | None) -> BayesianTextClassificationPipeline:
+    """The model of a worker. `known`, the caller's fingerprint and temperature, must be those of the same model."""
+    classifier = load_classifier(**arguments)
+    if known is not None:
+        expected, classifier.temperature = known
+        if fingerprint(classifier) != expected:
+            raise ValueError(
+                f"the workers load a different model or dtype ({arguments['name'] or 'the embedded one'}, "
+                f"dtype={arguments['dtype']!r}) from the classifier; pass both the same: load_classifier(name, "
+                "dtype=dtype), Cluster(name, dtype=dtype)"
+            )
+    return classifier
 
 
 def _cause(error: BaseException) -> BaseException:

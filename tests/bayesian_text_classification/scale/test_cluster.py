@@ -330,6 +330,19 @@ def test_invalid_arguments_raise_before_a_worker_starts(folder, column, options,
         predict_dataset(ray.data.from_items([{column: "a"}]), folder, **options)
 
 
+def test_workers_that_cannot_load_their_model_raise_its_error(folder, tmp_path):
+    (tmp_path / "a.csv").write_text("text\nfine\n")
+    with pytest.raises(ValueError, match=r"^cannot load .*none'"):
+        predict_file(
+            load_classifier(folder),
+            source_of(str(tmp_path / "a.csv")),
+            tmp_path / "b.csv",
+            ".csv",
+            cluster=Cluster(str(tmp_path / "none")),
+            **OPTIONS,
+        )
+
+
 def test_workers_with_a_different_model_raise(tiny, tokenizer, folder, tmp_path):
     """The journal records one model's fingerprint, so answers of another could be resumed under it."""
     for part in (tiny("bert", num_labels=2, num_hidden_layers=1), tokenizer):
