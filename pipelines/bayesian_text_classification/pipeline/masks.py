@@ -9,13 +9,9 @@ The generator is counter-based (Salmon et al. 2011, "Parallel random numbers: as
 hash r(unit) under a 64-bit key of (seed, text, call, group). Integer arithmetic wraps the same way on every device.
 
 Balanced masks stratify the samples (Stein 1987, "Large sample properties of simulations using Latin hypercube
-sampling"). A group of G passes shares r, read as a point on a circle of circumference G. Pass t drops the unit if and
-only if the point lies on the arc of length pG that begins at t's own place:
-
-    (r + place_t) mod G  <  p G,        place_t = s t mod G, s coprime to G.
-
-Each single pass is exactly Bernoulli(p), because r is uniform. Over the whole group, a unit is dropped floor(pG) or
-ceil(pG) times: exactly its share. Independent ("bernoulli") masks are the case G = 1.
+sampling"). The G passes of a group share r, which picks the passes that drop the unit: a random subset of floor(pG) or
+ceil(pG) of them (`subsets.py`). Each single pass is still Bernoulli(p). Over the whole group, a unit is dropped exactly
+its share of times. Independent ("bernoulli") masks are the case G = 1.
 
 The decisions of all passes of a group are the bits of one small integer per unit, computed once per group. A pass reads
 its own bit. Shifted to the sign position and back, the bit fills a word as wide as the dropout's input with ones or
@@ -28,12 +24,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .subsets import subsets_for
+
 GROUP_SIZE = 10  # passes that share one draw; p = 0.1 then drops each unit exactly once per group
 MASKS = ("balanced", "bernoulli")
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the width in bytes of the floating-point type
 
-_DRAW_BITS = 27  # bits of a draw that are used: 2^27 G is below 2^31
-_LOW_BITS = (1 << _DRAW_BITS) - 1
 # Unit (i, j, k) has the number i + j a + k a^2 (mod 2^32). No size enters, because padding may change any of them. Two
 # units share a number only if the vector between them lies in the dual lattice of the multiplier a. Its shortest vector
 # is 55,631 long in two dimensions and 1,577 in three (Steele and Vigna 2022, "Computationally easy, spectrally good
@@ -118,7 +114,8 @@ class KeyedMasks:
             folded = dims[layout.batch_dim] // (self._texts * len(self.samples))
             dims[layout.batch_dim : layout.batch_dim + 1] = [] if folded == 1 else [folded]
         keys = (self._common if layout.batch_dim is None else self._keys)[call]  # (texts or 1, groups)
-        words = self._words(self._draw(keys, dims, layout), p).to(INTEGERS[dtype.itemsize])
+        subsets = subsets_for(p, self._group_size, keys.device)
+        words = subsets.of(self._draw(keys, dims, layout)).to(INTEGERS[dtype.itemsize])
         bits = self._bits(words, dims)  # (texts or 1, samples, *dims)
         if layout.batch_dim is None:
             return bits.view(*shape)  # one sample, whose mask all texts share
@@ -138,19 +135,6 @@ class KeyedMasks:
             torch.bitwise_left_shift(part, shifts, out=view)
             done += count
         return bits.bitwise_right_shift_(width - 1)  # an arithmetic shift: the sign fills the word
-
-    def _words(self, draw: Tensor, p: float) -> Tensor:
-        """Words of the draw's shape; low bit number `_place(t)` is set if pass t of the group keeps the unit."""
-        size = self._group_size
-        whole, rest = _share(p, size)
-        point = ((draw >> (32 - _DRAW_BITS)) & _LOW_BITS).mul_(size)
-        cells: int | Tensor = _ring(whole, size)
-        if rest:
-            # If the arc ends inside a cell, points in that cell before the end of the arc are dropped too.
-            before_end = (point & _LOW_BITS).sub_(rest).bitwise_right_shift_(31)
-            cells = before_end.bitwise_and_(_ring(whole, size) ^ _ring(whole + 1, size)).bitwise_xor_(cells)
-        cell = point.bitwise_right_shift_(_DRAW_BITS)
-        return torch.as_tensor(cells, dtype=torch.int32, device=cell.device) >> cell
 
     def _draw(self, keys: Tensor, dims: Sequence[int], layout: Layout) -> Tensor:
         """r(unit), int32, uniform over all 2^32 values. *Shape:* (texts or 1, groups, *dims)."""
@@ -206,23 +190,8 @@ def _mix64(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
-def _share(p: float, size: int) -> tuple[int, int]:
-    """pG, the number of passes of a group that drop a unit: the whole passes, and the rest in units of 2^-27 pass."""
-    all_of_them = size << _DRAW_BITS
-    return divmod(min(round(p * all_of_them), all_of_them), 1 << _DRAW_BITS)
-
-
-def _ring(dropped: int, size: int) -> int:
-    """A circle of G cells, written twice as bits 0 .. 2G-1. Cells 0 .. dropped-1 are 0, the others 1.
-
-    Shifted right by c < G, the low G bits are the circle rotated by c.
-    """
-    once = (1 << size) - (1 << dropped)
-    return once << size | once
-
-
 def _place(t: int, group_size: int) -> int:
-    """The place of pass t on the circle. The stride 3 spreads the first passes, for groups that are not full."""
+    """The bit of pass t in a word."""
     return (3 if group_size % 3 else 1) * t % group_size
 
 

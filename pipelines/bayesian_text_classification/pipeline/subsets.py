@@ -1,0 +1,77 @@
+"""Which passes of a balanced group drop a unit: a random subset, as in a Latin hypercube.
+
+A Latin hypercube (McKay, Beckman and Conover 1979) gives each unit a random permutation of the G passes of a group. The
+passes in the first pG places drop the unit. These passes are a uniformly random subset of k = floor(pG) passes. With
+probability pG - k, they are one more. So each pass drops the unit with probability p.
+
+Random subsets keep units as independent as balance allows. For two units a and b,
+
+    Var sum_t (a_t - p)(b_t - p)  =  G p^2 (1 - p)^2 (1 + 1 / (G - 1))        if pG is an integer,
+
+which is 1.11 times the variance of independent masks for G = 10, at every p. If all units took the passes in one cyclic
+order, the factor would be 1.11 at p = 0.1, 1.7 at 0.2 and 3.6 at 0.5.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+DRAW_BITS = 27  # bits of a draw that are used
+_EXTRA = 16  # a cell's extra pass is this many bits above its subset
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """Equally likely subsets of the passes of a group.
+
+    A draw u, uniform in [0, 1), falls into one of the `cells`. It lies at f = `cells` u - floor(`cells` u) inside it.
+
+    Attributes:
+        words: One integer per cell. Low bit number t is 0 if the cell's subset has pass t. 16 bits above, the bit of
+            the cell's extra pass is 1. *Shape:* (cells,), int32.
+        bits: Precision of u and of f, in bits.
+        end: The extra pass is in the subset too if f 2^bits < `end`. 0: there are no extra passes.
+    """
+
+    words: Tensor
+    bits: int
+    end: int
+
+    def of(self, draw: Tensor) -> Tensor:
+        """The subset that each draw picks. `draw` is int32, of which the high bits are used; it is overwritten.
+
+        Returns:
+            Words whose low bit number t is 1 if pass t keeps the unit. Bits past the group are undefined.
+        """
+        low = (1 << self.bits) - 1
+        point = draw.bitwise_right_shift_(32 - self.bits).bitwise_and_(low).mul_(len(self.words))
+        if not self.end:
+            return self._words_at(point.bitwise_right_shift_(self.bits))
+        takes_extra = (point & low).sub_(self.end).bitwise_right_shift_(31)  # all bits, or none
+        words = self._words_at(point.bitwise_right_shift_(self.bits))
+        return takes_extra.bitwise_and_(words >> _EXTRA).bitwise_xor_(words)
+
+    def _words_at(self, cells: Tensor) -> Tensor:
+        if len(self.words) == 1:
+            return self.words.expand(cells.shape)
+        return self.words.index_select(0, cells.view(-1)).view(cells.shape)
+
+
+@lru_cache(maxsize=256)
+def subsets_for(p: float, size: int, device: torch.device) -> Subsets:
+    """The subsets of a group of `size` passes for dropout with probability `p`; `size` is 1 or 10."""
+    unit = 1 << DRAW_BITS
+    whole, rest = divmod(min(round(p * size * unit), size * unit), unit)
+    passes = [-t % size for t in range(size)]
+    cells = []
+    for subset in combinations(passes, whole):
+        keep = (1 << size) - 1 - sum(1 << t for t in subset)
+        extras = [1 << (t + _EXTRA) for t in passes if t not in subset] if rest else [0]
+        cells += [keep | extra for extra in extras]
+    bits = min(DRAW_BITS, 31 - len(cells).bit_length())  # cells 2^bits is below 2^31
+    end = round(rest * 2.0 ** (bits - DRAW_BITS))
+    return Subsets(torch.tensor(cells, dtype=torch.int32, device=device), bits, end)
