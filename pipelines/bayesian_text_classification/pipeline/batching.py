@@ -6,6 +6,7 @@ from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
+Apart = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def plan(
     budget: TokenBudget,
     *,
     max_texts: int | None = None,
-    apart: Sequence[int] | None = None,
+    apart: Sequence[Apart] | None = None,
     samples_are_rows: bool = True,
 ) -> Iterator[Batch]:
     """Yield batches that cover every sample of every text once, longest texts first among those with equal `apart`.
@@ -59,10 +60,10 @@ def plan(
         samples: The passes of each text. They stay in one batch unless a single text exceeds the budget.
         budget: Token budget. It is read before each batch, so a budget that shrinks in between is respected.
         max_texts: The most texts in a batch.
-        apart: A number for each text; texts with different numbers never share a batch.
+        apart: A key for each text; texts with different keys never share a batch.
         samples_are_rows: Whether a forward pass holds all samples of its texts, or one sample at a time.
     """
-    apart = [0] * len(lengths) if apart is None else apart
+    apart = [()] * len(lengths) if apart is None else apart
     order = sorted(range(len(lengths)), key=lambda i: (apart[i], -lengths[i]))
     start = 0
     while start < len(order):

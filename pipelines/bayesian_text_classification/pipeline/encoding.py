@@ -116,10 +116,17 @@ class Encoder:
         if empty := [i for i, ids in enumerate(rows["input_ids"]) if not ids]:
             reason = "it tokenizes to zero tokens"
             message = f"input {first + empty[0]} is {shown(items[empty[0]])}; {reason}"
-            raise InputError(message, [first + i for i in empty], reason)
+            raise InputError(message, {first + i: reason for i in empty})
         # The model does not accept offsets and lengths.
         rows = {name: values for name, values in rows.items() if name in self.tokenizer.model_input_names}
         return Encoded(rows, [second is not None for second in seconds], truncated, padding)
+
+    def end_counts(self, encoded: Encoded) -> list[int]:
+        """Number of end-of-sequence tokens in each text; a text may contain one literally, such as "</s>"."""
+        config = self.model.config.get_text_config()  # type: ignore[operator, union-attr]
+        known = getattr(config, "eos_token_id", None)
+        ends = set(known if isinstance(known, (list, tuple)) else [known])
+        return [sum(token in ends for token in ids) for ids in encoded.rows["input_ids"]]
 
     def tensors(self, encoded: Encoded, texts: Sequence[int], device: torch.device) -> dict[str, Tensor]:
         """Build the inputs of `texts` (indices) as one batch, padded to the longest. *Shape:* (texts, length) each."""

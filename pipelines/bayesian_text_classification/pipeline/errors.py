@@ -1,6 +1,6 @@
 """Errors that this library raises."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -15,13 +15,17 @@ class InputError(BayesianTextClassificationError):
     """Some of the inputs cannot be classified, regardless of the others.
 
     Attributes:
-        inputs: Numbers of these inputs, from 0.
-        reason: What is wrong with each of them.
+        reasons: What is wrong with each of these inputs, by its number, from 0.
     """
 
-    def __init__(self, message: str, inputs: Sequence[int], reason: str) -> None:
+    def __init__(self, message: str, reasons: Mapping[int, str]) -> None:
         super().__init__(message)
-        self.inputs, self.reason = tuple(inputs), reason
+        self.reasons = dict(reasons)
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        """Numbers of these inputs."""
+        return tuple(self.reasons)
 
     def __reduce__(self) -> Any:  # pickle rebuilds an exception from its message only, and workers pickle it
-        return type(self), (str(self), self.inputs, self.reason)
+        return type(self), (str(self), self.reasons)

@@ -22,7 +22,14 @@ def not_finite(bad: Sequence[int], count: int) -> InputError:
     """The error for the inputs `bad` out of `count`."""
     which = f"input {bad[0]}: {NOT_FINITE} ({len(bad)} of {count} inputs)" if bad else f"an input: {NOT_FINITE}"
     message = f"{which}; the model's weights are damaged or need a wider dtype"
-    return InputError(message, bad, NOT_FINITE)
+    return InputError(message, dict.fromkeys(bad, NOT_FINITE))
+
+
+def unrunnable(reasons: Mapping[int, str], count: int) -> InputError:
+    """The error for inputs, out of `count`, that the model cannot run on, with the reason for each."""
+    first = min(reasons)
+    others = f" ({len(reasons)} of {count} inputs)" if len(reasons) > 1 else ""
+    return InputError(f"input {first}: {reasons[first]}{others}", reasons)
 
 
 def labeled(texts: Any, labels: Sequence[Any], config: Any) -> tuple[list[Any], NDArray[np.int64]]:

@@ -8,7 +8,8 @@ from torch.utils.data import Dataset
 from transformers import TextClassificationPipeline
 
 from .errors import InputError
-from .inputs import LazyResults, form_of, items_of, not_finite, text_and_pair
+from .failures import cannot_run, may_blame_text
+from .inputs import NOT_FINITE, LazyResults, form_of, items_of, not_finite, text_and_pair, unrunnable
 from .options import check_tokenizer_options
 from .uncertainty import ACTIVATIONS, Activation
 
@@ -30,28 +31,47 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
             inputs = (item for item in items_of(inputs))  # a generator, which the stock pipeline accepts
         try:
             return super().__call__(inputs, **kwargs)
-        except InputError as error:  # from `postprocess`, which does not know the index
+        except InputError as error:  # from `_forward` or `postprocess`, which do not know the index
             if form == "stream":
-                raise
-            items = inputs if form == "list" else [inputs]
-            raise not_finite([i for i, item in enumerate(items) if self._is_ill(item, kwargs)], len(items)) from error
+                raise InputError(str(error), {}) from error
+            if form == "list":
+                return self._one_by_one(inputs, kwargs)
+            raise _numbered({0: error}, 1) from error
         except (TypeError, ValueError):
             # The stock pipeline or its tokenizer misread the input. If an item is to blame, name it.
             for index, item in enumerate(items_of(inputs) if form != "stream" else ()):
                 text_and_pair(item, index)
             raise
+        except LookupError:  # the stock pipeline cannot split the outputs of a batch of some models (XLNet)
+            if form != "list" or kwargs.get("batch_size", self._batch_size) in (None, 1):
+                raise
+            return self._one_by_one(inputs, {**kwargs, "batch_size": 1})
 
-    def _is_ill(self, item: Any, kwargs: dict[str, Any]) -> bool:
+    def _one_by_one(self, items: list[Any], kwargs: dict[str, Any]) -> list[Any]:
+        """The results of items that fail as a batch. Raises InputError for those that fail alone."""
+        results, failed = [], {}
+        for i, item in enumerate(items):
+            try:
+                results += super().__call__([item], **kwargs)
+            except InputError as error:
+                failed[i] = error
+        if failed:
+            raise _numbered(failed, len(items)) from failed[min(failed)]
+        return results
+
+    def _forward(self, model_inputs: Any) -> Any:
+        """Run the model; raise InputError if it cannot run on these inputs."""
         try:
-            super().__call__(item, **kwargs)
-        except InputError:
-            return True
-        return False
+            return super()._forward(model_inputs)
+        except Exception as error:
+            if not may_blame_text(error):
+                raise
+            raise InputError(f"an input: {cannot_run(error)}", {0: cannot_run(error)}) from error
 
     def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Postprocess as the stock pipeline does; raise InputError if the outputs are not finite."""
         if not model_outputs["logits"].isfinite().all():
-            raise not_finite([], 1)
+            raise InputError(str(not_finite([], 1)), {0: NOT_FINITE})
         return super().postprocess(model_outputs, *args, **kwargs)
 
     def check_model_type(self, supported_models: Any) -> None:
@@ -103,6 +123,13 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         own = {name: value for name, value in kwargs.items() if name not in ("batch_size", "num_workers")}
         tokenizer_options, _, answers = self._sanitize_parameters(**own)
         return {**self._preprocess_params, **tokenizer_options}, {**self._postprocess_params, **answers}
+
+
+def _numbered(failed: Mapping[int, InputError], count: int) -> InputError:
+    """The error for items out of `count`, from that of each by itself."""
+    reasons = {i: error.reasons[0] for i, error in failed.items()}
+    bad = [i for i, reason in reasons.items() if reason == NOT_FINITE]
+    return not_finite(bad, count) if len(bad) == len(reasons) else unrunnable(reasons, count)
 
 
 def _counted(results: Any, progress: Callable[[int], None]) -> Any:

@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .batching import Batch, TokenBudget, plan
+from .batching import Apart, Batch, TokenBudget, plan
+from .failures import cannot_run, is_out_of_memory, may_blame_text
+from .inputs import unrunnable
 from .masks import GROUP_SIZE
 
 # A text's standard error is checked after a few passes, then after each complete group. A few passes give a poor
@@ -57,34 +59,42 @@ class Passes:
         lengths: Number of tokens of each text.
         budget: Token budget of a batch. If memory runs out, it is halved and the work continues.
         max_texts: The most texts in a batch.
-        apart: A number for each text; texts with different numbers never share a batch.
+        apart: A key for each text; texts with different keys never share a batch.
         samples_are_rows: Whether the samples of a text go through the model together or one after the other.
         progress: Called after each batch with its number of rows.
+        first: Number of the first text, for error messages.
     """
 
     run: Callable[[Sequence[int], range], Values]
     lengths: Sequence[int]
     budget: TokenBudget
     max_texts: int | None = None
-    apart: Sequence[int] | None = None
+    apart: Sequence[Apart] | None = None
     samples_are_rows: bool = True
     progress: Callable[[int], None] | None = None
+    first: int = 0
 
     def __call__(self, texts: Sequence[int], samples: range) -> Values:
-        """Compute the `samples` of the `texts`, at least one of each. *Shape:* (texts, classes, samples)."""
+        """Compute the `samples` of the `texts`, at least one of each. *Shape:* (texts, classes, samples).
+
+        If a batch fails, its texts run one by one. Raises InputError for those that fail alone.
+        """
         output: Values | None = None
-        for batch, values in self._all(texts, samples):
+        failed: dict[int, str] = {}
+        for batch, values in self._all(texts, samples, failed):
             if output is None:
                 output = np.empty((len(texts), values.shape[2], len(samples)), np.float32)
             first = batch.samples.start - samples.start
             output[batch.texts, :, first : first + len(batch.samples)] = values.swapaxes(1, 2)
             if self.progress is not None:
                 self.progress(batch.rows)
+        if failed:
+            raise unrunnable({self.first + i: failed[i] for i in sorted(failed)}, len(self.lengths))
         assert output is not None
         return output
 
-    def _all(self, texts: Sequence[int], samples: range) -> Iterator[tuple[Batch, Values]]:
-        """Yield batches of indices into `texts`, and their values."""
+    def _all(self, texts: Sequence[int], samples: range, failed: dict[int, str]) -> Iterator[tuple[Batch, Values]]:
+        """Yield batches of indices into `texts`, and their values. Add the texts that fail alone to `failed`."""
         lengths = [self.lengths[i] for i in texts]
         apart = None if self.apart is None else [self.apart[i] for i in texts]
         batches = plan(
@@ -99,18 +109,26 @@ class Passes:
             rows = batch.rows if self.samples_are_rows else len(batch.texts)  # in one forward pass
             try:
                 values = self.run([texts[i] for i in batch.texts], batch.samples)
-            except (RuntimeError, MemoryError) as error:
-                if rows == 1 or not _is_out_of_memory(error):
+            except Exception as error:
+                halves = is_out_of_memory(error) and rows > 1
+                if not halves and not may_blame_text(error):
                     raise
+                reason = cannot_run(error)
             else:
                 yield batch, values
                 continue
             # Outside the handler, whose exception keeps the tensors of the failed pass alive.
-            self.budget.halve(rows * max(lengths[i] for i in batch.texts))
-            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-                torch.cuda.empty_cache()
-            for part, values in self._all([texts[i] for i in batch.texts], batch.samples):
-                yield Batch([batch.texts[i] for i in part.texts], part.samples), values
+            parts = [batch.texts] if halves else [[i] for i in batch.texts]
+            if halves:
+                self.budget.halve(rows * max(lengths[i] for i in batch.texts))
+                if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                    torch.cuda.empty_cache()
+            elif len(parts) == 1:
+                failed[texts[batch.texts[0]]] = reason
+                continue
+            for own in parts:
+                for part, values in self._all([texts[i] for i in own], batch.samples, failed):
+                    yield Batch([own[i] for i in part.texts], part.samples), values
 
 
 def fixed(passes: Passes, texts: int, samples: range) -> Draws:
@@ -166,9 +184,3 @@ def _looks(most: int) -> Iterator[tuple[int, float]]:
     for look in range(GROUP_SIZE, most, GROUP_SIZE):
         yield look, 1.0
     yield most, 1.0
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out. Devices raise different errors; the CPU allocator and MPS raise a plain RuntimeError."""
-    words = ("out of memory", "can't allocate memory", "not enough memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error) for word in words)

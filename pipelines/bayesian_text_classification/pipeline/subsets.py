@@ -12,7 +12,6 @@ which is 1.11 times the variance of independent masks for G = 10, at every p. If
 order, the factor would be 1.11 at p = 0.1, 1.7 at 0.2 and 3.6 at 0.5.
 """
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .batching import TokenBudget, plan, windows
+from .batching import Apart, TokenBudget, plan, windows
 from .encoding import Encoded, Encoder
 from .inputs import items_of
 from .options import Options, is_int
@@ -71,8 +71,8 @@ class TextSampler:
         first = 0
         for window in windows(items_of(texts), WINDOW):
             encoded = self.encoder.encode(window, tokenizer_options, first)
+            passes = self._passes(encoded, options, activation, batch_size, progress, first)
             first += len(window)
-            passes = self._passes(encoded, options, activation, batch_size, progress)
             if options.tolerance is None or options.num_samples < 2:
                 samples = range(first_sample, first_sample + max(options.num_samples, 1))
                 yield encoded, fixed(passes, len(encoded), samples)
@@ -146,6 +146,7 @@ class TextSampler:
         activation: Activation,
         batch_size: int | None,
         progress: Progress | None,
+        first: int,
     ) -> Passes:
         """The twin's stochastic passes, or its ordinary pass for `num_samples=0`."""
         twin, encoder = self.sampling_twin() if options.num_samples else self.twin(), self.encoder
@@ -164,19 +165,20 @@ class TextSampler:
             return values
 
         apart = self._apart(encoded, twin)
-        return Passes(
-            run, encoded.padded_lengths, self._budget, batch_size, apart, not twin.loops_over_samples, progress
-        )
+        lengths, samples_are_rows = encoded.padded_lengths, not twin.loops_over_samples
+        return Passes(run, lengths, self._budget, batch_size, apart, samples_are_rows, progress, first)
 
-    def _apart(self, encoded: Encoded, twin: StochasticTwin) -> list[int]:
-        """A number for each text; only texts with equal numbers may share a batch.
+    def _apart(self, encoded: Encoded, twin: StochasticTwin) -> list[Apart]:
+        """A key for each text; only texts with equal keys may share a batch.
 
-        Texts of unequal length get different numbers if padding is not possible. Pairs and single texts always do:
-        BART rejects a batch whose rows differ in their number of separators.
+        If padding is not possible, a key has the length. It always has the number of end-of-sequence tokens, because
+        BART and T5 reject a batch whose rows differ in it, and the group of the model's rotary frequencies.
         """
-        if twin.needs_equal_lengths or not self.encoder.may_pad(encoded):
-            return [pair - 2 * length for length, pair in zip(encoded.lengths, encoded.pairs, strict=True)]
-        return [int(pair) for pair in encoded.pairs]
+        pads = self.encoder.may_pad(encoded) and not twin.needs_equal_lengths
+        lengths = [0] * len(encoded) if pads else [-length for length in encoded.lengths]
+        groups = map(twin.frequency_group, encoded.padded_lengths)
+        ends = self.encoder.end_counts(encoded)
+        return list(zip(lengths, map(int, encoded.pairs), ends, groups, strict=True))
 
     def _probe_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
         encoder = self.encoder

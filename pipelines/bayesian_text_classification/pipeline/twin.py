@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .forward import Forward, Inputs
 from .onednn_linear import use_the_whole_processor
 from .probe import Encode, probe
+from .rotary import frequency_group, make_stateless
 from .train_mode import switch_off_other_noise
 
 
@@ -61,6 +62,7 @@ class StochasticTwin:
             self._model = copy.deepcopy(self._model).to(dtype=dtype)
         switch_off_other_noise(self._model)
         allow_batches(self._model)
+        self._frequency_limits = make_stateless(self._model)
         use_the_whole_processor(self._model)
         self._forward = Forward(self._model)
         found = probe(self._forward, encode, can_pad=can_pad)
@@ -78,6 +80,10 @@ class StochasticTwin:
         `.data`, which PyTorch does not track: `weight.data.zero_()` goes unnoticed, `weight.data = ...` is detected.
         """
         return _snapshot(self._source, with_versions=self._converted) == self._snapshot
+
+    def frequency_group(self, length: int) -> int:
+        """A number for a padded length in tokens; texts with different numbers cannot share a batch."""
+        return frequency_group(self._frequency_limits, length)
 
     def logits(self, inputs: Inputs) -> Tensor:
         """Deterministic logits with dropout off. *Shape:* (texts, classes)."""

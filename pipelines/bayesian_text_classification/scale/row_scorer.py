@@ -91,8 +91,8 @@ class RowScorer:
             try:
                 results = self._classifier([texts[i] for i in good], progress=advance, **self.options)
             except InputError as error:  # classify the other rows without these
-                for i in error.inputs:
-                    found[good[i]] = error.reason
+                for i, reason in error.reasons.items():
+                    found[good[i]] = reason
                 continue
             for i, result in zip(good, results, strict=True):
                 rows[i] = {self._prefix + key: value for key, value in result.items()}

@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.pipeline.twin import StochasticTwin
-from transformers import AutoModelForSequenceClassification
+from bayesian_text_classification.scale.row_scorer import RowScorer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as TYPES
 
@@ -240,6 +243,18 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def words_tokenizer():
+    """A tokenizer with the special tokens of the tiny configurations: <bos> words <eos>."""
+    special = {f"{name}_token": f"<{name}>" for name in ("pad", "bos", "eos", "mask", "unk")}
+    words = [*special.values(), *sorted({word for text in TEXTS for word in text.split()})]
+    inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner.post_processor = processors.TemplateProcessing("<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)])
+    roles = {"cls_token": "<bos>", "sep_token": "<eos>", "model_max_length": 48}
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **special, **roles)
+
+
 PLAIN = [name for name in TYPES if name not in REFUSED]
 WITH_LORA = [f"{name} with LoRA" for name in LORA]
 
@@ -301,6 +316,31 @@ def test_a_text_has_the_same_samples_alone_and_in_a_batch(case):
         found = variant.samples(together)
         for row, text in list(enumerate(together))[1:]:
             torch.testing.assert_close(found[row], variant.samples([text])[0], rtol=0, atol=1e-5)
+
+
+def test_special_tokens_in_a_text_do_not_stop_the_other_texts(case, words_tokenizer):
+    """Each row gets what it gets alone: a score, or an error of its own."""
+    variant = next(iter(case.variants.values()))
+    if not variant.twin.sites:
+        pytest.skip("no dropout")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        classifier = BayesianTextClassificationPipeline(
+            model=variant.model, tokenizer=words_tokenizer, num_samples=2, device="cpu"
+        )
+    special = words_tokenizer.all_special_tokens
+    texts = [*TEXTS, *special, *(f"{token} {token}" for token in special), *(f"no {token} it is" for token in special)]
+    score = RowScorer(classifier, "", {})
+    together = score(texts, [None] * len(texts))
+    for i, text in enumerate(texts):
+        (alone,) = score([text], [None])
+        assert together[i].get("error") == alone.get("error"), text
+        assert together[i].get("score") == pytest.approx(alone.get("score"), abs=1e-5), text
+    assert all(row["error"] is None for row in together[: len(TEXTS)])
+    if not case.lora:
+        plain = RowScorer(classifier, "", {"num_samples": 0, "batch_size": 8})(texts, [None] * len(texts))
+        assert all((row["error"] is None) == (row.get("score") is not None) for row in plain)
+        assert all(row["error"] is None for row in plain[: len(TEXTS)])
 
 
 def test_attention_implementations_give_the_same_samples(case):

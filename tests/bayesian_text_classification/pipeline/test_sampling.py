@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from bayesian_text_classification.pipeline.batching import TokenBudget
+from bayesian_text_classification.pipeline.errors import InputError
 from bayesian_text_classification.pipeline.options import Options
 from bayesian_text_classification.pipeline.sampling import FIRST_LOOK, Passes, fixed, until_precise
 from hypothesis import given, settings
@@ -83,10 +84,22 @@ def test_out_of_memory_for_a_single_row_raises():
         Passes(Model(lengths, most=100), lengths, TokenBudget(1000))(range(2), range(2))
 
 
-def test_other_errors_are_raised():
+def test_texts_of_a_failed_batch_run_one_by_one():
+    """The model takes 100 tokens in two samples: text 1 alone is too long, texts 0 and 2 only when together."""
+    lengths = [10, 500, 45]
+    model = Model(lengths, most=100, error=RuntimeError("mat1 and mat2 shapes\ncannot be multiplied"))
+    with pytest.raises(InputError, match=r"^input 8: the model cannot run on it: mat1 .* be multiplied$") as caught:
+        Passes(model, lengths, TokenBudget(10**6), first=7)(range(3), range(2))
+    assert caught.value.inputs == (8,)
+    assert sorted(model.seen) == [20, 90]
+    good = Passes(Model(lengths, most=100, error=RuntimeError("odd")), lengths, TokenBudget(10**6))
+    np.testing.assert_array_equal(good([2, 0], range(2)), expected([2, 0], range(2)))
+
+
+def test_errors_of_the_device_are_raised():
     lengths = [10, 500]
-    model = Model(lengths, most=100, error=RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+    model = Model(lengths, most=100, error=torch.AcceleratorError("CUDA error: device-side assert triggered"))
+    with pytest.raises(torch.AcceleratorError):
         Passes(model, lengths, TokenBudget(1000))(range(2), range(2))
     assert len(model.failed) == 1
 
