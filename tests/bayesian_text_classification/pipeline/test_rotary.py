@@ -13,17 +13,19 @@ from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.pipeline.rotary import frequency_group, make_stateless
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-SHORT, LONG, LONGER = "a film", "film " * 20, "film " * 30
+SHORT, LONG, LONGER = "a film", "film " * 40, "film " * 50
 SIZES = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 4, "intermediate_size": 64, "attention_dropout": 0.1, "num_labels": 2,
          "pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102}  # fmt: skip
-LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 16,
+ORIGINAL = 32  # tokens: more than the probe's texts have
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": ORIGINAL,
             "short_factor": [1.0, 1.0, 1.0, 1.0], "long_factor": [4.0, 8.0, 16.0, 32.0]}  # fmt: skip
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
 
 
 def make(model_type, rope, most):
-    config = AutoConfig.for_model(model_type, **SIZES, max_position_embeddings=most, rope_parameters=rope)
+    own = {"original_max_position_embeddings": ORIGINAL} if model_type == "phi3" else {}
+    config = AutoConfig.for_model(model_type, **SIZES, **own, max_position_embeddings=most, rope_parameters=rope)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_config(config)
@@ -35,8 +37,9 @@ def make(model_type, rope, most):
 
 @pytest.fixture(params=["phi3", "llama"])
 def long_rope(request, tokenizer):
-    """A classifier whose frequencies change beyond 16 tokens."""
+    """A classifier whose frequencies change beyond 32 tokens."""
     model = make(request.param, LONGROPE, 64)
+    assert model.model.rotary_emb.config.rope_parameters["original_max_position_embeddings"] == ORIGINAL
     return BayesianTextClassificationPipeline(model=model, tokenizer=tokenizer, num_samples=4)
 
 
