@@ -4,6 +4,7 @@ Exit codes: 0 done, 2 bad usage or bad input (one line on stderr), 3 done with s
 stdout was closed by its reader, 143 terminated. Results go to stdout, everything else to stderr.
 """
 
+import importlib.metadata
 import inspect
 import sys
 
@@ -27,8 +28,16 @@ app.command()(rank)
 app.add_typer(push_app, name="push")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"bayesian-text-classification {importlib.metadata.version('bayesian-text-classification')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main() -> None:
+def _main(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Show the version."),
+) -> None:
     """Honest confidence for Hugging Face text classifiers."""
 
 

@@ -135,11 +135,13 @@ def evaluate(
 
 
 def _writable_folder(output: str) -> Path:
-    """The folder of the report, created if necessary. Problems are reported before the work starts."""
+    """The folder of the report. Problems are reported before the work starts; `write_report` creates the folder."""
     folder = Path(output)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        fail(f"cannot write to --output {folder}: {there} is a file; choose a folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         fail(f"cannot write to --output {folder}: {error.strerror or error}")

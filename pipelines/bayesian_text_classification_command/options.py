@@ -18,7 +18,7 @@ def _device(value: str | None) -> str | None:
     from bayesian_text_classification.loading import available_devices
 
     if value not in available_devices():
-        raise typer.BadParameter(f"{value!r}; on this machine it must be one of {', '.join(available_devices())}")
+        raise typer.BadParameter(f"{value!r}; this machine has only {', '.join(available_devices())}")
     return value
 
 

@@ -156,7 +156,6 @@ def _existing(upload: "Upload") -> str:
     done.append(f"{'other ' if upload.merge else ''}files with the same names are replaced")
     if upload.stale:
         done.append(
-            f"old weights and adapters ({', '.join(upload.stale)}) and code of an earlier push are removed, "
-            "if there are any"
+            f"weights, adapters and code of an earlier push ({', '.join(upload.stale)}) are removed, if there are any"
         )
     return "; ".join([*done, "all other files stay"])

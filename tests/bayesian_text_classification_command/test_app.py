@@ -12,6 +12,7 @@ from pathlib import Path
 import forks
 import pandas
 import pytest
+from bayesian_text_classification import __version__
 from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.loading.fingerprint import fingerprint
 from bayesian_text_classification.pipeline.options import Options
@@ -145,7 +146,7 @@ USAGE = [
     *(
         (
             ["evaluate", "--device", value],
-            f"Invalid value for '--device': {value!r}; on this machine it must be one of cpu",
+            f"Invalid value for '--device': {value!r}; this machine has only cpu",
         )
         for value in ("", "-1", "nonsense", "meta", "cuda", "cuda:99")  # conftest hides all GPUs
     ),
@@ -197,9 +198,19 @@ def test_an_unreachable_hub_gives_one_line(option, tmp_path):
 def test_an_unwritable_output_is_refused_before_the_work(tmp_path):
     (tmp_path / "out").write_text("")
     message = error_line(run("evaluate", "--output", tmp_path / "out"))
-    assert message == f"cannot write to --output {tmp_path / 'out'}: File exists"
+    assert message == f"cannot write to --output {tmp_path / 'out'}: {tmp_path / 'out'} is a file; choose a folder"
     message = error_line(run("evaluate", "--output", "/proc/self"))  # not even root can create files in this folder
     assert message.startswith("cannot write to --output /proc/self: ")
+
+
+def test_a_run_that_fails_leaves_no_folder(tmp_path):
+    error_line(run("evaluate", "--dataset", tmp_path / "none.csv", "--output", tmp_path / "out" / "deep"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_version_is_that_of_the_package():
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"bayesian-text-classification {__version__}\n")
 
 
 def test_an_unwritable_report_gives_one_line_after_the_table(tmp_path):
@@ -216,7 +227,7 @@ def test_a_failing_comparison_gives_one_line(tmp_path, tiny, tokenizer):
         owner.save_pretrained(tmp_path / "m")
     (tmp_path / "d.csv").write_text("text,label\nan <odd> film,1\n")
     done = run("evaluate", "--model", tmp_path / "m", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out")
-    assert error_line(done) == "the comparison failed with IndexError: index out of range in self"
+    assert error_line(done) == "input 0: the model cannot run on it: index out of range in self"
 
 
 TEXTS = ["a wonderful film", "dull", "I would have to say that it has its moments, and hours", 'so, "so"']

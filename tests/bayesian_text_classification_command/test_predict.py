@@ -223,7 +223,7 @@ def test_missing_ray_gives_one_line_with_the_install_command(tmp_path, monkeypat
     (tmp_path / "mine.txt").write_text("good\n")
     monkeypatch.setitem(sys.modules, "ray", None)
     done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--ray", "local")
-    assert refused(done) == "this needs Ray: pip install 'bayesian-text-classification[ray]'"
+    assert refused(done) == "this needs Ray: pip install 'ray[data]'"
 
 
 @pytest.mark.parametrize(

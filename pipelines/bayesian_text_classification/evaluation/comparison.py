@@ -102,7 +102,7 @@ def _checked(name: str, values: Probabilities, *shape: int | None) -> tuple[int,
         raise ValueError(f"{name} has the shape {found}; it must be an array of shape ({wanted})")
     array = np.asarray(values)
     if not array.size:
-        raise ValueError(f"{name} is empty; it must hold at least one text")
+        raise ValueError(f"{name} has the shape {found}, so it is empty; it must hold at least one of each")
     if not (array.min() >= 0 and np.abs(array.sum(1, dtype=np.float64) - 1).max() <= 1e-3):  # NaN fails both
         raise ValueError(f"{name} must hold probabilities: no number below 0, and a sum of 1 over the classes (axis 1)")
     return found
@@ -110,8 +110,12 @@ def _checked(name: str, values: Probabilities, *shape: int | None) -> tuple[int,
 
 def _check_labels(name: str, labels: Labels, texts: int, classes: int) -> None:
     array = np.asarray(labels)
-    if array.shape != (texts,) or array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= classes:
-        raise ValueError(f"{name} must hold {texts} class ids, integers from 0 to {classes - 1}")
+    legal = f"{name} must hold {texts} class ids, integers from 0 to {classes - 1}"
+    if array.shape != (texts,) or array.dtype.kind not in "iu":
+        raise ValueError(f"{legal}; it has the shape {array.shape} and the dtype {array.dtype}")
+    if not ((array >= 0) & (array < classes)).all():
+        bad = int(np.argmax((array < 0) | (array >= classes)))
+        raise ValueError(f"{legal}; {name}[{bad}] is {array[bad]}")
 
 
 @dataclass(frozen=True)

@@ -104,9 +104,10 @@ def advice(comparison: Comparison) -> list[str]:
             "use it. Set classifier.temperature = 1, or calibrate again, before you rely on them."
         )
     sweep = comparison.sweep
-    if sweep is not None and sweep.recommended is None:
+    few = sweep is None or sweep.texts < LEAST_ROWS  # a few texts say little about others
+    if sweep is not None and not few and sweep.recommended is None:
         lines.append(f"The scores or the NLL still change at {sweep.sizes[-1]} samples. If you sample, use more.")
-    elif sweep is not None:
+    elif sweep is not None and not few:
         lines.append(
             f"{sweep.recommended} samples are enough. From there on, scores stay within 0.02 of their limit (root mean "
             f"square over the texts), and the NLL within 2% of its value at {sweep.pool} samples."

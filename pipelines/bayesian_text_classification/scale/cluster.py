@@ -264,7 +264,7 @@ def connect(address: str) -> None:
     try:
         import ray
     except ImportError as error:
-        raise ValueError("this needs Ray: pip install 'bayesian-text-classification[ray]'") from error
+        raise ValueError("this needs Ray: pip install 'ray[data]'") from error
     if address == RUNNING:
         address = os.environ.get("RAY_ADDRESS") or RUNNING
     _check_address(address)
