@@ -59,11 +59,12 @@ class DropoutCalls(TorchFunctionMode):
             if func in _DRAWS:
                 self._other_draw(func.__name__)
             return func(*args, **kwargs)
-        return self._dropout(kind, *args, **kwargs)
+        return self._dropout(kind, _UNBATCHED.get(func), *args, **kwargs)
 
     def _dropout(
         self,
         kind: str,
+        unbatched: int | None,
         input: Tensor,
         p: float = 0.5,
         training: bool = True,
@@ -73,8 +74,10 @@ class DropoutCalls(TorchFunctionMode):
         on = training if train is None else train
         if p <= 0:
             return input
-        channels = (*input.shape[:2], *[1] * (input.ndim - 2))
-        shape = channels if kind.startswith("feature") else tuple(input.shape)
+        shape = tuple(input.shape)
+        if kind.startswith("feature"):
+            channels = 1 if input.ndim == unbatched else 2
+            shape = (*shape[:channels], *[1] * (input.ndim - channels))
         keep = self._answer(Call(kind, p, on, shape, input))
         if keep is None:
             return input
@@ -136,6 +139,9 @@ _KINDS = {
     torch.alpha_dropout: "alpha",
 }
 
+# Number of dimensions at which these functions take the first dimension as channels, because there is no batch.
+_UNBATCHED = {F.dropout1d: 2, F.dropout3d: 4}
+
 # Other functions and Tensor methods that read the global random state. The probe detects every draw on a short text.
 # Draws that only happen on longer texts, and not through these functions (NumPy, in-place dropout), go undetected.
 _DRAWS = {F.gumbel_softmax} | {
@@ -160,6 +166,8 @@ def _drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
 
 def _alpha_drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
     """Set dropped units to SELU's negative limit, then restore mean and variance (Klambauer et al. 2017, sec. 3)."""
+    if p >= 1:
+        return torch.zeros_like(x)
     limit = -1.7580993408473766
     a = float(((1 - p) * (1 + p * limit**2)) ** -0.5)
     return torch.where(keep != 0, x, limit) * a - a * limit * p

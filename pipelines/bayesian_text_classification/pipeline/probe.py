@@ -82,8 +82,9 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
     with unmoved_random_state():
         forward.logits(pair, may_draw=True)  # BigBird replaces some of its own modules at its first short text
         names = {module: name for name, module in forward.model.named_modules()}
+        expected = forward.logits(pair, may_draw=True)
         active, hidden = _full_train_calls(forward, pair, names)
-        calls, active = _turn_on(forward, pair, names, active)
+        calls, active = _turn_on(forward, pair, names, active, expected)
         # A different number of texts reveals the batch dimension; a different length reveals the position dimensions.
         more_texts, long_texts = _calls(forward, triple, len(calls)), _calls(forward, longer, len(calls))
         compared = list(zip(_ordinals(calls), calls, more_texts, long_texts, strict=True))
@@ -141,29 +142,56 @@ def _full_train_calls(
 
 
 def _turn_on(
-    forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str], active: set[tuple[str, int]]
+    forward: Forward,
+    inputs: Inputs,
+    names: Mapping[nn.Module, str],
+    active: set[tuple[str, int]],
+    expected: Tensor,
 ) -> tuple[list[Call], set[tuple[str, int]]]:
     """Set the flags that make the model reach every active call. Returns all calls, in order, and the active ones.
 
     Most code also calls dropout in `eval()` mode, with p and `training=False`. Those calls need no flag, and the flags
     of their owners stay off (LayerDrop lives in such owners). Attention passes p = 0 unless its own flag is set. If the
-    flag of an owner would also turn on randomness that no mask can key, the whole owner stays off.
+    flag of an owner would also turn on randomness that no mask can key, or change the logits in another way, the whole
+    owner stays off. `expected` holds the logits of `eval()` mode.
     """
     modules = {name: module for module, name in names.items()}
     missing: set[tuple[str, int]] = set()
     for _attempt in range(2 + len(modules)):
-        (_logits, calls), draws = first_to_draw(lambda: _record(forward, inputs, names), names)
-        if draws is not None and modules[draws].training:
-            modules[draws].training = False
-            active = {call for call in active if call[0] != draws}
-            continue
+        (logits, calls), draws = first_to_draw(lambda: _record(forward, inputs, names), names)
+        more = {draws} if draws is not None and modules[draws].training else set()
         missing = active - set(_ordinals(calls))
+        if not more and not missing and _distance(logits, expected) > _rounding(expected):
+            more = {name for name in _training(modules) if _changes_logits(forward, inputs, modules, name, expected)}
+        if more:
+            for owner in more:
+                modules[owner].training = False
+            active = {call for call in active if call[0] not in more}
+            continue
         if not missing:
             return calls, active
         for owner, _ordinal in missing:
             modules[owner].training = True
     owners = ", ".join(sorted({owner for owner, _ordinal in missing}))
     raise RuntimeError(f"{type(forward.model).__name__}: dropout cannot be turned on in {owners}")
+
+
+def _training(modules: Mapping[str, nn.Module]) -> list[str]:
+    return [name for name, module in modules.items() if module.training]
+
+
+def _changes_logits(
+    forward: Forward, inputs: Inputs, modules: Mapping[str, nn.Module], name: str, expected: Tensor
+) -> bool:
+    """Whether the logits differ from `expected` without dropout if only the flag of this module is set."""
+    flags = {one: modules[one].training for one in _training(modules)}
+    for one in flags:
+        modules[one].training = one == name
+    try:
+        return _distance(forward.logits(inputs, may_draw=True), expected) > _rounding(expected)
+    finally:
+        for one, flag in flags.items():
+            modules[one].training = flag
 
 
 def _record(forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str]) -> tuple[Tensor, list[Call]]:

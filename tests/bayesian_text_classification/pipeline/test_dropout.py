@@ -189,7 +189,39 @@ def test_whole_channels_are_dropped(encode, twin_of, samples, own):
     assert 0.3 < zero.float().mean() < 0.7
 
 
-def test_p_of_one_drops_everything(encode, twin_of, samples, own, texts):
-    model = own(nn.Dropout(1.0))
+class Pooled(nn.Module):
+    """A subject on the mean over positions, (batch, width), or on the text as an image, (batch, 4, 2, width / 8)."""
+
+    def __init__(self, module, image):
+        super().__init__()
+        self.module, self.image = module, image
+
+    def forward(self, x):
+        pooled = x.mean(1)
+        pooled = pooled.view(len(x), 4, 2, -1) if self.image else pooled
+        return self.module(pooled).view(len(x), 1, -1).expand_as(x)
+
+
+@pytest.mark.parametrize(("module", "image"), [(nn.Dropout1d, False), (nn.Dropout3d, True)])
+def test_without_a_batch_dimension_whole_rows_are_dropped(module, image, encode, twin_of, own, texts):
+    """PyTorch takes the first of two (Dropout1d) or four dimensions (Dropout3d) as channels: here, the texts."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        x = torch.ones(2000, 4, 2, 2) if image else torch.ones(2000, 16)
+        native = module(0.3)(x).flatten(1) == 0
+    assert torch.equal(native.all(1), native.any(1))
+    twin = twin_of(own(Pooled(module(0.3), image)))
+    outputs = []
+    twin._model.subject.module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    twin.sample_logits(encode(texts), range(1000), seed=0, balanced=True)
+    zero = outputs[-1].flatten(1) == 0
+    assert torch.equal(zero.all(1), zero.any(1))
+    assert zero.all(1).float().mean() == pytest.approx(0.3, abs=0.001)  # balanced: 3 of 10 passes
+    assert native.all(1).float().mean() == pytest.approx(0.3, abs=0.05)
+
+
+@pytest.mark.parametrize("module", [nn.Dropout, nn.AlphaDropout, nn.FeatureAlphaDropout])
+def test_p_of_one_drops_everything(module, encode, twin_of, samples, own, texts):
+    model = own(module(1.0))
     found = samples(twin_of(model), encode(texts))
     torch.testing.assert_close(found, model.out.bias.detach().expand_as(found))

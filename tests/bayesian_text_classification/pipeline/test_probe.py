@@ -192,6 +192,35 @@ def test_a_model_that_computes_something_else_in_train_mode_is_detected(twin_of,
         assert twin_of(own(TrainingOnly())).hidden_randomness is not None
 
 
+class ScalingAttention(nn.Module):
+    """An attention that also scales its input in train() mode."""
+
+    def forward(self, x):
+        x = x * 2 if self.training else x
+        return x + F.scaled_dot_product_attention(x, x, x, dropout_p=0.2 if self.training else 0.0)
+
+
+class GatedAttention(nn.Module):
+    """An attention that does nothing else in train() mode."""
+
+    def forward(self, x):
+        return x + F.scaled_dot_product_attention(x, x, x, dropout_p=0.2 if self.training else 0.0)
+
+
+def test_what_else_a_module_does_in_train_mode_stays_off_as_the_warning_says(encode, twin_of, own, texts):
+    model = own(nn.Sequential(ScalingAttention(), GatedAttention(), nn.Dropout(0.2))).eval()
+    with pytest.warns(UserWarning, match="stays off"):
+        twin = twin_of(model)
+    assert [site.name for site in twin.sites] == ["subject.1", "subject.2"]
+    assert {m.training for m in twin._model.modules() if isinstance(m, ScalingAttention)} == {False}
+    inputs = encode(texts)
+    with torch.no_grad():
+        expected = model(**inputs)["logits"]
+    torch.testing.assert_close(twin.logits(inputs), expected, rtol=0, atol=1e-6)
+    mean = twin.sample_logits(inputs, range(2000), seed=0, balanced=True).mean(1)
+    torch.testing.assert_close(mean, expected, rtol=0, atol=0.1)
+
+
 def test_models_of_transformers_have_no_hidden_randomness(tiny, twin_of, recwarn):
     for architecture in ("bert", "bart", "xlnet", "deberta-v2", "gpt2"):
         twin_of(tiny(architecture), can_pad=architecture != "gpt2")
