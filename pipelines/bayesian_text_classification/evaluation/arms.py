@@ -11,7 +11,7 @@ from ..pipeline.temperature import apply_temperature, fit_temperature, leave_one
 from .estimates import difference, estimate, resample
 from .intervals import Difference, Estimate, wilson
 from .measures import MEASURES
-from .predictions import BINS, Predictions
+from .predictions import BINS, Predictions, Sums, unweighted
 from .strategies import Resamples
 
 Probabilities = NDArray[np.floating]
@@ -57,6 +57,18 @@ class Reliability:
     mean_confidence: list[float | None]
     accuracy: list[float | None]
     accuracy_interval: list[tuple[float, float] | None]
+
+    @classmethod
+    def of(cls, sums: Sums) -> "Reliability":
+        """From the sums over the bins of one set of rows."""
+        bins = list(zip(sums.counts[0].astype(int).tolist(), sums.confidence[0], sums.hits[0], strict=True))
+        return cls(
+            list(load_metric_module().uniform_edges(BINS)),
+            [count for count, _, _ in bins],
+            [float(confidence / count) if count else None for count, confidence, _ in bins],
+            [float(hits / count) if count else None for count, _, hits in bins],
+            [wilson(int(hits), count) if count else None for count, _, hits in bins],
+        )
 
 
 @dataclass(frozen=True)
@@ -137,7 +149,6 @@ class MeasuredArms:
             ranked = apply_temperature(probabilities, temperatures.all_rows)
         rows = Predictions.of(tempered, self._labels, ranked)
         self._drawn[name] = drawn = resample(rows, seed=self._seed)
-        bins = load_metric_module().bin_sums(rows.probabilities, rows.labels, n_bins=BINS)
         first = next(iter(self._drawn))
         return Arm(
             name,
@@ -147,12 +158,7 @@ class MeasuredArms:
             tempered,
             {measure.key: estimate(measure, drawn) for measure in MEASURES},
             Estimate(drawn.ece.null, *drawn.ece.null_interval),
-            Reliability(
-                **bins.as_dict(),
-                accuracy_interval=[
-                    wilson(*bin_) if bin_[1] else None for bin_ in zip(bins.correct, bins.counts, strict=True)
-                ],
-            ),
+            Reliability.of(unweighted(rows).confidence_sums),
             {} if first == name else self.differences(name, first),
         )
 

@@ -131,6 +131,18 @@ def share_interval(value: float, resamples: Array, trials: int) -> Interval:
     return float(ends[0]), float(ends[1])
 
 
+def ratio_interval(value: float, resamples: Array) -> Interval:
+    """`e exp(+- z s)` with the standard deviation s of the resamples' logarithms, for a positive quantity.
+
+    NaN if fewer than two resamples are positive.
+    """
+    found = np.log(resamples[np.isfinite(resamples) & (resamples > 0)])
+    if not value > 0 or len(found) < 2:
+        return math.nan, math.nan
+    factor = math.exp(float(stats.norm.ppf((1 + LEVEL) / 2) * found.std(ddof=1)))
+    return value / factor, value * factor
+
+
 def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:
     """Judge a difference by its 95% interval on this many rows. `enough` says whether a verdict is possible at all."""
     significant = enough and (low > 0 or high < 0)

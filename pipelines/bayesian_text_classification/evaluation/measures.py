@@ -8,7 +8,18 @@ from numpy.typing import NDArray
 
 from .predictions import Array, Bins, Predictions, Sums, Weighted, unweighted
 from .rank_statistics import auroc, weights_by_key
-from .strategies import Gaps, MetricsOwn, RightShare, RootOfSquares, RowMean, RowSquares, Share, Squares, Strategy
+from .strategies import (
+    Gaps,
+    MetricsOwn,
+    Ratio,
+    RightShare,
+    RootOfSquares,
+    RowMean,
+    RowSquares,
+    Share,
+    Squares,
+    Strategy,
+)
 
 Values = Callable[[Weighted], Array]
 
@@ -170,5 +181,5 @@ MEASURES = (
     Measure("brier_reliability", "Brier: reliability", False, reliability, RowSquares(squares_of_reliability), 2.0),
     Measure("brier_resolution", "Brier: resolution", True, resolution, RowSquares(squares_of_resolution)),
     Measure("error_auroc", "AUROC of errors", True, error_auroc, Share()),
-    Measure("aurc", "AURC", False, risk_coverage_area, Strategy()),
+    Measure("aurc", "AURC", False, risk_coverage_area, Ratio()),
 )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metric import load_metric_module
+from ..pipeline.temperature import SMALLEST
 
 BINS = 10
 
@@ -24,8 +25,9 @@ class Predictions:
     Attributes:
         probabilities: Class probabilities in float64; each row sums to 1. *Shape:* (rows, classes).
         labels: True classes. *Shape:* (rows,).
-        ranked: Probabilities that rank the rows, if these are not `probabilities`. If each row has its own temperature
-            (fitted on the other rows), these have a common one. Otherwise the order would leak the labels.
+        ranked: Probabilities that rank the rows and put them into bins, if these are not `probabilities`. If each row
+            has its own temperature (fitted on the other rows), these have a common one. Otherwise the order and the
+            bins would leak the labels.
     """
 
     probabilities: Array
@@ -71,36 +73,43 @@ class Predictions:
     @cached_property
     def doubt(self) -> Array:
         """1 minus the confidence that ranks the rows. *Shape:* (rows,)."""
-        return np.asarray(1 - (self.probabilities if self.ranked is None else self.ranked).max(1))
+        return np.asarray(1 - self.common.max(1))
 
     @cached_property
     def entropy(self) -> Array:
         """Predictive entropy that ranks the rows, in nats. *Shape:* (rows,)."""
-        p = self.probabilities if self.ranked is None else self.ranked
+        p = self.common
         return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(1))
 
     @cached_property
     def columns(self) -> list[tuple[Array, Array]]:
         """Probability of each class, and whether it is the true class. With two classes, only the second."""
-        first = 1 if self.probabilities.shape[1] == 2 else 0
-        classes = range(first, self.probabilities.shape[1])
-        return [(self.probabilities[:, k], (self.labels == k).astype(np.float64)) for k in classes]
+        return [(self.probabilities[:, k], (self.labels == k).astype(np.float64)) for k in self._classes]
+
+    @property
+    def _classes(self) -> range:
+        return range(1 if self.probabilities.shape[1] == 2 else 0, self.probabilities.shape[1])
+
+    @property
+    def common(self) -> Array:
+        """`ranked` if given, else `probabilities`. *Shape:* (rows, classes)."""
+        return self.probabilities if self.ranked is None else self.ranked
 
     @cached_property
     def confidence_bins(self) -> Bins:
         """Bin of each confidence, out of 10 of equal width. *Shape:* (rows,)."""
-        return _bins(self.confidence)
+        return _bins(self.common.max(1))
 
     @cached_property
     def column_bins(self) -> list[Bins]:
         """Bin of each probability in each of `columns`. *Shape:* (rows,) each."""
-        return [_bins(p) for p, _ in self.columns]
+        return [_bins(self.common[:, k]) for k in self._classes]
 
     @cached_property
     def nll(self) -> Array:
-        """`-log p[y]` in nats. *Shape:* (rows,)."""
+        """`-log p[y]` in nats, at most 87.3: a probability of 0 counts as the least of float32. *Shape:* (rows,)."""
         own = np.take_along_axis(self.probabilities, self.labels[:, None], 1)[:, 0]
-        return -np.log(np.maximum(own, np.finfo(np.float64).tiny))
+        return -np.log(np.maximum(own, SMALLEST))
 
     @cached_property
     def brier(self) -> Array:

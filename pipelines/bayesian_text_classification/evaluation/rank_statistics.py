@@ -47,8 +47,11 @@ def false_positive_rate(scores: Array, positive: Array, weights: Array, recall: 
 def weights_by_key(key: Array, weights: Array, flag: Array) -> tuple[Array, Array]:
     """Weights of flagged rows and of others by ascending key. *Shape:* (resamples, distinct keys) both.
 
-    Rows with equal keys share a column.
+    Rows with equal keys share a column. Keys are rounded to 12 digits of the largest one. Otherwise an entropy that is
+    summed in another order would break a tie.
     """
+    size = float(np.abs(key).max())
+    key = np.round(key / size, 12) if size > 0 else key
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.concatenate([[True], np.diff(key[order]) > 0]))
     ordered, flag = weights[:, order], flag[order]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ..metric import load_metric_module
 from ..pipeline.masks import GROUP_SIZE
+from ..pipeline.temperature import SMALLEST
 from .predictions import BINS, Array
 
 SIZES = range(1, 61)  # numbers of samples
@@ -116,7 +117,7 @@ def _measures(means: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[st
     ece = [
         module.bin_sums(confidence[:, j], correct[:, j], n_bins=BINS, binary=True).ece for j in range(means.shape[2])
     ]
-    nll = -np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean(0)
+    nll = -np.log(np.maximum(own, SMALLEST)).mean(0)
     return {"ece": np.array(ece), "accuracy": correct.mean(0), "nll": nll}
 
 

@@ -19,7 +19,16 @@ from typing import Any
 import numpy as np
 
 from ..metric import load_metric_module
-from .intervals import LEVEL, Interval, mean_interval, normal_interval, paired_shares, share_interval, wilson
+from .intervals import (
+    LEVEL,
+    Interval,
+    mean_interval,
+    normal_interval,
+    paired_shares,
+    ratio_interval,
+    share_interval,
+    wilson,
+)
 from .predictions import BINS, Array, Predictions
 
 NO_INTERVAL = (math.nan, math.nan)
@@ -45,7 +54,7 @@ class Resamples:
     def ece(self) -> Any:
         """The `Bootstrap` of the metric `evaluate.load("ece")`, which describes sampling noise."""
         rows = self.rows
-        return load_metric_module().bootstrap(rows.probabilities, rows.labels, n_bins=BINS, seed=self.seed % 2**64)
+        return load_metric_module().bootstrap(rows.common, rows.labels, n_bins=BINS, seed=self.seed % 2**64)
 
 
 class Strategy:
@@ -79,6 +88,14 @@ class Share(Strategy):
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Interval on the logit scale. If the value is 0 or 1, at least as wide as Wilson's."""
         return share_interval(value, drawn.values[key], drawn.rows.minority)
+
+
+class Ratio(Strategy):
+    """Intervals on the log scale, for a small positive quantity with a long upper tail such as the AURC."""
+
+    def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
+        """Interval on the log scale."""
+        return ratio_interval(value, drawn.values[key])
 
 
 class RightShare(Strategy):
@@ -129,12 +146,17 @@ class Gaps(Strategy):
 
 
 class MetricsOwn(Gaps):
-    """Intervals for the ECE: exactly what `evaluate.load("ece")` returns for these rows."""
+    """Intervals for the ECE: exactly what `evaluate.load("ece")` returns for these rows.
+
+    The metric does not know rows that each have their own temperature. Their intervals are those of other gaps.
+    """
 
     resamples_interval = False
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """The metric's interval; none if its bias is too large, as for other gaps."""
+        if drawn.rows.ranked is not None:
+            return super().interval(key, value, drawn)
         low, high = drawn.ece.interval
         return NO_INTERVAL if drawn.ece.bias > high - value else (low, high)
 

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from .sampling import Draws, Values
 from .uncertainty import Uncertainty
 
+_AGREEMENT = 0.1  # samples agree if at most this share of the total uncertainty comes from their differences
+
 
 def winning_labels(
     summary: Uncertainty, names: Mapping[int, str], num_samples: int, *, own_entropies: bool, threshold: float | None
@@ -54,7 +56,7 @@ def ranked_labels(
             for c in order
         ]
         if threshold is not None:
-            reason = _reason(summary, i, threshold) if row.max() < threshold else None
+            reason = _reason(summary, i, threshold, num_samples) if row.max() < threshold else None
             dicts = [{**entry, "abstained": reason is not None, "reason": reason} for entry in dicts]
         yield dicts
 
@@ -95,11 +97,16 @@ def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) 
     }
 
 
-def _reason(summary: Uncertainty, text: int, threshold: float) -> str:
+def _reason(summary: Uncertainty, text: int, threshold: float, num_samples: int) -> str:
     """The reason why the text gets no label."""
     assert summary.expected_entropy is not None and summary.mutual_information is not None
-    if summary.mutual_information[text] > summary.expected_entropy[text]:
+    model, data = float(summary.mutual_information[text]), float(summary.expected_entropy[text])
+    if num_samples == 1:
+        blame = "a single sample cannot say whether the text or the model is to blame"
+    elif model > data:
         blame = "its samples disagree: training did not settle how to classify it"
+    elif model > _AGREEMENT * (model + data):
+        blame = "its samples differ, but most of the uncertainty is in each of them: the text fits several labels"
     else:
         blame = "its samples agree: more samples would not make it more confident"
     return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"

@@ -7,8 +7,9 @@ Probabilities = NDArray[np.floating]
 
 LEAST, MOST = 0.01, 100.0
 _FAR = 0.01  # a share of 1/T; a longer Newton step is not trusted
-_STEPS = 40  # bisection steps over log T, which reach 1e-11
-_SMALLEST = float(np.finfo(np.float32).tiny)  # float32 probabilities may be 0, which has no logarithm
+_GRID = 33  # values of log T, 0.29 apart; the least is the neighborhood of the global minimum
+_STEPS = 36  # bisection steps between two of them, which reach 1e-11
+SMALLEST = float(np.finfo(np.float32).tiny)  # stands for 0 in logarithms; float32 probabilities may be 0
 
 
 def apply_temperature(probabilities: Probabilities, temperature: float | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -28,7 +29,8 @@ def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -
 
     The second term, a standard normal prior on log T, weighs less than one text. It keeps T away from 0 and infinity
     when the model gets a few labels all right or all wrong. The derivative by 1/T is the sum over rows of
-    E[log p] - log p[y], minus T log T; the expectation is under the tempered row. T is the zero of that derivative.
+    E[log p] - log p[y], minus T log T; the expectation is under the tempered row. T is a zero of that derivative. On
+    probabilities that are nearly uniform there may be two minima, so the search starts at the best value of a grid.
 
     Args:
         probabilities: Rows that sum to 1. *Shape:* (texts, classes).
@@ -45,11 +47,16 @@ def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -
     logs = _logarithms(np.asarray(probabilities, dtype=np.float64))
     reached = float(np.take_along_axis(logs, np.asarray(labels)[:, None], 1).sum())
 
+    def loss(log_t: float) -> float:
+        return float(_log_sums(logs / np.exp(log_t)).sum() - reached / np.exp(log_t) + log_t**2 / 2)
+
     def too_hot(temperature: float) -> bool:
         promised = (_softmax(logs / temperature) * logs).sum() - temperature * np.log(temperature)
         return bool(promised <= reached)
 
-    low, high = np.log(LEAST), np.log(MOST)
+    grid = np.linspace(np.log(LEAST), np.log(MOST), _GRID)
+    best = int(np.argmin([loss(log_t) for log_t in grid]))
+    low, high = grid[max(best - 1, 0)], grid[min(best + 1, _GRID - 1)]
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if too_hot(float(np.exp(middle))) else (middle, high)
@@ -96,7 +103,14 @@ def leave_one_out(probabilities: Probabilities, labels: NDArray[np.integer], tem
 
 
 def _logarithms(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.log(np.maximum(p, _SMALLEST))
+    return np.log(np.maximum(p, SMALLEST))
+
+
+def _log_sums(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`log sum_k exp(logits_k)` of each row. *Shape:* (texts,)."""
+    most = logits.max(1)
+    sums: NDArray[np.float64] = most + np.log(np.exp(logits - most[:, None]).sum(1))
+    return sums
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

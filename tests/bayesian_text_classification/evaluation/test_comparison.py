@@ -85,6 +85,18 @@ def test_arrays_that_are_not_probabilities_or_labels_raise(changes, message):
         Outputs(**{"labels": labels, "ordinary": ordinary, "samples": samples, **changes})
 
 
+@pytest.mark.parametrize(("rows", "right"), [(60, 47), (500, 399)])
+def test_tied_confidences_next_to_an_edge_stay_in_one_bin(rows, right):
+    """A wrong row's own temperature, fitted on the others, gives it more confidence than a right row's."""
+    labels = (np.arange(rows) >= right).astype(int)
+    ordinary = np.tile([0.9, 0.1], (rows, 1))
+    arm = compare_outputs(Outputs(labels, ordinary, ordinary[:, :, None])).arm("frequentist_temperature")
+    assert arm.probabilities[:, 0].min() < 0.8 < arm.probabilities[:, 0].max()
+    assert sum(count > 0 for count in arm.reliability.counts) == 1
+    assert arm.estimates["ece"].value == pytest.approx(abs(right / rows - arm.probabilities[:, 0].mean()), abs=1e-9)
+    assert arm.estimates["ece"].value < 0.02
+
+
 def test_lists_are_accepted():
     labels, ordinary, samples = drawn(rows=40)
     known = Calibration(labels, ordinary, samples.mean(2))

@@ -7,6 +7,7 @@ import pytest
 from bayesian_text_classification.evaluation.measures import MEASURES, risk_coverage
 from bayesian_text_classification.evaluation.predictions import Predictions, Weighted
 from bayesian_text_classification.metric import load_metric_module
+from bayesian_text_classification.pipeline.temperature import apply_temperature
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
@@ -108,6 +109,23 @@ def test_ties_in_confidence_average_over_all_orders():
     )
 
 
+def test_confidences_that_differ_by_rounding_are_ties():
+    """The entropies of a row and its permutation differ in the last bit; all errors are in one of the two kinds."""
+    p = np.array([[0.7, 0.2, 0.1], [0.1, 0.7, 0.2]] * 50)
+    labels = np.where(np.arange(100) % 10 == 8, 1, np.arange(100) % 2)
+    rows = Predictions.of(p, labels)
+    assert MEASURE["error_auroc"].value(rows) == pytest.approx(0.5)
+    assert MEASURE["aurc"].value(rows) == pytest.approx(rows.errors / 100, abs=0.02)
+
+
+def test_every_measure_of_cost_has_one_floor():
+    """A probability of 0 costs as much in an arm with a temperature as in one without."""
+    p, labels = np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([1, 0])
+    plain = Predictions.of(p, labels).nll
+    tempered = Predictions.of(apply_temperature(p, np.array([1.0000001, 1.0])), labels).nll
+    assert plain[0] == pytest.approx(tempered[0], rel=1e-6) == pytest.approx(87.34, abs=0.01)
+
+
 def test_without_errors_auroc_is_nan_and_aurc_is_zero():
     rows = Predictions.of(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
     assert np.isnan(MEASURE["error_auroc"].value(rows))
@@ -132,7 +150,7 @@ def test_integer_weights_give_the_values_of_repeated_rows(seed, classes, rows):
 def test_ranked_probabilities_determine_the_order():
     p, labels = drawn(100, 3)
     plain, odd = Predictions.of(p, labels), Predictions.of(p[::-1], labels, ranked=p)
-    for key in ("error_auroc", "aurc"):
+    for key in ("error_auroc", "aurc", "ece", "class_wise_ece", "l2_ece", "brier_resolution"):
         assert MEASURE[key].value(Predictions.of(p, labels, ranked=p)) == MEASURE[key].value(plain)
     np.testing.assert_array_equal(odd.entropy, plain.entropy)
     np.testing.assert_array_equal(odd.doubt, plain.doubt)

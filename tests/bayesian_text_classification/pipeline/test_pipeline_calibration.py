@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from bayesian_text_classification.pipeline.answers import ranked_labels
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
+from bayesian_text_classification.pipeline.uncertainty import over_classes
 from pipeline_cases import KEYS, MANY, TASK, TEXTS
 from transformers import pipeline
 
@@ -112,7 +114,8 @@ def test_text_below_threshold_gets_a_reason_and_no_label(ours):
         if after["abstained"]:
             assert after["label"] is None
             assert after["reason"].startswith(f"score {before['score']:.3f} is below the threshold {middle:g}; its sam")
-            blamed = "disagree" if before["mutual_information"] > before["expected_entropy"] else "samples agree"
+            model, data = before["mutual_information"], before["expected_entropy"]
+            blamed = "disagree" if model > data else "differ" if model > 0.1 * (model + data) else "samples agree"
             assert blamed in after["reason"]
         else:
             assert (after["label"], after["reason"]) == (before["label"], None)
@@ -120,6 +123,24 @@ def test_text_below_threshold_gets_a_reason_and_no_label(ours):
     json.dumps(found)
     score = ours(MANY[0])[0]["score"]
     assert not ours(MANY[0], threshold=score)[0]["abstained"]  # a score equal to the threshold is accepted
+
+
+@pytest.mark.parametrize(
+    ("first_class", "said"),
+    [
+        ([0.99, 0.01], "its samples disagree"),
+        ([0.85, 0.15], "its samples differ, but"),
+        ([0.55, 0.45], "its samples agree"),
+        ([0.5, 0.5], "its samples agree"),
+        ([0.6], "a single sample cannot say"),
+    ],
+)
+def test_reasons_name_what_the_samples_show(first_class, said):
+    samples = np.array([[first_class, [1 - p for p in first_class]]])
+    ((result,),) = ranked_labels(
+        over_classes(samples), {0: "A", 1: "B"}, samples.shape[2], top_k=1, own_entropies=False, threshold=0.9
+    )
+    assert said in result["reason"]
 
 
 def test_top_k_keeps_labels_of_abstained_texts(ours):

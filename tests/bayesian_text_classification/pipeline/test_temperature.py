@@ -39,6 +39,20 @@ def test_fitted_temperature_is_the_minimum_that_scipy_finds(classes, sharpness, 
     assert fit_temperature(p, labels) == pytest.approx(peer, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("rows", "excess", "right"), [(30, 0.005, 27), (30, 0.01, 24), (50, 0.002, 50), (20, 0.005, 20)]
+)
+def test_on_nearly_uniform_rows_the_lower_of_two_minima_is_found(rows, excess, right):
+    """The prior has a minimum at T = 1, the labels may have another one near 0."""
+    p, labels = np.tile([[0.5 + excess, 0.5 - excess]], (rows, 1)), (np.arange(rows) >= right).astype(int)
+    grid = np.linspace(np.log(0.01), np.log(100), 3001)
+    minima = [loss(p, labels, log_t) for log_t in grid]
+    assert (
+        sum(a > b < c for a, b, c in zip(minima, minima[1:], minima[2:], strict=False)) + (minima[0] < minima[1]) == 2
+    )
+    assert loss(p, labels, np.log(fit_temperature(p, labels))) <= min(minima) + 1e-6
+
+
 def test_fit_recovers_the_true_temperature():
     p, labels = drawn(200_000, 3, 2.5, 1)
     assert fit_temperature(p, labels) == pytest.approx(2.5, rel=0.02)

@@ -79,6 +79,46 @@ def test_target_or_confidence_out_of_range_raises(name, value):
         threshold_for(np.ones(3), np.ones(3, bool), **{"target": 0.1, name: value})
 
 
+def test_copies_count_once():
+    """Truth: the threshold of the distinct rows."""
+    random = np.random.default_rng(0)
+    scores = random.uniform(0.5, 1, 800)
+    correct = random.random(800) < 0.9 + 0.1 * scores
+    texts = np.array([f"text {i}" for i in range(800)])
+    copies = random.permutation(np.repeat(np.arange(800), random.integers(1, 6, 800)))
+    once = threshold_for(scores, correct, 0.05)
+    assert threshold_for(scores[copies], correct[copies], 0.05, groups=texts[copies]) == once
+    assert threshold_for(scores[copies], correct[copies], 0.05) != once
+
+
+def test_a_group_is_wrong_if_any_of_its_rows_is():
+    scores, groups = np.repeat(np.linspace(0.9, 1, 200), 2), np.repeat(np.arange(200), 2)
+    right = threshold_for(scores, np.full(400, True), 0.05, groups=groups)
+    assert (right.accepted, right.rows, right.errors) == (200, 200, 0)
+    half = threshold_for(scores, np.arange(400) % 2 == 0, 0.05, groups=groups)
+    assert half is None
+    mixed = threshold_for(np.arange(400) % 2 / 2, np.full(400, True), 0.05, groups=groups)  # scores 0 and 0.5
+    assert (mixed.threshold, mixed.accepted) == (0.5, 200)
+    with pytest.raises(ValueError, match=r"groups have shape \(3,\) and scores have \(400,\)"):
+        threshold_for(scores, np.full(400, True), 0.05, groups=[1, 2, 3])
+
+
+@pytest.mark.parametrize("copies", [1, 5])
+def test_thresholds_of_repeated_texts_keep_their_target(copies):
+    """At most 10 of 100 may miss a target of 10%; without `groups`, five copies miss it far more often."""
+    random, missed = np.random.default_rng(0), {"with groups": 0, "without": 0}
+    for _ in range(1_000):
+        scores = random.uniform(0, 1, 200)
+        correct = random.random(200) < 0.75 + 0.25 * scores
+        rows = np.tile(np.arange(200), copies)
+        for name, groups in (("with groups", rows), ("without", None)):
+            found = threshold_for(scores[rows], correct[rows], 0.1, groups=groups)
+            # P(wrong | score >= t) is 0.25 (1 - t) / 2
+            missed[name] += found is not None and 0.25 * (1 - found.threshold) / 2 > 0.1
+    assert missed["with groups"] <= 110
+    assert (missed["without"] > 120) == (copies == 5)
+
+
 def test_mismatched_arrays_raise():
     for scores, correct in ((np.ones(3), np.ones(2, bool)), (np.ones(0), np.ones(0, bool)), (np.ones((2, 2)), True)):
         with pytest.raises(ValueError, match="pass one of each per row"):
