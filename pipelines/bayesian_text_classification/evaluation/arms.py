@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ..metric import load_metric_module
 from ..pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
-from .estimates import difference, estimate, resample
+from .estimates import difference, estimate, null_of, resample
 from .intervals import Difference, Estimate, wilson
 from .measures import MEASURES
 from .predictions import BINS, Predictions, Sums, unweighted
@@ -118,21 +118,25 @@ class Temperatures:
 
     @classmethod
     def fitted(
-        cls, probabilities: Probabilities, labels: Labels, known: tuple[Probabilities, Labels] | None = None
+        cls,
+        probabilities: Probabilities,
+        labels: Labels,
+        known: tuple[Probabilities, Labels] | None = None,
+        groups: NDArray[np.intp] | None = None,
     ) -> "Temperatures":
-        """Fit one temperature on `known` rows and labels, or else fit each row's temperature on all the others."""
+        """Fit one temperature on `known` rows and labels, or else that of each row on all rows of other groups."""
         if known is not None:
             temperature = fit_temperature(*known)
             return cls(np.full(len(labels), temperature), temperature)
         temperature = fit_temperature(probabilities, labels)
-        return cls(leave_one_out(probabilities, labels, temperature), temperature)
+        return cls(leave_one_out(probabilities, labels, temperature, groups), temperature)
 
 
 class MeasuredArms:
     """Measures arms on the same rows and the same resamples."""
 
-    def __init__(self, labels: Labels, seed: int) -> None:
-        self._labels, self._seed = labels, seed
+    def __init__(self, labels: Labels, seed: int, groups: NDArray[np.intp] | None = None) -> None:
+        self._labels, self._seed, self._groups = labels, seed, groups
         self._drawn: dict[str, Resamples] = {}
 
     def arm(
@@ -147,7 +151,7 @@ class MeasuredArms:
         if temperatures is not None:
             tempered = apply_temperature(probabilities, temperatures.of_rows)
             ranked = apply_temperature(probabilities, temperatures.all_rows)
-        rows = Predictions.of(tempered, self._labels, ranked)
+        rows = Predictions.of(tempered, self._labels, ranked, self._groups)
         self._drawn[name] = drawn = resample(rows, seed=self._seed)
         first = next(iter(self._drawn))
         return Arm(
@@ -157,7 +161,7 @@ class MeasuredArms:
             probabilities,
             tempered,
             {measure.key: estimate(measure, drawn) for measure in MEASURES},
-            Estimate(drawn.ece.null, *drawn.ece.null_interval),
+            null_of(drawn, next(measure for measure in MEASURES if measure.key == "ece")),
             Reliability.of(unweighted(rows).confidence_sums),
             {} if first == name else self.differences(name, first),
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,10 @@ class Outputs:
         pool_rows: Indices of the texts in the pool. *Shape:* (some texts,).
         costs: Cost of each arm, by its name.
         saved_temperature: Temperature that the classifier was saved with. No arm uses it.
+        groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
+            nothing new, so intervals, verdicts, thresholds and temperatures count each group once. None: every row
+            counts. *Shape:* (texts,).
+        outside_groups: The same for the out-of-scope texts. *Shape:* (out-of-scope texts,).
 
     Raises:
         ValueError: An array has the wrong shape, a label is no class id, or numbers are not probabilities.
@@ -69,6 +74,8 @@ class Outputs:
     pool_rows: NDArray[np.integer] | None = None
     costs: dict[str, Cost] = field(default_factory=dict)
     saved_temperature: float = 1.0
+    groups: NDArray[Any] | None = None
+    outside_groups: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         texts, classes = _checked("ordinary", self.ordinary, None, None)
@@ -83,6 +90,8 @@ class Outputs:
         if self.outside is not None:
             others, _ = _checked("outside[0]", self.outside[0], None, classes)
             _checked("outside[1]", self.outside[1], others, classes, None)
+            _check_groups("outside_groups", self.outside_groups, others)
+        _check_groups("groups", self.groups, texts)
         if self.pool is not None:
             some = texts if self.pool_rows is None else len(self.pool_rows)
             *_, size = _checked("pool", self.pool, some, classes, None)
@@ -106,6 +115,21 @@ def _checked(name: str, values: Probabilities, *shape: int | None) -> tuple[int,
     if not (array.min() >= 0 and np.abs(array.sum(1, dtype=np.float64) - 1).max() <= 1e-3):  # NaN fails both
         raise ValueError(f"{name} must hold probabilities: no number below 0, and a sum of 1 over the classes (axis 1)")
     return found
+
+
+def _check_groups(name: str, groups: NDArray[Any] | None, texts: int) -> None:
+    if groups is not None and np.shape(groups) != (texts,):
+        raise ValueError(
+            f"{name} has the shape {np.shape(groups)}; it must hold one name or number for each of {texts} texts"
+        )
+
+
+def numbered(groups: Any) -> NDArray[np.intp] | None:
+    """The groups as numbers from 0; None if no two rows belong together. *Shape:* (rows,)."""
+    if groups is None:
+        return None
+    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    return None if len(names) == len(member) else np.asarray(member, np.intp)
 
 
 def _check_labels(name: str, labels: Labels, texts: int, classes: int) -> None:
@@ -136,6 +160,7 @@ class Comparison:
         shared_texts: Number of measured texts that are also among those. They flatter the arms with a temperature.
         saved_temperature: Temperature that the classifier was saved with. No arm uses it.
         determined: Whether the labels determine a best temperature without the prior, for both arms that have one.
+        groups: Number of each text's group of copies, from 0. None if all texts are distinct. *Shape:* (texts,).
     """
 
     labels: Labels
@@ -149,6 +174,12 @@ class Comparison:
     shared_texts: int
     saved_temperature: float
     determined: bool
+    groups: NDArray[np.intp] | None = None
+
+    @property
+    def distinct(self) -> int:
+        """Number of distinct texts."""
+        return len(self.labels) if self.groups is None else int(self.groups.max()) + 1
 
     def arm(self, name: str) -> Arm:
         """The arm with this name."""
@@ -166,15 +197,16 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
     ordinary, samples = np.asarray(outputs.ordinary), np.asarray(outputs.samples)
     mean, known = samples.mean(2, dtype=np.float64), outputs.calibration
     averaged = Cost(passes=samples.shape[2])
-    measured, arms = MeasuredArms(labels, seed), []
+    groups = numbered(outputs.groups)
+    measured, arms = MeasuredArms(labels, seed, groups), []
 
     def measure(
         name: ArmName, p: Probabilities, cost: Cost | None = None, temperatures: Temperatures | None = None
     ) -> None:
         arms.append(measured.arm(name, p, outputs.costs.get(name, cost), temperatures))
 
-    cold = Temperatures.fitted(ordinary, labels, None if known is None else (known.ordinary, known.labels))
-    warm = Temperatures.fitted(mean, labels, None if known is None else (known.averaged, known.labels))
+    cold = Temperatures.fitted(ordinary, labels, None if known is None else (known.ordinary, known.labels), groups)
+    warm = Temperatures.fitted(mean, labels, None if known is None else (known.averaged, known.labels), groups)
     measure("frequentist", ordinary)
     measure("frequentist_temperature", ordinary, temperatures=cold)
     if outputs.baal is not None:
@@ -204,6 +236,7 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         0 if known is None else known.shared,
         outputs.saved_temperature,
         all(determined(p, y) for p, y in fitted_on),
+        groups,
     )
 
 
@@ -234,7 +267,8 @@ def _detections(outputs: Outputs, uncertainty: Uncertainty, seed: int) -> list[D
         "frequentist": _scores(over_classes(ordinary[:, :, None])),
         "bayesian": _scores(over_classes(samples), True),
     }
-    return detect(inside, outside, seed=seed)
+    groups = numbered(outputs.groups), numbered(outputs.outside_groups)
+    return detect(inside, outside, seed=seed, groups=groups)
 
 
 def _scores(summary: Uncertainty, sampled: bool = False) -> dict[str, NDArray[np.float64]]:

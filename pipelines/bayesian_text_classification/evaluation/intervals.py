@@ -67,10 +67,12 @@ class Difference:
     enough: bool = True
 
 
-def wilson(hits: int, trials: int) -> Interval:
-    """Wilson's (1927) interval for a proportion."""
-    interval = stats.binomtest(hits, trials).proportion_ci(LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
+def wilson(hits: float, trials: float) -> Interval:
+    """Wilson's (1927) interval for a proportion. Trials that are not independent count as fewer, so not as integers."""
+    z, share = float(stats.norm.ppf((1 + LEVEL) / 2)), hits / trials
+    middle, spread = share + z**2 / (2 * trials), z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    size = 1 + z**2 / trials
+    return max((middle - spread) / size, 0.0), min((middle + spread) / size, 1.0)
 
 
 def mean_interval(values: Array) -> Interval:
@@ -97,14 +99,16 @@ def mean_interval(values: Array) -> Interval:
     return float(low), float(high)
 
 
-def paired_shares(first: Array, second: Array) -> Interval:
+def paired_shares(first: Array, second: Array, trials: float | None = None) -> Interval:
     """Interval for the difference of two proportions on the same rows (Bonett and Price 2012), from a 0 or 1 per row.
 
     Student's t is wrong if few rows differ. For four differing rows, all for the worse, it would say "worse", while
-    McNemar's exact test gives p = 1/8.
+    McNemar's exact test gives p = 1/8. Rows that are not independent count as `trials`.
     """
-    rows, z = len(first) + 2, float(stats.norm.ppf((1 + LEVEL) / 2))
-    gained, lost = ((first > second).sum() + 1) / rows, ((first < second).sum() + 1) / rows
+    count = len(first) if trials is None else trials
+    rows, z = count + 2, float(stats.norm.ppf((1 + LEVEL) / 2))
+    gained = (count * float((first > second).mean()) + 1) / rows
+    lost = (count * float((first < second).mean()) + 1) / rows
     half_width = z * math.sqrt((gained + lost - (gained - lost) ** 2) / rows)
     return float(gained - lost - half_width), float(gained - lost + half_width)
 
@@ -154,12 +158,17 @@ def judged(value: float, low: float, high: float, higher_is_better: bool, rows: 
     return Difference(value, low, high, verdict, needed, enough)
 
 
-def weights_of_resamples(rows: int, seed: int) -> Iterator[Array]:
-    """Draw 1,000 resamples in blocks: how often each row is in each. *Shape:* (resamples of a block, rows)."""
+def weights_of_resamples(rows: int, seed: int, groups: NDArray[np.intp] | None = None) -> Iterator[Array]:
+    """Draw 1,000 resamples in blocks: how often each row is in each. *Shape:* (resamples of a block, rows).
+
+    With `groups`, the number of each row's group, whole groups are drawn.
+    """
     random = np.random.default_rng(seed % 2**64)
+    units = rows if groups is None else int(groups.max()) + 1
     for _ in range(0, RESAMPLES, _BLOCK):
-        drawn = random.integers(0, rows, (_BLOCK, rows)) + rows * np.arange(_BLOCK)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=_BLOCK * rows).reshape(_BLOCK, rows).astype(np.float64)
+        drawn = random.integers(0, units, (_BLOCK, units)) + units * np.arange(_BLOCK)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=_BLOCK * units).reshape(_BLOCK, units).astype(np.float64)
+        yield weights if groups is None else weights[:, groups]
 
 
 def _rows_needed(value: float, half_width: float, rows: int) -> int | None:

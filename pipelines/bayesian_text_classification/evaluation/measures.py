@@ -60,8 +60,16 @@ def class_wise_ece(data: Weighted) -> Array:
 
 
 def root_squared_ece(data: Weighted) -> Array:
-    """Root of the debiased top-label l2 calibration error (Kumar et al. 2019, definition 5.1)."""
-    return np.sqrt(data.confidence_sums.error("l2", debias=True))
+    """Root of the debiased top-label l2 calibration error (Kumar et al. 2019, definition 5.1).
+
+    That of `metrics/ece` for distinct texts. Noise that copies share is removed too.
+    """
+    if data.rows.groups is None:
+        return np.sqrt(data.confidence_sums.error("l2", debias=True))
+    sums = data.confidence_sums
+    apart = sums.gaps / np.maximum(sums.counts, 1)
+    squares = (sums.counts * apart**2).sum(1) - _noise(data, data.rows.confidence_bins, data.rows.correct, sums, apart)
+    return np.asarray(np.sqrt(np.maximum(squares / data.total, 0)))
 
 
 def reliability(data: Weighted) -> Array:
@@ -89,13 +97,13 @@ def squares_of_confidence(rows: Predictions) -> Squares:
 
     `root_squared_ece` is the root of this sum without sampling noise.
     """
-    return _squared_gaps(rows.confidence_bins, rows.confidence, rows.correct, unweighted(rows).confidence_sums)
+    return _squared_gaps(rows, rows.confidence_bins, rows.confidence, rows.correct, unweighted(rows).confidence_sums)
 
 
 def squares_of_reliability(rows: Predictions) -> Squares:
     """The sum of squares of `reliability`."""
     columns = zip(rows.column_bins, rows.columns, unweighted(rows).column_sums, strict=True)
-    return _total([_squared_gaps(bins, p, y, sums) for bins, (p, y), sums in columns])
+    return _total([_squared_gaps(rows, bins, p, y, sums) for bins, (p, y), sums in columns])
 
 
 def squares_of_resolution(rows: Predictions) -> Squares:
@@ -104,7 +112,8 @@ def squares_of_resolution(rows: Predictions) -> Squares:
     def one(bins: Bins, y: Array, sums: Sums) -> Squares:
         base = y.mean()
         apart = sums.hits[0] / np.maximum(sums.counts[0], 1) - base
-        noise = _noise(sums, apart) / len(y) - base * (1 - base) / max(len(y) - 1, 1)
+        of_base = float(rows.over_draws(y).var(ddof=1)) / rows.draws if rows.draws > 1 else 0.0
+        noise = float(_noise(unweighted(rows), bins, y, sums, apart)[0]) / len(y) - of_base
         return Squares(2 * apart[bins] * (y - base) - apart[bins] ** 2, noise)
 
     columns = zip(rows.column_bins, rows.columns, unweighted(rows).column_sums, strict=True)
@@ -151,20 +160,31 @@ def _row_mean(key: str, title: str, per_row: Callable[[Predictions], Array], mos
     return Measure(key, title, False, _mean_of(per_row), RowMean(per_row), most)
 
 
-def _squared_gaps(bins: Bins, p: Array, y: Array, sums: Sums) -> Squares:
+def _squared_gaps(rows: Predictions, bins: Bins, p: Array, y: Array, sums: Sums) -> Squares:
     gap = sums.gaps[0] / np.maximum(sums.counts[0], 1)
-    return Squares(2 * gap[bins] * (p - y) - gap[bins] ** 2, _noise(sums, gap) / len(y))
+    noise = float(_noise(unweighted(rows), bins, y, sums, gap)[0]) / len(y)
+    return Squares(2 * gap[bins] * (p - y) - gap[bins] ** 2, noise)
 
 
-def _noise(sums: Sums, apart: Array) -> float:
-    """What sampling noise adds to `sum_b n_b apart_b^2`. A bin with one row counts as pure noise."""
-    return float((_label_variance(sums)[0] + apart**2 * (sums.counts[0] == 1)).sum())
+def _noise(data: Weighted, bins: Bins, y: Array, sums: Sums, apart: Array) -> Array:
+    """What sampling noise adds to `sum_b n_b apart_b^2` in each resample. *Shape:* (resamples,).
 
-
-def _label_variance(sums: Sums) -> Array:
-    """Variance of a label in each bin; 0 for a single row. *Shape:* (resamples, bins)."""
-    counts, hits = sums.counts, sums.hits
-    return np.asarray(hits * (counts - hits) / (np.maximum(counts, 1) * np.maximum(counts - 1, 1)))
+    For independent rows, a bin adds the variance of its labels; a bin with one row counts as pure noise. Copies of a
+    text share the noise of their labels: with the sum r_g of the residuals in each of its m groups, a bin adds
+    `m / (m - 1) sum_g r_g^2 / n_b`.
+    """
+    rows, size = np.arange(len(y)), sums.counts.shape[1]
+    member = rows if data.rows.groups is None else data.rows.groups
+    names, first, cell = np.unique(member * size + bins, return_index=True, return_inverse=True)
+    hits, many, cells = np.bincount(cell, weights=y), np.bincount(cell), np.arange(len(names))
+    place = np.zeros((len(names), 4 * size))
+    for k, values in enumerate((np.ones(len(names)), hits**2, hits * many, many**2)):
+        place[cells, k * size + names % size] = values
+    draws, square, mixed, own = np.split(data.weights[:, first] @ place, 4, axis=1)
+    mean = sums.hits / np.maximum(sums.counts, 1)
+    residuals = (square - 2 * mean * mixed + mean**2 * own) / np.maximum(sums.counts, 1)
+    noise = np.where(draws > 1, residuals * draws / np.maximum(draws - 1, 1), sums.counts * apart**2)
+    return np.asarray(noise.sum(1))
 
 
 def _total(parts: Sequence[Squares]) -> Squares:

@@ -24,6 +24,7 @@ LEAST_OUTSIDE = 100  # out-of-scope texts for an interval of the rate at that re
 ENTROPY = "predictive entropy"
 
 Scores = Mapping[str, NDArray[np.floating]]
+Groups = NDArray[np.intp] | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,13 @@ class Detection:
     differences: dict[str, Difference] = field(default_factory=dict)
 
 
-def detect(inside: Mapping[str, Scores], outside: Mapping[str, Scores], *, seed: int = 0) -> list[Detection]:
+def detect(
+    inside: Mapping[str, Scores],
+    outside: Mapping[str, Scores],
+    *,
+    seed: int = 0,
+    groups: tuple[Groups, Groups] = (None, None),
+) -> list[Detection]:
     """Measure each score of each arm as a detector of out-of-scope texts.
 
     In-scope and out-of-scope texts are resampled separately, with the same draws for every score.
@@ -60,23 +67,28 @@ def detect(inside: Mapping[str, Scores], outside: Mapping[str, Scores], *, seed:
             the first arm. *Shape:* (texts,) each.
         outside: Scores of the out-of-scope texts, in the same form.
         seed: Seed of the resamples behind the intervals.
+        groups: Number of each in-scope and of each out-of-scope text's group of copies, from 0; None: all are distinct.
     """
     first = next(iter(inside))
-    base = {name: _Measured(scores, outside[first][name], seed) for name, scores in inside[first].items()}
+    base = {name: _Measured(scores, outside[first][name], seed, groups) for name, scores in inside[first].items()}
     found = [one.detection(first, name) for name, one in base.items()]
     for arm in list(inside)[1:]:
         for name, scores in inside[arm].items():
             rival = base[name] if name in base else base[ENTROPY]
-            found.append(_Measured(scores, outside[arm][name], seed).detection(arm, name, rival))
+            found.append(_Measured(scores, outside[arm][name], seed, groups).detection(arm, name, rival))
     return found
 
 
 class _Measured:
     """AUROC and false positive rate of one score, on the texts and on resamples of them."""
 
-    def __init__(self, inside: NDArray[np.floating], outside: NDArray[np.floating], seed: int) -> None:
+    def __init__(
+        self, inside: NDArray[np.floating], outside: NDArray[np.floating], seed: int, groups: tuple[Groups, Groups]
+    ) -> None:
         self.inside, self.outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
-        self._minority = min(len(inside), len(outside))
+        parts = list(zip((inside, outside), groups, strict=True))
+        self._distinct = [len(part) if of is None else int(of.max()) + 1 for part, of in parts]
+        self._minority = min(self._distinct)
         scores = np.concatenate([self.inside, self.outside])
         strange = np.repeat([0.0, 1.0], [len(inside), len(outside)])
 
@@ -85,7 +97,7 @@ class _Measured:
 
         area, rate = both(np.ones((1, len(scores))))
         self.values = {"auroc": float(area[0]), "false_positive_rate": float(rate[0])}
-        draws = (weights_of_resamples(len(part), seed + i) for i, part in enumerate((inside, outside)))
+        draws = (weights_of_resamples(len(part), seed + i, of) for i, (part, of) in enumerate(parts))
         drawn = [both(np.concatenate(pair, axis=1)) for pair in zip(*draws, strict=True)]
         areas, rates = map(np.concatenate, zip(*drawn, strict=True))
         self.resamples = {"auroc": areas, "false_positive_rate": rates}
@@ -118,8 +130,7 @@ class _Measured:
             if not np.ptp(drawn) and self.values[key] in (0, 1):  # the truth may differ even if no resample does
                 least, most = wilson(self._minority, self._minority)
                 low, high = value - (most - least), value + (most - least)
-        count = len(self.inside) + len(self.outside)
-        return judged(value, low, high, key == "auroc", count, enough=self._minority >= LEAST_ROWS)
+        return judged(value, low, high, key == "auroc", sum(self._distinct), enough=self._minority >= LEAST_ROWS)
 
     def _known(self, key: str) -> bool:
-        return key == "auroc" or len(self.outside) >= LEAST_OUTSIDE
+        return key == "auroc" or self._distinct[1] >= LEAST_OUTSIDE

@@ -28,11 +28,14 @@ class Predictions:
         ranked: Probabilities that rank the rows and put them into bins, if these are not `probabilities`. If each row
             has its own temperature (fitted on the other rows), these have a common one. Otherwise the order and the
             bins would leak the labels.
+        groups: Number of each row's group, from 0. Rows of one group are copies of one text and count as one draw.
+            None: every row is a draw. *Shape:* (rows,).
     """
 
     probabilities: Array
     labels: NDArray[np.int64]
     ranked: Array | None = None
+    groups: NDArray[np.intp] | None = None
 
     @classmethod
     def of(
@@ -40,6 +43,7 @@ class Predictions:
         probabilities: NDArray[np.floating],
         labels: NDArray[np.integer],
         ranked: NDArray[np.floating] | None = None,
+        groups: NDArray[np.intp] | None = None,
     ) -> "Predictions":
         """Convert probabilities of any precision. float32 rows sum to 1 only within 1e-7, so rows are normalized."""
 
@@ -48,7 +52,24 @@ class Predictions:
             return np.asarray(wide / wide.sum(1, keepdims=True))
 
         order = None if ranked is None else whole(ranked)
-        return cls(whole(probabilities), np.asarray(labels, dtype=np.int64), order)
+        return cls(whole(probabilities), np.asarray(labels, dtype=np.int64), order, groups)
+
+    @cached_property
+    def draws(self) -> int:
+        """Number of independent draws: groups, or rows without groups."""
+        return len(self.labels) if self.groups is None else int(self.groups.max()) + 1
+
+    def over_draws(self, values: Array) -> Array:
+        """Values per row as values per draw, with the same mean.
+
+        A group's value is linearized: `m + (sum_g - n_g m) G / N`, for G groups, N rows, and the mean m. So the spread
+        over draws gives the standard error of m (Cochran 1977, section 9.8). *Shape:* (rows,) to (draws,).
+        """
+        if self.groups is None:
+            return values
+        mean, sizes = values.mean(), np.bincount(self.groups)
+        sums = np.bincount(self.groups, weights=values)
+        return np.asarray(mean + (sums - sizes * mean) * (len(sizes) / len(values)))
 
     @cached_property
     def confidence(self) -> Array:
@@ -62,13 +83,16 @@ class Predictions:
 
     @cached_property
     def errors(self) -> int:
-        """Number of wrong rows."""
-        return len(self.correct) - int(self.correct.sum())
+        """Number of draws with a wrong row."""
+        return self._draws_among(self.correct == 0)
 
     @property
     def minority(self) -> int:
-        """Minority count: the number of wrong rows or of right rows, whichever is smaller."""
-        return min(self.errors, len(self.correct) - self.errors)
+        """Minority count: the number of draws with a wrong row or with a right row, whichever is smaller."""
+        return min(self.errors, self._draws_among(self.correct == 1))
+
+    def _draws_among(self, rows: NDArray[np.bool_]) -> int:
+        return int(rows.sum()) if self.groups is None else len(np.unique(self.groups[rows]))
 
     @cached_property
     def doubt(self) -> Array:

@@ -136,6 +136,8 @@ def outputs_of(
             "bayesian_temperature": bayesian,
         },
         saved_temperature=classifier.temperature,
+        groups=np.asarray(data.texts),
+        outside_groups=np.asarray(out_of_scope) if out_of_scope else None,
     )
 
 

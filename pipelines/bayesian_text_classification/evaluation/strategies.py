@@ -107,11 +107,13 @@ class RightShare(Strategy):
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Wilson's interval."""
-        return wilson(int(drawn.rows.correct.sum()), len(drawn.rows.correct))
+        trials = _trials(drawn.rows, drawn.rows.correct)
+        return wilson(value * trials, trials)
 
     def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
         """Bonett and Price's interval for paired proportions."""
-        return paired_shares(drawn.rows.correct, base.rows.correct)
+        first, second = drawn.rows.correct, base.rows.correct
+        return paired_shares(first, second, _trials(drawn.rows, first - second))
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,11 @@ class RowMean(Strategy):
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Hall's interval for the mean."""
-        return mean_interval(self.per_row(drawn.rows))
+        return mean_interval(drawn.rows.over_draws(self.per_row(drawn.rows)))
 
     def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
         """Hall's interval for the mean of the paired differences."""
-        return mean_interval(self.per_row(drawn.rows) - self.per_row(base.rows))
+        return mean_interval(drawn.rows.over_draws(self.per_row(drawn.rows) - self.per_row(base.rows)))
 
 
 class Gaps(Strategy):
@@ -148,14 +150,15 @@ class Gaps(Strategy):
 class MetricsOwn(Gaps):
     """Intervals for the ECE: exactly what `evaluate.load("ece")` returns for these rows.
 
-    The metric does not know rows that each have their own temperature. Their intervals are those of other gaps.
+    The metric knows neither rows that each have their own temperature nor copies. Their intervals are those of other
+    gaps.
     """
 
     resamples_interval = False
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """The metric's interval; none if its bias is too large, as for other gaps."""
-        if drawn.rows.ranked is not None:
+        if drawn.rows.ranked is not None or drawn.rows.groups is not None:
             return super().interval(key, value, drawn)
         low, high = drawn.ece.interval
         return NO_INTERVAL if drawn.ece.bias > high - value else (low, high)
@@ -190,7 +193,7 @@ class RowSquares(Strategy):
     def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
         """Interval of the difference without noise, to first order. It also covers the difference with noise."""
         mine, theirs = self.of(drawn.rows), self.of(base.rows)
-        low, high = mean_interval(mine.per_row - theirs.per_row)
+        low, high = mean_interval(drawn.rows.over_draws(mine.per_row - theirs.per_row))
         noise = mine.noise - theirs.noise
         return low - max(noise, 0.0), high - min(noise, 0.0)
 
@@ -210,11 +213,21 @@ class RootOfSquares(Strategy):
         and the delta method's would be too narrow. If both are near 0, the root of the noise replaces `a + b`.
         """
         mine, theirs = self.of(drawn.rows), self.of(base.rows)
-        low, high = mean_interval(mine.per_row - theirs.per_row)
+        low, high = mean_interval(drawn.rows.over_draws(mine.per_row - theirs.per_row))
         a, b = (math.sqrt(max(float(one.per_row.mean()) - one.noise, 0.0)) for one in (mine, theirs))
         size = max(a + b, math.sqrt(mine.noise + theirs.noise))
         half_width = (high - low) / 2 / size
         return a - b - half_width, a - b + half_width
+
+
+def _trials(rows: Predictions, values: Array) -> float:
+    """Number of independent rows whose mean of `values` would vary as much: the effective sample size (Kish 1965)."""
+    if rows.groups is None:
+        return len(values)
+    sizes, spread = np.bincount(rows.groups), float(rows.over_draws(values).var())
+    if not spread:
+        return float(sizes.sum() ** 2 / (sizes**2).sum())
+    return float(np.clip(rows.draws * values.var() / spread, 1, len(values)))
 
 
 def biased_interval(value: float, resampled: Array, bias: float) -> Interval:

@@ -54,7 +54,12 @@ def verdict(comparison: Comparison) -> Verdict:
         "cannot tell": f"On {_texts(rows)}, the Bayesian model's calibration is not significantly different. {off}",
     }[difference.verdict]
     lines = [_sentence("ece", before, after)]
-    if rows < LEAST_ROWS:
+    if comparison.distinct < rows:
+        lines.append(
+            f"{_texts(comparison.distinct, 'distinct')} among {rows:,}. Copies say nothing new, so intervals, "
+            "verdicts, thresholds and temperatures count each text once."
+        )
+    if comparison.distinct < LEAST_ROWS:
         lines.append(f"No difference is called significant on fewer than {LEAST_ROWS} texts.")
     calibrated = [arm for arm in (before, after) if arm.estimates["ece"].value <= arm.null_ece.high]
     if calibrated:
@@ -114,7 +119,10 @@ def advice(comparison: Comparison) -> list[str]:
         )
     p = best.deployed  # at the one temperature of all rows; a row's leave-one-out temperature depends on its label
     correct = p.argmax(1) == comparison.labels
-    found = [(target, threshold_for(p.max(1), correct, target, confidence=CONFIDENCE)) for target in TARGETS]
+    found = [
+        (target, threshold_for(p.max(1), correct, target, confidence=CONFIDENCE, groups=comparison.groups))
+        for target in TARGETS
+    ]
     for target, threshold in found:
         if threshold is not None:
             least = threshold.threshold

@@ -74,7 +74,12 @@ def determined(probabilities: Probabilities, labels: NDArray[np.integer]) -> boo
     return bool((own < logs.max(1)).any() and own.mean() > logs.mean())
 
 
-def leave_one_out(probabilities: Probabilities, labels: NDArray[np.integer], temperature: float) -> NDArray[np.float64]:
+def leave_one_out(
+    probabilities: Probabilities,
+    labels: NDArray[np.integer],
+    temperature: float,
+    groups: NDArray[np.integer] | None = None,
+) -> NDArray[np.float64]:
     """Compute for each row the temperature that all other rows give, in [0.01, 100]. *Shape:* (texts,).
 
     It takes one Newton step in 1/T from the temperature of all rows (approximate leave-one-out; Rad and Maleki 2020,
@@ -86,20 +91,25 @@ def leave_one_out(probabilities: Probabilities, labels: NDArray[np.integer], tem
         probabilities: Rows that sum to 1. *Shape:* (texts, classes).
         labels: The true classes. *Shape:* (texts,).
         temperature: The result of `fit_temperature(probabilities, labels)`.
+        groups: Number of each row's group, from 0; a row's group is left out with it. None: only the row itself is.
+            *Shape:* (texts,).
     """
     p, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     logs = _logarithms(p)
     tempered = _softmax(logs / temperature)
     expected = (tempered * logs).sum(1)
+    member = np.arange(len(p)) if groups is None else np.asarray(groups)
     gradient = expected - np.take_along_axis(logs, labels[:, None], 1)[:, 0]  # of each row's loss, by 1/T
     curvature = (tempered * (logs - expected[:, None]) ** 2).sum(1)
+    gradient, curvature = (np.bincount(member, weights=one) for one in (gradient, curvature))
     slope = gradient.sum() - gradient - temperature * np.log(temperature)  # of the other rows and the prior
     others = curvature.sum() - curvature + temperature**2 * (1 + np.log(temperature))
     step = np.divide(-slope, others, out=np.full_like(others, np.inf), where=others > 0)
     found = 1 / np.clip(1 / temperature + step, 1 / MOST, 1 / LEAST)
-    for i in np.flatnonzero(np.abs(step) > _FAR / temperature):
-        found[i] = fit_temperature(np.delete(p, i, 0), np.delete(labels, i))
-    return np.asarray(found)
+    for group in np.flatnonzero(np.abs(step) > _FAR / temperature):
+        others_of = member != group
+        found[group] = fit_temperature(p[others_of], labels[others_of])
+    return np.asarray(found[member])
 
 
 def _logarithms(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -86,7 +86,7 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSetting
         "advice": found.advice,
         "recommended": comparison.recommended,
         "settings": {**settings.as_dict(), "n_bins": BINS},
-        "data": {"rows": len(data.texts)},  # the name is in the settings
+        "data": {"rows": len(data.texts), "distinct_texts": comparison.distinct},  # the name is in the settings
         "arms": {arm.name: _arm(arm, data) for arm in comparison.arms},
         "beyond_temperature": {key: asdict(value) for key, value in comparison.beyond_temperature.items()},
         "out_of_scope": [

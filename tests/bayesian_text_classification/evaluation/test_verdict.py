@@ -124,7 +124,7 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
         )
         for one in comparison.arms
     )
-    lines = advice(replace(comparison, arms=arms, recommended=arm, labels=np.ones(400, int)))
+    lines = advice(replace(comparison, arms=arms, recommended=arm, labels=np.ones(400, int), groups=None))
     assert lines[0].startswith("Recommended: ") and how in lines[0]
     (promised,) = [line for line in lines if "below 5%" in line]
     assert promised.startswith(accept)
@@ -134,7 +134,8 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
 def test_a_threshold_near_1_accepts_the_reported_share(comparison):
     p = 1 - np.logspace(-7.5, -6.5, 400)
     arms = tuple(replace(one, untempered=np.stack([1 - p, p], 1)) for one in comparison.arms)
-    lines = advice(replace(comparison, arms=arms, recommended="bayesian", labels=np.repeat([1, 0], [300, 100])))
+    labels = np.repeat([1, 0], [300, 100])
+    lines = advice(replace(comparison, arms=arms, recommended="bayesian", labels=labels, groups=None))
     (promised,) = [line for line in lines if "below 5%" in line]
     least = float(promised.split("threshold=")[1].split(")")[0])
     assert 0 < (p >= least).mean() < 1 and f"accepts {(p >= least).mean():.0%}" in promised
@@ -172,7 +173,7 @@ def test_fewer_than_20_wrong_answers_give_no_recommendation(comparison):
 
 
 def test_verdict_warns_below_20_texts(comparison):
-    one = replace(comparison, labels=comparison.labels[:1])
+    one = replace(comparison, labels=comparison.labels[:1], groups=None)
     found = verdict(with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None)))
     assert (
         found.headline.startswith("On 1 text, ") and "too few right or wrong answers for an interval" in found.lines[0]
