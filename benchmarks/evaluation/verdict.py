@@ -27,7 +27,6 @@ from bayesian_text_classification.evaluation.intervals import LEAST_ROWS, Differ
 from bayesian_text_classification.evaluation.measures import MEASURES, Measure
 from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.evaluation.strategies import RowMean
-from bayesian_text_classification.pipeline.temperature import apply_temperature
 from scipy import integrate, optimize, special, stats
 from tqdm import tqdm
 
@@ -161,10 +160,7 @@ def often(labels: Labels, first: Probabilities, second: Probabilities, seed: int
     """Compute only the cheap measures."""
     pair = [Predictions.of(p, labels) for p in (first, second)]
     fits = [Temperatures.fitted(p, labels) for p in (first, second)]
-    tempered = [
-        Predictions.of(apply_temperature(p, fit.of_rows), labels, apply_temperature(p, fit.all_rows))
-        for fit, p in zip(fits, (first, second), strict=True)
-    ]
+    tempered = [fit.predictions(p, labels) for fit, p in zip(fits, (first, second), strict=True)]
     for measure in MEASURES:
         if measure.strategy.resamples_interval and measure.key != "error_auroc":  # these need all resamples
             continue

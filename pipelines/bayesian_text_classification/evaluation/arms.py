@@ -1,21 +1,23 @@
 """Arms of a comparison: several sets of probabilities for the same rows, measured on the same resamples."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..metric import load_metric_module
-from ..pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
+from ..pipeline.temperature import apply_temperature, fit_temperature, influence, leave_one_out
 from .estimates import difference, estimate, null_of, resample
 from .intervals import Difference, Estimate, wilson
 from .measures import MEASURES
-from .predictions import BINS, Predictions, Sums, unweighted
+from .predictions import BINS, Fitted, Predictions, Sums, unweighted
 from .strategies import Resamples
 
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.int64]
+
+_STEP = 0.01  # share of 1/T by which it is moved to find how a measure depends on it
 
 ArmName = Literal["frequentist", "frequentist_temperature", "baal", "bayesian", "bayesian_temperature"]
 
@@ -111,10 +113,12 @@ class Temperatures:
     Attributes:
         of_rows: Temperature of each row, fitted on other rows. *Shape:* (rows,).
         all_rows: Single temperature for all rows.
+        on_these: Whether it was fitted on the rows that it is measured on, so that their noise is also its own.
     """
 
     of_rows: NDArray[np.float64]
     all_rows: float
+    on_these: bool = True
 
     @classmethod
     def fitted(
@@ -127,9 +131,26 @@ class Temperatures:
         """Fit one temperature on `known` rows and labels, or else that of each row on all rows of other groups."""
         if known is not None:
             temperature = fit_temperature(*known)
-            return cls(np.full(len(labels), temperature), temperature)
+            return cls(np.full(len(labels), temperature), temperature, on_these=False)
         temperature = fit_temperature(probabilities, labels)
         return cls(leave_one_out(probabilities, labels, temperature, groups), temperature)
+
+    def predictions(
+        self, probabilities: Probabilities, labels: Labels, groups: NDArray[np.intp] | None = None
+    ) -> Predictions:
+        """The rows at their own temperatures, ranked by the common one."""
+
+        def at(temperature: float | NDArray[np.float64]) -> Predictions:
+            return Predictions.of(apply_temperature(probabilities, temperature), labels, groups=groups)
+
+        rows, common = at(self.of_rows), at(self.all_rows)
+        fitted = None
+        if self.on_these:
+            speed = 1 / self.all_rows
+            ends = (at(1 / (speed * (1 + side * _STEP))) for side in (-1, 1))
+            moves = influence(probabilities, labels, self.all_rows)
+            fitted = Fitted(next(ends), common, next(ends), speed * _STEP, moves)
+        return replace(rows, ranked=common.probabilities, fitted=fitted)
 
 
 class MeasuredArms:
@@ -147,11 +168,11 @@ class MeasuredArms:
         temperatures: Temperatures | None = None,
     ) -> Arm:
         """Measure `probabilities`, and their differences from the first arm that was measured."""
-        tempered, ranked = probabilities, None
-        if temperatures is not None:
+        if temperatures is None:
+            tempered, rows = probabilities, Predictions.of(probabilities, self._labels, groups=self._groups)
+        else:
             tempered = apply_temperature(probabilities, temperatures.of_rows)
-            ranked = apply_temperature(probabilities, temperatures.all_rows)
-        rows = Predictions.of(tempered, self._labels, ranked, self._groups)
+            rows = temperatures.predictions(probabilities, self._labels, self._groups)
         self._drawn[name] = drawn = resample(rows, seed=self._seed)
         first = next(iter(self._drawn))
         return Arm(

@@ -147,6 +147,14 @@ def ratio_interval(value: float, resamples: Array) -> Interval:
     return value / factor, value * factor
 
 
+def widened(interval: Interval, value: float, spread: float) -> Interval:
+    """The interval around `value` with independent noise of the standard deviation `spread` added."""
+    if not spread:
+        return interval
+    more = float(stats.norm.ppf((1 + LEVEL) / 2)) * spread
+    return value - math.hypot(value - interval[0], more), value + math.hypot(interval[1] - value, more)
+
+
 def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:
     """Judge a difference by its 95% interval on this many rows. `enough` says whether a verdict is possible at all."""
     significant = enough and (low > 0 or high < 0)

@@ -3,6 +3,8 @@
 A resample is a row of weights that say how often each row of the data was drawn. Weights of 1 are the data itself.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,12 +32,14 @@ class Predictions:
             bins would leak the labels.
         groups: Number of each row's group, from 0. Rows of one group are copies of one text and count as one draw.
             None: every row is a draw. *Shape:* (rows,).
+        fitted: How these rows move the temperature that they are measured with. None if it was not fitted on them.
     """
 
     probabilities: Array
     labels: NDArray[np.int64]
     ranked: Array | None = None
     groups: NDArray[np.intp] | None = None
+    fitted: "Fitted | None" = None
 
     @classmethod
     def of(
@@ -139,6 +143,36 @@ class Predictions:
     def brier(self) -> Array:
         """`sum_k (p_k - [y = k])^2`; with two classes, `(p - y)^2` of the second. *Shape:* (rows,)."""
         return np.asarray(sum((p - y) ** 2 for p, y in self.columns))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a temperature that was fitted on the measured rows adds to the noise of a measure.
+
+    Attributes:
+        slower: The rows at a 1/T that is smaller by `step`.
+        common: The rows at the common T.
+        faster: The rows at a 1/T that is larger by `step`.
+        step: Distance of these three in 1/T.
+        influence: Influence of each row on 1/T. *Shape:* (rows,).
+    """
+
+    slower: Predictions
+    common: Predictions
+    faster: Predictions
+    step: float
+    influence: Array
+
+    def noise(self, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
+        """What to add to the values of a mean over rows, and the standard deviation of what that leaves out.
+
+        The first is the slope by 1/T times each row's influence. The second is that of half the curvature times the
+        square of the error of 1/T. It is all that is left where the slope is 0, such as for the NLL.
+        """
+        low, middle, high = (float(per_row(rows).mean()) for rows in (self.slower, self.common, self.faster))
+        slope, curvature = (high - low) / (2 * self.step), (high - 2 * middle + low) / self.step**2
+        variance = float(self.common.over_draws(self.influence).var()) / self.common.draws
+        return slope * self.influence, abs(curvature) * variance / math.sqrt(2)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from .intervals import (
     paired_shares,
     ratio_interval,
     share_interval,
+    widened,
     wilson,
 )
 from .predictions import BINS, Array, Predictions
@@ -127,11 +128,21 @@ class RowMean(Strategy):
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Hall's interval for the mean."""
-        return mean_interval(drawn.rows.over_draws(self.per_row(drawn.rows)))
+        values, spread = self._with_noise(drawn.rows)
+        return widened(mean_interval(drawn.rows.over_draws(values)), value, spread)
 
     def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
         """Hall's interval for the mean of the paired differences."""
-        return mean_interval(drawn.rows.over_draws(self.per_row(drawn.rows) - self.per_row(base.rows)))
+        (mine, spread), (theirs, other) = self._with_noise(drawn.rows), self._with_noise(base.rows)
+        return widened(mean_interval(drawn.rows.over_draws(mine - theirs)), value, math.hypot(spread, other))
+
+    def _with_noise(self, rows: Predictions) -> tuple[Array, float]:
+        """The values with the noise of a temperature that was fitted on these rows; see `Fitted.noise`."""
+        values = self.per_row(rows)
+        if rows.fitted is None:
+            return values, 0.0
+        more, spread = rows.fitted.noise(self.per_row)
+        return values + more, spread
 
 
 class Gaps(Strategy):

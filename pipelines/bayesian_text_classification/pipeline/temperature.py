@@ -96,13 +96,9 @@ def leave_one_out(
     """
     p, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     logs = _logarithms(p)
-    tempered = _softmax(logs / temperature)
-    expected = (tempered * logs).sum(1)
-    member = np.arange(len(p)) if groups is None else np.asarray(groups)
-    gradient = expected - np.take_along_axis(logs, labels[:, None], 1)[:, 0]  # of each row's loss, by 1/T
-    curvature = (tempered * (logs - expected[:, None]) ** 2).sum(1)
-    gradient, curvature = (np.bincount(member, weights=one) for one in (gradient, curvature))
-    slope = gradient.sum() - gradient - temperature * np.log(temperature)  # of the other rows and the prior
+    member: NDArray[np.intp] = np.arange(len(p)) if groups is None else np.asarray(groups, np.intp)
+    own, curvature = (np.bincount(member, weights=one) for one in _derivatives(logs, labels, temperature))
+    slope = own.sum() - own - temperature * np.log(temperature)  # of the other rows and the prior
     others = curvature.sum() - curvature + temperature**2 * (1 + np.log(temperature))
     step = np.divide(-slope, others, out=np.full_like(others, np.inf), where=others > 0)
     found = 1 / np.clip(1 / temperature + step, 1 / MOST, 1 / LEAST)
@@ -110,6 +106,33 @@ def leave_one_out(
         others_of = member != group
         found[group] = fit_temperature(p[others_of], labels[others_of])
     return np.asarray(found[member])
+
+
+def influence(probabilities: Probabilities, labels: NDArray[np.integer], temperature: float) -> NDArray[np.float64]:
+    """Compute the influence of each row on 1/T: the mean of these values over n rows moves 1/T. *Shape:* (texts,).
+
+    `- n g_i / (sum_j h_j + the prior's curvature)`, with the slope g_i and the curvature h_i of row i's loss by 1/T.
+    The variance of 1/T is the variance of these values divided by n.
+
+    Args:
+        probabilities: Rows that sum to 1. *Shape:* (texts, classes).
+        labels: The true classes. *Shape:* (texts,).
+        temperature: The result of `fit_temperature(probabilities, labels)`.
+    """
+    logs = _logarithms(np.asarray(probabilities, dtype=np.float64))
+    gradient, curvature = _derivatives(logs, np.asarray(labels), temperature)
+    total = curvature.sum() + temperature**2 * (1 + np.log(temperature))
+    return np.asarray(-len(logs) * (gradient - gradient.mean()) / total) if total > 0 else np.zeros(len(logs))
+
+
+def _derivatives(
+    logs: NDArray[np.float64], labels: NDArray[np.integer], temperature: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slope and curvature of each row's loss by 1/T. *Shape:* (texts,) both."""
+    tempered = _softmax(logs / temperature)
+    expected = (tempered * logs).sum(1)
+    gradient = expected - np.take_along_axis(logs, labels[:, None], 1)[:, 0]
+    return gradient, (tempered * (logs - expected[:, None]) ** 2).sum(1)
 
 
 def _logarithms(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from bayesian_text_classification.pipeline.temperature import (
     apply_temperature,
     determined,
     fit_temperature,
+    influence,
     leave_one_out,
 )
 from hypothesis import given
@@ -125,6 +126,18 @@ def test_leave_one_out_is_accurate_when_one_row_dominates(rows, wrong):
     found = leave_one_out(p, labels, fit_temperature(p, labels))
     exact = np.array([fit_temperature(np.delete(p, i, 0), np.delete(labels, i)) for i in range(rows)])
     np.testing.assert_allclose(found, exact, rtol=0.01)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_influence_is_the_effect_of_one_row_more_and_its_spread_that_of_the_fit(classes):
+    p, labels = drawn(400, classes, 1.5, 0)
+    whole = fit_temperature(p, labels)
+    moves = influence(p, labels, whole)
+    for i in (0, 7, 99):
+        more = fit_temperature(np.concatenate([p, p[[i]]]), np.append(labels, labels[i]))
+        assert 1 / more - 1 / whole == pytest.approx(moves[i] / 400, rel=0.1, abs=1e-4)
+    fits = [1 / fit_temperature(*drawn(400, classes, 1.5, seed)) for seed in range(1, 200)]
+    assert np.std(fits) == pytest.approx(moves.std() / 400**0.5, rel=0.2)
 
 
 def test_nan_probability_raises():
