@@ -77,7 +77,8 @@ def threshold_row(copies: int, known: bool, runs: int) -> list[str]:
         correct = random.random(texts) < 0.75 + 0.25 * scores
         found = threshold_for(scores[rows], correct[rows], 0.1, groups=rows if known else None)
         missed += found is not None and 0.25 * (1 - found.threshold) / 2 > 0.1  # P(wrong | score >= t)
-    case = f"{texts} texts {copies} times, {'with' if known else 'without'} `groups`"
+    often = "once" if copies == 1 else f"{copies} times"
+    case = f"{texts} texts {often}, {'with' if known else 'without'} `groups`"
     return ["a threshold misses its target", case, "at most 10%", f"{missed / runs:.1%}"]
 
 

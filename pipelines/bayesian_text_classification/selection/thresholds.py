@@ -57,7 +57,7 @@ def threshold_for(
     rows; nothing is assumed about the model. In simulations, at most 10 of 100 thresholds missed a target that
     was promised with 90% confidence.
 
-    Copies of a text carry no information of their own. Five copies of each text would let 17 of 100 thresholds miss
+    Copies of a text carry no information of their own. Five copies of each text would let 19 of 100 thresholds miss
     their target. Pass `groups` if texts repeat: each group then counts once. It has its highest score, and is wrong if
     any of its rows is.
 
