@@ -169,9 +169,8 @@ class MeasuredArms:
     ) -> Arm:
         """Measure `probabilities`, and their differences from the first arm that was measured."""
         if temperatures is None:
-            tempered, rows = probabilities, Predictions.of(probabilities, self._labels, groups=self._groups)
+            rows = Predictions.of(probabilities, self._labels, groups=self._groups)
         else:
-            tempered = apply_temperature(probabilities, temperatures.of_rows)
             rows = temperatures.predictions(probabilities, self._labels, self._groups)
         self._drawn[name] = drawn = resample(rows, seed=self._seed)
         first = next(iter(self._drawn))
@@ -180,9 +179,9 @@ class MeasuredArms:
             cost or Cost(),
             None if temperatures is None else temperatures.all_rows,
             probabilities,
-            tempered,
+            probabilities if temperatures is None else rows.probabilities,
             {measure.key: estimate(measure, drawn) for measure in MEASURES},
-            null_of(drawn, next(measure for measure in MEASURES if measure.key == "ece")),
+            null_of(drawn),
             Reliability.of(unweighted(rows).confidence_sums),
             {} if first == name else self.differences(name, first),
         )

@@ -11,7 +11,7 @@ from ..pipeline.masks import GROUP_SIZE
 from ..pipeline.temperature import determined
 from ..pipeline.uncertainty import Uncertainty, over_classes
 from .arms import Arm, ArmName, Cost, Labels, MeasuredArms, Probabilities, Temperatures
-from .intervals import Difference
+from .intervals import Difference, distinct
 from .out_of_scope import ENTROPY, Detection, detect
 from .sample_sweep import POOL, Sweep, sample_sweep
 
@@ -179,7 +179,7 @@ class Comparison:
     @property
     def distinct(self) -> int:
         """Number of distinct texts."""
-        return len(self.labels) if self.groups is None else int(self.groups.max()) + 1
+        return distinct(len(self.labels), self.groups)
 
     def arm(self, name: str) -> Arm:
         """The arm with this name."""

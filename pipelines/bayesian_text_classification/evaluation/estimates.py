@@ -15,7 +15,7 @@ from .intervals import (
     judged,
     weights_of_resamples,
 )
-from .measures import MEASURES, Measure
+from .measures import MEASURES, Measure, ece
 from .predictions import Array, Predictions, Weighted
 from .strategies import NO_INTERVAL, Gaps, Resamples
 
@@ -53,7 +53,7 @@ def noise_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
     return sums
 
 
-def null_of(drawn: Resamples, measure: Measure) -> Estimate:
+def null_of(drawn: Resamples) -> Estimate:
     """The mean and the 95% band of the ECE on these rows if the probabilities were right.
 
     Those of the metric, which cannot know about copies of a text: with `groups`, all copies get one label here.
@@ -63,7 +63,7 @@ def null_of(drawn: Resamples, measure: Measure) -> Estimate:
         return Estimate(drawn.ece.null, *drawn.ece.null_interval)
     random, upto = np.random.default_rng([drawn.seed % 2**64, 1]), rows.common.cumsum(1)
     calibrated = replace(rows, probabilities=rows.common)
-    values = [float(measure.values(_with_drawn_labels(calibrated, upto, random))[0]) for _ in range(RESAMPLES)]
+    values = [float(ece(_with_drawn_labels(calibrated, upto, random))[0]) for _ in range(RESAMPLES)]
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(np.mean(values)), float(low), float(high))
 

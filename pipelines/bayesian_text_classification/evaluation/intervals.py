@@ -166,13 +166,18 @@ def judged(value: float, low: float, high: float, higher_is_better: bool, rows: 
     return Difference(value, low, high, verdict, needed, enough)
 
 
+def distinct(rows: int, groups: NDArray[np.intp] | None) -> int:
+    """Number of groups, or of rows if there are none."""
+    return rows if groups is None else int(groups.max()) + 1
+
+
 def weights_of_resamples(rows: int, seed: int, groups: NDArray[np.intp] | None = None) -> Iterator[Array]:
     """Draw 1,000 resamples in blocks: how often each row is in each. *Shape:* (resamples of a block, rows).
 
     With `groups`, the number of each row's group, whole groups are drawn.
     """
     random = np.random.default_rng(seed % 2**64)
-    units = rows if groups is None else int(groups.max()) + 1
+    units = distinct(rows, groups)
     for _ in range(0, RESAMPLES, _BLOCK):
         drawn = random.integers(0, units, (_BLOCK, units)) + units * np.arange(_BLOCK)[:, None]
         weights = np.bincount(drawn.ravel(), minlength=_BLOCK * units).reshape(_BLOCK, units).astype(np.float64)

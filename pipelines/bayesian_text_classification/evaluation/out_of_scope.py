@@ -11,6 +11,7 @@ from .intervals import (
     LEAST_ROWS,
     Difference,
     Estimate,
+    distinct,
     judged,
     normal_interval,
     share_interval,
@@ -87,7 +88,7 @@ class _Measured:
     ) -> None:
         self.inside, self.outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
         parts = list(zip((inside, outside), groups, strict=True))
-        self._distinct = [len(part) if of is None else int(of.max()) + 1 for part, of in parts]
+        self._distinct = [distinct(len(part), of) for part, of in parts]
         self._minority = min(self._distinct)
         scores = np.concatenate([self.inside, self.outside])
         strange = np.repeat([0.0, 1.0], [len(inside), len(outside)])

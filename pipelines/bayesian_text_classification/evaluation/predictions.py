@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..metric import load_metric_module
 from ..pipeline.temperature import SMALLEST
+from .intervals import distinct
 
 BINS = 10
 
@@ -61,7 +62,7 @@ class Predictions:
     @cached_property
     def draws(self) -> int:
         """Number of independent draws: groups, or rows without groups."""
-        return len(self.labels) if self.groups is None else int(self.groups.max()) + 1
+        return distinct(len(self.labels), self.groups)
 
     def over_draws(self, values: Array) -> Array:
         """Values per row as values per draw, with the same mean.

@@ -9,6 +9,7 @@ from .comparison import MORE_EXPENSIVE, Comparison
 from .intervals import LEAST_ROWS, Difference, Outcome
 from .measures import MEASURES
 from .out_of_scope import ENTROPY, LEAST_OUTSIDE
+from .sample_sweep import Sweep
 
 CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts for which a threshold is searched
@@ -108,15 +109,8 @@ def advice(comparison: Comparison) -> list[str]:
             f"The model was saved with a temperature of {comparison.saved_temperature:.2f}, and none of these numbers "
             "use it. Set classifier.temperature = 1, or calibrate again, before you rely on them."
         )
-    sweep = comparison.sweep
-    few = sweep is None or sweep.texts < LEAST_ROWS  # a few texts say little about others
-    if sweep is not None and not few and sweep.recommended is None:
-        lines.append(f"The scores or the NLL still change at {sweep.sizes[-1]} samples. If you sample, use more.")
-    elif sweep is not None and not few:
-        lines.append(
-            f"{sweep.recommended} samples are enough. From there on, scores stay within 0.02 of their limit (root mean "
-            f"square over the texts), and the NLL within 2% of its value at {sweep.pool} samples."
-        )
+    if comparison.sweep is not None and comparison.sweep.texts >= LEAST_ROWS:  # a few texts say little about others
+        lines.append(_enough_samples(comparison.sweep))
     p = best.deployed  # at the one temperature of all rows; a row's leave-one-out temperature depends on its label
     correct = p.argmax(1) == comparison.labels
     found = [
@@ -141,6 +135,15 @@ def advice(comparison: Comparison) -> list[str]:
             f"with {CONFIDENCE:.0%} confidence."
         )
     return lines
+
+
+def _enough_samples(sweep: Sweep) -> str:
+    if sweep.recommended is None:
+        return f"The scores or the NLL still change at {sweep.sizes[-1]} samples. If you sample, use more."
+    return (
+        f"{sweep.recommended} samples are enough. From there on, scores stay within 0.02 of their limit (root mean "
+        f"square over the texts), and the NLL within 2% of its value at {sweep.pool} samples."
+    )
 
 
 def _sentence(key: str, before: Arm, after: Arm) -> str:

@@ -102,11 +102,11 @@ def _reason(summary: Uncertainty, text: int, threshold: float, num_samples: int)
     assert summary.expected_entropy is not None and summary.mutual_information is not None
     model, data = float(summary.mutual_information[text]), float(summary.expected_entropy[text])
     if num_samples == 1:
-        blame = "a single sample cannot say whether the text or the model is to blame"
+        blame = "one sample cannot show whether the text or the model is uncertain; take more samples"
     elif model > data:
         blame = "its samples disagree: training did not settle how to classify it"
     elif model > _AGREEMENT * (model + data):
-        blame = "its samples differ, but most of the uncertainty is in each of them: the text fits several labels"
+        blame = "its samples differ, but each of them is uncertain too: the text may fit several labels"
     else:
         blame = "its samples agree: more samples would not make it more confident"
     return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"

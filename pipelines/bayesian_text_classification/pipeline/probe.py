@@ -82,8 +82,7 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
     with unmoved_random_state():
         forward.logits(pair, may_draw=True)  # BigBird replaces some of its own modules at its first short text
         names = {module: name for name, module in forward.model.named_modules()}
-        expected = forward.logits(pair, may_draw=True)
-        active, hidden = _full_train_calls(forward, pair, names)
+        active, hidden, expected = _full_train_calls(forward, pair, names)
         calls, active = _turn_on(forward, pair, names, active, expected)
         # A different number of texts reveals the batch dimension; a different length reveals the position dimensions.
         more_texts, long_texts = _calls(forward, triple, len(calls)), _calls(forward, longer, len(calls))
@@ -112,11 +111,11 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
 
 def _full_train_calls(
     forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str]
-) -> tuple[set[tuple[str, int]], str | None]:
-    """The active dropout calls of full `train()` mode, as in `_ordinals`, and the path of any hidden randomness.
+) -> tuple[set[tuple[str, int]], str | None, Tensor]:
+    """The active dropout calls of full `train()` mode, as in `_ordinals`, any hidden randomness, and the logits.
 
     With each of those calls made the identity, the pass must equal `eval()` and draw no random numbers. If it does, the
-    second value is None; otherwise it is the path of the module where this fails.
+    second value is None; otherwise it is the path of the module where this fails. The logits are those of `eval()`.
     """
     name = type(forward.model).__name__
     expected, draws = first_to_draw(lambda: forward.logits(inputs, may_draw=True), names)
@@ -138,7 +137,7 @@ def _full_train_calls(
             UserWarning,
             stacklevel=2,
         )
-    return {key for key, call in zip(_ordinals(calls), calls, strict=True) if call.on}, hidden
+    return {key for key, call in zip(_ordinals(calls), calls, strict=True) if call.on}, hidden, expected
 
 
 def _turn_on(

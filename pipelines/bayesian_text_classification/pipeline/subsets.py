@@ -19,7 +19,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-DRAW_BITS = 27  # bits of a draw that are used
+_DRAW_BITS = 27  # bits of a draw that are used
 _EXTRA = 16  # a cell's extra pass is this many bits above its subset
 
 
@@ -63,14 +63,14 @@ class Subsets:
 @lru_cache(maxsize=256)
 def subsets_for(p: float, size: int, device: torch.device) -> Subsets:
     """The subsets of a group of `size` passes for dropout with probability `p`; `size` is 1 or 10."""
-    unit = 1 << DRAW_BITS
+    unit = 1 << _DRAW_BITS
     whole, rest = divmod(min(round(p * size * unit), size * unit), unit)
-    passes = [-t % size for t in range(size)]
+    passes = [-t % size for t in range(size)]  # this order and that of `masks._place` keep the samples of version 0.1.0
     cells = []
     for subset in combinations(passes, whole):
         keep = (1 << size) - 1 - sum(1 << t for t in subset)
         extras = [1 << (t + _EXTRA) for t in passes if t not in subset] if rest else [0]
         cells += [keep | extra for extra in extras]
-    bits = min(DRAW_BITS, 31 - len(cells).bit_length())  # cells 2^bits is below 2^31
-    end = round(rest * 2.0 ** (bits - DRAW_BITS))
+    bits = min(_DRAW_BITS, 31 - len(cells).bit_length())  # cells 2^bits is below 2^31
+    end = round(rest * 2.0 ** (bits - _DRAW_BITS))
     return Subsets(torch.tensor(cells, dtype=torch.int32, device=device), bits, end)

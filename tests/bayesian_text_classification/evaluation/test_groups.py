@@ -77,8 +77,8 @@ def test_groups_of_unequal_size_have_the_spread_of_a_ratio():
 
 def test_null_band_of_copies_is_that_of_the_distinct_rows():
     labels, _, second = drawn(400, 2)
-    once = null_of(resample(Predictions.of(second, labels)), MEASURE["ece"])
-    often = null_of(resample(repeated(second, labels, 3)), MEASURE["ece"])
+    once = null_of(resample(Predictions.of(second, labels)))
+    often = null_of(resample(repeated(second, labels, 3)))
     assert (often.value, often.low, often.high) == pytest.approx((once.value, once.low, once.high), rel=0.1)
 
 

@@ -132,7 +132,7 @@ def test_text_below_threshold_gets_a_reason_and_no_label(ours):
         ([0.85, 0.15], "its samples differ, but"),
         ([0.55, 0.45], "its samples agree"),
         ([0.5, 0.5], "its samples agree"),
-        ([0.6], "a single sample cannot say"),
+        ([0.6], "one sample cannot show"),
     ],
 )
 def test_reasons_name_what_the_samples_show(first_class, said):

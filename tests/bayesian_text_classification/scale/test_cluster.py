@@ -330,31 +330,23 @@ def test_invalid_arguments_raise_before_a_worker_starts(folder, column, options,
         predict_dataset(ray.data.from_items([{column: "a"}]), folder, **options)
 
 
+def classify_one_text(folder, worker, output):
+    """Classify a file of one text by workers that load the model `worker`."""
+    source = output.with_name("a.csv")
+    source.write_text("text\nfine\n")
+    cluster = Cluster(str(worker))
+    predict_file(load_classifier(folder), source_of(str(source)), output, ".csv", cluster=cluster, **OPTIONS)
+
+
 def test_workers_that_cannot_load_their_model_raise_its_error(folder, tmp_path):
-    (tmp_path / "a.csv").write_text("text\nfine\n")
     with pytest.raises(ValueError, match=r"^cannot load .*none'"):
-        predict_file(
-            load_classifier(folder),
-            source_of(str(tmp_path / "a.csv")),
-            tmp_path / "b.csv",
-            ".csv",
-            cluster=Cluster(str(tmp_path / "none")),
-            **OPTIONS,
-        )
+        classify_one_text(folder, tmp_path / "none", tmp_path / "b.csv")
 
 
 def test_workers_with_a_different_model_raise(tiny, tokenizer, folder, tmp_path):
     """The journal records one model's fingerprint, so answers of another could be resumed under it."""
     for part in (tiny("bert", num_labels=2, num_hidden_layers=1), tokenizer):
         part.save_pretrained(tmp_path / "other")
-    (tmp_path / "a.csv").write_text("text\nfine\n")
     with pytest.raises(ValueError, match=r"the workers load a different model or dtype .*other"):
-        predict_file(
-            load_classifier(folder),
-            source_of(str(tmp_path / "a.csv")),
-            tmp_path / "b.csv",
-            ".csv",
-            cluster=Cluster(str(tmp_path / "other")),
-            **OPTIONS,
-        )
+        classify_one_text(folder, tmp_path / "other", tmp_path / "b.csv")
     assert not (tmp_path / "b.csv").exists()
