@@ -1,30 +1,41 @@
-"""Statistics where an adversary looks: repeated texts, few errors, high dropout rates. By simulation, with known truth.
+"""Statistics where an adversary looks: fitted temperatures, calibrated arms, repeated texts, few errors, few samples.
 
     python -m benchmarks.attack [--runs N]
 
-Cells with verdicts and thresholds get N runs each; intervals of the AURC, which need resamples, a quarter as many.
+By simulation, with known truth. Null verdicts and thresholds get N runs each, everything else a quarter as many. A
+width is that of the mean interval, as a share of the range that holds 95% of the values.
 """
 
 import argparse
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
-from bayesian_text_classification import TASK
+from bayesian_text_classification import TASK, embedded_reviews, load_labelled_texts
+from bayesian_text_classification.evaluation.arms import Temperatures
 from bayesian_text_classification.evaluation.estimates import difference, estimate, resample
 from bayesian_text_classification.evaluation.measures import MEASURES, Measure
 from bayesian_text_classification.evaluation.predictions import Predictions
-from bayesian_text_classification.pipeline.uncertainty import standard_error_of_probability
+from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
+from bayesian_text_classification.pipeline.uncertainty import over_classes, standard_error_of_probability
 from bayesian_text_classification.selection import threshold_for
 from scipy import special
-from tqdm import trange
+from tqdm import tqdm, trange
 from transformers import BertConfig, BertForSequenceClassification, pipeline
 
 from benchmarks.common import Array, tokenizer
+from benchmarks.evaluation.verdict import HARMS, World, of_one, pilot
 from benchmarks.results import table, write_section
+
+Found = TypeVar("Found")
 
 MEASURE = {measure.key: measure for measure in MEASURES}
 MANY = 1_000_000  # rows that give the truth
+EFFECT = 3.5  # of the true difference that must be found, in standard errors
 WORDS = ("a", "good", "film", "bad", "very", "not", "it", "was", "what", "the", "and", "but", "long", "dull", "fine")
 
 
@@ -34,15 +45,174 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2_000)
     runs = parser.parse_args().runs
     rows = [
+        *temperature_rows(runs),
+        *equal_rows(runs),
+        *fresh_rows(runs // 4),
+        *(row for key in ("ece", "class_wise_ece") for row in one_calibrated_rows(key, runs // 4)),
+        *power_rows(runs // 4),
         *(copies_row(key, known, runs) for key in ("nll", "brier", "accuracy") for known in (True, False)),
         *(threshold_row(copies, known, runs) for copies, known in ((1, True), (5, True), (5, False))),
         *(aurc_row(texts, runs // 4) for texts in (300, 500)),
         *error_rows((10, 20, 40)),
+        *score_rows((4, 10, 20)),
     ]
-    body = f"{runs} runs of a verdict or a threshold, {runs // 4} of an interval.\n\n" + table(
+    body = f"{runs} runs of a null verdict or a threshold, {runs // 4} of everything else but samples.\n\n" + table(
         ["question", "case", "asked", "measured"], rows
     )
     write_section("Where an adversary looks", f"python -m benchmarks.attack --runs {runs}", body)
+
+
+def over_seeds(found: Callable[[int], Found], runs: int, title: str) -> list[Found]:
+    """Results for the seeds 1 to `runs`, on all cores."""
+    with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as workers:
+        return list(tqdm(workers.map(found, range(1, runs + 1), chunksize=5), title, total=runs))
+
+
+def softmax_world(
+    random: np.random.Generator, rows: int, classes: int, *arms: tuple[float, float]
+) -> list[Predictions]:
+    """Arms on the same rows. Each has the true logits plus errors of a size, times a sharpness: `(sharpness, size)`."""
+    logits = random.normal(0, 1.8, (rows, classes))
+    labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+    return [
+        Predictions.of(special.softmax(sharpness * (logits + random.normal(0, 1, logits.shape) * size), 1), labels)
+        for sharpness, size in arms
+    ]
+
+
+def tempered(rows: Predictions) -> Predictions:
+    """The rows at a temperature that is fitted on them."""
+    return Temperatures.fitted(rows.probabilities, rows.labels).predictions(rows.probabilities, rows.labels)
+
+
+def verdicts(first: Predictions, second: Predictions, seed: int, keys: Sequence[str] = tuple(MEASURE)) -> Array:
+    """Whether each measure is called different. *Shape:* (keys,)."""
+    drawn = [resample(one, seed=seed, measures=[MEASURE[key] for key in keys]) for one in (first, second)]
+    return np.array([difference(MEASURE[key], *drawn).verdict != "cannot tell" for key in keys])
+
+
+def needless_temperature(seed: int) -> Array:
+    """A calibrated model, and the same with a temperature."""
+    (plain,) = softmax_world(np.random.default_rng(seed), 400, 3, (1.0, 0.0))
+    return verdicts(tempered(plain), plain, seed)
+
+
+def temperature_rows(runs: int) -> list[list[str]]:
+    """A temperature that a calibrated model does not need must not be called better or worse."""
+    told = np.mean(over_seeds(needless_temperature, runs, "needless temperature"), axis=0)
+    question = "a calibrated model is called different with a temperature"
+    return [
+        [question, f"{MEASURE[key].title}, 400 texts", "5%", f"{s:.1%}"] for key, s in zip(MEASURE, told, strict=True)
+    ]
+
+
+def equally_good(seed: int) -> Array:
+    """Two calibrated models whose errors differ but are equally large."""
+    return verdicts(*softmax_world(np.random.default_rng(seed), 400, 3, (0.8, 0.5), (0.8, 0.5)), seed)
+
+
+def equal_rows(runs: int) -> list[list[str]]:
+    """Equally good models, by measure, and for all ten measures together."""
+    told = np.array(over_seeds(equally_good, runs, "equally good"))
+    question = "one of two equally good models is called better"
+    rows = [
+        [question, f"{MEASURE[key].title}, 400 texts", "5%", f"{share:.1%}"]
+        for key, share in zip(MEASURE, told.mean(0), strict=True)
+    ]
+    return [*rows, [question, "by at least one of the ten measures", "", f"{told.any(1).mean():.1%}"]]
+
+
+def of_fresh_rows(seed: int) -> Array:
+    """The ECE with a fitted temperature: on the rows of the fit, corrected, and on fresh rows."""
+    random, measure = np.random.default_rng(seed), MEASURE["ece"]
+    (plain,) = softmax_world(random, 872, 2, (1.6, 0.5))
+    fit = Temperatures.fitted(plain.probabilities, plain.labels)
+    drawn = resample(fit.predictions(plain.probabilities, plain.labels), seed=seed, measures=[measure])
+    others = (softmax_world(random, 872, 2, (1.6, 0.5)) for _ in range(4))
+    fresh = [measure.value(at_temperature(other, fit.all_rows)) for (other,) in others]
+    return np.array([measure.value(drawn.rows), estimate(measure, drawn).value, np.mean(fresh)])
+
+
+def fresh_rows(runs: int) -> list[list[str]]:
+    """The ECE of the procedure that fits a temperature."""
+    own, corrected, fresh = np.mean(over_seeds(of_fresh_rows, runs, "fresh rows"), axis=0)
+    question, asked = "mean ECE with a fitted temperature, 872 texts", f"{fresh:.4f}"
+    return [
+        [question, "on fresh texts", "", f"{fresh:.4f}"],
+        [question, "on the texts of the fit", asked, f"{own:.4f}"],
+        [question, "reported: corrected by refits", asked, f"{corrected:.4f}"],
+    ]
+
+
+# One arm, the number of rows; the other arm is calibrated.
+AGAINST_CALIBRATED = {
+    "1.15 times the true logits": ((1.15, 0.0), 872),
+    "1.3 times the true logits": ((1.3, 0.0), 872),
+    "1.3 times the true logits, few texts": ((1.3, 0.0), 300),
+    "2.2 times the true logits": ((2.2, 0.0), 872),
+    "1.6 times the true logits, with errors": ((1.6, 0.7), 872),
+}
+
+
+def against_calibrated(seed: int, case: str, key: str, fitted: bool) -> tuple[float, float, float, bool, float]:
+    """Value, interval and verdict of a difference from a calibrated arm, and the temperature of that arm."""
+    arm, texts = AGAINST_CALIBRATED[case]
+    first, second = softmax_world(np.random.default_rng(seed), texts, 2, arm, arm if fitted else (1.0, 0.0))
+    temperature = fit_temperature(second.probabilities, second.labels) if fitted else 1.0
+    arms = (first, tempered(second) if fitted else second)
+    drawn = [resample(one, seed=seed, measures=[MEASURE[key]]) for one in arms]
+    found = difference(MEASURE[key], *drawn)
+    return found.value, found.low, found.high, found.verdict != "cannot tell", temperature
+
+
+def at_temperature(rows: Predictions, temperature: float) -> Predictions:
+    """The rows at another temperature."""
+    return Predictions.of(apply_temperature(rows.probabilities, temperature), rows.labels)
+
+
+def one_calibrated_rows(key: str, runs: int) -> list[list[str]]:
+    """Intervals of a difference if one arm is calibrated, so that its ECE is all noise."""
+    measure, rows = MEASURE[key], []
+    for (case, (arm, texts)), fitted in itertools.product(AGAINST_CALIBRATED.items(), (False, True)):
+        found = over_seeds(partial(against_calibrated, case=case, key=key, fitted=fitted), runs, case)
+        value, low, high, told, temperatures = np.array([one for one in found if not np.isnan(one[1])]).T
+        first, second = softmax_world(np.random.default_rng(0), MANY, 2, arm, arm if fitted else (1.0, 0.0))
+        grid = np.linspace(temperatures.min(), temperatures.max(), 9)
+        base = np.interp(temperatures, grid, [measure.value(at_temperature(second, one)) for one in grid]).mean()
+        truth = measure.value(first) - base
+        width = (high - low).mean() / np.subtract(*np.quantile(value, [0.975, 0.025]))
+        rows.append(
+            [
+                f"the interval of a difference in {measure.title} holds the truth",
+                f"{case}, compared with {'its temperature' if fitted else 'the true ones'}; {texts} texts; "
+                f"{abs(truth) / value.std():.1f} standard errors, significant in {told.mean():.0%}; width {width:.2f}; "
+                f"interval in {len(value) / runs:.0%}",
+                "95%",
+                f"{np.mean((low <= truth) & (truth <= high)):.1%}",
+            ]
+        )
+    return rows
+
+
+def power_rows(runs: int) -> list[list[str]]:
+    """How often a true difference of about 3.5 standard errors is found, and how wide its interval is."""
+    random, world, rows = np.random.default_rng(0), World(2, 872, 1.8), []
+    gaps, effects = pilot(random, world, 1_000)
+    for key, measure in MEASURE.items():
+        harm = float(np.interp(EFFECT, effects[key], HARMS))
+        gap = float(np.interp(harm, HARMS, gaps[key]))
+        found = over_seeds(partial(harmed, world=world, harm=harm, key=key), runs, measure.title)
+        value, low, high, told = np.array(found).T
+        width = (high - low).mean() / np.subtract(*np.quantile(value, [0.975, 0.025]))
+        case = f"{measure.title}, 872 texts, {abs(gap) / value.std():.2f} standard errors; width {width:.2f}"
+        rows.append(["a true difference is significant", case, "at least 85%", f"{told.mean():.1%}"])
+    return rows
+
+
+def harmed(seed: int, world: World, harm: float, key: str) -> tuple[float, float, float, bool]:
+    """Value, interval and verdict where the first arm is worse."""
+    found = of_one(np.random.default_rng(seed), world, harm, MEASURE[key], seed)
+    return found.value, found.low, found.high, found.verdict != "cannot tell"
 
 
 def copies_row(key: str, known: bool, runs: int) -> list[str]:
@@ -134,12 +304,32 @@ def error_rows(counts: tuple[int, ...]) -> list[list[str]]:
     rows = []
     for count in counts:
         held = []
-        for seed in trange(10, desc=f"standard error, {count} samples"):
+        for seed in trange(20, desc=f"standard error, {count} samples"):
             samples = ours.sample_proba(texts, num_samples=count, seed=seed)
             error = standard_error_of_probability(samples, 10)
             held.append(np.abs(samples.mean(2, dtype=np.float64) - limit) <= 1.96 * error)
         case = f"two layers of BERT, p = 0.5, {count} samples"
         rows.append(["1.96 standard errors hold the limit", case, "93 to 99%", f"{np.mean(held):.1%}"])
+    return rows
+
+
+def score_rows(counts: tuple[int, ...]) -> list[list[str]]:
+    """Bias of the winner's score, which the same samples pick, and of the uncertainty, for the embedded model."""
+    ours = pipeline(TASK)
+    texts = load_labelled_texts(embedded_reviews(), ours.model.config.id2label).texts
+    limit = over_classes(ours.sample_proba(texts, num_samples=400, seed=10**6))
+    rows = []
+    for count in counts:
+        found = [
+            over_classes(ours.sample_proba(texts, num_samples=count, seed=seed), 10) for seed in trange(5, desc="bias")
+        ]
+        picked = [np.take_along_axis(limit.mean, one.mean.argmax(1)[:, None], 1)[:, 0] for one in found]
+        bias = np.mean([one.mean.max(1) - own for one, own in zip(found, picked, strict=True)])
+        case = f"{len(texts)} reviews, {count} samples"
+        rows.append(["mean score minus the limit of the same label's probability", case, "0", f"{bias:+.4f}"])
+        for name in ("mutual_information", "predictive_entropy"):
+            share = np.mean([getattr(one, name).mean() for one in found]) / getattr(limit, name).mean()
+            rows.append([f"mean {name.replace('_', ' ')}, of its limit", case, "100%", f"{share:.0%}"])
     return rows
 
 

@@ -309,13 +309,15 @@ def harm_table(random: np.random.Generator, world: World, simulations: int) -> s
     return table(header, rows)
 
 
-def pilot(random: np.random.Generator, world: World) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def pilot(
+    random: np.random.Generator, world: World, pilots: int = PILOTS
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """True difference for each measure and each of `HARMS`, and the same in standard errors."""
     gaps, effects = defaultdict(list), defaultdict(list)
     for harm in tqdm(HARMS, "pilot"):
         labels, first, second = world.draw(random, MANY, harm)
         many, base = Predictions.of(first, labels), Predictions.of(second, labels)
-        some = [world.draw(random, world.rows, harm) for _ in range(PILOTS)]
+        some = [world.draw(random, world.rows, harm) for _ in range(pilots)]
         pairs = [(Predictions.of(p, labels), Predictions.of(q, labels)) for labels, p, q in some]
         for measure in MEASURES:
             gaps[measure.key].append(measure.value(many) - measure.value(base))

@@ -48,7 +48,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Other labeled texts to fit the temperatures on.",
-            show_default="each text uses the temperature fitted on all other texts",
+            show_default="the temperature is fitted on --dataset, and the numbers are corrected for that",
             callback=not_empty,
         ),
     ] = None,

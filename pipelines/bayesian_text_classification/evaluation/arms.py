@@ -1,5 +1,6 @@
 """Arms of a comparison: several sets of probabilities for the same rows, measured on the same resamples."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,7 +18,8 @@ from .strategies import Resamples
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
-_STEP = 0.01  # share of 1/T by which it is moved to find how a measure depends on it
+_AROUND = range(-3, 4)  # temperatures around a fitted one, in standard errors of 1/T
+_FARTHEST = 0.25  # at most this share of 1/T apart
 
 ArmName = Literal["frequentist", "frequentist_temperature", "baal", "bayesian", "bayesian_temperature"]
 
@@ -80,45 +82,41 @@ class Arm:
     Attributes:
         name: One of `ArmName`.
         cost: Cost of the probabilities.
-        temperature: Temperature fitted on all rows, or on other rows. In the first case, each row is scored with a
-            temperature fitted on all the others. None for an arm without a temperature.
-        untempered: Probabilities before the temperature is applied. *Shape:* (texts, classes).
-        probabilities: Probabilities that are measured. *Shape:* (texts, classes).
+        temperature: Temperature fitted on all rows, or on other rows. In the first case, the estimates are for new
+            texts; see `Temperatures`. None for an arm without a temperature.
+        probabilities: Probabilities at that temperature, as in production. *Shape:* (texts, classes).
         estimates: Estimate of each of `MEASURES`, by its key.
         null_ece: ECE that a perfectly calibrated model with these probabilities would show, with its 95% band.
-        reliability: Bins behind the ECE.
+        reliability: Bins of these rows. If the temperature was fitted on them, the ECE is higher than the bins show.
         differences: Each measure minus that of the first arm, by its key. Empty for the first arm.
     """
 
     name: ArmName
     cost: Cost
     temperature: float | None
-    untempered: Probabilities
     probabilities: Probabilities
     estimates: dict[str, Estimate]
     null_ece: Estimate
     reliability: Reliability
     differences: dict[str, Difference] = field(default_factory=dict)
 
-    @property
-    def deployed(self) -> Probabilities:
-        """Probabilities that the arm gives in production, at its single temperature. *Shape:* (texts, classes)."""
-        return self.untempered if self.temperature is None else apply_temperature(self.untempered, self.temperature)
-
 
 @dataclass(frozen=True)
 class Temperatures:
     """Temperatures of an arm.
 
+    A temperature that was fitted on the measured rows flatters them. What is estimated is the procedure: fit on this
+    many rows, then predict new ones. Means over rows, such as the NLL, are measured at leave-one-out temperatures.
+    Other measures, such as the ECE, are corrected by refits on resamples; see `resample`.
+
     Attributes:
-        of_rows: Temperature of each row, fitted on other rows. *Shape:* (rows,).
-        all_rows: Single temperature for all rows.
-        on_these: Whether it was fitted on the rows that it is measured on, so that their noise is also its own.
+        all_rows: The temperature.
+        left_out: Temperature of each row from all rows of other groups. None if `all_rows` was fitted on other rows
+            than those that are measured. *Shape:* (rows,).
     """
 
-    of_rows: NDArray[np.float64]
     all_rows: float
-    on_these: bool = True
+    left_out: NDArray[np.float64] | None = None
 
     @classmethod
     def fitted(
@@ -128,29 +126,28 @@ class Temperatures:
         known: tuple[Probabilities, Labels] | None = None,
         groups: NDArray[np.intp] | None = None,
     ) -> "Temperatures":
-        """Fit one temperature on `known` rows and labels, or else that of each row on all rows of other groups."""
+        """Fit one temperature on `known` rows and labels. Without them, fit it on the rows themselves."""
         if known is not None:
-            temperature = fit_temperature(*known)
-            return cls(np.full(len(labels), temperature), temperature, on_these=False)
+            return cls(fit_temperature(*known))
         temperature = fit_temperature(probabilities, labels)
-        return cls(leave_one_out(probabilities, labels, temperature, groups), temperature)
+        return cls(temperature, leave_one_out(probabilities, labels, temperature, groups))
 
     def predictions(
         self, probabilities: Probabilities, labels: Labels, groups: NDArray[np.intp] | None = None
     ) -> Predictions:
-        """The rows at their own temperatures, ranked by the common one."""
+        """The rows at the temperature."""
 
         def at(temperature: float | NDArray[np.float64]) -> Predictions:
-            return Predictions.of(apply_temperature(probabilities, temperature), labels, groups=groups)
+            return Predictions.of(apply_temperature(probabilities, temperature), labels, groups)
 
-        rows, common = at(self.of_rows), at(self.all_rows)
-        fitted = None
-        if self.on_these:
-            speed = 1 / self.all_rows
-            ends = (at(1 / (speed * (1 + side * _STEP))) for side in (-1, 1))
-            moves = influence(probabilities, labels, self.all_rows)
-            fitted = Fitted(next(ends), common, next(ends), speed * _STEP, moves)
-        return replace(rows, ranked=common.probabilities, fitted=fitted)
+        rows = at(self.all_rows)
+        if self.left_out is None:
+            return rows
+        speed, moves = 1 / self.all_rows, influence(probabilities, labels, self.all_rows)
+        error = float(rows.over_draws(moves).std()) / math.sqrt(rows.draws)
+        spacing = min(error or math.inf, _FARTHEST * speed)
+        around = tuple(rows if k == 0 else at(1 / (speed + k * spacing)) for k in _AROUND)
+        return replace(rows, fitted=Fitted(at(self.left_out), around, spacing, moves))
 
 
 class MeasuredArms:
@@ -169,7 +166,7 @@ class MeasuredArms:
     ) -> Arm:
         """Measure `probabilities`, and their differences from the first arm that was measured."""
         if temperatures is None:
-            rows = Predictions.of(probabilities, self._labels, groups=self._groups)
+            rows = Predictions.of(probabilities, self._labels, self._groups)
         else:
             rows = temperatures.predictions(probabilities, self._labels, self._groups)
         self._drawn[name] = drawn = resample(rows, seed=self._seed)
@@ -178,7 +175,6 @@ class MeasuredArms:
             name,
             cost or Cost(),
             None if temperatures is None else temperatures.all_rows,
-            probabilities,
             probabilities if temperatures is None else rows.probabilities,
             {measure.key: estimate(measure, drawn) for measure in MEASURES},
             null_of(drawn),

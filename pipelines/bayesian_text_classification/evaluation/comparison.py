@@ -46,8 +46,8 @@ class Outputs:
         samples: Probabilities from stochastic passes, or from the members of an ensemble.
             *Shape:* (texts, classes, samples).
         baal: Mean probabilities of BaaL's patched copy; None for no such arm. *Shape:* (texts, classes).
-        calibration: Texts to fit the temperatures on. If None, each text is scored with a temperature fitted on all
-            the others.
+        calibration: Texts to fit the temperatures on. If None, they are fitted on the measured texts, and the measures
+            are corrected for that; see `Temperatures`.
         outside: Ordinary probabilities and samples of out-of-scope texts, with the shapes above; None if there are
             none.
         pool: More samples of some of the texts, to measure the effect of their number; None skips that part.
@@ -155,8 +155,7 @@ class Comparison:
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         sweep: Measures against the number of samples. None if no pool was given.
         recommended: The cheapest arm whose NLL no more expensive arm significantly improves; see `_recommended`.
-        calibrated_on: Number of other texts that the temperatures were fitted on. None if each was fitted on all texts
-            but one.
+        calibrated_on: Number of other texts that the temperatures were fitted on. None if they were fitted on these.
         shared_texts: Number of measured texts that are also among those. They flatter the arms with a temperature.
         saved_temperature: Temperature that the classifier was saved with. No arm uses it.
         determined: Whether the labels determine a best temperature without the prior, for both arms that have one.

@@ -16,23 +16,71 @@ from .intervals import (
     weights_of_resamples,
 )
 from .measures import MEASURES, Measure, ece
-from .predictions import Array, Predictions, Weighted
+from .predictions import Array, Bins, Fitted, Predictions, Weighted
 from .strategies import NO_INTERVAL, Gaps, Resamples
 
 _NUMBERS = 10_000_000  # total probabilities that `noise_of` processes; more rows mean fewer rounds
 
 
 def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> Resamples:
-    """Compute those `measures` that need it on 1,000 resamples of the rows. Equal seeds draw equal rows."""
-    ways = {measure: measure.strategy for measure in measures}
-    wanted = [one for one, way in ways.items() if way.resamples_interval or way.resamples_difference]
+    """Compute those `measures` that need it on 1,000 resamples of the rows. Equal seeds draw equal rows.
+
+    If the temperature was fitted on the rows, it is fitted again on each resample b, which gives T_b. Let m(rows, T) be
+    the measure of rows at T. The correction of the measure for the fit is the mean over b of
+
+        [m(rows, T_b) - m(rows, T)] - [m(b, T_b) - m(b, T)]
+
+    A fit improves the resample that it was made on more than it improves the rows. The usual form has no terms at T
+    (Efron and Tibshirani 1993, section 17.6). It would also subtract what repeated rows in a bin add to an ECE. The
+    values m(b, T_b) are moved to the corrected value plus the bias at T.
+    """
+    wanted = [measure for measure in measures if _needs_resamples(measure, rows)]
     found: dict[str, list[Array]] = {measure.key: [] for measure in wanted}
+    refits: dict[str, list[Array]] = {measure.key: [] for measure in wanted}
+    places = []
     for weights in weights_of_resamples(len(rows.labels), seed, rows.groups) if wanted else ():
         data = Weighted(rows, weights)
         for measure in wanted:
             found[measure.key].append(measure.values(data))
+        if rows.fitted is not None:
+            places.append(rows.fitted.places(weights))
+            for key, part in _refitted(wanted, rows.fitted, weights, places[-1]).items():
+                refits[key].append(part)
     values = {key: np.concatenate(parts) for key, parts in found.items()}
-    return Resamples(rows, seed, values, noise_of(rows, seed=seed, measures=measures))
+    noise = noise_of(rows, seed=seed, measures=measures)
+    if rows.fitted is None:
+        return Resamples(rows, seed, values, noise)
+    corrections = {}
+    for measure in wanted:
+        refitted = np.concatenate(refits[measure.key])
+        apart = refitted - values[measure.key]
+        apart = apart[np.isfinite(apart)]  # a resample without a wrong row has no AUROC
+        gained = float(apart.mean()) if len(apart) else 0.0
+        lost = _lost(measure, rows.fitted, np.concatenate(places))
+        corrections[measure.key] = lost - gained
+        values[measure.key] = refitted - gained + corrections[measure.key]
+    return Resamples(rows, seed, values, noise, corrections)
+
+
+def _needs_resamples(measure: Measure, rows: Predictions) -> bool:
+    way = measure.strategy
+    return way.resamples_interval or way.resamples_difference or (rows.fitted is not None and not way.leaves_out)
+
+
+def _refitted(measures: Sequence[Measure], fitted: Fitted, weights: Array, places: Bins) -> dict[str, Array]:
+    """Each measure of each resample at the temperature of its place. *Shape:* (resamples,) each."""
+    found = {measure.key: np.empty(len(places)) for measure in measures}
+    for place in np.unique(places):
+        data = Weighted(fitted.around[place], weights[places == place])
+        for measure in measures:
+            found[measure.key][places == place] = measure.values(data)
+    return found
+
+
+def _lost(measure: Measure, fitted: Fitted, places: Bins) -> float:
+    """Mean of the rows' measure at the temperatures of these places, minus that at the fitted one."""
+    values = np.array([measure.value(rows) for rows in fitted.around])
+    return float(values[places].mean() - values[fitted.middle])
 
 
 def noise_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, float]:
@@ -61,9 +109,8 @@ def null_of(drawn: Resamples) -> Estimate:
     rows = drawn.rows
     if rows.groups is None:
         return Estimate(drawn.ece.null, *drawn.ece.null_interval)
-    random, upto = np.random.default_rng([drawn.seed % 2**64, 1]), rows.common.cumsum(1)
-    calibrated = replace(rows, probabilities=rows.common)
-    values = [float(ece(_with_drawn_labels(calibrated, upto, random))[0]) for _ in range(RESAMPLES)]
+    random, upto = np.random.default_rng([drawn.seed % 2**64, 1]), rows.probabilities.cumsum(1)
+    values = [float(ece(_with_drawn_labels(rows, upto, random))[0]) for _ in range(RESAMPLES)]
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(np.mean(values)), float(low), float(high))
 
@@ -75,12 +122,20 @@ def _with_drawn_labels(rows: Predictions, upto: Array, random: np.random.Generat
     return Weighted(replace(rows, labels=labels), np.ones((1, len(upto))))
 
 
+def value_of(measure: Measure, drawn: Resamples) -> float:
+    """The measure of the rows, corrected for a temperature that was fitted on them."""
+    value = measure.value(drawn.rows)
+    if drawn.rows.fitted is None or measure.strategy.leaves_out:
+        return value
+    return float(np.clip(value + drawn.corrections[measure.key], 0.0, measure.most))
+
+
 def estimate(measure: Measure, drawn: Resamples) -> Estimate:
     """The measure with the interval from its strategy; NaN where there is none.
 
     For all measures but accuracy, an interval needs ten right and ten wrong rows.
     """
-    value, enough = measure.value(drawn.rows), drawn.rows.minority >= LEAST_ERRORS
+    value, enough = value_of(measure, drawn), drawn.rows.minority >= LEAST_ERRORS
     known = enough or not measure.strategy.counts_errors
     low, high = measure.strategy.interval(measure.key, value, drawn) if known else NO_INTERVAL
     return Estimate(value, float(np.maximum(low, 0.0)), float(np.minimum(high, measure.most)))
@@ -88,9 +143,9 @@ def estimate(measure: Measure, drawn: Resamples) -> Estimate:
 
 def difference(measure: Measure, drawn: Resamples, base: Resamples) -> Difference:
     """The measure of `drawn` minus that of `base`: the same rows in another arm, resampled with the same seed."""
-    value = measure.value(drawn.rows) - measure.value(base.rows)
+    values = value_of(measure, drawn), value_of(measure, base)
     minority, count = min(drawn.rows.minority, base.rows.minority), drawn.rows.draws
     known = minority >= LEAST_ERRORS or not measure.strategy.counts_errors
-    low, high = measure.strategy.difference(measure.key, value, drawn, base) if known else NO_INTERVAL
+    low, high = measure.strategy.difference(measure.key, values, drawn, base) if known else NO_INTERVAL
     enough = (minority if measure.strategy.counts_errors else count) >= LEAST_ROWS
-    return judged(value, float(low), float(high), measure.higher_is_better, count, enough=enough)
+    return judged(values[0] - values[1], float(low), float(high), measure.higher_is_better, count, enough=enough)

@@ -92,6 +92,16 @@ def resolution(data: Weighted) -> Array:
     return np.asarray(np.sum([one(sums) for sums in data.column_sums], axis=0) / data.total)
 
 
+def errors_of_confidence(rows: Predictions) -> Array:
+    """Confidence minus whether the predicted class is right. *Shape:* (rows, 1)."""
+    return np.asarray(rows.confidence - rows.correct)[:, None]
+
+
+def errors_of_classes(rows: Predictions) -> Array:
+    """Probability of each class minus whether it is the true one; only the second of two. *Shape:* (rows, classes)."""
+    return np.stack([p - y for p, y in rows.columns], axis=1)
+
+
 def squares_of_confidence(rows: Predictions) -> Squares:
     """`sum_b (n_b / N) (mean p_b - mean y_b)^2` of the confidence.
 
@@ -153,7 +163,7 @@ def risk_coverage(probabilities: NDArray[np.floating], labels: NDArray[np.intege
 
 
 def _mean_of(per_row: Callable[[Predictions], Array]) -> Values:
-    return lambda data: np.asarray(data.weights @ per_row(data.rows) / data.total)
+    return lambda data: np.asarray(data.weights @ per_row(data.rows.unseen) / data.total)
 
 
 def _row_mean(key: str, title: str, per_row: Callable[[Predictions], Array], most: float) -> Measure:
@@ -192,11 +202,11 @@ def _total(parts: Sequence[Squares]) -> Squares:
 
 
 MEASURES = (
-    Measure("ece", "ECE", False, ece, MetricsOwn()),
+    Measure("ece", "ECE", False, ece, MetricsOwn(errors_of_confidence)),
     Measure("accuracy", "accuracy", True, _mean_of(lambda rows: rows.correct), RightShare()),
     _row_mean("nll", "NLL", lambda rows: rows.nll, np.inf),
     _row_mean("brier", "Brier", lambda rows: rows.brier, 2.0),
-    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, Gaps()),
+    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, Gaps(errors_of_classes)),
     Measure("l2_ece", "l2 ECE, debiased", False, root_squared_ece, RootOfSquares(squares_of_confidence)),
     Measure("brier_reliability", "Brier: reliability", False, reliability, RowSquares(squares_of_reliability), 2.0),
     Measure("brier_resolution", "Brier: resolution", True, resolution, RowSquares(squares_of_resolution)),

@@ -28,17 +28,13 @@ class Predictions:
     Attributes:
         probabilities: Class probabilities in float64; each row sums to 1. *Shape:* (rows, classes).
         labels: True classes. *Shape:* (rows,).
-        ranked: Probabilities that rank the rows and put them into bins, if these are not `probabilities`. If each row
-            has its own temperature (fitted on the other rows), these have a common one. Otherwise the order and the
-            bins would leak the labels.
         groups: Number of each row's group, from 0. Rows of one group are copies of one text and count as one draw.
             None: every row is a draw. *Shape:* (rows,).
-        fitted: How these rows move the temperature that they are measured with. None if it was not fitted on them.
+        fitted: How these rows move the temperature of `probabilities`. None if it was not fitted on them.
     """
 
     probabilities: Array
     labels: NDArray[np.int64]
-    ranked: Array | None = None
     groups: NDArray[np.intp] | None = None
     fitted: "Fitted | None" = None
 
@@ -47,17 +43,16 @@ class Predictions:
         cls,
         probabilities: NDArray[np.floating],
         labels: NDArray[np.integer],
-        ranked: NDArray[np.floating] | None = None,
         groups: NDArray[np.intp] | None = None,
     ) -> "Predictions":
         """Convert probabilities of any precision. float32 rows sum to 1 only within 1e-7, so rows are normalized."""
+        p = np.asarray(probabilities, dtype=np.float64)
+        return cls(p / p.sum(1, keepdims=True), np.asarray(labels, dtype=np.int64), groups)
 
-        def whole(p: NDArray[np.floating]) -> Array:
-            wide = np.asarray(p, dtype=np.float64)
-            return np.asarray(wide / wide.sum(1, keepdims=True))
-
-        order = None if ranked is None else whole(ranked)
-        return cls(whole(probabilities), np.asarray(labels, dtype=np.int64), order, groups)
+    @property
+    def unseen(self) -> "Predictions":
+        """The rows as predicted without their own labels. Means over rows are measured on these."""
+        return self if self.fitted is None else self.fitted.left_out
 
     @cached_property
     def draws(self) -> int:
@@ -101,13 +96,13 @@ class Predictions:
 
     @cached_property
     def doubt(self) -> Array:
-        """1 minus the confidence that ranks the rows. *Shape:* (rows,)."""
-        return np.asarray(1 - self.common.max(1))
+        """1 minus the confidence. *Shape:* (rows,)."""
+        return 1 - self.confidence
 
     @cached_property
     def entropy(self) -> Array:
-        """Predictive entropy that ranks the rows, in nats. *Shape:* (rows,)."""
-        p = self.common
+        """Predictive entropy in nats. *Shape:* (rows,)."""
+        p = self.probabilities
         return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(1))
 
     @cached_property
@@ -119,20 +114,15 @@ class Predictions:
     def _classes(self) -> range:
         return range(1 if self.probabilities.shape[1] == 2 else 0, self.probabilities.shape[1])
 
-    @property
-    def common(self) -> Array:
-        """`ranked` if given, else `probabilities`. *Shape:* (rows, classes)."""
-        return self.probabilities if self.ranked is None else self.ranked
-
     @cached_property
     def confidence_bins(self) -> Bins:
         """Bin of each confidence, out of 10 of equal width. *Shape:* (rows,)."""
-        return _bins(self.common.max(1))
+        return _bins(self.confidence)
 
     @cached_property
     def column_bins(self) -> list[Bins]:
         """Bin of each probability in each of `columns`. *Shape:* (rows,) each."""
-        return [_bins(self.common[:, k]) for k in self._classes]
+        return [_bins(p) for p, _ in self.columns]
 
     @cached_property
     def nll(self) -> Array:
@@ -148,21 +138,24 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a temperature that was fitted on the measured rows adds to the noise of a measure.
+    """A temperature T that was fitted on the measured rows, and what its noise does to a measure.
 
     Attributes:
-        slower: The rows at a 1/T that is smaller by `step`.
-        common: The rows at the common T.
-        faster: The rows at a 1/T that is larger by `step`.
-        step: Distance of these three in 1/T.
+        left_out: The rows, each at the temperature that the other groups give.
+        around: The rows at an odd number of temperatures, evenly spaced in 1/T. T is in the middle.
+        spacing: Distance of two of these in 1/T.
         influence: Influence of each row on 1/T. *Shape:* (rows,).
     """
 
-    slower: Predictions
-    common: Predictions
-    faster: Predictions
-    step: float
+    left_out: Predictions
+    around: tuple[Predictions, ...]
+    spacing: float
     influence: Array
+
+    @property
+    def middle(self) -> int:
+        """Index of T in `around`."""
+        return len(self.around) // 2
 
     def noise(self, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
         """What to add to the values of a mean over rows, and the standard deviation of what that leaves out.
@@ -170,10 +163,17 @@ class Fitted:
         The first is the slope by 1/T times each row's influence. The second is that of half the curvature times the
         square of the error of 1/T. It is all that is left where the slope is 0, such as for the NLL.
         """
-        low, middle, high = (float(per_row(rows).mean()) for rows in (self.slower, self.common, self.faster))
-        slope, curvature = (high - low) / (2 * self.step), (high - 2 * middle + low) / self.step**2
-        variance = float(self.common.over_draws(self.influence).var()) / self.common.draws
+        near = self.around[self.middle - 1 : self.middle + 2]
+        low, middle, high = (float(per_row(rows).mean()) for rows in near)
+        slope, curvature = (high - low) / (2 * self.spacing), (high - 2 * middle + low) / self.spacing**2
+        rows = self.left_out
+        variance = float(rows.over_draws(self.influence).var()) / rows.draws
         return slope * self.influence, abs(curvature) * variance / math.sqrt(2)
+
+    def places(self, weights: Array) -> Bins:
+        """Index in `around` of the temperature that each resample gives, to first order. *Shape:* (resamples,)."""
+        moved = weights @ self.influence / weights.sum(1) / self.spacing
+        return np.asarray(np.clip(np.rint(self.middle + moved), 0, len(self.around) - 1), np.intp)
 
 
 @dataclass(frozen=True)

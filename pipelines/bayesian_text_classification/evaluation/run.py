@@ -36,8 +36,8 @@ def compare(
     Args:
         classifier: A single-label classifier with at least two classes.
         data: Labeled texts.
-        calibration: Other labeled texts to fit the temperatures on. Without them, each text of `data` is scored with a
-            temperature fitted on all the others.
+        calibration: Other labeled texts to fit the temperatures on. Without them, they are fitted on `data`, and the
+            measures are corrected for that; see `Temperatures`.
         out_of_scope: Texts that the classifier was not built for.
         num_samples: Number of passes of the BaaL arm and of the Bayesian arms.
         seed: Seed of both arms' dropout, of the resamples and of the sample orders in the sweep.

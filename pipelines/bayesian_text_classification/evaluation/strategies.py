@@ -33,6 +33,7 @@ from .intervals import (
 from .predictions import BINS, Array, Predictions
 
 NO_INTERVAL = (math.nan, math.nan)
+_BEYOND_DOUBT = 2.5  # standard errors at which a limit is safe even if it is the truth itself
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,21 @@ class Resamples:
         seed: Seed of the draws; equal seeds draw equal rows.
         values: Values on 1,000 resamples for each measure that needs them, by its key. *Shape:* (1,000,) each.
         noise: Value that sampling noise by itself would give each sum of absolute gaps on these rows, by its key.
+        corrections: What a temperature that was fitted on the rows takes off each measure that is not a mean over rows,
+            by its key. Empty without such a temperature.
     """
 
     rows: Predictions
     seed: int = 0
     values: Mapping[str, Array] = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
+    corrections: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def ece(self) -> Any:
         """The `Bootstrap` of the metric `evaluate.load("ece")`, which describes sampling noise."""
         rows = self.rows
-        return load_metric_module().bootstrap(rows.common, rows.labels, n_bins=BINS, seed=self.seed % 2**64)
+        return load_metric_module().bootstrap(rows.probabilities, rows.labels, n_bins=BINS, seed=self.seed % 2**64)
 
 
 class Strategy:
@@ -68,19 +72,22 @@ class Strategy:
             a wrong row would have cost.
         resamples_interval: Whether the interval of a measure needs resamples.
         resamples_difference: Whether the interval of a difference needs resamples.
+        leaves_out: Whether the value comes from leave-one-out temperatures, if the temperature was fitted on the rows.
+            Otherwise it is corrected by refits on resamples.
     """
 
     counts_errors = True
     resamples_interval = True
     resamples_difference = True
+    leaves_out = False
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Interval of the measure `key`, whose value is `value`."""
         return normal_interval(value, drawn.values[key])
 
-    def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
-        """Interval of the measure of one arm minus that of another on the same rows."""
-        return normal_interval(value, drawn.values[key] - base.values[key])
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
+        """Interval of the measure of one arm minus that of another on the same rows; `values` are both measures."""
+        return normal_interval(values[0] - values[1], drawn.values[key] - base.values[key])
 
 
 class Share(Strategy):
@@ -105,13 +112,14 @@ class RightShare(Strategy):
     counts_errors = False
     resamples_interval = False
     resamples_difference = False
+    leaves_out = True
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Wilson's interval."""
         trials = _trials(drawn.rows, drawn.rows.correct)
         return wilson(value * trials, trials)
 
-    def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
         """Bonett and Price's interval for paired proportions."""
         first, second = drawn.rows.correct, base.rows.correct
         return paired_shares(first, second, _trials(drawn.rows, first - second))
@@ -123,45 +131,70 @@ class RowMean(Strategy):
 
     resamples_interval = False
     resamples_difference = False
+    leaves_out = True
 
     per_row: Callable[[Predictions], Array]
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Hall's interval for the mean."""
-        values, spread = self._with_noise(drawn.rows)
+        values, spread = _with_noise(drawn.rows, self._unseen)
         return widened(mean_interval(drawn.rows.over_draws(values)), value, spread)
 
-    def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
         """Hall's interval for the mean of the paired differences."""
-        (mine, spread), (theirs, other) = self._with_noise(drawn.rows), self._with_noise(base.rows)
-        return widened(mean_interval(drawn.rows.over_draws(mine - theirs)), value, math.hypot(spread, other))
+        return _paired_mean(values[0] - values[1], drawn.rows, base.rows, self._unseen)
 
-    def _with_noise(self, rows: Predictions) -> tuple[Array, float]:
-        """The values with the noise of a temperature that was fitted on these rows; see `Fitted.noise`."""
-        values = self.per_row(rows)
-        if rows.fitted is None:
-            return values, 0.0
-        more, spread = rows.fitted.noise(self.per_row)
-        return values + more, spread
+    def _unseen(self, rows: Predictions) -> Array:
+        return self.per_row(rows.unseen)
 
 
+@dataclass(frozen=True)
 class Gaps(Strategy):
-    """Intervals for a sum of absolute gaps over bins, which is higher on few rows than on many."""
+    """Intervals for a sum of absolute gaps over bins, which is higher on few rows than on many.
+
+    Attributes:
+        errors: Function of the rows: each probability minus whether its event happened. *Shape:* (rows, columns).
+    """
+
+    errors: Callable[[Predictions], Array]
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """The interval of `metrics/ece`; none if the bias is too large for it."""
-        resampled = drawn.values[key]
-        return biased_interval(value, resampled, float(resampled.mean()) - value)
+        return _interval_of_gaps(value, drawn.values[key])
 
-    def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
-        """See `gaps_interval`."""
-        return gaps_interval(value, drawn.values[key] - base.values[key], drawn.noise[key] - base.noise[key])
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
+        """See `gaps_interval`; none if one of the two values has none."""
+        mine, theirs = (
+            GapSum(value, one.values[key], one.noise[key]) for value, one in zip(values, (drawn, base), strict=True)
+        )
+        if any(math.isnan(_interval_of_gaps(arm.value, arm.resampled)[0]) for arm in (mine, theirs)):
+            return NO_INTERVAL
+        return gaps_interval(mine, theirs, most=self._most(drawn.rows, base.rows))
+
+    def _most(self, rows: Predictions, base: Predictions) -> float:
+        """Mean distance of the errors of two arms, plus its own noise: sums of gaps hardly differ by more.
+
+        In equal bins they cannot. The noise of a fitted temperature counts with one standard error, which was enough in
+        the simulations of `benchmarks/attack.py`.
+        """
+
+        def apart(mine: Predictions, theirs: Predictions) -> Array:
+            return np.asarray(np.abs(self.errors(mine) - self.errors(theirs)).mean(1))
+
+        def error(values: Array) -> float:
+            return float(rows.over_draws(values).std()) / math.sqrt(rows.draws)
+
+        distance = apart(rows, base)
+        mine, _ = _with_noise(rows, lambda moved: apart(moved, base))
+        theirs, _ = _with_noise(base, lambda moved: apart(rows, moved))
+        of_temperature = error(mine + theirs - 2 * distance)
+        return float(distance.mean()) + _BEYOND_DOUBT * error(distance) + of_temperature
 
 
 class MetricsOwn(Gaps):
     """Intervals for the ECE: exactly what `evaluate.load("ece")` returns for these rows.
 
-    The metric knows neither rows that each have their own temperature nor copies. Their intervals are those of other
+    The metric knows neither temperatures that were fitted on the rows nor copies. Their intervals are those of other
     gaps.
     """
 
@@ -169,7 +202,7 @@ class MetricsOwn(Gaps):
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """The metric's interval; none if its bias is too large, as for other gaps."""
-        if drawn.rows.ranked is not None or drawn.rows.groups is not None:
+        if drawn.rows.fitted is not None or drawn.rows.groups is not None:
             return super().interval(key, value, drawn)
         low, high = drawn.ece.interval
         return NO_INTERVAL if drawn.ece.bias > high - value else (low, high)
@@ -201,11 +234,10 @@ class RowSquares(Strategy):
         """The interval of `metrics/ece`; none if the bias is too large for it."""
         return biased_interval(value, drawn.values[key], self.of(drawn.rows).noise)
 
-    def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
         """Interval of the difference without noise, to first order. It also covers the difference with noise."""
-        mine, theirs = self.of(drawn.rows), self.of(base.rows)
-        low, high = mean_interval(drawn.rows.over_draws(mine.per_row - theirs.per_row))
-        noise = mine.noise - theirs.noise
+        low, high = _paired_mean(values[0] - values[1], drawn.rows, base.rows, lambda rows: self.of(rows).per_row)
+        noise = self.of(drawn.rows).noise - self.of(base.rows).noise
         return low - max(noise, 0.0), high - min(noise, 0.0)
 
 
@@ -217,18 +249,36 @@ class RootOfSquares(Strategy):
 
     of: Callable[[Predictions], Squares]
 
-    def difference(self, key: str, value: float, drawn: Resamples, base: Resamples) -> Interval:
-        """Interval around the roots' difference `a - b`: the half-width for `a^2 - b^2`, divided by `a + b`.
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
+        """Interval around the difference of the roots a and b: the half-width for `a^2 - b^2`, divided by `a + b`.
 
         Roots have a kink at 0, and squares do not. If the roots are far apart, the interval is wider than necessary,
         and the delta method's would be too narrow. If both are near 0, the root of the noise replaces `a + b`.
         """
+        low, high = _paired_mean(0.0, drawn.rows, base.rows, lambda rows: self.of(rows).per_row)
         mine, theirs = self.of(drawn.rows), self.of(base.rows)
-        low, high = mean_interval(drawn.rows.over_draws(mine.per_row - theirs.per_row))
         a, b = (math.sqrt(max(float(one.per_row.mean()) - one.noise, 0.0)) for one in (mine, theirs))
         size = max(a + b, math.sqrt(mine.noise + theirs.noise))
         half_width = (high - low) / 2 / size
-        return a - b - half_width, a - b + half_width
+        return values[0] - values[1] - half_width, values[0] - values[1] + half_width
+
+
+def _paired_mean(
+    value: float, rows: Predictions, base: Predictions, per_row: Callable[[Predictions], Array]
+) -> Interval:
+    """Hall's interval for the mean of the paired differences, around `value`."""
+    (mine, spread), (theirs, other) = _with_noise(rows, per_row), _with_noise(base, per_row)
+    low, high = mean_interval(rows.over_draws(mine - theirs))
+    shift = value - float((mine - theirs).mean())
+    return widened((low + shift, high + shift), value, math.hypot(spread, other))
+
+
+def _with_noise(rows: Predictions, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
+    """The values with the noise of a temperature that was fitted on these rows; see `Fitted.noise`."""
+    if rows.fitted is None:
+        return per_row(rows), 0.0
+    more, spread = rows.fitted.noise(per_row)
+    return per_row(rows) + more, spread
 
 
 def _trials(rows: Predictions, values: Array) -> float:
@@ -253,25 +303,71 @@ def biased_interval(value: float, resampled: Array, bias: float) -> Interval:
     return float(low), float(high)
 
 
-def gaps_interval(value: float, resampled: Array, noise: float) -> Interval:
-    """Interval for a difference of two sums of absolute gaps, which have a kink where a gap is 0.
+def _interval_of_gaps(value: float, resampled: Array) -> Interval:
+    return biased_interval(value, resampled, float(resampled.mean()) - value)
 
-    Suppose one arm is overconfident and the other is underconfident. Then noise in the labels decides which one looks
-    better, and resamples vary too little around that outcome. Their mean shows it, because it is closer to 0. So the
-    interval extends from `d +- z s` to `mean(d*) +- z s`.
 
-    If both arms are calibrated, the more confident one also measures less, by `noise`. If both are far from
-    calibrated, it does not. So the interval extends to the difference without any of this noise. On the other side it
-    is shortened by half of the noise or by s / 4, whichever is smaller. `benchmarks/evaluation/verdict.py` has null
-    cases of each kind.
+@dataclass(frozen=True)
+class GapSum:
+    """A sum of absolute gaps in one arm.
+
+    Attributes:
+        value: The sum.
+        resampled: The sum on resamples of the rows. *Shape:* (resamples,).
+        noise: What the sum would be if the arm were calibrated, from sampling noise alone.
+    """
+
+    value: float
+    resampled: Array
+    noise: float
+
+    @property
+    def by_chance(self) -> float:
+        """How much of the sum may be noise: all of `noise` up to there, nothing from 2.5 standard errors beyond it."""
+        beyond, clear = max(self.value - self.noise, 0.0), _BEYOND_DOUBT * self.standard_error
+        return self.noise * (1 - min(beyond / clear, 1.0)) if clear else self.noise * (not beyond)
+
+    @property
+    def standard_error(self) -> float:
+        """Standard deviation of the resamples."""
+        return float(self.resampled.std(ddof=1))
+
+    @property
+    def high(self) -> float:
+        """Upper end of an interval for the sum on many rows."""
+        return normal_interval(self.value, self.resampled)[1]
+
+
+def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
+    """Interval for a difference d of two sums of absolute gaps, which have a kink where a gap is 0.
+
+    It starts from `d +- z s`, with the standard deviation s of the resamples. Three things correct it.
+
+    - Suppose one arm is overconfident and the other is underconfident. Then noise in the labels decides which one looks
+      better, and resamples vary too little around that outcome. Their mean shows it, because it is closer to 0. So the
+      end near 0 extends by the distance of the mean from d, as far as the verdict depends on it.
+    - The sum of a calibrated arm is all noise, and that of an arm with large gaps has none. If `theirs` may be
+      calibrated, the true difference may be larger than d by that noise, and the upper end extends by it. If `mine` may
+      be, the lower end does.
+    - A true difference is not larger than the sum of `mine`, because `theirs` is not negative. Nor is it larger than
+      `most`. So the upper end is at most the upper end of `mine`, and the lower end at least minus that of `theirs`.
+
+    `benchmarks/attack.py` and `benchmarks/evaluation/verdict.py` show how often the interval is right.
 
     Args:
-        value: The difference d.
-        resampled: The difference d* on resamples of the rows. *Shape:* (resamples,).
-        noise: The difference that sampling noise gives by itself.
+        mine: The sum from which the other one is subtracted.
+        theirs: The other sum.
+        most: Largest possible difference of the two, in either direction.
     """
-    low, high = normal_interval(value, resampled)
-    pull, held_back = float(resampled.mean()) - value, min(abs(noise) / 2, float(resampled.std(ddof=1)) / 4)
-    if noise < 0:
-        return low + min(pull, 0.0) + held_back, high + max(pull, 0.0) - noise
-    return low + min(pull, 0.0) - noise, high + max(pull, 0.0) - held_back
+    value, apart = mine.value - theirs.value, mine.resampled - theirs.resampled
+    low, high = normal_interval(value, apart)
+    pull = float(apart.mean()) - value
+    lowest, highest = -min(theirs.high, most), min(mine.high, most)
+    low = min(_toward_zero(low, max(-pull, 0.0)), low - mine.by_chance)
+    high = max(-_toward_zero(-high, max(pull, 0.0)), high + theirs.by_chance)
+    return max(low, min(lowest, value)), min(high, max(highest, value))
+
+
+def _toward_zero(low: float, distance: float) -> float:
+    """Lower a lower end by up to this distance: in full if it then reaches 0, not at all from twice the distance."""
+    return min(low, max(low - distance, 2 * (low - distance)))

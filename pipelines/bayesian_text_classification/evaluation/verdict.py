@@ -21,6 +21,7 @@ _BOTH_SCOPES = f"{LEAST_ROWS} in-scope and {LEAST_ROWS} out-of-scope texts"
 _AT_RECALL = f"{LEAST_ROWS} in-scope and {LEAST_OUTSIDE} out-of-scope texts"
 # Why a difference has no interval.
 _FEW_ANSWERS = "too few right or wrong answers for an interval"
+_FEW_PER_BIN = "too few texts per bin for an interval"
 _FEW_OUTSIDE = f"an interval needs at least {LEAST_OUTSIDE} out-of-scope texts"
 
 
@@ -111,7 +112,7 @@ def advice(comparison: Comparison) -> list[str]:
         )
     if comparison.sweep is not None and comparison.sweep.texts >= LEAST_ROWS:  # a few texts say little about others
         lines.append(_enough_samples(comparison.sweep))
-    p = best.deployed  # at the one temperature of all rows; a row's leave-one-out temperature depends on its label
+    p = best.probabilities
     correct = p.argmax(1) == comparison.labels
     found = [
         (target, threshold_for(p.max(1), correct, target, confidence=CONFIDENCE, groups=comparison.groups))
@@ -150,7 +151,8 @@ def _sentence(key: str, before: Arm, after: Arm) -> str:
     if math.isnan(after.differences[key].value):
         return f"{_MEASURES[key]}: not defined here."
     values = f"from {before.estimates[key].value:.4f} to {after.estimates[key].value:.4f}"
-    return f"{_MEASURES[key]}: {values}, {_significance(after.differences[key])}."
+    no_interval = _FEW_PER_BIN if after.differences[key].enough else _FEW_ANSWERS
+    return f"{_MEASURES[key]}: {values}, {_significance(after.differences[key], no_interval=no_interval)}."
 
 
 def _accuracy(before: Arm, after: Arm) -> str:
@@ -165,7 +167,7 @@ def _fitted(comparison: Comparison) -> str:
     if comparison.calibrated_on is None:
         if not comparison.determined:
             return _UNDETERMINED.format(which="these labels")
-        return "Each text is scored with the temperature fitted on all the others."
+        return "The temperatures were fitted on these texts, and all numbers are corrected for that."
     others = _texts(comparison.calibrated_on, "" if comparison.shared_texts else "other")
     line = f"The temperatures were fitted on {others}."
     if not comparison.determined:

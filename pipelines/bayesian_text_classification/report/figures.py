@@ -52,13 +52,16 @@ class Picture:
 def pictures(comparison: Comparison) -> list[Picture]:
     """All pictures of a comparison, in the order of a report."""
     sweep, labels = comparison.sweep, comparison.labels
+    flattered = comparison.calibrated_on is None
     shown = [
         Picture(
             "reliability",
             "Reliability",
             reliability_diagrams(comparison.arms),
             "Accuracy against confidence in ten bins. Bars below the dotted line are overconfident. Whiskers are 95% "
-            "intervals of the accuracy; the lower row shows the number of texts in each bin.",
+            "intervals of the accuracy; the lower row shows the number of texts in each bin."
+            + " The temperatures were fitted on these texts. The ECE is corrected for that, the bars are not."
+            * flattered,
         ),
         Picture(
             "risk-coverage",

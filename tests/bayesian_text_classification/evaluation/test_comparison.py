@@ -7,7 +7,7 @@ from bayesian_text_classification.evaluation.comparison import Calibration
 from bayesian_text_classification.evaluation.measures import MEASURES
 from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.loading import LabelledTexts
-from bayesian_text_classification.pipeline.temperature import fit_temperature
+from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.report import ReportSettings, write_report
 
 
@@ -91,10 +91,12 @@ def test_tied_confidences_next_to_an_edge_stay_in_one_bin(rows, right):
     labels = (np.arange(rows) >= right).astype(int)
     ordinary = np.tile([0.9, 0.1], (rows, 1))
     arm = compare_outputs(Outputs(labels, ordinary, ordinary[:, :, None])).arm("frequentist_temperature")
-    assert arm.probabilities[:, 0].min() < 0.8 < arm.probabilities[:, 0].max()
+    each = leave_one_out(ordinary, labels, arm.temperature)
+    assert apply_temperature(ordinary, each)[:, 0].min() < 0.8 < apply_temperature(ordinary, each)[:, 0].max()
     assert sum(count > 0 for count in arm.reliability.counts) == 1
-    assert arm.estimates["ece"].value == pytest.approx(abs(right / rows - arm.probabilities[:, 0].mean()), abs=1e-9)
-    assert arm.estimates["ece"].value < 0.02
+    # On fresh rows, the share of right ones and the fitted confidence differ by their separate noise.
+    noise = np.sqrt(0.8 * 0.2 / rows)
+    assert noise / 2 < arm.estimates["ece"].value < 2 * noise
 
 
 def test_lists_are_accepted():

@@ -8,7 +8,7 @@ from bayesian_text_classification.evaluation.estimates import difference, estima
 from bayesian_text_classification.evaluation.intervals import RESAMPLES, judged, mean_interval, share_interval
 from bayesian_text_classification.evaluation.measures import MEASURES
 from bayesian_text_classification.evaluation.predictions import Predictions
-from bayesian_text_classification.evaluation.strategies import gaps_interval
+from bayesian_text_classification.evaluation.strategies import GapSum, gaps_interval
 from bayesian_text_classification.metric import load_metric_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -333,19 +333,80 @@ def test_noise_correction_rarely_makes_uncalibrated_arms_significant():
     assert max(told_share(as_wrong, ("ece", "class_wise_ece")).values()) <= 0.1
 
 
-def test_gaps_interval_extends_to_the_resamples_mean_and_to_the_noise_free_difference():
-    labels, *both = opposite(np.random.default_rng(0))
-    rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in both)
-    drawn = [resample(one).values["ece"] for one in (rows, base)]
-    apart = drawn[0] - drawn[1]
-    value, reach = MEASURE["ece"].value(rows) - MEASURE["ece"].value(base), 1.96 * apart.std()
-    assert abs(apart.mean() - value) > reach / 20  # they differ
-    for noise in (0.0, 0.01, -0.01):
-        low, high = gaps_interval(value, apart, noise)
-        centres = min(value, apart.mean()), max(value, apart.mean())
-        held_back = min(abs(noise) / 2, apart.std() / 4)
-        assert low == pytest.approx(centres[0] - reach - max(noise, 0) + (noise < 0) * held_back, abs=1e-4)
-        assert high == pytest.approx(centres[1] + reach - min(noise, 0) - (noise > 0) * held_back, abs=1e-4)
+def gap_sum(value, noise=0.0, around=None, spread=0.01):
+    """A sum whose resamples have this mean and standard deviation."""
+    drawn = (around if around is not None else value) + spread * np.sqrt(0.5) * np.array([-1.0, 1.0])
+    return GapSum(value, drawn, noise)
+
+
+SURE = {"spread": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "most", "expected"),
+    [
+        # d = 0.1, s = 0.01, and nothing to correct.
+        (gap_sum(0.15), gap_sum(0.05, **SURE), 1.0, (0.0804, 0.1196)),
+        # The mean of the resamples is 0.004 closer to 0. The verdict does not depend on it, so nothing changes.
+        (gap_sum(0.15, around=0.146), gap_sum(0.05, **SURE), 1.0, (0.0804, 0.1196)),
+        # d - z s = 0.0004. The resamples' mean is 0.004 closer to 0, and the end moves all the way.
+        (gap_sum(0.07, around=0.066), gap_sum(0.05, **SURE), 1.0, (-0.0036, 0.0396)),
+        # d - z s = 0.0104: between once and twice the distance, it moves by less, so the end stays positive.
+        (gap_sum(0.08, around=0.072), gap_sum(0.05, **SURE), 1.0, (0.0048, 0.0496)),
+        # The other sum is no larger than its noise: the true difference may be larger by all of it.
+        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 1.0, (0.0804, 0.1696)),
+        # No larger than the first sum: its upper end is 0.1696.
+        (gap_sum(0.15), gap_sum(0.05, noise=0.09, **SURE), 1.0, (0.0804, 0.1696)),
+        # And no larger than `most`, but never below the difference itself.
+        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 0.11, (0.0804, 0.11)),
+        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 0.09, (0.0804, 0.1)),
+    ],
+)
+def test_interval_of_a_difference_of_gaps(mine, theirs, most, expected):
+    assert gaps_interval(mine, theirs, most=most) == pytest.approx(expected, abs=1e-4)
+    low, high = gaps_interval(theirs, mine, most=most)
+    assert (-high, -low) == pytest.approx(expected, abs=1e-4)
+
+
+def test_noise_explains_less_of_a_sum_the_further_it_exceeds_the_noise():
+    assert gap_sum(0.02, noise=0.02).by_chance == gap_sum(0.01, noise=0.02).by_chance == 0.02
+    assert gap_sum(0.0325, noise=0.02).by_chance == pytest.approx(0.01)  # 1.25 of 2.5 standard errors
+    assert gap_sum(0.05, noise=0.02).by_chance == gap_sum(0.05, noise=0.02, **SURE).by_chance == 0
+
+
+@pytest.mark.parametrize("key", ["ece", "class_wise_ece"])
+@pytest.mark.parametrize("sharpness", [1.15, 1.3, 2.2])
+def test_differences_from_a_calibrated_arm_cover_the_truth(key, sharpness):
+    """Its ECE is all noise, which pulls the difference toward 0. `d +- z s` covered 63 to 85 of 100."""
+
+    def drawn(random, rows):
+        logits = random.normal(0, 1.8, (rows, 2))
+        labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+        return [Predictions.of(special.softmax(s * logits, 1), labels) for s in (sharpness, 1.0)]
+
+    measure, held, given = MEASURE[key], 0, 0
+    many = drawn(np.random.default_rng(0), 400_000)
+    truth = measure.value(many[0]) - measure.value(many[1])
+    for seed in range(100):
+        found = difference(
+            measure, *(resample(one, seed=seed, measures=[measure]) for one in drawn(np.random.default_rng(seed), 872))
+        )
+        held += found.low <= truth <= found.high
+        given += not np.isnan(found.low)
+    assert given >= (95 if key == "ece" else 20)
+    assert held >= 0.88 * given
+
+
+def test_a_difference_has_no_interval_where_a_value_has_none():
+    """With 100 classes, the class-wise ECE of a calibrated model is all noise."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2.5, (500, 100))
+    labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+    measure = MEASURE["class_wise_ece"]
+    drawn = [resample(Predictions.of(special.softmax(s * logits, 1), labels), measures=[measure]) for s in (1.0, 1.3)]
+    assert not all(estimate(measure, one).known for one in drawn)
+    found = difference(measure, *drawn)
+    assert np.isnan([found.low, found.high]).all() and (found.verdict, found.rows_needed) == ("cannot tell", None)
 
 
 def test_squares_interval_covers_the_difference_with_and_without_noise():

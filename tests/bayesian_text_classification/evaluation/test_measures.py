@@ -147,16 +147,6 @@ def test_integer_weights_give_the_values_of_repeated_rows(seed, classes, rows):
             assert value == pytest.approx(again, abs=1e-9, nan_ok=True), measure.key
 
 
-def test_ranked_probabilities_determine_the_order():
-    p, labels = drawn(100, 3)
-    plain, odd = Predictions.of(p, labels), Predictions.of(p[::-1], labels, ranked=p)
-    for key in ("error_auroc", "aurc", "ece", "class_wise_ece", "l2_ece", "brier_resolution"):
-        assert MEASURE[key].value(Predictions.of(p, labels, ranked=p)) == MEASURE[key].value(plain)
-    np.testing.assert_array_equal(odd.entropy, plain.entropy)
-    np.testing.assert_array_equal(odd.doubt, plain.doubt)
-    np.testing.assert_array_equal(odd.nll, Predictions.of(p[::-1], labels).nll)
-
-
 def test_float32_rows_and_zero_probabilities_give_finite_values():
     p = np.array([[1.0, 0.0], [0.3, 0.7]], dtype=np.float32)
     rows = Predictions.of(p, np.array([1, 1]))

@@ -9,6 +9,7 @@ from bayesian_text_classification.evaluation.out_of_scope import ENTROPY, detect
 from bayesian_text_classification.evaluation.run import compare
 from bayesian_text_classification.evaluation.verdict import advice, rounded, verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.pipeline.temperature import apply_temperature
 
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
 DATA = LabelledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
@@ -118,7 +119,7 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
     arms = tuple(
         replace(
             one,
-            untempered=p[one.name == arm],  # before the one temperature of all rows
+            probabilities=apply_temperature(p[one.name == arm], 0.5 if one.temperature else 1.0),
             temperature=None if one.temperature is None else 0.5,
             differences=one.differences | (told if one.name != "baal" else {}),  # BaaL's is never recommended
         )
@@ -133,7 +134,7 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
 
 def test_a_threshold_near_1_accepts_the_reported_share(comparison):
     p = 1 - np.logspace(-7.5, -6.5, 400)
-    arms = tuple(replace(one, untempered=np.stack([1 - p, p], 1)) for one in comparison.arms)
+    arms = tuple(replace(one, probabilities=np.stack([1 - p, p], 1)) for one in comparison.arms)
     labels = np.repeat([1, 0], [300, 100])
     lines = advice(replace(comparison, arms=arms, recommended="bayesian", labels=labels, groups=None))
     (promised,) = [line for line in lines if "below 5%" in line]
@@ -153,7 +154,7 @@ def test_the_verdict_says_how_temperatures_were_fitted(comparison):
     lines = verdict(replace(comparison, calibrated_on=20)).lines
     assert any("20 other texts. Warning: their labels do not determine a temperature" in line for line in lines)
     sound = replace(comparison, determined=True)
-    assert any("temperature fitted on all the others" in line for line in verdict(sound).lines)
+    assert any("fitted on these texts, and all numbers are corrected for that" in line for line in verdict(sound).lines)
     lines = verdict(replace(sound, calibrated_on=1, shared_texts=1)).lines
     assert any(
         "The temperatures were fitted on 1 text. Warning: 1 of the texts measured here" in line for line in lines
@@ -174,7 +175,9 @@ def test_fewer_than_20_wrong_answers_give_no_recommendation(comparison):
 
 def test_verdict_warns_below_20_texts(comparison):
     one = replace(comparison, labels=comparison.labels[:1], groups=None)
-    found = verdict(with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None)))
+    found = verdict(
+        with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None, enough=False))
+    )
     assert (
         found.headline.startswith("On 1 text, ") and "too few right or wrong answers for an interval" in found.lines[0]
     )
