@@ -372,11 +372,11 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         asked: Mapping[str, Any],
     ) -> Iterator[Any]:
         """Yield the result of each text."""
-        names, first = self.model.config.id2label, 0
+        names, rate, first = self.model.config.id2label, self._sampler.twin().dropout_rate, 0
         shown: dict[str, Any] = {"own_entropies": activation == "sigmoid", "threshold": options.threshold}
 
         def described(values: NDArray[np.float32]) -> Iterator[Any]:
-            summary = summarized(values, activation, options.group_size)
+            summary = summarized(values, activation, options.group_size, rate)
             if activation == "softmax":
                 summary = tempered(summary, temperature)
             if asked.get("_legacy", True):

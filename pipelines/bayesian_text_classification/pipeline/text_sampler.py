@@ -68,25 +68,21 @@ class TextSampler:
             first_sample: Number of the first pass.
             progress: Called after each batch with the number of passes (rows) in it.
         """
-        first = 0
+        stops_early = options.tolerance is not None and options.num_samples > 1
+        first, rate = 0, self.twin().dropout_rate if stops_early else 0.0
+
+        def error(drawn: NDArray[np.float32]) -> NDArray[np.float64]:
+            return error_of_score(summarized(drawn, activation, options.group_size, rate), activation)
+
         for window in windows(items_of(texts), WINDOW):
             encoded = self.encoder.encode(window, tokenizer_options, first)
             passes = self._passes(encoded, options, activation, batch_size, progress, first)
             first += len(window)
-            if options.tolerance is None or options.num_samples < 2:
+            if options.tolerance is None or not stops_early:
                 samples = range(first_sample, first_sample + max(options.num_samples, 1))
                 yield encoded, fixed(passes, len(encoded), samples)
             else:
-                yield (
-                    encoded,
-                    until_precise(
-                        passes,
-                        len(encoded),
-                        options.num_samples,
-                        options.tolerance,
-                        lambda drawn: error_of_score(summarized(drawn, activation, options.group_size), activation),
-                    ),
-                )
+                yield encoded, until_precise(passes, len(encoded), options.num_samples, options.tolerance, error)
 
     def batches(
         self, texts: Iterable[Any], tokenizer_options: dict[str, Any], batch_size: int | None

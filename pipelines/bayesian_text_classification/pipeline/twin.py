@@ -36,6 +36,7 @@ class StochasticTwin:
 
     Attributes:
         sites: Every dropout site with p > 0 that full `train()` mode activates, in order of first call.
+        dropout_rate: Mean rate of the dropout calls in one pass; 0 without dropout.
         hidden_randomness: Path of the first module with randomness that is not a dropout call; None if there is none.
         needs_equal_lengths: Whether padding is ruled out. It is if padding changes a text's output (with or without
             dropout), or if a site that all texts share has a shape that depends on the length.
@@ -68,6 +69,8 @@ class StochasticTwin:
         found = probe(self._forward, encode, can_pad=can_pad)
         self._plan = found.plan
         self.sites = found.sites
+        calls = sum(site.calls for site in found.sites)
+        self.dropout_rate = sum(site.p * site.calls for site in found.sites) / calls if calls else 0.0
         self.hidden_randomness = found.hidden_randomness
         self.needs_equal_lengths = found.needs_equal_lengths
         self.loops_over_samples = found.plan.loops_over_samples

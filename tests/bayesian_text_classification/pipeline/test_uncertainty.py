@@ -141,6 +141,17 @@ def test_prior_keeps_coverage_of_confident_texts(count, spread):
     assert shrunk > 0.93 > 0.91 > plain
 
 
+def test_the_prior_grows_with_the_dropout_rate():
+    """At a rate of 0.5, probabilities vary a third to half as much as they can. The prior for 0.1 is too small then."""
+    x = np.random.default_rng(0).uniform(size=(20_000, 1, 10))  # a variance of m (1 - m) / 3
+    held = {
+        rate: (np.abs(x.mean(2) - 0.5) <= 1.96 * standard_error_of_probability(x, 1, rate)).mean()
+        for rate in (0.1, 0.5)
+    }
+    assert held[0.1] < 0.92 < 0.93 < held[0.5] < 0.96
+    np.testing.assert_array_equal(*(standard_error_of_probability(x, 1, rate) for rate in (0.02, 0.1)))
+
+
 def test_many_samples_outweigh_the_prior():
     x = np.random.default_rng(0).beta(8, 2, size=(5, 2, 2000))
     for group_size in (1, 10):
