@@ -129,7 +129,7 @@ def of_fresh_rows(seed: int) -> Array:
     fit = Temperatures.fitted(plain.probabilities, plain.labels)
     drawn = resample(fit.predictions(plain.probabilities, plain.labels), seed=seed, measures=[measure])
     others = (softmax_world(random, 872, 2, (1.6, 0.5)) for _ in range(4))
-    fresh = [measure.value(at_temperature(other, fit.all_rows)) for (other,) in others]
+    fresh = [measure.value(at_temperature(other, fit.temperature)) for (other,) in others]
     return np.array([measure.value(drawn.rows), estimate(measure, drawn).value, np.mean(fresh)])
 
 

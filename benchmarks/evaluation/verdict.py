@@ -334,7 +334,8 @@ def of_one(random: np.random.Generator, world: World, harm: float, measure: Meas
 
 def resampled(rows: Predictions, base: Predictions, measure: Measure, seed: int) -> Difference:
     """Compute the difference as the report does."""
-    measures = [measure] if measure.strategy.resamples_difference else []
+    fitted = rows.fitted is not None and not measure.strategy.from_left_out
+    measures = [measure] if measure.strategy.resamples_difference or fitted else []
     return difference(measure, *(resample(one, seed=seed, measures=measures) for one in (rows, base)))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metric import load_metric_module
-from ..pipeline.temperature import apply_temperature, fit_temperature, influence, leave_one_out
+from ..pipeline.temperature import LEAST, MOST, apply_temperature, fit_temperature, influence, leave_one_out
 from .estimates import difference, estimate, null_of, resample
 from .intervals import Difference, Estimate, wilson
 from .measures import MEASURES
@@ -18,8 +18,7 @@ from .strategies import Resamples
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.int64]
 
-_AROUND = range(-3, 4)  # temperatures around a fitted one, in standard errors of 1/T
-_FARTHEST = 0.25  # at most this share of 1/T apart
+_AROUND = np.arange(-6, 7) / 2  # temperatures around a fitted one, in standard errors of 1/T
 
 ArmName = Literal["frequentist", "frequentist_temperature", "baal", "bayesian", "bayesian_temperature"]
 
@@ -86,8 +85,9 @@ class Arm:
             texts; see `Temperatures`. None for an arm without a temperature.
         probabilities: Probabilities at that temperature, as in production. *Shape:* (texts, classes).
         estimates: Estimate of each of `MEASURES`, by its key.
-        null_ece: ECE that a perfectly calibrated model with these probabilities would show, with its 95% band.
-        reliability: Bins of these rows. If the temperature was fitted on them, the ECE is higher than the bins show.
+        null_ece: ECE that a perfectly calibrated model with these probabilities would show, with its 95% band. The
+            noise of a temperature is not in it.
+        reliability: Bins of these rows. If the temperature was fitted on them, the ECE is corrected, the bins are not.
         differences: Each measure minus that of the first arm, by its key. Empty for the first arm.
     """
 
@@ -107,15 +107,16 @@ class Temperatures:
 
     A temperature that was fitted on the measured rows flatters them. What is estimated is the procedure: fit on this
     many rows, then predict new ones. Means over rows, such as the NLL, are measured at leave-one-out temperatures.
-    Other measures, such as the ECE, are corrected by refits on resamples; see `resample`.
+    Other measures, such as the ECE, are corrected by refits on resamples; see `resample`. As without a temperature, an
+    ECE includes what noise adds on this many rows, and its interval is for many rows.
 
     Attributes:
-        all_rows: The temperature.
-        left_out: Temperature of each row from all rows of other groups. None if `all_rows` was fitted on other rows
-            than those that are measured. *Shape:* (rows,).
+        temperature: The temperature, fitted on the measured rows or on others.
+        left_out: Temperature of each row from all rows of other groups. None if the temperature was fitted on others.
+            *Shape:* (rows,).
     """
 
-    all_rows: float
+    temperature: float
     left_out: NDArray[np.float64] | None = None
 
     @classmethod
@@ -140,14 +141,15 @@ class Temperatures:
         def at(temperature: float | NDArray[np.float64]) -> Predictions:
             return Predictions.of(apply_temperature(probabilities, temperature), labels, groups)
 
-        rows = at(self.all_rows)
+        rows = at(self.temperature)
         if self.left_out is None:
             return rows
-        speed, moves = 1 / self.all_rows, influence(probabilities, labels, self.all_rows)
+        speed, moves = 1 / self.temperature, influence(probabilities, labels, self.temperature)
         error = float(rows.over_draws(moves).std()) / math.sqrt(rows.draws)
-        spacing = min(error or math.inf, _FARTHEST * speed)
-        around = tuple(rows if k == 0 else at(1 / (speed + k * spacing)) for k in _AROUND)
-        return replace(rows, fitted=Fitted(at(self.left_out), around, spacing, moves))
+        speeds = np.unique(np.clip(speed + error * _AROUND, 1 / MOST, 1 / LEAST))
+        middle = int(np.argmin(np.abs(speeds - speed)))
+        around = tuple(rows if k == middle else at(1 / one) for k, one in enumerate(speeds))
+        return replace(rows, fitted=Fitted(at(self.left_out), moves, error, speeds, around, middle))
 
 
 class MeasuredArms:
@@ -174,7 +176,7 @@ class MeasuredArms:
         return Arm(
             name,
             cost or Cost(),
-            None if temperatures is None else temperatures.all_rows,
+            None if temperatures is None else temperatures.temperature,
             probabilities if temperatures is None else rows.probabilities,
             {measure.key: estimate(measure, drawn) for measure in MEASURES},
             null_of(drawn),

@@ -151,7 +151,8 @@ class Comparison:
         arms: The arms in this order: frequentist, frequentist_temperature, baal (if it was run), bayesian,
             bayesian_temperature.
         beyond_temperature: Each measure of bayesian_temperature minus that of frequentist_temperature, by its key.
-        uncertainty: Uncertainty of each text, from the Bayesian arm's samples.
+        uncertainty: Uncertainty of each text, from the Bayesian arm's samples. Its standard errors suppose a dropout
+            rate of at most 0.1.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         sweep: Measures against the number of samples. None if no pool was given.
         recommended: The cheapest arm whose NLL no more expensive arm significantly improves; see `_recommended`.

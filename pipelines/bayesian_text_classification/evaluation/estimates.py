@@ -25,8 +25,9 @@ _NUMBERS = 10_000_000  # total probabilities that `noise_of` processes; more row
 def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> Resamples:
     """Compute those `measures` that need it on 1,000 resamples of the rows. Equal seeds draw equal rows.
 
-    If the temperature was fitted on the rows, it is fitted again on each resample b, which gives T_b. Let m(rows, T) be
-    the measure of rows at T. The correction of the measure for the fit is the mean over b of
+    If the temperature was fitted on the rows, each resample b has its own, T_b: to first order, by the influence of its
+    rows, and rounded to half a standard error. Let m(rows, T) be the measure of rows at T. The correction of the
+    measure for the fit is the mean over b of
 
         [m(rows, T_b) - m(rows, T)] - [m(b, T_b) - m(b, T)]
 
@@ -37,14 +38,14 @@ def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
     wanted = [measure for measure in measures if _needs_resamples(measure, rows)]
     found: dict[str, list[Array]] = {measure.key: [] for measure in wanted}
     refits: dict[str, list[Array]] = {measure.key: [] for measure in wanted}
-    places = []
+    nearest = []
     for weights in weights_of_resamples(len(rows.labels), seed, rows.groups) if wanted else ():
         data = Weighted(rows, weights)
         for measure in wanted:
             found[measure.key].append(measure.values(data))
         if rows.fitted is not None:
-            places.append(rows.fitted.places(weights))
-            for key, part in _refitted(wanted, rows.fitted, weights, places[-1]).items():
+            nearest.append(rows.fitted.nearest(weights))
+            for key, part in _refitted(wanted, rows.fitted, weights, nearest[-1]).items():
                 refits[key].append(part)
     values = {key: np.concatenate(parts) for key, parts in found.items()}
     noise = noise_of(rows, seed=seed, measures=measures)
@@ -56,31 +57,32 @@ def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
         apart = refitted - values[measure.key]
         apart = apart[np.isfinite(apart)]  # a resample without a wrong row has no AUROC
         gained = float(apart.mean()) if len(apart) else 0.0
-        lost = _lost(measure, rows.fitted, np.concatenate(places))
-        corrections[measure.key] = lost - gained
+        lost, value = _lost(measure, rows.fitted, np.concatenate(nearest)), measure.value(rows)
+        corrections[measure.key] = float(np.clip(value + lost - gained, 0.0, measure.most)) - value
         values[measure.key] = refitted - gained + corrections[measure.key]
     return Resamples(rows, seed, values, noise, corrections)
 
 
 def _needs_resamples(measure: Measure, rows: Predictions) -> bool:
     way = measure.strategy
-    return way.resamples_interval or way.resamples_difference or (rows.fitted is not None and not way.leaves_out)
+    return way.resamples_interval or way.resamples_difference or (rows.fitted is not None and not way.from_left_out)
 
 
-def _refitted(measures: Sequence[Measure], fitted: Fitted, weights: Array, places: Bins) -> dict[str, Array]:
-    """Each measure of each resample at the temperature of its place. *Shape:* (resamples,) each."""
-    found = {measure.key: np.empty(len(places)) for measure in measures}
-    for place in np.unique(places):
-        data = Weighted(fitted.around[place], weights[places == place])
+def _refitted(measures: Sequence[Measure], fitted: Fitted, weights: Array, nearest: Bins) -> dict[str, Array]:
+    """Each measure of each resample at its own temperature. *Shape:* (resamples,) each."""
+    found = {measure.key: np.empty(len(nearest)) for measure in measures}
+    for place in np.unique(nearest):
+        data = Weighted(fitted.around[place], weights[nearest == place])
         for measure in measures:
-            found[measure.key][places == place] = measure.values(data)
+            found[measure.key][nearest == place] = measure.values(data)
     return found
 
 
-def _lost(measure: Measure, fitted: Fitted, places: Bins) -> float:
-    """Mean of the rows' measure at the temperatures of these places, minus that at the fitted one."""
+def _lost(measure: Measure, fitted: Fitted, nearest: Bins) -> float:
+    """Mean of the rows' measure at the temperatures of the resamples, minus that at the fitted one."""
     values = np.array([measure.value(rows) for rows in fitted.around])
-    return float(values[places].mean() - values[fitted.middle])
+    lost = values - values[fitted.middle]  # exactly 0 where the temperature does not matter
+    return float(lost[nearest].mean())
 
 
 def noise_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, float]:
@@ -119,15 +121,15 @@ def _with_drawn_labels(rows: Predictions, upto: Array, random: np.random.Generat
     """The rows with labels from their probabilities, whose cumulative sums are `upto`."""
     uniform = random.random((rows.draws, 1))
     labels = (upto[:, :-1] < (uniform if rows.groups is None else uniform[rows.groups])).sum(1)
-    return Weighted(replace(rows, labels=labels), np.ones((1, len(upto))))
+    return Weighted(replace(rows, labels=labels, fitted=None), np.ones((1, len(upto))))
 
 
 def value_of(measure: Measure, drawn: Resamples) -> float:
     """The measure of the rows, corrected for a temperature that was fitted on them."""
     value = measure.value(drawn.rows)
-    if drawn.rows.fitted is None or measure.strategy.leaves_out:
+    if drawn.rows.fitted is None or measure.strategy.from_left_out:
         return value
-    return float(np.clip(value + drawn.corrections[measure.key], 0.0, measure.most))
+    return value + drawn.corrections[measure.key]
 
 
 def estimate(measure: Measure, drawn: Resamples) -> Estimate:

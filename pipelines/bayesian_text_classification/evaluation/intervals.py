@@ -22,6 +22,7 @@ LEAST_ERRORS = 10  # the minority count that an interval needs
 RESAMPLES = 1_000
 _BLOCK = 100  # resamples that are measured at once
 _POWER = 0.8  # power for `rows_needed`
+_ROUNDING = 1e-12  # what rounding may add to a difference of 0
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def widened(interval: Interval, value: float, spread: float) -> Interval:
 
 def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:
     """Judge a difference by its 95% interval on this many rows. `enough` says whether a verdict is possible at all."""
-    significant = enough and (low > 0 or high < 0)
+    significant = enough and (low > _ROUNDING or high < -_ROUNDING)
     better = (low > 0) == higher_is_better
     verdict: Outcome = ("better" if better else "worse") if significant else "cannot tell"
     needed = (

@@ -142,20 +142,19 @@ class Fitted:
 
     Attributes:
         left_out: The rows, each at the temperature that the other groups give.
-        around: The rows at an odd number of temperatures, evenly spaced in 1/T. T is in the middle.
-        spacing: Distance of two of these in 1/T.
         influence: Influence of each row on 1/T. *Shape:* (rows,).
+        error: Standard error of 1/T.
+        speeds: Ascending values of 1/T around the fitted one. *Shape:* (temperatures,).
+        around: The rows at these temperatures.
+        middle: Index of the fitted one.
     """
 
     left_out: Predictions
-    around: tuple[Predictions, ...]
-    spacing: float
     influence: Array
-
-    @property
-    def middle(self) -> int:
-        """Index of T in `around`."""
-        return len(self.around) // 2
+    error: float
+    speeds: Array
+    around: tuple[Predictions, ...]
+    middle: int
 
     def noise(self, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
         """What to add to the values of a mean over rows, and the standard deviation of what that leaves out.
@@ -163,17 +162,21 @@ class Fitted:
         The first is the slope by 1/T times each row's influence. The second is that of half the curvature times the
         square of the error of 1/T. It is all that is left where the slope is 0, such as for the NLL.
         """
-        near = self.around[self.middle - 1 : self.middle + 2]
-        low, middle, high = (float(per_row(rows).mean()) for rows in near)
-        slope, curvature = (high - low) / (2 * self.spacing), (high - 2 * middle + low) / self.spacing**2
-        rows = self.left_out
-        variance = float(rows.over_draws(self.influence).var()) / rows.draws
-        return slope * self.influence, abs(curvature) * variance / math.sqrt(2)
+        near = np.clip(self.middle + np.array([-2, 0, 2]), 0, len(self.speeds) - 1)  # one standard error apart
+        slope = curvature = 0.0
+        if near[0] < near[2]:
+            line = np.polyfit(
+                self.speeds[near] - self.speeds[self.middle],
+                [float(per_row(self.around[k]).mean()) for k in near],
+                min(len(set(near)) - 1, 2),
+            )
+            slope, curvature = line[-2], 2 * line[0] if len(line) > 2 else 0.0
+        return slope * self.influence, abs(curvature) * self.error**2 / math.sqrt(2)
 
-    def places(self, weights: Array) -> Bins:
+    def nearest(self, weights: Array) -> Bins:
         """Index in `around` of the temperature that each resample gives, to first order. *Shape:* (resamples,)."""
-        moved = weights @ self.influence / weights.sum(1) / self.spacing
-        return np.asarray(np.clip(np.rint(self.middle + moved), 0, len(self.around) - 1), np.intp)
+        wanted = self.speeds[self.middle] + weights @ self.influence / weights.sum(1)
+        return np.asarray(np.searchsorted((self.speeds[1:] + self.speeds[:-1]) / 2, wanted), np.intp)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Run the frequentist model, BaaL's patched copy and the samples on the same labeled texts: from a model to arrays.
 
 Temperature scaling is the fair baseline: one number and no extra passes. So the frequentist and the Bayesian arm also
-come with a temperature, fitted on other rows than those it is measured on.
+come with a temperature. Their measures are for texts that it was not fitted on.
 """
 
 import time

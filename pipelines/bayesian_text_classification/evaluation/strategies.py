@@ -33,7 +33,9 @@ from .intervals import (
 from .predictions import BINS, Array, Predictions
 
 NO_INTERVAL = (math.nan, math.nan)
-_BEYOND_DOUBT = 2.5  # standard errors at which a limit is safe even if it is the truth itself
+# Chosen by simulation: differences from a calibrated arm are covered, and null differences are rarely significant.
+_CLEARLY = 2.5  # standard errors
+_SHARED = 1 / 3  # share of the noise of one sum that the other one has too
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Resamples:
         seed: Seed of the draws; equal seeds draw equal rows.
         values: Values on 1,000 resamples for each measure that needs them, by its key. *Shape:* (1,000,) each.
         noise: Value that sampling noise by itself would give each sum of absolute gaps on these rows, by its key.
-        corrections: What a temperature that was fitted on the rows takes off each measure that is not a mean over rows,
-            by its key. Empty without such a temperature.
+        corrections: What to add to each measure that is not a mean over rows, by its key, because the temperature was
+            fitted on these rows. Empty without such a temperature.
     """
 
     rows: Predictions
@@ -72,14 +74,14 @@ class Strategy:
             a wrong row would have cost.
         resamples_interval: Whether the interval of a measure needs resamples.
         resamples_difference: Whether the interval of a difference needs resamples.
-        leaves_out: Whether the value comes from leave-one-out temperatures, if the temperature was fitted on the rows.
+        from_left_out: Whether leave-one-out temperatures give the value, if the temperature was fitted on the rows.
             Otherwise it is corrected by refits on resamples.
     """
 
     counts_errors = True
     resamples_interval = True
     resamples_difference = True
-    leaves_out = False
+    from_left_out = False
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Interval of the measure `key`, whose value is `value`."""
@@ -112,7 +114,7 @@ class RightShare(Strategy):
     counts_errors = False
     resamples_interval = False
     resamples_difference = False
-    leaves_out = True
+    from_left_out = True
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Wilson's interval."""
@@ -131,14 +133,15 @@ class RowMean(Strategy):
 
     resamples_interval = False
     resamples_difference = False
-    leaves_out = True
+    from_left_out = True
 
     per_row: Callable[[Predictions], Array]
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Hall's interval for the mean."""
-        values, spread = _with_noise(drawn.rows, self._unseen)
-        return widened(mean_interval(drawn.rows.over_draws(values)), value, spread)
+        moves, spread = _noise_of_fit(drawn.rows, self._unseen)
+        values = drawn.rows.over_draws(self._unseen(drawn.rows) + moves)
+        return widened(mean_interval(values), value, spread)
 
     def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
         """Hall's interval for the mean of the paired differences."""
@@ -160,23 +163,23 @@ class Gaps(Strategy):
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """The interval of `metrics/ece`; none if the bias is too large for it."""
-        return _interval_of_gaps(value, drawn.values[key])
+        resampled = drawn.values[key]
+        return biased_interval(value, resampled, float(resampled.mean()) - value)
 
     def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
         """See `gaps_interval`; none if one of the two values has none."""
+        if any(math.isnan(self.interval(key, *one)[0]) for one in zip(values, (drawn, base), strict=True)):
+            return NO_INTERVAL
+        return self._difference(key, values, drawn, base)
+
+    def _difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
         mine, theirs = (
             GapSum(value, one.values[key], one.noise[key]) for value, one in zip(values, (drawn, base), strict=True)
         )
-        if any(math.isnan(_interval_of_gaps(arm.value, arm.resampled)[0]) for arm in (mine, theirs)):
-            return NO_INTERVAL
         return gaps_interval(mine, theirs, most=self._most(drawn.rows, base.rows))
 
     def _most(self, rows: Predictions, base: Predictions) -> float:
-        """Mean distance of the errors of two arms, plus its own noise: sums of gaps hardly differ by more.
-
-        In equal bins they cannot. The noise of a fitted temperature counts with one standard error, which was enough in
-        the simulations of `benchmarks/attack.py`.
-        """
+        """Mean distance of the errors of two arms, plus its own noise. In equal bins, their sums differ by no more."""
 
         def apart(mine: Predictions, theirs: Predictions) -> Array:
             return np.asarray(np.abs(self.errors(mine) - self.errors(theirs)).mean(1))
@@ -185,10 +188,9 @@ class Gaps(Strategy):
             return float(rows.over_draws(values).std()) / math.sqrt(rows.draws)
 
         distance = apart(rows, base)
-        mine, _ = _with_noise(rows, lambda moved: apart(moved, base))
-        theirs, _ = _with_noise(base, lambda moved: apart(rows, moved))
-        of_temperature = error(mine + theirs - 2 * distance)
-        return float(distance.mean()) + _BEYOND_DOUBT * error(distance) + of_temperature
+        moves, _ = _noise_of_fit(rows, lambda moved: apart(moved, base))
+        their_moves, _ = _noise_of_fit(base, lambda moved: apart(rows, moved))
+        return float(distance.mean()) + _CLEARLY * error(distance) + error(moves + their_moves)
 
 
 class MetricsOwn(Gaps):
@@ -206,6 +208,10 @@ class MetricsOwn(Gaps):
             return super().interval(key, value, drawn)
         low, high = drawn.ece.interval
         return NO_INTERVAL if drawn.ece.bias > high - value else (low, high)
+
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
+        """See `gaps_interval`. With few bins, it covers the truth also where a value has no interval."""
+        return self._difference(key, values, drawn, base)
 
 
 @dataclass(frozen=True)
@@ -249,6 +255,10 @@ class RootOfSquares(Strategy):
 
     of: Callable[[Predictions], Squares]
 
+    def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
+        """`e +- z s`; none if all resamples are equal, as where noise explains every one of them."""
+        return super().interval(key, value, drawn) if np.ptp(drawn.values[key]) else NO_INTERVAL
+
     def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
         """Interval around the difference of the roots a and b: the half-width for `a^2 - b^2`, divided by `a + b`.
 
@@ -267,18 +277,16 @@ def _paired_mean(
     value: float, rows: Predictions, base: Predictions, per_row: Callable[[Predictions], Array]
 ) -> Interval:
     """Hall's interval for the mean of the paired differences, around `value`."""
-    (mine, spread), (theirs, other) = _with_noise(rows, per_row), _with_noise(base, per_row)
-    low, high = mean_interval(rows.over_draws(mine - theirs))
-    shift = value - float((mine - theirs).mean())
+    (mine, spread), (theirs, other) = _noise_of_fit(rows, per_row), _noise_of_fit(base, per_row)
+    apart = per_row(rows) + mine - per_row(base) - theirs
+    low, high = mean_interval(rows.over_draws(apart))
+    shift = value - float(apart.mean())
     return widened((low + shift, high + shift), value, math.hypot(spread, other))
 
 
-def _with_noise(rows: Predictions, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
-    """The values with the noise of a temperature that was fitted on these rows; see `Fitted.noise`."""
-    if rows.fitted is None:
-        return per_row(rows), 0.0
-    more, spread = rows.fitted.noise(per_row)
-    return per_row(rows) + more, spread
+def _noise_of_fit(rows: Predictions, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
+    """The noise of a temperature that was fitted on these rows; see `Fitted.noise`. Zeros if it was not."""
+    return (np.zeros(len(rows.labels)), 0.0) if rows.fitted is None else rows.fitted.noise(per_row)
 
 
 def _trials(rows: Predictions, values: Array) -> float:
@@ -303,10 +311,6 @@ def biased_interval(value: float, resampled: Array, bias: float) -> Interval:
     return float(low), float(high)
 
 
-def _interval_of_gaps(value: float, resampled: Array) -> Interval:
-    return biased_interval(value, resampled, float(resampled.mean()) - value)
-
-
 @dataclass(frozen=True)
 class GapSum:
     """A sum of absolute gaps in one arm.
@@ -324,7 +328,7 @@ class GapSum:
     @property
     def by_chance(self) -> float:
         """How much of the sum may be noise: all of `noise` up to there, nothing from 2.5 standard errors beyond it."""
-        beyond, clear = max(self.value - self.noise, 0.0), _BEYOND_DOUBT * self.standard_error
+        beyond, clear = max(self.value - self.noise, 0.0), _CLEARLY * self.standard_error
         return self.noise * (1 - min(beyond / clear, 1.0)) if clear else self.noise * (not beyond)
 
     @property
@@ -341,31 +345,32 @@ class GapSum:
 def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     """Interval for a difference d of two sums of absolute gaps, which have a kink where a gap is 0.
 
-    It starts from `d +- z s`, with the standard deviation s of the resamples. Three things correct it.
+    It starts from `d +- z s`, with the standard deviation s of the resamples, and extends.
 
     - Suppose one arm is overconfident and the other is underconfident. Then noise in the labels decides which one looks
       better, and resamples vary too little around that outcome. Their mean shows it, because it is closer to 0. So the
       end near 0 extends by the distance of the mean from d, as far as the verdict depends on it.
     - The sum of a calibrated arm is all noise, and that of an arm with large gaps has none. If `theirs` may be
       calibrated, the true difference may be larger than d by that noise, and the upper end extends by it. If `mine` may
-      be, the lower end does.
-    - A true difference is not larger than the sum of `mine`, because `theirs` is not negative. Nor is it larger than
-      `most`. So the upper end is at most the upper end of `mine`, and the lower end at least minus that of `theirs`.
+      be calibrated too, the same labels make part of its noise, so the upper end extends by less. It extends up to the
+      upper end of `mine` alone and up to `most`, because `theirs` is not negative. The lower end mirrors that.
 
     `benchmarks/attack.py` and `benchmarks/evaluation/verdict.py` show how often the interval is right.
 
     Args:
         mine: The sum from which the other one is subtracted.
         theirs: The other sum.
-        most: Largest possible difference of the two, in either direction.
+        most: Largest difference of the two, in either direction, if their bins are equal.
     """
     value, apart = mine.value - theirs.value, mine.resampled - theirs.resampled
     low, high = normal_interval(value, apart)
     pull = float(apart.mean()) - value
-    lowest, highest = -min(theirs.high, most), min(mine.high, most)
-    low = min(_toward_zero(low, max(-pull, 0.0)), low - mine.by_chance)
-    high = max(-_toward_zero(-high, max(pull, 0.0)), high + theirs.by_chance)
-    return max(low, min(lowest, value)), min(high, max(highest, value))
+    lower = min(mine.by_chance - _SHARED * theirs.by_chance, low + min(theirs.high, most))
+    higher = min(theirs.by_chance - _SHARED * mine.by_chance, min(mine.high, most) - high)
+    return (
+        min(_toward_zero(low, max(-pull, 0.0)), low - max(lower, 0.0)),
+        max(-_toward_zero(-high, max(pull, 0.0)), high + max(higher, 0.0)),
+    )
 
 
 def _toward_zero(low: float, distance: float) -> float:

@@ -21,7 +21,6 @@ _BOTH_SCOPES = f"{LEAST_ROWS} in-scope and {LEAST_ROWS} out-of-scope texts"
 _AT_RECALL = f"{LEAST_ROWS} in-scope and {LEAST_OUTSIDE} out-of-scope texts"
 # Why a difference has no interval.
 _FEW_ANSWERS = "too few right or wrong answers for an interval"
-_FEW_PER_BIN = "too few texts per bin for an interval"
 _FEW_OUTSIDE = f"an interval needs at least {LEAST_OUTSIDE} out-of-scope texts"
 
 
@@ -151,8 +150,7 @@ def _sentence(key: str, before: Arm, after: Arm) -> str:
     if math.isnan(after.differences[key].value):
         return f"{_MEASURES[key]}: not defined here."
     values = f"from {before.estimates[key].value:.4f} to {after.estimates[key].value:.4f}"
-    no_interval = _FEW_PER_BIN if after.differences[key].enough else _FEW_ANSWERS
-    return f"{_MEASURES[key]}: {values}, {_significance(after.differences[key], no_interval=no_interval)}."
+    return f"{_MEASURES[key]}: {values}, {_significance(after.differences[key])}."
 
 
 def _accuracy(before: Arm, after: Arm) -> str:
@@ -167,7 +165,7 @@ def _fitted(comparison: Comparison) -> str:
     if comparison.calibrated_on is None:
         if not comparison.determined:
             return _UNDETERMINED.format(which="these labels")
-        return "The temperatures were fitted on these texts, and all numbers are corrected for that."
+        return "The temperatures were fitted on these texts, and the measures are corrected for that."
     others = _texts(comparison.calibrated_on, "" if comparison.shared_texts else "other")
     line = f"The temperatures were fitted on {others}."
     if not comparison.determined:

@@ -372,7 +372,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         asked: Mapping[str, Any],
     ) -> Iterator[Any]:
         """Yield the result of each text."""
-        names, rate, first = self.model.config.id2label, self._sampler.twin().dropout_rate, 0
+        names, rate, first = self.model.config.id2label, 0.0, 0
         shown: dict[str, Any] = {"own_entropies": activation == "sigmoid", "threshold": options.threshold}
 
         def described(values: NDArray[np.float32]) -> Iterator[Any]:
@@ -387,6 +387,7 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
             if bad := draws.not_finite():
                 raise not_finite([first + i for i in bad], len(encoded))
             first += len(encoded)
+            rate = self._sampler.twin().dropout_rate
             yield from results_in_text_order(draws, encoded.truncated, described)
 
     def _averages(

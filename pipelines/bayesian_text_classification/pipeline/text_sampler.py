@@ -4,6 +4,7 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,21 +69,21 @@ class TextSampler:
             first_sample: Number of the first pass.
             progress: Called after each batch with the number of passes (rows) in it.
         """
-        stops_early = options.tolerance is not None and options.num_samples > 1
-        first, rate = 0, self.twin().dropout_rate if stops_early else 0.0
+        tolerance, first = options.tolerance if options.num_samples > 1 else None, 0
 
-        def error(drawn: NDArray[np.float32]) -> NDArray[np.float64]:
+        def error(drawn: NDArray[np.float32], rate: float) -> NDArray[np.float64]:
             return error_of_score(summarized(drawn, activation, options.group_size, rate), activation)
 
         for window in windows(items_of(texts), WINDOW):
             encoded = self.encoder.encode(window, tokenizer_options, first)
             passes = self._passes(encoded, options, activation, batch_size, progress, first)
             first += len(window)
-            if options.tolerance is None or not stops_early:
+            if tolerance is None:
                 samples = range(first_sample, first_sample + max(options.num_samples, 1))
                 yield encoded, fixed(passes, len(encoded), samples)
             else:
-                yield encoded, until_precise(passes, len(encoded), options.num_samples, options.tolerance, error)
+                of_score = partial(error, rate=self.twin().dropout_rate)
+                yield encoded, until_precise(passes, len(encoded), options.num_samples, tolerance, of_score)
 
     def batches(
         self, texts: Iterable[Any], tokenizer_options: dict[str, Any], batch_size: int | None

@@ -94,8 +94,9 @@ def pictures(comparison: Comparison) -> list[Picture]:
 def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
     """Reliability diagrams (DeGroot & Fienberg 1983) side by side: accuracy against confidence, and texts per bin.
 
-    A bar below the diagonal is overconfident. The ECE adds up the hatched gaps, weighted by the counts below. Whiskers
-    are 95% Wilson intervals of the bins' accuracy.
+    A bar below the diagonal is overconfident. The ECE adds up the hatched gaps, weighted by the counts below, except
+    that it is corrected for a temperature that was fitted on these texts. Whiskers are 95% Wilson intervals of the
+    bins' accuracy.
     """
     across = min(len(arms), 3)
     down = -(-len(arms) // across)

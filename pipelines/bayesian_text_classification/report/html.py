@@ -77,7 +77,12 @@ def _table(comparison: Comparison) -> dict[str, Any]:
         cells = [_cell(arm.estimates[measure.key], arm.differences.get(measure.key)) for arm in comparison.arms]
         direction = "higher is better" if measure.higher_is_better else "lower is better"
         rows.append({"title": measure.title, "direction": direction, "cells": cells})
-    bands = [f"{TITLES[arm.name]} {arm.null_ece.low:.4f} to {arm.null_ece.high:.4f}" for arm in comparison.arms]
+    bands = [
+        f"{TITLES[arm.name]} {arm.null_ece.low:.4f} to {arm.null_ece.high:.4f}"
+        for arm in comparison.arms
+        # The noise of a temperature that was fitted on the same texts is not in the band.
+        if arm.temperature is None or comparison.calibrated_on is not None
+    ]
     note = (
         "From sampling noise alone, a perfectly calibrated model with the same confidences would show an ECE in "
         f"these 95% ranges: {'; '.join(bands)}. Temperatures: "

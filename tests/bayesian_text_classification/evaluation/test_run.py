@@ -107,7 +107,7 @@ def test_every_arm_has_every_measure(comparison):
         rows = Predictions.of(arm.probabilities, np.array(DATA.labels))
         for measure in MEASURES:
             found = arm.estimates[measure.key]
-            if arm.temperature is None:  # fitted temperatures change the values, see test_arms.py
+            if arm.temperature is None:  # test_arms.py has the others
                 assert found.value == pytest.approx(measure.value(rows), abs=1e-9, nan_ok=True)
             assert np.isnan(found.low) or found.low <= found.value <= found.high
     first, *others = comparison.arms

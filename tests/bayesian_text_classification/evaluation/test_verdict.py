@@ -154,7 +154,9 @@ def test_the_verdict_says_how_temperatures_were_fitted(comparison):
     lines = verdict(replace(comparison, calibrated_on=20)).lines
     assert any("20 other texts. Warning: their labels do not determine a temperature" in line for line in lines)
     sound = replace(comparison, determined=True)
-    assert any("fitted on these texts, and all numbers are corrected for that" in line for line in verdict(sound).lines)
+    assert any(
+        "fitted on these texts, and the measures are corrected for that" in line for line in verdict(sound).lines
+    )
     lines = verdict(replace(sound, calibrated_on=1, shared_texts=1)).lines
     assert any(
         "The temperatures were fitted on 1 text. Warning: 1 of the texts measured here" in line for line in lines
