@@ -8,7 +8,7 @@ width is that of the mean interval, as a share of the range that holds 95% of th
 
 import argparse
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -45,8 +45,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2_000)
     runs = parser.parse_args().runs
     rows = [
-        *temperature_rows(runs),
-        *equal_rows(runs),
+        *null_rows(runs),
         *fresh_rows(runs // 4),
         *(row for key in ("ece", "class_wise_ece") for row in one_calibrated_rows(key, runs // 4)),
         *power_rows(runs // 4),
@@ -85,41 +84,54 @@ def tempered(rows: Predictions) -> Predictions:
     return Temperatures.fitted(rows.probabilities, rows.labels).predictions(rows.probabilities, rows.labels)
 
 
-def verdicts(first: Predictions, second: Predictions, seed: int, keys: Sequence[str] = tuple(MEASURE)) -> Array:
-    """Whether each measure is called different. *Shape:* (keys,)."""
-    drawn = [resample(one, seed=seed, measures=[MEASURE[key] for key in keys]) for one in (first, second)]
-    return np.array([difference(MEASURE[key], *drawn).verdict != "cannot tell" for key in keys])
+def differences(first: Predictions, second: Predictions, seed: int) -> Array:
+    """Value, low end, high end and whether there is a verdict, for each measure. *Shape:* (measures, 4)."""
+    drawn = [resample(one, seed=seed) for one in (first, second)]
+    found = [difference(measure, *drawn) for measure in MEASURES]
+    return np.array([(one.value, one.low, one.high, one.verdict != "cannot tell") for one in found])
+
+
+def width(found: Array) -> str:
+    """Mean width of intervals, as a share of the range that holds 95% of the values. *Shape:* (runs, 4)."""
+    value, low, high, _ = found[~np.isnan(found[:, 1])].T
+    spread = float(np.subtract(*np.quantile(value, [0.975, 0.025]))) if len(value) else 0.0
+    return f"{(high - low).mean() / spread:.2f}" if spread > 1e-9 else "none"
 
 
 def needless_temperature(seed: int) -> Array:
-    """A calibrated model, and the same with a temperature."""
+    """A calibrated model with and without a temperature."""
     (plain,) = softmax_world(np.random.default_rng(seed), 400, 3, (1.0, 0.0))
-    return verdicts(tempered(plain), plain, seed)
-
-
-def temperature_rows(runs: int) -> list[list[str]]:
-    """A temperature that a calibrated model does not need must not be called better or worse."""
-    told = np.mean(over_seeds(needless_temperature, runs, "needless temperature"), axis=0)
-    question = "a calibrated model is called different with a temperature"
-    return [
-        [question, f"{MEASURE[key].title}, 400 texts", "5%", f"{s:.1%}"] for key, s in zip(MEASURE, told, strict=True)
-    ]
+    return differences(tempered(plain), plain, seed)
 
 
 def equally_good(seed: int) -> Array:
-    """Two calibrated models whose errors differ but are equally large."""
-    return verdicts(*softmax_world(np.random.default_rng(seed), 400, 3, (0.8, 0.5), (0.8, 0.5)), seed)
+    """Two models whose errors differ but are equally large."""
+    return differences(*softmax_world(np.random.default_rng(seed), 400, 3, (0.8, 0.5), (0.8, 0.5)), seed)
 
 
-def equal_rows(runs: int) -> list[list[str]]:
-    """Equally good models, by measure, and for all ten measures together."""
-    told = np.array(over_seeds(equally_good, runs, "equally good"))
-    question = "one of two equally good models is called better"
-    rows = [
-        [question, f"{MEASURE[key].title}, 400 texts", "5%", f"{share:.1%}"]
-        for key, share in zip(MEASURE, told.mean(0), strict=True)
-    ]
-    return [*rows, [question, "by at least one of the ten measures", "", f"{told.any(1).mean():.1%}"]]
+def equally_good_with_temperatures(seed: int) -> Array:
+    """The same with temperatures."""
+    first, second = softmax_world(np.random.default_rng(seed), 400, 3, (1.6, 0.5), (1.6, 0.5))
+    return differences(tempered(first), tempered(second), seed)
+
+
+NULLS: dict[str, Callable[[int], Array]] = {
+    "a calibrated model is called different with a temperature": needless_temperature,
+    "one of two equally good models is called better": equally_good,
+    "one of two equally good models with temperatures is called better": equally_good_with_temperatures,
+}
+
+
+def null_rows(runs: int) -> list[list[str]]:
+    """Verdicts where nothing differs, by measure, and for all ten measures together."""
+    rows = []
+    for question, draw in NULLS.items():
+        found = np.array(over_seeds(draw, runs, question))
+        for k, measure in enumerate(MEASURES):
+            case = f"{measure.title}, 400 texts; width {width(found[:, k])}"
+            rows.append([question, case, "5%", f"{found[:, k, 3].mean():.1%}"])
+        rows.append([question, "by at least one of the ten measures", "", f"{found[:, :, 3].any(1).mean():.1%}"])
+    return rows
 
 
 def of_fresh_rows(seed: int) -> Array:
@@ -175,18 +187,18 @@ def one_calibrated_rows(key: str, runs: int) -> list[list[str]]:
     measure, rows = MEASURE[key], []
     for (case, (arm, texts)), fitted in itertools.product(AGAINST_CALIBRATED.items(), (False, True)):
         found = over_seeds(partial(against_calibrated, case=case, key=key, fitted=fitted), runs, case)
-        value, low, high, told, temperatures = np.array([one for one in found if not np.isnan(one[1])]).T
+        known = np.array([one for one in found if not np.isnan(one[1])])
+        value, low, high, told, temperatures = known.T
         first, second = softmax_world(np.random.default_rng(0), MANY, 2, arm, arm if fitted else (1.0, 0.0))
         grid = np.linspace(temperatures.min(), temperatures.max(), 9)
         base = np.interp(temperatures, grid, [measure.value(at_temperature(second, one)) for one in grid]).mean()
         truth = measure.value(first) - base
-        width = (high - low).mean() / np.subtract(*np.quantile(value, [0.975, 0.025]))
         rows.append(
             [
                 f"the interval of a difference in {measure.title} holds the truth",
                 f"{case}, compared with {'its temperature' if fitted else 'the true ones'}; {texts} texts; "
-                f"{abs(truth) / value.std():.1f} standard errors, significant in {told.mean():.0%}; width {width:.2f}; "
-                f"interval in {len(value) / runs:.0%}",
+                f"{abs(truth) / value.std():.1f} standard errors, significant in {told.mean():.0%}; "
+                f"width {width(known[:, :4])}; interval in {len(value) / runs:.0%}",
                 "95%",
                 f"{np.mean((low <= truth) & (truth <= high)):.1%}",
             ]
@@ -201,11 +213,9 @@ def power_rows(runs: int) -> list[list[str]]:
     for key, measure in MEASURE.items():
         harm = float(np.interp(EFFECT, effects[key], HARMS))
         gap = float(np.interp(harm, HARMS, gaps[key]))
-        found = over_seeds(partial(harmed, world=world, harm=harm, key=key), runs, measure.title)
-        value, low, high, told = np.array(found).T
-        width = (high - low).mean() / np.subtract(*np.quantile(value, [0.975, 0.025]))
-        case = f"{measure.title}, 872 texts, {abs(gap) / value.std():.2f} standard errors; width {width:.2f}"
-        rows.append(["a true difference is significant", case, "at least 85%", f"{told.mean():.1%}"])
+        found = np.array(over_seeds(partial(harmed, world=world, harm=harm, key=key), runs, measure.title))
+        case = f"{measure.title}, 872 texts, {abs(gap) / found[:, 0].std():.2f} standard errors; width {width(found)}"
+        rows.append(["a true difference is significant", case, "at least 85%", f"{found[:, 3].mean():.1%}"])
     return rows
 
 
