@@ -55,6 +55,22 @@ def test_no_measure_is_called_different_for_a_temperature_that_is_not_needed(cla
     assert classes == 3 or told["aurc"] == told["error_auroc"] == 0
 
 
+def test_equally_good_models_with_temperatures_rarely_differ():
+    """Asked: 5%; at most 5 of 50."""
+    measures = [MEASURE[key] for key in ("ece", "nll", "brier", "brier_reliability")]
+    told = dict.fromkeys((measure.key for measure in measures), 0)
+    for seed in range(50):
+        random = np.random.default_rng(seed)
+        logits = random.normal(0, 1.8, (300, 2))
+        labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+        arms = [special.softmax(1.6 * (logits + random.normal(0, 0.5, logits.shape)), 1) for _ in range(2)]
+        rows = [Temperatures.fitted(p, labels).predictions(p, labels) for p in arms]
+        drawn = [resample(one, seed=seed, measures=measures) for one in rows]
+        for measure in measures:
+            told[measure.key] += difference(measure, *drawn).verdict != "cannot tell"
+    assert max(told.values()) <= 5, told
+
+
 @pytest.mark.parametrize("sharpness", [1.0, 2.3])
 @pytest.mark.parametrize("key", ["ece", "class_wise_ece"])
 def test_the_ece_of_a_fitted_temperature_is_that_of_fresh_rows(key, sharpness):
