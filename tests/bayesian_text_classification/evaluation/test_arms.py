@@ -56,10 +56,10 @@ def test_no_measure_is_called_different_for_a_temperature_that_is_not_needed(cla
 
 
 def test_equally_good_models_with_temperatures_rarely_differ():
-    """Asked: 5%; at most 5 of 50."""
+    """Asked: 5%; at most 3 of 25."""
     measures = [MEASURE[key] for key in ("ece", "nll", "brier", "brier_reliability")]
     told = dict.fromkeys((measure.key for measure in measures), 0)
-    for seed in range(50):
+    for seed in range(25):
         random = np.random.default_rng(seed)
         logits = random.normal(0, 1.8, (300, 2))
         labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
@@ -68,7 +68,7 @@ def test_equally_good_models_with_temperatures_rarely_differ():
         drawn = [resample(one, seed=seed, measures=measures) for one in rows]
         for measure in measures:
             told[measure.key] += difference(measure, *drawn).verdict != "cannot tell"
-    assert max(told.values()) <= 5, told
+    assert max(told.values()) <= 3, told
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 2.3])
