@@ -48,7 +48,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Other labeled texts to fit the temperatures on.",
-            show_default="the temperature is fitted on --dataset, and the numbers are corrected for that",
+            show_default="the measured texts; the measures are corrected for that",
             callback=not_empty,
         ),
     ] = None,

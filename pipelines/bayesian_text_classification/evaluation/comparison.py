@@ -55,6 +55,7 @@ class Outputs:
         pool_rows: Indices of the texts in the pool. *Shape:* (some texts,).
         costs: Cost of each arm, by its name.
         saved_temperature: Temperature that the classifier was saved with. No arm uses it.
+        dropout_rate: Mean dropout rate of the samples, for the standard errors of their average.
         groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
             nothing new, so intervals, verdicts, thresholds and temperatures count each group once. None: every row
             counts. *Shape:* (texts,).
@@ -76,6 +77,7 @@ class Outputs:
     saved_temperature: float = 1.0
     groups: NDArray[Any] | None = None
     outside_groups: NDArray[Any] | None = None
+    dropout_rate: float = 0.1
 
     def __post_init__(self) -> None:
         texts, classes = _checked("ordinary", self.ordinary, None, None)
@@ -151,8 +153,7 @@ class Comparison:
         arms: The arms in this order: frequentist, frequentist_temperature, baal (if it was run), bayesian,
             bayesian_temperature.
         beyond_temperature: Each measure of bayesian_temperature minus that of frequentist_temperature, by its key.
-        uncertainty: Uncertainty of each text, from the Bayesian arm's samples. Its standard errors suppose a dropout
-            rate of at most 0.1.
+        uncertainty: Uncertainty of each text, from the Bayesian arm's samples.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         sweep: Measures against the number of samples. None if no pool was given.
         recommended: The cheapest arm whose NLL no more expensive arm significantly improves; see `_recommended`.
@@ -214,7 +215,7 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
     measure("bayesian", mean, averaged)
     measure("bayesian_temperature", mean, averaged, warm)
 
-    uncertainty = over_classes(samples, GROUP_SIZE)
+    uncertainty = over_classes(samples, GROUP_SIZE, outputs.dropout_rate)
     sweep = None
     if outputs.pool is not None:
         rows = np.arange(len(labels)) if outputs.pool_rows is None else outputs.pool_rows

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..loading.labelled_texts import LabelledTexts
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.probe import mean_rate
 from ..wording import row_name
 from .arms import Cost, Probabilities
 from .baal_arm import baal_probabilities, patched_by_baal
@@ -138,6 +139,7 @@ def outputs_of(
         saved_temperature=classifier.temperature,
         groups=np.asarray(data.texts),
         outside_groups=np.asarray(out_of_scope) if out_of_scope else None,
+        dropout_rate=mean_rate(reached),
     )
 
 

@@ -210,7 +210,7 @@ class MetricsOwn(Gaps):
         return NO_INTERVAL if drawn.ece.bias > high - value else (low, high)
 
     def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
-        """See `gaps_interval`. With few bins, it covers the truth also where a value has no interval."""
+        """See `gaps_interval`. Ten bins are few, so it covers the truth even where a value has no interval."""
         return self._difference(key, values, drawn, base)
 
 
@@ -327,7 +327,7 @@ class GapSum:
 
     @property
     def by_chance(self) -> float:
-        """How much of the sum may be noise: all of `noise` up to there, nothing from 2.5 standard errors beyond it."""
+        """How much of the sum may be noise: all of `noise` for a sum up to that, nothing 2.5 standard errors above."""
         beyond, clear = max(self.value - self.noise, 0.0), _CLEARLY * self.standard_error
         return self.noise * (1 - min(beyond / clear, 1.0)) if clear else self.noise * (not beyond)
 

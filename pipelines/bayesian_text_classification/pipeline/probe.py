@@ -8,7 +8,7 @@ of a site cannot be separated, every row runs by itself.
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,12 @@ class DropoutSite:
     p: float
     calls: int
     batch_dim: int | None
+
+
+def mean_rate(sites: Iterable[DropoutSite]) -> float:
+    """Mean rate of the dropout calls in one pass; 0 without dropout."""
+    rates = [site.p for site in sites for _ in range(site.calls)]
+    return sum(rates) / len(rates) if rates else 0.0
 
 
 @dataclass(frozen=True)

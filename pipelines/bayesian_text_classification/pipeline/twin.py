@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .forward import Forward, Inputs
 from .onednn_linear import use_the_whole_processor
-from .probe import Encode, probe
+from .probe import Encode, mean_rate, probe
 from .rotary import frequency_group, make_stateless
 from .train_mode import switch_off_other_noise
 
@@ -69,8 +69,7 @@ class StochasticTwin:
         found = probe(self._forward, encode, can_pad=can_pad)
         self._plan = found.plan
         self.sites = found.sites
-        calls = sum(site.calls for site in found.sites)
-        self.dropout_rate = sum(site.p * site.calls for site in found.sites) / calls if calls else 0.0
+        self.dropout_rate = mean_rate(found.sites)
         self.hidden_randomness = found.hidden_randomness
         self.needs_equal_lengths = found.needs_equal_lengths
         self.loops_over_samples = found.plan.loops_over_samples

@@ -10,14 +10,8 @@ from bayesian_text_classification.evaluation.intervals import weights_of_resampl
 from bayesian_text_classification.evaluation.measures import MEASURES
 from bayesian_text_classification.evaluation.predictions import Predictions, Weighted
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
+from interval_cases import MEASURE, beside
 from scipy import special
-
-MEASURE = {measure.key: measure for measure in MEASURES}
-
-
-def beside(measure, rows, base):
-    """Difference of a measure whose interval has a closed form."""
-    return difference(measure, *(resample(one, measures=[]) for one in (rows, base)))
 
 
 def calibrated_arms(seed, rows=400):

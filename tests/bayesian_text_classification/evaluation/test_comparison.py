@@ -99,6 +99,15 @@ def test_tied_confidences_next_to_an_edge_stay_in_one_bin(rows, right):
     assert noise / 2 < arm.estimates["ece"].value < 2 * noise
 
 
+def test_standard_errors_use_the_dropout_rate():
+    labels, ordinary, samples = drawn(rows=40)
+    low, high = (
+        compare_outputs(Outputs(labels, ordinary, samples, dropout_rate=rate)).uncertainty.standard_error
+        for rate in (0.1, 0.5)
+    )
+    assert (high >= low).all() and (high > low).any()
+
+
 def test_lists_are_accepted():
     labels, ordinary, samples = drawn(rows=40)
     known = Calibration(labels, ordinary, samples.mean(2))

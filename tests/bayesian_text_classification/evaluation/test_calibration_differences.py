@@ -1,0 +1,211 @@
+"""Differences of calibration errors: gaps have a kink at 0, and noise adds to them. By simulation, with known truth."""
+
+import numpy as np
+import pytest
+from bayesian_text_classification.evaluation.estimates import difference, estimate, noise_of, resample
+from bayesian_text_classification.evaluation.intervals import mean_interval
+from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.evaluation.strategies import GapSum, gaps_interval
+from bayesian_text_classification.metric import load_metric_module
+from interval_cases import MEASURE, beside, pair
+from scipy import special, stats
+
+
+def told_share(draw, keys, cases=60):
+    """How often a difference is significant."""
+    told = dict.fromkeys(keys, 0)
+    for seed in range(cases):
+        labels, *both = draw(np.random.default_rng(seed))
+        rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in both)
+        measures = [MEASURE[key] for key in keys if MEASURE[key].strategy.resamples_difference]
+        drawn = [resample(one, seed=seed, measures=measures) for one in (rows, base)]
+        for key in keys:
+            told[key] += difference(MEASURE[key], *drawn).verdict != "cannot tell"
+    return {key: count / cases for key, count in told.items()}
+
+
+def opposite(random, gap=0.02):
+    """Arms with equal errors in opposite directions."""
+    truth = random.uniform(0.55, 0.95, 872)
+    return (random.random(872) < truth).astype(int), truth + gap, truth - gap
+
+
+def calibrated(random):
+    """Two calibrated arms. The first always returns its mean confidence, so it fills fewer bins."""
+    truth = 1 / (1 + np.exp(-random.normal(0, 2.5, 872)))
+    constant = np.where(truth > 0.5, 1, 0) + np.where(truth > 0.5, -1, 1) * np.minimum(truth, 1 - truth).mean()
+    return (random.random(872) < truth).astype(int), constant, truth
+
+
+def as_wrong(random):
+    """Arms equally wrong in the same direction, with separate errors. The first always returns its mean confidence."""
+    confidence, up = random.uniform(0.52, 0.89, 872), random.random(872) < 0.5
+    labels = (random.random(872) < np.where(up, confidence, 1 - confidence)).astype(int)
+    said = np.where(random.random(872) < 0.75, labels, 1 - labels)
+    return labels, np.where(said == 1, 0.85, 0.15), np.where(up, confidence + 0.1, 0.9 - confidence)
+
+
+def test_arms_with_opposite_errors_are_rarely_significant():
+    """Label noise decides which one looks better: `d +- z s` was significant in 1 of 8 cases, 1 of 3 for n = 50."""
+    assert max(told_share(opposite, ("ece", "class_wise_ece")).values()) <= 0.1
+
+
+def test_more_confident_of_two_calibrated_arms_is_rarely_significant():
+    """Noise favors it: `d +- z s` was significant in 1 of 10 cases, and in 1 of 4 for the class-wise ECE."""
+    assert max(told_share(calibrated, ("ece", "class_wise_ece")).values()) <= 0.05
+
+
+def test_noise_correction_rarely_makes_uncalibrated_arms_significant():
+    """Noise favors the more confident arm by 2/3 of a standard error if both are calibrated, but not here."""
+    assert max(told_share(as_wrong, ("ece", "class_wise_ece")).values()) <= 0.1
+
+
+def gap_sum(value, noise=0.0, around=None, spread=0.01):
+    """A sum whose resamples have this mean and standard deviation."""
+    drawn = (around if around is not None else value) + spread * np.sqrt(0.5) * np.array([-1.0, 1.0])
+    return GapSum(value, drawn, noise)
+
+
+SURE = {"spread": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "most", "expected"),
+    [
+        # d = 0.1, s = 0.01, and nothing to correct.
+        (gap_sum(0.15), gap_sum(0.05, **SURE), 1.0, (0.0804, 0.1196)),
+        # The mean of the resamples is 0.004 closer to 0. The verdict does not depend on it, so nothing changes.
+        (gap_sum(0.15, around=0.146), gap_sum(0.05, **SURE), 1.0, (0.0804, 0.1196)),
+        # d - z s = 0.0004. The resamples' mean is 0.004 closer to 0, and the end moves all the way.
+        (gap_sum(0.07, around=0.066), gap_sum(0.05, **SURE), 1.0, (-0.0036, 0.0396)),
+        # d - z s = 0.0104: between once and twice the distance, it moves by less, so the end stays positive.
+        (gap_sum(0.08, around=0.072), gap_sum(0.05, **SURE), 1.0, (0.0048, 0.0496)),
+        # The other sum is no larger than its noise: the true difference may be larger by all of it.
+        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 1.0, (0.0804, 0.1696)),
+        # No larger than the first sum: its upper end is 0.1696.
+        (gap_sum(0.15), gap_sum(0.05, noise=0.09, **SURE), 1.0, (0.0804, 0.1696)),
+        # And no larger than `most`, but never below `d + z s`.
+        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 0.15, (0.0804, 0.15)),
+        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 0.09, (0.0804, 0.1196)),
+        # Both may be noise, and a third of it is the same.
+        (gap_sum(0.05, noise=0.05), gap_sum(0.05, noise=0.05, **SURE), 1.0, (-0.05, 0.0529)),
+    ],
+)
+def test_interval_of_a_difference_of_gaps(mine, theirs, most, expected):
+    assert gaps_interval(mine, theirs, most=most) == pytest.approx(expected, abs=1e-4)
+    low, high = gaps_interval(theirs, mine, most=most)
+    assert (-high, -low) == pytest.approx(expected, abs=1e-4)
+
+
+def test_noise_explains_less_of_a_sum_the_further_it_exceeds_the_noise():
+    assert gap_sum(0.02, noise=0.02).by_chance == gap_sum(0.01, noise=0.02).by_chance == 0.02
+    assert gap_sum(0.0325, noise=0.02).by_chance == pytest.approx(0.01)  # 1.25 of 2.5 standard errors
+    assert gap_sum(0.05, noise=0.02).by_chance == gap_sum(0.05, noise=0.02, **SURE).by_chance == 0
+
+
+@pytest.mark.parametrize("key", ["ece", "class_wise_ece"])
+@pytest.mark.parametrize("sharpness", [1.15, 1.3, 2.2])
+def test_differences_from_a_calibrated_arm_cover_the_truth(key, sharpness):
+    """Its ECE is all noise, which pulls the difference toward 0. `d +- z s` covered 63 to 85 of 100."""
+
+    def drawn(random, rows):
+        logits = random.normal(0, 1.8, (rows, 2))
+        labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+        return [Predictions.of(special.softmax(s * logits, 1), labels) for s in (sharpness, 1.0)]
+
+    measure, held, given, widths, values = MEASURE[key], 0, 0, [], []
+    many = drawn(np.random.default_rng(0), 400_000)
+    truth = measure.value(many[0]) - measure.value(many[1])
+    for seed in range(100):
+        found = difference(
+            measure, *(resample(one, seed=seed, measures=[measure]) for one in drawn(np.random.default_rng(seed), 872))
+        )
+        held += found.low <= truth <= found.high
+        given += not np.isnan(found.low)
+        values.append(found.value)
+        widths.extend([found.high - found.low] if found.low == found.low else [])
+    assert given == 100 if key == "ece" else given >= 20
+    assert held >= 0.88 * given and np.mean(widths) < 1.4 * np.subtract(*np.quantile(values, [0.975, 0.025]))
+
+
+def test_confidences_on_both_sides_of_an_edge():
+    """The arms differ by .002, but one has two bins and the other only one. Their gaps cancel in that one."""
+    random, held = np.random.default_rng(0), 0
+    confidence = np.where(np.arange(1_000) < 500, [[0.699], [0.701]], [[0.701], [0.7015]])
+    for seed in range(100):
+        labels = (random.random(1_000) > np.where(np.arange(1_000) < 500, 0.6, 0.8)).astype(int)
+        arms = [Predictions.of(np.stack([p, 1 - p], 1), labels) for p in confidence]
+        drawn = [resample(one, seed=seed, measures=[MEASURE["ece"]]) for one in arms]
+        found = difference(MEASURE["ece"], *drawn)
+        held += found.low <= 0.099 - 0.00125 <= found.high
+    assert held >= 85
+
+
+def test_a_class_wise_difference_has_no_interval_where_a_value_has_none():
+    """With 100 classes, the class-wise ECE of a calibrated model is all noise."""
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 2.5, (500, 100))
+    labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+    measure = MEASURE["class_wise_ece"]
+    drawn = [resample(Predictions.of(special.softmax(s * logits, 1), labels), measures=[measure]) for s in (1.0, 1.3)]
+    assert not all(estimate(measure, one).known for one in drawn)
+    found = difference(measure, *drawn)
+    assert np.isnan([found.low, found.high]).all() and (found.verdict, found.rows_needed) == ("cannot tell", None)
+
+
+def test_squares_interval_covers_the_difference_with_and_without_noise():
+    labels, *both = calibrated(np.random.default_rng(0))
+    rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in both)
+    measure = MEASURE["brier_reliability"]
+    mine, theirs = measure.strategy.of(rows), measure.strategy.of(base)
+    found, noise = beside(measure, rows, base), mine.noise - theirs.noise
+    low, high = mean_interval(mine.per_row - theirs.per_row)
+    assert noise < -(high - low) / 20  # the more confident arm has less noise
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high - noise))
+    turned = beside(measure, base, rows)
+    assert (turned.low, turned.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+
+
+@pytest.mark.parametrize("draw", [opposite, lambda random: opposite(random, 0.04), calibrated, as_wrong])
+def test_false_positive_rate_of_squares_is_at_most_nominal(draw):
+    told = told_share(draw, ("l2_ece", "brier_reliability"), cases=150)
+    assert max(told.values()) <= stats.binom.ppf(0.999, 150, 0.05) / 150
+
+
+def test_noise_matches_the_metrics_null_value():
+    rows, _ = pair(300, 3)
+    found = noise_of(rows)
+    null = load_metric_module().bootstrap(rows.probabilities, rows.labels).null
+    assert found["ece"] == pytest.approx(null, rel=0.1) and set(found) == {"ece", "class_wise_ece"}
+
+
+def test_rows_that_are_all_right_do_not_justify_high_confidence():
+    """For 20 right answers, an accuracy of .9 is as good an explanation as .999."""
+    labels = np.zeros(20, int)
+    rows, base = (Predictions.of(np.tile([p, 1 - p], (20, 1)), labels) for p in (0.999, 0.9))
+    drawn = resample(rows), resample(base)
+    for key in ("ece", "class_wise_ece", "l2_ece", "brier_reliability"):
+        assert difference(MEASURE[key], *drawn).verdict == "cannot tell"
+
+
+@pytest.mark.parametrize(("gap", "base_gap"), [(0.12, 0.06), (0.1, 0.0), (0.1, -0.05)])
+def test_intervals_for_a_difference_of_roots_cover_the_truth(gap, base_gap):
+    random, held = np.random.default_rng(0), 0
+    for _ in range(150):
+        truth = random.uniform(0.5, 0.87, 872)
+        labels = (random.random(872) < truth).astype(int)
+        rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in (truth + gap, truth + base_gap))
+        found = beside(MEASURE["l2_ece"], rows, base)
+        held += found.low <= gap - abs(base_gap) <= found.high
+    assert held >= stats.binom.ppf(0.001, 150, 0.94)
+
+
+def test_roots_near_zero_have_a_finite_interval():
+    """Both roots are 0, because the gaps are not larger than sampling noise."""
+    random = np.random.default_rng(5)
+    truth = random.uniform(0.5, 1, 200)
+    labels = (random.random(200) < truth).astype(int)
+    rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in (truth, np.clip(truth + 0.01, 0, 1)))
+    assert MEASURE["l2_ece"].value(rows) == MEASURE["l2_ece"].value(base) == 0
+    found = beside(MEASURE["l2_ece"], rows, base)
+    assert -0.1 < found.low < 0 < found.high < 0.1 and found.verdict == "cannot tell"

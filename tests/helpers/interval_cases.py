@@ -1,0 +1,26 @@
+"""Measures by key, and models whose measures and differences have intervals to test."""
+
+import numpy as np
+from bayesian_text_classification.evaluation.estimates import difference, resample
+from bayesian_text_classification.evaluation.measures import MEASURES
+from bayesian_text_classification.evaluation.predictions import Predictions
+
+MEASURE = {measure.key: measure for measure in MEASURES}
+
+
+def beside(measure, rows, base):
+    """Difference of a measure whose interval has a closed form."""
+    return difference(measure, *(resample(one, measures=[]) for one in (rows, base)))
+
+
+def pair(rows, seed, tilt=0.0, noise=0.3):
+    """Two models on the same labels, with separate noise. The first model's logits are 1 + `tilt` times as large."""
+    random = np.random.default_rng(seed)
+    z = random.normal(0, 1.5, rows)
+    labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
+
+    def scored(factor):
+        p = 1 / (1 + np.exp(-factor * (1.3 * z + noise * random.normal(size=rows))))
+        return Predictions.of(np.stack([1 - p, p], 1), labels)
+
+    return scored(1.0 + tilt), scored(1.0)
