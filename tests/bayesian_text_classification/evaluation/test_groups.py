@@ -5,11 +5,9 @@ import pytest
 from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
 from bayesian_text_classification.evaluation.estimates import difference, estimate, null_of, resample
 from bayesian_text_classification.evaluation.intervals import mean_interval
-from bayesian_text_classification.evaluation.measures import MEASURES
 from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.pipeline.temperature import fit_temperature, leave_one_out
-
-MEASURE = {measure.key: measure for measure in MEASURES}
+from interval_cases import MEASURE
 
 
 def drawn(rows=200, classes=3, seed=0):

@@ -10,9 +10,8 @@ from bayesian_text_classification.metric import load_metric_module
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interval_cases import MEASURE
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
-
-MEASURE = {measure.key: measure for measure in MEASURES}
 
 
 def drawn(rows, classes, seed=0):

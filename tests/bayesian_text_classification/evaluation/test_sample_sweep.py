@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.measures import MEASURES
 from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.evaluation.sample_sweep import group_order, sample_sweep
-
-MEASURE = {measure.key: measure for measure in MEASURES}
+from interval_cases import MEASURE
 
 
 def drawn(texts=40, samples=30, concentration=1.0):
