@@ -9,9 +9,7 @@ width is that of the mean interval, as a share of the range that holds 95% of th
 import argparse
 import itertools
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,14 +22,13 @@ from bayesian_text_classification.pipeline.temperature import apply_temperature,
 from bayesian_text_classification.pipeline.uncertainty import over_classes, standard_error_of_probability
 from bayesian_text_classification.selection import threshold_for
 from scipy import special
-from tqdm import tqdm, trange
+from tqdm import trange
 from transformers import BertConfig, BertForSequenceClassification, pipeline
 
 from benchmarks.common import Array, tokenizer
 from benchmarks.evaluation.verdict import HARMS, World, of_one, pilot
 from benchmarks.results import table, write_section
-
-Found = TypeVar("Found")
+from benchmarks.simulation import over_seeds
 
 MEASURE = {measure.key: measure for measure in MEASURES}
 MANY = 1_000_000  # rows that give the truth
@@ -59,12 +56,6 @@ def main() -> None:
         ["question", "case", "asked", "measured"], rows
     )
     write_section("Where an adversary looks", f"python -m benchmarks.attack --runs {runs}", body)
-
-
-def over_seeds(found: Callable[[int], Found], runs: int, title: str) -> list[Found]:
-    """Results for the seeds 1 to `runs`, on all cores."""
-    with ProcessPoolExecutor(initializer=torch.set_num_threads, initargs=(1,)) as workers:
-        return list(tqdm(workers.map(found, range(1, runs + 1), chunksize=5), title, total=runs))
 
 
 def softmax_world(
@@ -208,8 +199,8 @@ def one_calibrated_rows(key: str, runs: int) -> list[list[str]]:
 
 def power_rows(runs: int) -> list[list[str]]:
     """How often a true difference of about 3.5 standard errors is found, and how wide its interval is."""
-    random, world, rows = np.random.default_rng(0), World(2, 872, 1.8), []
-    gaps, effects = pilot(random, world, 1_000)
+    world, rows = World(2, 872, 1.8), []
+    gaps, effects = pilot(world, 1_000)
     for key, measure in MEASURE.items():
         harm = float(np.interp(EFFECT, effects[key], HARMS))
         gap = float(np.interp(harm, HARMS, gaps[key]))
@@ -221,7 +212,7 @@ def power_rows(runs: int) -> list[list[str]]:
 
 def harmed(seed: int, world: World, harm: float, key: str) -> tuple[float, float, float, bool]:
     """Value, interval and verdict where the first arm is worse."""
-    found = of_one(np.random.default_rng(seed), world, harm, MEASURE[key], seed)
+    found = of_one(seed, world, harm, key)
     return found.value, found.low, found.high, found.verdict != "cannot tell"
 
 

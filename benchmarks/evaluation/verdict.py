@@ -18,6 +18,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -28,11 +29,12 @@ from bayesian_text_classification.evaluation.measures import MEASURES, Measure
 from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.evaluation.strategies import RowMean
 from scipy import integrate, optimize, special, stats
-from tqdm import tqdm
 
 from benchmarks.common import Array
 from benchmarks.results import table, write_section
+from benchmarks.simulation import over_seeds
 
+MEASURE = {measure.key: measure for measure in MEASURES}
 MANY = 500_000  # rows that give the truth
 PASSES, SHARPNESS, ERROR, NOISE = 10, 1.6, 0.5, 0.5
 EFFECT = 3  # the true difference, in standard errors
@@ -83,7 +85,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=1_000)
     simulations = parser.parse_args().simulations
-    random = np.random.default_rng(0)
     two, twenty = World(2, 872, 1.8), World(20, 1_000, 2.5)
     near = [f"{100 * np.sqrt(0.95 * 0.05 / count):.1f}" for count in simulations * np.array([1, CHEAP, MEANS])]
     body = (
@@ -91,21 +92,21 @@ def main() -> None:
         f"AUROC of errors, for squares in the second table, and for all measures in the last table. {MEANS} times as "
         f"many in the third table. Shares near 95% have standard errors of {near[0]}, {near[1]} and {near[2]} "
         f"percentage points.\n\n"
-        f"Two equally good arms:\n\n{null_table(random, (two, twenty), simulations)}\n\n"
+        f"Two equally good arms:\n\n{null_table((two, twenty), simulations)}\n\n"
         f"Arms that differ but are equally far from calibrated, so the true difference is 0. How often a difference is "
         f"significant:\n\n"
-        f"{kinks_table(random, simulations)}\n\n"
+        f"{kinks_table(simulations)}\n\n"
         f"One overconfident and one underconfident arm with equal cost. How often a difference is significant (never "
         f"with fewer than {LEAST_ROWS} wrong answers):\n\n"
-        f"{costs_table(random, simulations)}\n\n"
-        f"The first arm is worse, {two.rows} rows of {two.classes} classes:\n\n{harm_table(random, two, simulations)}"
+        f"{costs_table(simulations)}\n\n"
+        f"The first arm is worse, {two.rows} rows of {two.classes} classes:\n\n{harm_table(two, simulations)}"
     )
     write_section(
         "Intervals and verdicts", f"python -m benchmarks.evaluation.verdict --simulations {simulations}", body
     )
 
 
-def null_table(random: np.random.Generator, worlds: tuple[World, ...], simulations: int) -> str:
+def null_table(worlds: tuple[World, ...], simulations: int) -> str:
     """Intervals and verdicts if there is no true difference."""
     header = [
         "classes, rows",
@@ -117,12 +118,14 @@ def null_table(random: np.random.Generator, worlds: tuple[World, ...], simulatio
     header.append("the same with temperatures")
     rows = []
     for world in worlds:
-        labels, first, _ = world.draw(random, MANY, ALIKE)
+        labels, first, _ = world.draw(np.random.default_rng(0), MANY, ALIKE)
         many = Predictions.of(first, labels)
         truth = {measure.key: measure.value(many) for measure in MEASURES}
         found = defaultdict(list)
-        for told in null_case(random, world, simulations):
-            found[told.key].append(told)
+        title = f"equally good, {world.classes} classes"
+        for run in over_seeds(partial(null_case, world=world, full=simulations), CHEAP * simulations, title):
+            for told in run:
+                found[told.key].append(told)
         for measure in MEASURES:
             all_told, value = found[measure.key], truth[measure.key]
             rows.append(
@@ -138,11 +141,10 @@ def null_table(random: np.random.Generator, worlds: tuple[World, ...], simulatio
     return table(header, rows)
 
 
-def null_case(random: np.random.Generator, world: World, simulations: int) -> Iterator[Told]:
-    """Verdicts of the report if both arms are equally good."""
-    for seed in tqdm(range(CHEAP * simulations), f"equally good, {world.classes} classes"):
-        labels, *arms = world.draw(random, world.rows, ALIKE)
-        yield from (in_full if seed < simulations else often)(labels, *arms, seed)
+def null_case(seed: int, world: World, full: int) -> list[Told]:
+    """Verdicts of the report if both arms are equally good: on every measure for the first `full` seeds."""
+    labels, *arms = world.draw(np.random.default_rng(seed), world.rows, ALIKE)
+    return list((in_full if seed <= full else often)(labels, *arms, seed))
 
 
 def in_full(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
@@ -177,21 +179,29 @@ def is_cheap(measure: Measure) -> bool:
     return not measure.strategy.resamples_difference or measure.key == "error_auroc"
 
 
-def kinks_table(random: np.random.Generator, simulations: int) -> str:
+def kinks_table(simulations: int) -> str:
     """Null cases for measures of calibration, with arms that differ: 872 texts of two classes."""
-    keys = ("ece", "class_wise_ece", "l2_ece", "brier_reliability")
-    measures = [measure for measure in MEASURES if measure.key in keys]
+    measures = [MEASURE[key] for key in ("ece", "class_wise_ece", "l2_ece", "brier_reliability")]
     rows = []
-    for name, draw in KINKS.items():
-        told: dict[str, list[bool]] = {measure.key: [] for measure in measures}
-        for seed in tqdm(range(CHEAP * simulations), name):
-            labels, *arms = draw(random)
-            first, second = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in arms)
-            for measure in measures:
-                if seed < simulations or is_cheap(measure):
-                    told[measure.key].append(resampled(first, second, measure, seed).verdict != "cannot tell")
-        rows.append([name, *(share(of_measure) for of_measure in told.values())])
+    for name in KINKS:
+        told = defaultdict(list)
+        for run in over_seeds(partial(kink, name=name, full=simulations), CHEAP * simulations, name):
+            for key, significant in run.items():
+                told[key].append(significant)
+        rows.append([name, *(share(told[measure.key]) for measure in measures)])
     return table(["case", *(measure.title for measure in measures)], rows)
+
+
+def kink(seed: int, name: str, full: int) -> dict[str, bool]:
+    """Whether there is a verdict: on every measure of calibration for the first `full` seeds, else on cheap ones."""
+    labels, *arms = KINKS[name](np.random.default_rng(seed))
+    first, second = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in arms)
+    measures = (MEASURE[key] for key in ("ece", "class_wise_ece", "l2_ece", "brier_reliability"))
+    return {
+        measure.key: resampled(first, second, measure, seed).verdict != "cannot tell"
+        for measure in measures
+        if seed <= full or is_cheap(measure)
+    }
 
 
 def opposite(random: np.random.Generator, gap: float) -> tuple[Labels, Array, Array]:
@@ -233,23 +243,28 @@ KINKS = {
 }
 
 
-def costs_table(random: np.random.Generator, simulations: int) -> str:
+def costs_table(simulations: int) -> str:
     """Null cases for NLL and Brier, with arms that differ."""
-    measures = [measure for measure in MEASURES if measure.key in ("nll", "brier")]
+    measures = [MEASURE["nll"], MEASURE["brier"]]
     rows = []
     for name, (truth, sure) in COSTS.items():
         modest = {measure.key: as_dear(measure, truth, sure) for measure in measures}
         for count in (200, 400, 872):
-            told: dict[str, list[bool]] = {measure.key: [] for measure in measures}
-            for _ in tqdm(range(MEANS * simulations), f"{name}, {count} rows"):
-                z = random.normal(size=count)
-                labels = luck(random, special.expit(-truth(z)))
-                first = two_classes(sure(z), labels)
-                for measure in measures:
-                    second = two_classes(modest[measure.key] * sure(z), labels)
-                    told[measure.key].append(resampled(first, second, measure, 0).verdict != "cannot tell")
-            rows.append([name, str(count), *(share(of_measure) for of_measure in told.values())])
+            told = over_seeds(
+                partial(cost, name=name, modest=modest, count=count), MEANS * simulations, f"{name}, {count} rows"
+            )
+            rows.append([name, str(count), *(share(run[measure.key] for run in told) for measure in measures)])
     return table(["case", "rows", *(measure.title for measure in measures)], rows)
+
+
+def cost(seed: int, name: str, modest: dict[str, float], count: int) -> dict[str, bool]:
+    """Whether there is a verdict. `modest` has the factor of the second arm's logits for each measure."""
+    random, (truth, sure) = np.random.default_rng(seed), COSTS[name]
+    z = random.normal(size=count)
+    labels = luck(random, special.expit(-truth(z)))
+    first = two_classes(sure(z), labels)
+    pairs = {key: (first, two_classes(factor * sure(z), labels)) for key, factor in modest.items()}
+    return {key: resampled(*pair, MEASURE[key], 0).verdict != "cannot tell" for key, pair in pairs.items()}
 
 
 def as_dear(measure: Measure, truth: Logits, sure: Logits) -> float:
@@ -285,18 +300,17 @@ COSTS: dict[str, tuple[Logits, Logits]] = {
 }
 
 
-def harm_table(random: np.random.Generator, world: World, simulations: int) -> str:
+def harm_table(world: World, simulations: int) -> str:
     """Verdicts if the first arm is worse by three standard errors."""
     header = ["measure", "true difference / standard error", "interval covers it", "significant, right direction"]
     header.append("significant, wrong direction")
-    gaps, effects = pilot(random, world)
+    gaps, effects = pilot(world)
     rows = []
-    for measure in MEASURES:
-        of_harms = effects[measure.key]
-        harm = float(np.interp(EFFECT, of_harms, HARMS))
-        gap = float(np.interp(harm, HARMS, gaps[measure.key]))
+    for key, measure in MEASURE.items():
+        harm = float(np.interp(EFFECT, effects[key], HARMS))
+        gap = float(np.interp(harm, HARMS, gaps[key]))
         worse = "worse" if (gap < 0) == measure.higher_is_better else "better"
-        told = [of_one(random, world, harm, measure, seed) for seed in tqdm(range(CHEAP * simulations), measure.title)]
+        told = over_seeds(partial(of_one, world=world, harm=harm, key=key), CHEAP * simulations, measure.title)
         rows.append(
             [
                 measure.title,
@@ -309,27 +323,30 @@ def harm_table(random: np.random.Generator, world: World, simulations: int) -> s
     return table(header, rows)
 
 
-def pilot(
-    random: np.random.Generator, world: World, pilots: int = PILOTS
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def pilot(world: World, pilots: int = PILOTS) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """True difference for each measure and each of `HARMS`, and the same in standard errors."""
     gaps, effects = defaultdict(list), defaultdict(list)
-    for harm in tqdm(HARMS, "pilot"):
-        labels, first, second = world.draw(random, MANY, harm)
-        many, base = Predictions.of(first, labels), Predictions.of(second, labels)
-        some = [world.draw(random, world.rows, harm) for _ in range(pilots)]
-        pairs = [(Predictions.of(p, labels), Predictions.of(q, labels)) for labels, p, q in some]
-        for measure in MEASURES:
-            gaps[measure.key].append(measure.value(many) - measure.value(base))
-            spread = np.std([measure.value(rows) - measure.value(other) for rows, other in pairs])
-            effects[measure.key].append(abs(gaps[measure.key][-1]) / float(spread))
+    for harm in HARMS:
+        true = gaps_of(0, world, MANY, harm)
+        some = over_seeds(partial(gaps_of, world=world, rows=world.rows, harm=harm), pilots, f"pilot, harm {harm}")
+        for key in MEASURE:
+            gaps[key].append(true[key])
+            effects[key].append(abs(true[key]) / float(np.std([one[key] for one in some])))
     return gaps, effects
 
 
-def of_one(random: np.random.Generator, world: World, harm: float, measure: Measure, seed: int) -> Difference:
+def gaps_of(seed: int, world: World, rows: int, harm: float) -> dict[str, float]:
+    """The difference of two arms in each measure."""
+    labels, *arms = world.draw(np.random.default_rng(seed), rows, harm)
+    first, second = (Predictions.of(p, labels) for p in arms)
+    return {key: measure.value(first) - measure.value(second) for key, measure in MEASURE.items()}
+
+
+def of_one(seed: int, world: World, harm: float, key: str) -> Difference:
     """The report's verdict on one measure's difference."""
-    labels, first, second = world.draw(random, world.rows, harm)
-    return resampled(Predictions.of(first, labels), Predictions.of(second, labels), measure, seed)
+    labels, *arms = world.draw(np.random.default_rng(seed), world.rows, harm)
+    first, second = (Predictions.of(p, labels) for p in arms)
+    return resampled(first, second, MEASURE[key], seed)
 
 
 def resampled(rows: Predictions, base: Predictions, measure: Measure, seed: int) -> Difference:
