@@ -1,7 +1,6 @@
 """`pipeline("bayesian-text-classification")`: Hugging Face text classification with MC-Dropout."""
 
 import copy
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
@@ -13,13 +12,11 @@ from torch import Tensor
 from .answers import ranked_labels, results_in_text_order, winning_labels
 from .encoding import Encoded
 from .inputs import LazyResults, form_of, labeled, not_finite
-from .model_card import merged
 from .options import Options, as_dtype, check_batch_size, is_int, is_real
-from .ordinary import OrdinaryPipeline
 from .probe import DropoutSite
-from .publishing import publish
+from .publishable import PublishablePipeline
 from .sampling import Draws, joined
-from .saving import STALE, Saved, check_of, merged_requirements, resolved, save, saved_options, with_adapter
+from .saving import Saved, resolved, saved_options, with_adapter
 from .temperature import apply_temperature, determined, fit_temperature
 from .text_sampler import Progress, TextSampler
 from .uncertainty import Activation, summarized, tempered
@@ -28,7 +25,7 @@ TASK = "bayesian-text-classification"
 _Call = dict[str, Any]  # arguments of `TextSampler.samples`
 
 
-class BayesianTextClassificationPipeline(OrdinaryPipeline):
+class BayesianTextClassificationPipeline(PublishablePipeline):
     """Text classification whose score is the mean over `num_samples` dropout masks, with uncertainty estimates.
 
         score = mean_t softmax(f(x, mask_t))        (MC-Dropout, Gal & Ghahramani 2016, arXiv:1506.02142)
@@ -274,60 +271,9 @@ class BayesianTextClassificationPipeline(OrdinaryPipeline):
         _, call = self._for_arrays(kwargs)
         yield from self._sampler.batches(texts, call["tokenizer_options"], call["batch_size"])
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
-        """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
-
-        It holds the model, the tokenizer, the code they need, and `handler.py` for Inference Endpoints. `config.json`
-        has the temperature and the options `num_samples`, `tolerance`, `masks` and `threshold`. The model's card is
-        copied, with a section on the scores; in an existing README.md only that section changes. A PEFT adapter goes
-        into the folder `adapter`; loading it requires `peft`. Weights and code of an earlier save are removed from the
-        folder. The caller's model is not changed.
-
-        Args:
-            save_directory: The folder; created if it does not exist.
-            **kwargs: Arguments of the model's and the tokenizer's `save_pretrained`.
-        """
-        if kwargs.pop("push_to_hub", False):
-            raise ValueError("save_pretrained does not accept push_to_hub=True; call classifier.push_to_hub(repo_id)")
-        options = {"temperature": self.temperature, **self._options.saved()}
-        save(type(self), self.model, self.tokenizer, options, save_directory, **kwargs)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        commit_message: str | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-        **kwargs: Any,
-    ) -> str:
-        """Publish what `save_pretrained` writes as one commit, and return its URL.
-
-        Args:
-            repo_id: "user/name"; created if it does not exist. In an existing model card, only our section changes.
-            private: Whether a new repository is private; None: the owner's default.
-            token: Hub token; None: the one from the environment or from `hf auth login`.
-            commit_message: Message of the commit.
-            revision: Branch to commit to; None: main.
-            create_pr: Open a pull request instead.
-            **kwargs: Arguments of `save_pretrained`.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder, **kwargs)
-            return publish(
-                folder,
-                repo_id,
-                private=private,
-                token=token,
-                message=commit_message or "Upload the pipeline",
-                revision=revision,
-                create_pr=create_pr,
-                merge={"README.md": merged, "requirements.txt": merged_requirements},
-                check=check_of(type(self)),
-                stale=STALE,
-            )
+    def saved_options(self) -> dict[str, Any]:
+        """The options that are saved with the model, as JSON values."""
+        return {"temperature": self.temperature, **self._options.saved()}
 
     def __copy__(self) -> "BayesianTextClassificationPipeline":
         """A pipeline of the same model and options. What is set on it later does not affect the original."""
