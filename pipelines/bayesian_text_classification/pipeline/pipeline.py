@@ -79,8 +79,6 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
         super().__init__(**kwargs)
         self._text_sampler = TextSampler(self.model, self.tokenizer, self.device, self.run_dtype)
         self.temperature = saved_options(self.model.config).get("temperature", 1.0)
-        if self._options.num_samples > 0:
-            self._sampler.sampling_twin()
 
     def __call__(self, inputs: Any, *, progress: Progress | None = None, **kwargs: Any) -> Any:
         """Classify the text(s).

@@ -79,11 +79,8 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
         ValueError: The model also draws random numbers in `eval()` mode, or fails to run in `train()` mode.
         RuntimeError: The number of dropout calls already differs among short texts, or a call cannot be reached.
     """
-    short, *longs = "a b c", "a b c d e f g", "a, b; c. d! e? f - g: 1 2 3"
-    pair, triple = encode([short] * 2), encode([short] * 3)
-    # A tokenizer may map all letters to one unknown token, so the second candidate has other characters.
-    long = max(longs, key=lambda text: encode([text])["input_ids"].shape[1] > pair["input_ids"].shape[1])
-    longer = encode([long] * 2)
+    short, long = _short_and_long(encode)
+    pair, triple, longer = encode([short] * 2), encode([short] * 3), encode([long] * 2)
     forward.model.eval()
     with unmoved_random_state():
         forward.logits(pair, may_draw=True)  # BigBird replaces some of its own modules at its first short text
@@ -248,14 +245,42 @@ def _rows_are_apart(
     return True
 
 
-def _padding_matters(forward: Forward, plan: Plan, encode: Encode, short: str, long: str) -> bool:
-    """Whether a longer text in the batch changes the logits of a text, without dropout or with it."""
+def padding_changes_logits(forward: Forward, encode: Encode, *, can_pad: bool) -> bool:
+    """Whether texts of unequal length cannot share a batch of ordinary passes, which run in `eval()` mode.
+
+    Raises:
+        ValueError: The model draws random numbers in `eval()` mode.
+    """
+    short, long = _short_and_long(encode)
+    with unmoved_random_state():
+        forward.logits(encode([short]), may_draw=True)  # BigBird replaces some of its own modules at its first text
+        if encode([long])["input_ids"].shape[1] <= encode([short])["input_ids"].shape[1]:
+            return True  # the long text is cut, so the effect of the length is unknown
+        return can_pad and _logits_depend_on_padding(forward, encode, short, long)
+
+
+def _short_and_long(encode: Encode) -> tuple[str, str]:
+    """Two texts of different length in tokens, if the tokenizer allows it."""
+    short, *longs = "a b c", "a b c d e f g", "a, b; c. d! e? f - g: 1 2 3"
+    # A tokenizer may map all letters to one unknown token, so the second candidate has other characters.
+    least = encode([short])["input_ids"].shape[1]
+    return short, max(longs, key=lambda text: encode([text])["input_ids"].shape[1] > least)
+
+
+def _logits_depend_on_padding(forward: Forward, encode: Encode, short: str, long: str) -> bool:
+    """Whether a longer text in the batch changes the logits of a text without dropout."""
     alone, twice, padded = encode([short]), encode([short] * 2), encode([long, short])
     exact, several = forward.logits(alone)[0], forward.logits(twice)[0]
     # Other shapes use other kernels. The same text twice, without padding, shows how much that changes by itself.
     floor = 10 * _distance(exact, several) + _rounding(exact)
-    if _distance(exact, forward.logits(padded)[1]) > floor:
+    return _distance(exact, forward.logits(padded)[1]) > floor
+
+
+def _padding_matters(forward: Forward, plan: Plan, encode: Encode, short: str, long: str) -> bool:
+    """Whether a longer text in the batch changes the logits of a text, without dropout or with it."""
+    if _logits_depend_on_padding(forward, encode, short, long):
         return True
+    alone, twice, padded = encode([short]), encode([short] * 2), encode([long, short])
     try:
         drawn, beside, among = (
             forward.sample_logits(inputs, range(1), plan, seed=0, balanced=True)[row]

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,13 +17,14 @@ from .encoding import Encoded, Encoder
 from .inputs import items_of
 from .options import Options, is_int
 from .sampling import Draws, Passes, fixed, until_precise
-from .twin import StochasticTwin
+from .twin import OrdinaryTwin, StochasticTwin
 from .uncertainty import Activation, error_of_score, summarized
 
 WINDOW = 1024  # texts tokenized and sorted together; a stream holds one window in memory
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; leaves room for the batch's attention weights
 
 Progress = Callable[[int], None]
+_Kind = TypeVar("_Kind", OrdinaryTwin, StochasticTwin)
 
 
 class TextSampler:
@@ -42,7 +43,8 @@ class TextSampler:
         self.model, self.tokenizer, self.device, self.dtype = model, tokenizer, device, dtype
         self._lock = threading.Lock()
         self._twin: StochasticTwin | None = None
-        self._twin_settings: tuple[Any, ...] = ()  # the caller's settings when the twin was created
+        self._ordinary: OrdinaryTwin | None = None  # only until there is a stochastic twin, which runs such passes too
+        self._settings: tuple[Any, ...] = ()  # the caller's settings when the twins were created
         self._budgets = {kind: TokenBudget(tokens) for kind, tokens in TOKENS_PER_BATCH.items()}
 
     def samples(
@@ -93,20 +95,37 @@ class TextSampler:
         if not items:
             return
         encoded = self.encoder.encode(items, tokenizer_options)
-        apart = self._apart(encoded, self.twin())
+        apart = self._apart(encoded, self.ordinary_twin())
         for batch in plan(encoded.padded_lengths, range(1), self._budget, max_texts=batch_size, apart=apart):
             yield batch.texts, self.encoder.tensors(encoded, batch.texts, self.device)
 
     def twin(self) -> StochasticTwin:
-        """The twin of the model in its current state."""
+        """The stochastic twin of the model in its current state."""
+        with self._lock:
+            twin = self._current(self._twin)
+            if twin is None:
+                model, can_pad, _, dtype = self._settings
+                self._ordinary = None  # frees its weights, if they were converted
+                twin = self._twin = StochasticTwin(model, self._probe_inputs, can_pad=can_pad, dtype=dtype)
+        return twin
+
+    def ordinary_twin(self) -> OrdinaryTwin | StochasticTwin:
+        """A twin of the model in its current state that runs ordinary passes. It is not probed for dropout."""
+        with self._lock:
+            twin = self._current(self._twin) or self._current(self._ordinary)
+            if twin is None:
+                model, can_pad, _, dtype = self._settings
+                twin = self._ordinary = OrdinaryTwin(model, self._probe_inputs, can_pad=can_pad, dtype=dtype)
+        return twin
+
+    def _current(self, twin: _Kind | None) -> _Kind | None:
+        """The twin, or None if the model or its settings have changed since it was created."""
         model: Any = getattr(self.model, "_orig_mod", self.model)  # unwraps torch.compile
         settings = (model, self.encoder.can_pad, self.tokenizer.padding_side, self.dtype)
-        with self._lock:
-            twin = self._twin
-            if twin is None or self._twin_settings != settings or not twin.is_current():
-                twin = StochasticTwin(model, self._probe_inputs, can_pad=self.encoder.can_pad, dtype=self.dtype)
-                self._twin, self._twin_settings = twin, settings
-        return twin
+        if settings != self._settings:
+            self._twin, self._ordinary, self._settings = None, None, settings
+            return None
+        return twin if twin is not None and twin.is_current() else None
 
     def sampling_twin(self) -> StochasticTwin:
         """The twin of the model. Raises ValueError if the model has no active dropout."""
@@ -145,27 +164,28 @@ class TextSampler:
         progress: Progress | None,
         first: int,
     ) -> Passes:
-        """The twin's stochastic passes, or its ordinary pass for `num_samples=0`."""
-        twin, encoder = self.sampling_twin() if options.num_samples else self.twin(), self.encoder
+        """Stochastic passes, or one ordinary pass for `num_samples=0`."""
+        sampling = self.sampling_twin() if options.num_samples else None
+        twin, encoder = sampling or self.ordinary_twin(), self.encoder
 
         def run(texts: Sequence[int], samples: range) -> NDArray[np.float32]:
             with self._placement():
                 inputs = encoder.tensors(encoded, texts, self.device)
-                if options.num_samples:
-                    balanced = options.masks == "balanced"
-                    logits = twin.sample_logits(inputs, samples, seed=options.seed, balanced=balanced)
-                else:
+                if sampling is None:
                     logits = twin.logits(inputs).unsqueeze(1)
+                else:
+                    balanced = options.masks == "balanced"
+                    logits = sampling.sample_logits(inputs, samples, seed=options.seed, balanced=balanced)
                 finite = logits.isfinite().all(-1, keepdim=True)  # sigmoid(inf) would be a confident 1
                 probabilities = _activated(logits.float(), activation).where(finite, torch.nan)
                 values: NDArray[np.float32] = probabilities.cpu().numpy()
             return values
 
         apart = self._apart(encoded, twin)
-        lengths, samples_are_rows = encoded.padded_lengths, not twin.loops_over_samples
+        lengths, samples_are_rows = encoded.padded_lengths, sampling is None or not sampling.loops_over_samples
         return Passes(run, lengths, self._budget, batch_size, apart, samples_are_rows, progress, first)
 
-    def _apart(self, encoded: Encoded, twin: StochasticTwin) -> list[Apart]:
+    def _apart(self, encoded: Encoded, twin: OrdinaryTwin | StochasticTwin) -> list[Apart]:
         """A key for each text; only texts with equal keys may share a batch.
 
         If padding is not possible, a key has the length. It always has the number of end-of-sequence tokens, because
@@ -199,7 +219,7 @@ class TextSampler:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_lock": None, "_twin": None, "_twin_settings": ()}
+        return {**vars(self), "_lock": None, "_twin": None, "_ordinary": None, "_settings": ()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())

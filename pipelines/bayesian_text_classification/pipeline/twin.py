@@ -9,6 +9,8 @@ The twin is a private copy of the module tree. It shares every parameter and buf
 never modified. It is probed once (`probe.py`). Inference runs in `eval()` mode; the `training` flag is set only on
 modules that read it to decide whether to call dropout at all. Every dropout call that the probe found gets a keyed mask
 (`masks.py`). A model that draws other random numbers in `eval()` mode is rejected.
+
+Ordinary passes, with dropout off, need no probe: they run on a twin of their own class.
 """
 
 import copy
@@ -19,12 +21,78 @@ from torch import Tensor, nn
 
 from .forward import Forward, Inputs
 from .onednn_linear import use_the_whole_processor
-from .probe import Encode, mean_rate, probe
+from .probe import Encode, mean_rate, padding_changes_logits, probe
 from .rotary import frequency_group, make_stateless
 from .train_mode import switch_off_other_noise
 
 
-class StochasticTwin:
+class _Twin:
+    """A private copy of a classifier, whose passes do not modify the original.
+
+    Args:
+        model: Any sequence classifier that maps the encoded texts to logits. *Shape:* (texts, classes).
+        dtype: Dtype of the forward passes. If it differs from the model's dtype, the twin holds converted copies of the
+            weights.
+    """
+
+    needs_equal_lengths: bool
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None) -> None:
+        self._source = model
+        self._converted = dtype is not None and dtype != _dtype(model)
+        self._snapshot = _snapshot(model, with_versions=self._converted)
+        self._model = shared_copy(model)
+        if self._converted:
+            # Stop sharing first: `to` would convert the caller's parameters in place.
+            self._model = copy.deepcopy(self._model).to(dtype=dtype)
+        switch_off_other_noise(self._model)
+        allow_batches(self._model)
+        self._frequency_limits = make_stateless(self._model)
+        use_the_whole_processor(self._model)
+        self._forward = Forward(self._model)
+
+    def is_current(self) -> bool:
+        """Whether the caller's model is still what was copied: modules, tensors, dtypes, devices, settings.
+
+        A twin with converted weights also detects in-place changes of the originals. The exception is a change through
+        `.data`, which PyTorch does not track: `weight.data.zero_()` goes unnoticed, `weight.data = ...` is detected.
+        """
+        return _snapshot(self._source, with_versions=self._converted) == self._snapshot
+
+    def frequency_group(self, length: int) -> int:
+        """A number for a padded length in tokens; texts with different numbers cannot share a batch."""
+        return frequency_group(self._frequency_limits, length)
+
+    def logits(self, inputs: Inputs) -> Tensor:
+        """Deterministic logits with dropout off. *Shape:* (texts, classes)."""
+        return self._forward.logits(inputs)
+
+
+class OrdinaryTwin(_Twin):
+    """Runs ordinary passes of `model`, with dropout off. No dropout is needed, and none is looked for.
+
+    Args:
+        model: Any sequence classifier that maps the encoded texts to logits. *Shape:* (texts, classes).
+        encode: Function that turns texts into the model's inputs, padded to one length.
+        can_pad: Whether texts of unequal length may share a batch at all.
+        dtype: Dtype of the forward passes.
+
+    Attributes:
+        needs_equal_lengths: Whether padding is ruled out, because it changes a text's logits.
+
+    Raises:
+        ValueError: The model draws random numbers in `eval()` mode.
+    """
+
+    def __init__(
+        self, model: nn.Module, encode: Encode, *, can_pad: bool = True, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(model, dtype)
+        self._model.eval()
+        self.needs_equal_lengths = padding_changes_logits(self._forward, encode, can_pad=can_pad)
+
+
+class StochasticTwin(_Twin):
     """Runs stochastic forward passes of `model` without modifying it.
 
     Args:
@@ -54,18 +122,7 @@ class StochasticTwin:
     def __init__(
         self, model: nn.Module, encode: Encode, *, can_pad: bool = True, dtype: torch.dtype | None = None
     ) -> None:
-        self._source = model
-        self._converted = dtype is not None and dtype != _dtype(model)
-        self._snapshot = _snapshot(model, with_versions=self._converted)
-        self._model = shared_copy(model)
-        if self._converted:
-            # Stop sharing first: `to` would convert the caller's parameters in place.
-            self._model = copy.deepcopy(self._model).to(dtype=dtype)
-        switch_off_other_noise(self._model)
-        allow_batches(self._model)
-        self._frequency_limits = make_stateless(self._model)
-        use_the_whole_processor(self._model)
-        self._forward = Forward(self._model)
+        super().__init__(model, dtype)
         found = probe(self._forward, encode, can_pad=can_pad)
         self._plan = found.plan
         self.sites = found.sites
@@ -74,22 +131,6 @@ class StochasticTwin:
         self.needs_equal_lengths = found.needs_equal_lengths
         self.loops_over_samples = found.plan.loops_over_samples
         self.loops_over_texts = found.plan.loops_over_texts
-
-    def is_current(self) -> bool:
-        """Whether the caller's model is still what was copied: modules, tensors, dtypes, devices, settings.
-
-        A twin with converted weights also detects in-place changes of the originals. The exception is a change through
-        `.data`, which PyTorch does not track: `weight.data.zero_()` goes unnoticed, `weight.data = ...` is detected.
-        """
-        return _snapshot(self._source, with_versions=self._converted) == self._snapshot
-
-    def frequency_group(self, length: int) -> int:
-        """A number for a padded length in tokens; texts with different numbers cannot share a batch."""
-        return frequency_group(self._frequency_limits, length)
-
-    def logits(self, inputs: Inputs) -> Tensor:
-        """Deterministic logits with dropout off. *Shape:* (texts, classes)."""
-        return self._forward.logits(inputs)
 
     def sample_logits(self, inputs: Inputs, samples: range, *, seed: int, balanced: bool) -> Tensor:
         """Logits of the passes `samples` for each text. *Shape:* (texts, len(samples), classes).
