@@ -280,7 +280,7 @@ def test_columns_depend_on_threshold_and_samples(tmp_path):
     assert asked(*common, tmp_path / "a.csv", "--threshold", 0.9, "--num-samples", 20).exit_code == 0
     sure, unsure = rows_of(tmp_path / "a.csv")
     assert (sure["label"], sure["abstained"], sure["reason"]) == ("POSITIVE", "False", "")
-    assert (unsure["label"], unsure["abstained"]) == ("", "True") and unsure["reason"]
+    assert (unsure["label"], unsure["abstained"]) == ("", "True") and unsure["reason"] and unsure["candidate"]
     assert asked(*common, tmp_path / "b.csv", "--num-samples", 0, "--prefix", "stock_").exit_code == 0
     assert list(rows_of(tmp_path / "b.csv")[0]) == ["text", "stock_label", "stock_score", "stock_error"]
 

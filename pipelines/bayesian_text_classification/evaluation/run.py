@@ -77,6 +77,7 @@ def outputs_of(
     passes, and so do the two frequentist arms.
     """
     check_one_label(classifier)
+    saved_temperature, classifier = classifier.temperature, classifier.uncalibrated()
     advance = progress or (lambda rows: None)
 
     def ordinary(texts: Sequence[str]) -> Probabilities:
@@ -136,7 +137,7 @@ def outputs_of(
             "bayesian": bayesian,
             "bayesian_temperature": bayesian,
         },
-        saved_temperature=classifier.temperature,
+        saved_temperature=saved_temperature,
         groups=np.asarray(data.texts),
         outside_groups=np.asarray(out_of_scope) if out_of_scope else None,
         dropout_rate=mean_rate(reached),

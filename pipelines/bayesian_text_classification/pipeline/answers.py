@@ -21,7 +21,7 @@ def winning_labels(
     """
     best = ranked_labels(summary, names, num_samples, top_k=1, own_entropies=own_entropies, threshold=threshold)
     for (entry,) in best:
-        yield {**entry, "label": None} if entry.get("abstained") else entry
+        yield decided(entry)
 
 
 def ranked_labels(
@@ -56,7 +56,7 @@ def ranked_labels(
             for c in order
         ]
         if threshold is not None:
-            reason = _reason(summary, i, threshold, num_samples) if row.max() < threshold else None
+            reason = below(float(row.max()), threshold, _blame(summary, i, num_samples))
             dicts = [{**entry, "abstained": reason is not None, "reason": reason} for entry in dicts]
         yield dicts
 
@@ -97,16 +97,27 @@ def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) 
     }
 
 
-def _reason(summary: Uncertainty, text: int, threshold: float, num_samples: int) -> str:
-    """The reason why the text gets no label."""
+def decided(entry: dict[str, Any]) -> dict[str, Any]:
+    """The winner's dict. If a threshold was checked, its label is the candidate, and the label only if accepted."""
+    if "abstained" not in entry:
+        return entry
+    candidate = entry["label"]
+    return {**entry, "label": None if entry["abstained"] else candidate, "candidate": candidate}
+
+
+def below(score: float, threshold: float, blame: str) -> str | None:
+    """The reason why a text gets no label; None if its score reaches the threshold."""
+    return f"score {score:.3f} is below the threshold {threshold:g}; {blame}" if score < threshold else None
+
+
+def _blame(summary: Uncertainty, text: int, num_samples: int) -> str:
+    """What the samples say about the uncertainty of a text."""
     assert summary.expected_entropy is not None and summary.mutual_information is not None
     model, data = float(summary.mutual_information[text]), float(summary.expected_entropy[text])
     if num_samples == 1:
-        blame = "one sample cannot show whether the text or the model is uncertain; take more samples"
-    elif model > data:
-        blame = "its samples disagree: training did not settle how to classify it"
-    elif model > _AGREEMENT * (model + data):
-        blame = "its samples differ, but each of them is uncertain too: the text may fit several labels"
-    else:
-        blame = "its samples agree: more samples would not make it more confident"
-    return f"score {summary.mean[text].max():.3f} is below the threshold {threshold:g}; {blame}"
+        return "one sample cannot show whether the text or the model is uncertain; take more samples"
+    if model > data:
+        return "its samples disagree: training did not settle how to classify it"
+    if model > _AGREEMENT * (model + data):
+        return "its samples differ, but each of them is uncertain too: the text may fit several labels"
+    return "its samples agree: more samples would not make it more confident"

@@ -9,8 +9,11 @@ from typing import Any
 
 from huggingface_hub import ModelCard, hf_hub_download
 
+from .calibration import SCORES, Calibration
+
 PART = "bayesian-text-classification"  # name of our section, in its marker comments
 
+_WAY = "threshold_way"  # the option that says which scores the threshold is for
 _TAGS = ("bayesian-text-classification", "mc-dropout", "calibration", "uncertainty")
 _TITLE = "# A text classifier with honest confidence\n"
 _ADAPTER_WARNING = """> This classifier is a model with a LoRA adapter in the folder `adapter`. Load it as shown here.
@@ -22,7 +25,7 @@ _TEXT = """## Scores with uncertainty
 {warning}This classifier averages its probabilities over many random dropout masks, at every dropout site of the model
 (MC-Dropout, [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)). It reports its uncertainty with each answer.
 
-Saved options: {options}.
+Saved options: {options}. {calibration}
 
 You only need torch and transformers (and peft, if there is a LoRA adapter). Loading runs the code in this repository,
 so read that code first:
@@ -65,9 +68,8 @@ This repository also works as an Inference Endpoint (`handler.py`). A request lo
 
 The same text, seed and options give the same answer in any batch, order or process.
 
-If the saved options contain a temperature other than 1, only `score` and `predictive_entropy` use it. `score_std`,
-`standard_error`, `expected_entropy` and `mutual_information` describe the samples before the temperature. The last two
-then add up to the entropy before the temperature.
+With `num_samples=0`, the answer is that of one ordinary pass, and has only `label` and `score`. Ordinary and sampled
+scores are calibrated separately.
 
 ### Limits of the scores
 
@@ -75,8 +77,7 @@ then add up to the entropy before the temperature.
   the standard error of its score is below 0.02.
 - **Honesty.** The scores are only as good as the model. MC-Dropout makes them more honest, not always honest. Measure
   the calibration on your own labeled texts before you rely on a threshold.
-- **Temperature.** If the saved temperature is not 1, the scores were calibrated on labeled texts. Other texts may need
-  a different temperature.
+- **Temperature.** A temperature was fitted on labeled texts. Other texts may need a different one.
 """
 
 
@@ -89,15 +90,23 @@ def card(options: Mapping[str, Any], own: str | None = None, base: str | None = 
         base: Hub id of the base model that a new card names; None for none.
         adapted: Whether the section warns that there is an adapter.
     """
-    shown = ", ".join(f"{name}={value!r}" for name, value in options.items())
+    shown = ", ".join(f"{name}={value!r}" for name, value in options.items() if name not in ("calibration", _WAY))
     warning = _ADAPTER_WARNING if adapted else ""
-    part = _TEXT.replace("{options}", shown).replace("{warning}", warning)
+    part = _TEXT.replace("{options}", shown).replace("{warning}", warning).replace("{calibration}", _fitted(options))
     if own is None:
         head = "".join(f"- {tag}\n" for tag in _TAGS)
         named = f"base_model: {base}\n" if base else ""
         front = f"---\n{named}library_name: transformers\npipeline_tag: text-classification\ntags:\n{head}---\n"
         return with_part(f"{front}\n{_TITLE}", PART, part)
     return _with_ours(own, part)
+
+
+def _fitted(options: Mapping[str, Any]) -> str:
+    """A sentence about the calibration."""
+    calibration = Calibration.of_saved(options)
+    if not calibration:
+        return "The scores are not calibrated."
+    return f"Calibration: {'; '.join(f'{SCORES[way]}, {scaling}' for way, scaling in calibration.items())}."
 
 
 def _with_ours(own: str, part: str) -> str:

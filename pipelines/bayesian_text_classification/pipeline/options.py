@@ -3,7 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -71,10 +71,6 @@ class Options:
     def group_size(self) -> int:
         """Number of samples that share one random draw."""
         return GROUP_SIZE if self.masks == "balanced" else 1
-
-    def updated(self, given: dict[str, Any]) -> "Options":
-        """A copy with the options found in `given`, which are removed from it."""
-        return replace(self, **{name: given.pop(name) for name in NAMES if name in given})
 
     def saved(self) -> dict[str, Any]:
         """The options that are saved with a model, as JSON values."""

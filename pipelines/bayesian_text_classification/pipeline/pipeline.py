@@ -10,22 +10,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .answers import ranked_labels, results_in_text_order, winning_labels
+from .calibrated import CalibratedPipeline, check_threshold
+from .calibration import Scaling, way_of
 from .encoding import Encoded
 from .inputs import LazyResults, form_of, labeled, not_finite
-from .options import Options, as_dtype, check_batch_size, is_int, is_real
+from .options import NAMES, Options, as_dtype, check_batch_size, is_int
 from .probe import DropoutSite
-from .publishable import PublishablePipeline
 from .sampling import Draws, joined
 from .saving import Saved, resolved, saved_options, with_adapter
 from .temperature import apply_temperature, determined, fit_temperature
 from .text_sampler import Progress, TextSampler
-from .uncertainty import Activation, summarized, tempered
+from .uncertainty import Activation, summarized
 
 TASK = "bayesian-text-classification"
 _Call = dict[str, Any]  # arguments of `TextSampler.samples`
 
 
-class BayesianTextClassificationPipeline(PublishablePipeline):
+class BayesianTextClassificationPipeline(CalibratedPipeline):
     """Text classification whose score is the mean over `num_samples` dropout masks, with uncertainty estimates.
 
         score = mean_t softmax(f(x, mask_t))        (MC-Dropout, Gal & Ghahramani 2016, arXiv:1506.02142)
@@ -45,18 +46,22 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
             after every 10. None: every text gets all passes.
         seed: Any integer. The same text, seed and model give the same answer in any batch, order or process.
         masks: "balanced" (each unit is dropped in exactly its share of ten passes) or "bernoulli" (independent passes).
-        threshold: A text with a score below this value gets no label (see `__call__`). None: every text gets one.
+        threshold: A text with a score below this value gets no label (see `__call__`). None: every text gets one. It
+            belongs to the way the scores are made (ordinary or sampled) and to their calibration: if either changes,
+            it is dropped with a warning.
         **kwargs: Arguments of `text-classification`: `model`, `tokenizer`, `device`, `dtype`, `top_k`,
             `function_to_apply`, `batch_size` (the most texts in a batch), and arguments of the tokenizer's call. Each
             call also accepts `num_samples`, `tolerance`, `seed`, `masks` and `threshold`.
 
     Attributes:
-        temperature: Temperature of the averaged probabilities. 1.0 until `calibrate` fits it; saved with the model.
+        calibration: What `calibrate` has fitted, for ordinary and for sampled scores; saved with the model.
+        temperature: Temperature of the sampled scores; 1.0 if there is none.
 
     Raises:
         InputError: A text tokenizes to zero tokens, or the model's outputs for it are NaN or infinite and give no
             score. The error is a ValueError and holds the numbers of these inputs.
-        ValueError: The model has no active dropout (and `num_samples` is not 0), or an option is out of range.
+        ValueError: An option is out of range, or a threshold is given for a model that does not choose one label. A
+            call with samples raises it if the model has no active dropout.
         TypeError: An option is unknown.
     """
 
@@ -78,7 +83,7 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
             kwargs["model"] = with_adapter(kwargs["model"])
         super().__init__(**kwargs)
         self._text_sampler = TextSampler(self.model, self.tokenizer, self.device, self.run_dtype)
-        self.temperature = saved_options(self.model.config).get("temperature", 1.0)
+        self._set_calibration(saved_options(self.model.config), isinstance(threshold, Saved))
 
     def __call__(self, inputs: Any, *, progress: Progress | None = None, **kwargs: Any) -> Any:
         """Classify the text(s).
@@ -104,27 +109,24 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
             With `top_k`, each dict has its own label, score and score_std, and repeats the text's other keys. For a
             multi-label model, each label also has its own standard error and entropies.
 
-            With `threshold`, there are two more keys, abstained and reason. If the score is below the threshold,
-            abstained is True, label is None, and reason says whether the text or the model is to blame. With `top_k`
-            the labels stay, as candidates.
+            With `num_samples=0`, there are only label and score, as in the stock pipeline.
+
+            With `threshold`, there are three more keys: abstained, reason and candidate. If the score is below the
+            threshold, abstained is True, label is None, candidate is the winning label, and reason says whether the
+            text or the model is to blame. With `top_k` the labels stay, and there is no candidate.
         """
-        options = self._options.updated(kwargs)
-        form = form_of(inputs)
-        check_batch_size(kwargs.get("batch_size"))
-        if options.num_samples == 0:
-            if options.threshold is not None:
-                raise ValueError(
-                    f"threshold={options.threshold!r} applies to sampled scores only, and num_samples=0 runs the stock "
-                    "pipeline; pass num_samples=1 or more, or threshold=None"
-                )
-            return super().__call__(inputs, progress=progress, **kwargs)
+        form, options = form_of(inputs), self._popped(kwargs)
         call, answers = self._for_call(kwargs)
-        temperature = self.temperature  # fixed for this call, even if another thread calibrates
-        if options.threshold is not None and call["activation"] != "softmax":
-            raise ValueError("threshold needs probabilities that sum to 1 over the classes; pass threshold=None")
+        if options.threshold is not None:
+            check_threshold(options.threshold, call["activation"])
+        calibration = self._calibration  # fixed for this call, even if another thread calibrates
+        if options.num_samples == 0:
+            kwargs["_temperature"] = self._temperature_for(options, call["activation"], calibration)
+            return super().__call__(inputs, progress=progress, _threshold=options.threshold, **kwargs)
 
         def results() -> Iterator[Any]:
-            samples = self._sampler.samples(inputs, options, progress=progress, **call)
+            temperature = self._temperature_for(options, call["activation"], calibration)
+            samples = self._sampler.samples(inputs, options, progress=progress, temperature=temperature, **call)
             return self._answers(samples, options, temperature, call["activation"], answers)
 
         if form == "one":
@@ -162,26 +164,29 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
     ) -> NDArray[np.float32]:
         """Compute averaged probabilities: float32, NaN if outputs are not finite. *Shape:* (texts, classes).
 
-        They are at the pipeline's temperature. `num_samples=0` computes them without dropout and without temperature.
+        They are calibrated, if `calibrate` was called for such scores. `num_samples=0` computes them without dropout.
 
         Args:
             texts: The texts, in any form that a call accepts.
             progress: Called after each batch with the number of passes (rows) in it.
             **kwargs: Options of a call, except `top_k` and `threshold`.
         """
-        return self._averages(texts, self.temperature, progress, *self._for_arrays(kwargs))
+        options, call = self._for_arrays(kwargs)
+        temperature = self._temperature_for(options, call["activation"], self._calibration)
+        return self._averages(texts, temperature, progress, options, call)
 
     def calibrate(
         self, texts: Sequence[Any], labels: Sequence[Any], *, progress: Progress | None = None, **kwargs: Any
     ) -> float:
-        """Fit the temperature T of the averaged probabilities on labeled texts, and use it from now on.
+        """Fit the temperature T of the scores on labeled texts, and use it from now on for scores made the same way.
 
             argmin_T sum_i -log softmax(log(m_i) / T)[y_i] + (log T)^2 / 2        (Guo et al. 2017, arXiv:1706.04599)
 
-        m_i is the mean over the samples. The last term weighs less than one text. T changes `score`, `predict_proba`
-        and `predictive_entropy`. The winning label does not change. Neither do `sample_proba`, `score_std`,
-        `standard_error`, `expected_entropy` and `mutual_information`, which describe the untempered samples.
-        `save_pretrained` saves T. To undo the calibration, set `temperature` to 1.
+        m_i is the mean over the samples, or the ordinary pass for `num_samples=0`: each way has a temperature of its
+        own. The last term weighs less than one text. The winning label does not change, and neither does
+        `sample_proba`. All keys of a result belong to the score at T: `score_std` and `standard_error` by the delta
+        method, and the two parts of the entropy share its total in the proportion that they have without T.
+        `save_pretrained` saves T. To undo a calibration, set `calibration` to an earlier one, or `temperature` to 1.
 
         Args:
             texts: Several texts, as in a call. Do not measure on the same texts later.
@@ -200,8 +205,6 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
         options, call = self._for_arrays(kwargs)
         if self.model.config.num_labels < 2 or call["activation"] != "softmax":
             raise ValueError("calibrate needs a model that chooses one label among at least two classes")
-        if options.num_samples == 0:
-            raise ValueError("num_samples=0; calibrate fits the temperature of sampled scores and needs at least 1")
         texts, ids = labeled(texts, labels, self.model.config)
         p = self._averages(texts, 1.0, progress, options, call)
         if np.isnan(p).any():
@@ -211,30 +214,15 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
                 f"no temperature is best for these {len(ids)} texts: the model gets all of them right, or most of "
                 "them wrong; add texts, some that it gets right and some that it gets wrong"
             )
-        fitted = fit_temperature(p, ids)
-        self.temperature = fitted
+        fitted, way = fit_temperature(p, ids), way_of(options)
+        samples = (options.masks, self._dropout_rate()) if way == "dropout" else ()
+        self.calibration = self._calibration.replaced(way, Scaling(fitted, *samples))
         return fitted
-
-    @property
-    def temperature(self) -> float:
-        """Temperature of the averaged probabilities; 1.0 changes nothing."""
-        return self._temperature
-
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        if not (is_real(value) and 0 < value < np.inf):
-            raise ValueError(f"temperature={value!r}; it must be a positive finite number; 1 changes nothing")
-        self._temperature = float(value)
 
     @property
     def sampling(self) -> Options:
         """Default options of a call: how texts are sampled, and which answers are accepted."""
         return self._options
-
-    @property
-    def threshold(self) -> float | None:
-        """Default lowest score of an accepted text; None: every text is accepted."""
-        return self._options.threshold
 
     @property
     def dropout_sites(self) -> list[DropoutSite]:
@@ -269,10 +257,6 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
         _, call = self._for_arrays(kwargs)
         yield from self._sampler.batches(texts, call["tokenizer_options"], call["batch_size"])
 
-    def saved_options(self) -> dict[str, Any]:
-        """The options that are saved with the model, as JSON values."""
-        return {"temperature": self.temperature, **self._options.saved()}
-
     def __copy__(self) -> "BayesianTextClassificationPipeline":
         """A pipeline of the same model and options. What is set on it later does not affect the original."""
         other = object.__new__(type(self))
@@ -286,6 +270,16 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
         sampler.model, sampler.tokenizer = self.model, self.tokenizer
         sampler.device, sampler.dtype = self.device, self.run_dtype
         return sampler
+
+    def _popped(self, kwargs: dict[str, Any]) -> Options:
+        """The options of a call, which are removed from its arguments."""
+        options = self.with_options(kwargs)
+        for name in NAMES:
+            kwargs.pop(name, None)
+        return options
+
+    def _dropout_rate(self) -> float:
+        return self._sampler.sampling_twin().dropout_rate
 
     def _for_call(self, kwargs: Mapping[str, Any]) -> tuple[_Call, dict[str, Any]]:
         """The arguments of `TextSampler.samples` for a call, and its postprocessing options."""
@@ -304,8 +298,8 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
                 "'threshold' is not accepted here: the arrays hold every text; "
                 f"classifier(texts, threshold={kwargs['threshold']!r}) shows which texts are accepted"
             )
-        options = self._options.updated(kwargs)
-        return options, self._for_call(kwargs)[0]
+        kwargs["threshold"] = None
+        return self._popped(kwargs), self._for_call(kwargs)[0]
 
     def _answers(
         self,
@@ -320,9 +314,7 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
         shown: dict[str, Any] = {"own_entropies": activation == "sigmoid", "threshold": options.threshold}
 
         def described(values: NDArray[np.float32]) -> Iterator[Any]:
-            summary = summarized(values, activation, options.group_size, rate)
-            if activation == "softmax":
-                summary = tempered(summary, temperature)
+            summary = summarized(values, activation, options.group_size, rate, temperature)
             if asked.get("_legacy", True):
                 return winning_labels(summary, names, values.shape[2], **shown)
             return ranked_labels(summary, names, values.shape[2], top_k=asked.get("top_k", 1), **shown)
@@ -331,14 +323,15 @@ class BayesianTextClassificationPipeline(PublishablePipeline):
             if bad := draws.not_finite():
                 raise not_finite([first + i for i in bad], len(encoded))
             first += len(encoded)
-            rate = self._sampler.twin().dropout_rate
+            rate = self._dropout_rate()
             yield from results_in_text_order(draws, encoded.truncated, described)
 
     def _averages(
         self, texts: Iterable[Any], temperature: float, progress: Progress | None, options: Options, call: _Call
     ) -> NDArray[np.float32]:
         """`predict_proba` at an explicit temperature, which may differ from the pipeline's."""
-        cools = call["activation"] == "softmax" and options.num_samples > 0
-        samples = self._sampler.samples(texts, options, progress=progress, **call)
-        means = (apply_temperature(draws.means(), temperature) if cools else draws.means() for _, draws in samples)
+        samples = self._sampler.samples(texts, options, progress=progress, temperature=temperature, **call)
+        means = (draws.means() for _, draws in samples)
+        if temperature != 1:
+            means = (apply_temperature(mean, temperature) for mean in means)
         return joined(means, self.model.config.num_labels)

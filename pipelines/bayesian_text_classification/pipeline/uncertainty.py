@@ -3,7 +3,7 @@
 Samples have the shape (texts, classes, samples), as in BaaL. Arithmetic is in float64.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -46,12 +46,21 @@ class Uncertainty:
 
 
 def summarized(
-    samples: NDArray[np.floating], activation: Activation, group_size: int = 1, rate: float = _LEAST_SPREAD
+    samples: NDArray[np.floating],
+    activation: Activation,
+    group_size: int = 1,
+    rate: float = _LEAST_SPREAD,
+    temperature: float = 1.0,
 ) -> Uncertainty:
-    """Summarize samples that the activation `activation` produced, at a dropout rate."""
+    """Summarize samples that the activation `activation` produced, at a dropout rate.
+
+    A `temperature` other than 1 requires probabilities over classes.
+    """
     if activation == "none":
         return over_outputs(samples, group_size)
-    return (over_classes if activation == "softmax" else over_labels)(samples, group_size, rate)
+    if activation == "sigmoid":
+        return over_labels(samples, group_size, rate)
+    return over_classes(samples, group_size, rate, temperature)
 
 
 def error_of_score(summary: Uncertainty, activation: Activation) -> Array:
@@ -61,8 +70,13 @@ def error_of_score(summary: Uncertainty, activation: Activation) -> Array:
     return np.take_along_axis(summary.standard_error, summary.mean.argmax(1)[:, None], 1)[:, 0]
 
 
-def over_classes(samples: NDArray[np.floating], group_size: int = 1, rate: float = _LEAST_SPREAD) -> Uncertainty:
+def over_classes(
+    samples: NDArray[np.floating], group_size: int = 1, rate: float = _LEAST_SPREAD, temperature: float = 1.0
+) -> Uncertainty:
     """Compute the uncertainty of one label among the classes; `samples` sum to 1 over axis 1.
+
+    At a temperature, everything belongs to the tempered average `softmax(log(m) / T)`: spread and standard error by the
+    delta method, and the two parts of the entropy share its total in the proportion that they have without it.
 
     mutual_information is BALD (Houlsby et al. 2011, arXiv:1112.5745): H(mean_t p_t) - mean_t H(p_t). It is low on few
     samples: on average 75% of its limit with 4 samples, 94% with 10 and 96% with 20 (embedded model, 150 sentences of
@@ -73,7 +87,8 @@ def over_classes(samples: NDArray[np.floating], group_size: int = 1, rate: float
     """
     p = np.asarray(samples, dtype=np.float64)
     mean = p.mean(axis=2)
-    return _with_entropies(p, mean, _entropy(mean).sum(1), _entropy(p).sum(1).mean(-1), group_size, rate)
+    found = _with_entropies(p, mean, _entropy(mean).sum(1), _entropy(p).sum(1).mean(-1), group_size, rate)
+    return found if temperature == 1 else _tempered(found, p, temperature, group_size, rate)
 
 
 def over_labels(samples: NDArray[np.floating], group_size: int = 1, rate: float = _LEAST_SPREAD) -> Uncertainty:
@@ -90,16 +105,28 @@ def over_outputs(samples: NDArray[np.floating], group_size: int = 1) -> Uncertai
     return Uncertainty(x.mean(2), x.std(2), standard_error(x, group_size), None, None, None)
 
 
-def tempered(summary: Uncertainty, temperature: float) -> Uncertainty:
-    """Apply a temperature to the averaged probabilities: `mean` and `predictive_entropy` change.
+def _tempered(summary: Uncertainty, samples: Array, temperature: float, group_size: int, rate: float) -> Uncertainty:
+    """The summary at a temperature T.
 
-    The spread, the standard error and the other entropies still describe the untempered samples. Total uncertainty is
-    therefore no longer the sum of its two parts.
+    With q = softmax(log(m) / T), a small change dm of the average changes q_c by
+
+        q_c / T (dm_c / m_c - sum_k q_k dm_k / m_k)
+
+    This maps each sample's deviation from m, and the prior of `standard_error_of_probability`, which has the covariance
+    kappa (diag(m) - m m') of a Dirichlet distribution.
     """
-    if temperature == 1:
-        return summary
-    mean = apply_temperature(summary.mean, temperature)
-    return replace(summary, mean=mean, predictive_entropy=_entropy(mean).sum(1))
+    m, q = summary.mean, apply_temperature(summary.mean, temperature)
+    inverse = np.divide(1, m, out=np.zeros_like(m), where=m > 0)
+    relative = (samples - m[:, :, None]) * inverse[:, :, None]
+    moved = q[:, :, None] / temperature * (relative - (q[:, :, None] * relative).sum(1, keepdims=True))
+    prior = (q / temperature) ** 2 * ((1 - 2 * q) * inverse + (q**2 * inverse).sum(1, keepdims=True))
+    prior = np.clip(max(rate, _LEAST_SPREAD) * prior, 0, q * np.clip(1 - q, 0, None))  # the largest variance in [0, 1]
+    total = _entropy(q).sum(1)
+    assert summary.predictive_entropy is not None and summary.mutual_information is not None
+    before = summary.predictive_entropy
+    model = total * np.divide(summary.mutual_information, before, out=np.zeros_like(total), where=before > 0)
+    error = _shrunk_error(moved, prior, group_size)
+    return Uncertainty(q, moved.std(2), error, total, total - model, model)
 
 
 def standard_error_of_probability(
@@ -122,10 +149,16 @@ def standard_error_of_probability(
         rate: Dropout rate of the samples.
     """
     x = np.asarray(samples, dtype=np.float64)
-    count, mean = x.shape[2], x.mean(axis=2)
+    mean = x.mean(axis=2)
+    prior = np.clip(mean * (1 - mean), 0, None)  # float32 rows may sum to 1 + 1e-7
+    return _shrunk_error(x, max(rate, _LEAST_SPREAD) * prior, group_size)
+
+
+def _shrunk_error(x: Array, prior: Array, group_size: int) -> Array:
+    """The standard error of the mean of `x`, whose variance is shrunk toward `prior`. *Shape:* (texts, classes)."""
+    count = x.shape[2]
     if count < 2:
         return np.full(x.shape[:2], np.nan)
-    prior = max(rate, _LEAST_SPREAD) * np.clip(mean * (1 - mean), 0, None)  # float32 rows may sum to 1 + 1e-7
     shrunk = (_PRIOR_SAMPLES * prior + (count - 1) * x.var(axis=2, ddof=1)) / (_PRIOR_SAMPLES + count - 1)
     return _pooled(x, shrunk / count, group_size)
 

@@ -20,6 +20,7 @@ from ..files.sources import Reading, Source
 from ..files.writers import Added, added_columns
 from ..loading.classifiers import DTYPES, load_classifier
 from ..loading.fingerprint import fingerprint
+from ..pipeline.calibration import Calibration
 from ..pipeline.options import is_int, is_real
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..wording import first_line
@@ -87,7 +88,7 @@ class Cluster:
             text_column: Column of the texts.
             prefix: Prefix of the added columns' names.
             options: Options of the pipeline's calls.
-            like: Classifier of the caller. The workers must load the same model, and get its temperature. None if only
+            like: Classifier of the caller. The workers must load the same model, and get its calibration. None if only
                 the workers have a model.
             batch_size: Minimum number of rows per call, combined from small blocks. None passes blocks unchanged.
         """
@@ -97,7 +98,7 @@ class Cluster:
         # Workers run in other folders, so a relative path would not work there.
         folder = self.model is not None and Path(self.model).exists()
         model = str(Path(str(self.model)).absolute()) if folder else self.model
-        known = None if like is None else (fingerprint(like), like.temperature)
+        known = None if like is None else (fingerprint(like), like.calibration)
         loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
         return dataset.map_batches(
             _Worker,
@@ -186,7 +187,7 @@ class _Worker:
         prefix: str,
         cpus: float,
         options: Mapping[str, Any],
-        known: tuple[str, float] | None,
+        known: tuple[str, Calibration] | None,
     ) -> None:
         torch.set_num_threads(max(int(cpus), 1))
         self._text_column, self._failure = text_column, ""
@@ -207,11 +208,11 @@ class _Worker:
         return table
 
 
-def _loaded(arguments: Mapping[str, Any], known: tuple[str, float] | None) -> BayesianTextClassificationPipeline:
-    """The model of a worker. `known`, the caller's fingerprint and temperature, must be those of the same model."""
+def _loaded(arguments: Mapping[str, Any], known: tuple[str, Calibration] | None) -> BayesianTextClassificationPipeline:
+    """The model of a worker. `known`, the caller's fingerprint and calibration, must be those of the same model."""
     classifier = load_classifier(**arguments)
     if known is not None:
-        expected, classifier.temperature = known
+        expected, classifier.calibration = known
         if fingerprint(classifier) != expected:
             raise ValueError(
                 f"the workers load a different model or dtype ({arguments['name'] or 'the embedded one'}, "

@@ -156,7 +156,7 @@ def predict_file(
     if cluster is None:
         answers = here()
     else:
-        own = {**asdict(classifier.sampling), **classifier.defaults}
+        own = {**asdict(classifier.with_options(options)), **classifier.defaults}
         answers = cluster.answers(
             source,
             column,
@@ -260,7 +260,7 @@ def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
     """Everything else that the last digit of an answer depends on, under names that users know."""
     return {
         "default options": f"{classifier.sampling}, {json.dumps(classifier.defaults, default=str)}",
-        "temperature": classifier.temperature,
+        "calibration": repr(classifier.calibration),
         "model": fingerprint(classifier),
         "device": str(classifier.device),
         "dtype": str(classifier.run_dtype).removeprefix("torch."),

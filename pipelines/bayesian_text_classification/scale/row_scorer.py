@@ -24,8 +24,8 @@ _SAMPLED = {
     "num_samples": pyarrow.int64(),
     "truncated": pyarrow.bool_(),
 }
-_DECIDED = {"abstained": pyarrow.bool_(), "reason": _TEXT}
-NAMES = ("label", "score", *_SAMPLED, "abstained", "reason", ERROR)  # of all columns that can be added
+_DECIDED = {"abstained": pyarrow.bool_(), "reason": _TEXT, "candidate": _TEXT}
+NAMES = ("label", "score", *_SAMPLED, *_DECIDED, ERROR)  # of all columns that can be added
 
 
 class RowScorer:
@@ -51,14 +51,14 @@ class RowScorer:
         self._passes = options.get("num_samples", classifier.sampling.num_samples)
         check_options({**classifier.defaults, **options, "num_samples": self._passes})
         if self._passes == 0:
-            options = {**classifier.truncation, "threshold": None, **options}
+            options = {**classifier.truncation, **options}
         classifier([], **options)
         self._classifier, self._prefix = classifier, prefix
         self.options = dict(options)
         keys: dict[str, pyarrow.DataType] = {"label": _TEXT, "score": _NUMBER}
         if self._passes > 0:
             keys |= _SAMPLED
-        if self.options.get("threshold", classifier.threshold) is not None:
+        if classifier.with_options(options).threshold is not None:
             keys |= _DECIDED
         self.added = pyarrow.schema(
             [(prefix + name, arrow_type) for name, arrow_type in {**keys, ERROR: _TEXT}.items()]
@@ -110,14 +110,12 @@ def check_options(options: Mapping[str, Any]) -> None:
     """Check the options of a call before a model is loaded.
 
     Raises:
-        ValueError: An option is out of range, or there is a threshold without samples.
+        ValueError: An option is out of range.
         TypeError: `top_k` is given, but a row holds only one label.
     """
     if "top_k" in options:
         raise TypeError("'top_k' is not supported here: each row gets one label, in one column")
     check_call_options(options)
-    if options.get("threshold") is not None and options.get("num_samples") == 0:
-        raise ValueError(f"threshold={options['threshold']!r} needs samples; pass num_samples=1 or more")
 
 
 def why_not(text: Any) -> str | None:

@@ -1,9 +1,11 @@
-"""The temperature of the averaged probabilities, and the threshold below which a text gets no label."""
+"""The calibration of ordinary and of sampled scores, and the threshold below which a text gets no label."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
+import torch
 from bayesian_text_classification.pipeline.answers import ranked_labels
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
 from bayesian_text_classification.pipeline.uncertainty import over_classes
@@ -21,6 +23,13 @@ def ours(tiny, bayesian):
     return bayesian(model, num_samples=10)
 
 
+def mostly_right(ours):
+    """Labels that the ordinary pass mostly gets right, so that they determine its temperature."""
+    labels = ours.predict_proba(MANY, num_samples=0).argmax(1)
+    labels[:2] = (labels[:2] + 1) % 3
+    return labels.tolist()
+
+
 def test_calibrate_fits_the_temperature_of_the_averaged_probabilities(ours):
     p = ours.predict_proba(MANY)
     expected = fit_temperature(p, np.array(LABELS))
@@ -32,45 +41,167 @@ def test_calibrate_fits_the_temperature_of_the_averaged_probabilities(ours):
     assert again == pytest.approx(expected)
 
 
-def test_calibration_changes_only_the_averages(ours):
+def test_all_keys_belong_to_the_calibrated_score(ours):
     before, samples, p = ours(MANY, top_k=None), ours.sample_proba(MANY), ours.predict_proba(MANY)
-    stock = ours(MANY, num_samples=0)
     temperature = ours.calibrate(MANY, LABELS)
-    tempered = apply_temperature(p, temperature)
-    np.testing.assert_allclose(ours.predict_proba(MANY), tempered, atol=1e-6)
-    np.testing.assert_array_equal(ours.sample_proba(MANY), samples)
-    np.testing.assert_array_equal(ours.predict_proba(MANY, num_samples=0), ours.predict_proba(MANY, num_samples=0))
-    assert ours(MANY, num_samples=0) == stock
-    for old, new, row in zip(before, ours(MANY, top_k=None), tempered, strict=True):
+    rows = apply_temperature(p, temperature)
+    np.testing.assert_allclose(ours.predict_proba(MANY), rows, atol=1e-6)
+    np.testing.assert_array_equal(ours.sample_proba(MANY), samples)  # raw
+    for old, new, row in zip(before, ours(MANY, top_k=None), rows, strict=True):
         assert [entry["label"] for entry in new] == [entry["label"] for entry in old]
         np.testing.assert_allclose([entry["score"] for entry in new], np.sort(row)[::-1], atol=1e-6)
-        entropy = -(row * np.log(row)).sum()
-        assert new[0]["predictive_entropy"] == pytest.approx(entropy, abs=1e-5)
-        for key in ("score_std", "standard_error", "expected_entropy", "mutual_information"):
-            assert new[0][key] == old[0][key]
+        entry, was = new[0], old[0]
+        assert entry["predictive_entropy"] == pytest.approx(-(row * np.log(row)).sum(), abs=1e-5)
+        assert entry["expected_entropy"] + entry["mutual_information"] == pytest.approx(entry["predictive_entropy"])
+        share = was["mutual_information"] / was["predictive_entropy"]
+        assert entry["mutual_information"] / entry["predictive_entropy"] == pytest.approx(share)
+        assert entry["score_std"] != was["score_std"] and entry["standard_error"] != was["standard_error"]
     ours.temperature = 1.0
     np.testing.assert_array_equal(ours.predict_proba(MANY), p)
 
 
-def test_temperature_does_not_affect_early_stopping(ours):
-    options = {"num_samples": 60, "tolerance": 0.05}
-    counts = [result["num_samples"] for result in ours(MANY, **options)]
-    ours.temperature = 5.0
-    assert [result["num_samples"] for result in ours(MANY, **options)] == counts
+def test_ordinary_and_sampled_scores_are_calibrated_separately(ours):
+    stock, p, labels = (
+        ours(MANY, num_samples=0, top_k=None),
+        ours.predict_proba(MANY, num_samples=0),
+        mostly_right(ours),
+    )
+    sampled = ours.calibrate(MANY, LABELS)
+    with pytest.warns(UserWarning, match=r"ordinary scores .* are not calibrated.*labels, num_samples=0\)"):
+        assert ours(MANY, num_samples=0, top_k=None) == stock  # to the bit
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once is enough
+        assert ours(MANY, num_samples=0, top_k=None) == stock
+    averages = ours.predict_proba(MANY)
+    ordinary = ours.calibrate(MANY, labels, num_samples=0)
+    assert ordinary == pytest.approx(fit_temperature(p, np.array(labels)), rel=1e-4) and ordinary != sampled
+    assert {way: one.temperature for way, one in ours.calibration.items()} == {"dropout": sampled, "ordinary": ordinary}
+    assert ours.temperature == sampled
+    np.testing.assert_array_equal(ours.predict_proba(MANY), averages)
+    rows = apply_temperature(p, ordinary)
+    np.testing.assert_allclose(ours.predict_proba(MANY, num_samples=0), rows, atol=1e-6)
+    for result, row in zip(ours(MANY, num_samples=0, top_k=None), rows, strict=True):
+        assert list(result[0]) == ["label", "score"]
+        np.testing.assert_allclose([entry["score"] for entry in result], np.sort(row)[::-1], atol=1e-5)
+    for function in ("none", "sigmoid"):  # no probabilities over classes, so nothing to calibrate
+        plain = ours.uncalibrated()(MANY, num_samples=0, function_to_apply=function)
+        assert ours(MANY, num_samples=0, function_to_apply=function) == plain
 
 
-def test_temperature_is_saved_with_the_model_but_not_in_the_callers_config(ours, tokenizer, tmp_path):
-    temperature = ours.calibrate(MANY, LABELS)
+def test_sampled_scores_without_calibration_of_their_own_warn_once(ours):
+    p = ours.predict_proba(MANY)
+    ours.calibrate(MANY, mostly_right(ours), num_samples=0)
+    with pytest.warns(
+        UserWarning, match=r"sampled scores are not calibrated.*calibrate\(texts, labels, num_samples=10"
+    ):
+        np.testing.assert_array_equal(ours.predict_proba(MANY), p)
+
+
+def test_calibration_is_for_the_masks_and_rates_that_it_was_fitted_with(ours):
+    independent = ours.predict_proba(MANY, masks="bernoulli")
+    ours.calibrate(MANY, LABELS)
+    with pytest.warns(UserWarning, match=r"with other masks or at another.*calibrate\(.*masks='bernoulli'\)"):
+        np.testing.assert_array_equal(ours.predict_proba(MANY, masks="bernoulli"), independent)
+    for module in ours.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+    raw = ours.sample_proba(MANY).mean(2, dtype=np.float64)
+    with pytest.warns(UserWarning, match="with other masks or at another dropout rate"):
+        np.testing.assert_allclose(ours.predict_proba(MANY), raw, atol=1e-7)
+    ours.temperature = 2.0  # set by hand, for any samples
+    np.testing.assert_allclose(ours.predict_proba(MANY), apply_temperature(raw, 2.0), atol=1e-6)
+
+
+def test_tolerance_watches_the_calibrated_score(ours):
+    options = {"num_samples": 200, "tolerance": 0.02}
+    before = ours(MANY, **options)
+    ours.temperature = 4.0  # smaller differences between scores, and smaller errors
+    after = ours(MANY, **options)
+    assert all(result["standard_error"] < 0.02 for result in after if result["num_samples"] < 200)
+    assert sum(result["num_samples"] for result in after) < sum(result["num_samples"] for result in before)
+
+
+def test_calibration_is_saved_with_the_model_but_not_in_the_callers_config(ours, tmp_path):
+    temperatures = {
+        "ordinary": ours.calibrate(MANY, mostly_right(ours), num_samples=0),
+        "dropout": ours.calibrate(MANY, LABELS),
+    }
     ours.save_pretrained(tmp_path)
     assert not hasattr(ours.model.config, "bayesian_text_classification")
-    saved = json.loads((tmp_path / "config.json").read_text())["bayesian_text_classification"]
-    assert saved["temperature"] == temperature
-    loaded = pipeline(TASK, model=str(tmp_path), pipeline_class=type(ours), num_samples=10)
-    assert loaded.temperature == temperature
-    np.testing.assert_allclose(loaded.predict_proba(TEXTS), ours.predict_proba(TEXTS), atol=1e-6)
+    saved = json.loads((tmp_path / "config.json").read_text())["bayesian_text_classification"]["calibration"]
+    assert {way: one["temperature"] for way, one in saved.items()} == temperatures
+    loaded = pipeline(TASK, model=str(tmp_path), pipeline_class=type(ours))
+    assert loaded.calibration == ours.calibration and hash(loaded.calibration) == hash(ours.calibration)
+    for samples in (0, 10):
+        expected = ours.predict_proba(TEXTS, num_samples=samples)
+        np.testing.assert_allclose(loaded.predict_proba(TEXTS, num_samples=samples), expected, atol=1e-6)
     loaded.save_pretrained(tmp_path / "again")
-    again = pipeline(TASK, model=str(tmp_path / "again"), pipeline_class=type(ours), num_samples=10)
-    assert again.temperature == temperature
+    again = pipeline(TASK, model=str(tmp_path / "again"), pipeline_class=type(ours))
+    assert again.calibration == ours.calibration
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert f"sampled scores, temperature {temperatures['dropout']:.4g} (balanced masks" in card
+
+
+def test_temperature_of_an_old_save_is_that_of_sampled_scores(ours, tmp_path):
+    ours.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["bayesian_text_classification"] = {"temperature": 1.5, "num_samples": 10}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    loaded = pipeline(TASK, model=str(tmp_path), pipeline_class=type(ours))
+    assert loaded.temperature == 1.5 and list(loaded.calibration) == ["dropout"]
+    expected = apply_temperature(ours.predict_proba(TEXTS), 1.5)
+    np.testing.assert_allclose(loaded.predict_proba(TEXTS), expected, atol=1e-6)
+
+
+def test_classifier_that_was_saved_without_samples_answers_so(tiny, bayesian, tmp_path):
+    """A model without dropout is calibrated, thresholded, saved and loaded like any other."""
+    model = tiny("llama", num_labels=3, attention_dropout=0.0, pad_token_id=0)
+    model.config.id2label, model.config.label2id = {0: "a", 1: "b", 2: "c"}, {"a": 0, "b": 1, "c": 2}
+    ours = bayesian(model, num_samples=0, threshold=0.9)
+    with pytest.warns(UserWarning, match="threshold=0.9 is dropped"):
+        ours.calibrate(MANY, mostly_right(ours))
+    ours.save_pretrained(tmp_path)
+    loaded = pipeline(TASK, model=str(tmp_path), pipeline_class=type(ours))
+    assert loaded.sampling.num_samples == 0 and loaded(TEXTS) == ours(TEXTS)
+    assert loaded.calibration["ordinary"].temperature != 1
+    with pytest.raises(ValueError, match="has no active dropout"):
+        loaded(TEXTS, num_samples=2)
+
+
+def test_threshold_is_dropped_if_its_scores_change(ours, tmp_path):
+    ours.temperature = 2.0
+    ours.save_pretrained(tmp_path)
+    chosen = {"model": str(tmp_path), "pipeline_class": type(ours)}
+    careful = pipeline(TASK, **chosen, threshold=0.9)
+    with pytest.warns(UserWarning, match="ordinary scores .* are not calibrated"):
+        labels = mostly_right(careful)
+    careful.calibrate(MANY, labels, num_samples=0)  # other scores
+    assert careful.threshold == 0.9
+    with pytest.warns(
+        UserWarning, match=r"threshold=0\.9 was chosen for sampled scores, so it is not used for ordinary"
+    ):
+        assert "abstained" not in careful(TEXTS, num_samples=0)[0]
+    assert "abstained" in careful(TEXTS, num_samples=0, threshold=0.9)[0]  # explicit
+    careful.save_pretrained(tmp_path / "careful")
+    with pytest.warns(UserWarning, match=r"threshold=0\.9 is dropped: it was chosen for sampled scores"):
+        ordinary = pipeline(TASK, model=str(tmp_path / "careful"), pipeline_class=type(ours), num_samples=0)
+    assert ordinary.threshold is None
+    assert pipeline(TASK, model=str(tmp_path / "careful"), pipeline_class=type(ours)).threshold == 0.9
+    with pytest.warns(UserWarning, match=r"threshold=0\.9 is dropped: .*another calibration now"):
+        careful.temperature = 1.5
+    assert careful.threshold is None and "abstained" not in careful(TEXTS)[0]
+
+
+def test_ordinary_scores_have_a_threshold_too(ours):
+    plain = ours(MANY, num_samples=0)
+    middle = float(np.median([result["score"] for result in plain]))
+    for before, after in zip(plain, ours(MANY, num_samples=0, threshold=middle), strict=True):
+        assert list(after) == ["label", "score", "abstained", "reason", "candidate"]
+        assert after["abstained"] == (before["score"] < middle) == (after["label"] is None)
+        assert after["candidate"] == before["label"] and after["score"] == before["score"]
+    several = ours(TEXTS, num_samples=0, threshold=1.0, top_k=2)
+    assert all(entry["abstained"] and entry["label"] for entries in several for entry in entries)
+    assert ours(TEXTS[0], num_samples=0, threshold=1.0)[0]["reason"].endswith("the model is uncertain")
 
 
 def test_invalid_calibration_raises_and_changes_nothing(ours, tiny, bayesian):
@@ -81,7 +212,6 @@ def test_invalid_calibration_raises_and_changes_nothing(ours, tiny, bayesian):
         (TEXTS, [0, "great", 1], {}, "label 1 is 'great'; the classes are"),
         (TEXTS, [0, 1, 1.5], {}, "label 2 is 1.5; the classes are"),
         (TEXTS, [0, 1, True], {}, "label 2 is True; the classes are"),
-        (TEXTS, [0, 1, 2], {"num_samples": 0}, "num_samples=0; calibrate fits the temperature of sampled scores"),
         (TEXTS, [0, 1, 2], {"function_to_apply": "none"}, "a model that chooses one label among at least two classes"),
         ("Bad", [0, 1, 2], {}, "texts is a single str; pass a list of texts"),
         (MANY, [entry["label"] for entry in ours(MANY)], {}, "no temperature is best for these 10 texts"),
@@ -109,7 +239,8 @@ def test_text_below_threshold_gets_a_reason_and_no_label(ours):
     found = ours(MANY, threshold=middle)
     assert {result["abstained"] for result in found} == {True, False}
     for before, after in zip(plain, found, strict=True):
-        assert list(after) == [*KEYS[:-1], "abstained", "reason", "truncated"]
+        assert list(after) == [*KEYS[:-1], "abstained", "reason", "candidate", "truncated"]
+        assert after["candidate"] == before["label"]
         assert after["abstained"] == (before["score"] < middle)
         if after["abstained"]:
             assert after["label"] is None
@@ -170,13 +301,14 @@ def test_threshold_out_of_range_raises(threshold, ours):
 
 
 def test_threshold_needs_a_distribution_over_classes(ours, tiny, bayesian):
-    with pytest.raises(ValueError, match="num_samples=0 runs the stock pipeline"):
-        ours(TEXTS, threshold=0.5, num_samples=0)
-    with pytest.raises(ValueError, match="threshold needs probabilities that sum to 1"):
-        ours(TEXTS, threshold=0.5, function_to_apply="none")
-    several = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"))
-    with pytest.raises(ValueError, match="threshold needs probabilities that sum to 1"):
-        several(TEXTS, threshold=0.5)
+    for samples in (0, 10):
+        with pytest.raises(ValueError, match="needs probabilities that sum to 1"):
+            ours(TEXTS, threshold=0.5, function_to_apply="none", num_samples=samples)
+    model = tiny("bert", num_labels=3, problem_type="multi_label_classification")
+    with pytest.raises(ValueError, match="needs probabilities that sum to 1"):
+        bayesian(model)(TEXTS, threshold=0.5)
+    with pytest.raises(ValueError, match="needs probabilities that sum to 1"):  # refused when it is set
+        bayesian(model, threshold=0.5)
 
 
 def test_old_temperature_applies_while_calibrate_runs(ours):

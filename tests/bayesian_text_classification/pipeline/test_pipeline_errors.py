@@ -184,11 +184,11 @@ def test_sample_proba_with_zero_samples_raises(small):
         small.sample_proba(TEXTS, num_samples=0)
 
 
-def test_model_without_dropout_raises_at_construction(tiny, bayesian, tokenizer):
+def test_model_without_dropout_raises_at_the_first_sampled_call(tiny, bayesian, tokenizer):
     model = tiny("llama", attention_dropout=0.0, pad_token_id=0)
     model.config._name_or_path = "somebody/llama"
     with pytest.raises(ValueError, match=r"somebody/llama.*LlamaForSequenceClassification.*num_samples=0"):
-        bayesian(model)
+        bayesian(model)(TEXTS)
     ours = bayesian(model, num_samples=0)
     assert ours(TEXTS) == pipeline("text-classification", model=model, tokenizer=tokenizer)(TEXTS)
     assert ours.dropout_sites == []

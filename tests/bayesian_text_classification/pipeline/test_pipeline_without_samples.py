@@ -53,10 +53,13 @@ def test_zero_samples_accept_inputs_that_stock_rejects(form, small, small_stock)
     assert list(small(given, num_samples=0)) == (small_stock(items) if items else [])
 
 
-def test_construction_with_zero_samples_never_probes(small, small_stock, monkeypatch):
+def test_zero_samples_never_probe(small, small_stock, monkeypatch):
+    expected = small.predict_proba(TEXTS, num_samples=0)
     monkeypatch.setattr(module, "StochasticTwin", None)
     made = pipeline(TASK, model=small.model, tokenizer=small.tokenizer, num_samples=0, top_k=2, batch_size=2)
     assert made(TEXTS) == small_stock(TEXTS, top_k=2, batch_size=2)
+    np.testing.assert_allclose(made.predict_proba(TEXTS), expected, atol=1e-6)
+    assert sorted(i for texts, _ in made.batches(TEXTS) for i in texts) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("settings", [{"problem_type": "multi_label_classification"}, {"num_labels": 1},

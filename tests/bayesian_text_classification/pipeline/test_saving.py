@@ -39,10 +39,8 @@ def bare(tmp_path_factory):
 def tuned(tiny, tokenizer):
     """A pipeline in which every option differs from its default."""
     model = tiny("bert", num_labels=3)
-    ours = pipeline(
-        TASK, model=model, tokenizer=tokenizer, num_samples=30, tolerance=0.05, masks="bernoulli", threshold=0.4
-    )
-    ours.temperature = 1.5
+    ours = pipeline(TASK, model=model, tokenizer=tokenizer, num_samples=30, tolerance=0.05, masks="bernoulli")
+    ours.temperature, ours.threshold = 1.5, 0.4
     return ours
 
 
@@ -71,7 +69,7 @@ def test_options_are_saved_and_explicit_ones_take_precedence(tuned, tmp_path):
     tuned.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())["bayesian_text_classification"]
     options = {"num_samples": 30, "tolerance": 0.05, "masks": "bernoulli", "threshold": 0.4}
-    assert saved == {**options, "temperature": 1.5}
+    assert saved == {**options, "calibration": {"dropout": {"temperature": 1.5}}, "threshold_way": "dropout"}
     chosen = {"model": str(tmp_path), "pipeline_class": BayesianTextClassificationPipeline}
     assert_close(pipeline(TASK, **chosen)(TEXTS), tuned(TEXTS))
     plain = pipeline(TASK, **chosen, num_samples=20, tolerance=None, masks="balanced", threshold=None)(TEXTS)
@@ -138,7 +136,10 @@ def test_a_model_card_is_written_if_there_is_none(tuned, tmp_path):
     tuned.save_pretrained(tmp_path / "new")
     card = (tmp_path / "new" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n") and "\n# A text classifier" in card
-    assert "num_samples=30, tolerance=0.05, masks='bernoulli', threshold=0.4" in card and "temperature=1.5" in card
+    assert (
+        "num_samples=30, tolerance=0.05, masks='bernoulli', threshold=0.4" in card
+        and "sampled scores, temperature 1.5." in card
+    )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "README.md").write_bytes(b"---\r\nlicense: mit\r\n---\r\n\r\n# Mine\r\n")
     (tmp_path / "mine" / "requirements.txt").write_text("numpy\n")

@@ -18,6 +18,7 @@ from bayesian_text_classification.files.readers import WINDOW
 from bayesian_text_classification.files.sources import SourceError, source_of
 from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.metric import load_metric_module
+from bayesian_text_classification.pipeline.calibration import Calibration, Scaling
 from bayesian_text_classification.scale.cluster import Cluster
 from bayesian_text_classification.scale.predict import predict_dataset, predict_file
 
@@ -243,15 +244,17 @@ def test_command_finds_the_running_cluster(folder, tmp_path):
         assert_alike(output, tmp_path / "a.csv")
 
 
-def test_workers_use_the_defaults_and_temperature_of_the_pipeline(folder, tmp_path):
+def test_workers_use_the_defaults_and_calibration_of_the_pipeline(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n")
-    classifier = load_classifier(folder, num_samples=3, seed=5, threshold=0.6, max_length=4, truncation=True)
-    classifier.temperature = 0.3
-    for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
-        source = source_of(str(tmp_path / "mine.txt"))
-        predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster)
-    assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
-    assert b"abstained" in (tmp_path / "a.csv").read_bytes()
+    classifier = load_classifier(folder, num_samples=3, seed=5, max_length=4, truncation=True)
+    classifier.calibration = Calibration({"dropout": Scaling(0.3), "ordinary": Scaling(4.0)})
+    classifier.threshold = 0.6
+    for options in ({}, {"threshold": 0.6, "num_samples": 0}):
+        for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
+            source = source_of(str(tmp_path / "mine.txt"))
+            predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster, **options)
+        assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
+        assert b"abstained" in (tmp_path / "a.csv").read_bytes()
 
 
 def test_too_many_workers_raise_instead_of_waiting(folder, tmp_path):
@@ -293,6 +296,7 @@ def test_late_jsonl_field_with_the_name_of_an_added_column_is_an_error_of_its_ro
     assert json.loads((tmp_path / "b.jsonl").read_text().splitlines()[-1])["label"] == "MINE"
 
 
+@pytest.mark.filterwarnings("ignore:threshold=0.6 was chosen for sampled scores")
 def test_saved_threshold_is_ignored_without_samples(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good film\n")
     classifier = load_classifier(folder, threshold=0.6)
@@ -312,7 +316,6 @@ def test_saved_threshold_is_ignored_without_samples(folder, tmp_path):
         ("text", {"top_k": 2}, TypeError, "'top_k' is not supported here"),
         ("text", {"num_samples": -1}, ValueError, "num_samples=-1"),
         ("text", {"threshold": 2}, ValueError, r"threshold=2; it must lie in \[0, 1\]"),
-        ("text", {"threshold": 0.5, "num_samples": 0}, ValueError, r"threshold=0\.5 needs samples"),
         ("text", {"dtype": "float23"}, ValueError, "dtype='float23'; it must be one of 'float32'"),
         ("text", {"num_sample": 3}, TypeError, "unknown option 'num_sample'; did you mean 'num_samples'"),
         *(

@@ -43,7 +43,7 @@ def test_bad_text_gets_an_error_and_does_not_affect_the_others(classifier):
     [
         ({"num_samples": 0}, {"label", "score"}),
         ({"num_samples": 4}, {"label", "score", "score_std", "num_samples", "truncated"}),
-        ({"num_samples": 4, "threshold": 0.9}, {"abstained", "reason"}),
+        ({"num_samples": 4, "threshold": 0.9}, {"abstained", "reason", "candidate"}),
     ],
 )
 def test_added_columns_match_the_pipelines_results(classifier, options, keys):
