@@ -216,9 +216,12 @@ def _significance(
 
 def _how(name: ArmName, passes: int, temperature: float | None) -> str:
     if name == "frequentist":
-        return "Use the ordinary pipeline."
+        return "Use classifier(texts, num_samples=0)."
     if name == "frequentist_temperature":
-        return f"Divide the logits by {temperature:.3f} before the softmax."
+        return (
+            "Call classifier.calibrate(texts, labels, num_samples=0), which finds a temperature of "
+            f"{temperature:.6g} on these texts, and then classifier(texts, num_samples=0)."
+        )
     use = f'Use pipeline("bayesian-text-classification", num_samples={passes})'
     if name == "bayesian":
         return f"{use}."
@@ -230,9 +233,8 @@ def _how(name: ArmName, passes: int, temperature: float | None) -> str:
 
 def _accepting(name: ArmName, passes: int, least: float) -> str:
     return {
-        "frequentist": f"Accepting the ordinary model's answers with a score of at least {least!r}",
-        "frequentist_temperature": "Accepting the ordinary model's answers with a score of at least "
-        f"{least!r} at that temperature",
+        "frequentist": f"classifier(texts, num_samples=0, threshold={least!r})",
+        "frequentist_temperature": f"classifier(texts, num_samples=0, threshold={least!r}) at that temperature",
         "bayesian": f"classifier(texts, num_samples={passes}, threshold={least!r})",
         "bayesian_temperature": f"classifier(texts, num_samples={passes}, threshold={least!r}) at that temperature",
     }[name]

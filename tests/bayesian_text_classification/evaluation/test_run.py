@@ -1,5 +1,7 @@
 """The comparison: the arms against the pipeline, their temperatures, and what they share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import run
@@ -9,6 +11,7 @@ from bayesian_text_classification.evaluation.measures import MEASURES
 from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.evaluation.run import compare, total_rows
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.pipeline.calibration import Calibration, Scaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.pipeline.uncertainty import over_classes
 
@@ -41,6 +44,28 @@ def test_frequentist_arm_equals_the_stock_pipeline(comparison, stock):
 def test_bayesian_arm_equals_the_pipeline(comparison, classifier):
     expected = classifier.predict_proba(TEXTS, num_samples=4, seed=3)
     np.testing.assert_allclose(comparison.arm("bayesian").probabilities, expected, atol=1e-6)
+
+
+def test_arms_with_a_temperature_are_what_the_calibrated_classifier_returns(classifier):
+    labels = [1, 0, 0, 0, 1]  # one is wrong, so that they determine a temperature
+    comparison, ours = (
+        compare(classifier, replace(DATA, labels=labels), num_samples=4, seed=3),
+        classifier.uncalibrated(),
+    )
+    for name, samples in (("frequentist", 0), ("bayesian", 4)):
+        ours.calibrate(TEXTS, labels, num_samples=samples, seed=3)
+        arm = comparison.arm(f"{name}_temperature")
+        assert arm.temperature == pytest.approx(ours.calibration["dropout" if samples else "ordinary"].temperature)
+        np.testing.assert_allclose(ours.predict_proba(TEXTS, num_samples=samples, seed=3), arm.probabilities, atol=1e-6)
+
+
+def test_a_saved_calibration_does_not_change_the_arms(comparison, classifier):
+    ours = classifier.uncalibrated()
+    ours.calibration = Calibration({"ordinary": Scaling(3.0), "dropout": Scaling(2.0)})
+    again = compare(ours, DATA, num_samples=4, seed=3)
+    assert again.saved_temperature == 2 and ours.temperature == 2
+    for arm, expected in zip(again.arms, comparison.arms, strict=True):
+        np.testing.assert_allclose(arm.probabilities, expected.probabilities, atol=1e-6)
 
 
 def test_baal_arm_reaches_fewer_sites_because_attention_dropout_is_functional(comparison, classifier):

@@ -97,13 +97,13 @@ def test_twenty_texts_give_no_threshold(comparison):
     [
         (
             "frequentist",
-            "Use the ordinary pipeline.",
-            "Accepting the ordinary model's answers with a score of at least 0.9",
+            "Use classifier(texts, num_samples=0).",
+            "classifier(texts, num_samples=0, threshold=0.9) keeps",
         ),
         (
             "frequentist_temperature",
-            "Divide the logits by 0.5",
-            "Accepting the ordinary model's answers with a score of at least 0.987805 at that temperature",
+            "Call classifier.calibrate(texts, labels, num_samples=0), which finds a temperature of 0.5 on these texts",
+            "classifier(texts, num_samples=0, threshold=0.987805) at that temperature keeps",
         ),
         ("bayesian", "num_samples=10).", "classifier(texts, num_samples=10, threshold=0.9) keeps"),
         (

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from bayesian_text_classification.pipeline.temperature import apply_temperature
 from bayesian_text_classification.pipeline.uncertainty import (
     over_classes,
     over_labels,
@@ -9,6 +10,7 @@ from bayesian_text_classification.pipeline.uncertainty import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 LN2 = np.log(2)
@@ -213,3 +215,54 @@ def test_intervals_of_balanced_samples_have_coverage(count):
     covered = (np.abs(x.mean(2)) < 1.96 * error).mean()
     assert covered > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 2000)
     assert error.mean() < 0.97 * stats.sem(x, axis=2).mean()
+
+
+# --- at a temperature -----------------------------------------------------------------------------------------------
+
+
+def test_two_classes_at_a_temperature_follow_the_derivative():
+    """q = m^(1/T) / (m^(1/T) + (1 - m)^(1/T)) has the derivative q (1 - q) / (T m (1 - m))."""
+    p = np.random.default_rng(0).beta(8, 3, (6, 1, 20))
+    samples, group_size = np.concatenate([p, 1 - p], 1), 10
+    for temperature in (0.5, 3.0):
+        plain, found = over_classes(samples, group_size), over_classes(samples, group_size, temperature=temperature)
+        m, q = plain.mean, found.mean
+        np.testing.assert_allclose(q, m ** (1 / temperature) / (m ** (1 / temperature)).sum(1, keepdims=True))
+        slope = q * (1 - q) / (temperature * m * (1 - m))
+        np.testing.assert_allclose(found.std, plain.std * slope)
+        np.testing.assert_allclose(found.standard_error, plain.standard_error * slope)
+
+
+def test_spread_at_a_temperature_is_that_of_tempered_averages():
+    """For several classes, against averages that are drawn again and again and then tempered."""
+    random = np.random.default_rng(0)
+    for temperature in (0.7, 2.5):
+        drawn = random.dirichlet([40, 15, 6, 3], (4_000, 1, 20)).transpose(0, 1, 3, 2)[:, 0]
+        found = over_classes(drawn, temperature=temperature)
+        np.testing.assert_allclose(found.mean.std(0), np.sqrt((found.standard_error**2).mean(0)), rtol=0.25)
+        alone = over_classes(drawn[:1], temperature=temperature)
+        each = np.stack([apply_temperature(drawn[0, :, [t]], temperature)[0] for t in range(20)], 1)
+        np.testing.assert_allclose(alone.std[0], each.std(1), rtol=0.3)
+
+
+@given(
+    arrays(np.float32, (3, 5, 4), elements=st.floats(0, 1, width=32)).filter(lambda x: (x.sum(1) > 0).all()),
+    st.floats(0.01, 100),
+)
+def test_everything_at_a_temperature_is_finite_and_adds_up(raw, temperature):
+    """Probabilities of 0, single certain samples and extreme temperatures included."""
+    found = over_classes(raw / raw.sum(1, keepdims=True), 1, temperature=temperature)
+    for values in (found.mean, found.std, found.standard_error, found.mutual_information, found.expected_entropy):
+        assert np.isfinite(values).all() and (values >= 0).all()
+    np.testing.assert_allclose(found.expected_entropy + found.mutual_information, found.predictive_entropy)
+    np.testing.assert_allclose(found.mean.sum(1), 1)
+
+
+def test_a_temperature_of_one_changes_nothing():
+    p = probabilities()
+    plain, found = over_classes(p, 10), over_classes(p, 10, temperature=1.0)
+    for name in ("mean", "std", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+    near = over_classes(p, 10, temperature=1 + 1e-9)
+    for name in ("mean", "std", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"):
+        np.testing.assert_allclose(getattr(near, name), getattr(plain, name), rtol=1e-6)
