@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -111,3 +112,9 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)  # a logger's own level is reset when its library is imported later
     warnings.filterwarnings("ignore", module=r"(?!bayesian_text_classification)")
+    warnings.showwarning = _show_warning
+
+
+def _show_warning(message: Warning | str, *where: object) -> None:
+    """Print a warning as one line, without the place in the code."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -51,7 +51,12 @@ def push_pipeline(
     ] = None,
     num_samples: Annotated[
         int | None,
-        typer.Option(min=1, max=1_000, help="Default number of forward passes for users.", show_default=_SAVED),
+        typer.Option(
+            min=0,
+            max=1_000,
+            help="Default number of forward passes for users; 0 is the ordinary model.",
+            show_default=_SAVED,
+        ),
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -88,7 +93,7 @@ def push_pipeline(
     from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
     from bayesian_text_classification.wording import first_line
 
-    asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
+    asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for option, given in (("--text-column", text_column), ("--label-column", label_column)):
         if given is not None and calibration_dataset is None:
@@ -102,8 +107,11 @@ def push_pipeline(
                 columns = {"text_column": text_column, "label_column": label_column}
                 data = load_labelled_texts(calibration_dataset, classifier.model.config.id2label, **columns)
                 with rows_bar() as progress:
-                    task = progress.add_task("sampling", total=len(data.texts) * classifier.sampling.num_samples)
+                    rows = len(data.texts) * max(classifier.sampling.num_samples, 1)
+                    task = progress.add_task("calibrating", total=rows)
                     classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
+            if threshold is not None:  # for the calibrated scores
+                classifier.threshold = threshold
             upload = pipeline_upload(
                 classifier, Path(folder), repo_id.rpartition("/")[2], None if report is None else Path(report)
             )

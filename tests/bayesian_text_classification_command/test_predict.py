@@ -5,6 +5,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -38,6 +39,18 @@ def asked(*arguments):
 def rows_of(path):
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def test_warnings_are_one_line(tmp_path, classifier):
+    ours = classifier.uncalibrated()
+    ours.temperature = 1.3
+    ours.save_pretrained(tmp_path)
+    done = run("A film.", "--num-samples", 0, "--model", tmp_path, text=True)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"warning: ordinary scores \(num_samples=0\) are not calibrated, only sampled scores are; .*", line
+    )
 
 
 def test_long_texts_are_truncated_without_samples():

@@ -130,7 +130,7 @@ def test_card_of_the_model_is_kept_with_its_license(hub, model, tmp_path):
     assert second == first.replace("num_samples=30", "num_samples=40")
 
 
-def test_defaults_and_temperature_are_pushed(hub, model, tmp_path):
+def test_defaults_and_calibration_are_pushed(hub, model, tmp_path):
     (tmp_path / "mine.csv").write_text("text,label\n" + "a good film,bad\nno film,bad\nthe last film,good\n" * 4)
     code, _, err = push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--num-samples", 30, "--masks",
                         "bernoulli", "--tolerance", 0.02, "--threshold", 0.6, "--calibration-dataset",
@@ -139,6 +139,13 @@ def test_defaults_and_temperature_are_pushed(hub, model, tmp_path):
     saved = json.loads(hub.repositories["model", "user/m"].files["config.json"])["bayesian_text_classification"]
     options = {"num_samples": 30, "tolerance": 0.02, "masks": "bernoulli", "threshold": 0.6}
     assert {name: saved[name] for name in options} == options and saved["calibration"]["dropout"]["temperature"] != 1
+    assert saved["threshold_way"] == "dropout" and "warning" not in err  # chosen for the calibrated scores
+    code, _, err = push(hub, tmp_path / "h", "pipeline", "user/m", "--model", model, "--num-samples", 0, "--threshold",
+                        0.7, "--calibration-dataset", tmp_path / "mine.csv")  # fmt: skip
+    assert code == 0, err
+    saved = json.loads(hub.repositories["model", "user/m"].files["config.json"])["bayesian_text_classification"]
+    assert list(saved["calibration"]) == ["ordinary"]
+    assert (saved["num_samples"], saved["threshold"], saved["threshold_way"]) == (0, 0.7, "ordinary")
     for wrong, words in (
         (("--masks", "odd"), "--masks 'odd'; it must be one of"),
         (("--tolerance", "-1"), "--tolerance -1.0; it must be"),
