@@ -16,7 +16,7 @@ and Brier get 32 times as many.
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -133,7 +133,7 @@ def null_table(worlds: tuple[World, ...], simulations: int) -> str:
                     f"{world.classes}, {world.rows}",
                     measure.title,
                     covered([told.estimate for told in all_told], value),
-                    share(told.difference.low <= 0 <= told.difference.high for told in all_told),
+                    covered([told.difference for told in all_told], 0.0),
                     share(told.difference.verdict != "cannot tell" for told in all_told),
                     share(told.beyond.verdict != "cannot tell" for told in all_told),
                 ]
@@ -356,9 +356,9 @@ def resampled(rows: Predictions, base: Predictions, measure: Measure, seed: int)
     return difference(measure, *(resample(one, seed=seed, measures=measures) for one in (rows, base)))
 
 
-def covered(estimates: list[Estimate], truth: float) -> str:
+def covered(estimates: Sequence[Estimate | Difference], truth: float) -> str:
     """How often the intervals cover the truth, among those that exist."""
-    given = [one for one in estimates if one.known]
+    given = [one for one in estimates if not np.isnan(one.low)]
     if not given:
         return "no interval"
     held = share(one.low <= truth <= one.high for one in given)
