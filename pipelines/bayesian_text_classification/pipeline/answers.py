@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .sampling import Draws, Values
 from .uncertainty import Uncertainty
 
+_NO_SAMPLES = "one ordinary pass cannot show whether the text or the model is uncertain"
 _AGREEMENT = 0.1  # samples agree if at most this share of the total uncertainty comes from their differences
 
 
@@ -21,7 +22,7 @@ def winning_labels(
     """
     best = ranked_labels(summary, names, num_samples, top_k=1, own_entropies=own_entropies, threshold=threshold)
     for (entry,) in best:
-        yield decided(entry)
+        yield _decided(entry)
 
 
 def ranked_labels(
@@ -56,27 +57,56 @@ def ranked_labels(
             for c in order
         ]
         if threshold is not None:
-            reason = below(float(row.max()), threshold, _blame(summary, i, num_samples))
+            reason = _below(float(row.max()), threshold, _blame(summary, i, num_samples))
             dicts = [{**entry, "abstained": reason is not None, "reason": reason} for entry in dicts]
         yield dicts
 
 
+def ordinary_labels(
+    probabilities: NDArray[np.float64],
+    names: Mapping[int, str],
+    *,
+    top_k: int | None,
+    legacy: bool,
+    threshold: float | None,
+) -> Iterator[Any]:
+    """Yield each text's result from one ordinary pass: label and score, as the stock pipeline does.
+
+    Args:
+        probabilities: Probabilities of the classes. *Shape:* (texts, classes).
+        names: Label names by id.
+        top_k: Number of labels; None: all.
+        legacy: Whether the result is the winner's dict instead of a list.
+        threshold: The lowest score of an accepted text; None: the score is not checked.
+    """
+    for row in probabilities:
+        order = np.argsort(-row, kind="stable")[:top_k]
+        entries: list[dict[str, Any]] = [{"label": names[int(c)], "score": float(row[c])} for c in order]
+        if threshold is not None:
+            reason = _below(float(row.max()), threshold, _NO_SAMPLES)
+            entries = [{**entry, "abstained": reason is not None, "reason": reason} for entry in entries]
+        yield _decided(entries[0]) if legacy else entries
+
+
 def results_in_text_order(
-    draws: Draws, truncated: Sequence[bool], described: Callable[[Values], Iterator[Any]]
+    draws: Draws, described: Callable[[Values], Iterator[Any]], truncated: Sequence[bool] | None = None
 ) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
     """Yield results in the order of the texts. Texts with the same number of samples are described together.
 
     Args:
         draws: The samples of each text.
-        truncated: Whether each text was longer than the model's limit; added to its result.
         described: A function from samples of *shape* (texts, classes, samples) to one result per text.
+        truncated: Whether each text was longer than the model's limit; added to its result if given.
     """
     found: dict[int, Any] = {}
     for texts, values in draws.by_count():
         found.update(zip(texts.tolist(), described(values), strict=True))
-    for i, cut in enumerate(truncated):
+    for i in range(len(found)):
+        if truncated is None:
+            yield found[i]
+            continue
         for entry in found[i] if isinstance(found[i], list) else [found[i]]:
-            entry["truncated"] = cut
+            entry["truncated"] = truncated[i]
         yield found[i]
 
 
@@ -97,7 +127,7 @@ def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) 
     }
 
 
-def decided(entry: dict[str, Any]) -> dict[str, Any]:
+def _decided(entry: dict[str, Any]) -> dict[str, Any]:
     """The winner's dict. If a threshold was checked, its label is the candidate, and the label only if accepted."""
     if "abstained" not in entry:
         return entry
@@ -105,7 +135,7 @@ def decided(entry: dict[str, Any]) -> dict[str, Any]:
     return {**entry, "label": None if entry["abstained"] else candidate, "candidate": candidate}
 
 
-def below(score: float, threshold: float, blame: str) -> str | None:
+def _below(score: float, threshold: float, blame: str) -> str | None:
     """The reason why a text gets no label; None if its score reaches the threshold."""
     return f"score {score:.3f} is below the threshold {threshold:g}; {blame}" if score < threshold else None
 

@@ -4,15 +4,32 @@ import copy
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from .calibration import SCORES, Calibration, Scaling, way_of
+from .calibration import SCORES, Calibration, Scaling, Way, way_of
 from .options import NAMES, Options
 from .publishable import PublishablePipeline
 from .uncertainty import Activation
 
 _Own = TypeVar("_Own", bound="CalibratedPipeline")
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a call reads once, so that another thread may calibrate meanwhile.
+
+    Attributes:
+        options: Default options of a call.
+        calibration: What was fitted.
+        threshold_way: The scores that the default threshold was chosen for.
+        threshold_masks: Their dropout masks.
+    """
+
+    options: Options
+    calibration: Calibration
+    threshold_way: Way
+    threshold_masks: str
 
 
 class CalibratedPipeline(PublishablePipeline):
@@ -21,69 +38,112 @@ class CalibratedPipeline(PublishablePipeline):
     A threshold belongs to the scores that it was chosen for. If they change, it is dropped with a warning.
     """
 
-    _options: Options
+    _settings: _Settings
 
-    def _set_calibration(self, saved: Mapping[str, Any], threshold_is_saved: bool) -> None:
-        """Set the saved calibration, and check the threshold that was saved with it or given."""
-        self._calibration, self._said = Calibration.of_saved(saved), set[str]()
-        self._threshold_way = way_of(self._options)
-        if self._options.threshold is None:
+    def _set_calibration(self, options: Options, saved: Mapping[str, Any], threshold_is_saved: bool) -> None:
+        """Set the options and the saved calibration, and check the threshold that was saved with it or given."""
+        self._said: set[str] = set()
+        self._settings = _Settings(options, Calibration.of_saved(saved), way_of(options), options.masks)
+        if options.threshold is None:
             return
-        chosen_for = saved.get("threshold_way", self._threshold_way)
-        if threshold_is_saved and chosen_for != self._threshold_way:
+        if not threshold_is_saved:
+            self._check_threshold(options.threshold)
+            return
+        # Version 0.1 did not save the way, and its thresholds were for sampled scores.
+        chosen_for: Way = saved.get("threshold_way", "dropout")
+        if chosen_for != way_of(options):
             self._drop_threshold(f"it was chosen for {SCORES[chosen_for]}")
-        else:
-            check_threshold(self._options.threshold, self._activation(self.defaults.get("function_to_apply")))
+        elif self._default_activation() != "softmax":
+            self._drop_threshold("the scores are not probabilities that sum to 1 over the classes")
+        elif chosen_for == "dropout" and saved.get("masks", options.masks) != options.masks:
+            self._drop_threshold(f"it was chosen for masks={saved['masks']!r}")
+
+    @property
+    def sampling(self) -> Options:
+        """Default options of a call: how texts are sampled, and which answers are accepted."""
+        return self._settings.options
 
     @property
     def calibration(self) -> Calibration:
         """What `calibrate` has fitted, for ordinary and for sampled scores. Set it to that of another classifier."""
-        return self._calibration
+        return self._settings.calibration
 
     @calibration.setter
-    def calibration(self, value: Calibration) -> None:
-        before, way = self._calibration, self._threshold_way
-        self._calibration = value
-        if self._options.threshold is not None and value.get(way) != before.get(way):
-            self._drop_threshold("the scores that it was chosen for have another calibration now")
+    def calibration(self, value: Mapping[Way, Scaling]) -> None:
+        before, new = self._settings, Calibration(value)
+        way, threshold = before.threshold_way, before.options.threshold
+        changed = threshold is not None and new.temperature(way) != before.calibration.temperature(way)
+        options = replace(before.options, threshold=None) if changed else before.options
+        self._settings = replace(before, options=options, calibration=new)
+        if changed:
+            self._say_dropped(threshold, "the scores that it was chosen for have another calibration now")
 
     @property
     def temperature(self) -> float:
         """Temperature of the sampled scores; 1.0 changes nothing. Setting it replaces what was fitted for them."""
-        scaling = self._calibration.get("dropout")
-        return 1.0 if scaling is None else scaling.temperature
+        return self.calibration.temperature("dropout")
 
     @temperature.setter
     def temperature(self, value: float) -> None:
         scaling = Scaling(value)
-        self.calibration = self._calibration.replaced("dropout", None if value == 1 else scaling)
+        if scaling.temperature != self.temperature:
+            self.calibration = self.calibration.replaced("dropout", None if value == 1 else scaling)
 
     @property
     def threshold(self) -> float | None:
         """Default lowest score of an accepted text; None: every text is accepted."""
-        return self._options.threshold
+        return self.sampling.threshold
 
     @threshold.setter
     def threshold(self, value: float | None) -> None:
-        options = replace(self._options, threshold=value)
+        options = replace(self.sampling, threshold=value)
         if value is not None:
-            check_threshold(value, self._activation(self.defaults.get("function_to_apply")))
-        self._options, self._threshold_way = options, way_of(options)
+            self._check_threshold(value)
+        self._settings = replace(
+            self._settings, options=options, threshold_way=way_of(options), threshold_masks=options.masks
+        )
 
     def uncalibrated(self: _Own) -> _Own:
         """A pipeline of the same model and options without calibration and threshold."""
         other = copy.copy(self)
-        other._options, other._calibration = replace(self._options, threshold=None), Calibration()
+        options = replace(self.sampling, threshold=None)
+        other._settings = replace(self._settings, options=options, calibration=Calibration())
         return other
+
+    def with_options(self, given: Mapping[str, Any]) -> Options:
+        """The options of a call: those that are `given`, else the defaults.
+
+        A default threshold that was chosen for other scores is not used, with one warning.
+        """
+        return self._options_for(given, self._settings)
 
     def saved_options(self) -> dict[str, Any]:
         """The options that are saved with the model, as JSON values."""
-        way = {} if self.threshold is None else {"threshold_way": self._threshold_way}
-        return {"calibration": self._calibration.saved(), **self._options.saved(), **way}
+        way = {} if self.threshold is None else {"threshold_way": self._settings.threshold_way}
+        return {"calibration": self.calibration.saved(), **self.sampling.saved(), **way}
 
     @abstractmethod
     def _dropout_rate(self) -> float:
         """Mean rate of the dropout calls in one pass. Raises ValueError without dropout."""
+
+    def _options_for(self, given: Mapping[str, Any], settings: _Settings) -> Options:
+        options = replace(settings.options, **{name: given[name] for name in NAMES if name in given})
+        if options.threshold is None or "threshold" in given:
+            return options
+        way, scaling = way_of(options), settings.calibration.get(way_of(options))
+        if way != settings.threshold_way:
+            other = SCORES[settings.threshold_way]
+        elif way == "dropout" and options.masks != settings.threshold_masks:
+            other = f"masks={settings.threshold_masks!r}"
+        elif way == "dropout" and scaling is not None and not scaling.is_for(options.masks, self._dropout_rate()):
+            other = "another dropout rate"
+        else:
+            return options
+        self._warn_once(
+            f"threshold={options.threshold!r} was chosen for {other}, so it is not used for these scores; to use it "
+            f"for them too, pass threshold={options.threshold!r} in the call"
+        )
+        return replace(options, threshold=None)
 
     def _temperature_for(self, options: Options, activation: Activation, calibration: Calibration) -> float:
         """The temperature of scores that are made in this way. Warns once if only other scores were calibrated.
@@ -110,33 +170,29 @@ class CalibratedPipeline(PublishablePipeline):
             return 1.0
         return scaling.temperature
 
-    def with_options(self, given: Mapping[str, Any]) -> Options:
-        """The options of a call: those that are `given`, else the defaults.
+    def _default_activation(self) -> Activation:
+        return self._activation(self.defaults.get("function_to_apply"))
 
-        A default threshold that was chosen for other scores is not used, with one warning.
-        """
-        options = replace(self._options, **{name: given[name] for name in NAMES if name in given})
-        way = way_of(options)
-        if options.threshold is None or "threshold" in given or way == self._threshold_way:
-            return options
-        self._warn_once(
-            f"threshold={options.threshold!r} was chosen for {SCORES[self._threshold_way]}, so it is not used for "
-            f"{SCORES[way]}; to use it there too, pass threshold={options.threshold!r} in the call"
-        )
-        return replace(options, threshold=None)
+    def _check_threshold(self, threshold: float) -> None:
+        check_threshold(threshold, self._default_activation())
 
     def _drop_threshold(self, reason: str) -> None:
-        dropped, self._options = self._options.threshold, replace(self._options, threshold=None)
+        dropped = self.threshold
+        self._settings = replace(self._settings, options=replace(self.sampling, threshold=None))
+        self._say_dropped(dropped, reason)
+
+    def _say_dropped(self, threshold: float | None, reason: str) -> None:
         warnings.warn(
-            f"threshold={dropped!r} is dropped: {reason}; choose a new one with threshold_for(scores, correct, target)",
+            f"threshold={threshold!r} is dropped: {reason}; choose a new one with threshold_for(scores, correct, "
+            "target)",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
     def _warn_once(self, message: str) -> None:
         if message not in self._said:
             self._said.add(message)
-            warnings.warn(message, UserWarning, stacklevel=3)
+            warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def check_threshold(threshold: float, activation: Activation) -> None:

@@ -59,7 +59,14 @@ class Calibration(Mapping[Way, Scaling]):
     """The fitted scalings by way: "ordinary" for `num_samples=0`, "dropout" for samples. It never changes."""
 
     def __init__(self, scalings: Mapping[Way, Scaling] | None = None) -> None:
-        self._scalings = dict(scalings or {})
+        """Raise TypeError if this is not a mapping of "ordinary" and "dropout" to `Scaling`."""
+        self._scalings: dict[Way, Scaling] = dict({} if scalings is None else scalings)
+        for way, scaling in self._scalings.items():
+            if way not in SCORES or not isinstance(scaling, Scaling):
+                legal = " and ".join(map(repr, SCORES))
+                raise TypeError(
+                    f"the calibration has {way!r}: {scaling!r}; it must map {legal} to Scaling(temperature)"
+                )
 
     def __getitem__(self, way: Way) -> Scaling:
         return self._scalings[way]
@@ -76,6 +83,10 @@ class Calibration(Mapping[Way, Scaling]):
     def __repr__(self) -> str:
         shown = "; ".join(f"{way}: {scaling}" for way, scaling in self.items())
         return f"<calibration: {shown or 'none'}>"
+
+    def temperature(self, way: Way) -> float:
+        """The temperature of scores that are made in this way; 1.0 if none was fitted."""
+        return self._scalings[way].temperature if way in self._scalings else 1.0
 
     def replaced(self, way: Way, scaling: Scaling | None) -> "Calibration":
         """A copy with another scaling of `way`; None removes it."""

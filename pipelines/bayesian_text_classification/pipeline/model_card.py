@@ -20,10 +20,20 @@ _ADAPTER_WARNING = """> This classifier is a model with a LoRA adapter in the fo
 > Loaded in any other way (for example as plain `text-classification`), the model answers **without its adapter**.
 
 """
+_SAMPLED = """\
+This classifier averages its probabilities over many random dropout masks, at every dropout site of the model
+(MC-Dropout, [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)). It reports its uncertainty with each answer."""
+_ORDINARY = """\
+This classifier answers with one ordinary pass (`num_samples=0`). If the model has dropout, it can also average its
+probabilities over many random dropout masks (MC-Dropout,
+[Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)) and report its uncertainty."""
+_MORE = {
+    True: 'classifier("More masks give a more precise score.", num_samples=100)',
+    False: 'classifier("With dropout masks, and their uncertainty.", num_samples=20)',
+}
 _TEXT = """## Scores with uncertainty
 
-{warning}This classifier averages its probabilities over many random dropout masks, at every dropout site of the model
-(MC-Dropout, [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)). It reports its uncertainty with each answer.
+{warning}{intro}
 
 Saved options: {options}. {calibration}
 
@@ -35,7 +45,7 @@ from transformers import pipeline
 
 classifier = pipeline("bayesian-text-classification", model="<this repository>", trust_remote_code=True)
 classifier("Not the worst film of the year, but it tries.")
-classifier("More masks give a more precise score.", num_samples=100)
+{more}
 classifier("A person should read this.", threshold=0.9)  # score below 0.9: label None, abstained True, and a reason
 ```
 
@@ -68,16 +78,16 @@ This repository also works as an Inference Endpoint (`handler.py`). A request lo
 
 The same text, seed and options give the same answer in any batch, order or process.
 
-With `num_samples=0`, the answer is that of one ordinary pass, and has only `label` and `score`. Ordinary and sampled
-scores are calibrated separately.
+With `num_samples=0`, the answer is that of one ordinary pass, and has `label` and `score`. With a threshold, there are
+also `abstained`, `reason` and `candidate`. Ordinary and sampled scores are calibrated separately.
 
 ### Limits of the scores
 
-- **Cost.** Each text takes `num_samples` forward passes. With `tolerance=0.02`, sampling of a text stops early once
-  the standard error of its score is below 0.02.
+- **Cost.** Each text takes `num_samples` forward passes (one for 0). With `tolerance=0.02`, sampling of a text stops
+  early once the standard error of its score is below 0.02.
 - **Honesty.** The scores are only as good as the model. MC-Dropout makes them more honest, not always honest. Measure
   the calibration on your own labeled texts before you rely on a threshold.
-- **Temperature.** A temperature was fitted on labeled texts. Other texts may need a different one.
+- **Temperature.** A temperature is fitted on labeled texts. Other texts may need a different one.
 """
 
 
@@ -92,7 +102,17 @@ def card(options: Mapping[str, Any], own: str | None = None, base: str | None = 
     """
     shown = ", ".join(f"{name}={value!r}" for name, value in options.items() if name not in ("calibration", _WAY))
     warning = _ADAPTER_WARNING if adapted else ""
-    part = _TEXT.replace("{options}", shown).replace("{warning}", warning).replace("{calibration}", _fitted(options))
+    sampled = options.get("num_samples") != 0
+    words = {
+        "options": shown,
+        "warning": warning,
+        "calibration": _fitted(options),
+        "intro": _SAMPLED if sampled else _ORDINARY,
+        "more": _MORE[sampled],
+    }
+    part = _TEXT
+    for name, text in words.items():
+        part = part.replace(f"{{{name}}}", text)
     if own is None:
         head = "".join(f"- {tag}\n" for tag in _TAGS)
         named = f"base_model: {base}\n" if base else ""

@@ -1,7 +1,4 @@
-"""The stock `text-classification` pipeline, with fixes for its inputs, options and errors.
-
-On request, its scores have a temperature, and a threshold decides which texts get a label.
-"""
+"""The stock `text-classification` pipeline, with fixes for its inputs, options and errors."""
 
 from collections.abc import Callable, Iterator, Mapping, Sized
 from types import GeneratorType
@@ -10,14 +7,11 @@ from typing import Any
 from torch.utils.data import Dataset
 from transformers import TextClassificationPipeline
 
-from .answers import below, decided
 from .errors import InputError
 from .failures import cannot_run, may_blame_text
 from .inputs import NOT_FINITE, LazyResults, form_of, items_of, not_finite, text_and_pair, unrunnable
 from .options import check_tokenizer_options
 from .uncertainty import ACTIVATIONS, Activation
-
-_NO_SAMPLES = "one ordinary pass cannot show whether the text or the model is uncertain"
 
 
 class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # untyped
@@ -74,26 +68,11 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
                 raise
             raise InputError(f"an input: {cannot_run(error)}", {0: cannot_run(error)}) from error
 
-    def postprocess(
-        self,
-        model_outputs: Any,
-        *args: Any,
-        _temperature: float = 1.0,
-        _threshold: float | None = None,
-        **kwargs: Any,
-    ) -> Any:
+    def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Postprocess as the stock pipeline does; raise InputError if the outputs are not finite."""
         if not model_outputs["logits"].isfinite().all():
             raise InputError(str(not_finite([], 1)), {0: NOT_FINITE})
-        if _temperature != 1:
-            model_outputs["logits"] = model_outputs["logits"].double() / _temperature
-        results = super().postprocess(model_outputs, *args, **kwargs)
-        if _threshold is None or not results:
-            return results
-        entries = [results] if isinstance(results, dict) else results
-        reason = below(entries[0]["score"], _threshold, _NO_SAMPLES)
-        entries = [{**entry, "abstained": reason is not None, "reason": reason} for entry in entries]
-        return decided(entries[0]) if isinstance(results, dict) else entries
+        return super().postprocess(model_outputs, *args, **kwargs)
 
     def check_model_type(self, supported_models: Any) -> None:
         """Accept PEFT models too: the stock check looks them up by the name of the task."""
@@ -122,12 +101,7 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         return "softmax"
 
     def _sanitize_parameters(
-        self,
-        function_to_apply: Any = None,
-        top_k: Any = "",
-        _temperature: float = 1.0,
-        _threshold: float | None = None,
-        **tokenizer_options: Any,
+        self, function_to_apply: Any = None, top_k: Any = "", **tokenizer_options: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         check_tokenizer_options(tokenizer_options, self.tokenizer.__call__)
         default = function_to_apply == "default"  # documented by text-classification, but raises a KeyError there
@@ -142,8 +116,6 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         )
         if default:
             sanitized[2]["function_to_apply"] = None  # overrides the constructor's function
-        if _temperature != 1 or _threshold is not None:
-            sanitized[2].update(_temperature=_temperature, _threshold=_threshold)
         return sanitized
 
     def _merged(self, kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

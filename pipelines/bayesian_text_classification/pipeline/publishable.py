@@ -21,7 +21,7 @@ class PublishablePipeline(OrdinaryPipeline):
         """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
 
         It holds the model, the tokenizer, the code they need, and `handler.py` for Inference Endpoints. `config.json`
-        has the temperature and the options `num_samples`, `tolerance`, `masks` and `threshold`. The model's card is
+        has the calibration and the options `num_samples`, `tolerance`, `masks` and `threshold`. The model's card is
         copied, with a section on the scores; in an existing README.md only that section changes. A PEFT adapter goes
         into the folder `adapter`; loading it requires `peft`. Weights and code of an earlier save are removed from the
         folder. The caller's model is not changed.

@@ -119,8 +119,11 @@ def _tempered(summary: Uncertainty, samples: Array, temperature: float, group_si
     inverse = np.divide(1, m, out=np.zeros_like(m), where=m > 0)
     relative = (samples - m[:, :, None]) * inverse[:, :, None]
     moved = q[:, :, None] / temperature * (relative - (q[:, :, None] * relative).sum(1, keepdims=True))
+    most = q * np.clip(1 - q, 0, None)  # the largest variance in [0, 1]; far from m, the linear map exceeds it
+    spread = moved.std(2)
+    moved *= np.sqrt(np.divide(most, spread**2, out=np.ones_like(most), where=spread**2 > most))[:, :, None]
     prior = (q / temperature) ** 2 * ((1 - 2 * q) * inverse + (q**2 * inverse).sum(1, keepdims=True))
-    prior = np.clip(max(rate, _LEAST_SPREAD) * prior, 0, q * np.clip(1 - q, 0, None))  # the largest variance in [0, 1]
+    prior = np.clip(max(rate, _LEAST_SPREAD) * prior, 0, most)
     total = _entropy(q).sum(1)
     assert summary.predictive_entropy is not None and summary.mutual_information is not None
     before = summary.predictive_entropy

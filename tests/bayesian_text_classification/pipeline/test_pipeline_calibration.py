@@ -1,5 +1,6 @@
 """The calibration of ordinary and of sampled scores, and the threshold below which a text gets no label."""
 
+import copy
 import json
 import warnings
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from bayesian_text_classification.pipeline.answers import ranked_labels
+from bayesian_text_classification.pipeline.calibration import Calibration, Scaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
 from bayesian_text_classification.pipeline.uncertainty import over_classes
 from pipeline_cases import KEYS, MANY, TASK, TEXTS
@@ -153,6 +155,80 @@ def test_temperature_of_an_old_save_is_that_of_sampled_scores(ours, tmp_path):
     np.testing.assert_allclose(loaded.predict_proba(TEXTS), expected, atol=1e-6)
 
 
+def test_threshold_of_an_old_save_is_for_sampled_scores(ours, tmp_path):
+    ours.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["bayesian_text_classification"] = {"temperature": 1.5, "num_samples": 10, "threshold": 0.9}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    saved = {"model": str(tmp_path), "pipeline_class": type(ours)}
+    assert pipeline(TASK, **saved).threshold == 0.9
+    with pytest.warns(UserWarning, match=r"threshold=0\.9 is dropped: it was chosen for sampled scores"):
+        assert pipeline(TASK, **saved, num_samples=0).threshold is None
+    with pytest.warns(UserWarning, match=r"threshold=0\.9 is dropped: the scores are not probabilities"):
+        assert pipeline(TASK, **saved, function_to_apply="none").threshold is None
+
+
+def test_a_threshold_goes_with_the_masks_and_the_rate(ours, tmp_path):
+    ours.calibrate(MANY, LABELS)
+    ours.threshold = 0.9
+    assert "abstained" in ours(TEXTS)[0]
+    with pytest.warns(UserWarning) as said:
+        assert "abstained" not in ours(TEXTS, masks="bernoulli")[0]
+    assert any("threshold=0.9 was chosen for masks='balanced', so it is not" in str(one.message) for one in said)
+    ours.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"threshold=0\.9 is dropped: it was chosen for masks='balanced'"):
+        assert pipeline(TASK, model=str(tmp_path), pipeline_class=type(ours), masks="bernoulli").threshold is None
+    for module in ours.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.3
+    with pytest.warns(UserWarning) as said:
+        assert "abstained" not in ours(TEXTS)[0]
+    assert any("was chosen for another dropout rate" in str(one.message) for one in said)
+
+
+def test_invalid_calibration_raises_and_keeps_the_old_one(ours):
+    ours.temperature = 2.0
+    ours.threshold = 0.9
+    before = ours.calibration
+    for wrong in ({"dropout": 1.5}, {"sampled": Scaling(2.0)}, 3):
+        with pytest.raises(TypeError):
+            ours.calibration = wrong
+    assert ours.calibration is before and ours.threshold == 0.9
+    ours.temperature = ours.temperature  # no change, so nothing is dropped
+    assert ours.calibration is before and ours.threshold == 0.9
+    with pytest.warns(UserWarning, match="is dropped"):
+        ours.calibration = {}
+    assert not ours.calibration
+
+
+def test_copies_warn_for_themselves(ours):
+    ours.temperature = 2.0
+    for one in (copy.copy(ours), ours):
+        with pytest.warns(UserWarning, match="ordinary scores .* are not calibrated"):
+            one(TEXTS, num_samples=0)
+    assert ours.uncalibrated().calibration == Calibration() and ours.temperature == 2
+
+
+@pytest.mark.parametrize("name", ["_temperature", "_threshold", "_legacy"])
+def test_private_options_are_unknown(name, ours):
+    with pytest.raises(TypeError, match=f"unknown option '{name}'"):
+        ours(TEXTS, num_samples=0, **{name: 1})
+
+
+def test_calibrated_ordinary_scores_take_every_form_of_input(ours):
+    ours.calibrate(MANY, mostly_right(ours), num_samples=0)
+    options = {"num_samples": 0}
+    alone = ours(TEXTS[0], **options)
+    assert isinstance(alone, list) and ours(TEXTS, **options)[0] == pytest.approx(alone[0])
+    assert isinstance(ours({"text": TEXTS[0], "text_pair": "No."}, **options), dict)
+    assert ours([], **options) == [] and [*map(len, ours(TEXTS, top_k=2, **options))] == [2, 2, 2]
+    lazy = ours((text for text in TEXTS), **options)
+    assert not isinstance(lazy, list)
+    for one, other in zip(lazy, ours(TEXTS, **options), strict=True):
+        assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-6)
+    assert list(ours("word " * 2_000, **options)[0]) == ["label", "score"]  # truncated
+
+
 def test_classifier_that_was_saved_without_samples_answers_so(tiny, bayesian, tmp_path):
     """A model without dropout is calibrated, thresholded, saved and loaded like any other."""
     model = tiny("llama", num_labels=3, attention_dropout=0.0, pad_token_id=0)
@@ -177,9 +253,7 @@ def test_threshold_is_dropped_if_its_scores_change(ours, tmp_path):
         labels = mostly_right(careful)
     careful.calibrate(MANY, labels, num_samples=0)  # other scores
     assert careful.threshold == 0.9
-    with pytest.warns(
-        UserWarning, match=r"threshold=0\.9 was chosen for sampled scores, so it is not used for ordinary"
-    ):
+    with pytest.warns(UserWarning, match=r"threshold=0\.9 was chosen for sampled scores, so it is not used"):
         assert "abstained" not in careful(TEXTS, num_samples=0)[0]
     assert "abstained" in careful(TEXTS, num_samples=0, threshold=0.9)[0]  # explicit
     careful.save_pretrained(tmp_path / "careful")
@@ -198,7 +272,7 @@ def test_ordinary_scores_have_a_threshold_too(ours):
     for before, after in zip(plain, ours(MANY, num_samples=0, threshold=middle), strict=True):
         assert list(after) == ["label", "score", "abstained", "reason", "candidate"]
         assert after["abstained"] == (before["score"] < middle) == (after["label"] is None)
-        assert after["candidate"] == before["label"] and after["score"] == before["score"]
+        assert after["candidate"] == before["label"] and after["score"] == pytest.approx(before["score"], abs=1e-6)
     several = ours(TEXTS, num_samples=0, threshold=1.0, top_k=2)
     assert all(entry["abstained"] and entry["label"] for entries in several for entry in entries)
     assert ours(TEXTS[0], num_samples=0, threshold=1.0)[0]["reason"].endswith("the model is uncertain")

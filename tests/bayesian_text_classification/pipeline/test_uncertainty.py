@@ -254,6 +254,8 @@ def test_everything_at_a_temperature_is_finite_and_adds_up(raw, temperature):
     found = over_classes(raw / raw.sum(1, keepdims=True), 1, temperature=temperature)
     for values in (found.mean, found.std, found.standard_error, found.mutual_information, found.expected_entropy):
         assert np.isfinite(values).all() and (values >= 0).all()
+    most = np.sqrt(found.mean * np.clip(1 - found.mean, 0, None))  # no probability of this mean varies more
+    assert (found.std <= most * (1 + 1e-9)).all() and (found.standard_error <= most * (1 + 1e-9)).all()
     np.testing.assert_allclose(found.expected_entropy + found.mutual_information, found.predictive_entropy)
     np.testing.assert_allclose(found.mean.sum(1), 1)
 
