@@ -20,7 +20,7 @@ Labels = NDArray[np.int64]
 
 _AROUND = np.arange(-6, 7) / 2  # temperatures around a fitted one, in standard errors of 1/T
 
-ArmName = Literal["frequentist", "frequentist_temperature", "baal", "bayesian", "bayesian_temperature"]
+ArmName = Literal["frequentist", "frequentist_temperature", "baal", "bayesian", "bayesian_temperature", "saved"]
 
 TITLES: dict[str, str] = {
     "frequentist": "Frequentist",
@@ -28,6 +28,7 @@ TITLES: dict[str, str] = {
     "baal": "BaaL (patch_module)",
     "bayesian": "Bayesian",
     "bayesian_temperature": "Bayesian + temperature",
+    "saved": "As saved",
 }
 
 

@@ -15,8 +15,9 @@ from .intervals import Difference, distinct
 from .out_of_scope import ENTROPY, Detection, detect
 from .sample_sweep import POOL, Sweep, sample_sweep
 
-# Arms that cost more than the ordinary model, cheapest first.
-MORE_EXPENSIVE: tuple[ArmName, ...] = ("frequentist_temperature", "bayesian", "bayesian_temperature")
+# Arms that may be recommended, cheapest first. Where "saved" comes depends on its passes.
+CANDIDATES: tuple[ArmName, ...] = ("frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature")
+MATTERS = 0.01  # the least relative gain in NLL that is worth a more expensive arm
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Calibration:
     Attributes:
         labels: True classes. *Shape:* (texts,).
         ordinary: Probabilities of the ordinary model. *Shape:* (texts, classes).
-        averaged: Probabilities averaged over the samples. *Shape:* (texts, classes).
+        averaged: Probabilities averaged over the samples; None without samples. *Shape:* (texts, classes).
         shared: Number of measured texts that are also here. They flatter the arms with a temperature.
     """
 
     labels: Labels
     ordinary: Probabilities
-    averaged: Probabilities
+    averaged: Probabilities | None = None
     shared: int = 0
 
 
@@ -43,23 +44,25 @@ class Outputs:
     Attributes:
         labels: Ids of the true classes. *Shape:* (texts,).
         ordinary: Probabilities from one ordinary pass. *Shape:* (texts, classes).
-        samples: Probabilities from stochastic passes, or from the members of an ensemble.
-            *Shape:* (texts, classes, samples).
+        samples: Probabilities from stochastic passes, or from the members of an ensemble. None for a comparison of the
+            ordinary model with and without a temperature. *Shape:* (texts, classes, samples).
         baal: Mean probabilities of BaaL's patched copy; None for no such arm. *Shape:* (texts, classes).
         calibration: Texts to fit the temperatures on. If None, they are fitted on the measured texts, and the measures
             are corrected for that; see `Temperatures`.
-        outside: Ordinary probabilities and samples of out-of-scope texts, with the shapes above; None if there are
-            none.
+        outside: Ordinary probabilities and samples (or None) of out-of-scope texts, with the shapes above; None if
+            there are no such texts.
         pool: More samples of some of the texts, to measure the effect of their number; None skips that part.
             *Shape:* (some texts, classes, pool), with a pool of at least 180.
         pool_rows: Indices of the texts in the pool. *Shape:* (some texts,).
         costs: Cost of each arm, by its name.
-        saved_temperature: Temperature that the classifier was saved with. No arm uses it.
+        saved: Probabilities with the calibration that the classifier was saved with; None if it has none.
+            *Shape:* (texts, classes).
         dropout_rate: Mean dropout rate of the samples, for the standard errors of their average.
         groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
             nothing new, so intervals, verdicts, thresholds and temperatures count each group once. None: every row
             counts. *Shape:* (texts,).
         outside_groups: The same for the out-of-scope texts. *Shape:* (out-of-scope texts,).
+        notes: What else to know about the run, one sentence each.
 
     Raises:
         ValueError: An array has the wrong shape, a label is no class id, or numbers are not probabilities.
@@ -67,31 +70,38 @@ class Outputs:
 
     labels: Labels
     ordinary: Probabilities
-    samples: Probabilities
+    samples: Probabilities | None = None
     baal: Probabilities | None = None
     calibration: Calibration | None = None
-    outside: tuple[Probabilities, Probabilities] | None = None
+    outside: tuple[Probabilities, Probabilities | None] | None = None
     pool: Probabilities | None = None
     pool_rows: NDArray[np.integer] | None = None
     costs: dict[str, Cost] = field(default_factory=dict)
-    saved_temperature: float = 1.0
+    saved: Probabilities | None = None
     groups: NDArray[Any] | None = None
     outside_groups: NDArray[Any] | None = None
     dropout_rate: float = 0.1
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         texts, classes = _checked("ordinary", self.ordinary, None, None)
         _check_labels("labels", self.labels, texts, classes)
-        _checked("samples", self.samples, texts, classes, None)
-        if self.baal is not None:
-            _checked("baal", self.baal, texts, classes)
+        if self.samples is not None:
+            _checked("samples", self.samples, texts, classes, None)
+        for name in ("baal", "saved"):
+            if getattr(self, name) is not None:
+                _checked(name, getattr(self, name), texts, classes)
         if self.calibration is not None:
             others, _ = _checked("calibration.ordinary", self.calibration.ordinary, None, classes)
-            _checked("calibration.averaged", self.calibration.averaged, others, classes)
+            _check_beside_samples("calibration.averaged", self.calibration.averaged, self.samples)
+            if self.calibration.averaged is not None:
+                _checked("calibration.averaged", self.calibration.averaged, others, classes)
             _check_labels("calibration.labels", self.calibration.labels, others, classes)
         if self.outside is not None:
             others, _ = _checked("outside[0]", self.outside[0], None, classes)
-            _checked("outside[1]", self.outside[1], others, classes, None)
+            _check_beside_samples("outside[1]", self.outside[1], self.samples)
+            if self.outside[1] is not None:
+                _checked("outside[1]", self.outside[1], others, classes, None)
             _check_groups("outside_groups", self.outside_groups, others)
         _check_groups("groups", self.groups, texts)
         if self.pool is not None:
@@ -117,6 +127,11 @@ def _checked(name: str, values: Probabilities, *shape: int | None) -> tuple[int,
     if not (array.min() >= 0 and np.abs(array.sum(1, dtype=np.float64) - 1).max() <= 1e-3):  # NaN fails both
         raise ValueError(f"{name} must hold probabilities: no number below 0, and a sum of 1 over the classes (axis 1)")
     return found
+
+
+def _check_beside_samples(name: str, values: Probabilities | None, samples: Probabilities | None) -> None:
+    if (values is None) != (samples is None):
+        raise ValueError(f"{name} must be {'None, as samples is' if samples is None else 'given, as samples is'}")
 
 
 def _check_groups(name: str, groups: NDArray[Any] | None, texts: int) -> None:
@@ -150,37 +165,55 @@ class Comparison:
 
     Attributes:
         labels: Ids of the true classes. *Shape:* (texts,).
-        arms: The arms in this order: frequentist, frequentist_temperature, baal (if it was run), bayesian,
-            bayesian_temperature.
+        arms: The arms in this order: frequentist, frequentist_temperature, baal (if it was run), bayesian and
+            bayesian_temperature (if there are samples), saved (if the classifier was saved with a calibration).
         beyond_temperature: Each measure of bayesian_temperature minus that of frequentist_temperature, by its key.
-        uncertainty: Uncertainty of each text, from the Bayesian arm's samples.
+            Empty without samples.
+        uncertainty: Uncertainty of each text, from the Bayesian arm's samples; None without samples.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         sweep: Measures against the number of samples. None if no pool was given.
-        recommended: The cheapest arm whose NLL no more expensive arm significantly improves; see `_recommended`.
+        recommended: The cheapest arm whose NLL no more expensive arm improves significantly and by at least 1%. An arm
+            "saved" counts as cheaper than the arm with a new temperature and as many passes.
         calibrated_on: Number of other texts that the temperatures were fitted on. None if they were fitted on these.
         shared_texts: Number of measured texts that are also among those. They flatter the arms with a temperature.
-        saved_temperature: Temperature that the classifier was saved with. No arm uses it.
-        determined: Whether the labels determine a best temperature without the prior, for both arms that have one.
+        determined: Whether the labels determine a best temperature without the prior, for all arms that have one.
         groups: Number of each text's group of copies, from 0. None if all texts are distinct. *Shape:* (texts,).
+        notes: What else to know about the run, one sentence each.
     """
 
     labels: Labels
     arms: tuple[Arm, ...]
     beyond_temperature: dict[str, Difference]
-    uncertainty: Uncertainty
+    uncertainty: Uncertainty | None
     out_of_scope: list[Detection]
     sweep: Sweep | None
     recommended: ArmName
     calibrated_on: int | None
     shared_texts: int
-    saved_temperature: float
     determined: bool
     groups: NDArray[np.intp] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def distinct(self) -> int:
         """Number of distinct texts."""
         return distinct(len(self.labels), self.groups)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether there are samples."""
+        return self.uncertainty is not None
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether there are enough answers for a recommendation."""
+        others = [arm for arm in self.arms if arm.name in CANDIDATES and arm.differences]
+        return self.recommended != "frequentist" or all(arm.differences["nll"].enough for arm in others)
+
+    @property
+    def rival(self) -> Arm:
+        """The arm that the ordinary model is compared with: the Bayesian one, or without samples the temperature."""
+        return self.arm("bayesian" if self.sampled else "frequentist_temperature")
 
     def arm(self, name: str) -> Arm:
         """The arm with this name."""
@@ -194,50 +227,54 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         outputs: Probabilities from this package or from your own model.
         seed: Seed of the resamples and of the sample orders in the sweep.
     """
-    labels = np.asarray(outputs.labels, dtype=np.int64)
-    ordinary, samples = np.asarray(outputs.ordinary), np.asarray(outputs.samples)
-    mean, known = samples.mean(2, dtype=np.float64), outputs.calibration
-    averaged = Cost(passes=samples.shape[2])
-    groups = numbered(outputs.groups)
+    labels, ordinary = np.asarray(outputs.labels, dtype=np.int64), np.asarray(outputs.ordinary)
+    known, groups = outputs.calibration, numbered(outputs.groups)
     measured, arms = MeasuredArms(labels, seed, groups), []
+    fits = [(ordinary, labels) if known is None else (known.ordinary, known.labels)]
 
     def measure(
         name: ArmName, p: Probabilities, cost: Cost | None = None, temperatures: Temperatures | None = None
     ) -> None:
         arms.append(measured.arm(name, p, outputs.costs.get(name, cost), temperatures))
 
-    cold = Temperatures.fitted(ordinary, labels, None if known is None else (known.ordinary, known.labels), groups)
-    warm = Temperatures.fitted(mean, labels, None if known is None else (known.averaged, known.labels), groups)
+    cold = Temperatures.fitted(ordinary, labels, None if known is None else fits[0], groups)
     measure("frequentist", ordinary)
     measure("frequentist_temperature", ordinary, temperatures=cold)
     if outputs.baal is not None:
-        measure("baal", outputs.baal, averaged)
-    measure("bayesian", mean, averaged)
-    measure("bayesian_temperature", mean, averaged, warm)
-
-    uncertainty = over_classes(samples, GROUP_SIZE, outputs.dropout_rate)
+        measure("baal", outputs.baal)
+    uncertainty, beyond = None, {}
+    if outputs.samples is not None:
+        samples = np.asarray(outputs.samples)
+        mean, averaged = samples.mean(2, dtype=np.float64), Cost(passes=samples.shape[2])
+        if known is None:
+            fits.append((mean, labels))
+        else:
+            assert known.averaged is not None  # checked by `Outputs`
+            fits.append((known.averaged, known.labels))
+        warm = Temperatures.fitted(mean, labels, None if known is None else fits[1], groups)
+        measure("bayesian", mean, averaged)
+        measure("bayesian_temperature", mean, averaged, warm)
+        uncertainty = over_classes(samples, GROUP_SIZE, outputs.dropout_rate)
+        beyond = measured.differences("bayesian_temperature", "frequentist_temperature")
+    if outputs.saved is not None:
+        measure("saved", outputs.saved)
     sweep = None
     if outputs.pool is not None:
         rows = np.arange(len(labels)) if outputs.pool_rows is None else outputs.pool_rows
         sweep = sample_sweep(outputs.pool, labels[rows], ordinary[rows], seed=seed, all_texts=len(labels))
-    fitted_on = (
-        [(ordinary, labels), (mean, labels)]
-        if known is None
-        else [(known.ordinary, known.labels), (known.averaged, known.labels)]
-    )
     return Comparison(
         labels,
         tuple(arms),
-        measured.differences("bayesian_temperature", "frequentist_temperature"),
+        beyond,
         uncertainty,
         _detections(outputs, uncertainty, seed),
         sweep,
-        _recommended(measured),
+        _recommended(measured, arms),
         None if known is None else len(known.labels),
         0 if known is None else known.shared,
-        outputs.saved_temperature,
-        all(determined(p, y) for p, y in fitted_on),
+        all(determined(p, y) for p, y in fits),
         groups,
+        outputs.notes,
     )
 
 
@@ -247,27 +284,30 @@ def error_rates(probabilities: Probabilities, labels: Sequence[int], groups: Seq
     return {str(name): float(wrong[names == name].mean()) for name in np.unique(names)}
 
 
-def _recommended(measured: MeasuredArms) -> ArmName:
-    """Start with the cheapest arm; move to each next one whose NLL is significantly better than the current one's."""
-    chosen: ArmName = "frequentist"
-    for name in MORE_EXPENSIVE:
-        if measured.differences(name, chosen)["nll"].verdict == "better":
-            chosen = name
-    return chosen
+def _recommended(measured: MeasuredArms, arms: Sequence[Arm]) -> ArmName:
+    """The cheapest arm that no more expensive one beats in NLL: significantly, and by at least 1%."""
+    by_name = {arm.name: arm for arm in arms}
+    order = [name for name in CANDIDATES if name in by_name]
+    if "saved" in by_name:
+        sampled = by_name["saved"].cost.passes > 1
+        order.insert(order.index("bayesian_temperature" if sampled else "frequentist_temperature"), "saved")
+
+    def beats(name: ArmName, base: ArmName) -> bool:
+        gain = measured.differences(name, base)["nll"]
+        return gain.verdict == "better" and -gain.value >= MATTERS * by_name[base].estimates["nll"].value
+
+    return next(name for i, name in enumerate(order) if not any(beats(other, name) for other in order[i + 1 :]))
 
 
-def _detections(outputs: Outputs, uncertainty: Uncertainty, seed: int) -> list[Detection]:
+def _detections(outputs: Outputs, uncertainty: Uncertainty | None, seed: int) -> list[Detection]:
     if outputs.outside is None:
         return []
     ordinary, samples = outputs.outside
-    inside = {
-        "frequentist": _scores(over_classes(outputs.ordinary[:, :, None])),
-        "bayesian": _scores(uncertainty, True),
-    }
-    outside = {
-        "frequentist": _scores(over_classes(ordinary[:, :, None])),
-        "bayesian": _scores(over_classes(samples), True),
-    }
+    inside = {"frequentist": _scores(over_classes(outputs.ordinary[:, :, None]))}
+    outside = {"frequentist": _scores(over_classes(ordinary[:, :, None]))}
+    if uncertainty is not None and samples is not None:
+        inside["bayesian"] = _scores(uncertainty, True)
+        outside["bayesian"] = _scores(over_classes(samples), True)
     groups = numbered(outputs.groups), numbered(outputs.outside_groups)
     return detect(inside, outside, seed=seed, groups=groups)
 

@@ -6,13 +6,16 @@ come with a temperature. Their measures are for texts that it was not fitted on.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..loading.labelled_texts import LabelledTexts
+from ..pipeline.calibration import SCORES, way_of
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.probe import mean_rate
+from ..pipeline.temperature import apply_temperature
 from ..wording import row_name
 from .arms import Cost, Probabilities
 from .baal_arm import baal_probabilities, patched_by_baal
@@ -40,14 +43,15 @@ def compare(
         calibration: Other labeled texts to fit the temperatures on. Without them, they are fitted on `data`, and the
             measures are corrected for that; see `Temperatures`.
         out_of_scope: Texts that the classifier was not built for.
-        num_samples: Number of passes of the BaaL arm and of the Bayesian arms.
+        num_samples: Number of passes of the BaaL arm and of the Bayesian arms. Without dropout, or for 0, there are no
+            such arms.
         seed: Seed of both arms' dropout, of the resamples and of the sample orders in the sweep.
         progress: Function that is called with the number of rows done (a row is one text in one pass). `total_rows`
             gives the total.
 
     Raises:
-        ValueError: The classifier is not a single-label classifier with at least two classes, has no dropout, or
-            returns NaN probabilities.
+        ValueError: The classifier is not a single-label classifier with at least two classes, or returns NaN
+            probabilities.
     """
     outputs = outputs_of(
         classifier,
@@ -77,19 +81,50 @@ def outputs_of(
     passes, and so do the two frequentist arms.
     """
     check_one_label(classifier)
-    saved_temperature, classifier = classifier.temperature, classifier.uncalibrated()
-    advance = progress or (lambda rows: None)
+    advance, as_saved, classifier = progress or (lambda rows: None), classifier, classifier.uncalibrated()
+    texts, labels = data.texts, np.asarray(data.labels, dtype=np.int64)
 
     def ordinary(texts: Sequence[str]) -> Probabilities:
         return _finite(classifier.predict_proba(texts, num_samples=0, progress=advance))
 
+    started = time.perf_counter()
+    point = ordinary(texts)
+    frequentist = Cost(1, seconds=time.perf_counter() - started)
+    costs = {"frequentist": frequentist, "frequentist_temperature": frequentist}
+    known = None
+    if calibration is not None:
+        others = set(calibration.texts)
+        shared = sum(text in others for text in texts)
+        known = Calibration(np.asarray(calibration.labels, dtype=np.int64), ordinary(calibration.texts), shared=shared)
+    found = Outputs(
+        labels,
+        point,
+        calibration=known,
+        outside=(ordinary(out_of_scope), None) if out_of_scope else None,
+        costs=costs,
+        groups=np.asarray(texts),
+        outside_groups=np.asarray(out_of_scope) if out_of_scope else None,
+    )
+    if num_samples and classifier.dropout_sites:
+        found = _with_samples(found, classifier, data, calibration, out_of_scope, num_samples, seed, advance)
+    return _with_saved(found, as_saved)
+
+
+def _with_samples(
+    outputs: Outputs,
+    classifier: BayesianTextClassificationPipeline,
+    data: LabelledTexts,
+    calibration: LabelledTexts | None,
+    out_of_scope: Sequence[str],
+    num_samples: int,
+    seed: int,
+    advance: Callable[[int], None],
+) -> Outputs:
+    """The outputs with those of BaaL's copy and of the samples."""
+
     def sampled(texts: Sequence[str], first: int = 0, count: int = num_samples) -> Probabilities:
         options: dict[str, Any] = {"first_sample": first, "num_samples": count, "seed": seed, "masks": ARM_MASKS}
         return _finite(classifier.sample_proba(texts, progress=advance, **options))
-
-    started = time.perf_counter()
-    point = ordinary(data.texts)
-    point_seconds = time.perf_counter() - started
 
     model = patched_by_baal(classifier)
     started = time.perf_counter()
@@ -110,44 +145,52 @@ def outputs_of(
         rest = sampled([data.texts[i] for i in rows], num_samples, POOL - num_samples)
         pool = np.concatenate([pool, rest], axis=2)
 
-    known = None
-    if calibration is not None:
-        others = set(calibration.texts)
-        known = Calibration(
-            np.asarray(calibration.labels, dtype=np.int64),
-            ordinary(calibration.texts),
-            sampled(calibration.texts).mean(2, dtype=np.float64),
-            sum(text in others for text in data.texts),
-        )
-    outside = (ordinary(out_of_scope), sampled(out_of_scope)) if out_of_scope else None
-    frequentist = Cost(1, seconds=point_seconds)
-    return Outputs(
-        np.asarray(data.labels, dtype=np.int64),
-        point,
-        samples,
+    known, outside = outputs.calibration, outputs.outside
+    if known is not None and calibration is not None:
+        known = replace(known, averaged=sampled(calibration.texts).mean(2, dtype=np.float64))
+    if outside is not None:
+        outside = (outside[0], sampled(out_of_scope))
+    return replace(
+        outputs,
+        samples=samples,
         baal=patched,
         calibration=known,
         outside=outside,
         pool=pool,
         pool_rows=rows,
-        costs={
-            "frequentist": frequentist,
-            "frequentist_temperature": frequentist,
-            "baal": baal,
-            "bayesian": bayesian,
-            "bayesian_temperature": bayesian,
-        },
-        saved_temperature=saved_temperature,
-        groups=np.asarray(data.texts),
-        outside_groups=np.asarray(out_of_scope) if out_of_scope else None,
+        costs={**outputs.costs, "baal": baal, "bayesian": bayesian, "bayesian_temperature": bayesian},
         dropout_rate=mean_rate(reached),
     )
+
+
+def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline) -> Outputs:
+    """The outputs with the probabilities of a calibrated classifier's default calls, but with this run's samples."""
+    way = way_of(classifier.sampling)
+    scaling, p, cost = classifier.calibration.get(way), outputs.ordinary, outputs.costs["frequentist"]
+    if scaling is None:
+        if not classifier.calibration:
+            return outputs
+        note = f"The classifier was saved with a calibration, but not of {SCORES[way]}, which are its default."
+        return replace(outputs, notes=(note,))
+    made = "one ordinary pass"
+    if way == "dropout":
+        if outputs.samples is None or not scaling.is_for(ARM_MASKS, outputs.dropout_rate):
+            note = (
+                f"The calibration that the classifier was saved with ({scaling}) was not measured: "
+                f"{'nothing was sampled' if outputs.samples is None else f'the samples here have {ARM_MASKS} masks'}."
+            )
+            return replace(outputs, notes=(note,))
+        p, cost = outputs.samples.mean(2, dtype=np.float64), outputs.costs["bayesian"]
+        made = f"{cost.passes} samples with {ARM_MASKS} masks"
+    saved = apply_temperature(p, scaling.temperature)
+    note = f'"As saved" has the calibration that the classifier was saved with ({scaling}), on {made}.'
+    return replace(outputs, saved=saved, costs={**outputs.costs, "saved": cost}, notes=(note,))
 
 
 def total_rows(texts: int, num_samples: int, other_texts: int = 0) -> int:
     """Number of rows (a text in one pass) that `compare` runs; `other_texts` are for calibration and out of scope."""
     own = texts * (1 + 2 * num_samples) + other_texts * (1 + num_samples)
-    return own + max(POOL - num_samples, 0) * min(texts, MOST_TEXTS)
+    return own + (max(POOL - num_samples, 0) * min(texts, MOST_TEXTS) if num_samples else 0)
 
 
 def check_one_label(classifier: BayesianTextClassificationPipeline) -> None:

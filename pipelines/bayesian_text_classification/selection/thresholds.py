@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 # `threshold_for` tests at most this many steps. It starts at the fewest rows at which half the errors that the target
@@ -83,7 +83,7 @@ def threshold_for(
     if np.isnan(scores).any():
         raise ValueError(f"scores[{int(np.isnan(scores).argmax())}] is NaN, which cannot be ranked; remove that row")
     if groups is not None:
-        scores, correct = _of_groups(scores, correct, np.asarray(groups))
+        scores, correct = of_groups(scores, correct, np.asarray(groups))
     rows, sizes = len(scores), np.arange(1, len(scores) + 1)
     for share in _AT_START:
         promising = upper_bound(np.floor(share * target * sizes).astype(int), sizes, confidence) <= target
@@ -112,7 +112,7 @@ def threshold_for(
     )
 
 
-def _of_groups(
+def of_groups(
     scores: NDArray[np.floating], correct: NDArray[np.bool_], groups: NDArray[Any]
 ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """One score per group, the highest, and whether all of its rows are right. *Shape:* (groups,) both."""
@@ -125,9 +125,36 @@ def _of_groups(
     return highest, right
 
 
-def upper_bound(errors: NDArray[np.integer], trials: NDArray[np.integer], confidence: float) -> NDArray[np.float64]:
+def upper_bound(errors: ArrayLike, trials: ArrayLike, confidence: float) -> NDArray[np.float64]:
     """Compute the one-sided upper confidence bound of a rate (Clopper and Pearson 1934). It is 1 without trials."""
     errors, trials = np.asarray(errors), np.asarray(trials)
     failed = errors >= trials
     bound = stats.beta.ppf(confidence, errors + 1, np.where(failed, 1, trials - errors))
     return np.where(failed, 1.0, bound)
+
+
+def rows_for(rate: float, target: float, confidence: float) -> int:
+    """The fewest accepted rows whose upper bound reaches the target if this share of them is wrong, below the target.
+
+    Raises:
+        ValueError: The rate is not below the target.
+    """
+    if not 0 <= rate < target:
+        raise ValueError(f"rate={rate!r}; it must be at least 0 and below the target of {target}")
+
+    def fails(rows: int) -> bool:
+        return bool(upper_bound(np.float64(rate * rows), np.int64(rows), confidence) > target)
+
+    most = 1
+    while fails(most):
+        most *= 2
+    least = most // 2
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if fails(middle) else (least, middle)
+    return most
+
+
+def lower_bound(errors: int, trials: int, confidence: float) -> float:
+    """Compute the one-sided lower confidence bound of a rate (Clopper and Pearson 1934)."""
+    return float(stats.beta.ppf(1 - confidence, errors, trials - errors + 1)) if errors else 0.0

@@ -1,9 +1,12 @@
 """Comparisons from arrays: the statistics need no model."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
-from bayesian_text_classification.evaluation.comparison import Calibration
+from bayesian_text_classification.evaluation.arms import Cost
+from bayesian_text_classification.evaluation.comparison import Calibration, _recommended
 from bayesian_text_classification.evaluation.measures import MEASURES
 from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.loading import LabelledTexts
@@ -42,6 +45,57 @@ def test_arms_have_the_measures_of_their_arrays(comparison):
     assert comparison.arm("bayesian").cost.passes == 20 and comparison.sweep is None
     assert comparison.arm("bayesian").differences["nll"].verdict == "better"
     assert comparison.recommended != "frequentist"
+
+
+class Measured:
+    """Arms whose NLL is known; differences of at least .001 are significant."""
+
+    def __init__(self, nll):
+        self.nll = nll
+
+    def differences(self, name, base):
+        gap = self.nll[name] - self.nll[base]
+        return {"nll": SimpleNamespace(value=gap, verdict="better" if gap <= -0.001 else "cannot tell")}
+
+
+@pytest.mark.parametrize(
+    ("nll", "expected"),
+    [
+        ((1.0, 0.995, 0.993, 0.991), "frequentist"),  # nothing gains 1%
+        ((1.0, 0.98, 0.97, 0.955), "bayesian_temperature"),
+        ((1.0, 0.993, 0.987, 0.9865), "frequentist_temperature"),  # sampling gains 1% only on the ordinary model
+        ((1.0, 1.1, 0.98, 0.9799), "bayesian"),
+        ((1.0, 0.5, 1.0, 0.49999), "frequentist_temperature"),
+    ],
+)
+@pytest.mark.parametrize("saved", [None, 1, 20])
+def test_the_cheapest_arm_that_no_other_beats_by_a_percent_is_recommended(nll, expected, saved):
+    names = ["frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature"]
+    values = dict(zip(names, nll, strict=True))
+    if saved is not None:  # it equals the arm with a temperature and as many passes, but is there already
+        values["saved"] = values["frequentist_temperature" if saved == 1 else "bayesian_temperature"]
+        same = "frequentist_temperature" if saved == 1 else "bayesian_temperature"
+        expected = "saved" if expected == same else expected
+    arms = [
+        SimpleNamespace(name=name, estimates={"nll": SimpleNamespace(value=value)}, cost=Cost(saved or 1))
+        for name, value in values.items()
+    ]
+    assert _recommended(Measured(values), arms) == expected
+
+
+def test_a_comparison_without_samples_has_two_arms():
+    labels, ordinary, samples = drawn()
+    others, p, q = drawn(seed=1)
+    found = compare_outputs(Outputs(labels, ordinary, calibration=Calibration(others, p), outside=(p[:120], None)))
+    assert [arm.name for arm in found.arms] == ["frequentist", "frequentist_temperature"] and not found.sampled
+    assert found.recommended == "frequentist_temperature" and found.rival.name == "frequentist_temperature"
+    both = compare_outputs(Outputs(labels, ordinary, samples))
+    assert found.arms[0].estimates == both.arms[0].estimates
+    for wrong in ({"calibration": Calibration(others, p, q.mean(2))}, {"outside": (p, q)}):
+        with pytest.raises(ValueError, match="must be None, as samples is"):
+            Outputs(labels, ordinary, **wrong)
+    with pytest.raises(ValueError, match="must be given, as samples is"):
+        Outputs(labels, ordinary, samples, outside=(p, None))
 
 
 def test_calibration_texts_determine_the_temperatures():

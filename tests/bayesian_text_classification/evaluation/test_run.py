@@ -10,6 +10,7 @@ from bayesian_text_classification.evaluation.comparison import error_rates
 from bayesian_text_classification.evaluation.measures import MEASURES
 from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.evaluation.run import compare, total_rows
+from bayesian_text_classification.evaluation.verdict import verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
 from bayesian_text_classification.pipeline.calibration import Calibration, Scaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
@@ -59,13 +60,38 @@ def test_arms_with_a_temperature_are_what_the_calibrated_classifier_returns(clas
         np.testing.assert_allclose(ours.predict_proba(TEXTS, num_samples=samples, seed=3), arm.probabilities, atol=1e-6)
 
 
-def test_a_saved_calibration_does_not_change_the_arms(comparison, classifier):
+def test_a_saved_calibration_is_an_arm_of_its_own(comparison, classifier):
     ours = classifier.uncalibrated()
     ours.calibration = Calibration({"ordinary": Scaling(3.0), "dropout": Scaling(2.0)})
     again = compare(ours, DATA, num_samples=4, seed=3)
-    assert again.saved_temperature == 2 and ours.temperature == 2
-    for arm, expected in zip(again.arms, comparison.arms, strict=True):
+    *others, saved = again.arms
+    for arm, expected in zip(others, comparison.arms, strict=True):
         np.testing.assert_allclose(arm.probabilities, expected.probabilities, atol=1e-6)
+    assert saved.name == "saved" and saved.cost == again.arm("bayesian").cost
+    np.testing.assert_allclose(saved.probabilities, ours.predict_proba(TEXTS, num_samples=4, seed=3), atol=1e-6)
+    lines = verdict(again).lines
+    words = '"As saved" has the calibration that the classifier was saved with (temperature 2), on 4 samples'
+    assert any(line.startswith(words) for line in lines) and any(line.startswith("As saved, ECE: ") for line in lines)
+    plain = compare(ours, DATA, num_samples=0)  # its own scores are sampled, so they cannot be measured
+    assert [arm.name for arm in plain.arms] == ["frequentist", "frequentist_temperature"]
+    assert "was not measured: nothing was sampled." in " ".join(verdict(plain).lines)
+
+
+def test_a_model_without_dropout_is_compared_with_and_without_a_temperature(tiny, bayesian):
+    ours, rows = bayesian(tiny("llama", attention_dropout=0.0, pad_token_id=0)), []
+    strange = ["what is the weather", "book a table"]
+    result = compare(ours, DATA, out_of_scope=strange, progress=rows.append)
+    assert sum(rows) == total_rows(len(TEXTS), 0, 2) == 7
+    assert [arm.name for arm in result.arms] == ["frequentist", "frequentist_temperature"]
+    assert result.uncertainty is None and result.sweep is None and result.beyond_temperature == {}
+    assert {one.arm for one in result.out_of_scope} == {"frequentist"}
+    found = verdict(result)
+    assert any("Nothing was sampled: the model has no active dropout" in line for line in found.lines)
+    assert "nan" not in " ".join([found.headline, *found.lines, *found.advice])
+    ours = bayesian(ours.model, num_samples=0)
+    ours.calibration = Calibration({"ordinary": Scaling(3.0)})
+    saved = compare(ours, DATA, calibration=DATA).arm("saved")
+    np.testing.assert_allclose(saved.probabilities, ours.predict_proba(TEXTS), atol=1e-6)
 
 
 def test_baal_arm_reaches_fewer_sites_because_attention_dropout_is_functional(comparison, classifier):

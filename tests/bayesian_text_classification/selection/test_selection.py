@@ -5,8 +5,21 @@ import pytest
 import torch
 from bayesian_text_classification.pipeline.uncertainty import over_classes
 from bayesian_text_classification.selection.heuristics import HEURISTICS, rank
-from bayesian_text_classification.selection.thresholds import threshold_for, upper_bound
+from bayesian_text_classification.selection.thresholds import rows_for, threshold_for, upper_bound
 from scipy import special, stats
+
+
+@pytest.mark.parametrize(("rate", "target"), [(0.0, 0.05), (0.01, 0.02), (0.03, 0.05), (0.1, 0.3)])
+def test_rows_for_is_the_least_number_that_reaches_the_target(rate, target):
+    found = rows_for(rate, target, 0.9)
+
+    def bound(rows):  # at a whole number of errors it is that of Clopper and Pearson
+        return stats.beta.ppf(0.9, rate * rows + 1, rows - rate * rows)
+
+    assert bound(found) <= target < bound(found - 1)
+    assert rows_for(0.0, 0.05, 0.9) == 45  # by hand: .95^45 <= .1
+    with pytest.raises(ValueError, match="below the target of"):
+        rows_for(target, target, 0.9)
 
 
 def test_upper_bound_is_that_of_clopper_and_pearson():
