@@ -1,6 +1,7 @@
 """A comparison on paper; nothing is computed here."""
 
+from .recipe import Sources
 from .settings import ReportSettings
 from .write import write_report
 
-__all__ = ["ReportSettings", "write_report"]
+__all__ = ["ReportSettings", "Sources", "write_report"]

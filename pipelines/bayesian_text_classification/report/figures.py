@@ -25,6 +25,7 @@ COLORS = {
     "baal": "#E69F00",
     "bayesian": "#0072B2",
     "bayesian_temperature": "#009E73",
+    "saved": "#56B4E9",
 }
 _DASHES = {
     "frequentist": "--",
@@ -32,6 +33,7 @@ _DASHES = {
     "baal": "-.",
     "bayesian": "-",
     "bayesian_temperature": (0, (5, 1, 1, 1, 1, 1)),
+    "saved": (0, (1, 1)),
 }
 _GAP = "#808080"
 _PLAIN = {"alpha": 0.6, "color": "#56B4E9"}
@@ -66,7 +68,7 @@ def pictures(comparison: Comparison) -> list[Picture]:
         Picture(
             "risk-coverage",
             "Risk against coverage",
-            risk_coverage_curves(comparison.arms, labels),
+            risk_coverage_curves(comparison, labels),
             "The error rate among accepted texts, if the most confident texts are accepted first.",
         ),
         Picture(
@@ -77,8 +79,9 @@ def pictures(comparison: Comparison) -> list[Picture]:
         ),
     ]
     if sweep is not None:
+        best = comparison.arm(comparison.recommended)
         caption = f"Median and 5% to 95% band over {sweep.orders} random orders of {sweep.pool} samples."
-        shown.insert(1, Picture("samples", "Number of samples", sweep_curves(sweep), caption))
+        shown.insert(1, Picture("samples", "Number of samples", sweep_curves(sweep, best), caption))
     if comparison.out_of_scope:
         shown.append(
             Picture(
@@ -110,14 +113,20 @@ def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
         if i % across == 0:
             top.set_ylabel("accuracy")
             bottom.set_ylabel("texts")
-    # In its own cell if one is free: inside a diagram it would cover bars.
-    place = cells[-1] if len(arms) < len(cells) else figure
-    place.legend(*figure.axes[0].get_legend_handles_labels(), frameon=False, fontsize=9, loc="upper left")
+    # In its own cell if one is free, else below: inside a diagram it would cover bars.
+    handles = figure.axes[0].get_legend_handles_labels()
+    if len(arms) < len(cells):
+        cells[-1].legend(*handles, frameon=False, fontsize=9, loc="upper left")
+    else:
+        figure.legend(*handles, frameon=False, fontsize=9, loc="outside lower center", ncols=2)
     return figure
 
 
-def sweep_curves(sweep: Sweep) -> Figure:
-    """Four measures against the number of samples: median and 5% to 95% band over orders of the pool."""
+def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
+    """Four measures against the number of samples: median and 5% to 95% band over orders of the pool.
+
+    A recommended arm with a temperature is a line: it has its own number of samples, or none.
+    """
     part = f"a random {sweep.texts:,} of {sweep.all_texts:,}" if sweep.texts < sweep.all_texts else f"{sweep.texts:,}"
     figure = _figure(9.0, 6.4)
     figure.suptitle(f"Number of samples, {part} texts", fontsize=11)
@@ -128,6 +137,9 @@ def sweep_curves(sweep: Sweep) -> Figure:
         if name in sweep.frequentist:
             level = sweep.frequentist[name]
             axes.axhline(level, color=COLORS["frequentist"], linestyle="--", label="Frequentist")
+        if recommended is not None and recommended.temperature is not None and name in recommended.estimates:
+            style = {"color": COLORS[recommended.name], "linestyle": _DASHES[recommended.name]}
+            axes.axhline(recommended.estimates[name].value, **style, label=TITLES[recommended.name])
         if sweep.recommended is not None:
             axes.axvline(sweep.recommended, color=_GAP, linestyle=":", label=f"enough: {sweep.recommended}")
         axes.set_xlabel("number of samples")
@@ -143,15 +155,15 @@ def sweep_curves(sweep: Sweep) -> Figure:
     return figure
 
 
-def risk_coverage_curves(arms: Sequence[Arm], labels: NDArray[np.integer]) -> Figure:
+def risk_coverage_curves(comparison: Comparison, labels: NDArray[np.integer]) -> Figure:
     """The error rate among accepted texts, most confident first, against the share that is accepted.
 
-    Arms with a temperature are left out: it hardly changes the order of the texts.
+    Of the arms with a temperature, only a recommended one is shown: it hardly changes the order of the texts.
     """
     figure = _figure(5.6, 4.0)
     axes = figure.subplots()
-    for arm in arms:
-        if arm.temperature is not None:
+    for arm in comparison.arms:
+        if arm.name == "saved" or (arm.temperature is not None and arm.name != comparison.recommended):
             continue
         share, risk = risk_coverage(arm.probabilities, labels)
         area = arm.estimates["aurc"].value
@@ -168,7 +180,8 @@ def risk_coverage_curves(arms: Sequence[Arm], labels: NDArray[np.integer]) -> Fi
 
 def confidence_histograms(comparison: Comparison, labels: NDArray[np.integer]) -> Figure:
     """Histograms of the confidence of right and wrong answers."""
-    names = ("frequentist", "bayesian", "bayesian_temperature")
+    wanted = {"frequentist", comparison.rival.name, "bayesian_temperature", comparison.recommended}
+    names = [arm.name for arm in comparison.arms if arm.name in wanted]
     figure = _figure(3.2 * len(names), 3.0)
     for axes, name in zip(figure.subplots(1, len(names), sharex=True), names, strict=True):
         p = comparison.arm(name).probabilities

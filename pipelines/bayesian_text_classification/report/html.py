@@ -1,12 +1,14 @@
 """`report.html`: the comparison on one self-contained page, without network access or scripts."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison, error_rates
@@ -15,10 +17,13 @@ from ..evaluation.measures import MEASURES
 from ..evaluation.verdict import Verdict, rounded
 from ..loading.labelled_texts import LabelledTexts
 from .figures import Picture, inline_svg
-from .settings import ReportSettings
+from .recipe import recipe
+from .settings import ReportSettings, versions
 
 MISTAKES = 12  # rows of the table of mistakes
 LONGEST = 300  # the most characters of a text in it
+CLASSES = 30  # rows of the table of classes
+CONFUSIONS = 10  # rows of the table of confused classes
 
 
 def as_html(
@@ -47,10 +52,11 @@ def as_html(
     )
     number = f"{len(data.texts):,} {'text' if len(data.texts) == 1 else 'texts'}"
     return environment.get_template("report.html.jinja").render(
-        title="Is the Bayesian version of this classifier more trustworthy?",
-        subtitle=f"{settings.model_name}, {number} of {settings.dataset_name}, "
-        f"{comparison.arm('bayesian').cost.passes} samples",
+        title="How far can this classifier be trusted?",
+        subtitle=f"{settings.model_name}, {number} of {settings.dataset_name}"
+        + f", {comparison.rival.cost.passes} samples" * comparison.sampled,
         verdict=found,
+        recipe=recipe(comparison, settings.sources),
         table=_table(comparison),
         figures=[
             {"title": one.title, "svg": inline_svg(one.figure, one.name), "caption": one.caption} for one in pictures
@@ -67,7 +73,12 @@ def as_html(
         ],
         groups=_groups(comparison, data),
         mistakes=_mistakes(comparison, data, names),
-        settings=[(name.replace("_", " "), value) for name, value in settings.as_dict().items() if value is not None],
+        classes=_classes(comparison, names),
+        confusions=_confusions(comparison, names),
+        recommended=TITLES[comparison.recommended],
+        sampled=comparison.sampled,
+        settings=[(name.replace("_", " "), value) for name, value in settings.as_dict().items() if value is not None]
+        + [(f"version of {name}", version) for name, version in versions().items() if version is not None],
     )
 
 
@@ -126,10 +137,9 @@ def _groups(comparison: Comparison, data: LabelledTexts) -> dict[str, Any] | Non
 
 
 def _mistakes(comparison: Comparison, data: LabelledTexts, names: Sequence[str]) -> list[dict[str, str]]:
-    before, after = comparison.arm("frequentist").probabilities, comparison.arm("bayesian").probabilities
+    before, after = comparison.arm("frequentist").probabilities, comparison.rival.probabilities
     labels, uncertainty = np.asarray(data.labels), comparison.uncertainty
     (wrong,) = np.nonzero(before.argmax(1) != labels)
-    assert uncertainty.expected_entropy is not None and uncertainty.mutual_information is not None
     shown = []
     for i in wrong[np.argsort(-before[wrong].max(1), kind="stable")][:MISTAKES]:
         text = data.texts[i]
@@ -141,8 +151,47 @@ def _mistakes(comparison: Comparison, data: LabelledTexts, names: Sequence[str])
                 "before_score": f"{before[i].max():.3f}",
                 "after": names[after[i].argmax()],
                 "after_score": f"{after[i].max():.3f}",
-                "data": f"{uncertainty.expected_entropy[i]:.3f}",
-                "model": f"{uncertainty.mutual_information[i]:.3f}",
+                "data": "" if uncertainty is None else f"{_at(uncertainty.expected_entropy, i):.3f}",
+                "model": "" if uncertainty is None else f"{_at(uncertainty.mutual_information, i):.3f}",
             }
         )
     return shown
+
+
+def _at(values: NDArray[np.float64] | None, index: int) -> float:
+    assert values is not None  # probabilities over classes have entropies
+    return float(values[index])
+
+
+def _classes(comparison: Comparison, names: Sequence[str]) -> dict[str, Any]:
+    """Texts, recall, precision and mean confidence of each class that has texts; the worst recall first.
+
+    The numbers are those of the recommended arm.
+    """
+    p, labels = comparison.arm(comparison.recommended).probabilities, comparison.labels
+    said, rows = p.argmax(1), []
+    for i, name in enumerate(names):
+        own, predicted = labels == i, said == i
+        right = int((own & predicted).sum())
+        rows.append(
+            (
+                right / own.sum() if own.any() else 2.0,  # after all others
+                [
+                    name,
+                    f"{int(own.sum()):,}",
+                    f"{right / own.sum():.1%}" if own.any() else "",
+                    f"{right / predicted.sum():.1%}" if predicted.any() else "",
+                    f"{p[predicted].max(1).mean():.1%}" if predicted.any() else "",
+                ],
+            )
+        )
+    rows.sort(key=lambda row: row[0])
+    shown = [cells for recall, cells in rows if recall <= 1][:CLASSES]
+    return {"rows": shown, "others": sum(recall <= 1 for recall, _ in rows) - len(shown)}
+
+
+def _confusions(comparison: Comparison, names: Sequence[str]) -> list[list[str]]:
+    """The most frequent mistakes of the recommended arm: true class, predicted class, texts."""
+    said, labels = comparison.arm(comparison.recommended).probabilities.argmax(1), comparison.labels
+    pairs = Counter(zip(labels[said != labels].tolist(), said[said != labels].tolist(), strict=True))
+    return [[names[true], names[predicted], f"{count:,}"] for (true, predicted), count in pairs.most_common(CONFUSIONS)]

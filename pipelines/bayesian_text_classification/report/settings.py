@@ -1,9 +1,28 @@
 """The settings of a run, as a report shows them."""
 
+import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..pipeline.versions import version_of
 from ..wording import without_folder
+from .recipe import Sources
+
+_PACKAGES = (
+    "bayesian-text-classification",
+    "torch",
+    "transformers",
+    "evaluate",
+    "datasets",
+    "baal",
+    "numpy",
+    "scipy",
+)
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of the packages that the numbers depend on, and of Python."""
+    return {name: version_of(name) for name in _PACKAGES} | {"python": platform.python_version()}
 
 
 @dataclass(frozen=True)
@@ -24,7 +43,9 @@ class ReportSettings:
         device: Device that the model ran on.
         dtype: Data type that it ran in.
         masks: Dropout masks of the Bayesian arms.
+        date: Day of the run, as YYYY-MM-DD.
         fingerprint: Hash of the model (`loading.fingerprint`). A push with a report checks it.
+        sources: What the run read, for the code that carries out the recommendation; None for no such code.
     """
 
     model: str
@@ -40,7 +61,9 @@ class ReportSettings:
     device: str | None = None
     dtype: str | None = None
     masks: str | None = None
+    date: str | None = None
     fingerprint: str | None = None
+    sources: Sources | None = None
 
     @property
     def model_name(self) -> str:
@@ -53,5 +76,5 @@ class ReportSettings:
         return without_folder(self.dataset)
 
     def as_dict(self) -> dict[str, Any]:
-        """All settings, ready for JSON."""
-        return asdict(self)
+        """All settings but the sources, which repeat them; ready for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "sources"}

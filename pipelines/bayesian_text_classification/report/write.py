@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,23 +15,11 @@ from ..evaluation.sample_sweep import Sweep
 from ..evaluation.verdict import Verdict, verdict
 from ..files.disk import replace_file, staged_beside, write_whole
 from ..loading.labelled_texts import LabelledTexts
-from ..pipeline.versions import version_of
 from .card import model_card
 from .figures import pictures
 from .html import as_html
-from .settings import ReportSettings
-
-_PACKAGES = (
-    "bayesian-text-classification",
-    "torch",
-    "transformers",
-    "evaluate",
-    "datasets",
-    "baal",
-    "numpy",
-    "scipy",
-)
-
+from .recipe import recipe
+from .settings import ReportSettings, versions
 
 SCHEMA_VERSION = 1  # of `report.json`; raise it when a key is removed or changes its meaning
 
@@ -80,11 +67,13 @@ def write_report(
 
 def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSettings, found: Verdict) -> dict[str, Any]:
     """The content of `report.json`."""
+    code = recipe(comparison, settings.sources)
     return {
         "schema_version": SCHEMA_VERSION,
         "verdict": {"kind": found.outcome, "sentences": [found.headline, *found.lines]},
         "advice": found.advice,
-        "recommended": comparison.recommended,
+        "recommended": comparison.recommended if comparison.conclusive else None,
+        "recipe": None if code is None else asdict(code),
         "settings": {**settings.as_dict(), "n_bins": BINS},
         "data": {"rows": len(data.texts), "distinct_texts": comparison.distinct},  # the name is in the settings
         "arms": {arm.name: _arm(arm, data) for arm in comparison.arms},
@@ -101,7 +90,7 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSetting
             for one in comparison.out_of_scope
         ],
         "sweep": None if comparison.sweep is None else _sweep(comparison.sweep),
-        "versions": {name: version_of(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "versions": versions(),
     }
 
 

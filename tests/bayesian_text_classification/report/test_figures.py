@@ -61,12 +61,28 @@ def test_a_panel_of_zeros_has_a_range(comparison):
 
 
 def test_risk_and_coverage_end_at_the_error_rate(comparison):
-    (axes,) = risk_coverage_curves(comparison.arms, comparison.labels).axes
+    (axes,) = risk_coverage_curves(comparison, comparison.labels).axes
     arms = [arm for arm in comparison.arms if arm.temperature is None]
     for arm, line in zip(arms, axes.lines, strict=True):
         assert line.get_xdata()[-1] == 1.0
         assert line.get_ydata()[-1] == pytest.approx(1 - arm.estimates["accuracy"].value)
         assert f"AURC {arm.estimates['aurc'].value:.4f}" in line.get_label()
+
+
+@pytest.mark.parametrize("arm", ["frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature"])
+def test_the_recommended_arm_is_in_every_picture(arm, comparison):
+    for picture in pictures(replace(comparison, recommended=arm)):
+        words = [text.get_text() for axes in picture.figure.axes for text in axes.texts]
+        for axes in picture.figure.axes:
+            words += [axes.get_title(), *axes.get_legend_handles_labels()[1]]
+        names = [re.split(r"[,\n]", word)[0] for word in words]
+        assert TITLES[arm] in names, picture.name
+
+
+def test_a_model_without_samples_has_its_pictures(comparison):
+    arms = tuple(arm for arm in comparison.arms if arm.name in ("frequentist", "frequentist_temperature"))
+    shown = pictures(replace(comparison, arms=arms, uncertainty=None, sweep=None, out_of_scope=[]))
+    assert [picture.name for picture in shown] == ["reliability", "risk-coverage", "confidence"]
 
 
 def test_histograms_count_every_text(comparison):

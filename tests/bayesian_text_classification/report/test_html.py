@@ -7,7 +7,7 @@ from html import unescape
 import pytest
 from bayesian_text_classification.evaluation import compare, verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
-from bayesian_text_classification.report import ReportSettings, write
+from bayesian_text_classification.report import ReportSettings, Sources, write
 from bayesian_text_classification.report.html import as_html
 from pages import ARTEFACTS, opened
 
@@ -43,13 +43,35 @@ def test_markup_in_texts_and_names_is_escaped(comparison, data):
     assert "&lt;script&gt;" in page and "&lt;u&gt;mine" in page and "&lt;em&gt;neg" in page
 
 
+def test_classes_and_confusions_are_those_of_the_recommended_arm(comparison, data):
+    page = as_html(comparison, data, ["<em>neg</em>", "pos"], SETTINGS, verdict(comparison), [])
+    said = comparison.arm(comparison.recommended).probabilities.argmax(1)
+    labels = comparison.labels
+    rows = []
+    for i, name in enumerate(["&lt;em&gt;neg&lt;/em&gt;", "pos"]):
+        own, predicted = labels == i, said == i
+        recall, precision = (own & predicted).sum() / own.sum(), (own & predicted).sum() / predicted.sum()
+        rows.append(f"<td>{name}</td><td>{own.sum()}</td><td>{recall:.1%}</td><td>{precision:.1%}</td>")
+    assert all(row in page for row in rows)
+    true, wrong = next((a, b) for a, b in zip(labels, said, strict=True) if a != b)
+    names = ["&lt;em&gt;neg&lt;/em&gt;", "pos"]
+    assert f"<td>{names[true]}</td><td>{names[wrong]}</td><td>4</td>" in page
+
+
+def test_a_page_without_samples_has_no_words_about_them(tiny, bayesian, data):
+    ours = bayesian(tiny("llama", attention_dropout=0.0, pad_token_id=0))
+    found = compare(ours, data)
+    page = as_html(found, data, ["NEGATIVE", "POSITIVE"], SETTINGS, verdict(found), [])
+    assert "Bayesian model" not in page and "model uncertainty" not in page and "with temperature" in page
+
+
 def test_long_texts_are_shortened(comparison, data):
     long = LabelledTexts(data.name, ["long " * 1_000 + text for text in TEXTS], data.labels, [])
     page = as_html(comparison, long, ["NEGATIVE", "POSITIVE"], SETTINGS, verdict(comparison), [])
     assert "long long ..." in page and "long " * 100 not in page
 
 
-def test_the_report_folder_has_the_expected_files_and_numbers(folder, comparison):
+def test_the_report_folder_has_the_expected_files_and_numbers(folder, comparison, data):
     names = {path.name for path in folder.iterdir()}
     pictures = {
         f"{name}.{end}" for name in ("reliability", "samples", "risk-coverage", "confidence") for end in ("png", "svg")
@@ -61,7 +83,17 @@ def test_the_report_folder_has_the_expected_files_and_numbers(folder, comparison
     assert report["arms"]["bayesian"]["differences"]["nll"]["verdict"] in ("better", "worse", "cannot tell")
     assert report["verdict"]["sentences"][0] in unescape((folder / "report.html").read_text())
     assert MARKUP not in (folder / "report.json").read_text()  # no text leaves in it
-    assert report["schema_version"] == 1 and report["recommended"] == comparison.recommended
+    assert report["schema_version"] == 1
+    assert not comparison.conclusive and report["recommended"] is report["recipe"] is None
+    sources = replace(SETTINGS, sources=Sources("mine", {}, "mine.csv", {}))
+    sure = [replace(arm, differences={key: replace(one, enough=True) for key, one in arm.differences.items()})
+            for arm in comparison.arms]  # fmt: skip
+    found = replace(comparison, arms=tuple(sure))
+    again = write.as_dict(found, data, sources, verdict(found))
+    assert again["recommended"] == "frequentist" and "load('mine', num_samples=0)" in again["recipe"]["python"]
+    assert "sources" not in again["settings"]
+    page = as_html(found, data, ["NEGATIVE", "POSITIVE"], sources, verdict(found), [])
+    assert unescape(page).count(again["recipe"]["command"]) == 1
 
 
 def test_a_given_verdict_is_not_computed_again(comparison, data, tmp_path, monkeypatch):

@@ -1,0 +1,103 @@
+"""The recommendation of a report as code: a few lines of Python, or commands, that run as they are pasted."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..evaluation.comparison import Comparison
+
+FOLDER = "calibrated"  # where the calibrated classifier is saved
+_COMMAND = "bayesian-text-classification"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a run read, as arguments that read it again. Only what differs from the defaults is named.
+
+    Attributes:
+        model: Folder or Hub id of the model; None for the embedded one.
+        load: Other arguments of `load`.
+        labeled: Path or Hub id of the texts that the temperatures were fitted on; None for the embedded reviews.
+        columns: Other arguments of `load_labelled_texts`.
+    """
+
+    model: str | None
+    load: Mapping[str, Any]
+    labeled: str | None
+    columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Code that does what a report recommends, with the same model, data and number of samples."""
+
+    python: str
+    command: str
+
+
+def recipe(comparison: Comparison, sources: Sources | None) -> Recipe | None:
+    """The recommendation as code; None if the data allow none, or if the sources are unknown."""
+    if sources is None or not comparison.conclusive:
+        return None
+    return Recipe(_python(comparison, sources), _commands(comparison, sources))
+
+
+def _python(comparison: Comparison, sources: Sources) -> str:
+    model = [] if sources.model is None else [repr(sources.model)]
+    options = {**_samples(comparison), **sources.load}
+    loaded = ", ".join([*model, *(f"{name}={value!r}" for name, value in options.items())])
+    if not _has_temperature(comparison):
+        return (
+            "from bayesian_text_classification import load\n\n"
+            f'classifier = load({loaded})\nprint(classifier("Any text."))'
+        )
+    names = "embedded_reviews, load, load_labelled_texts" if sources.labeled is None else "load, load_labelled_texts"
+    source = "embedded_reviews()" if sources.labeled is None else repr(sources.labeled)
+    columns = "".join(f", {name}={value!r}" for name, value in sources.columns.items())
+    temperature = comparison.arm(comparison.recommended).temperature
+    return (
+        f"from bayesian_text_classification import {names}\n\n"
+        f"classifier = load({loaded})\n"
+        f"data = load_labelled_texts({source}, classifier.model.config.id2label{columns})\n"
+        f"classifier.calibrate(data.texts, data.labels)  # temperature {temperature:.6g}\n"
+        f'classifier.save_pretrained("{FOLDER}")\n'
+        'print(classifier("Any text."))'
+    )
+
+
+def _commands(comparison: Comparison, sources: Sources) -> str:
+    model = {} if sources.model is None else {"model": sources.model}
+    samples, files = _samples(comparison), {"input": "my-texts.csv", "output": "classified.csv"}
+    if not _has_temperature(comparison):
+        return _line("predict", {**model, **samples, **sources.load, **files})
+    labeled = {} if sources.labeled is None else {"dataset": sources.labeled}
+    # What is saved with the classifier need not be said again.
+    again = {name: value for name, value in sources.load.items() if name in ("device", "dtype", "seed")}
+    return "\n".join(
+        [
+            _line("calibrate", {**model, **labeled, **sources.columns, **samples, **sources.load, "output": FOLDER}),
+            _line("predict", {"model": FOLDER, **again, **files}),
+        ]
+    )
+
+
+def _has_temperature(comparison: Comparison) -> bool:
+    return comparison.arm(comparison.recommended).temperature is not None
+
+
+def _samples(comparison: Comparison) -> dict[str, Any]:
+    """The number of samples; none for a classifier that is used as it was saved."""
+    if comparison.recommended == "saved":
+        return {}
+    sampled = comparison.recommended.startswith("bayesian")
+    return {"num_samples": comparison.arm(comparison.recommended).cost.passes if sampled else 0}
+
+
+def _line(command: str, options: Mapping[str, Any]) -> str:
+    """A command with its options. True stands for a flag; None cannot be said on the command line and is left out."""
+    words = [_COMMAND, command]
+    for name, value in options.items():
+        if value is not None:
+            words.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}"))
+    return " ".join(words)

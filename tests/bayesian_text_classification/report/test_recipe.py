@@ -1,0 +1,144 @@
+"""The recommendation as code: it runs as it is pasted, and gives the numbers that the report promised."""
+
+import contextlib
+import io
+import json
+import os
+import shlex
+from dataclasses import replace
+
+import commands
+import numpy as np
+import pytest
+from bayesian_text_classification import load
+from bayesian_text_classification.evaluation import compare
+from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
+from bayesian_text_classification.report import Sources
+from bayesian_text_classification.report.recipe import recipe
+
+TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
+ARMS = ("frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with labeled texts in columns of unusual names, some of them with a wrong label."""
+    folder = tmp_path_factory.mktemp("it's mine")
+    rows = [{"words": text, "class": int(i % 5 in (0, 2)) if i % 7 else 1} for i, text in enumerate(TEXTS)]
+    (folder / "my texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved(classifier, place):
+    classifier.uncalibrated().save_pretrained(place / "model")
+    return place / "model"
+
+
+@pytest.fixture(scope="module")
+def comparison(saved, place):
+    model = load(saved)
+    data = load_labelled_texts(
+        place / "my texts.jsonl", model.model.config.id2label, text_column="words", label_column="class"
+    )
+    return compare(model, data, num_samples=10, seed=3)
+
+
+@pytest.fixture
+def sources(saved, place):
+    columns = {"text_column": "words", "label_column": "class"}
+    return Sources(
+        str(saved), {"seed": 3, "masks": "balanced", "tolerance": None}, str(place / "my texts.jsonl"), columns
+    )
+
+
+# The stock pipeline computes in half precision, as the weights are.
+NEAR = {"frequentist": 5e-3, "frequentist_temperature": 1e-5, "bayesian": 1e-5, "bayesian_temperature": 1e-5}
+
+
+def chosen(comparison, arm, recommended=None):
+    """The comparison, with enough answers and this arm recommended."""
+    arms = [replace(one, name=recommended or arm) if one.name == arm else one for one in comparison.arms]
+    arms = [
+        replace(one, differences={key: replace(change, enough=True) for key, change in one.differences.items()})
+        for one in arms
+    ]
+    return replace(comparison, arms=tuple(arms), recommended=recommended or arm)
+
+
+def scores_of(comparison, arm):
+    return comparison.arm(arm).probabilities.max(1)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_python_code_gives_the_numbers_of_the_report(arm, comparison, sources, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        exec(recipe(chosen(comparison, arm), sources).python, space)
+    assert "'score': " in shown.getvalue()
+    results = space["classifier"](TEXTS)
+    scores = [one["score"] for one in results]
+    np.testing.assert_allclose(scores, scores_of(comparison, arm), atol=NEAR[arm])
+    assert all(one.get("num_samples", 0) == (10 if "bayesian" in arm else 0) for one in results)
+    if "temperature" in arm:  # longer texts are truncated, as in the report
+        assert 0 < space["classifier"]("good " * 700)[0]["score"] < 1
+    again = load(tmp_path / "calibrated") if "temperature" in arm else space["classifier"]
+    np.testing.assert_allclose(again.predict_proba(TEXTS, seed=3), comparison.arm(arm).probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_commands_give_the_numbers_of_the_report(arm, comparison, sources, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(place / "my-texts.csv", tmp_path / "my-texts.csv")
+    lines = recipe(chosen(comparison, arm), sources).command.splitlines()
+    assert len(lines) == 1 + ("temperature" in arm)
+    for line in lines:
+        name, *arguments = shlex.split(line)
+        done = commands.asked(*arguments)
+        assert name == "bayesian-text-classification" and done.exit_code == 0, done
+    written = (tmp_path / "classified.csv").read_text().splitlines()
+    column = written[0].split(",").index("score")
+    scores = [float(line.split(",")[column]) for line in written[1:]]
+    np.testing.assert_allclose(scores, scores_of(comparison, arm), atol=NEAR[arm])
+    if "temperature" in arm:
+        done = commands.asked(*shlex.split(lines[0])[1:])
+        assert commands.refused(done).startswith("--output calibrated already exists and is not empty; choose")
+
+
+def test_what_is_embedded_needs_no_names(comparison):
+    code = recipe(chosen(comparison, "bayesian_temperature"), Sources(None, {}, None, {}))
+    assert "load(num_samples=10)" in code.python
+    assert "load_labelled_texts(embedded_reviews(), classifier.model.config.id2label)" in code.python
+    first, second = code.command.splitlines()
+    assert first == "bayesian-text-classification calibrate --num-samples 10 --output calibrated"
+    assert second.startswith("bayesian-text-classification predict --model calibrated --input my-texts.csv")
+
+
+def test_options_are_named(comparison):
+    options = {"seed": 4, "device": "cuda:1", "dtype": "bfloat16", "allow_pickle": True, "tolerance": None}
+    sources = Sources("me/mine", options, "nyu-mll/glue", {"config": "sst2", "text_column": "sentence"})
+    code = recipe(chosen(comparison, "frequentist_temperature"), sources)
+    assert (
+        "load('me/mine', num_samples=0, seed=4, device='cuda:1', dtype='bfloat16', allow_pickle=True, tol"
+        in code.python
+    )
+    assert "id2label, config='sst2', text_column='sentence')" in code.python
+    first, second = code.command.splitlines()
+    words = "--num-samples 0 --seed 4 --device cuda:1 --dtype bfloat16 --allow-pickle --output calibrated"
+    assert first.endswith(f"--dataset nyu-mll/glue --config sst2 --text-column sentence {words}")
+    assert "--model calibrated --seed 4 --device cuda:1 --dtype bfloat16 --input" in second
+
+
+def test_a_saved_classifier_is_used_as_it_is(comparison):
+    code = recipe(chosen(comparison, "frequentist", recommended="saved"), Sources("mine", {}, None, {}))
+    assert "load('mine')" in code.python and "calibrate" not in code.python
+    assert (
+        code.command == "bayesian-text-classification predict --model mine --input my-texts.csv --output classified.csv"
+    )
+
+
+def test_there_is_no_code_without_a_recommendation_or_sources(comparison, sources):
+    assert not comparison.conclusive and recipe(comparison, sources) is None
+    assert recipe(chosen(comparison, "bayesian"), None) is None
