@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from .calibrate import calibrate
 from .console import Refusal, with_flags
 from .evaluate import evaluate
 from .predict import RayAlone, predict
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a traceback with local variables would print the user's texts
 )
 app.command()(evaluate)
+app.command()(calibrate)
 app.command(cls=RayAlone)(predict)
 app.command()(rank)
 app.add_typer(push_app, name="push")

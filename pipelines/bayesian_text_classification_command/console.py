@@ -115,6 +115,6 @@ def quiet_libraries() -> None:
     warnings.showwarning = _show_warning
 
 
-def _show_warning(message: Warning | str, *where: object) -> None:
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """Print a warning as one line, without the place in the code."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,18 +1,37 @@
 """`bayesian-text-classification evaluate`: the comparison, on the screen and in files."""
 
-import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries, rows_bar
-from .options import AllowPickle, Device, Dtype, LabelColumn, Model, Seed, TextColumn, not_empty
+from .options import (
+    AllowPickle,
+    Config,
+    Device,
+    Dtype,
+    LabelColumn,
+    Model,
+    Seed,
+    Split,
+    TextColumn,
+    not_empty,
+    writable_folder,
+)
 
 if TYPE_CHECKING:
-    from bayesian_text_classification.evaluation import Comparison, Verdict
+    from bayesian_text_classification.evaluation import Comparison
     from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+    from bayesian_text_classification.pipeline import BayesianTextClassificationPipeline
+
+
+def _rates(values: list[float] | None) -> list[float] | None:
+    for value in values or []:
+        if not 0 < value < 1:
+            raise typer.BadParameter(f"{value}; it must lie between 0 and 1")
+    return values or None
 
 
 def evaluate(
@@ -26,19 +45,16 @@ def evaluate(
             callback=not_empty,
         ),
     ] = None,
-    config: Annotated[
-        str | None, typer.Option(help="Configuration of a dataset on the Hub.", callback=not_empty)
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="Split of a dataset on the Hub.", show_default="validation", callback=not_empty),
-    ] = None,
+    config: Config = None,
+    split: Split = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
     num_samples: Annotated[
         int,
         typer.Option(
-            min=1, help="Forward passes with dropout per text. (The report uses up to 180 to show their effect.)"
+            min=0,
+            help="Forward passes with dropout per text. (The report uses up to 180 to show their effect.) 0 compares "
+            "the ordinary model with and without a temperature, as for a model without dropout.",
         ),
     ] = 20,
     seed: Seed = 0,
@@ -56,28 +72,38 @@ def evaluate(
         str | None,
         typer.Option(help="Out-of-scope texts, to measure how well uncertainty detects them.", callback=not_empty),
     ] = None,
+    target_error: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Error rate among accepted texts for which a threshold is searched. May be repeated.",
+            show_default="0.05, 0.02 and 0.01",
+            callback=_rates,
+        ),
+    ] = None,
     output: Annotated[
         str, typer.Option(help="Folder for report.html, report.json and the pictures.", callback=not_empty)
     ] = "bayesian-report",
 ) -> None:
-    """Compare the ordinary and the Bayesian model on labeled texts, with a statistical verdict.
+    """Compare the ordinary and the Bayesian model on labeled texts, and recommend one.
 
-    Also compares BaaL's patched copy, and temperature scaling of both models.
+    Also compares BaaL's patched copy, and temperature scaling of both models. A model without dropout is compared with
+    and without a temperature.
 
     Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
     """
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
     from bayesian_text_classification.evaluation.run import ARM_MASKS, compare, total_rows
-    from bayesian_text_classification.evaluation.verdict import verdict
+    from bayesian_text_classification.evaluation.verdict import TARGETS, verdict
     from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
     from bayesian_text_classification.loading.fingerprint import fingerprint
     from bayesian_text_classification.loading.labelled_texts import load_labelled_texts, load_texts
     from bayesian_text_classification.loading.labels import DataError
     from bayesian_text_classification.report import ReportSettings, write_report
+    from bayesian_text_classification.report.recipe import Sources, recipe
     from bayesian_text_classification.wording import first_line
 
-    folder = _writable_folder(output)
+    folder = writable_folder(output)
     with STDERR.status("loading"):
         try:
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
@@ -93,8 +119,9 @@ def evaluate(
             fail(str(error))
     with rows_bar() as progress:
         more = len(strange) + (0 if calibration is None else len(calibration.texts))
-        task = progress.add_task("sampling", total=total_rows(len(data.texts), num_samples, more))
         try:
+            samples = num_samples if num_samples and classifier.dropout_sites else 0
+            task = progress.add_task("sampling", total=total_rows(len(data.texts), samples, more))
             comparison = compare(
                 classifier,
                 data,
@@ -108,8 +135,11 @@ def evaluate(
             fail(first_line(error))
         except Exception as error:  # out of memory, or an error in the model's code
             fail(f"the comparison failed with {type(error).__name__}: {first_line(error)}")
-    found = verdict(comparison)
-    _print_comparison(comparison, data, found)
+    found = verdict(comparison, target_error or TARGETS)
+    labeled, where = dataset, {"config": config, "split": split}
+    if calibration_dataset is not None:
+        labeled, where = calibration_dataset, {}
+    columns_of = {name: value for name, value in {**where, **columns}.items() if value is not None}
     settings = ReportSettings(
         model=model or "embedded classifier",
         dataset=dataset or "embedded reviews",
@@ -119,13 +149,23 @@ def evaluate(
         label_column=data.label_column,
         calibration_dataset=calibration_dataset,
         ood_dataset=ood_dataset,
-        num_samples=num_samples,
+        num_samples=samples,
         seed=seed,
+        date=datetime.date.today().isoformat(),
         device=str(classifier.device),
         dtype=str(classifier.run_dtype).removeprefix("torch."),
-        masks=ARM_MASKS,
+        masks=ARM_MASKS if samples else None,
         fingerprint=fingerprint(classifier),
+        sources=Sources(model, _load_options(classifier, device, dtype, seed, allow_pickle), labeled, columns_of),
     )
+    _print_tables(comparison, data)
+    STDOUT.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
+    code = recipe(comparison, settings.sources)
+    if code is not None:
+        _print_code("In Python:", code.python)
+        _print_code("On the command line:", code.command)
+    _print_lines("What else to do:", found.advice if code is None else found.advice[1:])
+    _print_lines("What the data say:", found.lines)
     names = [id2label[i] for i in sorted(id2label)]
     try:
         paths = write_report(folder, comparison, data, names, settings, found)
@@ -134,26 +174,30 @@ def evaluate(
     STDOUT.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
 
 
-def _writable_folder(output: str) -> Path:
-    """The folder of the report. Problems are reported before the work starts; `write_report` creates the folder."""
-    folder = Path(output)
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        fail(f"cannot write to --output {folder}: {there} is a file; choose a folder")
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        fail(f"cannot write to --output {folder}: {error.strerror or error}")
-    return folder
+def _load_options(
+    classifier: "BayesianTextClassificationPipeline",
+    device: str | None,
+    dtype: str | None,
+    seed: int,
+    allow_pickle: bool,
+) -> dict[str, Any]:
+    """Arguments of `load` that give the arms of the comparison again, besides the number of samples."""
+    given = {"seed": seed or None, "device": device, "dtype": dtype, "allow_pickle": allow_pickle or None}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if classifier.sampling.masks != "balanced":
+        options["masks"] = "balanced"
+    if classifier.sampling.tolerance is not None:
+        options["tolerance"] = None
+    return options
 
 
-def _print_comparison(comparison: "Comparison", data: "LabelledTexts", found: "Verdict") -> None:
+def _print_tables(comparison: "Comparison", data: "LabelledTexts") -> None:
     from bayesian_text_classification.evaluation.arms import TITLES
     from bayesian_text_classification.evaluation.comparison import error_rates
 
-    texts, passes = len(data.texts), comparison.arm("bayesian").cost.passes
-    table = new_table(f"{texts:,} text{'s' * (texts != 1)}, {passes} sample{'s' * (passes != 1)}")
+    texts, passes = len(data.texts), comparison.rival.cost.passes
+    samples = f", {passes} sample{'s' * (passes != 1)}" if comparison.sampled else ""
+    table = new_table(f"{texts:,} text{'s' * (texts != 1)}{samples}")
     table.add_column("")
     for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\nsites", "seconds"):
         table.add_column(name, justify="right")
@@ -162,7 +206,7 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts", found: "V
         table.add_row(TITLES[arm.name], *numbers, str(arm.cost.dropout_sites), f"{arm.cost.seconds:.1f}")
     print_table(table)
     if data.groups:
-        first, last = comparison.arm("frequentist"), comparison.arm("bayesian")
+        first, last = comparison.arm("frequentist"), comparison.rival
         before = error_rates(first.probabilities, data.labels, data.groups)
         after = error_rates(last.probabilities, data.labels, data.groups)
         groups = new_table("error rate by group")
@@ -172,6 +216,15 @@ def _print_comparison(comparison: "Comparison", data: "LabelledTexts", found: "V
         for name in before:
             groups.add_row(escape(name), f"{before[name]:.1%}", f"{after[name]:.1%}")
         print_table(groups)
-    STDOUT.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
-    for line in [*found.lines, *found.advice]:
+
+
+def _print_code(title: str, code: str) -> None:
+    STDOUT.print(f"\n{title}", highlight=False)
+    indented = "\n".join(f"    {line}".rstrip() for line in code.splitlines())
+    STDOUT.print(indented, highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_lines(title: str, lines: list[str]) -> None:
+    STDOUT.print(f"\n{title}", highlight=False)
+    for line in lines:
         STDOUT.print(f"- {escape(line)}", highlight=False, soft_wrap=True)

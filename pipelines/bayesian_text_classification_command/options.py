@@ -1,8 +1,12 @@
 """Options that several commands share, and their checks."""
 
+import tempfile
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .console import fail
 
 
 def not_empty(value: str | None) -> str | None:
@@ -41,6 +45,10 @@ TextColumn = Annotated[
 LabelColumn = Annotated[
     str | None, typer.Option(help="Column of the labels.", show_default="label, else labels", callback=not_empty)
 ]
+Config = Annotated[str | None, typer.Option(help="Configuration of a dataset on the Hub.", callback=not_empty)]
+Split = Annotated[
+    str | None, typer.Option(help="Split of a dataset on the Hub.", show_default="validation", callback=not_empty)
+]
 Seed = Annotated[int, typer.Option(help="Seed of all random draws.")]
 Device = Annotated[
     str | None,
@@ -56,3 +64,17 @@ AllowPickle = Annotated[
         "--allow-pickle", help="Also load weights from .bin files. Only use this for models from people you trust."
     ),
 ]
+
+
+def writable_folder(output: str) -> Path:
+    """The path of a folder to create. Problems are reported before the work starts."""
+    folder = Path(output)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        fail(f"cannot write to --output {folder}: {there} is a file; choose a folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        fail(f"cannot write to --output {folder}: {error.strerror or error}")
+    return folder

@@ -79,6 +79,10 @@ def predict(
         float | None,
         typer.Option(min=0, max=1, help="Texts with a lower score get no label.", show_default=f"none, {_OR_SAVED}"),
     ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="The most texts in a batch.", show_default="as many as fit a budget of tokens"),
+    ] = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
@@ -135,6 +139,7 @@ def predict(
         if resume:
             fail("--resume needs an output file, not stdout")
     asked = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold, "seed": seed}
+    asked["batch_size"] = batch_size
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for number, text in enumerate(texts or [], start=1):
         if why := why_not(text):

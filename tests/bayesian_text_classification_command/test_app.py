@@ -66,9 +66,9 @@ def test_evaluate_prints_only_the_table_the_verdict_and_the_paths_to_stdout(smal
     pictures = [f"{name}.{ending}" for name in names for ending in ("png", "svg")]
     files = ("report.html", "report.json", "model-card.md", *pictures)
     assert lines[-13:] == [str(folder / "out" / name) for name in files]
-    assert any(
-        line.startswith("On 3 texts, the Bayesian model's calibration is not significantly different") for line in lines
-    )
+    assert any(line.startswith("No recommendation on 3 texts: ") for line in lines)
+    assert any(line.startswith("- On 3 texts, the Bayesian model is not significantly better calib") for line in lines)
+    assert "In Python:" not in lines  # nothing is recommended
     assert any(line.startswith("- Detecting 2 out-of-scope texts by predictive entropy: ") for line in lines)
 
 
@@ -87,6 +87,7 @@ def test_numbers_are_not_cut_in_a_narrow_terminal(small_run):
 def test_report_json_has_all_numbers_and_settings(small_run):
     _, folder = small_run
     report = json.loads((folder / "out" / "report.json").read_text())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", report["settings"].pop("date"))
     assert report["settings"] | {"device": "cpu"} == {
         "model": "embedded classifier", "dataset": str(folder / "few.csv"), "config": None, "split": None,
         "text_column": "text", "label_column": "label", "num_samples": 3, "seed": 7, "device": "cpu",
@@ -137,7 +138,8 @@ USAGE = [
     (["evalute"], "No such command 'evalute'."),
     (["evaluate", "--num-sample", "3"], "No such option: --num-sample"),
     (["predict", "--input", "a.csv", "--input-format", ""], f"Invalid value for '--input-format': {EMPTY}"),
-    (["evaluate", "--num-samples", "0"], "Invalid value for '--num-samples': "),
+    (["evaluate", "--num-samples", "-1"], "Invalid value for '--num-samples': "),
+    (["evaluate", "--target-error", "5"], "Invalid value for '--target-error': 5.0; it must lie between 0 and 1"),
     *(
         (["evaluate", option, value], f"Invalid value for '{option}': {EMPTY}")
         for option in ("--model", "--dataset", "--config", "--split", "--text-column", "--label-column", "--output")
@@ -301,10 +303,30 @@ def test_the_command_ignores_an_unwritable_evaluate_cache(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_model_without_dropout_gives_one_line(tmp_path, tiny, tokenizer):
+def test_a_model_without_dropout_is_evaluated_without_samples(tmp_path, tiny, tokenizer):
     tiny("llama", attention_dropout=0.0).save_pretrained(tmp_path / "m")
     tokenizer.save_pretrained(tmp_path / "m")
-    assert "has no active dropout" in error_line(run("evaluate", "--model", tmp_path / "m"))
+    rows = "".join(f"film {i},LABEL_{i % 2}\n" for i in range(60))
+    (tmp_path / "d.csv").write_text(f"text,label\n{rows}")
+    data = ("--model", tmp_path / "m", "--dataset", tmp_path / "d.csv")
+    done = run("evaluate", *data, "--target-error", 0.97, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "60 texts\n",
+        "Recommended: ",
+        "In Python:",
+        "below 97%",
+        "Nothing was sampled: the model has no",
+    ):
+        assert words in done.stdout
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["settings"]["num_samples"] == 0
+    (tmp_path / "t.csv").write_text("text\nfilm\n")
+    for command in ("rank", "predict"):
+        refused = run(command, *data[:2], "--input", tmp_path / "t.csv", "--output", tmp_path / "o.csv")
+        assert "has no active dropout" in error_line(refused)
+    assert not (tmp_path / "o.csv").exists()
+    predicted = run("predict", *data[:2], "--num-samples", 0, "A film.")
+    assert predicted.returncode == 0 and "LABEL_" in predicted.stdout
 
 
 def test_help_lists_the_commands():

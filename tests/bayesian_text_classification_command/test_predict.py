@@ -189,7 +189,7 @@ def test_compressed_input_and_output_are_supported(tmp_path, ending, pack, unpac
         (["--input", "mine.csv", "--output", "mine.csv"], "mine.csv is the input file"),
         (["--input", "mine.csv", "--output", "a.csv", "--tolerance", "-1"], "--tolerance -1.0"),
         (["--input", "mine.csv", "--output", "a.csv", "--masks", "none"], "--masks 'none'"),
-        (["--input", "mine.csv", "--output", "a.csv", "--model", "./none"], "cannot load './none'"),
+        (["--input", "mine.csv", "--output", "a.csv", "--model", "./none"], "./none: no such folder"),
         (["a", "--tolerance", "nan"], "--tolerance nan"),
         (["good film", " "], "text 2: the text is empty"),
         (["a", "--output-format", "csv"], "--output-format needs --input"),

@@ -1,6 +1,7 @@
 """Load complete classifiers. Problems that transformers fixes silently or only warns about are errors here."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,17 @@ def load(
         **options: Options of the pipeline, such as `num_samples`.
 
     Raises:
-        ModelError: The model cannot be loaded, is damaged, has no active dropout, lacks weights (transformers would
-            initialize them at random), or its tokenizer does not match (transformers creates an empty one if its files
-            are missing).
+        ModelError: There is no such folder, or the model cannot be loaded, is damaged, lacks weights (transformers
+            would initialize them at random), or its tokenizer does not match (transformers creates an empty one if its
+            files are missing).
         ValueError: An option is out of range.
     """
     check_call_options(options)
     if dtype is not None:
         options["dtype"] = dtype
     name = os.fspath(embedded_model() if name is None else name)
+    if not _may_be_repo_id(name) and not Path(name).is_dir():
+        raise ModelError(f"{name}: no such folder; pass the folder of a model, or its id on the Hub (user/name)")
     try:
         base = _base(name)
         model = _complete_model(name, base, dtype, allow_pickle)
@@ -80,9 +83,18 @@ def available_devices() -> list[str]:
     return devices
 
 
+def _may_be_repo_id(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None and not name.startswith(".")
+
+
 def _base(name: str) -> str:
     """The name of the model and tokenizer: `name` itself, or the base model if `name` is an adapter."""
-    if not is_peft_available() or (Path(name) / "config.json").is_file() or find_adapter_config_file(name) is None:
+    folder = Path(name)
+    if not is_peft_available():
+        if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+            raise ValueError("it is a LoRA adapter, which needs peft: pip install peft")
+        return name
+    if (folder / "config.json").is_file() or find_adapter_config_file(name) is None:
         return name
     from peft import PeftConfig
 

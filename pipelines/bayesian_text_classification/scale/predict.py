@@ -260,7 +260,7 @@ def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
     """Everything else that the last digit of an answer depends on, under names that users know."""
     return {
         "default options": f"{classifier.sampling}, {json.dumps(classifier.defaults, default=str)}",
-        "calibration": repr(classifier.calibration),
+        "calibration": json.dumps(classifier.calibration.saved(), sort_keys=True),
         "model": fingerprint(classifier),
         "device": str(classifier.device),
         "dtype": str(classifier.run_dtype).removeprefix("torch."),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bayesian_text_classification.loading import classifiers
 from bayesian_text_classification.loading.classifiers import ModelError, available_devices, load_classifier
 from safetensors.torch import load_file, save_file
 
@@ -199,3 +200,16 @@ def test_more_class_names_than_outputs_raise(saved):
         ModelError, match=r"classifier\.bias of shape \(2,\), but its config expects \(5,\); the number of"
     ):
         load_classifier(str(folder))
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./none", "a/b/c", "~/mine"])
+def test_a_missing_folder_is_called_that(name):
+    with pytest.raises(ModelError, match=r": no such folder; pass the folder of a model, or its id on the Hub"):
+        load_classifier(name)
+
+
+def test_an_adapter_without_peft_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    monkeypatch.setattr(classifiers, "is_peft_available", lambda: False)
+    with pytest.raises(ModelError, match="it is a LoRA adapter, which needs peft: pip install peft"):
+        load_classifier(tmp_path)

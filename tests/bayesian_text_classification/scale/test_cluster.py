@@ -342,7 +342,7 @@ def classify_one_text(folder, worker, output):
 
 
 def test_workers_that_cannot_load_their_model_raise_its_error(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"^cannot load .*none'"):
+    with pytest.raises(ValueError, match=r"none: no such folder"):
         classify_one_text(folder, tmp_path / "none", tmp_path / "b.csv")
 
 

@@ -1,0 +1,100 @@
+"""`bayesian-text-classification calibrate`: fit a temperature on labeled texts, and save the calibrated classifier."""
+
+from typing import Annotated, Any
+
+import typer
+
+from .console import STDERR, STDOUT, fail, quiet_libraries, rows_bar
+from .options import (
+    AllowPickle,
+    Config,
+    Device,
+    Dtype,
+    LabelColumn,
+    Model,
+    Seed,
+    Split,
+    TextColumn,
+    not_empty,
+    writable_folder,
+)
+
+
+def calibrate(
+    output: Annotated[
+        str, typer.Option(help="Folder for the calibrated classifier; new or empty.", callback=not_empty)
+    ],
+    model: Model = None,
+    allow_pickle: AllowPickle = False,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Labeled texts: a csv, tsv, jsonl or parquet file, or a Hub id.",
+            show_default="the embedded reviews",
+            callback=not_empty,
+        ),
+    ] = None,
+    config: Config = None,
+    split: Split = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    num_samples: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Forward passes with dropout per text; 0 calibrates the ordinary scores. It is also the default of "
+            "the saved classifier.",
+            show_default="20, or the value saved with the model",
+        ),
+    ] = None,
+    masks: Annotated[
+        str | None,
+        typer.Option(
+            help="Dropout masks: balanced or bernoulli.",
+            show_default="balanced, or the value saved with the model",
+            callback=not_empty,
+        ),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: Dtype = None,
+) -> None:
+    """Fit a temperature on labeled texts, and save the calibrated classifier.
+
+    Use the saved folder as --model of every command, or load it in Python.
+    """
+    quiet_libraries()
+    from bayesian_text_classification.embedded import embedded_reviews
+    from bayesian_text_classification.loading.classifiers import load_classifier
+    from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
+    from bayesian_text_classification.pipeline.calibration import SCORES, way_of
+    from bayesian_text_classification.wording import first_line
+
+    asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "seed": seed}
+    options = {name: value for name, value in asked.items() if value is not None}
+    folder = writable_folder(output)
+    if folder.is_dir() and any(folder.iterdir()):
+        fail(f"--output {folder} already exists and is not empty; choose a new folder")
+    try:
+        with STDERR.status("loading"):
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle, **options)
+            source = str(embedded_reviews()) if dataset is None else dataset
+            columns = {"config": config, "split": split, "text_column": text_column, "label_column": label_column}
+            data = load_labelled_texts(source, classifier.model.config.id2label, **columns)
+        with rows_bar() as progress:
+            passes = max(classifier.sampling.num_samples, 1)
+            task = progress.add_task("calibrating", total=len(data.texts) * passes)
+            fitted = classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
+    except ValueError as error:  # ours: the model, the data or an option
+        fail(first_line(error))
+    except Exception as error:  # out of memory, or what a model's own code raises
+        fail(f"calibration failed with {type(error).__name__}: {first_line(error)}")
+    try:
+        classifier.save_pretrained(folder)
+    except ValueError as error:  # ours: what cannot be saved
+        fail(first_line(error))
+    except OSError as error:
+        fail(f"cannot write to --output {folder}: {error.strerror or error}")
+    way = SCORES[way_of(classifier.sampling)]
+    STDOUT.print(f"temperature of {way}: {fitted:.6g}", highlight=False, soft_wrap=True)
+    STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)
