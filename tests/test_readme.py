@@ -26,7 +26,7 @@ def shell(command, folder):
 
 
 def test_the_readme_has_the_expected_code_blocks():
-    assert [len(PYTHON), len(SHELL)] == [6, 5]
+    assert [len(PYTHON), len(SHELL)] == [6, 6]
 
 
 def test_python_blocks_run_in_order(tmp_path, monkeypatch):
@@ -38,7 +38,7 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch):
         exec(compile(code, "README.md", "exec"), namespace)
     assert namespace["ece"] == {"ece": pytest.approx(0.45)}  # |1 - .9| / 2 + |0 - .8| / 2
     assert namespace["samples"].shape == (2, 2, 40)
-    assert "On 2 texts" in namespace["found"].headline
+    assert namespace["found"].headline.startswith("No recommendation on 2 texts")
     assert {"ece", "samples_per_second"} <= namespace["result"].keys()
     assert namespace["classifier"].temperature != 1
 
@@ -51,15 +51,26 @@ def test_the_evaluate_command_runs_on_your_own_data(tmp_path):
     assert "2 texts, 40 samples" in done.stdout
 
 
+def test_the_calibrate_command_runs(tmp_path):
+    (tmp_path / "my-model").symlink_to(embedded_model(), target_is_directory=True)
+    rows = "lovely,POSITIVE\nawful,NEGATIVE\nfine,NEGATIVE\n"
+    (tmp_path / "my-labeled-texts.csv").write_text(f"text,label\n{rows}")
+    done = shell(SHELL[3], tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(r"temperature of ordinary scores \(num_samples=0\): [0-9.]+", first) and second == "calibrated"
+    assert (tmp_path / "calibrated" / "model.safetensors").exists()
+
+
 def test_the_predict_and_rank_commands_run(tmp_path):
     (tmp_path / "my-texts.csv").write_text("text\nlovely\nawful\n")
-    done = shell(SHELL[3], tmp_path)
+    done = shell(SHELL[4], tmp_path)
     assert done.returncode == 0, done.stderr
     assert [row.split(",")[1] for row in (tmp_path / "classified.csv").read_text().splitlines()[1:]] == [
         "POSITIVE",
         "NEGATIVE",
     ]
-    done = shell(SHELL[4], tmp_path)
+    done = shell(SHELL[5], tmp_path)
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "in-order.csv").read_text().splitlines()) == 3
 
