@@ -328,6 +328,7 @@ def test_special_tokens_in_a_text_do_not_stop_the_other_texts(case, words_tokeni
         classifier = BayesianTextClassificationPipeline(
             model=variant.model, tokenizer=words_tokenizer, num_samples=2, device="cpu"
         )
+        assert classifier.dropout_sites  # the probe, which may warn
     special = words_tokenizer.all_special_tokens
     texts = [*TEXTS, *special, *(f"{token} {token}" for token in special), *(f"no {token} it is" for token in special)]
     score = RowScorer(classifier, "", {})

@@ -448,7 +448,7 @@ def test_without_samples_long_texts_saved_thresholds_and_nan_are_handled(small, 
     careful = load_classifier(str(folder), num_samples=4, threshold=0.9)
     for classifier in (small, careful):
         out = io.BytesIO()
-        with nullcontext() if classifier is small else pytest.warns(UserWarning, match="is not used for ordinary"):
+        with nullcontext() if classifier is small else pytest.warns(UserWarning, match="is not used for these scores"):
             assert not predict_file(classifier, source_of(str(path)), out, ".csv", num_samples=0).errors
         assert out.getvalue().splitlines()[0] == b"id,text,label,score,error"
     out = io.BytesIO()
@@ -456,7 +456,7 @@ def test_without_samples_long_texts_saved_thresholds_and_nan_are_handled(small, 
     assert out.getvalue().splitlines()[0] == b"id,text,label,score,abstained,reason,candidate,error"
     with torch.no_grad():
         careful.model.classifier.bias[0] = torch.nan
-    found = predict_file(careful, source_of(str(path)), io.BytesIO(), ".csv", num_samples=0)
+    found = predict_file(careful, source_of(str(path)), io.BytesIO(), ".csv", num_samples=0, threshold=None)
     assert found.errors == {"the model's outputs for it are NaN or infinite": 3}
 
 
