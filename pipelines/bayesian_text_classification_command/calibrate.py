@@ -6,11 +6,14 @@ import typer
 
 from .console import STDERR, STDOUT, fail, quiet_libraries, rows_bar
 from .options import (
+    OR_SAVED,
     AllowPickle,
     Config,
+    Dataset,
     Device,
     Dtype,
     LabelColumn,
+    Masks,
     Model,
     Seed,
     Split,
@@ -26,14 +29,7 @@ def calibrate(
     ],
     model: Model = None,
     allow_pickle: AllowPickle = False,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="Labeled texts: a csv, tsv, jsonl or parquet file, or a Hub id.",
-            show_default="the embedded reviews",
-            callback=not_empty,
-        ),
-    ] = None,
+    dataset: Dataset = None,
     config: Config = None,
     split: Split = None,
     text_column: TextColumn = None,
@@ -44,17 +40,10 @@ def calibrate(
             min=0,
             help="Forward passes with dropout per text; 0 calibrates the ordinary scores. It is also the default of "
             "the saved classifier.",
-            show_default="20, or the value saved with the model",
+            show_default=f"20, {OR_SAVED}",
         ),
     ] = None,
-    masks: Annotated[
-        str | None,
-        typer.Option(
-            help="Dropout masks: balanced or bernoulli.",
-            show_default="balanced, or the value saved with the model",
-            callback=not_empty,
-        ),
-    ] = None,
+    masks: Masks = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,

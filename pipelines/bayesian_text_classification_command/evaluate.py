@@ -10,6 +10,7 @@ from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_librari
 from .options import (
     AllowPickle,
     Config,
+    Dataset,
     Device,
     Dtype,
     LabelColumn,
@@ -37,14 +38,7 @@ def _rates(values: list[float] | None) -> list[float] | None:
 def evaluate(
     model: Model = None,
     allow_pickle: AllowPickle = False,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            help="Labeled texts: a csv, tsv, jsonl or parquet file, or a Hub id.",
-            show_default="the embedded reviews",
-            callback=not_empty,
-        ),
-    ] = None,
+    dataset: Dataset = None,
     config: Config = None,
     split: Split = None,
     text_column: TextColumn = None,

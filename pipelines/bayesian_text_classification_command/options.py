@@ -45,6 +45,21 @@ TextColumn = Annotated[
 LabelColumn = Annotated[
     str | None, typer.Option(help="Column of the labels.", show_default="label, else labels", callback=not_empty)
 ]
+OR_SAVED = "or the value saved with the model"
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        help="Labeled texts: a csv, tsv, jsonl or parquet file, or a Hub id.",
+        show_default="the embedded reviews",
+        callback=not_empty,
+    ),
+]
+Masks = Annotated[
+    str | None,
+    typer.Option(
+        help="Dropout masks: balanced or bernoulli.", show_default=f"balanced, {OR_SAVED}", callback=not_empty
+    ),
+]
 Config = Annotated[str | None, typer.Option(help="Configuration of a dataset on the Hub.", callback=not_empty)]
 Split = Annotated[
     str | None, typer.Option(help="Split of a dataset on the Hub.", show_default="validation", callback=not_empty)

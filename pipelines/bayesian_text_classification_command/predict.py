@@ -10,9 +10,7 @@ from typer.core import TyperCommand
 
 from .console import STDERR, STDOUT, fail, new_table, plain, print_table, quiet_libraries, speed_bar
 from .interrupts import say_later
-from .options import AllowPickle, Device, Dtype, Model, Seed, TextColumn, not_empty
-
-_OR_SAVED = "or the value saved with the model"
+from .options import OR_SAVED, AllowPickle, Device, Dtype, Masks, Model, Seed, TextColumn, not_empty
 
 
 def predict(
@@ -59,25 +57,20 @@ def predict(
         typer.Option(
             min=0,
             help="Forward passes with dropout per text; 0 uses the ordinary model.",
-            show_default=f"20, {_OR_SAVED}",
+            show_default=f"20, {OR_SAVED}",
         ),
     ] = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
             help="Stop sampling a text once the standard error of its score drops below this value.",
-            show_default=f"off, {_OR_SAVED}",
+            show_default=f"off, {OR_SAVED}",
         ),
     ] = None,
-    masks: Annotated[
-        str | None,
-        typer.Option(
-            help="Dropout masks: balanced or bernoulli.", show_default=f"balanced, {_OR_SAVED}", callback=not_empty
-        ),
-    ] = None,
+    masks: Masks = None,
     threshold: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Texts with a lower score get no label.", show_default=f"none, {_OR_SAVED}"),
+        typer.Option(min=0, max=1, help="Texts with a lower score get no label.", show_default=f"none, {OR_SAVED}"),
     ] = None,
     batch_size: Annotated[
         int | None,

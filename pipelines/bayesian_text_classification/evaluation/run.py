@@ -170,7 +170,7 @@ def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline
     if scaling is None:
         if not classifier.calibration:
             return outputs
-        note = f"The classifier was saved with a calibration, but not of {SCORES[way]}, which are its default."
+        note = f"The classifier was saved with a calibration, but not for its default, {SCORES[way]}."
         return replace(outputs, notes=(note,))
     made = "one ordinary pass"
     if way == "dropout":

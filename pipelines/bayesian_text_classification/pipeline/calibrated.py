@@ -183,8 +183,8 @@ class CalibratedPipeline(PublishablePipeline):
 
     def _say_dropped(self, threshold: float | None, reason: str) -> None:
         warnings.warn(
-            f"threshold={threshold!r} is dropped: {reason}; choose a new one with threshold_for(scores, correct, "
-            "target)",
+            f"threshold={threshold!r} is dropped: {reason}; choose a new one with "
+            f"bayesian_text_classification.threshold_for, or keep it with classifier.threshold = {threshold!r}",
             UserWarning,
             stacklevel=4,
         )

@@ -39,8 +39,8 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
     than the model's limit are truncated.
 
     Args:
-        num_samples: Forward passes with dropout per text; with `tolerance`, the maximum. 0 runs the ordinary pipeline
-            on the caller's own model.
+        num_samples: Forward passes with dropout per text; with `tolerance`, the maximum. 0 runs one ordinary pass:
+            that of the stock pipeline on the caller's own model, unless there is a calibration or a threshold for it.
         tolerance: Stop sampling a text once the standard error of its score drops below this value (of every label's
             score, for a multi-label model). It is checked after 4 passes, against a quarter of this value, and then
             after every 10. None: every text gets all passes.
@@ -245,7 +245,7 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
 
     @property
     def run_dtype(self) -> torch.dtype:
-        """The dtype of sampled passes: `dtype` if given, else the model's (float32 if that is float16 on a CPU)."""
+        """The dtype of the twin's passes: `dtype` if given, else the model's (float32 if that is float16 on a CPU)."""
         if self._requested_dtype is not None:
             return self._requested_dtype
         # Half-precision checkpoints save space, but float16 arithmetic is slow and imprecise on a CPU.
