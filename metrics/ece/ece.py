@@ -32,8 +32,10 @@ _KWARGS_DESCRIPTION = """
 Args:
     predictions: Probabilities. Config "default": one row per example, one column per class, each row summing to 1. The
         largest value of a row is its confidence. The first of equal maxima is the predicted label. Config "binary": one
-        number per example, the probability of the positive class.
-    references: True labels, integers from 0 to classes - 1. Config "binary": 0 and 1, or booleans.
+        number per example, the probability of the positive class. Config "multilabel": one row per example, one column
+        per label, each value the probability that the label applies.
+    references: True labels, integers from 0 to classes - 1. Config "binary": 0 and 1, or booleans. Config "multilabel":
+        one row of 0 and 1, or of booleans, per example.
         Both may be lists, NumPy arrays, torch tensors, Arrow arrays or columns of a dataset.
     n_bins (int): Number of bins. Defaults to 10.
     binning (str): "uniform" for bins of equal width (the default), or "quantile" for bins with equal numbers of rows.
@@ -41,7 +43,8 @@ Args:
     norm (str): "l1", the ECE (the default); "l2", the root of the weighted mean square gap; "max", the largest gap of
         any bin (MCE).
     class_wise (bool): Whether to measure the probability of every class, not only of the predicted one, and average
-        over the classes (Kull et al. 2019). Defaults to False. Not available in config "binary".
+        over the classes (Kull et al. 2019). Defaults to False. Not available in config "binary". Config
+        "multilabel" always measures every label and averages over the labels.
     from_logits (bool): Whether predictions are logits. Defaults to False; it is never guessed from the values.
     debias (bool): Whether to subtract the expected sampling noise from the squared gaps of norm="l2" (Kumar et al.
         2019). Defaults to False.
@@ -59,7 +62,7 @@ Returns:
         An ECE inside the band gives no evidence of miscalibration.
     bins (dict): With return_bins=True, the lists "edges" (one more than there are bins), "counts", "mean_confidence"
         and "accuracy". The two means are None for an empty bin. In config "binary", "accuracy" is the share of
-        positives. With class_wise=True, a list of such dicts, one per class.
+        positives. With class_wise=True, a list of such dicts, one per class. In config "multilabel", one per label.
 Examples:
     Confidences 0.95 and 1.0 share the last bin: its accuracy is 0.5, its mean confidence 0.975.
 
@@ -83,6 +86,12 @@ Examples:
     >>> ece.add_batch(predictions=[0.75, 0.75], references=[1, 1])
     >>> ece.compute()
     {'ece': 0.25}
+
+    Two labels that apply or not, independently of each other. The gaps are 0.25 for the first and 0.0 for the second:
+
+    >>> ece = evaluate.load("ece", "multilabel")
+    >>> ece.compute(predictions=[[0.75, 0.0], [0.75, 1.0]], references=[[1, 0], [1, 1]])
+    {'ece': 0.125}
 """
 
 _CITATION = """\
@@ -125,9 +134,11 @@ BINNINGS = ("uniform", "quantile")
 NORMS = ("l1", "l2", "max")
 RESAMPLES = 1_000  # for the interval, and as many for the null value
 
+_PROBABILITY, _LABEL = datasets.Value("float64"), datasets.Value("int64")  # float32 would move values across bin edges
 _CONFIGS = {
-    "default": datasets.Sequence(datasets.Value("float64")),  # float32 would move values across bin edges
-    "binary": datasets.Value("float64"),
+    "default": {"predictions": datasets.Sequence(_PROBABILITY), "references": _LABEL},
+    "binary": {"predictions": _PROBABILITY, "references": _LABEL},
+    "multilabel": {"predictions": datasets.Sequence(_PROBABILITY), "references": datasets.Sequence(_LABEL)},
 }
 
 # How far a row sum may be from 1: about five times the worst deviation measured on softmax rows in each dtype (float32:
@@ -157,8 +168,8 @@ class BinSums:
         edges: Edges of the bins, ascending from 0 to 1. *Shape:* (bins + 1,).
         counts: Number of rows in each bin. *Shape:* (bins,).
         confidence: Sum of the confidences in each bin. *Shape:* (bins,).
-        correct: Number of correct rows in each bin (binary: positive rows; class-wise: rows of the class).
-            *Shape:* (bins,).
+        correct: Number of correct rows in each bin (binary: positive rows; class-wise: rows of the class; multi-label:
+            rows with the label). *Shape:* (bins,).
     """
 
     edges: tuple[float, ...]
@@ -242,6 +253,7 @@ def expected_calibration_error(
     from_logits: bool = False,
     debias: bool = False,
     binary: bool = False,
+    multilabel: bool = False,
 ) -> float:
     """`ECE = sum_b (n_b / N) * |accuracy_b - mean confidence_b|` (Guo et al. 2017, https://arxiv.org/abs/1706.04599).
 
@@ -259,22 +271,28 @@ def expected_calibration_error(
     positives. The value says whether p can be trusted. The top-label ECE of (1 - p, p) says whether max(p, 1 - p) can
     be trusted, which is a different number.
 
+    Multi-label: several labels may apply to a row, or none. Each label is a binary problem with bins of its own. The
+    value is the mean over the labels. For the pooled error, pass `predictions.ravel()` and `references.ravel()` as
+    binary.
+
     Args:
         predictions: Probabilities in [0, 1], or finite logits: a NumPy array, a torch tensor of any dtype and device,
             a nested list, an Arrow array or a `datasets` column. *Shape:* (rows, classes) with at least two classes;
-            binary: (rows,).
-        references: True labels, integers in [0, classes - 1]; binary: 0 and 1, or booleans. *Shape:* (rows,).
+            binary: (rows,); multi-label: (rows, labels).
+        references: True labels, integers in [0, classes - 1]; binary and multi-label: 0 and 1, or booleans.
+            *Shape:* (rows,); multi-label: (rows, labels).
         n_bins: Number of bins B, at least 1.
         binning: "uniform", or "quantile" for the inner edges of `quantile_edges`.
         norm: "l1"; "l2": `sqrt(sum_b (n_b / N) * gap_b^2)`, class-wise the root of the mean over the classes; "max":
             `max_b |gap_b|` (MCE).
         class_wise: Whether to measure the probability of every class.
-        from_logits: Whether predictions are logits. A softmax over the row (binary: a sigmoid) in float64 turns them
-            into probabilities.
+        from_logits: Whether predictions are logits. A softmax over the row (binary, multi-label: a sigmoid) in float64
+            turns them into probabilities.
         debias: Whether to subtract `accuracy_b * (1 - accuracy_b) / (n_b - 1)` from each squared gap; for norm "l2"
             (Kumar et al. 2019, https://arxiv.org/abs/1909.10155, definition 5.1). A bin of one row counts as 0, and so
             does a negative sum.
         binary: Whether predictions are the probability of the positive class.
+        multilabel: Whether predictions are the probabilities of independent labels.
 
     Returns:
         The error, in [0, 1].
@@ -285,8 +303,9 @@ def expected_calibration_error(
             integer or is out of range. Shapes are wrong or differ. There are no rows. n_bins is below 1. A flag is not
             a boolean. The binning or norm is unknown. Options contradict each other. The message says where.
     """
-    _check_options(n_bins, binning, norm, class_wise, debias, binary, from_logits=from_logits)
-    columns = _columns(predictions, references, from_logits, class_wise, binary)
+    config = _config(binary, multilabel)
+    _check_options(n_bins, binning, norm, class_wise, debias, config, from_logits=from_logits)
+    columns = _columns(predictions, references, from_logits, class_wise, config)
     return calibration_error(columns.sums(columns.edges(n_bins, binning)), norm, debias=debias)
 
 
@@ -317,8 +336,9 @@ def bin_sums(
     >>> (first + second).counts
     (0, 0, 0, 0, 0, 0, 0, 1, 1, 1)
     """
-    _check_options(n_bins, from_logits=from_logits, binary=binary)
-    columns = _columns(predictions, references, from_logits, False, binary)
+    config = _config(binary)
+    _check_options(n_bins, from_logits=from_logits, config=config)
+    columns = _columns(predictions, references, from_logits, False, config)
     return columns.sums([uniform_edges(n_bins) if edges is None else _checked_edges(edges)])[0]
 
 
@@ -329,10 +349,12 @@ def class_wise_bin_sums(
     *,
     edges: Sequence[Sequence[float]] | None = None,
     from_logits: bool = False,
+    multilabel: bool = False,
 ) -> list[BinSums]:
-    """`bin_sums` for the probability of every class, one per class. `edges`, if given, holds the edges of each."""
+    """`bin_sums` for every class, or for every label if `multilabel`. `edges`, if given, holds the edges of each."""
+    config = _config(multilabel=multilabel)
     _check_options(n_bins, from_logits=from_logits)
-    columns = _columns(predictions, references, from_logits, True, False)
+    columns = _columns(predictions, references, from_logits, True, config)
     if edges is not None and len(edges) != len(columns.confidence):
         raise ValueError(
             f"edges holds the edges of {len(edges)} classes and predictions has {len(columns.confidence)} columns; "
@@ -401,6 +423,7 @@ def bootstrap(
     class_wise: bool = False,
     from_logits: bool = False,
     binary: bool = False,
+    multilabel: bool = False,
 ) -> Bootstrap:
     """The effect of sampling noise on `expected_calibration_error`.
 
@@ -426,14 +449,16 @@ def bootstrap(
         class_wise: See there.
         from_logits: See there.
         binary: See there.
+        multilabel: See there. Whole rows are drawn. The null value takes the labels of a row for independent.
 
     Raises:
         ValueError: As `expected_calibration_error`, and for a confidence_level or seed out of range.
     """
     if confidence_level is None:
         raise ValueError("confidence_level is None; it must lie between 0 and 1, such as 0.95.")
-    _check_options(n_bins, binning, norm, class_wise, False, binary, confidence_level, seed, from_logits=from_logits)
-    columns = _columns(predictions, references, from_logits, class_wise, binary)
+    config = _config(binary, multilabel)
+    _check_options(n_bins, binning, norm, class_wise, False, config, confidence_level, seed, from_logits=from_logits)
+    columns = _columns(predictions, references, from_logits, class_wise, config)
     return columns.bootstrap(columns.edges(n_bins, binning), norm, confidence_level, seed)
 
 
@@ -515,22 +540,16 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in _CONFIGS:
             raise ValueError(
-                f'config_name is {self.config_name!r}; it must be "default" (rows of class probabilities) or "binary" '
-                "(the probability of the positive class)."
+                f'config_name is {self.config_name!r}; it must be "default" (rows of class probabilities), "binary" '
+                '(the probability of the positive class) or "multilabel" (rows of independent probabilities).'
             )
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_KWARGS_DESCRIPTION,
-            features=datasets.Features(
-                {"predictions": _CONFIGS[self.config_name], "references": datasets.Value("int64")}
-            ),
+            features=datasets.Features(_CONFIGS[self.config_name]),
             reference_urls=["https://arxiv.org/abs/1706.04599"],
         )
-
-    @property
-    def _binary(self) -> bool:
-        return bool(self.config_name == "binary")
 
     def add(
         self, *, prediction: Any = None, reference: Any = None, predictions: Any = None, references: Any = None
@@ -577,7 +596,7 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
             "seed": seed,
         }
         flags: dict[str, Any] = {"from_logits": from_logits, "return_bins": return_bins}
-        _check_options(**options, **flags, binary=self._binary)
+        _check_options(**options, **flags, config=self.config_name)
         if predictions is None and references is None and not len(self):
             raise ValueError("There is nothing to compute: pass predictions and references, or add some first.")
         refusal = None if from_logits else self._refusal
@@ -606,9 +625,9 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
         return_bins: bool,
         seed: int,
     ) -> dict[str, Any]:
-        rows, labels, _ = _read(predictions, references, self._binary)
+        rows, labels, tolerance = _read(predictions, references, self.config_name)
         if not from_logits:  # each process has checked its own rows with their dtype, which Arrow does not keep
-            _check_probabilities(rows, tolerance=max(_SUM_TOLERANCE.values()))
+            _check_probabilities(rows, max(tolerance, *_SUM_TOLERANCE.values()))
         columns = _Columns(rows, labels, from_logits, class_wise)
         edges = columns.edges(n_bins, binning)
         sums = columns.sums(edges)
@@ -622,14 +641,15 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
                 "null_interval": list(resampled.null_interval),
             }
         if return_bins:
-            result["bins"] = [one.as_dict() for one in sums] if class_wise else sums[0].as_dict()
+            every = class_wise or self.config_name == "multilabel"
+            result["bins"] = [one.as_dict() for one in sums] if every else sums[0].as_dict()
         return result
 
     def _checked(
         self, predictions: Any, references: Any, defer: bool = True
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Checked arrays, ready to add. `defer`: only `compute` will know whether they must be probabilities."""
-        rows, labels, tolerance = _read(predictions, references, self._binary)
+        rows, labels, tolerance = _read(predictions, references, self.config_name)
         columns = rows.shape[-1] if rows.ndim == 2 else 1
         if self._columns not in (None, columns):
             raise ValueError(f"predictions has {columns} columns; the rows added before have {self._columns}.")
@@ -647,28 +667,32 @@ class ECE(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
 
 
 class _Columns:
-    """The values to bin: the probability of the predicted class, of the positive class, or of every class.
+    """The values to bin: the probability of the predicted class, of the positive class, of every class or every label.
 
     Attributes:
         confidence: Probabilities, one array per column. *Shape:* (rows,).
         correct: Whether the event that the column predicts happened, one array per column. *Shape:* (rows,).
+        independent: Whether several events may happen in one row.
     """
 
     def __init__(
         self, rows: NDArray[np.floating], labels: NDArray[np.int64], from_logits: bool, class_wise: bool
     ) -> None:
-        """From checked input: (rows, classes), or (rows,) for the probability of the positive class."""
+        """From checked input: (rows, columns), or (rows,) for the probability of the positive class."""
         self.confidence: list[NDArray[np.float64]]
         self.correct: list[NDArray[np.bool_]]
-        if class_wise:
-            probabilities = np.empty(rows.shape[::-1])  # transposed, so that the values of a class are contiguous
+        self.independent = labels.ndim == 2
+        if class_wise or self.independent:
+            probabilities = np.empty(rows.shape[::-1])  # transposed, so that the values of a column are contiguous
+            function = _sigmoid if self.independent else _softmax
 
             def turn(where: slice, part: NDArray[np.float64]) -> None:
-                probabilities[:, where] = (_softmax(part) if from_logits else part).T
+                probabilities[:, where] = (function(part) if from_logits else part).T
 
             _over_chunks(rows, turn)
             self.confidence = list(probabilities)
-            self.correct = [labels == k for k in range(len(probabilities))]
+            events = labels.T == 1 if self.independent else (labels == k for k in range(len(probabilities)))
+            self.correct = list(events)
             return
         confidence, correct = np.empty(len(rows)), np.empty(len(rows), bool)
 
@@ -740,10 +764,11 @@ class _Columns:
         for k, own in enumerate(bins):
             counts[k] = np.bincount(own, minlength=widest)
             confidence[k] = np.bincount(own, weights=self.confidence[k], minlength=widest)
-        upto = np.cumsum(self.confidence, axis=0)  # (columns, rows)
+        apart = self.independent or columns == 1
+        upto = np.array(self.confidence) if apart else np.cumsum(self.confidence, axis=0)  # (columns, rows)
         for count in _blocks(columns * max(rows, widest)):
-            uniform = rng.random((count, 1, rows))
-            if columns == 1:
+            uniform = rng.random((count, columns if apart else 1, rows))
+            if apart:
                 happens = uniform < upto
             else:  # one class per row; the last class takes the probability that rounding leaves over
                 label = (uniform >= upto[:-1]).sum(axis=1)
@@ -756,9 +781,9 @@ class _Columns:
             yield np.broadcast_to(counts, correct.shape), np.broadcast_to(confidence, correct.shape), correct
 
 
-def _columns(predictions: Any, references: Any, from_logits: bool, class_wise: bool, binary: bool) -> _Columns:
+def _columns(predictions: Any, references: Any, from_logits: bool, class_wise: bool, config: str) -> _Columns:
     """Read and check the raw input. Raises ValueError."""
-    rows, labels, tolerance = _read(predictions, references, binary)
+    rows, labels, tolerance = _read(predictions, references, config)
     if not from_logits:
         _check_probabilities(rows, tolerance)
     return _Columns(rows, labels, from_logits, class_wise)
@@ -872,13 +897,27 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 # ---- Reading and checking input ----
 
 
+def _config(binary: bool = False, multilabel: bool = False) -> str:
+    """The config that these flags of a function stand for. Raises ValueError."""
+    for name, flag in {"binary": binary, "multilabel": multilabel}.items():
+        _check_flag(name, flag)
+    if binary and multilabel:
+        raise ValueError("binary and multilabel are both True; give only one of them.")
+    return "binary" if binary else "multilabel" if multilabel else "default"
+
+
+def _check_flag(name: str, flag: Any) -> None:
+    if not isinstance(flag, (bool, np.bool_)):  # the string "no" would count as true
+        raise ValueError(f"{name} is {flag!r}; it must be True or False.")
+
+
 def _check_options(
     n_bins: int = 10,
     binning: str = "uniform",
     norm: str = "l1",
     class_wise: bool = False,
     debias: bool = False,
-    binary: bool = False,
+    config: str = "default",
     confidence_level: float | None = None,
     seed: int = 0,
     **flags: bool,
@@ -888,9 +927,8 @@ def _check_options(
     for name, value, legal in (("binning", binning, BINNINGS), ("norm", norm, NORMS)):
         if value not in legal:
             raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(map(repr, legal))}.")
-    for name, flag in {"class_wise": class_wise, "debias": debias, "binary": binary, **flags}.items():
-        if not isinstance(flag, (bool, np.bool_)):  # the string "no" would count as true
-            raise ValueError(f"{name} is {flag!r}; it must be True or False.")
+    for name, flag in {"class_wise": class_wise, "debias": debias, **flags}.items():
+        _check_flag(name, flag)
     if confidence_level is not None:
         real = isinstance(confidence_level, (float, np.floating))
         if not real or not 0 < confidence_level < 1:
@@ -904,7 +942,11 @@ def _check_options(
             "debias is True and confidence_level is given; a resample has its own sampling noise on top of that of the "
             "data, and debiasing removes only one of the two. Give only one of these options."
         )
-    if class_wise and binary:
+    if class_wise and config == "multilabel":
+        raise ValueError(
+            'class_wise is True; config "multilabel" measures every label anyway, so leave class_wise out.'
+        )
+    if class_wise and config == "binary":
         raise ValueError(
             "class_wise is True, but predictions holds only the probability of the positive class; leave class_wise "
             'out, or pass rows of all classes to config "default".'
@@ -937,12 +979,13 @@ def _check_probabilities(rows: NDArray[np.floating], tolerance: float, first_row
         raise ValueError(
             f"{_place('predictions', (row,))} sums to {total:.6g}; each row must hold probabilities that sum to 1, "
             f"within {tolerance:g} for its dtype. Pass from_logits=True for logits; divide rounded rows by their sum; "
-            'measure multi-label scores one label at a time, with config "binary".'
+            'for independent labels, use evaluate.load("ece", "multilabel"), or multilabel=True in a function call.'
         )
 
 
-def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.floating], NDArray[np.int64], float]:
+def _read(predictions: Any, references: Any, config: str) -> tuple[NDArray[np.floating], NDArray[np.int64], float]:
     """Arrays of predictions (probabilities or logits, unchanged) and labels, and how far a row sum may be from 1."""
+    binary, multilabel = config == "binary", config == "multilabel"
     rows, tolerance = _to_array(predictions, "predictions")
     if rows.size == 0:
         raise ValueError(f"predictions is empty, of shape {rows.shape}; at least one row is needed.")
@@ -954,7 +997,12 @@ def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.f
             'row, of shape (rows,). Pass that column, such as predictions[:, 1], or use config "default" for rows of '
             "all classes."
         )
-    if not binary and (rows.ndim != 2 or rows.shape[1] == 1):
+    if multilabel and rows.ndim != 2:
+        raise ValueError(
+            f'predictions has shape {rows.shape}; config "multilabel" takes the probability of every label for each '
+            'row, of shape (rows, labels). For a single label, use config "binary".'
+        )
+    if not (binary or multilabel) and (rows.ndim != 2 or rows.shape[1] == 1):
         raise ValueError(
             f"predictions has shape {rows.shape}; expected the probability of every class, of shape (rows, classes), "
             "with at least two classes. Label ids carry no confidence. For only the probability of the positive class, "
@@ -968,13 +1016,15 @@ def _read(predictions: Any, references: Any, binary: bool) -> tuple[NDArray[np.f
                 f"{_place('predictions', index)} is {rows[index]}; every value must be finite. Leave such rows out, or "
                 "fix the code that produced them; replace a masked logit with a large negative number."
             )
-    labels = _read_labels(references, classes=2 if binary else rows.shape[1], allow_bool=binary)
+    yes_or_no = binary or multilabel
+    labels = _read_labels(references, 2 if yes_or_no else rows.shape[1], yes_or_no, rows.shape if multilabel else None)
     if len(rows) != len(labels):
         raise ValueError(f"predictions has {len(rows)} rows and references has {len(labels)}; give one label per row.")
-    return rows, labels, tolerance
+    return rows, labels, np.inf if multilabel else tolerance
 
 
-def _read_labels(references: Any, classes: int, allow_bool: bool) -> NDArray[np.int64]:
+def _read_labels(references: Any, classes: int, allow_bool: bool, shape: tuple[int, ...] | None) -> NDArray[np.int64]:
+    """The labels, one per row, or of the given shape."""
     labels, _ = _to_array(references, "references")
     if labels.size == 0:
         raise ValueError("references is empty; at least one label is needed.")
@@ -986,7 +1036,12 @@ def _read_labels(references: Any, classes: int, allow_bool: bool) -> NDArray[np.
         )
     if labels.dtype.kind not in ("iub" if allow_bool else "iu"):
         _refuse_non_number(labels, "references", legal)
-    if labels.ndim != 1:
+    if shape is not None and labels.shape != shape:
+        raise ValueError(
+            f"references has shape {labels.shape} and predictions has {shape}; give a 0 or 1 for every label of every "
+            "row, such as [1, 0, 1] for the labels 0 and 2 of three."
+        )
+    if shape is None and labels.ndim != 1:
         raise ValueError(f"references has shape {labels.shape}; expected one class id per row, of shape (rows,).")
     if labels.min() < 0 or labels.max() >= classes:
         bad = _first((labels < 0) | (labels >= classes))

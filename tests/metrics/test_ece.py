@@ -464,7 +464,7 @@ ANY_OPTIONS = st.fixed_dictionaries(
         "n_bins": st.integers(-1, 30) | ANYTHING,
         "binning": st.sampled_from(["uniform", "quantile", "other"]) | ANYTHING,
         "norm": st.sampled_from(["l1", "l2", "max", "l3"]) | ANYTHING,
-        **{flag: st.booleans() | ANYTHING for flag in ("class_wise", "from_logits", "debias", "binary")},
+        **{flag: st.booleans() | ANYTHING for flag in ("class_wise", "from_logits", "debias", "binary", "multilabel")},
     },
 )
 

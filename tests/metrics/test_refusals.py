@@ -199,8 +199,8 @@ def test_compute_without_rows_raises(metric):
 
 
 def test_an_unknown_config_raises_and_lists_the_valid_ones(metric):
-    with pytest.raises(ValueError, match=r'config_name is .multilabel.; it must be "default" .* or "binary"'):
-        metric("multilabel")
+    with pytest.raises(ValueError, match=r'config_name is .regression.; it must be "default" .*, "binary" .* or "multi'):
+        metric("regression")
 
 
 def test_binary_labels_may_be_booleans(metric):
