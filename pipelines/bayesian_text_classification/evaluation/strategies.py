@@ -354,6 +354,8 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
       calibrated, the true difference may be larger than d by that noise, and the upper end extends by it. If `mine` may
       be calibrated too, the same labels make part of its noise, so the upper end extends by less. It extends up to the
       upper end of `mine` alone and up to `most`, because `theirs` is not negative. The lower end mirrors that.
+    - The same noise makes d too small, so where the interval is clear of 0, its other end moves along. No verdict
+      changes by that.
 
     `benchmarks/attack.py` and `benchmarks/evaluation/verdict.py` show how often the interval is right.
 
@@ -365,12 +367,18 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     value, apart = mine.value - theirs.value, mine.resampled - theirs.resampled
     low, high = normal_interval(value, apart)
     pull = float(apart.mean()) - value
-    lower = min(mine.by_chance - _SHARED * theirs.by_chance, low + min(theirs.high, most))
-    higher = min(theirs.by_chance - _SHARED * mine.by_chance, min(mine.high, most) - high)
-    return (
-        min(_toward_zero(low, max(-pull, 0.0)), low - max(lower, 0.0)),
-        max(-_toward_zero(-high, max(pull, 0.0)), high + max(higher, 0.0)),
+    lower = max(min(mine.by_chance - _SHARED * theirs.by_chance, low + min(theirs.high, most)), 0.0)
+    higher = max(min(theirs.by_chance - _SHARED * mine.by_chance, min(mine.high, most) - high), 0.0)
+    low, high = (
+        min(_toward_zero(low, max(-pull, 0.0)), low - lower),
+        max(-_toward_zero(-high, max(pull, 0.0)), high + higher),
     )
+    return _from_zero(low, higher, value), -_from_zero(-high, lower, -value)
+
+
+def _from_zero(low: float, distance: float, value: float) -> float:
+    """Raise a positive lower end by up to this distance: at most to twice its value, and two thirds of the way up."""
+    return low + min(distance, low, (value - low) * 2 / 3) if low > 0 else low
 
 
 def _toward_zero(low: float, distance: float) -> float:

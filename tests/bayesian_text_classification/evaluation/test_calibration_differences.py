@@ -80,12 +80,16 @@ SURE = {"spread": 0.0}
         (gap_sum(0.07, around=0.066), gap_sum(0.05, **SURE), 1.0, (-0.0036, 0.0396)),
         # d - z s = 0.0104: between once and twice the distance, it moves by less, so the end stays positive.
         (gap_sum(0.08, around=0.072), gap_sum(0.05, **SURE), 1.0, (0.0048, 0.0496)),
-        # The other sum is no larger than its noise: the true difference may be larger by all of it.
-        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 1.0, (0.0804, 0.1696)),
+        # The other sum is no larger than its noise: the true difference may be larger by all of it. The lower end is
+        # far from 0, and moves along, but no further than two thirds of the way to d.
+        (gap_sum(0.11), gap_sum(0.01, noise=0.01, **SURE), 1.0, (0.0904, 0.1296)),
+        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 1.0, (0.0935, 0.1696)),
         # No larger than the first sum: its upper end is 0.1696.
-        (gap_sum(0.15), gap_sum(0.05, noise=0.09, **SURE), 1.0, (0.0804, 0.1696)),
+        (gap_sum(0.15), gap_sum(0.05, noise=0.09, **SURE), 1.0, (0.0935, 0.1696)),
         # And no larger than `most`, but never below `d + z s`.
-        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 0.15, (0.0804, 0.15)),
+        (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 0.15, (0.0935, 0.15)),
+        # d - z s = 0.0052. It moves to twice that, and the verdict stays what it is.
+        (gap_sum(0.0748), gap_sum(0.05, noise=0.05, **SURE), 1.0, (0.0104, 0.0944)),
         (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 0.09, (0.0804, 0.1196)),
         # Both may be noise, and a third of it is the same.
         (gap_sum(0.05, noise=0.05), gap_sum(0.05, noise=0.05, **SURE), 1.0, (-0.05, 0.0529)),

@@ -1,0 +1,79 @@
+"""Intervals of a difference in calibration where one arm is calibrated, so that its ECE is all noise.
+
+    python -m benchmarks.evaluation.calibrated_arm [--runs N]
+
+By simulation, with known truth. A width is that of the mean interval, as a share of the range that holds 95% of the
+values.
+"""
+
+import argparse
+import itertools
+from functools import partial
+
+import numpy as np
+from bayesian_text_classification.evaluation.estimates import difference, resample
+from bayesian_text_classification.pipeline.temperature import fit_temperature
+
+from benchmarks.attack import MANY, MEASURE, at_temperature, softmax_world, tempered, width
+from benchmarks.results import table, write_section
+from benchmarks.simulation import over_seeds
+
+# One arm, the number of rows; the other arm is calibrated.
+AGAINST_CALIBRATED = {
+    "1.15 times the true logits": ((1.15, 0.0), 872),
+    "1.3 times the true logits": ((1.3, 0.0), 872),
+    "1.3 times the true logits, few texts": ((1.3, 0.0), 300),
+    "2.2 times the true logits": ((2.2, 0.0), 872),
+    "1.6 times the true logits, with errors": ((1.6, 0.7), 872),
+}
+
+
+def against_calibrated(seed: int, case: str, key: str, fitted: bool) -> tuple[float, float, float, bool, float]:
+    """Value, interval and verdict of a difference from a calibrated arm, and the temperature of that arm."""
+    arm, texts = AGAINST_CALIBRATED[case]
+    first, second = softmax_world(np.random.default_rng(seed), texts, 2, arm, arm if fitted else (1.0, 0.0))
+    temperature = fit_temperature(second.probabilities, second.labels) if fitted else 1.0
+    arms = (first, tempered(second) if fitted else second)
+    drawn = [resample(one, seed=seed, measures=[MEASURE[key]]) for one in arms]
+    found = difference(MEASURE[key], *drawn)
+    return found.value, found.low, found.high, found.verdict != "cannot tell", temperature
+
+
+def one_calibrated_rows(key: str, runs: int) -> list[list[str]]:
+    """Intervals of a difference if one arm is calibrated, so that its ECE is all noise."""
+    measure, rows = MEASURE[key], []
+    for (case, (arm, texts)), fitted in itertools.product(AGAINST_CALIBRATED.items(), (False, True)):
+        found = over_seeds(partial(against_calibrated, case=case, key=key, fitted=fitted), runs, case)
+        known = np.array([one for one in found if not np.isnan(one[1])])
+        value, low, high, told, temperatures = known.T
+        first, second = softmax_world(np.random.default_rng(0), MANY, 2, arm, arm if fitted else (1.0, 0.0))
+        grid = np.linspace(temperatures.min(), temperatures.max(), 9)
+        base = np.interp(temperatures, grid, [measure.value(at_temperature(second, one)) for one in grid]).mean()
+        truth = measure.value(first) - base
+        rows.append(
+            [
+                f"the interval of a difference in {measure.title} holds the truth",
+                f"{case}, compared with {'its temperature' if fitted else 'the true ones'}; {texts} texts; "
+                f"{abs(truth) / value.std():.1f} standard errors, significant in {told.mean():.0%}; "
+                f"width {width(known[:, :4])}; interval in {len(value) / runs:.0%}",
+                "95%",
+                f"{np.mean((low <= truth) & (truth <= high)):.1%}",
+            ]
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure, and write a section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=500)
+    runs = parser.parse_args().runs
+    rows = [row for key in ("ece", "class_wise_ece") for row in one_calibrated_rows(key, runs)]
+    body = f"{runs} runs of each case.\n\n" + table(["question", "case", "asked", "measured"], rows)
+    write_section(
+        "Differences from a calibrated arm", f"python -m benchmarks.evaluation.calibrated_arm --runs {runs}", body
+    )
+
+
+if __name__ == "__main__":
+    main()
