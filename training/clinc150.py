@@ -31,7 +31,7 @@ def main() -> None:
     with open(args.data / "train.tsv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     names = sorted({row["label"] for row in rows})
-    labels = [names.index(row["label"]) for row in rows]
+    labels = torch.tensor([names.index(row["label"]) for row in rows])
     texts = [row["text"] for row in rows]
     # Many classes with few rows each: use more epochs and a larger learning rate than for SST-2.
     recipe = Recipe(epochs=args.epochs, learning_rate=1e-4, seed=args.seed)

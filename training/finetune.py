@@ -1,7 +1,7 @@
 """Fine-tune a sentence encoder as a plain BERT classifier: AdamW, linear warm-up and decay, length buckets.
 
-Nothing here depends on the dataset. `sst2.py`, next to this file, is the recipe of the embedded classifier.
-`clinc150.py` is that of the out-of-scope example.
+Nothing here depends on the dataset. `sst2.py`, next to this file, is the recipe of the embedded classifier,
+`clinc150.py` that of the out-of-scope example, and `goemotions.py` that of the multi-label example.
 """
 
 import importlib.util
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from transformers import (
     AutoTokenizer,
     BertForSequenceClassification,
@@ -36,14 +38,15 @@ class Recipe:
 def fine_tune(
     encoder: str,
     texts: Sequence[str],
-    labels: Sequence[int],
+    targets: Tensor,
     names: Sequence[str],
     output: Path,
     recipe: Recipe,
     device: torch.device,
 ) -> None:
-    """Train on `texts` with `labels` (ids into `names`). Write half-precision weights and the tokenizer to `output`.
+    """Train, and write half-precision weights and the tokenizer to `output`.
 
+    `targets` are class ids, *shape* (texts,), or 0.0 and 1.0 for labels that may apply together, (texts, labels).
     The encoder's dropout is unchanged, so MC-Dropout at inference samples the noise seen in training.
     """
     torch.manual_seed(recipe.seed)
@@ -54,6 +57,7 @@ def fine_tune(
         num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},
+        problem_type="multi_label_classification" if targets.ndim == 2 else None,
         dtype=torch.float32,
     )
     model.to(device).train()
@@ -63,16 +67,16 @@ def fine_tune(
     optimizer = torch.optim.AdamW(_decay_groups(model, recipe.weight_decay), lr=recipe.learning_rate)
     schedule = get_linear_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
 
+    loss_of = binary_cross_entropy_with_logits if targets.ndim == 2 else cross_entropy
     step, started = 0, time.perf_counter()
     order = random.Random(recipe.seed)
     for _epoch in range(recipe.epochs):
         for batch in _buckets(lengths, recipe.batch_size, order):
             inputs = tokenizer.pad({"input_ids": [encoded[i] for i in batch]}, return_tensors="pt").to(device)
-            target = torch.tensor([labels[i] for i in batch], device=device)
             # bfloat16 halves the time on a CPU with AVX512-BF16. Master weights and the loss stay in float32.
             with torch.autocast(device.type, dtype=torch.bfloat16):
                 logits = model(**inputs).logits
-            loss = torch.nn.functional.cross_entropy(logits.float(), target)
+            loss = loss_of(logits.float(), targets[batch].to(device))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()

@@ -31,7 +31,9 @@ def main() -> None:
 
     texts, labels = read_split(args.data, "train")
     encoder = args.encoder or packaged_encoder()
-    fine_tune(encoder, texts, labels, NAMES, args.output, Recipe(seed=args.seed), torch.device(args.device))
+    fine_tune(
+        encoder, texts, torch.tensor(labels), NAMES, args.output, Recipe(seed=args.seed), torch.device(args.device)
+    )
     accuracy, nll = validate(args.output, *read_split(args.data, "validation"))
     print(f"validation: accuracy {accuracy:.4f}  NLL {nll:.4f}  (deterministic, float32)")
 
