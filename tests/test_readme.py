@@ -58,7 +58,7 @@ def test_the_calibrate_command_runs(tmp_path):
     done = shell(SHELL[3], tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
-    assert re.fullmatch(r"temperature of ordinary scores \(num_samples=0\): [0-9.]+", first) and second == "calibrated"
+    assert re.fullmatch(r"ordinary scores \(num_samples=0\): temperature [0-9.]+", first) and second == "calibrated"
     assert (tmp_path / "calibrated" / "model.safetensors").exists()
 
 

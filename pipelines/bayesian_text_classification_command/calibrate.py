@@ -1,6 +1,6 @@
-"""`bayesian-text-classification calibrate`: fit a temperature on labeled texts, and save the calibrated classifier."""
+"""`bayesian-text-classification calibrate`: calibrate a classifier on labeled texts, and save it."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -43,12 +43,19 @@ def calibrate(
             show_default=f"20, {OR_SAVED}",
         ),
     ] = None,
+    method: Annotated[
+        Literal["temperature", "bias-corrected", "platt"] | None,
+        typer.Option(
+            help="temperature or bias-corrected for a model that chooses one label, platt for independent labels.",
+            show_default="temperature, or platt",
+        ),
+    ] = None,
     masks: Masks = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
-    """Fit a temperature on labeled texts, and save the calibrated classifier.
+    """Calibrate a classifier on labeled texts, and save it.
 
     Use the saved folder as --model of every command, or load it in Python.
     """
@@ -73,7 +80,7 @@ def calibrate(
         with rows_bar() as progress:
             passes = max(classifier.sampling.num_samples, 1)
             task = progress.add_task("calibrating", total=len(data.texts) * passes)
-            fitted = classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
+            classifier.calibrate(data.texts, data.labels, method=method, progress=lambda n: progress.advance(task, n))
     except ValueError as error:  # ours: the model, the data or an option
         fail(first_line(error))
     except Exception as error:  # out of memory, or what a model's own code raises
@@ -84,6 +91,6 @@ def calibrate(
         fail(first_line(error))
     except OSError as error:
         fail(f"cannot write to --output {folder}: {error.strerror or error}")
-    way = SCORES[way_of(classifier.sampling)]
-    STDOUT.print(f"temperature of {way}: {fitted:.6g}", highlight=False, soft_wrap=True)
+    way = way_of(classifier.sampling)
+    STDOUT.print(f"{SCORES[way]}: {classifier.calibration[way]}", highlight=False, soft_wrap=True)
     STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)

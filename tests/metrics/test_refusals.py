@@ -199,7 +199,9 @@ def test_compute_without_rows_raises(metric):
 
 
 def test_an_unknown_config_raises_and_lists_the_valid_ones(metric):
-    with pytest.raises(ValueError, match=r'config_name is .regression.; it must be "default" .*, "binary" .* or "multi'):
+    with pytest.raises(
+        ValueError, match=r'config_name is .regression.; it must be "default" .*, "binary" .* or "multi'
+    ):
         metric("regression")
 
 

@@ -15,7 +15,6 @@ from ..loading.labelled_texts import LabelledTexts
 from ..pipeline.calibration import SCORES, way_of
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.probe import mean_rate
-from ..pipeline.temperature import apply_temperature
 from ..wording import row_name
 from .arms import Cost, Probabilities
 from .baal_arm import baal_probabilities, patched_by_baal
@@ -182,7 +181,7 @@ def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline
             return replace(outputs, notes=(note,))
         p, cost = outputs.samples.mean(2, dtype=np.float64), outputs.costs["bayesian"]
         made = f"{cost.passes} samples with {ARM_MASKS} masks"
-    saved = apply_temperature(p, scaling.temperature)
+    saved = scaling.apply(p)
     note = f'"As saved" has the calibration that the classifier was saved with ({scaling}), on {made}.'
     return replace(outputs, saved=saved, costs={**outputs.costs, "saved": cost}, notes=(note,))
 

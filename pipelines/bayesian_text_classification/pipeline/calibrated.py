@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from .calibration import SCORES, Calibration, Scaling, Way, way_of
+from .calibration import SCORES, Calibration, Way, way_of
 from .options import NAMES, Options
 from .publishable import PublishablePipeline
+from .scaling import Scaling, TemperatureScaling
 from .uncertainty import Activation
 
 _Own = TypeVar("_Own", bound="CalibratedPipeline")
@@ -72,7 +73,7 @@ class CalibratedPipeline(PublishablePipeline):
     def calibration(self, value: Mapping[Way, Scaling]) -> None:
         before, new = self._settings, Calibration(value)
         way, threshold = before.threshold_way, before.options.threshold
-        changed = threshold is not None and new.temperature(way) != before.calibration.temperature(way)
+        changed = threshold is not None and new.numbers(way) != before.calibration.numbers(way)
         options = replace(before.options, threshold=None) if changed else before.options
         self._settings = replace(before, options=options, calibration=new)
         if changed:
@@ -85,8 +86,8 @@ class CalibratedPipeline(PublishablePipeline):
 
     @temperature.setter
     def temperature(self, value: float) -> None:
-        scaling = Scaling(value)
-        if scaling.temperature != self.temperature:
+        scaling = TemperatureScaling(value)
+        if scaling.numbers != self.calibration.numbers("dropout"):
             self.calibration = self.calibration.replaced("dropout", None if value == 1 else scaling)
 
     @property
@@ -145,30 +146,31 @@ class CalibratedPipeline(PublishablePipeline):
         )
         return replace(options, threshold=None)
 
-    def _temperature_for(self, options: Options, activation: Activation, calibration: Calibration) -> float:
-        """The temperature of scores that are made in this way. Warns once if only other scores were calibrated.
+    def _scaling_for(self, options: Options, activation: Activation, calibration: Calibration) -> Scaling | None:
+        """The scaling of scores that are made in this way. Warns once if only other scores were calibrated.
 
         Raises ValueError if they need samples and there is no dropout.
         """
         way = way_of(options)
         rate = self._dropout_rate() if way == "dropout" else 0.0
-        scaling = calibration.get(way)
-        if activation != "softmax" or not calibration:
-            return 1.0
-        if scaling is None:
-            (other, *_) = calibration
+        known = {one: scaling for one, scaling in calibration.items() if scaling.activation == activation}
+        if not known:
+            return None
+        if way not in known:
+            (other, *_) = known
             self._warn_once(
                 f"{SCORES[way]} are not calibrated, only {SCORES[other]} are; to calibrate them too, call "
                 f"classifier.calibrate(texts, labels, num_samples={options.num_samples})"
             )
-            return 1.0
+            return None
+        scaling = known[way]
         if way == "dropout" and not scaling.is_for(options.masks, rate):
             self._warn_once(
                 f"these scores are not calibrated: what was fitted ({scaling}) is for samples with other masks or at "
                 f"another dropout rate; call classifier.calibrate(texts, labels, masks={options.masks!r})"
             )
-            return 1.0
-        return scaling.temperature
+            return None
+        return scaling
 
     def _default_activation(self) -> Activation:
         return self._activation(self.defaults.get("function_to_apply"))

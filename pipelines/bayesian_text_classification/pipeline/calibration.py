@@ -4,12 +4,11 @@ The probabilities of one ordinary pass and the averages over dropout masks need 
 own, and what was fitted for one is never applied to another.
 """
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from .options import Options, is_real
+from .options import Options
+from .scaling import Scaling, TemperatureScaling, scaling_of_saved
 
 Way = Literal["ordinary", "dropout"]
 SCORES: dict[Way, str] = {"ordinary": "ordinary scores (num_samples=0)", "dropout": "sampled scores"}  # in sentences
@@ -18,41 +17,6 @@ SCORES: dict[Way, str] = {"ordinary": "ordinary scores (num_samples=0)", "dropou
 def way_of(options: Options) -> Way:
     """How a call with these options gets its probabilities."""
     return "dropout" if options.num_samples else "ordinary"
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """`softmax(log(p) / temperature)`, and the samples that it was fitted for.
-
-    Attributes:
-        temperature: Above 1 if the model was overconfident; 1 changes nothing.
-        masks: Dropout masks of the samples; None: it applies to any masks, or there were no samples.
-        dropout_rate: Mean dropout rate of the samples; None: it applies at any rate, or there were no samples.
-
-    Raises:
-        ValueError: The temperature is not a positive finite number.
-    """
-
-    temperature: float
-    masks: str | None = None
-    dropout_rate: float | None = None
-
-    def __post_init__(self) -> None:
-        if not (is_real(self.temperature) and 0 < self.temperature < math.inf):
-            raise ValueError(
-                f"temperature={self.temperature!r}; it must be a positive finite number; 1 changes nothing"
-            )
-        object.__setattr__(self, "temperature", float(self.temperature))
-
-    def is_for(self, masks: str, dropout_rate: float) -> bool:
-        """Whether it was fitted for samples like these."""
-        same_rate = self.dropout_rate is None or math.isclose(self.dropout_rate, dropout_rate, rel_tol=1e-6)
-        return same_rate and self.masks in (None, masks)
-
-    def __str__(self) -> str:
-        samples = [] if self.masks is None else [f"{self.masks} masks"]
-        samples += [] if self.dropout_rate is None else [f"mean dropout rate {self.dropout_rate:.3g}"]
-        return f"temperature {self.temperature:.4g}" + f" ({', '.join(samples)})" * bool(samples)
 
 
 class Calibration(Mapping[Way, Scaling]):
@@ -65,7 +29,8 @@ class Calibration(Mapping[Way, Scaling]):
             if way not in SCORES or not isinstance(scaling, Scaling):
                 legal = " and ".join(map(repr, SCORES))
                 raise TypeError(
-                    f"the calibration has {way!r}: {scaling!r}; it must map {legal} to Scaling(temperature)"
+                    f"the calibration has {way!r}: {scaling!r}; it must map {legal} to a scaling, such as "
+                    "TemperatureScaling(2.0)"
                 )
 
     def __getitem__(self, way: Way) -> Scaling:
@@ -86,7 +51,12 @@ class Calibration(Mapping[Way, Scaling]):
 
     def temperature(self, way: Way) -> float:
         """The temperature of scores that are made in this way; 1.0 if none was fitted."""
-        return self._scalings[way].temperature if way in self._scalings else 1.0
+        scaling = self.get(way)
+        return scaling.temperature if isinstance(scaling, TemperatureScaling) else 1.0
+
+    def numbers(self, way: Way) -> tuple[float, ...]:
+        """What was fitted for scores that are made in this way; that of temperature 1 if nothing was."""
+        return self._scalings[way].numbers if way in self._scalings else (1.0,)
 
     def replaced(self, way: Way, scaling: Scaling | None) -> "Calibration":
         """A copy with another scaling of `way`; None removes it."""
@@ -95,14 +65,11 @@ class Calibration(Mapping[Way, Scaling]):
 
     def saved(self) -> dict[str, Any]:
         """The scalings as JSON values."""
-        return {
-            way: {name: value for name, value in asdict(scaling).items() if value is not None}
-            for way, scaling in self.items()
-        }
+        return {way: scaling.saved() for way, scaling in self.items()}
 
     @classmethod
     def of_saved(cls, options: Mapping[str, Any]) -> "Calibration":
         """The calibration in a model's saved options. Version 0.1 saved one temperature, for sampled scores."""
         if options.get("temperature", 1.0) != 1.0:
-            return cls({"dropout": Scaling(options["temperature"])})
-        return cls({way: Scaling(**values) for way, values in (options.get("calibration") or {}).items()})
+            return cls({"dropout": TemperatureScaling(options["temperature"])})
+        return cls({way: scaling_of_saved(values) for way, values in (options.get("calibration") or {}).items()})

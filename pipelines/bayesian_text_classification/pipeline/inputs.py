@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from .errors import InputError
@@ -30,27 +28,6 @@ def unrunnable(reasons: Mapping[int, str], count: int) -> InputError:
     first = min(reasons)
     others = f" ({len(reasons)} of {count} inputs)" if len(reasons) > 1 else ""
     return InputError(f"input {first}: {reasons[first]}{others}", reasons)
-
-
-def labeled(texts: Any, labels: Sequence[Any], config: Any) -> tuple[list[Any], NDArray[np.int64]]:
-    """Texts as a list, and the ids of their classes. Raises ValueError unless there is one label for each text."""
-    if isinstance(texts, str):
-        raise ValueError("texts is a single str; pass a list of texts, and one label per text")
-    texts, ids = list(texts), class_ids(labels, config)
-    if len(texts) != len(ids) or not len(ids):
-        raise ValueError(f"got {len(texts)} texts and {len(ids)} labels; pass at least one text, each with a label")
-    return texts, ids
-
-
-def class_ids(labels: Iterable[Any], config: Any) -> NDArray[np.int64]:
-    """Class ids from ids or names. *Shape:* (texts,). Raises ValueError for a label that is neither, with its index."""
-    ids = []
-    for i, label in enumerate(labels):
-        known = config.label2id.get(label) if isinstance(label, str) else label
-        if isinstance(known, bool) or known not in range(config.num_labels):
-            raise ValueError(f"label {i} is {label!r}; the classes are {dict(config.id2label)}")
-        ids.append(int(known))
-    return np.array(ids, dtype=np.int64)
 
 
 def form_of(inputs: Any) -> Form:

@@ -11,14 +11,16 @@ from torch import Tensor
 
 from .answers import ordinary_labels, ranked_labels, results_in_text_order, winning_labels
 from .calibrated import CalibratedPipeline, check_threshold
-from .calibration import Scaling, way_of
+from .calibration import way_of
 from .encoding import Encoded
-from .inputs import LazyResults, form_of, labeled, not_finite
+from .fitting import Method, check_method, fitted
+from .inputs import LazyResults, form_of, not_finite
 from .options import NAMES, Options, as_dtype, check_batch_size, is_int
 from .probe import DropoutSite
 from .sampling import Draws, joined
 from .saving import Saved, resolved, saved_options, with_adapter
-from .temperature import apply_temperature, determined, fit_temperature
+from .scaling import Scaling, TemperatureScaling
+from .targets import labeled
 from .text_sampler import Progress, TextSampler
 from .uncertainty import Activation, summarized
 
@@ -122,17 +124,17 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         options = self._options_for(kwargs, settings)
         _remove_options(kwargs)
         call, answers = self._for_call(kwargs)
+        activation = call["activation"]
         if options.threshold is not None:
-            check_threshold(options.threshold, call["activation"])
-        if options.num_samples == 0:
-            temperature = self._temperature_for(options, call["activation"], settings.calibration)
-            if temperature == 1 and options.threshold is None:
-                return super().__call__(inputs, progress=progress, **kwargs)
+            check_threshold(options.threshold, activation)
+        plain = options.num_samples == 0 and options.threshold is None
+        if plain and self._scaling_for(options, activation, settings.calibration) is None:
+            return super().__call__(inputs, progress=progress, **kwargs)
 
         def results() -> Iterator[Any]:
-            temperature = self._temperature_for(options, call["activation"], settings.calibration)
-            samples = self._sampler.samples(inputs, options, progress=progress, temperature=temperature, **call)
-            return self._answers(samples, options, temperature, call["activation"], answers)
+            scaling = self._scaling_for(options, activation, settings.calibration)
+            samples = self._sampler.samples(inputs, options, progress=progress, scaling=scaling, **call)
+            return self._answers(samples, options, scaling, activation, answers)
 
         if form == "one":
             (result,) = results()
@@ -177,52 +179,66 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
             **kwargs: Options of a call, except `top_k` and `threshold`.
         """
         options, call = self._for_arrays(kwargs)
-        temperature = self._temperature_for(options, call["activation"], self.calibration)
-        return self._averages(texts, temperature, progress, options, call)
+        scaling = self._scaling_for(options, call["activation"], self.calibration)
+        return self._averages(texts, scaling, progress, options, call)
 
     def calibrate(
-        self, texts: Sequence[Any], labels: Sequence[Any], *, progress: Progress | None = None, **kwargs: Any
-    ) -> float:
-        """Fit the temperature T of the scores on labeled texts, and use it from now on for scores made the same way.
+        self,
+        texts: Sequence[Any],
+        labels: Sequence[Any],
+        *,
+        method: Method | None = None,
+        progress: Progress | None = None,
+        **kwargs: Any,
+    ) -> float | Scaling:
+        """Calibrate the scores on labeled texts, and use it from now on for scores that are made the same way.
 
-            argmin_T sum_i -log softmax(log(m_i) / T)[y_i] + (log T)^2 / 2        (Guo et al. 2017, arXiv:1706.04599)
+            temperature:     softmax(log(m) / T)            (Guo et al. 2017, arXiv:1706.04599)
+            bias-corrected:  softmax(log(m) / T + b)        (Alexandari et al. 2020, arXiv:1901.06852)
+            platt:           sigmoid(a_k logit(m_k) + b_k)  for each label k (Platt 1999); a_k is positive
 
-        m_i is the mean over the samples, or the ordinary pass for `num_samples=0`: each way has a temperature of its
-        own. The last term weighs less than one text. The winning label does not change, and neither does
-        `sample_proba`. All keys of a result belong to the score at T: `score_std` and `standard_error` by the delta
-        method, and the two parts of the entropy share its total in the proportion that they have without T.
-        `save_pretrained` saves T. To undo it, set `calibration` to what it was, or to {}.
+        m is the mean over the samples, or the ordinary pass for `num_samples=0`: each way has a calibration of its own.
+        The fit maximizes the likelihood of the labels. `log T` and the biases of "bias-corrected" have standard normal
+        priors, which weigh less than one text. Labels share a prior that is fitted to all of them (see `fit_platt`).
+
+        Without biases the winning label does not change. `sample_proba` never changes. All keys of a result belong to
+        the calibrated score: `score_std` and `standard_error` by the delta method, and the two parts of the entropy
+        share its total in the proportion that they have without calibration. `save_pretrained` saves the calibration.
+        To undo it, set `calibration` to what it was, or to {}.
 
         Args:
             texts: Several texts, as in a call. Do not measure on the same texts later.
-            labels: The true classes of the texts, as ids or names.
+            labels: The true classes of the texts, as ids or names. For a model of independent labels, the ids or names
+                of each text's labels, or a row of 0 and 1. For a model with one output, 0 or 1.
+            method: "temperature" or "bias-corrected" for a model that chooses one label, "platt" for one of independent
+                labels; None: the first of them.
             progress: Called after each batch with the number of passes (rows) in it.
             **kwargs: Options of a call, except `top_k` and `threshold`.
 
         Returns:
-            T in [0.01, 100]; above 1 if the model was overconfident.
+            T in [0.01, 100]; above 1 if the model was overconfident. For "platt", a `PlattScaling`.
 
         Raises:
-            ValueError: The model does not choose one label among at least two classes, its outputs are not finite, a
-                label is not one of its classes, the numbers of texts and labels differ, or no temperature is best
-                because every answer is right or too many are wrong.
+            ValueError: The model predicts numbers, its outputs are not finite, a label is not one of its classes, the
+                numbers of texts and labels differ, or the labels do not determine a calibration: every answer is right,
+                too many are wrong, or a label applies to every text or to none.
         """
         options, call = self._for_arrays(kwargs)
-        if self.model.config.num_labels < 2 or call["activation"] != "softmax":
-            raise ValueError("calibrate needs a model that chooses one label among at least two classes")
-        texts, ids = labeled(texts, labels, self.model.config)
-        p = self._averages(texts, 1.0, progress, options, call)
+        if call["activation"] != self._default_activation():
+            raise ValueError(
+                "calibrate takes function_to_apply only from the constructor: the calibration is for all later calls"
+            )
+        method = check_method(method, call["activation"], self.model.config)
+        texts, targets = labeled(texts, labels, self.model.config, call["activation"])
+        p = self._averages(texts, None, progress, options, call)
         if np.isnan(p).any():
             raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
-        if not determined(p, ids):
-            raise ValueError(
-                f"no temperature is best for these {len(ids)} texts: the model gets all of them right, or most of "
-                "them wrong; add texts, some that it gets right and some that it gets wrong"
-            )
-        fitted, way = fit_temperature(p, ids), way_of(options)
-        samples = (options.masks, self._dropout_rate()) if way == "dropout" else ()
-        self.calibration = self.calibration.replaced(way, Scaling(fitted, *samples))
-        return fitted
+        way, samples = way_of(options), {}
+        if way == "dropout":
+            samples = {"masks": options.masks, "dropout_rate": self._dropout_rate()}
+        scaling = fitted(method, p, targets, **samples)
+        self.calibration = self.calibration.replaced(way, scaling)
+        return scaling.temperature if isinstance(scaling, TemperatureScaling) else scaling
 
     @property
     def dropout_sites(self) -> list[DropoutSite]:
@@ -299,7 +315,7 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         self,
         samples: Iterable[tuple[Encoded, Draws]],
         options: Options,
-        temperature: float,
+        scaling: Scaling | None,
         activation: Activation,
         asked: Mapping[str, Any],
     ) -> Iterator[Any]:
@@ -310,11 +326,11 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
 
         def described(values: NDArray[np.float32]) -> Iterator[Any]:
             if not options.num_samples:
-                p = apply_temperature(values[:, :, 0], temperature)
+                p = values[:, :, 0].astype(np.float64) if scaling is None else scaling.apply(values[:, :, 0])
                 return ordinary_labels(
                     p, names, top_k=1 if legacy else top_k, legacy=legacy, threshold=options.threshold
                 )
-            summary = summarized(values, activation, options.group_size, rate, temperature)
+            summary = summarized(values, activation, options.group_size, rate, scaling)
             if legacy:
                 return winning_labels(summary, names, values.shape[2], **shown)
             return ranked_labels(summary, names, values.shape[2], top_k=top_k, **shown)
@@ -330,13 +346,11 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
                 yield from results_in_text_order(draws, described)
 
     def _averages(
-        self, texts: Iterable[Any], temperature: float, progress: Progress | None, options: Options, call: _Call
+        self, texts: Iterable[Any], scaling: Scaling | None, progress: Progress | None, options: Options, call: _Call
     ) -> NDArray[np.float32]:
-        """`predict_proba` at an explicit temperature, which may differ from the pipeline's."""
-        samples = self._sampler.samples(texts, options, progress=progress, temperature=temperature, **call)
-        means = (draws.means() for _, draws in samples)
-        if temperature != 1:
-            means = (apply_temperature(mean, temperature) for mean in means)
+        """`predict_proba` with an explicit scaling, which may differ from the pipeline's."""
+        samples = self._sampler.samples(texts, options, progress=progress, scaling=scaling, **call)
+        means = (draws.means() if scaling is None else scaling.apply(draws.means()) for _, draws in samples)
         return joined(means, self.model.config.num_labels)
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from .newton import Array, minimized
+
 Probabilities = NDArray[np.floating]
 
 LEAST, MOST = 0.01, 100.0
@@ -21,7 +23,7 @@ def apply_temperature(probabilities: Probabilities, temperature: float | NDArray
     """
     p = np.asarray(probabilities, dtype=np.float64)
     each = np.broadcast_to(temperature, len(p))[:, None]
-    return np.where(each == 1, p, _softmax(_logarithms(p) / each))
+    return np.where(each == 1, p, softmax(_logarithms(p) / each))
 
 
 def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -> float:
@@ -51,7 +53,7 @@ def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -
         return float(_log_sums(logs / np.exp(log_t)).sum() - reached / np.exp(log_t) + log_t**2 / 2)
 
     def too_hot(temperature: float) -> bool:
-        promised = (_softmax(logs / temperature) * logs).sum() - temperature * np.log(temperature)
+        promised = (softmax(logs / temperature) * logs).sum() - temperature * np.log(temperature)
         return bool(promised <= reached)
 
     grid = np.linspace(np.log(LEAST), np.log(MOST), _GRID)
@@ -61,6 +63,45 @@ def fit_temperature(probabilities: Probabilities, labels: NDArray[np.integer]) -
         middle = (low + high) / 2
         low, high = (low, middle) if too_hot(float(np.exp(middle))) else (middle, high)
     return float(np.exp((low + high) / 2))
+
+
+def fit_bias_corrected(probabilities: Probabilities, labels: NDArray[np.integer]) -> tuple[float, NDArray[np.float64]]:
+    """Fit a temperature and a bias for each class, `softmax(log(p) / T + b)`.
+
+    This is bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852). It helps where the classes
+    are more frequent or rarer than in training. Log T and the biases have standard normal priors, so a class without a
+    text keeps a bias near 0.
+
+    Args:
+        probabilities: Rows that sum to 1. *Shape:* (texts, classes).
+        labels: The true classes. *Shape:* (texts,).
+
+    Returns:
+        T, and the biases, whose mean is 0. *Shape:* (classes,).
+
+    Raises:
+        ValueError: A probability is NaN.
+    """
+    start, classes = -np.log(fit_temperature(probabilities, labels)), probabilities.shape[1]
+    logs, happened = _logarithms(np.asarray(probabilities, np.float64)), np.eye(classes)[np.asarray(labels)]
+
+    def derivatives(at: Array) -> tuple[Array, Array, Array]:
+        (speed, *biases) = at[0]  # log(1 / T), b
+        steep = logs * np.exp(speed)
+        z = steep + biases
+        q = softmax(z)
+        expected = (q * steep).sum(1)
+        loss = _log_sums(z).sum() - (happened * z).sum() + (at[0] ** 2).sum() / 2
+        gradient = np.array([((q - happened) * steep).sum(), *(q - happened).sum(0)]) + at[0]
+        curvature = np.eye(classes + 1)
+        curvature[0, 0] += (q * steep**2).sum() - (expected**2).sum()
+        curvature[0, 1:] += (q * (steep - expected[:, None])).sum(0)
+        curvature[1:, 0] = curvature[0, 1:]
+        curvature[1:, 1:] += np.diag(q.sum(0)) - q.T @ q
+        return np.array([loss]), gradient[None], curvature[None]
+
+    (best,), _ = minimized(np.array([[start, *[0.0] * classes]]), derivatives)
+    return float(np.clip(np.exp(-best[0]), LEAST, MOST)), best[1:] - best[1:].mean()
 
 
 def determined(probabilities: Probabilities, labels: NDArray[np.integer]) -> bool:
@@ -129,7 +170,7 @@ def _derivatives(
     logs: NDArray[np.float64], labels: NDArray[np.integer], temperature: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Slope and curvature of each row's loss by 1/T. *Shape:* (texts,) both."""
-    tempered = _softmax(logs / temperature)
+    tempered = softmax(logs / temperature)
     expected = (tempered * logs).sum(1)
     gradient = expected - np.take_along_axis(logs, labels[:, None], 1)[:, 0]
     return gradient, (tempered * (logs - expected[:, None]) ** 2).sum(1)
@@ -146,7 +187,8 @@ def _log_sums(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return sums
 
 
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The softmax of each row. *Shape:* (rows, classes)."""
     powers = np.exp(logits - logits.max(1, keepdims=True))
     probabilities: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
     return probabilities

@@ -17,6 +17,7 @@ from .encoding import Encoded, Encoder
 from .inputs import items_of
 from .options import Options, is_int
 from .sampling import Draws, Passes, fixed, until_precise
+from .scaling import Scaling
 from .twin import OrdinaryTwin, StochasticTwin
 from .uncertainty import Activation, error_of_score, summarized
 
@@ -56,7 +57,7 @@ class TextSampler:
         tokenizer_options: dict[str, Any],
         batch_size: int | None,
         first_sample: int = 0,
-        temperature: float = 1.0,
+        scaling: Scaling | None = None,
         progress: Progress | None = None,
     ) -> Iterator[tuple[Encoded, Draws]]:
         """Yield the samples of each text, one window of texts at a time.
@@ -70,13 +71,13 @@ class TextSampler:
             tokenizer_options: Arguments of the tokenizer's call.
             batch_size: The most texts in a batch; None: no such limit.
             first_sample: Number of the first pass.
-            temperature: Temperature of the scores that the tolerance applies to. The samples have none.
+            scaling: Calibration of the scores that the tolerance applies to. The samples have none.
             progress: Called after each batch with the number of passes (rows) in it.
         """
         tolerance, first = options.tolerance if options.num_samples > 1 else None, 0
 
         def error(drawn: NDArray[np.float32], rate: float) -> NDArray[np.float64]:
-            return error_of_score(summarized(drawn, activation, options.group_size, rate, temperature), activation)
+            return error_of_score(summarized(drawn, activation, options.group_size, rate, scaling), activation)
 
         for window in windows(items_of(texts), WINDOW):
             encoded = self.encoder.encode(window, tokenizer_options, first)

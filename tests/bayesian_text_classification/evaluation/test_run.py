@@ -12,7 +12,8 @@ from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.evaluation.run import compare, total_rows
 from bayesian_text_classification.evaluation.verdict import verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
-from bayesian_text_classification.pipeline.calibration import Calibration, Scaling
+from bayesian_text_classification.pipeline.calibration import Calibration
+from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.pipeline.uncertainty import over_classes
 
@@ -62,7 +63,7 @@ def test_arms_with_a_temperature_are_what_the_calibrated_classifier_returns(clas
 
 def test_a_saved_calibration_is_an_arm_of_its_own(comparison, classifier):
     ours = classifier.uncalibrated()
-    ours.calibration = Calibration({"ordinary": Scaling(3.0), "dropout": Scaling(2.0)})
+    ours.calibration = Calibration({"ordinary": TemperatureScaling(3.0), "dropout": TemperatureScaling(2.0)})
     again = compare(ours, DATA, num_samples=4, seed=3)
     *others, saved = again.arms
     for arm, expected in zip(others, comparison.arms, strict=True):
@@ -89,7 +90,7 @@ def test_a_model_without_dropout_is_compared_with_and_without_a_temperature(tiny
     assert any("Nothing was sampled: the model has no active dropout" in line for line in found.lines)
     assert "nan" not in " ".join([found.headline, *found.lines, *found.advice])
     ours = bayesian(ours.model, num_samples=0)
-    ours.calibration = Calibration({"ordinary": Scaling(3.0)})
+    ours.calibration = Calibration({"ordinary": TemperatureScaling(3.0)})
     saved = compare(ours, DATA, calibration=DATA).arm("saved")
     np.testing.assert_allclose(saved.probabilities, ours.predict_proba(TEXTS), atol=1e-6)
 

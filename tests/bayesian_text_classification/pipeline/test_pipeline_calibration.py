@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from bayesian_text_classification.pipeline.answers import ranked_labels
-from bayesian_text_classification.pipeline.calibration import Calibration, Scaling
+from bayesian_text_classification.pipeline.calibration import Calibration
+from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
 from bayesian_text_classification.pipeline.uncertainty import over_classes
 from pipeline_cases import KEYS, MANY, TASK, TEXTS
@@ -190,7 +191,7 @@ def test_invalid_calibration_raises_and_keeps_the_old_one(ours):
     ours.temperature = 2.0
     ours.threshold = 0.9
     before = ours.calibration
-    for wrong in ({"dropout": 1.5}, {"sampled": Scaling(2.0)}, 3):
+    for wrong in ({"dropout": 1.5}, {"sampled": TemperatureScaling(2.0)}, 3):
         with pytest.raises(TypeError):
             ours.calibration = wrong
     assert ours.calibration is before and ours.threshold == 0.9
@@ -286,7 +287,19 @@ def test_invalid_calibration_raises_and_changes_nothing(ours, tiny, bayesian):
         (TEXTS, [0, "great", 1], {}, "label 1 is 'great'; the classes are"),
         (TEXTS, [0, 1, 1.5], {}, "label 2 is 1.5; the classes are"),
         (TEXTS, [0, 1, True], {}, "label 2 is True; the classes are"),
-        (TEXTS, [0, 1, 2], {"function_to_apply": "none"}, "a model that chooses one label among at least two classes"),
+        (
+            TEXTS,
+            [0, 1, 2],
+            {"function_to_apply": "none"},
+            "calibrate takes function_to_apply only from the constructor",
+        ),
+        (TEXTS, [0, 1, 2], {"method": "platt"}, "takes method='temperature' or method='bias-corrected'"),
+        (
+            TEXTS,
+            [0, 1, 2],
+            {"method": "isotonic"},
+            "there is no method='isotonic'; a model that chooses one label takes",
+        ),
         ("Bad", [0, 1, 2], {}, "texts is a single str; pass a list of texts"),
         (MANY, [entry["label"] for entry in ours(MANY)], {}, "no temperature is best for these 10 texts"),
         ([TEXTS[0], None, TEXTS[1]], [0, 1, 2], {}, "input 1 is None"),
@@ -296,9 +309,6 @@ def test_invalid_calibration_raises_and_changes_nothing(ours, tiny, bayesian):
             ours.calibrate(texts, labels, **options)
         assert words in str(error.value)
         assert ours.temperature == 2.0
-    several = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"))
-    with pytest.raises(ValueError, match="one label among at least two classes"):
-        several.calibrate(TEXTS, [0, 1, 2])
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "2", True, None])
@@ -397,12 +407,11 @@ def test_old_temperature_applies_while_calibrate_runs(ours):
 
 def test_raw_outputs_are_not_calibrated_as_probabilities(tiny, bayesian, ours):
     """The constructor's `function_to_apply` counts, and so do all spellings that a call accepts."""
-    model = tiny("bert", num_labels=3)
-    for function in ("none", "sigmoid"):
-        with pytest.raises(ValueError, match="chooses one label"):
-            bayesian(model, function_to_apply=function).calibrate(MANY, LABELS)
-        with pytest.raises(ValueError, match="chooses one label"):
-            ours.calibrate(MANY, LABELS, function_to_apply=function.upper())
+    with pytest.raises(ValueError, match="calibrate needs probabilities, and this model predicts numbers"):
+        bayesian(tiny("bert", num_labels=3), function_to_apply="none").calibrate(MANY, LABELS)
+    for function in ("NONE", "SIGMOID"):
+        with pytest.raises(ValueError, match="only from the constructor"):
+            ours.calibrate(MANY, LABELS, function_to_apply=function)
     expected = ours.calibrate(MANY, LABELS)
     for function in ("default", "SOFTMAX", "softmax"):
         assert ours.calibrate(MANY, LABELS, function_to_apply=function) == expected

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 from bayesian_text_classification.pipeline.uncertainty import (
     over_classes,
@@ -225,7 +226,10 @@ def test_two_classes_at_a_temperature_follow_the_derivative():
     p = np.random.default_rng(0).beta(8, 3, (6, 1, 20))
     samples, group_size = np.concatenate([p, 1 - p], 1), 10
     for temperature in (0.5, 3.0):
-        plain, found = over_classes(samples, group_size), over_classes(samples, group_size, temperature=temperature)
+        plain, found = (
+            over_classes(samples, group_size),
+            over_classes(samples, group_size, scaling=TemperatureScaling(temperature)),
+        )
         m, q = plain.mean, found.mean
         np.testing.assert_allclose(q, m ** (1 / temperature) / (m ** (1 / temperature)).sum(1, keepdims=True))
         slope = q * (1 - q) / (temperature * m * (1 - m))
@@ -238,9 +242,9 @@ def test_spread_at_a_temperature_is_that_of_tempered_averages():
     random = np.random.default_rng(0)
     for temperature in (0.7, 2.5):
         drawn = random.dirichlet([40, 15, 6, 3], (4_000, 1, 20)).transpose(0, 1, 3, 2)[:, 0]
-        found = over_classes(drawn, temperature=temperature)
+        found = over_classes(drawn, scaling=TemperatureScaling(temperature))
         np.testing.assert_allclose(found.mean.std(0), np.sqrt((found.standard_error**2).mean(0)), rtol=0.25)
-        alone = over_classes(drawn[:1], temperature=temperature)
+        alone = over_classes(drawn[:1], scaling=TemperatureScaling(temperature))
         each = np.stack([apply_temperature(drawn[0, :, [t]], temperature)[0] for t in range(20)], 1)
         np.testing.assert_allclose(alone.std[0], each.std(1), rtol=0.3)
 
@@ -251,7 +255,7 @@ def test_spread_at_a_temperature_is_that_of_tempered_averages():
 )
 def test_everything_at_a_temperature_is_finite_and_adds_up(raw, temperature):
     """Probabilities of 0, single certain samples and extreme temperatures included."""
-    found = over_classes(raw / raw.sum(1, keepdims=True), 1, temperature=temperature)
+    found = over_classes(raw / raw.sum(1, keepdims=True), 1, scaling=TemperatureScaling(temperature))
     for values in (found.mean, found.std, found.standard_error, found.mutual_information, found.expected_entropy):
         assert np.isfinite(values).all() and (values >= 0).all()
     most = np.sqrt(found.mean * np.clip(1 - found.mean, 0, None))  # no probability of this mean varies more
@@ -262,9 +266,9 @@ def test_everything_at_a_temperature_is_finite_and_adds_up(raw, temperature):
 
 def test_a_temperature_of_one_changes_nothing():
     p = probabilities()
-    plain, found = over_classes(p, 10), over_classes(p, 10, temperature=1.0)
+    plain, found = over_classes(p, 10), over_classes(p, 10, scaling=TemperatureScaling(1.0))
     for name in ("mean", "std", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
-    near = over_classes(p, 10, temperature=1 + 1e-9)
+        np.testing.assert_allclose(getattr(found, name), getattr(plain, name), rtol=1e-12)
+    near = over_classes(p, 10, scaling=TemperatureScaling(1 + 1e-9))
     for name in ("mean", "std", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"):
         np.testing.assert_allclose(getattr(near, name), getattr(plain, name), rtol=1e-6)

@@ -18,7 +18,8 @@ from bayesian_text_classification.files.readers import WINDOW
 from bayesian_text_classification.files.sources import SourceError, source_of
 from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.metric import load_metric_module
-from bayesian_text_classification.pipeline.calibration import Calibration, Scaling
+from bayesian_text_classification.pipeline.calibration import Calibration
+from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.scale.cluster import Cluster
 from bayesian_text_classification.scale.predict import predict_dataset, predict_file
 
@@ -247,7 +248,7 @@ def test_command_finds_the_running_cluster(folder, tmp_path):
 def test_workers_use_the_defaults_and_calibration_of_the_pipeline(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n")
     classifier = load_classifier(folder, num_samples=3, seed=5, max_length=4, truncation=True)
-    classifier.calibration = Calibration({"dropout": Scaling(0.3), "ordinary": Scaling(4.0)})
+    classifier.calibration = Calibration({"dropout": TemperatureScaling(0.3), "ordinary": TemperatureScaling(4.0)})
     classifier.threshold = 0.6
     for options in ({}, {"threshold": 0.6, "num_samples": 0}):
         for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):

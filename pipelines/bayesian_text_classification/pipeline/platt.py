@@ -1,0 +1,70 @@
+"""Platt scaling of independent labels: a slope and a bias for each, drawn toward those of all where a label is rare."""
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .newton import Array, minimized
+from .scaling import logits, sigmoid
+
+_ROUNDS = 50  # updates of the common pair and its spread
+_SPREAD = 0.1  # prior variance of log slopes and biases around the common pair
+_ENOUGH = 1e-6  # a change that counts as none
+
+
+def fit_platt(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[Array, Array]:
+    """Fit a slope and a bias for each label: `sigmoid(exp(u_k) logit(p_k) + b_k)`, with a slope above 0.
+
+    The pairs theta_k = (u_k, b_k) have a common normal prior, `theta_k ~ N(mu, S)`, whose mean and covariance come from
+    the data (empirical Bayes; expectation maximization with a normal approximation at each label's mode). A label with
+    many examples keeps its own pair. One with few gets nearly the common one. mu has a standard normal prior, which
+    weighs less than one text, so a single label gets its own pair. S counts one more label, with a covariance of 0.1:
+    the best of 0.03, 0.1, 0.3 and 1 in simulations of 3 to 20 labels.
+
+    Args:
+        probabilities: Probability of each label. *Shape:* (texts, labels).
+        labels: 1 where the label applies, else 0. *Shape:* (texts, labels).
+
+    Returns:
+        Slopes and biases. *Shape:* (labels,) both.
+
+    Raises:
+        ValueError: A probability is NaN.
+    """
+    if np.isnan(probabilities).any():
+        raise ValueError("a probability is NaN; fit on rows without NaN")
+    x, y = logits(probabilities), np.asarray(labels, np.float64)
+    count = x.shape[1]
+    theta, middle, spread = np.zeros((count, 2)), np.zeros(2), np.eye(2)
+    for _ in range(_ROUNDS):
+        before = middle
+        precision = _inverse(spread)
+        theta, curvature = minimized(theta, partial(_derivatives, x, y, middle, precision))
+        # The most probable common pair, given the pairs of the labels and its own prior N(0, 1).
+        middle = np.linalg.solve(count * precision + np.eye(2), precision @ theta.sum(0))
+        apart = theta - middle
+        spread = (apart[:, :, None] * apart[:, None, :] + _inverse(curvature)).sum(0)
+        spread = (spread + _SPREAD * np.eye(2)) / (count + 1)
+        if np.abs(middle - before).max() < _ENOUGH:
+            break
+    return np.exp(theta[:, 0]), theta[:, 1]
+
+
+def _inverse(matrices: Array) -> Array:
+    return np.asarray(np.linalg.inv(matrices), np.float64)
+
+
+def _derivatives(x: Array, y: Array, middle: Array, precision: Array, theta: Array) -> tuple[Array, Array, Array]:
+    """Negative log posterior of each label's pair, its gradient, and its expected curvature (Fisher information)."""
+    slope = np.exp(theta[:, 0])
+    z = slope * x + theta[:, 1]
+    apart = theta - middle
+    loss = (np.logaddexp(0, z) - y * z).sum(0) + (apart @ precision * apart).sum(1) / 2
+    q = sigmoid(z)
+    steep = slope * x  # dz / du
+    gradient = np.stack([((q - y) * steep).sum(0), (q - y).sum(0)], 1) + apart @ precision
+    weight = q * (1 - q)
+    across = (weight * steep).sum(0)
+    curvature = np.stack([(weight * steep**2).sum(0), across, across, weight.sum(0)], 1).reshape(-1, 2, 2)
+    return loss, gradient, curvature + precision

@@ -1,0 +1,73 @@
+"""The true labels of texts, as arrays: class ids, or 0 and 1 for labels that may apply together."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .uncertainty import Activation
+
+
+def labeled(
+    texts: Any, labels: Sequence[Any], config: Any, activation: Activation
+) -> tuple[list[Any], NDArray[np.int64]]:
+    """Texts as a list, and their targets: class ids, or for independent labels `label_matrix`.
+
+    Raises:
+        ValueError: There is not one label (or list of labels) for each text, or a label is unknown.
+    """
+    if isinstance(texts, str):
+        raise ValueError("texts is a single str; pass a list of texts, and one label per text")
+    texts = list(texts)
+    targets = label_matrix(labels, config) if activation == "sigmoid" else class_ids(labels, config)
+    if len(texts) != len(targets) or not texts:
+        raise ValueError(f"got {len(texts)} texts and {len(targets)} labels; pass at least one text, each with a label")
+    return texts, targets
+
+
+def class_ids(labels: Iterable[Any], config: Any) -> NDArray[np.int64]:
+    """Class ids from ids or names. *Shape:* (texts,). Raises ValueError for a label that is neither, with its index."""
+    return np.array([_id(label, f"label {i}", config) for i, label in enumerate(labels)], dtype=np.int64)
+
+
+def label_matrix(labels: Iterable[Any], config: Any) -> NDArray[np.int64]:
+    """1 where a label applies, else 0. *Shape:* (texts, labels).
+
+    Each item of `labels` holds the ids or names of the labels of one text. If all items hold one 0 or 1 for each label,
+    they are rows of the matrix itself. A model with one output takes 0 or 1 for each text.
+
+    Raises:
+        ValueError: A label is unknown, or an item is none of these.
+    """
+    items, count = [_unboxed(item) for item in labels], int(config.num_labels)
+    if count == 1:
+        items = [item if isinstance(item, list) else [item] for item in items]
+    if items and all(_is_row(item, count) for item in items):
+        return np.array(items, dtype=np.int64)
+    if count == 1:
+        raise ValueError("the model has one output, so each label must be 0 or 1")
+    matrix = np.zeros((len(items), count), dtype=np.int64)
+    for i, item in enumerate(items):
+        for label in item if isinstance(item, list) else [item]:
+            matrix[i, _id(label, f"labels {i}", config)] = 1
+    return matrix
+
+
+def _id(label: Any, place: str, config: Any) -> int:
+    known = config.label2id.get(label) if isinstance(label, str) else label
+    if isinstance(known, bool) or known not in range(config.num_labels):
+        raise ValueError(f"{place} is {label!r}; the classes are {dict(config.id2label)}")
+    return int(known)
+
+
+def _is_row(item: Any, count: int) -> bool:
+    """Whether an item is a row of zeros and ones, one for each label."""
+    return isinstance(item, list) and len(item) == count and all(value in (0, 1) for value in item)
+
+
+def _unboxed(item: Any) -> Any:
+    """Arrays, tensors, tuples and sets as lists; everything else as it is."""
+    if hasattr(item, "tolist"):
+        return item.tolist()
+    return list(item) if isinstance(item, (tuple, set, frozenset)) else item
