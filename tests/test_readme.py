@@ -26,14 +26,18 @@ def shell(command, folder):
 
 
 def test_the_readme_has_the_expected_code_blocks():
-    assert [len(PYTHON), len(SHELL)] == [6, 6]
+    assert [len(PYTHON), len(SHELL)] == [7, 6]
 
 
-def test_python_blocks_run_in_order(tmp_path, monkeypatch):
+def test_python_blocks_run_in_order(tiny, tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    names = {0: "joy", 1: "anger", 2: "fear"}
+    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    for part in (tiny("bert", problem_type="multi_label_classification", **labels), tokenizer):
+        part.save_pretrained(tmp_path / "my-multi-label-model")
     (tmp_path / "my-model").symlink_to(embedded_model(), target_is_directory=True)
     (tmp_path / "my-labeled-texts.csv").write_text("text,label\nlovely,POSITIVE\nawful,NEGATIVE\n")
-    namespace = {}
+    namespace = {"my_texts": [f"text {i}" for i in range(30)], "my_labels": np.tile([[1, 1, 0]], (30, 1))}
     for code in PYTHON:
         exec(compile(code, "README.md", "exec"), namespace)
     assert namespace["ece"] == {"ece": pytest.approx(0.45)}  # |1 - .9| / 2 + |0 - .8| / 2
@@ -41,6 +45,7 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch):
     assert namespace["found"].headline.startswith("No recommendation on 2 texts")
     assert {"ece", "samples_per_second"} <= namespace["result"].keys()
     assert namespace["classifier"].temperature != 1
+    assert set(namespace["thresholds"]) == {"joy", "anger"}  # no text has the third label
 
 
 def test_the_evaluate_command_runs_on_your_own_data(tmp_path):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .loading import load, load_classifier, load_labelled_texts
     from .report import ReportSettings, write_report
     from .scale import predict_dataset, predict_file
-    from .selection import rank, threshold_for
+    from .selection import label_thresholds, rank, threshold_for
 
 __version__ = version_of("bayesian-text-classification") or "unknown"
 
@@ -47,6 +47,7 @@ _LATER = {
     "predict_dataset": "scale",
     "predict_file": "scale",
     "rank": "selection",
+    "label_thresholds": "selection",
     "threshold_for": "selection",
     "write_report": "report",
 }
@@ -62,6 +63,7 @@ __all__ = [
     "compare",
     "embedded_model",
     "embedded_reviews",
+    "label_thresholds",
     "load",
     "load_classifier",
     "load_labelled_texts",

@@ -12,6 +12,7 @@ import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from transformers import Pipeline, PreTrainedModel, pipeline
 
-from .loading.labels import label_ids
+from .loading.labels import label_ids, label_lists
 from .pipeline.pipeline import TASK
 
 
@@ -57,11 +58,43 @@ class _Predicted:
         return replace(self, predicted=self.predicted[rows], probabilities=probabilities)
 
 
+@dataclass(frozen=True)
+class _References:
+    """The references of N texts, read when a metric asks for them.
+
+    Attributes:
+        values: Class ids or names, or lists of them for independent labels.
+        class_names: Names of the ids in the dataset, or empty.
+        names: Names of the model's classes.
+    """
+
+    values: Sequence[Any]
+    class_names: Sequence[str]
+    names: Sequence[str]
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """Class ids. A model with one output has the classes 0 and 1. *Shape:* (N,)."""
+        names = [f"not {self.names[0]}", *self.names] if len(self.names) == 1 else self.names
+        found = label_ids(self.values, dict(enumerate(names)), "data", class_names=self.class_names)
+        return np.array(found, dtype=np.int64)
+
+    @cached_property
+    def matrix(self) -> NDArray[np.int64]:
+        """1 where a label applies, else 0. *Shape:* (N, labels)."""
+        found = np.zeros((len(self.values), len(self.names)), dtype=np.int64)
+        rows = label_lists(self.values, dict(enumerate(self.names)), "data", class_names=self.class_names)
+        for i, labels in enumerate(rows):
+            found[i, labels] = 1
+        return found
+
+
 class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type: ignore[misc]  # untyped
     """Evaluate a classifier on a dataset with any metric: `evaluator(TASK).compute(model_or_pipeline, data, metric)`.
 
     Each metric gets what its features ask for: rows of probabilities, the positive class' probability (if there are two
-    classes), or label ids. `evaluate.combine` may mix them. References may be class ids or class names.
+    classes), or label ids. `evaluate.combine` may mix them. References may be class ids or class names. For independent
+    labels they are lists, and the metric takes sequences, as `evaluate.load("ece", "multilabel")` does.
 
     `model_or_pipeline` can be:
 
@@ -85,6 +118,7 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
         """Get the references with the names of their classes, and the texts."""
         inputs, texts = super().prepare_data(data, input_column, second_input_column, label_column)
         feature = data.features[label_column]
+        feature = getattr(feature, "feature", feature)  # of a list of labels
         names = list(feature.names or []) if isinstance(feature, ClassLabel) else []
         return {"references": (list(inputs["references"]), names)}, texts
 
@@ -163,13 +197,12 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
             # The last classes may never win, so the winning labels may not include them.
             most = max((value for value in values if isinstance(value, int)), default=-1)
             scores = replace(scores, names=_unnamed(max(len(scores.names), most + 1)))
-        id2label = dict(enumerate(scores.names))
-        references = np.array(label_ids(values, id2label, "data", class_names=class_names), dtype=np.int64)
+        references = _References(values, class_names, scores.names)
 
         def computed(rows: NDArray[np.intp]) -> dict[str, Any]:
-            return _computed(metric, scores.of(rows), references[rows])
+            return _computed(metric, scores.of(rows), references, rows)
 
-        every = np.arange(len(references))
+        every = np.arange(len(values))
         result = computed(every)
         if strategy != "bootstrap":
             return result
@@ -259,15 +292,26 @@ def _unnamed(classes: int) -> list[str]:
     return [f"LABEL_{i}" for i in range(classes)]
 
 
-def _computed(metric: Any, scores: _Predicted, references: NDArray[np.integer]) -> dict[str, Any]:
-    """Compute a metric, or several combined ones, each on the predictions that it needs."""
+def _computed(metric: Any, scores: _Predicted, references: _References, rows: NDArray[np.intp]) -> dict[str, Any]:
+    """Compute a metric, or several combined ones, on some rows: each on the predictions that it needs.
+
+    Args:
+        metric: The metric.
+        scores: Predictions of these rows.
+        references: References of all rows.
+        rows: Indices of the rows. *Shape:* (rows,).
+    """
     modules = getattr(metric, "evaluation_modules", None)
     if modules is not None:
-        results: dict[str, Any] = metric._merge_results([_computed(module, scores, references) for module in modules])
+        results: dict[str, Any] = metric._merge_results(
+            [_computed(module, scores, references, rows) for module in modules]
+        )
         return results
     features = metric.features[0] if isinstance(metric.features, list) else metric.features
+    independent = not isinstance(features["references"], Value)
+    own = (references.matrix if independent else references.ids)[rows].tolist()
     inputs = {
-        name: references.tolist() if name == "references" else _wanted(feature, scores, metric.name)
+        name: own if name == "references" else _wanted(feature, scores, metric.name)
         for name, feature in features.items()
     }
     result: dict[str, Any] = metric.compute(**inputs)
@@ -275,9 +319,14 @@ def _computed(metric: Any, scores: _Predicted, references: NDArray[np.integer]) 
 
 
 def _wanted(feature: Any, scores: _Predicted, metric: str) -> Any:
-    """Rows of probabilities for a sequence, the positive class' probability for a float, otherwise label ids."""
+    """Rows of probabilities for a sequence, the positive class' probability for a float, otherwise label ids.
+
+    Independent labels are predicted from a probability of 0.5, and so is the one label of a model with one output.
+    """
     one_number = isinstance(feature, Value)
-    if one_number and not feature.dtype.startswith("float"):
+    whole = not (feature if one_number else feature.feature).dtype.startswith("float")
+    alone = len(scores.names) == 1
+    if one_number and whole and not alone:
         return scores.predicted.tolist()
     if scores.probabilities is None:
         raise ValueError(
@@ -285,7 +334,11 @@ def _wanted(feature: Any, scores: _Predicted, metric: str) -> Any:
             "scores of all labels"
         )
     if not one_number:
-        return scores.probabilities
+        return (scores.probabilities >= 0.5).astype(int) if whole else scores.probabilities
+    if alone:
+        return (
+            (scores.probabilities[:, 0] >= 0.5).astype(int).tolist() if whole else scores.probabilities[:, 0].tolist()
+        )
     if len(scores.names) != 2:
         raise ValueError(
             f"{metric} needs the positive class' probability, but the model has {len(scores.names)} classes; it must "

@@ -62,7 +62,7 @@ def calibrate(
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
     from bayesian_text_classification.loading.classifiers import load_classifier
-    from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
+    from bayesian_text_classification.loading.problem import labelled_texts_for
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
     from bayesian_text_classification.wording import first_line
 
@@ -76,7 +76,7 @@ def calibrate(
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle, **options)
             source = str(embedded_reviews()) if dataset is None else dataset
             columns = {"config": config, "split": split, "text_column": text_column, "label_column": label_column}
-            data = load_labelled_texts(source, classifier.model.config.id2label, **columns)
+            data = labelled_texts_for(classifier, source, **columns)
         with rows_bar() as progress:
             passes = max(classifier.sampling.num_samples, 1)
             task = progress.add_task("calibrating", total=len(data.texts) * passes)

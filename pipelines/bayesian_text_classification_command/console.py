@@ -1,5 +1,6 @@
 """Terminal output of the command: results to stdout, everything else to stderr."""
 
+import ast
 import logging
 import re
 import sys
@@ -31,8 +32,9 @@ def fail(message: str) -> NoReturn:
 def with_flags(message: str, arguments: Collection[str]) -> str:
     """A library message with arguments shown as command-line options: `text_column=` becomes `--text-column`.
 
-    `resume=True` becomes `--resume`, `seed=3` becomes `--seed 3`, and `threshold=None` becomes `no --threshold`. Quoted
-    text and parts of a path are the user's, and stay as they are.
+    `resume=True` becomes `--resume`, `seed=3` becomes `--seed 3`, `threshold=None` becomes `no --threshold`, and
+    `threshold={'joy': 0.8}` becomes `--threshold joy=0.8`. Quoted text and parts of a path are the user's, and stay as
+    they are.
     """
     names = "|".join(map(re.escape, sorted(arguments)))
 
@@ -42,10 +44,13 @@ def with_flags(message: str, arguments: Collection[str]) -> str:
         option = "--" + match["name"].replace("_", "-")
         if match["value"] == "None":
             return f"no {option}"
+        if (match["value"] or "").startswith("{"):
+            each = ast.literal_eval(match["value"])
+            return " ".join(f"{option} {name}={value}" for name, value in each.items())
         return option if match["value"] or match["bare"] is not None else f"{option} "
 
     quoted = r"""(?<!\w)(?P<quote>['"]).*?(?P=quote)(?!\w)"""
-    argument = rf"(?<![^\s(])(?P<name>{names})=(?P<value>True\b|None\b)?(?P<bare>(?=[\s),;]|$))?"
+    argument = rf"(?<![^\s(])(?P<name>{names})=(?P<value>True\b|None\b|\{{[^{{}}]*\}})?(?P<bare>(?=[\s),;]|$))?"
     return re.sub(f"{quoted}|{argument}", flag, message)
 
 

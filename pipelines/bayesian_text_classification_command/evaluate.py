@@ -87,12 +87,12 @@ def evaluate(
     """
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
-    from bayesian_text_classification.evaluation.run import ARM_MASKS, compare, total_rows
+    from bayesian_text_classification.evaluation.run import ARM_MASKS, check_one_label, compare, total_rows
     from bayesian_text_classification.evaluation.verdict import TARGETS, verdict
-    from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
+    from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.fingerprint import fingerprint
-    from bayesian_text_classification.loading.labelled_texts import load_labelled_texts, load_texts
-    from bayesian_text_classification.loading.labels import DataError
+    from bayesian_text_classification.loading.labelled_texts import load_texts
+    from bayesian_text_classification.loading.problem import labelled_texts_for
     from bayesian_text_classification.report import ReportSettings, write_report
     from bayesian_text_classification.report.recipe import Sources, recipe
     from bayesian_text_classification.wording import first_line
@@ -102,15 +102,15 @@ def evaluate(
         try:
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
             columns = {"text_column": text_column, "label_column": label_column}
-            id2label = classifier.model.config.id2label
+            check_one_label(classifier)
             source = str(embedded_reviews()) if dataset is None else dataset
-            data = load_labelled_texts(source, id2label, config=config, split=split, **columns)
+            data = labelled_texts_for(classifier, source, config=config, split=split, **columns)
             calibration = None
             if calibration_dataset is not None:
-                calibration = load_labelled_texts(calibration_dataset, id2label, **columns)
+                calibration = labelled_texts_for(classifier, calibration_dataset, **columns)
             strange = [] if ood_dataset is None else load_texts(ood_dataset, text_column=text_column).texts
-        except (ModelError, DataError) as error:
-            fail(str(error))
+        except ValueError as error:  # ours: the model, its problem type or the data
+            fail(first_line(error))
     with rows_bar() as progress:
         more = len(strange) + (0 if calibration is None else len(calibration.texts))
         try:
@@ -160,6 +160,7 @@ def evaluate(
         _print_code("On the command line:", code.command)
     _print_lines("What else to do:", found.advice if code is None else found.advice[1:])
     _print_lines("What the data say:", found.lines)
+    id2label = classifier.model.config.id2label
     names = [id2label[i] for i in sorted(id2label)]
     try:
         paths = write_report(folder, comparison, data, names, settings, found)

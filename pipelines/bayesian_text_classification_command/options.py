@@ -81,6 +81,21 @@ AllowPickle = Annotated[
 ]
 
 
+def threshold_of(values: list[str] | None) -> float | dict[str, float] | None:
+    """The threshold that the option stands for: one number, or a number for each label."""
+    if not values:
+        return None
+    try:
+        if len(values) == 1 and "=" not in values[0]:
+            return float(values[0])
+        pairs = [value.rpartition("=") for value in values]
+        if all(equals for _, equals, _ in pairs):
+            return {label: float(number) for label, _, number in pairs}
+    except ValueError:
+        pass
+    fail(f"--threshold {' '.join(values)}: it must be one number from 0 to 1, or LABEL=NUMBER for each label")
+
+
 def writable_folder(output: str) -> Path:
     """The path of a folder to create. Problems are reported before the work starts."""
     folder = Path(output)

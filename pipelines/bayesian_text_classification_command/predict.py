@@ -3,14 +3,14 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 from .console import STDERR, STDOUT, fail, new_table, plain, print_table, quiet_libraries, speed_bar
 from .interrupts import say_later
-from .options import OR_SAVED, AllowPickle, Device, Dtype, Masks, Model, Seed, TextColumn, not_empty
+from .options import OR_SAVED, AllowPickle, Device, Dtype, Masks, Model, Seed, TextColumn, not_empty, threshold_of
 
 
 def predict(
@@ -51,7 +51,12 @@ def predict(
     model: Model = None,
     allow_pickle: AllowPickle = False,
     text_column: TextColumn = None,
-    prefix: Annotated[str, typer.Option(help="Prefix of the added columns' names.")] = "",
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="Prefix of the added columns' names.", show_default="none; predicted_ if the input has such a column"
+        ),
+    ] = None,
     num_samples: Annotated[
         int | None,
         typer.Option(
@@ -69,8 +74,18 @@ def predict(
     ] = None,
     masks: Masks = None,
     threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Texts with a lower score get no label.", show_default=f"none, {OR_SAVED}"),
+        list[str] | None,
+        typer.Option(
+            help="Texts with a lower score get no label. For independent labels, LABEL=NUMBER for each label.",
+            show_default=f"none, {OR_SAVED}",
+        ),
+    ] = None,
+    scores: Annotated[
+        Literal["top", "all"] | None,
+        typer.Option(
+            help="top: the winning label. all: the score of every label too.",
+            show_default="top; all for independent labels",
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -79,6 +94,7 @@ def predict(
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing output file.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume an interrupted run; start a new one if there is none.")
     ] = False,
@@ -118,7 +134,7 @@ def predict(
         fail("--input needs --output: a file, or - for stdout")
     if input is None:
         only = {"output": output, "text-column": text_column, "prefix": prefix, "ray": ray, "resume": resume}
-        only |= {"input-format": input_format, "output-format": output_format}
+        only |= {"input-format": input_format, "output-format": output_format, "force": force}
         for option, given in only.items():
             if given:
                 fail(f"--{option} needs --input")
@@ -126,12 +142,17 @@ def predict(
         fail("--workers, --cpus and --gpus need --ray")
     if input == STDIN and (resume or ray is not None):
         fail("--resume and --ray need a file: stdin can only be read once, by this process")
+    if output not in (None, STDIN) and os.path.isfile(output or "") and not (force or resume):
+        fail(
+            f"--output {output} already exists; pass --force to replace it, or --resume to continue an interrupted run"
+        )
     if output == STDIN:
         if sys.stdout is None:
             fail("stdout is closed")
         if resume:
             fail("--resume needs an output file, not stdout")
-    asked = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold, "seed": seed}
+    asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "seed": seed}
+    asked |= {"threshold": threshold_of(threshold), "scores": scores}
     asked["batch_size"] = batch_size
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for number, text in enumerate(texts or [], start=1):
@@ -146,11 +167,15 @@ def predict(
         with STDERR.status("loading"):
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
         if source is None:
-            answers = RowScorer(classifier, "", options)(texts or [], [None] * len(texts or []))
+            scorer = RowScorer(classifier, "", options)
+            answers = scorer(texts or [], [None] * len(texts or []))
             for number, answer in enumerate(answers, start=1):
                 if answer[ERROR]:
                     fail(f"text {number}: {answer[ERROR]}")
-            _print_answers(texts or [], answers)
+            if "label" in scorer.added.names:
+                _print_answers(texts or [], answers)
+            if scorer.scores == "all":
+                _print_labels(texts or [], answers, scorer.added.names)
             return
         cluster = None
         if ray is not None:
@@ -218,4 +243,29 @@ def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
     for text, answer in zip(texts, answers, strict=True):
         cells = [answer[key] for key in keys]
         table.add_row(plain(text), *(f"{cell:.4f}" if isinstance(cell, float) else plain(cell) for cell in cells))
+    print_table(table)
+
+
+def _print_labels(texts: list[str], answers: list[dict[str, Any]], columns: list[str]) -> None:
+    """A row for each label of each text, in the order of the columns."""
+    table = new_table("")
+    table.add_column("text")
+    table.add_column("label")
+    table.add_column("score", justify="right")
+    errors = any(key.startswith("standard_error_") for key in columns)
+    if errors:
+        table.add_column("standard\nerror", justify="right")
+    if "predicted_labels" in answers[0]:
+        table.add_column("accepted")
+    names = [key.removeprefix("score_") for key in columns if key.startswith("score_") and key != "score_std"]
+    for text, answer in zip(texts, answers, strict=True):
+        accepted = (answer.get("predicted_labels") or "").split(",")
+        for number, name in enumerate(names):
+            cells = [plain(text if number == 0 else ""), plain(name), f"{answer['score_' + name]:.4f}"]
+            if errors:
+                error = answer[f"standard_error_{name}"]
+                cells.append("" if error is None else f"{error:.4f}")
+            if "predicted_labels" in answer:
+                cells.append("yes" if name in accepted else "")
+            table.add_row(*cells)
     print_table(table)

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries, rows_bar
-from .options import AllowPickle, LabelColumn, Model, TextColumn, not_empty
+from .options import AllowPickle, LabelColumn, Model, TextColumn, not_empty, threshold_of
 
 if TYPE_CHECKING:
     from bayesian_text_classification.hub.uploads import Upload
@@ -69,11 +69,10 @@ def push_pipeline(
         str | None, typer.Option(help="Dropout masks: balanced or bernoulli.", show_default=_SAVED, callback=not_empty)
     ] = None,
     threshold: Annotated[
-        float | None,
+        list[str] | None,
         typer.Option(
-            min=0,
-            max=1,
-            help="Default threshold for users: texts with a lower score get no label.",
+            help="Default threshold for users: texts with a lower score get no label. For independent labels, "
+            "LABEL=NUMBER for each label.",
             show_default=_SAVED,
         ),
     ] = None,
@@ -90,7 +89,7 @@ def push_pipeline(
     quiet_libraries()
     from bayesian_text_classification.hub.uploads import check_repo_id, pipeline_upload
     from bayesian_text_classification.loading.classifiers import load_classifier
-    from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
+    from bayesian_text_classification.loading.problem import labelled_texts_for
     from bayesian_text_classification.wording import first_line
 
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks}
@@ -105,13 +104,13 @@ def push_pipeline(
                 classifier = load_classifier(model, allow_pickle=allow_pickle, **options)
             if calibration_dataset is not None:
                 columns = {"text_column": text_column, "label_column": label_column}
-                data = load_labelled_texts(calibration_dataset, classifier.model.config.id2label, **columns)
+                data = labelled_texts_for(classifier, calibration_dataset, **columns)
                 with rows_bar() as progress:
                     rows = len(data.texts) * max(classifier.sampling.num_samples, 1)
                     task = progress.add_task("calibrating", total=rows)
                     classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
-            if threshold is not None:  # for the calibrated scores
-                classifier.threshold = threshold
+            if threshold:  # for the calibrated scores
+                classifier.threshold = threshold_of(threshold)
             upload = pipeline_upload(
                 classifier, Path(folder), repo_id.rpartition("/")[2], None if report is None else Path(report)
             )

@@ -1,7 +1,7 @@
 """`bayesian-text-classification rank`: which unlabeled texts to label first."""
 
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,10 @@ def rank(
         ),
     ] = "bald",
     batch: Annotated[int, typer.Option(min=1, help="Number of texts in the batch of batch_bald.")] = 10,
+    over_labels: Annotated[
+        Literal["mean", "max"],
+        typer.Option(help="For independent labels: the score of a text is the mean or the largest of its labels'."),
+    ] = "mean",
     text_column: TextColumn = None,
     num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout per text.")] = 20,
     seed: Seed = 0,
@@ -42,11 +46,12 @@ def rank(
     Writes the rows of the input in that order, with the new columns rank (from 1) and score in front.
     """
     quiet_libraries()
-    from bayesian_text_classification.evaluation.run import check_one_label, refuse_nan
+    from bayesian_text_classification.evaluation.run import refuse_nan
     from bayesian_text_classification.files.columns import check_can_write, write_columns
     from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
     from bayesian_text_classification.loading.labelled_texts import load_texts
     from bayesian_text_classification.loading.labels import DataError
+    from bayesian_text_classification.loading.problem import check_probabilities
     from bayesian_text_classification.pipeline.errors import BayesianTextClassificationError
     from bayesian_text_classification.selection.heuristics import rank as rank_texts
     from bayesian_text_classification.wording import first_line
@@ -54,7 +59,9 @@ def rank(
     with STDERR.status("loading"):
         try:
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
-            check_one_label(classifier)
+            activation = check_probabilities(classifier)
+            if activation == "sigmoid" and heuristic == "batch_bald":
+                fail("--heuristic batch_bald needs a model that chooses one label; use --heuristic bald")
             data = load_texts(input, text_column=text_column)
             for name in ("rank", "score"):
                 if name in data.columns:
@@ -75,7 +82,8 @@ def rank(
             fail(first_line(error))
         except Exception as error:  # out of memory, or what a model's own code raises
             fail(f"sampling failed with {type(error).__name__}: {first_line(error)}")
-    order, scores = rank_texts(samples, heuristic, batch=batch, seed=seed)
+    pooled = over_labels if activation == "sigmoid" else None
+    order, scores = rank_texts(samples, heuristic, batch=batch, seed=seed, over_labels=pooled)
     columns = {name: [values[i] for i in order] for name, values in data.columns.items()}
     first: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), "score": [float(scores[i]) for i in order]}
     try:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..loading.labelled_texts import LabelledTexts
+from ..loading.problem import check_probabilities, has_independent_labels
 from ..pipeline.calibration import SCORES, way_of
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.probe import mean_rate
@@ -194,11 +195,12 @@ def total_rows(texts: int, num_samples: int, other_texts: int = 0) -> int:
 
 def check_one_label(classifier: BayesianTextClassificationPipeline) -> None:
     """Raise ValueError unless this is a single-label classifier with at least two classes."""
-    config = classifier.model.config
-    if config.num_labels < 2 or config.problem_type in ("regression", "multi_label_classification"):
+    if check_probabilities(classifier) != "softmax":
+        kind = "independent labels" if has_independent_labels(classifier) else "one output"
+        config = "multilabel" if has_independent_labels(classifier) else "binary"
         raise ValueError(
-            f"the model has {config.num_labels} output(s) and problem_type {config.problem_type!r}; "
-            "the comparison needs a single-label classifier with at least two classes"
+            f"the model has {kind}, and the comparison needs a model that chooses one label; calibrate, predict and "
+            f"rank take this one, and evaluate.load('ece', {config!r}) measures what predict_proba returns"
         )
 
 

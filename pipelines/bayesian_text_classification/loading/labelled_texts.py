@@ -13,7 +13,7 @@ from ..files.formats import FORMATS, format_of
 from ..files.readers import DAMAGE, TEXT_COLUMNS, RowFile, open_rows
 from ..pipeline.inputs import shown
 from ..wording import first_line, row_name, some
-from .labels import DataError, label_ids
+from .labels import DataError, label_ids, label_lists
 
 HUB_SPLIT = "validation"  # default split of a dataset on the Hub
 
@@ -29,7 +29,7 @@ class LabelledTexts:
     Attributes:
         name: Source of the texts.
         texts: N texts.
-        labels: N class ids of the model.
+        labels: N class ids of the model; for independent labels, N lists of them.
         groups: N group names if the data has a column `kind`, else empty.
         text_column: Column that the texts were read from, or None.
         label_column: Column that the labels were read from, or None.
@@ -38,7 +38,7 @@ class LabelledTexts:
 
     name: str
     texts: list[str]
-    labels: list[int]
+    labels: list[Any]
     groups: list[str]
     text_column: str | None = None
     label_column: str | None = None
@@ -68,6 +68,7 @@ def load_labelled_texts(
     split: str | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
+    multi_label: bool = False,
 ) -> LabelledTexts:
     """Read `source` and translate its labels to the model's class ids.
 
@@ -80,6 +81,8 @@ def load_labelled_texts(
         split: Split of a dataset on the Hub. Default: `validation`.
         text_column: Column of the texts. Default: `text`, else `sentence`.
         label_column: Column of the labels. Default: `label`, else `labels`.
+        multi_label: Whether several labels may apply to a text. A cell is then a list of ids or names, a string of
+            them, separated by commas, or a list of one 0 or 1 for each label.
 
     Raises:
         DataError: There is no such file, dataset, column or label, or there are no rows; a row is incomplete; a text
@@ -97,9 +100,8 @@ def load_labelled_texts(
     groups = [str(name) for name in table.columns.get("kind", [])]
     _check_texts(source, text_column, texts)
     _check_unicode(source, "kind", groups)
-    labels = label_ids(
-        table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, [])
-    )
+    read = label_lists if multi_label else label_ids
+    labels = read(table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, []))
     return LabelledTexts(source, texts, labels, groups, text_column, label_column, split)
 
 
@@ -214,7 +216,8 @@ def _read_hub(name: str, config: str | None, split: str) -> _Table:
 def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
     from datasets import ClassLabel
 
-    return {key: feature.names or [] for key, feature in features.items() if isinstance(feature, ClassLabel)}
+    inner = {key: getattr(feature, "feature", feature) for key, feature in features.items()}  # of a list of labels
+    return {key: feature.names or [] for key, feature in inner.items() if isinstance(feature, ClassLabel)}
 
 
 def _column(table: _Table, wanted: str | None, usual: Sequence[str], role: str) -> str:

@@ -7,6 +7,9 @@ from typing import Any
 from ..pipeline.errors import BayesianTextClassificationError
 from ..wording import row_name
 
+_YES = {"1", "1.0", "True"}
+_BITS = {"0", "0.0", "False", *_YES}
+
 
 class DataError(BayesianTextClassificationError):
     """The data cannot be used as it is. The message is one line for the user."""
@@ -42,6 +45,48 @@ def label_ids(
             )
         ids.append(known)
     return ids
+
+
+def label_lists(
+    values: Sequence[Any], id2label: Mapping[int, str], source: str, *, class_names: Sequence[str] = ()
+) -> list[list[int]]:
+    """Translate the labels of each row, any number of them, to class ids. Each list is sorted, without repeats.
+
+    A cell is a list of ids or names, or a string of them, separated by commas (empty: no label applies). If all cells
+    are lists of one 0 or 1 for each label, they say which labels apply. The arguments are those of `label_ids`.
+    """
+    cells = [_listed(value, id2label) for value in values]
+    count = len(id2label)
+    if cells and all(isinstance(cell, list) and len(cell) == count and set(map(str, cell)) <= _BITS for cell in cells):
+        return [[k for k, bit in enumerate(cell) if str(bit) in _YES] for cell in cells]
+    for index, (value, cell) in enumerate(zip(values, cells, strict=True)):
+        if cell is None:
+            raise DataError(f"{source}, {row_name(index)}: {value!r} is not a list of labels, such as [0, 2] or 'a,b'")
+    rows = [index for index, cell in enumerate(cells) for _ in cell]
+    try:
+        ids = label_ids([label for cell in cells for label in cell], id2label, "", class_names=class_names)
+    except DataError:
+        for index in range(len(cells)):  # find the row of the label that is wrong
+            try:
+                label_ids(cells[index], id2label, "", class_names=class_names)
+            except DataError as error:
+                reason = str(error).partition(": ")[2] or str(error)
+                raise DataError(f"{source}, {row_name(index)}: {reason}") from error
+        raise
+    found: list[set[int]] = [set() for _ in cells]
+    for index, known in zip(rows, ids, strict=True):
+        found[index].add(known)
+    return [sorted(one) for one in found]
+
+
+def _listed(value: Any, id2label: Mapping[int, str]) -> Any:
+    """A cell as a list of labels; None if it is none."""
+    if isinstance(value, str):
+        whole = _name_reader(id2label)(value) is not None  # a name may hold a comma
+        return [value] if whole else [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [value]
+    return list(value) if isinstance(value, (list, tuple)) else None
 
 
 def _name_reader(id2label: Mapping[int, str]) -> Callable[[str], int | None]:

@@ -1,5 +1,6 @@
 """The results for a text: the dicts of `text-classification`, with uncertainty estimates from its samples."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,12 +10,14 @@ from numpy.typing import NDArray
 from .sampling import Draws, Values
 from .uncertainty import Uncertainty
 
+Threshold = float | Mapping[str, float] | None
+
 _NO_SAMPLES = "one ordinary pass cannot show whether the text or the model is uncertain"
 _AGREEMENT = 0.1  # samples agree if at most this share of the total uncertainty comes from their differences
 
 
 def winning_labels(
-    summary: Uncertainty, names: Mapping[int, str], num_samples: int, *, own_entropies: bool, threshold: float | None
+    summary: Uncertainty, names: Mapping[int, str], num_samples: int, *, own_entropies: bool, threshold: Threshold
 ) -> Iterator[dict[str, Any]]:
     """Yield each text's dict for the winning label, as the stock pipeline does without `top_k`.
 
@@ -22,7 +25,7 @@ def winning_labels(
     """
     best = ranked_labels(summary, names, num_samples, top_k=1, own_entropies=own_entropies, threshold=threshold)
     for (entry,) in best:
-        yield _decided(entry)
+        yield decided(entry)
 
 
 def ranked_labels(
@@ -32,7 +35,7 @@ def ranked_labels(
     *,
     top_k: int | None,
     own_entropies: bool,
-    threshold: float | None,
+    threshold: Threshold,
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield a list of dicts for each text, in descending order of score.
 
@@ -42,7 +45,7 @@ def ranked_labels(
         num_samples: Number of samples of each text.
         top_k: Number of labels; None: all.
         own_entropies: Whether each label has its own standard error and entropies (multi-label).
-        threshold: The lowest score of an accepted text; None: the score is not checked.
+        threshold: The lowest score of an accepted text, or of each accepted label by name; None: none is checked.
     """
     for i, row in enumerate(summary.mean):
         order = np.argsort(-row, kind="stable")[:top_k]
@@ -56,8 +59,10 @@ def ranked_labels(
             }
             for c in order
         ]
-        if threshold is not None:
-            reason = _below(float(row.max()), threshold, _blame(summary, i, num_samples))
+        if isinstance(threshold, Mapping):
+            dicts = _accepted(dicts, threshold)
+        elif threshold is not None:
+            reason = _below(_certainty(row), threshold, _blame(summary, i, num_samples))
             dicts = [{**entry, "abstained": reason is not None, "reason": reason} for entry in dicts]
         yield dicts
 
@@ -68,7 +73,7 @@ def ordinary_labels(
     *,
     top_k: int | None,
     legacy: bool,
-    threshold: float | None,
+    threshold: Threshold,
 ) -> Iterator[Any]:
     """Yield each text's result from one ordinary pass: label and score, as the stock pipeline does.
 
@@ -77,15 +82,17 @@ def ordinary_labels(
         names: Label names by id.
         top_k: Number of labels; None: all.
         legacy: Whether the result is the winner's dict instead of a list.
-        threshold: The lowest score of an accepted text; None: the score is not checked.
+        threshold: The lowest score of an accepted text, or of each accepted label by name; None: none is checked.
     """
     for row in probabilities:
         order = np.argsort(-row, kind="stable")[:top_k]
         entries: list[dict[str, Any]] = [{"label": names[int(c)], "score": float(row[c])} for c in order]
-        if threshold is not None:
-            reason = _below(float(row.max()), threshold, _NO_SAMPLES)
+        if isinstance(threshold, Mapping):
+            entries = _accepted(entries, threshold)
+        elif threshold is not None:
+            reason = _below(_certainty(row), threshold, _NO_SAMPLES)
             entries = [{**entry, "abstained": reason is not None, "reason": reason} for entry in entries]
-        yield _decided(entries[0]) if legacy else entries
+        yield decided(entries[0]) if legacy else entries
 
 
 def results_in_text_order(
@@ -127,12 +134,22 @@ def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) 
     }
 
 
-def _decided(entry: dict[str, Any]) -> dict[str, Any]:
+def decided(entry: dict[str, Any]) -> dict[str, Any]:
     """The winner's dict. If a threshold was checked, its label is the candidate, and the label only if accepted."""
     if "abstained" not in entry:
         return entry
     candidate = entry["label"]
     return {**entry, "label": None if entry["abstained"] else candidate, "candidate": candidate}
+
+
+def _accepted(entries: list[dict[str, Any]], thresholds: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The entries of independent labels, with whether each reaches its threshold. A label without one does not."""
+    return [{**entry, "accepted": entry["score"] >= thresholds.get(entry["label"], math.inf)} for entry in entries]
+
+
+def _certainty(row: NDArray[np.floating]) -> float:
+    """The probability of the winner; for one output, that of the likelier answer: the label applies, or it does not."""
+    return float(row.max()) if len(row) > 1 else float(max(row[0], 1 - row[0]))
 
 
 def _below(score: float, threshold: float, blame: str) -> str | None:
@@ -143,7 +160,7 @@ def _below(score: float, threshold: float, blame: str) -> str | None:
 def _blame(summary: Uncertainty, text: int, num_samples: int) -> str:
     """What the samples say about the uncertainty of a text."""
     assert summary.expected_entropy is not None and summary.mutual_information is not None
-    model, data = float(summary.mutual_information[text]), float(summary.expected_entropy[text])
+    model, data = float(summary.mutual_information[text].sum()), float(summary.expected_entropy[text].sum())
     if num_samples == 1:
         return "one sample cannot show whether the text or the model is uncertain; take more samples"
     if model > data:

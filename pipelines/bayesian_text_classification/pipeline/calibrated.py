@@ -54,8 +54,8 @@ class CalibratedPipeline(PublishablePipeline):
         chosen_for: Way = saved.get("threshold_way", "dropout")
         if chosen_for != way_of(options):
             self._drop_threshold(f"it was chosen for {SCORES[chosen_for]}")
-        elif self._default_activation() != "softmax":
-            self._drop_threshold("the scores are not probabilities that sum to 1 over the classes")
+        elif reason := self._why_no_threshold(options.threshold):
+            self._drop_threshold(reason)
         elif chosen_for == "dropout" and saved.get("masks", options.masks) != options.masks:
             self._drop_threshold(f"it was chosen for masks={saved['masks']!r}")
 
@@ -91,18 +91,23 @@ class CalibratedPipeline(PublishablePipeline):
             self.calibration = self.calibration.replaced("dropout", None if value == 1 else scaling)
 
     @property
-    def threshold(self) -> float | None:
-        """Default lowest score of an accepted text; None: every text is accepted."""
+    def threshold(self) -> float | Mapping[str, float] | None:
+        """Default lowest score of an accepted text, or of each accepted label by name; None: all are accepted."""
         return self.sampling.threshold
 
     @threshold.setter
-    def threshold(self, value: float | None) -> None:
+    def threshold(self, value: float | Mapping[str, float] | None) -> None:
         options = replace(self.sampling, threshold=value)
         if value is not None:
             self._check_threshold(value)
         self._settings = replace(
             self._settings, options=options, threshold_way=way_of(options), threshold_masks=options.masks
         )
+
+    @property
+    def activation(self) -> Activation:
+        """How logits become scores: "softmax" (one label among several), "sigmoid" (independent labels) or "none"."""
+        return self._activation(self.defaults.get("function_to_apply"))
 
     def uncalibrated(self: _Own) -> _Own:
         """A pipeline of the same model and options without calibration and threshold."""
@@ -172,18 +177,22 @@ class CalibratedPipeline(PublishablePipeline):
             return None
         return scaling
 
-    def _default_activation(self) -> Activation:
-        return self._activation(self.defaults.get("function_to_apply"))
+    def _check_threshold(self, threshold: float | Mapping[str, float]) -> None:
+        check_threshold(threshold, self.activation, self.model.config)
 
-    def _check_threshold(self, threshold: float) -> None:
-        check_threshold(threshold, self._default_activation())
+    def _why_no_threshold(self, threshold: float | Mapping[str, float]) -> str | None:
+        try:
+            self._check_threshold(threshold)
+        except ValueError as error:
+            return str(error)
+        return None
 
     def _drop_threshold(self, reason: str) -> None:
         dropped = self.threshold
         self._settings = replace(self._settings, options=replace(self.sampling, threshold=None))
         self._say_dropped(dropped, reason)
 
-    def _say_dropped(self, threshold: float | None, reason: str) -> None:
+    def _say_dropped(self, threshold: float | Mapping[str, float] | None, reason: str) -> None:
         warnings.warn(
             f"threshold={threshold!r} is dropped: {reason}; choose a new one with "
             f"bayesian_text_classification.threshold_for, or keep it with classifier.threshold = {threshold!r}",
@@ -197,9 +206,26 @@ class CalibratedPipeline(PublishablePipeline):
             warnings.warn(message, UserWarning, stacklevel=4)
 
 
-def check_threshold(threshold: float, activation: Activation) -> None:
-    """Raise ValueError if a threshold cannot work with scores of this activation."""
-    if activation != "softmax":
+def check_threshold(threshold: float | Mapping[str, float], activation: Activation, config: Any) -> None:
+    """Raise ValueError if a threshold cannot work with scores of this activation, or names no label of the model."""
+    labels = list(config.id2label.values())
+    if activation == "none":
         raise ValueError(
-            f"threshold={threshold!r} needs probabilities that sum to 1 over the classes; pass threshold=None"
+            f"threshold={threshold!r} needs probabilities, and this model predicts numbers; pass threshold=None"
         )
+    if activation == "softmax" or len(labels) == 1:
+        if isinstance(threshold, Mapping):
+            raise ValueError(
+                f"threshold={dict(threshold)!r} is for independent labels; this model takes one number, such as "
+                "threshold=0.8"
+            )
+        return
+    example = {labels[0]: 0.8}
+    if not isinstance(threshold, Mapping):
+        raise ValueError(
+            f"threshold={threshold!r} is for a model that chooses one label; this one has independent labels: pass a "
+            f"threshold for each, such as threshold={example!r} (label_thresholds finds them)"
+        )
+    for name in threshold:
+        if name not in labels:
+            raise ValueError(f"threshold has {name!r}, which is not a label of the model; the labels are {labels}")

@@ -32,7 +32,8 @@ class Options:
         tolerance: Stop sampling a text once the standard error of its score drops below this value; None: never.
         seed: Any integer.
         masks: "balanced" or "bernoulli".
-        threshold: The lowest score of an accepted text; None: every text is accepted.
+        threshold: The lowest score of an accepted text, or for independent labels that of each accepted label, by its
+            name; None: everything is accepted.
 
     Raises:
         ValueError: An option is out of range.
@@ -42,7 +43,7 @@ class Options:
     tolerance: float | None = None
     seed: int = 0
     masks: str = "balanced"
-    threshold: float | None = None
+    threshold: float | Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "seed"):
@@ -59,13 +60,10 @@ class Options:
             raise ValueError(f"seed={self.seed!r}; it must be an integer")
         if self.masks not in MASKS:
             raise ValueError(f"masks={self.masks!r}; it must be one of {', '.join(map(repr, MASKS))}")
-        if self.threshold is not None and not (is_real(self.threshold) and 0 <= self.threshold <= 1):
-            raise ValueError(
-                f"threshold={self.threshold!r}; it must lie in [0, 1] (the lowest score that is accepted) or be None"
-            )
-        for name in ("tolerance", "threshold"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, float(getattr(self, name)))
+        if self.tolerance is not None:
+            object.__setattr__(self, "tolerance", float(self.tolerance))
+        if self.threshold is not None:
+            object.__setattr__(self, "threshold", _checked_threshold(self.threshold))
 
     @property
     def group_size(self) -> int:
@@ -113,6 +111,18 @@ def as_dtype(dtype: Any) -> torch.dtype | None:
     if found in (None, "auto") and dtype in (None, "auto"):
         return None
     raise ValueError(f"dtype={dtype!r}; it must be a floating-point type or its name, such as 'float32' or 'bfloat16'")
+
+
+def _checked_threshold(threshold: Any) -> float | dict[str, float]:
+    """A number or a dict of numbers, as floats. Raises ValueError unless all of them lie in [0, 1]."""
+    each = threshold if isinstance(threshold, Mapping) else {"": threshold}
+    if not all(is_real(value) and 0 <= value <= 1 for value in each.values()):
+        raise ValueError(
+            f"threshold={threshold!r}; it must lie in [0, 1] (the lowest score that is accepted), or be None, or for "
+            "independent labels a dict of such numbers by label"
+        )
+    found = {str(name): float(value) for name, value in each.items()}
+    return found if isinstance(threshold, Mapping) else found[""]
 
 
 def is_int(value: object) -> bool:

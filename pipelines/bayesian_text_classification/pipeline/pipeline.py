@@ -48,9 +48,10 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
             after every 10. None: every text gets all passes.
         seed: Any integer. The same text, seed and model give the same answer in any batch, order or process.
         masks: "balanced" (each unit is dropped in exactly its share of ten passes) or "bernoulli" (independent passes).
-        threshold: A text with a score below this value gets no label (see `__call__`). None: every text gets one. It
-            belongs to the way the scores are made (ordinary or sampled) and to their calibration: if either changes,
-            it is dropped with a warning.
+        threshold: A text with a score below this value gets no label (see `__call__`). None: every text gets one. For a
+            model of independent labels, the lowest score of each accepted label, by its name; a label without one is
+            never accepted. A threshold belongs to the way the scores are made (ordinary or sampled) and to their
+            calibration: if either changes, it is dropped with a warning.
         **kwargs: Arguments of `text-classification`: `model`, `tokenizer`, `device`, `dtype`, `top_k`,
             `function_to_apply`, `batch_size` (the most texts in a batch), and arguments of the tokenizer's call. Each
             call also accepts `num_samples`, `tolerance`, `seed`, `masks` and `threshold`.
@@ -73,7 +74,7 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         tolerance: float | Saved | None = Saved(Options.tolerance),
         seed: int = 0,
         masks: str | Saved = Saved(Options.masks),
-        threshold: float | Saved | None = Saved(Options.threshold),
+        threshold: float | Mapping[str, float] | Saved | None = Saved(Options.threshold),
         **kwargs: Any,
     ) -> None:
         given = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
@@ -118,7 +119,9 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
 
             With `threshold`, there are three more keys: abstained, reason and candidate. If the score is below the
             threshold, abstained is True, label is None, candidate is the winning label, and reason says whether the
-            text or the model is to blame. With `top_k` the labels stay, and there is no candidate.
+            text or the model is to blame. With `top_k` the labels stay, and there is no candidate. A model with one
+            output, whose score s is that of the label, abstains where max(s, 1 - s) is below the threshold. For a model
+            of independent labels, the only further key is accepted: whether the label reaches its own threshold.
         """
         form, settings = form_of(inputs), self._settings  # fixed for this call, even if another thread calibrates
         options = self._options_for(kwargs, settings)
@@ -126,7 +129,7 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         call, answers = self._for_call(kwargs)
         activation = call["activation"]
         if options.threshold is not None:
-            check_threshold(options.threshold, activation)
+            check_threshold(options.threshold, activation, self.model.config)
         plain = options.num_samples == 0 and options.threshold is None
         if plain and self._scaling_for(options, activation, settings.calibration) is None:
             return super().__call__(inputs, progress=progress, **kwargs)
@@ -224,7 +227,7 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
                 too many are wrong, or a label applies to every text or to none.
         """
         options, call = self._for_arrays(kwargs)
-        if call["activation"] != self._default_activation():
+        if call["activation"] != self.activation:
             raise ValueError(
                 "calibrate takes function_to_apply only from the constructor: the calibration is for all later calls"
             )

@@ -30,6 +30,7 @@ from .row_scorer import NAMES, RowScorer, check_options
 if TYPE_CHECKING:
     import ray.data
 
+IF_TAKEN = "predicted_"  # prefix of the added columns if the input has a column of such a name
 _VERSIONS = ("bayesian-text-classification", "torch", "transformers", "tokenizers", "pyarrow")
 
 
@@ -54,7 +55,8 @@ def predict_file(
     *,
     compression: str | None = None,
     text_column: str | None = None,
-    prefix: str = "",
+    prefix: str | None = None,
+    scores: str | None = None,
     resume: bool = False,
     cluster: Cluster | None = None,
     progress: Callable[[float, float | None], object] = lambda rows, done: None,
@@ -73,7 +75,11 @@ def predict_file(
         output_format: "csv", "tsv", "jsonl" or "parquet". None uses the file extension, and "jsonl" for a stream.
         compression: ".gz", ".bz2", ".xz", ".zst" or "" for none. None uses the file extension.
         text_column: Column of the texts. Default: `text`, else `sentence`.
-        prefix: Prefix of the added columns' names.
+        prefix: Prefix of the added columns' names. None: "predicted_" if the input has a column of such a name, else
+            none.
+        scores: "top" for the winning label, or "all" for the columns `score_<label>` of all labels too. None: "all" for
+            independent labels, else "top". With thresholds, independent labels add `predicted_labels`, separated by
+            commas.
         resume: Whether to continue an earlier run. Refused if the input, model, options, versions or number of threads
             changed.
         cluster: Cluster whose workers classify. They must load the classifier's model. None uses this process.
@@ -101,13 +107,17 @@ def predict_file(
         raise ValueError(f"compression={compression!r}; it must be one of {legal}")
     if isinstance(target, Path):
         _check_target(source, target, resume)
-    scorer = RowScorer(classifier, prefix, options)
+    options["scores"] = scores
+    scorer = RowScorer(classifier, prefix or "", options)
     reading = Reading(source)
     windows = reading.windows()
     first = next(windows, None)
     columns = reading.columns if reading.columns is not None else _keys(first)
     column = _text_column(source, columns, text_column)
     _check_type(source, reading.schema, column)
+    if prefix is None and set(scorer.added.names) & set(columns):
+        scorer = RowScorer(classifier, IF_TAKEN, options)
+    prefix = scorer.prefix
     _check_names(source.name, columns, scorer.added.names)
     _check_conversion(source, file_format)
     if cluster is not None:
@@ -161,7 +171,7 @@ def predict_file(
             source,
             column,
             prefix,
-            {**own, **scorer.options},
+            {**own, **scorer.options, "scores": scorer.scores},
             classifier,
             added=scorer.added.names,
             skip=blocks.rows,
@@ -185,7 +195,8 @@ def predict_dataset(
     model: str | None = None,
     *,
     text_column: str = TEXT,
-    prefix: str = "",
+    prefix: str | None = None,
+    scores: str | None = None,
     workers: int | tuple[int, int] = 1,
     cpus: float = 1,
     gpus: float = 0,
@@ -204,7 +215,8 @@ def predict_dataset(
         model: Folder that every worker can read, or Hub id. None loads the embedded one.
         text_column: Column of the texts. A row whose text is null, empty, or longer than
             `labelled_texts.MOST_CHARACTERS` characters gets no label, and the reason in the column `error`.
-        prefix: Prefix of the added columns' names.
+        prefix: Prefix of the added columns' names, as for `predict_file`.
+        scores: "top", "all" or None, as for `predict_file`.
         workers: Number of actors, or (least, most) to let Ray choose. Each actor loads its own copy of the model.
         cpus: CPUs per actor, which is also its number of threads.
         gpus: GPUs per actor.
@@ -221,15 +233,17 @@ def predict_dataset(
         ValueError: An option or a setting of the workers is out of range.
         TypeError: An option is unknown, or is `top_k` (each row has one label).
     """
-    check_options(options)
+    check_options({**options, "scores": scores})
     check_tokenizer_options([name for name in options if name not in OF_CALLS], PreTrainedTokenizerBase.__call__)
     cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
     columns = dataset.columns()
     if columns is not None:  # None for a dataset without rows
         if text_column not in columns:
             raise SourceError(f"the dataset has no column {text_column!r}; its columns are {some(columns)}")
-        _check_names("the dataset", columns, [*ON_THE_WAY, *(prefix + name for name in NAMES)])
-    return cluster.classify(dataset, text_column, prefix, options)
+        if prefix is None and set(NAMES) & set(columns):
+            prefix = IF_TAKEN
+        _check_names("the dataset", columns, [*ON_THE_WAY, *((prefix or "") + name for name in NAMES)])
+    return cluster.classify(dataset, text_column, prefix or "", {**options, "scores": scores})
 
 
 @dataclass
@@ -315,7 +329,8 @@ def _check_names(name: str, columns: Sequence[str], added: Sequence[str]) -> Non
     taken = [column for column in added if column in columns]
     if taken:
         raise SourceError(
-            f"{name} already has a column {taken[0]!r}; set a prefix for the added columns, such as prefix='predicted_'"
+            f"{name} already has a column {taken[0]!r}; set another prefix for the added columns, such as "
+            "prefix='model_'"
         )
 
 

@@ -8,11 +8,14 @@ from typing import Any
 import pyarrow
 
 from ..loading.labelled_texts import why_no_text, why_unfit
+from ..loading.problem import has_independent_labels
+from ..pipeline.answers import decided
 from ..pipeline.errors import InputError
 from ..pipeline.options import check_call_options
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 
 ERROR = "error"
+SCORES = ("top", "all", None)
 
 _NUMBER, _TEXT = pyarrow.float64(), pyarrow.string()
 _SAMPLED = {
@@ -25,7 +28,9 @@ _SAMPLED = {
     "truncated": pyarrow.bool_(),
 }
 _DECIDED = {"abstained": pyarrow.bool_(), "reason": _TEXT, "candidate": _TEXT}
-NAMES = ("label", "score", *_SAMPLED, *_DECIDED, ERROR)  # of all columns that can be added
+_OF_TEXTS = ("num_samples", "truncated")  # that all labels of a text share
+ACCEPTED, PREDICTED = "accepted", "predicted_labels"
+NAMES = ("label", "score", *_SAMPLED, *_DECIDED, ACCEPTED, PREDICTED, ERROR)  # of all columns that can be added
 
 
 class RowScorer:
@@ -34,6 +39,8 @@ class RowScorer:
     Attributes:
         added: Names and types of the added columns. The last one holds the error.
         options: Options of the pipeline's calls.
+        prefix: Prefix of the added columns' names.
+        scores: "top" for the winning label, or "all" for the score of every label.
     """
 
     def __init__(self, classifier: BayesianTextClassificationPipeline, prefix: str, options: Mapping[str, Any]) -> None:
@@ -42,27 +49,44 @@ class RowScorer:
         Args:
             classifier: Pipeline that classifies the texts.
             prefix: Prefix of the added columns' names.
-            options: Options of the pipeline's calls.
+            options: Options of the pipeline's calls, and `scores`. None: "all" for independent labels, else "top".
 
         Raises:
             ValueError: An option is out of range.
             TypeError: An option is unknown, or requests several labels.
         """
+        options = dict(options)
+        scores = options.pop("scores", None)
+        self._labels = has_independent_labels(classifier)
+        self.scores: str = scores or ("all" if self._labels else "top")
         self._passes = options.get("num_samples", classifier.sampling.num_samples)
-        check_options({**classifier.defaults, **options, "num_samples": self._passes})
+        check_options({**classifier.defaults, **options, "num_samples": self._passes, "scores": self.scores})
         if self._passes == 0:
             options = {**classifier.truncation, **options}
         classifier([], **options)
-        self._classifier, self._prefix = classifier, prefix
-        self.options = dict(options)
-        keys: dict[str, pyarrow.DataType] = {"label": _TEXT, "score": _NUMBER}
-        if self._passes > 0:
-            keys |= _SAMPLED
-        if classifier.with_options(options).threshold is not None:
-            keys |= _DECIDED
-        self.added = pyarrow.schema(
-            [(prefix + name, arrow_type) for name, arrow_type in {**keys, ERROR: _TEXT}.items()]
-        )
+        self._classifier, self.prefix = classifier, prefix
+        self.options = options
+        self._thresholds = classifier.with_options(options).threshold
+        columns = {prefix + name: kind for name, kind in {**self._columns(), ERROR: _TEXT}.items()}
+        self.added = pyarrow.schema(list(columns.items()))
+
+    def _columns(self) -> dict[str, pyarrow.DataType]:
+        """Names and types of the added columns but the error, without prefix."""
+        names, sampled = list(self._classifier.model.config.id2label.values()), self._passes > 0
+        each = {f"score_{name}": _NUMBER for name in names} if self.scores == "all" else {}
+        if self._labels and each:
+            if sampled:
+                each |= {f"standard_error_{name}": _NUMBER for name in names}
+                each |= {name: _SAMPLED[name] for name in _OF_TEXTS}
+            return each | ({} if self._thresholds is None else {PREDICTED: _TEXT})
+        keys = {"label": _TEXT, "score": _NUMBER, **(_SAMPLED if sampled else {})}
+        if self._thresholds is not None:
+            keys |= {ACCEPTED: pyarrow.bool_()} if self._labels else _DECIDED
+        if taken := [name for name in each if name in keys]:
+            raise ValueError(
+                f"a label of the model gives a column {taken[0]!r}, which exists already; use scores='top'"
+            )
+        return keys | each
 
     def __call__(
         self,
@@ -89,21 +113,41 @@ class RowScorer:
         rows: list[dict[str, Any]] = [{} for _ in texts]
         while good := [i for i, error in enumerate(found) if error is None]:
             try:
-                results = self._classifier([texts[i] for i in good], progress=advance, **self.options)
+                results = self._answers([texts[i] for i in good], advance)
             except InputError as error:  # classify the other rows without these
                 for i, reason in error.reasons.items():
                     found[good[i]] = reason
                 continue
             for i, result in zip(good, results, strict=True):
-                rows[i] = {self._prefix + key: value for key, value in result.items()}
+                rows[i] = {self.prefix + key: value for key, value in result.items()}
             break
         for row, why in zip(rows, found, strict=True):
-            row[self._prefix + ERROR] = why
+            row[self.prefix + ERROR] = why
         return rows
+
+    def _answers(self, texts: list[Any], progress: Callable[[int], None]) -> list[dict[str, Any]]:
+        """The added cells of each text, without prefix."""
+        if self.scores == "top":
+            return list(self._classifier(texts, progress=progress, **self.options))
+        answers = []
+        for entries in self._classifier(texts, progress=progress, top_k=None, **self.options):
+            each = {f"score_{entry['label']}": entry["score"] for entry in entries}
+            if not self._labels:
+                answers.append({**decided(entries[0]), **each})
+                continue
+            answer = {**each, **{name: entries[0][name] for name in _OF_TEXTS if name in entries[0]}}
+            if self._passes:
+                answer |= {f"standard_error_{entry['label']}": entry["standard_error"] for entry in entries}
+            if self._thresholds is not None:
+                names = {entry["label"] for entry in entries if entry[ACCEPTED]}
+                order = self._classifier.model.config.id2label.values()
+                answer[PREDICTED] = ",".join(name for name in order if name in names)
+            answers.append(answer)
+        return answers
 
     def counts(self, rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
         """Count the rows with an error, by kind of error."""
-        return Counter(_error_class(row[self._prefix + ERROR]) for row in rows if row[self._prefix + ERROR] is not None)
+        return Counter(_error_class(row[self.prefix + ERROR]) for row in rows if row[self.prefix + ERROR] is not None)
 
 
 def check_options(options: Mapping[str, Any]) -> None:
@@ -114,7 +158,9 @@ def check_options(options: Mapping[str, Any]) -> None:
         TypeError: `top_k` is given, but a row holds only one label.
     """
     if "top_k" in options:
-        raise TypeError("'top_k' is not supported here: each row gets one label, in one column")
+        raise TypeError("'top_k' is not supported here: each row gets one label; scores='all' adds all scores")
+    if options.get("scores", "top") not in SCORES:
+        raise ValueError(f"scores={options['scores']!r}; it must be 'top' or 'all'")
     check_call_options(options)
 
 

@@ -10,8 +10,16 @@ from ..pipeline.randomness import unmoved_random_state
 HEURISTICS = ("bald", "entropy", "margin", "variance", "batch_bald")
 
 
+OVER_LABELS = ("mean", "max")
+
+
 def rank(
-    samples: NDArray[np.floating], heuristic: str = "bald", *, batch: int = 10, seed: int = 0
+    samples: NDArray[np.floating],
+    heuristic: str = "bald",
+    *,
+    batch: int = 10,
+    seed: int = 0,
+    over_labels: str | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Rank texts for labeling, and score each text with one of BaaL's heuristics.
 
@@ -23,6 +31,8 @@ def rank(
             follow in the order of "bald".
         batch: Number of texts that "batch_bald" chooses.
         seed: Seed of the random draws of "batch_bald".
+        over_labels: For samples of independent labels: how the scores of a text's labels become one, "mean" or "max".
+            Each label is a choice between two classes. None: the samples are probabilities of classes.
 
     Returns:
         Indices of the texts in the order to label them, and the score of each text in the original order. For
@@ -30,8 +40,11 @@ def rank(
         so far, and 0 for texts that are not chosen. *Shape:* (texts,) for both.
 
     Raises:
-        ValueError: The heuristic is unknown, or the samples have another shape.
+        ValueError: The heuristic or `over_labels` is unknown, the samples have another shape, or "batch_bald" is given
+            for independent labels.
     """
+    if over_labels is not None:
+        return _rank_labels(np.asarray(samples, dtype=np.float64), heuristic, over_labels)
     p = np.clip(np.asarray(samples, dtype=np.float64), 0, 1)  # BaaL treats values outside [0, 1] as logits
     if p.ndim != 3:
         raise ValueError(f"samples have the shape {p.shape}; expected (texts, classes, samples)")
@@ -57,3 +70,21 @@ def rank(
     expected = special.entr(p[chosen]).sum(1).mean(1)
     scores[chosen[1:]] -= expected[:-1].cumsum()
     return np.concatenate([chosen, rest[~np.isin(rest, chosen)]]), scores
+
+
+def _rank_labels(
+    samples: NDArray[np.float64], heuristic: str, over_labels: str
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """`rank` for independent labels: each label of each text is scored as a choice between two classes."""
+    if over_labels not in OVER_LABELS:
+        raise ValueError(f"over_labels={over_labels!r}; it must be 'mean' or 'max'")
+    if heuristic == "batch_bald":
+        raise ValueError("heuristic='batch_bald' needs classes; for independent labels use heuristic='bald'")
+    if samples.ndim != 3:
+        raise ValueError(f"samples have the shape {samples.shape}; expected (texts, labels, samples)")
+    texts, labels, passes = samples.shape
+    pairs = np.stack([1 - samples, samples], 2).reshape(texts * labels, 2, passes)
+    each = rank(pairs, heuristic)[1].reshape(texts, labels)
+    smallest = heuristic == "margin"  # the only one whose smallest score comes first
+    scores = each.mean(1) if over_labels == "mean" else each.min(1) if smallest else each.max(1)
+    return np.argsort(scores if smallest else -scores, kind="stable"), scores

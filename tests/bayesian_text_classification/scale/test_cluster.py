@@ -312,7 +312,7 @@ def test_saved_threshold_is_ignored_without_samples(folder, tmp_path):
     ("column", "options", "kind", "message"),
     [
         ("words", {}, SourceError, "the dataset has no column 'text'; its columns are 'words'"),
-        ("label", {"text_column": "label"}, SourceError, "the dataset already has a column 'label'; .* prefix"),
+        ("label", {"text_column": "label", "prefix": ""}, SourceError, "already has a column 'label'; .* prefix"),
         ("__error__", {"text_column": "__error__"}, SourceError, "the dataset already has a column '__error__'"),
         ("text", {"top_k": 2}, TypeError, "'top_k' is not supported here"),
         ("text", {"num_samples": -1}, ValueError, "num_samples=-1"),

@@ -162,8 +162,12 @@ def test_several_files_are_read_in_alphabetical_order(small, tmp_path):
         ({"a.csv": "text\na\n", "b.csv": "text,id\na,1\n"}, "*.csv", "b.csv has different columns .*: 'text', 'id'"),
         ({"a.csv": ""}, "a.csv", "has no rows"),
         ({"a.csv": "words\na\n"}, "a.csv", "no column 'text' or 'sentence'; its columns are 'words'"),
-        ({"a.csv": "text,label\na,b\n"}, "a.csv", "already has a column 'label'; .* prefix='predicted_'"),
-        ({"a.jsonl": '{"text": "a", "error": 1}\n'}, "a.jsonl", "already has a column 'error'"),
+        (
+            {"a.csv": "text,label,predicted_score\na,b,c\n"},
+            "a.csv",
+            "has a column 'predicted_score'; .* prefix='model_'",
+        ),
+        ({"a.jsonl": '{"text": "a", "error": 1, "predicted_error": 1}\n'}, "a.jsonl", "a column 'predicted_error'"),
         ({"a.jsonl": '{"text": "a"}\n'}, "a.jsonl", "may have different columns, which only .jsonl can hold"),
         ({"a.parquet": "x"}, "a.parquet", "a.parquet cannot be read"),
         ({"a.csv.gz": "x"}, "a.csv.gz", "a.csv.gz cannot be read: Not a gzipped file"),
@@ -177,6 +181,15 @@ def test_unusable_input_raises_before_anything_is_written(small, tmp_path, files
     with pytest.raises(SourceError, match=words):
         predict_file(small, source_of(str(tmp_path / name)), tmp_path / "answers.csv", ".csv")
     assert not list(tmp_path.rglob("answers*"))
+
+
+def test_columns_of_the_input_keep_their_names(small, tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\na,mine\n")
+    predict_file(small, tmp_path / "a.csv", tmp_path / "b.csv", num_samples=1)
+    (row,) = csv.DictReader((tmp_path / "b.csv").open())
+    assert row["label"] == "mine" and row["predicted_label"] in small.model.config.label2id
+    with pytest.raises(SourceError, match="already has a column 'label'"):  # the caller's prefix is never changed
+        predict_file(small, tmp_path / "a.csv", tmp_path / "c.csv", prefix="")
 
 
 def test_column_without_texts_raises_before_the_work(small, tmp_path):

@@ -1,5 +1,6 @@
 """Scoring windows of good and bad texts."""
 
+import numpy as np
 import pyarrow
 import pytest
 import torch
@@ -167,3 +168,47 @@ def test_fuzz_the_pipeline_accepts_its_inputs_or_raises_a_short_error(inputs, sm
 @pytest.fixture(scope="module")
 def small(tiny, tokenizer):
     return BayesianTextClassificationPipeline(model=tiny("bert", num_labels=2), tokenizer=tokenizer)
+
+
+# Every label's score
+
+
+def test_all_scores_of_classes_stand_beside_the_winner(bayesian, tiny):
+    ours = bayesian(tiny("bert", num_labels=3))
+    plain, every = RowScorer(ours, "", {"num_samples": 4}), RowScorer(ours, "", {"num_samples": 4, "scores": "all"})
+    names = [f"score_LABEL_{k}" for k in range(3)]
+    assert every.added.names == [*plain.added.names[:-1], *names, "error"]
+    (before,), (after,) = plain(["A film."], [None]), every(["A film."], [None])
+    assert {key: after[key] for key in before} == before
+    np.testing.assert_allclose([after[name] for name in names], ours.predict_proba(["A film."], num_samples=4)[0])
+
+
+def test_an_abstention_is_the_same_with_all_scores(bayesian, tiny):
+    ours = bayesian(tiny("bert", num_labels=3))
+    for samples in (0, 4):
+        options = {"num_samples": samples, "threshold": 1.0}
+        (before,) = RowScorer(ours, "", options)(["A film."], [None])
+        (after,) = RowScorer(ours, "", {**options, "scores": "all"})(["A film."], [None])
+        assert before["label"] is None and {key: after[key] for key in before} == before
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+def test_independent_labels_all_have_a_column(bayesian, tiny, samples):
+    ours = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification"))
+    scorer = RowScorer(ours, "p_", {"num_samples": samples})
+    (row,) = scorer(["A film."], [None])
+    assert set(scorer.added.names) == set(row)
+    p = ours.predict_proba(["A film."], num_samples=samples)[0]
+    np.testing.assert_allclose([row[f"p_score_LABEL_{k}"] for k in range(3)], p, rtol=1e-6)
+    assert "p_label" not in row and ("p_standard_error_LABEL_0" in row) == bool(samples)
+    # LABEL_2 has no threshold and is never accepted.
+    limits = {"LABEL_0": float(p[0]) - 1e-4, "LABEL_1": 1.0}
+    (row,) = RowScorer(ours, "", {"num_samples": samples, "threshold": limits})(["A film."], [None])
+    assert row["predicted_labels"] == "LABEL_0"
+    (row,) = RowScorer(ours, "", {"num_samples": samples, "scores": "top"})(["A film."], [None])
+    assert row["label"] == f"LABEL_{p.argmax()}"
+
+
+def test_unknown_scores_raise(classifier):
+    with pytest.raises(ValueError, match="scores='some'; it must be 'top' or 'all'"):
+        RowScorer(classifier, "", {"scores": "some"})
