@@ -4,8 +4,8 @@
     python -m benchmarks.pipeline.platt --model MODEL --data FOLDER [--draws N]
 
 FOLDER holds `validation.tsv`, which both are fitted on, and `test.tsv`, which measures them. Both get the same ordinary
-scores. A label counts as rare in a draw with fewer than 50 positives. A label without a positive or negative cannot be
-fitted by scikit-learn, and gets the share of its positives there.
+scores. A label counts as rare in a draw with fewer than 50 positives. Labels with fewer than two positives are left out
+of a draw, because scikit-learn cannot fit them.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from benchmarks.common import Array
 from benchmarks.results import table, write_section
 
 TEXTS = 500  # of a draw
-RARE = 50  # positives
+RARE, LEAST = 50, 2  # positives
 
 
 class Scores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -40,6 +40,10 @@ class Scores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     def decision_function(self, x: Array) -> Array:
         """The only column."""
         return x[:, 0]
+
+    def predict(self, x: Array) -> Array:
+        """1 where the decision function is positive."""
+        return (x[:, 0] > 0).astype(int)
 
 
 def main() -> None:
@@ -59,9 +63,10 @@ def main() -> None:
     random = np.random.default_rng(0)
     for _ in trange(args.draws, desc="draws"):
         drawn = random.permutation(len(p))[:TEXTS]
-        rare = y[drawn].sum(0) < RARE
+        positives = y[drawn].sum(0)
+        rare, known = positives < RARE, positives >= LEAST
         own = [nll(scale(p[drawn], y[drawn], fresh), truth) for scale in (our_scaling, peer_scaling)]
-        found.append([(one[part].mean(), part.sum()) for part in (rare, ~rare) for one in (raw, *own)])
+        found.append([(one[part].mean(), part.sum()) for part in (rare & known, ~rare) for one in (raw, *own)])
     values = np.array(found)[:, :, 0]
     for k, kind in enumerate((f"fewer than {RARE} positives", f"{RARE} positives or more")):
         raw_mean, ours_mean, peer_mean = values[:, 3 * k : 3 * k + 3].mean(0)
@@ -105,8 +110,8 @@ def peer_scaling(p: Array, y: Array, fresh: Array) -> Array:
     """`fresh` scaled by `CalibratedClassifierCV(method="sigmoid")`, label by label."""
     columns = []
     for k in range(p.shape[1]):
-        if len(set(y[:, k])) < 2 or min(y[:, k].sum(), (1 - y[:, k]).sum()) < 2:
-            columns.append(np.full(len(fresh), (y[:, k].sum() + 1) / (len(y) + 2)))
+        if y[:, k].sum() < LEAST:
+            columns.append(fresh[:, k])
             continue
         x = logits(p[:, [k]])
         peer = CalibratedClassifierCV(FrozenEstimator(Scores().fit(x, y[:, k])), method="sigmoid", cv=2)

@@ -98,6 +98,8 @@ def evaluate(
     from bayesian_text_classification.wording import first_line
 
     folder = writable_folder(output)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "report.json").is_file():
+        fail(f"--output {folder} holds other files; choose a new folder, or that of an earlier report")
     with STDERR.status("loading"):
         try:
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)

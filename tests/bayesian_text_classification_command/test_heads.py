@@ -1,0 +1,132 @@
+"""Commands on models of independent labels, with one output, and of numbers; and outputs that exist already."""
+
+import csv
+
+import commands
+import pytest
+from bayesian_text_classification import load
+from commands import refused
+
+pytestmark = pytest.mark.usefixtures("loud_libraries")
+ROWS = [(f"text number {i}", "joy,anger" if i % 3 == 0 else "" if i % 3 == 1 else "fear") for i in range(20)]
+
+
+@pytest.fixture
+def folders(tiny, tokenizer, tmp_path):
+    """Folders of models, by name, next to a csv with labels for each."""
+    names = {0: "joy", 1: "anger", 2: "fear"}
+    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    models = {
+        "several": tiny("bert", problem_type="multi_label_classification", **labels),
+        "alone": tiny("bert", num_labels=1),
+        "number": tiny("bert", num_labels=1, problem_type="regression"),
+        "one": tiny("bert", num_labels=3),
+    }
+    for name, model in models.items():
+        for part in (model, tokenizer):
+            part.save_pretrained(tmp_path / name)
+        of = {"several": lambda i: ROWS[i][1], "one": lambda i: i % 3}.get(name, lambda i: i % 2)
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *((ROWS[i][0], of(i)) for i in range(20))])
+    return tmp_path
+
+
+def rows_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_independent_labels_from_calibration_to_ranking(folders):
+    model, data = folders / "several", folders / "several.csv"
+    done = commands.asked(
+        "calibrate", "--model", model, "--dataset", data, "--num-samples", 4, "--output", folders / "c"
+    )
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("sampled scores: Platt scaling of 3 labels with slopes from ")
+    ours = load(folders / "c")
+    p = ours.predict_proba([text for text, _ in ROWS])
+
+    limits = ("--threshold", f"joy={sorted(p[:, 0])[10]:.6f}", "--threshold", "fear=1")
+    done = commands.asked(
+        "predict", "--model", folders / "c", "--input", data, "--output", folders / "out.csv", *limits
+    )
+    assert done.exit_code == 0, done.stderr
+    found = rows_of(folders / "out.csv")
+    for row, scores in zip(found, p, strict=True):
+        assert [float(row[f"score_{name}"]) for name in ("joy", "anger", "fear")] == pytest.approx(scores, abs=1e-6)
+    assert [row["predicted_labels"] for row in found].count("joy") in range(9, 12)
+    assert {row["predicted_labels"] for row in found} == {"", "joy"}
+
+    done = commands.asked("predict", "--model", folders / "c", "a text", "another", *limits)
+    assert done.exit_code == 0 and done.stdout.count("joy") == done.stdout.count("anger") == 2
+    for over in ("mean", "max"):
+        done = commands.asked("rank", "--model", model, "--input", data, "--output", folders / f"{over}.csv",
+                              "--num-samples", 4, "--over-labels", over)  # fmt: skip
+        assert done.exit_code == 0 and [int(row["rank"]) for row in rows_of(folders / f"{over}.csv")] == [*range(1, 21)]
+
+
+def test_one_output_is_calibrated_and_ranked(folders):
+    done = commands.asked("calibrate", "--model", folders / "alone", "--dataset", folders / "alone.csv",
+                          "--num-samples", 0, "--output", folders / "c")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.startswith("ordinary scores (num_samples=0): Platt scaling with slope ")
+    done = commands.asked("predict", "--model", folders / "c", "a text", "--threshold", 0.999)
+    assert done.exit_code == 0 and "True" in done.stdout  # abstained
+
+
+def test_biases_are_a_method_of_calibrate(folders):
+    done = commands.asked("calibrate", "--model", folders / "one", "--dataset", folders / "one.csv", "--num-samples", 0,
+                          "--method", "bias-corrected", "--output", folders / "c")  # fmt: skip
+    assert done.exit_code == 0 or "no temperature is best" in done.stderr
+    if done.exit_code == 0:
+        assert "and a bias per class" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "words"),
+    [
+        ("several", ("evaluate",), "evaluate.load('ece', 'multilabel') measures what predict_proba returns"),
+        ("alone", ("evaluate",), "evaluate.load('ece', 'binary') measures what predict_proba returns"),
+        ("number", ("evaluate",), "the model predicts 1 number(s) (problem_type 'regression'), not labels"),
+        ("number", ("calibrate", "--output", "new"), "not labels; use predict, which takes every model"),
+        ("several", ("calibrate", "--output", "new", "--method", "temperature"), "--method 'platt'"),
+    ],
+)
+def test_what_a_model_cannot_do_is_said_first(model, arguments, words, folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    done = commands.asked(*arguments, "--model", folders / model, "--dataset", folders / f"{model}.csv")
+    assert words in refused(done)
+    assert not (folders / "new").exists() and not (folders / "bayesian-report").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--threshold", 0.5), "pass a threshold for each, such as --threshold joy=0.8"),
+        (("--threshold", "hate=0.5"), "threshold has 'hate', which is not a label of the model"),
+        (("--threshold", "joy=high"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),
+        (("--threshold", "joy=0.5", "--threshold", 0.5), "it must be one number from 0 to 1, or LABEL=NUMBER"),
+    ],
+)
+def test_thresholds_that_cannot_work_are_refused(arguments, words, folders):
+    assert words in refused(commands.asked("predict", "--model", folders / "several", "a text", *arguments))
+
+
+def test_existing_output_is_kept_unless_asked(folders):
+    common = ("predict", "--model", folders / "one", "--input", folders / "one.csv", "--num-samples", 1, "--output")
+    assert commands.asked(*common, folders / "out.csv").exit_code == 0
+    before = (folders / "out.csv").read_bytes()
+    (folders / "out.csv").write_text("mine")
+    done = commands.asked(*common, folders / "out.csv")
+    assert "out.csv already exists; pass --force to replace it, or --resume to continue" in refused(done)
+    assert (folders / "out.csv").read_text() == "mine"
+    assert commands.asked(*common, folders / "out.csv", "--force").exit_code == 0
+    assert (folders / "out.csv").read_bytes() == before
+
+
+def test_a_report_goes_to_a_folder_of_its_own(folders):
+    (folders / "kept").mkdir()
+    (folders / "kept" / "mine.txt").write_text("mine")
+    done = commands.asked("evaluate", "--model", folders / "one", "--dataset", folders / "one.csv", "--output",
+                          folders / "kept")  # fmt: skip
+    assert "holds other files; choose a new folder, or that of an earlier report" in refused(done)
