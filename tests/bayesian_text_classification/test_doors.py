@@ -146,6 +146,7 @@ def push(case):
     folder.mkdir()
     upload = pipeline_upload(case.classifier, folder, "mine")
     assert {"config.json", "README.md", "handler.py"} <= set(upload.files)
+    assert ("top_k=None, threshold={" in (folder / "README.md").read_text()) == case.independent
 
 
 def evaluator(case):

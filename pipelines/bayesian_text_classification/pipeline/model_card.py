@@ -31,6 +31,14 @@ _MORE = {
     True: 'classifier("More masks give a more precise score.", num_samples=100)',
     False: 'classifier("With dropout masks, and their uncertainty.", num_samples=20)',
 }
+_THRESHOLD = """\
+classifier("A person should read this.", threshold=0.9)  # score below 0.9: label None, abstained True, and a reason
+"""
+_THRESHOLDS = """\
+classifier("Which labels apply?", top_k=None, threshold={{{label}: 0.9}})  # each label says whether it is accepted
+"""
+_DECIDED = "With a threshold, there\nare also `abstained`, `reason` and `candidate`."
+_ACCEPTED = "With thresholds,\neach label also has `accepted`."
 _TEXT = """## Scores with uncertainty
 
 {warning}{intro}
@@ -46,8 +54,7 @@ from transformers import pipeline
 classifier = pipeline("bayesian-text-classification", model="<this repository>", trust_remote_code=True)
 classifier("Not the worst film of the year, but it tries.")
 {more}
-classifier("A person should read this.", threshold=0.9)  # score below 0.9: label None, abstained True, and a reason
-```
+{threshold}```
 
 If the package `bayesian-text-classification` is installed, no code from this repository is run:
 
@@ -78,8 +85,8 @@ This repository also works as an Inference Endpoint (`handler.py`). A request lo
 
 The same text, seed and options give the same answer in any batch, order or process.
 
-With `num_samples=0`, the answer is that of one ordinary pass, and has `label` and `score`. With a threshold, there are
-also `abstained`, `reason` and `candidate`. Ordinary and sampled scores are calibrated separately.
+With `num_samples=0`, the answer is that of one ordinary pass, and has `label` and `score`. {decided} Ordinary and
+sampled scores are calibrated separately.
 
 ### Limits of the scores
 
@@ -91,13 +98,21 @@ also `abstained`, `reason` and `candidate`. Ordinary and sampled scores are cali
 """
 
 
-def card(options: Mapping[str, Any], own: str | None = None, base: str | None = None, *, adapted: bool = False) -> str:
+def card(
+    options: Mapping[str, Any],
+    own: str | None = None,
+    base: str | None = None,
+    *,
+    config: Any = None,
+    adapted: bool = False,
+) -> str:
     """A model card with our section.
 
     Args:
         options: Options of the pipeline, which the section lists.
         own: The model's own card, which is kept; None for a new card.
         base: Hub id of the base model that a new card names; None for none.
+        config: The model's config, which says whether its labels are independent. None: it chooses one label.
         adapted: Whether the section warns that there is an adapter.
     """
     shown = ", ".join(f"{name}={value!r}" for name, value in options.items() if name not in ("calibration", _WAY))
@@ -109,7 +124,13 @@ def card(options: Mapping[str, Any], own: str | None = None, base: str | None = 
         "calibration": _fitted(options),
         "intro": _SAMPLED if sampled else _ORDINARY,
         "more": _MORE[sampled],
+        "threshold": _THRESHOLD,
+        "decided": _DECIDED,
     }
+    if config is not None and config.problem_type == "multi_label_classification":
+        words |= {"threshold": _THRESHOLDS.format(label=repr(config.id2label[0])), "decided": _ACCEPTED}
+    elif config is not None and config.problem_type == "regression":
+        words |= {"threshold": "", "decided": ""}
     part = _TEXT
     for name, text in words.items():
         part = part.replace(f"{{{name}}}", text)

@@ -202,9 +202,15 @@ def write_model_card(folder: str | os.PathLike[str], options: Mapping[str, Any],
     there = path.read_bytes().decode() if path.exists() else None
     if adapted:  # the base model's card describes another model
         base = model.config.name_or_path
-        text = card(shown, there, base if _is_repo_id(base) and not os.path.exists(base) else None, adapted=True)
+        text = card(
+            shown,
+            there,
+            base if _is_repo_id(base) and not os.path.exists(base) else None,
+            config=model.config,
+            adapted=True,
+        )
     else:
-        text = card(shown, there or own_card(model.config))
+        text = card(shown, there or own_card(model.config), config=model.config)
     path.write_text(text, encoding="utf-8", newline="")
 
 
