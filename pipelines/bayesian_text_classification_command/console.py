@@ -3,6 +3,7 @@
 import ast
 import logging
 import re
+import shlex
 import sys
 import time
 import warnings
@@ -45,8 +46,11 @@ def with_flags(message: str, arguments: Collection[str]) -> str:
         if match["value"] == "None":
             return f"no {option}"
         if (match["value"] or "").startswith("{"):
-            each = ast.literal_eval(match["value"])
-            return " ".join(f"{option} {name}={value}" for name, value in each.items())
+            try:
+                each = ast.literal_eval(match["value"])
+                return " ".join(f"{option} {shlex.quote(f'{name}={value}')}" for name, value in each.items())
+            except (ValueError, SyntaxError, AttributeError):  # braces of the user's
+                return match[0]
         return option if match["value"] or match["bare"] is not None else f"{option} "
 
     quoted = r"""(?<!\w)(?P<quote>['"]).*?(?P=quote)(?!\w)"""

@@ -85,14 +85,14 @@ def threshold_of(values: list[str] | None) -> float | dict[str, float] | None:
     """The threshold that the option stands for: one number, or a number for each label."""
     if not values:
         return None
+    pairs = [value.rpartition("=") for value in values]
     try:
-        if len(values) == 1 and "=" not in values[0]:
-            return float(values[0])
-        pairs = [value.rpartition("=") for value in values]
-        if all(equals for _, equals, _ in pairs):
-            return {label: float(number) for label, _, number in pairs}
+        numbers = [float(number) for _, _, number in pairs]
     except ValueError:
-        pass
+        numbers = []
+    alone = len(values) == 1 and not pairs[0][1]
+    if numbers and all(0 <= number <= 1 for number in numbers) and (alone or all(equals for _, equals, _ in pairs)):
+        return numbers[0] if alone else {label: number for (label, _, _), number in zip(pairs, numbers, strict=True)}
     fail(f"--threshold {' '.join(values)}: it must be one number from 0 to 1, or LABEL=NUMBER for each label")
 
 

@@ -76,7 +76,8 @@ def predict(
     threshold: Annotated[
         list[str] | None,
         typer.Option(
-            help="Texts with a lower score get no label. For independent labels, LABEL=NUMBER for each label.",
+            help="Texts with a lower score get no label. For independent labels, LABEL=NUMBER for each: the lowest "
+            "score at which it is accepted.",
             show_default=f"none, {OR_SAVED}",
         ),
     ] = None,
@@ -121,6 +122,7 @@ def predict(
     """
     quiet_libraries()
     from bayesian_text_classification.files.formats import output_format_of
+    from bayesian_text_classification.files.journal import working_files
     from bayesian_text_classification.files.sources import STDIN, source_of
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.scale.cluster import Cluster, connect
@@ -142,10 +144,11 @@ def predict(
         fail("--workers, --cpus and --gpus need --ray")
     if input == STDIN and (resume or ray is not None):
         fail("--resume and --ray need a file: stdin can only be read once, by this process")
-    if output not in (None, STDIN) and os.path.isfile(output or "") and not (force or resume):
-        fail(
-            f"--output {output} already exists; pass --force to replace it, or --resume to continue an interrupted run"
-        )
+    taken = output not in (None, STDIN) and os.path.isfile(output or "")
+    unfinished = resume and any(path.exists() for path in working_files(Path(output or "")))  # gone once it is complete
+    itself = taken and input not in (None, STDIN) and os.path.exists(input) and os.path.samefile(input, output or "")
+    if taken and not (force or unfinished or itself):  # the input file is refused with its own reason
+        fail(f"--output {output} already exists; pass --force to replace it")
     if output == STDIN:
         if sys.stdout is None:
             fail("stdout is closed")
@@ -175,7 +178,7 @@ def predict(
             if "label" in scorer.added.names:
                 _print_answers(texts or [], answers)
             if scorer.scores == "all":
-                _print_labels(texts or [], answers, scorer.added.names)
+                _print_labels(texts or [], answers, list(classifier.model.config.id2label.values()))
             return
         cluster = None
         if ray is not None:
@@ -236,7 +239,7 @@ class RayAlone(TyperCommand):
 def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
     table = new_table("")
     keys = ["label", "score", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"]
-    keys = [key for key in [*keys, "abstained"] if key in answers[0]]
+    keys = [key for key in [*keys, "abstained", "accepted"] if key in answers[0]]
     table.add_column("text")
     for key in keys:
         table.add_column(key.replace("_", "\n"), justify="left" if key == "label" else "right")
@@ -246,26 +249,28 @@ def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
     print_table(table)
 
 
-def _print_labels(texts: list[str], answers: list[dict[str, Any]], columns: list[str]) -> None:
-    """A row for each label of each text, in the order of the columns."""
+def _print_labels(texts: list[str], answers: list[dict[str, Any]], names: list[str]) -> None:
+    """A row for each label of each text, in the order of the model's labels."""
+    from bayesian_text_classification.loading.labels import split_labels
+    from bayesian_text_classification.scale.row_scorer import PREDICTED
+
+    errors, decided = f"standard_error_{names[0]}" in answers[0], PREDICTED in answers[0]
     table = new_table("")
     table.add_column("text")
     table.add_column("label")
     table.add_column("score", justify="right")
-    errors = any(key.startswith("standard_error_") for key in columns)
     if errors:
         table.add_column("standard\nerror", justify="right")
-    if "predicted_labels" in answers[0]:
+    if decided:
         table.add_column("accepted")
-    names = [key.removeprefix("score_") for key in columns if key.startswith("score_") and key != "score_std"]
     for text, answer in zip(texts, answers, strict=True):
-        accepted = (answer.get("predicted_labels") or "").split(",")
+        accepted = split_labels(answer[PREDICTED], names) if decided else []
         for number, name in enumerate(names):
-            cells = [plain(text if number == 0 else ""), plain(name), f"{answer['score_' + name]:.4f}"]
+            cells = [plain(text if number == 0 else ""), plain(name), f"{answer[f'score_{name}']:.4f}"]
             if errors:
                 error = answer[f"standard_error_{name}"]
                 cells.append("" if error is None else f"{error:.4f}")
-            if "predicted_labels" in answer:
+            if decided:
                 cells.append("yes" if name in accepted else "")
             table.add_row(*cells)
     print_table(table)

@@ -77,7 +77,7 @@ def push_pipeline(
         ),
     ] = None,
     calibration_dataset: Annotated[
-        str | None, typer.Option(help="Labeled texts to fit the temperature on.", callback=not_empty)
+        str | None, typer.Option(help="Labeled texts to calibrate the scores on.", callback=not_empty)
     ] = None,
     text_column: TextColumn = None,
     label_column: LabelColumn = None,
@@ -90,8 +90,10 @@ def push_pipeline(
     from bayesian_text_classification.hub.uploads import check_repo_id, pipeline_upload
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.problem import labelled_texts_for
+    from bayesian_text_classification.pipeline.calibrated import check_threshold
     from bayesian_text_classification.wording import first_line
 
+    limit = threshold_of(threshold)
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for option, given in (("--text-column", text_column), ("--label-column", label_column)):
@@ -102,6 +104,8 @@ def push_pipeline(
             check_repo_id(repo_id)
             with STDERR.status("loading"):
                 classifier = load_classifier(model, allow_pickle=allow_pickle, **options)
+            if limit is not None:
+                check_threshold(limit, classifier.activation, classifier.model.config)
             if calibration_dataset is not None:
                 columns = {"text_column": text_column, "label_column": label_column}
                 data = labelled_texts_for(classifier, calibration_dataset, **columns)
@@ -109,8 +113,8 @@ def push_pipeline(
                     rows = len(data.texts) * max(classifier.sampling.num_samples, 1)
                     task = progress.add_task("calibrating", total=rows)
                     classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
-            if threshold:  # for the calibrated scores
-                classifier.threshold = threshold_of(threshold)
+            if limit is not None:  # for the calibrated scores
+                classifier.threshold = limit
             upload = pipeline_upload(
                 classifier, Path(folder), repo_id.rpartition("/")[2], None if report is None else Path(report)
             )

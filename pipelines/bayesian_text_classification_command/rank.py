@@ -33,7 +33,9 @@ def rank(
     batch: Annotated[int, typer.Option(min=1, help="Number of texts in the batch of batch_bald.")] = 10,
     over_labels: Annotated[
         Literal["mean", "max"],
-        typer.Option(help="For independent labels: the score of a text is the mean or the largest of its labels'."),
+        typer.Option(
+            help="For independent labels: the score of a text is the mean, or that of the label that comes first."
+        ),
     ] = "mean",
     text_column: TextColumn = None,
     num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout per text.")] = 20,

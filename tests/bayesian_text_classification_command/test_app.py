@@ -216,7 +216,8 @@ def test_the_version_is_that_of_the_package():
 
 
 def test_an_unwritable_report_gives_one_line_after_the_table(tmp_path):
-    (tmp_path / "out" / "report.json").mkdir(parents=True)
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    (tmp_path / "out" / "report.json").write_text("{}")  # of an earlier report
     (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
     done = run("evaluate", "--dataset", tmp_path / "d.csv", "--num-samples", 1, "--output", tmp_path / "out")
     assert (done.returncode, done.stderr) == (2, f"error: cannot write to {tmp_path / 'out'}: Is a directory\n")

@@ -1,10 +1,12 @@
 """Commands on models of independent labels, with one output, and of numbers; and outputs that exist already."""
 
 import csv
+import re
 
 import commands
 import pytest
-from bayesian_text_classification import load
+from bayesian_text_classification import BayesianTextClassificationPipeline, load
+from bayesian_text_classification.loading.labels import label_lists
 from commands import refused
 
 pytestmark = pytest.mark.usefixtures("loud_libraries")
@@ -15,20 +17,35 @@ ROWS = [(f"text number {i}", "joy,anger" if i % 3 == 0 else "" if i % 3 == 1 els
 def folders(tiny, tokenizer, tmp_path):
     """Folders of models, by name, next to a csv with labels for each."""
     names = {0: "joy", 1: "anger", 2: "fear"}
-    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    named = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
     models = {
-        "several": tiny("bert", problem_type="multi_label_classification", **labels),
+        "several": tiny("bert", problem_type="multi_label_classification", **named),
         "alone": tiny("bert", num_labels=1),
         "number": tiny("bert", num_labels=1, problem_type="regression"),
         "one": tiny("bert", num_labels=3),
     }
+    best = (
+        BayesianTextClassificationPipeline(model=models["one"], tokenizer=tokenizer)
+        .predict_proba([text for text, _ in ROWS], num_samples=0)
+        .argmax(1)
+    )
+    labels = {
+        "several": [label for _, label in ROWS],
+        "one": [int(label + (i % 3 == 0)) % 3 for i, label in enumerate(best)],  # two of three answers are right
+        "alone": [i % 2 for i in range(20)],
+        "number": [i % 2 for i in range(20)],
+    }
     for name, model in models.items():
         for part in (model, tokenizer):
             part.save_pretrained(tmp_path / name)
-        of = {"several": lambda i: ROWS[i][1], "one": lambda i: i % 3}.get(name, lambda i: i % 2)
         with (tmp_path / f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([("text", "label"), *((ROWS[i][0], of(i)) for i in range(20))])
+            rows = [(text, label) for (text, _), label in zip(ROWS, labels[name], strict=True)]
+            csv.writer(file).writerows([("text", "label"), *rows])
     return tmp_path
+
+
+def lines(done):
+    return done.stdout.splitlines()
 
 
 def rows_of(path):
@@ -77,9 +94,8 @@ def test_one_output_is_calibrated_and_ranked(folders):
 def test_biases_are_a_method_of_calibrate(folders):
     done = commands.asked("calibrate", "--model", folders / "one", "--dataset", folders / "one.csv", "--num-samples", 0,
                           "--method", "bias-corrected", "--output", folders / "c")  # fmt: skip
-    assert done.exit_code == 0 or "no temperature is best" in done.stderr
-    if done.exit_code == 0:
-        assert "and a bias per class" in done.stdout
+    assert done.exit_code == 0, done.stderr
+    assert re.fullmatch(r"ordinary scores \(num_samples=0\): temperature [0-9.]+ and a bias per class", lines(done)[0])
 
 
 @pytest.mark.parametrize(
@@ -87,7 +103,7 @@ def test_biases_are_a_method_of_calibrate(folders):
     [
         ("several", ("evaluate",), "evaluate.load('ece', 'multilabel') measures what predict_proba returns"),
         ("alone", ("evaluate",), "evaluate.load('ece', 'binary') measures what predict_proba returns"),
-        ("number", ("evaluate",), "the model predicts 1 number(s) (problem_type 'regression'), not labels"),
+        ("number", ("evaluate",), "the model predicts numbers (problem_type 'regression'), not labels; use predict"),
         ("number", ("calibrate", "--output", "new"), "not labels; use predict, which takes every model"),
         ("several", ("calibrate", "--output", "new", "--method", "temperature"), "--method 'platt'"),
     ],
@@ -104,6 +120,8 @@ def test_what_a_model_cannot_do_is_said_first(model, arguments, words, folders, 
     [
         (("--threshold", 0.5), "pass a threshold for each, such as --threshold joy=0.8"),
         (("--threshold", "hate=0.5"), "threshold has 'hate', which is not a label of the model"),
+        (("--threshold", "joy=nan"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),
+        (("--threshold", "joy=1.5"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),
         (("--threshold", "joy=high"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),
         (("--threshold", "joy=0.5", "--threshold", 0.5), "it must be one number from 0 to 1, or LABEL=NUMBER"),
     ],
@@ -118,7 +136,9 @@ def test_existing_output_is_kept_unless_asked(folders):
     before = (folders / "out.csv").read_bytes()
     (folders / "out.csv").write_text("mine")
     done = commands.asked(*common, folders / "out.csv")
-    assert "out.csv already exists; pass --force to replace it, or --resume to continue" in refused(done)
+    assert "out.csv already exists; pass --force to replace it" in refused(done)
+    # Without an interrupted run, there is nothing to resume, and the file is somebody's.
+    assert "already exists" in refused(commands.asked(*common, folders / "out.csv", "--resume"))
     assert (folders / "out.csv").read_text() == "mine"
     assert commands.asked(*common, folders / "out.csv", "--force").exit_code == 0
     assert (folders / "out.csv").read_bytes() == before
@@ -130,3 +150,28 @@ def test_a_report_goes_to_a_folder_of_its_own(folders):
     done = commands.asked("evaluate", "--model", folders / "one", "--dataset", folders / "one.csv", "--output",
                           folders / "kept")  # fmt: skip
     assert "holds other files; choose a new folder, or that of an earlier report" in refused(done)
+
+
+def test_names_with_commas_and_other_traps_keep_their_decisions(tiny, tokenizer, tmp_path):
+    names = {0: "std", 1: "fear, or worry", 2: "a=b"}
+    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    for part in (tiny("bert", problem_type="multi_label_classification", **labels), tokenizer):
+        part.save_pretrained(tmp_path / "m")
+    limits = [word for name in names.values() for word in ("--threshold", f"{name}=0")]
+    done = commands.asked("predict", "--model", tmp_path / "m", "a text", "--num-samples", 0, *limits)
+    assert done.exit_code == 0 and all(name in done.stdout for name in names.values())
+    assert done.stdout.count("yes") == 3
+    (tmp_path / "in.txt").write_text("a text\n")
+    common = ("predict", "--model", tmp_path / "m", "--input", tmp_path / "in.txt", "--num-samples", 0, "--output")
+    assert commands.asked(*common, tmp_path / "out.csv", *limits).exit_code == 0
+    (row,) = rows_of(tmp_path / "out.csv")
+    assert label_lists([row["predicted_labels"]], names, "mine") == [[0, 1, 2]]
+    said = refused(commands.asked("predict", "--model", tmp_path / "m", "a text", "--threshold", 0.5))
+    assert "such as --threshold std=0.8" in said
+
+
+def test_the_top_label_shows_whether_it_is_accepted(folders):
+    for limit, word in ((0, "True"), (1, "False")):
+        limits = [each for name in ("joy", "anger", "fear") for each in ("--threshold", f"{name}={limit}")]
+        done = commands.asked("predict", "--model", folders / "several", "a text", "--scores", "top", *limits)
+        assert done.exit_code == 0 and "accepted" in done.stdout and word in done.stdout

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..files.formats import FORMATS, format_of
 from ..files.readers import DAMAGE, TEXT_COLUMNS, RowFile, open_rows
 from ..pipeline.inputs import shown
 from ..wording import first_line, row_name, some
-from .labels import DataError, label_ids, label_lists
+from .labels import DataError, label_ids, label_lists, yes_or_no
 
 HUB_SPLIT = "validation"  # default split of a dataset on the Hub
 
@@ -75,14 +75,14 @@ def load_labelled_texts(
     Args:
         source: A .csv (standard quoting), .tsv (no quoting), .jsonl or .parquet file, or the id of a dataset on the
             Hub.
-        id2label: Classes of the model. Labels may be ids or names. If the dataset and the model share class names, the
-            dataset's ids are mapped by name, whatever their order.
+        id2label: Classes of the model. Labels may be ids or names; for a model with one output, 0 or 1. If the dataset
+            and the model share class names, the dataset's ids are mapped by name, whatever their order.
         config: Configuration of a dataset on the Hub.
         split: Split of a dataset on the Hub. Default: `validation`.
         text_column: Column of the texts. Default: `text`, else `sentence`.
         label_column: Column of the labels. Default: `label`, else `labels`.
         multi_label: Whether several labels may apply to a text. A cell is then a list of ids or names, a string of
-            them, separated by commas, or a list of one 0 or 1 for each label.
+            them (separated by commas, or a JSON list), or a list of one 0 or 1 for each label.
 
     Raises:
         DataError: There is no such file, dataset, column or label, or there are no rows; a row is incomplete; a text
@@ -100,7 +100,9 @@ def load_labelled_texts(
     groups = [str(name) for name in table.columns.get("kind", [])]
     _check_texts(source, text_column, texts)
     _check_unicode(source, "kind", groups)
-    read = label_lists if multi_label else label_ids
+    read: Callable[..., list[Any]] = label_ids
+    if multi_label or len(id2label) == 1:
+        read = label_lists if multi_label else yes_or_no
     labels = read(table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, []))
     return LabelledTexts(source, texts, labels, groups, text_column, label_column, split)
 

@@ -1,13 +1,14 @@
 """Translate the labels of a dataset to the class ids of a model."""
 
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..pipeline.errors import BayesianTextClassificationError
 from ..wording import row_name
 
-_YES = {"1", "1.0", "True"}
+_YES = {"1", "1.0", "True"}  # as `str` shows them
 _BITS = {"0", "0.0", "False", *_YES}
 
 
@@ -47,12 +48,55 @@ def label_ids(
     return ids
 
 
+def joined_labels(labels: Sequence[str], names: Iterable[str]) -> str:
+    """Labels as one cell, which `label_lists` reads: separated by commas, or JSON if a name has a comma."""
+    return json.dumps(labels, ensure_ascii=False) if any("," in name for name in names) else ",".join(labels)
+
+
+def split_labels(cell: str, names: Collection[str]) -> list[str]:
+    """The labels in a cell: one name, a JSON list of names, or names separated by commas."""
+    if cell.strip() in names:  # a name may have a comma
+        return [cell]
+    if cell.lstrip().startswith("["):
+        try:
+            return list(map(str, json.loads(cell)))
+        except (ValueError, TypeError):
+            pass
+    return [part.strip() for part in cell.split(",") if part.strip()]
+
+
+def yes_or_no(
+    values: Sequence[Any], id2label: Mapping[int, str], source: str, *, class_names: Sequence[str] = ()
+) -> list[int]:
+    """0 or 1 for each row, for a model with one output, whose only label applies or does not.
+
+    A cell holds 0 or 1, true or false, or the name of the label for 1. If the dataset has two class names, and one is
+    that of the label, the other one stands for 0. The arguments are those of `label_ids`.
+    """
+    (name,) = id2label.values()
+    yes = {*_YES, "true", name.strip().casefold()}
+    no = {"0", "0.0", "false", f"not {name.strip().casefold()}"}
+    same = [known.strip().casefold() == name.strip().casefold() for known in class_names]
+    if len(same) == 2 and sum(same) == 1:
+        swapped = same.index(True) == 0  # the dataset's 0 is the label
+        no.add(class_names[same.index(False)].strip().casefold())
+        values = [1 - value if swapped and value in (0, 1) else value for value in values]
+    found = []
+    for index, value in enumerate(values):
+        cell = str(value).strip().casefold()
+        if cell not in yes | no:
+            raise DataError(f"{source}, {row_name(index)}: label {value!r} is not 0 or 1 (1: {name})")
+        found.append(int(cell in yes))
+    return found
+
+
 def label_lists(
     values: Sequence[Any], id2label: Mapping[int, str], source: str, *, class_names: Sequence[str] = ()
 ) -> list[list[int]]:
     """Translate the labels of each row, any number of them, to class ids. Each list is sorted, without repeats.
 
-    A cell is a list of ids or names, or a string of them, separated by commas (empty: no label applies). If all cells
+    A cell is a list of ids or names, or a string of them: separated by commas, or a JSON list (empty: no label
+    applies). If all cells
     are lists of one 0 or 1 for each label, they say which labels apply. The arguments are those of `label_ids`.
     """
     cells = [_listed(value, id2label) for value in values]
@@ -75,6 +119,8 @@ def label_lists(
         raise
     found: list[set[int]] = [set() for _ in cells]
     for index, known in zip(rows, ids, strict=True):
+        if known in found[index] and len(cells[index]) == count:  # probably a row of zeros and ones
+            raise DataError(f"{source}, {row_name(index)}: {values[index]!r} has the label {known} twice")
         found[index].add(known)
     return [sorted(one) for one in found]
 
@@ -82,8 +128,7 @@ def label_lists(
 def _listed(value: Any, id2label: Mapping[int, str]) -> Any:
     """A cell as a list of labels; None if it is none."""
     if isinstance(value, str):
-        whole = _name_reader(id2label)(value) is not None  # a name may hold a comma
-        return [value] if whole else [part.strip() for part in value.split(",") if part.strip()]
+        return split_labels(value, [name.strip() for name in id2label.values()])
     if isinstance(value, int) and not isinstance(value, bool):
         return [value]
     return list(value) if isinstance(value, (list, tuple)) else None

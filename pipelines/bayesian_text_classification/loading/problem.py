@@ -1,10 +1,11 @@
 """What a model decides: one label among several, independent labels, yes or no, or a number."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
+from ..pipeline.options import Activation
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
-from ..pipeline.uncertainty import Activation
 from .labelled_texts import LabelledTexts, load_labelled_texts
 
 
@@ -13,8 +14,8 @@ def check_probabilities(classifier: BayesianTextClassificationPipeline) -> Activ
     activation, config = classifier.activation, classifier.model.config
     if activation == "none":
         raise ValueError(
-            f"the model predicts {config.num_labels} number(s) (problem_type {config.problem_type!r}), not labels; use "
-            "predict, which takes every model"
+            f"the model predicts numbers (problem_type {config.problem_type!r}), not labels; use predict, which takes "
+            "every model"
         )
     if activation == "softmax" and config.num_labels < 2:
         raise ValueError(
@@ -31,18 +32,14 @@ def has_independent_labels(classifier: BayesianTextClassificationPipeline) -> bo
 def labelled_texts_for(
     classifier: BayesianTextClassificationPipeline, source: str | os.PathLike[str], **columns: Any
 ) -> LabelledTexts:
-    """`load_labelled_texts` with the labels in the form that the classifier takes.
+    """`load_labelled_texts` with the labels in the form that the classifier takes: sets of ids for independent labels.
 
     Raises:
         ValueError: The classifier's scores are not probabilities.
         DataError: As `load_labelled_texts`.
     """
     check_probabilities(classifier)
-    names = classes_of(classifier)
-    return load_labelled_texts(source, names, multi_label=has_independent_labels(classifier), **columns)
-
-
-def classes_of(classifier: BayesianTextClassificationPipeline) -> dict[int, str]:
-    """Names of the classes that labels are read as. A model with one output has two: its label applies, or not."""
-    names = dict(classifier.model.config.id2label)
-    return names if len(names) > 1 else {0: f"not {names[0]}", 1: names[0]}
+    several = has_independent_labels(classifier)
+    data = load_labelled_texts(source, classifier.model.config.id2label, multi_label=several, **columns)
+    # A set cannot be mistaken for a row of zeros and ones.
+    return replace(data, labels=[set(labels) for labels in data.labels]) if several else data

@@ -8,10 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .calibration import SCORES, Calibration, Way, way_of
-from .options import NAMES, Options
+from .options import NAMES, Activation, Options
 from .publishable import PublishablePipeline
 from .scaling import Scaling, TemperatureScaling
-from .uncertainty import Activation
+
+KINDS: dict[Activation, str] = {
+    "softmax": "a model that chooses one label",
+    "sigmoid": "a model of independent labels",
+    "none": "a model that predicts numbers",
+}
 
 _Own = TypeVar("_Own", bound="CalibratedPipeline")
 
@@ -54,8 +59,8 @@ class CalibratedPipeline(PublishablePipeline):
         chosen_for: Way = saved.get("threshold_way", "dropout")
         if chosen_for != way_of(options):
             self._drop_threshold(f"it was chosen for {SCORES[chosen_for]}")
-        elif reason := self._why_no_threshold(options.threshold):
-            self._drop_threshold(reason)
+        elif not self._fits(options.threshold):
+            self._drop_threshold(f"it does not fit the scores of {KINDS[self.activation]}")
         elif chosen_for == "dropout" and saved.get("masks", options.masks) != options.masks:
             self._drop_threshold(f"it was chosen for masks={saved['masks']!r}")
 
@@ -72,6 +77,8 @@ class CalibratedPipeline(PublishablePipeline):
     @calibration.setter
     def calibration(self, value: Mapping[Way, Scaling]) -> None:
         before, new = self._settings, Calibration(value)
+        for scaling in new.values():
+            self._check_scaling(scaling)
         way, threshold = before.threshold_way, before.options.threshold
         changed = threshold is not None and new.numbers(way) != before.calibration.numbers(way)
         options = replace(before.options, threshold=None) if changed else before.options
@@ -81,19 +88,25 @@ class CalibratedPipeline(PublishablePipeline):
 
     @property
     def temperature(self) -> float:
-        """Temperature of the sampled scores; 1.0 changes nothing. Setting it replaces what was fitted for them."""
+        """Temperature of the sampled scores; 1.0 changes nothing. Setting it replaces what was fitted for them.
+
+        Raises ValueError if the model does not choose one label, and the new value is not 1.
+        """
         return self.calibration.temperature("dropout")
 
     @temperature.setter
     def temperature(self, value: float) -> None:
         scaling = TemperatureScaling(value)
+        if self.activation != "softmax" and scaling.numbers == (1.0,):
+            return  # what it has always been
         if scaling.numbers != self.calibration.numbers("dropout"):
             self.calibration = self.calibration.replaced("dropout", None if value == 1 else scaling)
 
     @property
     def threshold(self) -> float | Mapping[str, float] | None:
         """Default lowest score of an accepted text, or of each accepted label by name; None: all are accepted."""
-        return self.sampling.threshold
+        threshold = self.sampling.threshold
+        return dict(threshold) if isinstance(threshold, Mapping) else threshold
 
     @threshold.setter
     def threshold(self, value: float | Mapping[str, float] | None) -> None:
@@ -108,6 +121,11 @@ class CalibratedPipeline(PublishablePipeline):
     def activation(self) -> Activation:
         """How logits become scores: "softmax" (one label among several), "sigmoid" (independent labels) or "none"."""
         return self._activation(self.defaults.get("function_to_apply"))
+
+    def activation_for(self, options: Mapping[str, Any]) -> Activation:
+        """The activation of a call with these options, which may have `function_to_apply`."""
+        given = {name: value for name, value in options.items() if name == "function_to_apply"}
+        return self._activation(self._merged(given)[1].get("function_to_apply"))
 
     def uncalibrated(self: _Own) -> _Own:
         """A pipeline of the same model and options without calibration and threshold."""
@@ -177,15 +195,30 @@ class CalibratedPipeline(PublishablePipeline):
             return None
         return scaling
 
+    def _check_scaling(self, scaling: Scaling) -> None:
+        """Raise ValueError unless a scaling is for scores like this model's."""
+        count = self.model.config.num_labels
+        if scaling.activation != self.activation:
+            raise ValueError(
+                f"{scaling} is for {KINDS[scaling.activation]}, and this is {KINDS[self.activation]}; call "
+                "classifier.calibrate(texts, labels)"
+            )
+        if scaling.labels not in (None, count):
+            raise ValueError(
+                f"{scaling} is for {scaling.labels} labels, and the model has {count}; call "
+                "classifier.calibrate(texts, labels)"
+            )
+
     def _check_threshold(self, threshold: float | Mapping[str, float]) -> None:
         check_threshold(threshold, self.activation, self.model.config)
 
-    def _why_no_threshold(self, threshold: float | Mapping[str, float]) -> str | None:
+    def _fits(self, threshold: float | Mapping[str, float]) -> bool:
+        """Whether a threshold can work with this model's scores."""
         try:
             self._check_threshold(threshold)
-        except ValueError as error:
-            return str(error)
-        return None
+        except ValueError:
+            return False
+        return True
 
     def _drop_threshold(self, reason: str) -> None:
         dropped = self.threshold
@@ -193,12 +226,11 @@ class CalibratedPipeline(PublishablePipeline):
         self._say_dropped(dropped, reason)
 
     def _say_dropped(self, threshold: float | Mapping[str, float] | None, reason: str) -> None:
-        warnings.warn(
-            f"threshold={threshold!r} is dropped: {reason}; choose a new one with "
-            f"bayesian_text_classification.threshold_for, or keep it with classifier.threshold = {threshold!r}",
-            UserWarning,
-            stacklevel=4,
-        )
+        chooser = "threshold_for" if self.activation == "softmax" else "label_thresholds"
+        advice = "" if self.activation == "none" else f"; choose a new one with bayesian_text_classification.{chooser}"
+        if threshold is not None and self._fits(threshold):
+            advice += f", or keep it with classifier.threshold = {threshold!r}"
+        warnings.warn(f"threshold={threshold!r} is dropped: {reason}{advice}", UserWarning, stacklevel=4)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._said:

@@ -24,7 +24,12 @@ class Calibration(Mapping[Way, Scaling]):
 
     def __init__(self, scalings: Mapping[Way, Scaling] | None = None) -> None:
         """Raise TypeError if this is not a mapping of "ordinary" and "dropout" to `Scaling`."""
-        self._scalings: dict[Way, Scaling] = dict({} if scalings is None else scalings)
+        given = {} if scalings is None else scalings
+        # A classifier that was loaded with the code of a saved folder has classes of its own.
+        self._scalings: dict[Way, Scaling] = {
+            way: scaling_of_saved(scaling.saved()) if hasattr(scaling, "saved") else scaling
+            for way, scaling in dict(given).items()
+        }
         for way, scaling in self._scalings.items():
             if way not in SCORES or not isinstance(scaling, Scaling):
                 legal = " and ".join(map(repr, SCORES))

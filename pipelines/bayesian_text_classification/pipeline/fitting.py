@@ -5,10 +5,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from .options import Activation
 from .platt import fit_platt
 from .scaling import PlattScaling, Scaling, TemperatureScaling
 from .temperature import determined, fit_bias_corrected, fit_temperature
-from .uncertainty import Activation
 
 Method = Literal["temperature", "bias-corrected", "platt"]
 METHODS: dict[Activation, tuple[Method, ...]] = {
@@ -40,8 +40,10 @@ def check_method(method: Method | None, activation: Activation, config: Any) -> 
     if method not in legal:
         others = " or ".join(f"method={name!r}" for name in legal)
         kind = "a model that chooses one label" if activation == "softmax" else "a model of independent labels"
-        wrong = "" if method in get_args(Method) else f"there is no method={method!r}; "
-        raise ValueError(f"{wrong}{kind} takes {others}" if wrong else f"method={method!r}; {kind} takes {others}")
+        if config.num_labels == 1:
+            kind = "a model with one output"
+        reason = f"method={method!r}" if method in get_args(Method) else f"there is no method={method!r}"
+        raise ValueError(f"{reason}; {kind} takes {others}")
     return method
 
 

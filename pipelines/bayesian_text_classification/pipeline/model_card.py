@@ -94,7 +94,7 @@ sampled scores are calibrated separately.
   early once the standard error of its score is below 0.02.
 - **Honesty.** The scores are only as good as the model. MC-Dropout makes them more honest, not always honest. Measure
   the calibration on your own labeled texts before you rely on a threshold.
-- **Temperature.** A temperature is fitted on labeled texts. Other texts may need a different one.
+- **Calibration.** It is fitted on labeled texts. Other texts may need a different one.
 """
 
 

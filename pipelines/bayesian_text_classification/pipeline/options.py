@@ -4,12 +4,15 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from .masks import GROUP_SIZE, MASKS
+
+Activation = Literal["sigmoid", "softmax", "none"]  # for independent labels, one label among several, raw outputs
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 # Tokenizer arguments that decide how many rows it returns, or in what form.
 _OWN_TOKENIZER_ARGUMENTS = {

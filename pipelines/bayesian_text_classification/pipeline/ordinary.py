@@ -10,8 +10,7 @@ from transformers import TextClassificationPipeline
 from .errors import InputError
 from .failures import cannot_run, may_blame_text
 from .inputs import NOT_FINITE, LazyResults, form_of, items_of, not_finite, text_and_pair, unrunnable
-from .options import check_tokenizer_options
-from .uncertainty import ACTIVATIONS, Activation
+from .options import ACTIVATIONS, Activation, check_tokenizer_options
 
 
 class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # untyped

@@ -15,14 +15,14 @@ from .calibration import way_of
 from .encoding import Encoded
 from .fitting import Method, check_method, fitted
 from .inputs import LazyResults, form_of, not_finite
-from .options import NAMES, Options, as_dtype, check_batch_size, is_int
+from .options import NAMES, Activation, Options, as_dtype, check_batch_size, is_int
 from .probe import DropoutSite
 from .sampling import Draws, joined
 from .saving import Saved, resolved, saved_options, with_adapter
 from .scaling import Scaling, TemperatureScaling
 from .targets import labeled
 from .text_sampler import Progress, TextSampler
-from .uncertainty import Activation, summarized
+from .uncertainty import summarized
 
 TASK = "bayesian-text-classification"
 _Call = dict[str, Any]  # arguments of `TextSampler.samples`
@@ -63,8 +63,9 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
     Raises:
         InputError: A text tokenizes to zero tokens, or the model's outputs for it are NaN or infinite and give no
             score. The error is a ValueError and holds the numbers of these inputs.
-        ValueError: An option is out of range, or a threshold is given for a model that does not choose one label. A
-            call with samples raises it if the model has no active dropout.
+        ValueError: An option is out of range, or the threshold does not fit the model: one number for one label or one
+            output, a dict for independent labels, and none for numbers. A call with samples raises it if the model has
+            no active dropout.
         TypeError: An option is unknown.
     """
 
@@ -165,6 +166,8 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         options, call = self._for_arrays({"tolerance": None, **kwargs})
         if options.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
+        if not self.dropout_sites:
+            raise ValueError(f"{self._sampler.no_dropout()}; predict_proba(texts, num_samples=0) works without")
         samples = self._sampler.samples(texts, options, first_sample=first_sample, progress=progress, **call)
         values = (draws.values for _, draws in samples)
         return joined(values, self.model.config.num_labels, options.num_samples)
@@ -202,7 +205,8 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
 
         m is the mean over the samples, or the ordinary pass for `num_samples=0`: each way has a calibration of its own.
         The fit maximizes the likelihood of the labels. `log T` and the biases of "bias-corrected" have standard normal
-        priors, which weigh less than one text. Labels share a prior that is fitted to all of them (see `fit_platt`).
+        priors. That of `log T` weighs less than one text, those of the biases as much as a few texts of the class.
+        Labels share a prior that is fitted to all of them (see `fit_platt`).
 
         Without biases the winning label does not change. `sample_proba` never changes. All keys of a result belong to
         the calibrated score: `score_std` and `standard_error` by the delta method, and the two parts of the entropy
@@ -224,7 +228,7 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         Raises:
             ValueError: The model predicts numbers, its outputs are not finite, a label is not one of its classes, the
                 numbers of texts and labels differ, or the labels do not determine a calibration: every answer is right,
-                too many are wrong, or a label applies to every text or to none.
+                too many are wrong, or all labels apply to every text, or none to any.
         """
         options, call = self._for_arrays(kwargs)
         if call["activation"] != self.activation:

@@ -19,8 +19,8 @@ def fit_platt(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) 
     The pairs theta_k = (u_k, b_k) have a common normal prior, `theta_k ~ N(mu, S)`, whose mean and covariance come from
     the data (empirical Bayes; expectation maximization with a normal approximation at each label's mode). A label with
     many examples keeps its own pair. One with few gets nearly the common one. mu has a standard normal prior, which
-    weighs less than one text, so a single label gets its own pair. S counts one more label, with a covariance of 0.1:
-    the best of 0.03, 0.1, 0.3 and 1 in simulations of 3 to 20 labels.
+    matters for a few texts only, so a single label gets its own pair. S counts one more label, with a covariance of
+    0.1: the best of 0.03, 0.1, 0.3 and 1 in simulations of 3 to 20 labels.
 
     Args:
         probabilities: Probability of each label. *Shape:* (texts, labels).

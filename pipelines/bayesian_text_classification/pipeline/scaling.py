@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .options import is_real
+from .options import Activation, is_real
 from .temperature import SMALLEST, apply_temperature, softmax
 
 Array = NDArray[np.float64]
@@ -24,7 +24,7 @@ class Scaling(ABC):
         dropout_rate: Mean dropout rate of the samples; None: it applies at any rate, or there were no samples.
     """
 
-    activation: ClassVar[str]  # of the model's outputs that it applies to
+    activation: ClassVar[Activation]  # of the model's outputs that it applies to
 
     masks: str | None = None
     dropout_rate: float | None = None
@@ -49,6 +49,11 @@ class Scaling(ABC):
 
         That is `diag(m) - m m'` for classes, and `m (1 - m)` for each of several labels. *Shape:* (texts, classes).
         """
+
+    @property
+    @abstractmethod
+    def labels(self) -> int | None:
+        """Number of classes or labels that it is for; None: any."""
 
     @property
     @abstractmethod
@@ -85,10 +90,10 @@ class TemperatureScaling(Scaling):
         biases: One number per class, or empty for none.
 
     Raises:
-        ValueError: The temperature is not a positive finite number.
+        ValueError: The temperature is not a positive finite number, or a bias is not finite.
     """
 
-    activation = "softmax"
+    activation: ClassVar[Activation] = "softmax"
 
     temperature: float
     biases: tuple[float, ...] = ()
@@ -98,6 +103,8 @@ class TemperatureScaling(Scaling):
             raise ValueError(
                 f"temperature={self.temperature!r}; it must be a positive finite number; 1 changes nothing"
             )
+        if not all(map(math.isfinite, self.biases)):
+            raise ValueError(f"biases={self.biases!r}; they must be finite numbers, one per class")
         object.__setattr__(self, "temperature", float(self.temperature))
         object.__setattr__(self, "biases", tuple(map(float, self.biases)))
 
@@ -120,6 +127,11 @@ class TemperatureScaling(Scaling):
         )
 
     @property
+    def labels(self) -> int | None:
+        """Number of classes; None without biases."""
+        return len(self.biases) or None
+
+    @property
     def numbers(self) -> tuple[float, ...]:
         """The temperature and the biases."""
         return (self.temperature, *self.biases)
@@ -140,14 +152,15 @@ class PlattScaling(Scaling):
         ValueError: A slope is not a positive finite number, or there is not one bias for each slope.
     """
 
-    activation = "sigmoid"
+    activation: ClassVar[Activation] = "sigmoid"
 
     slopes: tuple[float, ...]
     biases: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.slopes) != len(self.biases) or not all(0 < slope < math.inf for slope in self.slopes):
-            raise ValueError("PlattScaling needs a positive finite slope and a bias for every label")
+        positive = all(0 < slope < math.inf for slope in self.slopes)
+        if len(self.slopes) != len(self.biases) or not positive or not all(map(math.isfinite, self.biases)):
+            raise ValueError("PlattScaling needs a positive finite slope and a finite bias for every label")
         object.__setattr__(self, "slopes", tuple(map(float, self.slopes)))
         object.__setattr__(self, "biases", tuple(map(float, self.biases)))
 
@@ -166,6 +179,11 @@ class PlattScaling(Scaling):
     def _slope(self, mean: Array, scaled: Array) -> Array:
         spread = mean * (1 - mean)
         return np.divide(self.slopes * scaled * (1 - scaled), spread, out=np.zeros_like(mean), where=spread > 0)
+
+    @property
+    def labels(self) -> int | None:
+        """Number of labels."""
+        return len(self.slopes)
 
     @property
     def numbers(self) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .uncertainty import Activation
+from .options import Activation
 
 
 def labeled(
@@ -34,24 +34,39 @@ def class_ids(labels: Iterable[Any], config: Any) -> NDArray[np.int64]:
 def label_matrix(labels: Iterable[Any], config: Any) -> NDArray[np.int64]:
     """1 where a label applies, else 0. *Shape:* (texts, labels).
 
-    Each item of `labels` holds the ids or names of the labels of one text. If all items hold one 0 or 1 for each label,
-    they are rows of the matrix itself. A model with one output takes 0 or 1 for each text.
+    Each item of `labels` holds the ids or names of the labels of one text. If all items are lists of one 0 or 1 for
+    each label, they are rows of the matrix itself (a set is never a row). A model with one output takes 0 or 1 for each
+    text, or the name of its label for 1.
 
     Raises:
-        ValueError: A label is unknown, or an item is none of these.
+        ValueError: A label is unknown or is given twice for one text, or an item is none of these.
     """
     items, count = [_unboxed(item) for item in labels], int(config.num_labels)
     if count == 1:
-        items = [item if isinstance(item, list) else [item] for item in items]
+        items = [_yes_or_no(item, i, config) for i, item in enumerate(items)]
     if items and all(_is_row(item, count) for item in items):
         return np.array(items, dtype=np.int64)
-    if count == 1:
-        raise ValueError("the model has one output, so each label must be 0 or 1")
     matrix = np.zeros((len(items), count), dtype=np.int64)
     for i, item in enumerate(items):
-        for label in item if isinstance(item, list) else [item]:
-            matrix[i, _id(label, f"labels {i}", config)] = 1
+        for label in item if isinstance(item, (list, set)) else [item]:
+            known = _id(label, f"labels {i}", config)
+            if matrix[i, known]:
+                raise ValueError(
+                    f"labels {i} are {item!r}, which has {label!r} twice; pass the labels of each text, or rows of one "
+                    "0 or 1 for each label for all texts"
+                )
+            matrix[i, known] = 1
     return matrix
+
+
+def _yes_or_no(item: Any, index: int, config: Any) -> list[int]:
+    """The target of a text for a model with one output, as a row."""
+    value = item[0] if isinstance(item, list) and len(item) == 1 else item
+    if value == config.id2label[0]:
+        return [1]
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return [int(value)]
+    raise ValueError(f"label {index} is {item!r}; the model has one output, so it must be 0 or 1")
 
 
 def _id(label: Any, place: str, config: Any) -> int:
@@ -67,7 +82,7 @@ def _is_row(item: Any, count: int) -> bool:
 
 
 def _unboxed(item: Any) -> Any:
-    """Arrays, tensors, tuples and sets as lists; everything else as it is."""
+    """Arrays, tensors and tuples as lists, frozen sets as sets; everything else as it is."""
     if hasattr(item, "tolist"):
         return item.tolist()
-    return list(item) if isinstance(item, (tuple, set, frozenset)) else item
+    return list(item) if isinstance(item, tuple) else set(item) if isinstance(item, frozenset) else item

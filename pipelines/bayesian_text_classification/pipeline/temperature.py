@@ -69,8 +69,8 @@ def fit_bias_corrected(probabilities: Probabilities, labels: NDArray[np.integer]
     """Fit a temperature and a bias for each class, `softmax(log(p) / T + b)`.
 
     This is bias-corrected temperature scaling (Alexandari et al. 2020, arXiv:1901.06852). It helps where the classes
-    are more frequent or rarer than in training. Log T and the biases have standard normal priors, so a class without a
-    text keeps a bias near 0.
+    are more frequent or rarer than in training. Log T and the biases have standard normal priors, which keep them
+    finite: that of a class without a text falls only slowly.
 
     Args:
         probabilities: Rows that sum to 1. *Shape:* (texts, classes).

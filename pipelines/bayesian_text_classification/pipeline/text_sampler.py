@@ -15,11 +15,11 @@ from torch import Tensor
 from .batching import Apart, TokenBudget, plan, windows
 from .encoding import Encoded, Encoder
 from .inputs import items_of
-from .options import Options, is_int
+from .options import Activation, Options, is_int
 from .sampling import Draws, Passes, fixed, until_precise
 from .scaling import Scaling
 from .twin import OrdinaryTwin, StochasticTwin
-from .uncertainty import Activation, error_of_score, summarized
+from .uncertainty import error_of_score, summarized
 
 WINDOW = 1024  # texts tokenized and sorted together; a stream holds one window in memory
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; leaves room for the batch's attention weights
@@ -134,13 +134,16 @@ class TextSampler:
         """The twin of the model. Raises ValueError if the model has no active dropout."""
         twin = self.twin()
         if not twin.sites:
-            name = getattr(self.model.config, "_name_or_path", "") or "the model"
-            raise ValueError(
-                f"{name} ({type(self.model).__name__}) has no active dropout, so there is nothing to sample; "
-                "fine-tune it with dropout (for example attention_dropout=0.1 in its config), keep LoRA adapters "
-                "unmerged, or pass num_samples=0 for ordinary text classification"
-            )
+            raise ValueError(f"{self.no_dropout()}, or pass num_samples=0 for ordinary text classification")
         return twin
+
+    def no_dropout(self) -> str:
+        """Why there is nothing to sample, and what to do about it."""
+        name = getattr(self.model.config, "_name_or_path", "") or "the model"
+        return (
+            f"{name} ({type(self.model).__name__}) has no active dropout, so there is nothing to sample; fine-tune it "
+            "with dropout (for example attention_dropout=0.1 in its config), keep LoRA adapters unmerged"
+        )
 
     @property
     def encoder(self) -> Encoder:

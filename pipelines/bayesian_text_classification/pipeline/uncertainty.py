@@ -4,16 +4,14 @@ Samples have the shape (texts, classes, samples), as in BaaL. Arithmetic is in f
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .options import Activation
 from .scaling import Scaling
 
 Array = NDArray[np.float64]
-Activation = Literal["sigmoid", "softmax", "none"]  # for independent labels, one label among several, raw outputs
-ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 _PRIOR_GROUPS = 4  # weight of the naive variance in degrees of freedom; matters while groups are few
 # Chosen once, on the embedded model and 240 sentences of SST-2 validation, so that about 95% of the intervals of 1.96

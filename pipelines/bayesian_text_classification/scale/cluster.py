@@ -100,6 +100,8 @@ class Cluster:
         model = str(Path(str(self.model)).absolute()) if folder else self.model
         known = None if like is None else (fingerprint(like), like.calibration)
         loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
+        function = None if like is None else like.defaults.get("function_to_apply")
+        loaded |= {} if function is None else {"function_to_apply": function}
         return dataset.map_batches(
             _Worker,
             fn_constructor_args=(loaded, text_column, prefix, self.cpus, dict(options), known),
@@ -204,6 +206,8 @@ class _Worker:
         errors = table[_ERROR].to_pylist() if _ERROR in table.column_names else [None] * table.num_rows
         added = self._scorer(Window(table, errors).column(self._text_column), errors)
         for field, column in zip(self._scorer.added, added_columns(added, self._scorer.added), strict=True):
+            if field.name in table.column_names:
+                raise ValueError(f"the dataset already has a column {field.name!r}; set another prefix=")
             table = table.append_column(field, column)
         return table
 

@@ -138,8 +138,12 @@ def predict_file(
             "input format": source.file_format,
             "output format": file_format + compression,
             **{
-                name: getattr(value, "tolist", lambda value=value: value)() for name, value in options.items()
-            },  # NumPy scalars to Python's
+                name: getattr(value, "tolist", lambda value=value: value)()  # NumPy scalars to Python's
+                for name, value in options.items()
+                if name != "threshold"
+            },
+            "scores": scorer.scores,
+            "threshold": scorer.threshold,
             **_settings(classifier),
             **source.digests(),
         }
@@ -215,7 +219,8 @@ def predict_dataset(
         model: Folder that every worker can read, or Hub id. None loads the embedded one.
         text_column: Column of the texts. A row whose text is null, empty, or longer than
             `labelled_texts.MOST_CHARACTERS` characters gets no label, and the reason in the column `error`.
-        prefix: Prefix of the added columns' names, as for `predict_file`.
+        prefix: Prefix of the added columns' names. None: "predicted_" if the dataset has a column of a name that a
+            classifier may add, else none.
         scores: "top", "all" or None, as for `predict_file`.
         workers: Number of actors, or (least, most) to let Ray choose. Each actor loads its own copy of the model.
         cpus: CPUs per actor, which is also its number of threads.

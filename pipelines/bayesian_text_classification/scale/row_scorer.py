@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow
 
 from ..loading.labelled_texts import why_no_text, why_unfit
-from ..loading.problem import has_independent_labels
+from ..loading.labels import joined_labels
 from ..pipeline.answers import decided
 from ..pipeline.errors import InputError
 from ..pipeline.options import check_call_options
@@ -40,6 +40,7 @@ class RowScorer:
         added: Names and types of the added columns. The last one holds the error.
         options: Options of the pipeline's calls.
         prefix: Prefix of the added columns' names.
+        threshold: Threshold of the calls; None for none.
         scores: "top" for the winning label, or "all" for the score of every label.
     """
 
@@ -57,7 +58,8 @@ class RowScorer:
         """
         options = dict(options)
         scores = options.pop("scores", None)
-        self._labels = has_independent_labels(classifier)
+        names = list(classifier.model.config.id2label.values())
+        self._labels = len(names) > 1 and classifier.activation_for(options) == "sigmoid"
         self.scores: str = scores or ("all" if self._labels else "top")
         self._passes = options.get("num_samples", classifier.sampling.num_samples)
         check_options({**classifier.defaults, **options, "num_samples": self._passes, "scores": self.scores})
@@ -66,21 +68,23 @@ class RowScorer:
         classifier([], **options)
         self._classifier, self.prefix = classifier, prefix
         self.options = options
-        self._thresholds = classifier.with_options(options).threshold
+        self.threshold = classifier.with_options(options).threshold
         columns = {prefix + name: kind for name, kind in {**self._columns(), ERROR: _TEXT}.items()}
         self.added = pyarrow.schema(list(columns.items()))
 
     def _columns(self) -> dict[str, pyarrow.DataType]:
         """Names and types of the added columns but the error, without prefix."""
         names, sampled = list(self._classifier.model.config.id2label.values()), self._passes > 0
+        if self.scores == "all" and len(set(names)) < len(names):
+            raise ValueError("two labels of the model have the same name; give every label its own in config.id2label")
         each = {f"score_{name}": _NUMBER for name in names} if self.scores == "all" else {}
         if self._labels and each:
             if sampled:
                 each |= {f"standard_error_{name}": _NUMBER for name in names}
                 each |= {name: _SAMPLED[name] for name in _OF_TEXTS}
-            return each | ({} if self._thresholds is None else {PREDICTED: _TEXT})
+            return each | ({} if self.threshold is None else {PREDICTED: _TEXT})
         keys = {"label": _TEXT, "score": _NUMBER, **(_SAMPLED if sampled else {})}
-        if self._thresholds is not None:
+        if self.threshold is not None:
             keys |= {ACCEPTED: pyarrow.bool_()} if self._labels else _DECIDED
         if taken := [name for name in each if name in keys]:
             raise ValueError(
@@ -138,10 +142,10 @@ class RowScorer:
             answer = {**each, **{name: entries[0][name] for name in _OF_TEXTS if name in entries[0]}}
             if self._passes:
                 answer |= {f"standard_error_{entry['label']}": entry["standard_error"] for entry in entries}
-            if self._thresholds is not None:
+            if self.threshold is not None:
                 names = {entry["label"] for entry in entries if entry[ACCEPTED]}
                 order = self._classifier.model.config.id2label.values()
-                answer[PREDICTED] = ",".join(name for name in order if name in names)
+                answer[PREDICTED] = joined_labels([name for name in order if name in names], order)
             answers.append(answer)
         return answers
 

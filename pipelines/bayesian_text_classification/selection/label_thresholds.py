@@ -46,14 +46,20 @@ def label_thresholds(
     Raises:
         ValueError: Not exactly one target is given, one is out of range, the arrays do not match, or a score is NaN.
     """
-    scores, happened = np.asarray(scores, np.float64), np.asarray(labels).astype(bool)
+    scores, happened = np.asarray(scores, np.float64), _bits(labels)
     if (precision is None) == (recall is None):
         raise ValueError("give precision= or recall=, and not both")
+    if len(set(names.values() if isinstance(names, Mapping) else names)) < len(names):
+        raise ValueError("two labels have the same name; give every label a name of its own")
     if scores.ndim != 2 or scores.shape != happened.shape or len(names) != scores.shape[1]:
         raise ValueError(
             f"scores have shape {scores.shape}, labels {happened.shape}, and there are {len(names)} names; pass scores "
             "and labels of shape (rows, labels)"
         )
+    if not len(scores):
+        raise ValueError("there are no rows; pass at least one")
+    if groups is not None and np.shape(groups) != (len(scores),):
+        raise ValueError(f"groups have shape {np.shape(groups)}; pass one for each of the {len(scores)} rows")
     for name, value in (("precision", precision), ("recall", recall), ("confidence", confidence)):
         if value is not None and not 0 < value < 1:
             raise ValueError(f"{name}={value!r}; it must lie between 0 and 1")
@@ -69,6 +75,17 @@ def label_thresholds(
         if chosen is not None:
             found[names[k]] = chosen
     return found
+
+
+def _bits(labels: Any) -> NDArray[np.bool_]:
+    """Whether each label applies. Raises ValueError unless these are rows of 0 and 1."""
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise ValueError("labels must be rows of 0 and 1, one for each label, such as [[1, 0], [1, 1]]")
+    return array.astype(bool)
 
 
 def _for_recall(

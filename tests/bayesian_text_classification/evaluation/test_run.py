@@ -218,10 +218,18 @@ def test_error_rates_by_group():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"num_labels": 1}, {"num_labels": 3, "problem_type": "multi_label_classification"}]
+    ("settings", "words"),
+    [
+        ({"num_labels": 1}, r"has one output, .* evaluate\.load\('ece', 'binary'\)"),
+        ({"num_labels": 1, "problem_type": "regression"}, "predicts numbers .*; use predict"),
+        (
+            {"problem_type": "multi_label_classification"},
+            r"independent labels, .* evaluate\.load\('ece', 'multilabel'\)",
+        ),
+    ],
 )
-def test_regression_and_multi_label_models_raise(tiny, bayesian, settings):
-    with pytest.raises(ValueError, match="needs a single-label classifier with at least two classes"):
+def test_regression_and_multi_label_models_raise(tiny, bayesian, settings, words):
+    with pytest.raises(ValueError, match=words):
         compare(bayesian(tiny("bert", **settings)), DATA)
 
 

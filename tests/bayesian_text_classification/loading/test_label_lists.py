@@ -7,7 +7,7 @@ import datasets
 import pyarrow.parquet
 import pytest
 from bayesian_text_classification import load_labelled_texts
-from bayesian_text_classification.loading.labels import DataError, label_lists
+from bayesian_text_classification.loading.labels import DataError, joined_labels, label_lists, yes_or_no
 
 NAMES = {0: "joy", 1: "anger", 2: "fear, or worry"}
 EXPECTED = [[0], [0, 1], [], [2]]
@@ -66,3 +66,33 @@ def test_files_and_datasets(tmp_path):
         found = load_labelled_texts(tmp_path / name, NAMES, multi_label=True)
         assert (found.texts, found.labels) == (texts, EXPECTED), name
     assert pyarrow.parquet.read_schema(tmp_path / "a.parquet").metadata  # which has the names of the ids
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        ([1, 0, 1], []),
+        (["1", "0", " 1 "], []),
+        ([1.0, 0.0, True], []),
+        (["True", "false", "TRUE"], []),
+        (["spam", "not spam", "Spam"], []),
+        ([1, 0, 1], ["ham", "spam"]),
+        ([0, 1, 0], ["spam", "ham"]),
+        (["spam", "ham", 1], ["ham", "spam"]),
+    ],
+)
+def test_one_output_reads_yes_and_no(cells, names):
+    assert yes_or_no(cells, {0: "spam"}, "mine", class_names=names) == [1, 0, 1]
+
+
+@pytest.mark.parametrize("cell", [2, "ham", None, 0.5, ""])
+def test_one_output_refuses_everything_else(cell):
+    with pytest.raises(DataError, match=r"mine, row 1 .*: label .* is not 0 or 1 \(1: spam\)"):
+        yes_or_no([cell], {0: "spam"}, "mine")
+
+
+def test_what_is_written_can_be_read():
+    for names in ({0: "joy", 1: "anger"}, NAMES):
+        for labels in ([], ["joy"], list(names.values())):
+            (ids,) = label_lists([joined_labels(labels, names.values())], names, "mine")
+            assert [names[i] for i in ids] == labels

@@ -58,6 +58,7 @@ def test_labels_come_in_three_forms(several):
         ([[0], [1], [3]], "labels 2 is 3; the classes are"),
         ([[0], [1]], "got 3 texts and 2 labels"),
         ([[], [], []], "no label applies to all of them"),
+        ([[1, 0, 0], [0, 1, 0], [0, 0, 2]], "labels 0 are [1, 0, 0], which has 0 twice; pass the labels of each text"),
     ],
 )
 def test_wrong_labels_raise_and_change_nothing(several, labels, words):
@@ -114,7 +115,7 @@ def test_one_output_is_a_choice_between_yes_and_no(alone, samples, tmp_path):
         assert entry["abstained"] == (max(row, 1 - row) < middle) == (entry["label"] is None)
     alone.save_pretrained(tmp_path)
     np.testing.assert_allclose(load(tmp_path).predict_proba(MANY, num_samples=samples), q, atol=1e-6)
-    with pytest.raises(ValueError, match="the model has one output, so each label must be 0 or 1"):
+    with pytest.raises(ValueError, match="label 0 is 2; the model has one output, so it must be 0 or 1"):
         alone.calibrate(MANY, [2] * 10)
 
 
@@ -122,16 +123,15 @@ def test_one_output_is_a_choice_between_yes_and_no(alone, samples, tmp_path):
 def test_biases_may_change_the_winner(bayesian, tiny, samples, tmp_path):
     ours = bayesian(tiny("bert", num_labels=3))
     p = ours.predict_proba(MANY, num_samples=samples)
-    labels = [int(row.argmin()) if i % 3 else int(row.argmax()) for i, row in enumerate(p)]
-    try:
-        temperature = ours.calibrate(MANY, labels, method="bias-corrected", num_samples=samples)
-    except ValueError:  # most answers are wrong
-        labels = [int(row.argmax()) if i % 3 else int(row.argmin()) for i, row in enumerate(p)]
-        temperature = ours.calibrate(MANY, labels, method="bias-corrected", num_samples=samples)
+    usual = int(np.bincount(p.argmax(1)).argmax())
+    second = (usual + 1) % 3
+    labels = [second if i % 3 == 0 else int(row.argmax()) for i, row in enumerate(p)]
+    temperature = ours.calibrate(MANY, labels, method="bias-corrected", num_samples=samples)
     (scaling,) = ours.calibration.values()
-    assert scaling.temperature == temperature and len(scaling.biases) == 3
+    assert scaling.temperature == temperature and scaling.biases[second] > scaling.biases[usual]
     q = ours.predict_proba(MANY, num_samples=samples)
     np.testing.assert_allclose(q, scaling.apply(p), atol=1e-6)
+    assert (q[:, second] / q[:, usual] > (p[:, second] / p[:, usual]) ** (1 / temperature)).all()
     ours.save_pretrained(tmp_path)
     assert load(tmp_path).calibration == ours.calibration
 
@@ -151,3 +151,38 @@ def test_numbers_are_predictions_alone(bayesian, tiny):
     assert ours.activation == "none" and ours(TEXTS[0])[0]["predictive_entropy"] is None
     with pytest.raises(ValueError, match=r"this model predicts numbers .* use its predictions as they are"):
         ours.calibrate(TEXTS, [0, 1, 0])
+
+
+def test_two_labels_on_every_text_are_not_rows_of_the_matrix(tiny, bayesian):
+    ours = bayesian(tiny("bert", num_labels=2, problem_type="multi_label_classification"), num_samples=0)
+    found = ours.calibrate(TEXTS, [{0, 1}, {0, 1}, {0}])
+    assert found == ours.calibrate(TEXTS, [[1, 1], [1, 1], [1, 0]])
+
+
+def test_scalings_of_another_kind_are_refused(several, alone):
+    several.calibrate(MANY, SETS)
+    before = several.calibration
+    several.temperature = several.temperature  # changes nothing
+    assert several.calibration == before
+    with pytest.raises(ValueError, match="temperature 2 is for a model that chooses one label, and this is a model of"):
+        several.temperature = 2.0
+    with pytest.raises(ValueError, match=r"is for 3 labels, and the model has 1; call classifier\.calibrate"):
+        alone.calibration = before
+    assert several.calibration == before and not alone.calibration
+
+
+def test_a_calibration_of_saved_code_is_accepted(several, tmp_path):
+    several.calibrate(MANY, SETS)
+    several.save_pretrained(tmp_path)
+    other = pipeline(TASK, model=str(tmp_path), trust_remote_code=True)
+    expected, several.calibration = several.calibration, other.calibration
+    assert several.calibration == expected
+
+
+def test_advice_about_a_dropped_threshold_works(several):
+    several.threshold = {"joy": 0.5}
+    with pytest.warns(UserWarning, match=r"label_thresholds, or keep it with classifier.threshold = \{'joy': 0.5\}"):
+        several.calibrate(MANY, SETS)
+    several.threshold = {"joy": 0.5}
+    several.threshold["joy"] = 7  # a copy
+    assert several.threshold == {"joy": 0.5}

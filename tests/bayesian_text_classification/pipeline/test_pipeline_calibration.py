@@ -165,7 +165,9 @@ def test_threshold_of_an_old_save_is_for_sampled_scores(ours, tmp_path):
     assert pipeline(TASK, **saved).threshold == 0.9
     with pytest.warns(UserWarning, match=r"threshold=0\.9 is dropped: it was chosen for sampled scores"):
         assert pipeline(TASK, **saved, num_samples=0).threshold is None
-    with pytest.warns(UserWarning, match=r"threshold=0\.9 is dropped: the scores are not probabilities"):
+    with pytest.warns(
+        UserWarning, match=r"threshold=0\.9 is dropped: it does not fit the scores of a model that predicts"
+    ):
         assert pipeline(TASK, **saved, function_to_apply="none").threshold is None
 
 
@@ -384,15 +386,15 @@ def test_threshold_out_of_range_raises(threshold, ours):
         ours(TEXTS, threshold=threshold)
 
 
-def test_threshold_needs_a_distribution_over_classes(ours, tiny, bayesian):
+def test_threshold_needs_scores_that_it_fits(ours, tiny, bayesian):
     for samples in (0, 10):
-        with pytest.raises(ValueError, match="needs probabilities that sum to 1"):
+        with pytest.raises(ValueError, match="needs probabilities, and this model predicts numbers"):
             ours(TEXTS, threshold=0.5, function_to_apply="none", num_samples=samples)
     model = tiny("bert", num_labels=3, problem_type="multi_label_classification")
-    with pytest.raises(ValueError, match="needs probabilities that sum to 1"):
+    with pytest.raises(ValueError, match="this one has independent labels: pass a threshold for each"):
         bayesian(model)(TEXTS, threshold=0.5)
-    with pytest.raises(ValueError, match="needs probabilities that sum to 1"):  # refused when it is set
-        bayesian(model, threshold=0.5)
+    with pytest.raises(ValueError, match="this one has independent labels: pass a threshold for each"):
+        bayesian(model, threshold=0.5)  # refused when it is set
 
 
 def test_old_temperature_applies_while_calibrate_runs(ours):

@@ -157,6 +157,6 @@ def test_scalings_survive_json(scaling):
 
 
 def test_invalid_scalings_raise():
-    for slopes, biases in (((0.0,), (0.0,)), ((1.0, 1.0), (0.0,)), ((float("inf"),), (0.0,))):
-        with pytest.raises(ValueError, match="a positive finite slope and a bias for every label"):
+    for slopes, biases in (((0.0,), (0.0,)), ((1.0, 1.0), (0.0,)), ((float("inf"),), (0.0,)), ((1.0,), (np.nan,))):
+        with pytest.raises(ValueError, match="a positive finite slope and a finite bias for every label"):
             PlattScaling(slopes, biases)
