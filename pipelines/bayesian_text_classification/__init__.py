@@ -26,6 +26,8 @@ from .pipeline import (
     BayesianTextClassificationPipeline,
     DropoutSite,
     InputError,
+    PlattScaling,
+    TemperatureScaling,
 )
 from .pipeline.versions import version_of
 
@@ -58,7 +60,9 @@ __all__ = [
     "BayesianTextClassificationPipeline",
     "DropoutSite",
     "InputError",
+    "PlattScaling",
     "ReportSettings",
+    "TemperatureScaling",
     "__version__",
     "compare",
     "embedded_model",

@@ -7,5 +7,14 @@ transformers, numpy, huggingface_hub and peft.
 from .errors import BayesianTextClassificationError, InputError
 from .pipeline import TASK, BayesianTextClassificationPipeline
 from .probe import DropoutSite
+from .scaling import PlattScaling, TemperatureScaling
 
-__all__ = ["TASK", "BayesianTextClassificationError", "BayesianTextClassificationPipeline", "DropoutSite", "InputError"]
+__all__ = [
+    "TASK",
+    "BayesianTextClassificationError",
+    "BayesianTextClassificationPipeline",
+    "DropoutSite",
+    "InputError",
+    "PlattScaling",
+    "TemperatureScaling",
+]

@@ -35,7 +35,7 @@ class Calibration(Mapping[Way, Scaling]):
                 legal = " and ".join(map(repr, SCORES))
                 raise TypeError(
                     f"the calibration has {way!r}: {scaling!r}; it must map {legal} to a scaling, such as "
-                    "TemperatureScaling(2.0)"
+                    "bayesian_text_classification.TemperatureScaling(2.0)"
                 )
 
     def __getitem__(self, way: Way) -> Scaling:

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -46,7 +46,7 @@ class Options:
     tolerance: float | None = None
     seed: int = 0
     masks: str = "balanced"
-    threshold: float | Mapping[str, float] | None = None
+    threshold: float | Mapping[str, float] | None = field(default=None, hash=False)  # a dict has no hash
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "seed"):

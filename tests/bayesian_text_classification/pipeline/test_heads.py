@@ -185,4 +185,4 @@ def test_advice_about_a_dropped_threshold_works(several):
         several.calibrate(MANY, SETS)
     several.threshold = {"joy": 0.5}
     several.threshold["joy"] = 7  # a copy
-    assert several.threshold == {"joy": 0.5}
+    assert several.threshold == {"joy": 0.5} and hash(several.sampling) == hash(several.sampling)
