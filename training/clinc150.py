@@ -10,11 +10,10 @@ FOLDER holds `train.tsv` and `test.tsv` (columns label and text, no quoting; lab
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
-from finetune import Recipe, fine_tune, packaged_encoder
+from finetune import Recipe, fine_tune, packaged_encoder, read_rows
 
 
 def main() -> None:
@@ -28,8 +27,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
-    with open(args.data / "train.tsv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = read_rows(args.data / "train.tsv")
     names = sorted({row["label"] for row in rows})
     labels = torch.tensor([names.index(row["label"]) for row in rows])
     texts = [row["text"] for row in rows]

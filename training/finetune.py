@@ -4,6 +4,7 @@ Nothing here depends on the dataset. `sst2.py`, next to this file, is the recipe
 `clinc150.py` that of the out-of-scope example, and `goemotions.py` that of the multi-label example.
 """
 
+import csv
 import importlib.util
 import random
 import time
@@ -88,6 +89,12 @@ def fine_tune(
                 print(f"step {step}/{steps}  loss {value:.3f}  {elapsed:.0f} s", flush=True)
 
     model.eval().half().to("cpu").save_pretrained(output)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a tab-separated file with a header, without quoting."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def packaged_encoder() -> str:

@@ -10,11 +10,10 @@ quoting; a label cell holds one or more names, separated by commas). Source: Dem
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
-from finetune import Recipe, fine_tune, packaged_encoder
+from finetune import Recipe, fine_tune, packaged_encoder, read_rows
 
 
 def main() -> None:
@@ -29,8 +28,7 @@ def main() -> None:
     args = parser.parse_args()
 
     names = (args.data / "labels.txt").read_text(encoding="utf-8").split()
-    with open(args.data / "train.tsv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = read_rows(args.data / "train.tsv")
     targets = torch.zeros(len(rows), len(names))
     for i, row in enumerate(rows):
         targets[i, [names.index(name) for name in row["label"].split(",")]] = 1

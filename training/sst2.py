@@ -9,11 +9,10 @@ Without `--data`, the sentences come from the Hub (`nyu-mll/glue`, `sst2`). The 
 """
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
-from finetune import Recipe, fine_tune, packaged_encoder
+from finetune import Recipe, fine_tune, packaged_encoder, read_rows
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 NAMES = ("NEGATIVE", "POSITIVE")
@@ -45,8 +44,7 @@ def read_split(folder: Path | None, split: str) -> tuple[list[str], list[int]]:
 
         rows = load_dataset("nyu-mll/glue", "sst2", split=split)
         return list(rows["sentence"]), list(rows["label"])
-    with open(folder / f"{split}.tsv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = read_rows(folder / f"{split}.tsv")
     return [row["text"] for row in rows], [int(row["label"]) for row in rows]
 
 

@@ -101,8 +101,10 @@ def load_labelled_texts(
     _check_texts(source, text_column, texts)
     _check_unicode(source, "kind", groups)
     read: Callable[..., list[Any]] = label_ids
-    if multi_label or len(id2label) == 1:
-        read = label_lists if multi_label else yes_or_no
+    if multi_label:
+        read = label_lists
+    elif len(id2label) == 1:
+        read = yes_or_no
     labels = read(table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, []))
     return LabelledTexts(source, texts, labels, groups, text_column, label_column, split)
 

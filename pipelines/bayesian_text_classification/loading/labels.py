@@ -17,7 +17,12 @@ class DataError(BayesianTextClassificationError):
 
 
 def label_ids(
-    values: Sequence[Any], id2label: Mapping[int, str], source: str, *, class_names: Sequence[str] = ()
+    values: Sequence[Any],
+    id2label: Mapping[int, str],
+    source: str,
+    *,
+    class_names: Sequence[str] = (),
+    rows: Sequence[int] | None = None,
 ) -> list[int]:
     """Translate ids (int, or digits in a text file) or class names to class ids.
 
@@ -29,11 +34,12 @@ def label_ids(
         source: Source of the values, for error messages.
         class_names: Names of the ids in the dataset, if any. If these are the model's names too, ids are mapped
             by name.
+        rows: Number of each value's row, for error messages. None: each row has one value.
     """
     values = _by_name(values, class_names, id2label, source)
     id_of = _name_reader(id2label)
     ids = []
-    for index, value in enumerate(values):
+    for row, value in zip(range(len(values)) if rows is None else rows, values, strict=True):
         known = id_of(value) if isinstance(value, str) else None
         if known is None and not isinstance(value, bool):
             if isinstance(value, int):
@@ -42,7 +48,7 @@ def label_ids(
                 known = int(value)
         if known is None or known not in id2label:
             raise DataError(
-                f"{source}, {row_name(index)}: label {value!r} is not one of the model's labels {_shown(id2label)}"
+                f"{source}, {row_name(row)}: label {value!r} is not one of the model's labels {_shown(id2label)}"
             )
         ids.append(known)
     return ids
@@ -85,7 +91,7 @@ def yes_or_no(
     for index, value in enumerate(values):
         cell = str(value).strip().casefold()
         if cell not in yes | no:
-            raise DataError(f"{source}, {row_name(index)}: label {value!r} is not 0 or 1 (1: {name})")
+            raise DataError(f"{source}, {row_name(index)}: label {value!r} is not 0 or 1; 1 stands for {name}")
         found.append(int(cell in yes))
     return found
 
@@ -96,8 +102,8 @@ def label_lists(
     """Translate the labels of each row, any number of them, to class ids. Each list is sorted, without repeats.
 
     A cell is a list of ids or names, or a string of them: separated by commas, or a JSON list (empty: no label
-    applies). If all cells
-    are lists of one 0 or 1 for each label, they say which labels apply. The arguments are those of `label_ids`.
+    applies). If all cells are lists of one 0 or 1 for each label, they say which labels apply. The arguments are those
+    of `label_ids`.
     """
     cells = [_listed(value, id2label) for value in values]
     count = len(id2label)
@@ -107,20 +113,15 @@ def label_lists(
         if cell is None:
             raise DataError(f"{source}, {row_name(index)}: {value!r} is not a list of labels, such as [0, 2] or 'a,b'")
     rows = [index for index, cell in enumerate(cells) for _ in cell]
-    try:
-        ids = label_ids([label for cell in cells for label in cell], id2label, "", class_names=class_names)
-    except DataError:
-        for index in range(len(cells)):  # find the row of the label that is wrong
-            try:
-                label_ids(cells[index], id2label, "", class_names=class_names)
-            except DataError as error:
-                reason = str(error).partition(": ")[2] or str(error)
-                raise DataError(f"{source}, {row_name(index)}: {reason}") from error
-        raise
+    flat = [label for cell in cells for label in cell]
+    ids = label_ids(flat, id2label, source, class_names=class_names, rows=rows)
     found: list[set[int]] = [set() for _ in cells]
     for index, known in zip(rows, ids, strict=True):
         if known in found[index] and len(cells[index]) == count:  # probably a row of zeros and ones
-            raise DataError(f"{source}, {row_name(index)}: {values[index]!r} has the label {known} twice")
+            raise DataError(
+                f"{source}, {row_name(index)}: {values[index]!r} has the label {known} twice; give each label once, or "
+                "a 0 or 1 for every label in all rows"
+            )
         found[index].add(known)
     return [sorted(one) for one in found]
 

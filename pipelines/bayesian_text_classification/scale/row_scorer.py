@@ -15,7 +15,7 @@ from ..pipeline.options import check_call_options
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 
 ERROR = "error"
-SCORES = ("top", "all", None)
+_SCORES = ("top", "all")
 
 _NUMBER, _TEXT = pyarrow.float64(), pyarrow.string()
 _SAMPLED = {
@@ -163,7 +163,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     if "top_k" in options:
         raise TypeError("'top_k' is not supported here: each row gets one label; scores='all' adds all scores")
-    if options.get("scores", "top") not in SCORES:
+    if options.get("scores") not in (None, *_SCORES):
         raise ValueError(f"scores={options['scores']!r}; it must be 'top' or 'all'")
     check_call_options(options)
 

@@ -39,6 +39,7 @@ def test_ids_are_mapped_by_the_names_of_the_dataset():
     ("cells", "words"),
     [
         ([["joy"], ["hate"]], "mine, row 2 (the first text is row 1): label 'hate' is not one of the model's labels"),
+        ([[1, 0, 0], [0, 1, 0], [0, 0, 2]], "[1, 0, 0] has the label 0 twice; give each label once, or a 0 or 1 for"),
         (["joy,hate"], "row 1 (the first text is row 1): label 'hate' is not one of"),
         ([[0], [3]], "row 2 (the first text is row 1): label 3 is not one of"),
         ([["joy"], None], "row 2 (the first text is row 1): None is not a list of labels, such as [0, 2] or 'a,b'"),
@@ -87,7 +88,7 @@ def test_one_output_reads_yes_and_no(cells, names):
 
 @pytest.mark.parametrize("cell", [2, "ham", None, 0.5, ""])
 def test_one_output_refuses_everything_else(cell):
-    with pytest.raises(DataError, match=r"mine, row 1 .*: label .* is not 0 or 1 \(1: spam\)"):
+    with pytest.raises(DataError, match=r"mine, row 1 .*: label .* is not 0 or 1; 1 stands for spam"):
         yes_or_no([cell], {0: "spam"}, "mine")
 
 

@@ -120,7 +120,7 @@ def test_one_output_is_a_choice_between_yes_and_no(alone, samples, tmp_path):
 
 
 @pytest.mark.parametrize("samples", [0, 10])
-def test_biases_may_change_the_winner(bayesian, tiny, samples, tmp_path):
+def test_biases_raise_a_class_that_is_rarer_than_it_should_be(bayesian, tiny, samples, tmp_path):
     ours = bayesian(tiny("bert", num_labels=3))
     p = ours.predict_proba(MANY, num_samples=samples)
     usual = int(np.bincount(p.argmax(1)).argmax())
