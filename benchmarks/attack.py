@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from bayesian_text_classification import TASK, embedded_reviews, load_labelled_texts
 from bayesian_text_classification.evaluation.arms import Temperatures
-from bayesian_text_classification.evaluation.estimates import difference, estimate, resample
-from bayesian_text_classification.evaluation.measures import MEASURES, Measure
-from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
+from bayesian_text_classification.evaluation.statistics.measures import MEASURES, Measure
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 from bayesian_text_classification.pipeline.uncertainty import over_classes, standard_error_of_probability
 from bayesian_text_classification.selection import threshold_for

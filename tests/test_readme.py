@@ -177,8 +177,8 @@ VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "sst2" / "validatio
 @pytest.mark.skipif(not VALIDATION.exists(), reason=f"needs SST-2 validation in {VALIDATION}")
 def test_the_sst2_table_is_reproduced(classifier):
     """Only the two arms that are the same on every machine. The averaged model is better calibrated."""
-    from bayesian_text_classification.evaluation.measures import MEASURES
-    from bayesian_text_classification.evaluation.predictions import Predictions
+    from bayesian_text_classification.evaluation.statistics.measures import MEASURES
+    from bayesian_text_classification.evaluation.statistics.predictions import Predictions
     from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
 
     def measure(probabilities, labels):

@@ -11,7 +11,7 @@ import itertools
 from functools import partial
 
 import numpy as np
-from bayesian_text_classification.evaluation.estimates import difference, resample
+from bayesian_text_classification.evaluation.statistics.estimates import difference, resample
 from bayesian_text_classification.pipeline.temperature import fit_temperature
 
 from benchmarks.attack import MANY, MEASURE, at_temperature, softmax_world, tempered, width

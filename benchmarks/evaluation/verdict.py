@@ -23,11 +23,11 @@ from typing import NamedTuple
 
 import numpy as np
 from bayesian_text_classification.evaluation.arms import Labels, MeasuredArms, Probabilities, Temperatures
-from bayesian_text_classification.evaluation.estimates import difference, estimate, resample
-from bayesian_text_classification.evaluation.intervals import LEAST_ROWS, Difference, Estimate
-from bayesian_text_classification.evaluation.measures import MEASURES, Measure
-from bayesian_text_classification.evaluation.predictions import Predictions
-from bayesian_text_classification.evaluation.strategies import RowMean
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
+from bayesian_text_classification.evaluation.statistics.intervals import LEAST_ROWS, Difference, Estimate
+from bayesian_text_classification.evaluation.statistics.measures import MEASURES, Measure
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
+from bayesian_text_classification.evaluation.statistics.strategies import RowMean
 from scipy import integrate, optimize, special, stats
 
 from benchmarks.common import Array

@@ -1,9 +1,9 @@
 """Measures by key, and models whose measures and differences have intervals to test."""
 
 import numpy as np
-from bayesian_text_classification.evaluation.estimates import difference, resample
-from bayesian_text_classification.evaluation.measures import MEASURES
-from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.evaluation.statistics.estimates import difference, resample
+from bayesian_text_classification.evaluation.statistics.measures import MEASURES
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 
 MEASURE = {measure.key: measure for measure in MEASURES}
 

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from ..metric import load_metric_module
 from ..pipeline.temperature import LEAST, MOST, apply_temperature, fit_temperature, influence, leave_one_out
-from .estimates import difference, estimate, null_of, resample
-from .intervals import Difference, Estimate, wilson
-from .measures import MEASURES
-from .predictions import BINS, Fitted, Predictions, Sums, unweighted
-from .strategies import Resamples
+from .statistics.estimates import difference, estimate, null_of, resample
+from .statistics.intervals import Difference, Estimate, wilson
+from .statistics.measures import MEASURES
+from .statistics.predictions import BINS, Fitted, Predictions, Sums, unweighted
+from .statistics.strategies import Resamples
 
 Probabilities = NDArray[np.floating]
 Labels = NDArray[np.int64]

@@ -11,9 +11,9 @@ from ..pipeline.masks import GROUP_SIZE
 from ..pipeline.temperature import determined
 from ..pipeline.uncertainty import Uncertainty, over_classes
 from .arms import Arm, ArmName, Cost, Labels, MeasuredArms, Probabilities, Temperatures
-from .intervals import Difference, distinct
 from .out_of_scope import ENTROPY, Detection, detect
 from .sample_sweep import POOL, Sweep, sample_sweep
+from .statistics.intervals import Difference, distinct
 
 # Arms that may be recommended, cheapest first. Where "saved" comes depends on its passes.
 CANDIDATES: tuple[ArmName, ...] = ("frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import (
+from .statistics.intervals import (
     LEAST_ROWS,
     Difference,
     Estimate,
@@ -18,7 +18,7 @@ from .intervals import (
     weights_of_resamples,
     wilson,
 )
-from .rank_statistics import Array, auroc, false_positive_rate
+from .statistics.rank_statistics import Array, auroc, false_positive_rate
 
 RECALL = 0.95
 LEAST_OUTSIDE = 100  # out-of-scope texts for an interval of the rate at that recall, which 5% of them decide

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ..metric import load_metric_module
 from ..pipeline.masks import GROUP_SIZE
 from ..pipeline.temperature import SMALLEST
-from .predictions import BINS, Array
+from .statistics.predictions import BINS, Array
 
 SIZES = range(1, 61)  # numbers of samples
 POOL = 3 * SIZES[-1]  # in a smaller pool, the orders would repeat each other's samples

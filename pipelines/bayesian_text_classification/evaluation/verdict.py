@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from ..selection.thresholds import lower_bound, of_groups, rows_for, threshold_for
 from .arms import TITLES, Arm, ArmName
 from .comparison import MATTERS, Comparison
-from .intervals import LEAST_ROWS, Difference
-from .measures import MEASURES
 from .out_of_scope import ENTROPY, LEAST_OUTSIDE
 from .sample_sweep import Sweep
+from .statistics.intervals import LEAST_ROWS, Difference
+from .statistics.measures import MEASURES
 
 CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts for which a threshold is searched

@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison
-from ..evaluation.measures import MEASURES
+from ..evaluation.statistics.measures import MEASURES
 from ..evaluation.verdict import Verdict
 from .settings import ReportSettings
 

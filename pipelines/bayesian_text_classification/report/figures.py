@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ..evaluation.arms import TITLES, Arm
 from ..evaluation.comparison import Comparison
-from ..evaluation.measures import risk_coverage
 from ..evaluation.out_of_scope import Detection
 from ..evaluation.sample_sweep import Sweep
+from ..evaluation.statistics.measures import risk_coverage
 
 # Okabe & Ito (2008): distinguishable with every common color vision deficiency, and in print.
 COLORS = {

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison, error_rates
-from ..evaluation.intervals import Difference, Estimate
-from ..evaluation.measures import MEASURES
+from ..evaluation.statistics.intervals import Difference, Estimate
+from ..evaluation.statistics.measures import MEASURES
 from ..evaluation.verdict import Verdict, rounded
 from ..loading.labelled_texts import LabelledTexts
 from .figures import Picture, inline_svg

@@ -10,8 +10,8 @@ from typing import Any
 
 from ..evaluation.arms import Arm
 from ..evaluation.comparison import Comparison, error_rates
-from ..evaluation.predictions import BINS
 from ..evaluation.sample_sweep import Sweep
+from ..evaluation.statistics.predictions import BINS
 from ..evaluation.verdict import Verdict, verdict
 from ..files.disk import replace_file, staged_beside, write_whole
 from ..loading.labelled_texts import LabelledTexts

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation.arms import Temperatures
-from bayesian_text_classification.evaluation.estimates import difference, estimate, resample
-from bayesian_text_classification.evaluation.intervals import weights_of_resamples
-from bayesian_text_classification.evaluation.measures import MEASURES
-from bayesian_text_classification.evaluation.predictions import Predictions, Weighted
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
+from bayesian_text_classification.evaluation.statistics.intervals import weights_of_resamples
+from bayesian_text_classification.evaluation.statistics.measures import MEASURES
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions, Weighted
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
 from interval_cases import MEASURE, beside
 from scipy import special

@@ -7,8 +7,8 @@ import pytest
 from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
 from bayesian_text_classification.evaluation.arms import Cost
 from bayesian_text_classification.evaluation.comparison import Calibration, _recommended
-from bayesian_text_classification.evaluation.measures import MEASURES
-from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.evaluation.statistics.measures import MEASURES
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.loading import LabelledTexts
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.report import ReportSettings, write_report

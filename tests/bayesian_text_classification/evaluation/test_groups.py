@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
-from bayesian_text_classification.evaluation.estimates import difference, estimate, null_of, resample
-from bayesian_text_classification.evaluation.intervals import mean_interval
-from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, null_of, resample
+from bayesian_text_classification.evaluation.statistics.intervals import mean_interval
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.pipeline.temperature import fit_temperature, leave_one_out
 from interval_cases import MEASURE
 

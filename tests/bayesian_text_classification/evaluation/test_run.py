@@ -7,9 +7,9 @@ import pytest
 from bayesian_text_classification.evaluation import run
 from bayesian_text_classification.evaluation.baal_arm import baal_probabilities, patched_by_baal
 from bayesian_text_classification.evaluation.comparison import error_rates
-from bayesian_text_classification.evaluation.measures import MEASURES
-from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.evaluation.run import compare, total_rows
+from bayesian_text_classification.evaluation.statistics.measures import MEASURES
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.evaluation.verdict import verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
 from bayesian_text_classification.pipeline.calibration import Calibration

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.predictions import Predictions
 from bayesian_text_classification.evaluation.sample_sweep import group_order, sample_sweep
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from interval_cases import MEASURE
 
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.intervals import Difference
 from bayesian_text_classification.evaluation.out_of_scope import ENTROPY, detect
 from bayesian_text_classification.evaluation.run import compare
+from bayesian_text_classification.evaluation.statistics.intervals import Difference
 from bayesian_text_classification.evaluation.verdict import advice, rounded, verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
 from bayesian_text_classification.pipeline.temperature import apply_temperature

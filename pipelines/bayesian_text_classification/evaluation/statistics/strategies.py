@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..metric import load_metric_module
+from ...metric import load_metric_module
 from .intervals import (
     LEVEL,
     Interval,

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.estimates import difference, estimate, noise_of, resample
-from bayesian_text_classification.evaluation.intervals import mean_interval
-from bayesian_text_classification.evaluation.predictions import Predictions
-from bayesian_text_classification.evaluation.strategies import GapSum, gaps_interval
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noise_of, resample
+from bayesian_text_classification.evaluation.statistics.intervals import mean_interval
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
+from bayesian_text_classification.evaluation.statistics.strategies import GapSum, gaps_interval
 from bayesian_text_classification.metric import load_metric_module
 from interval_cases import MEASURE, beside, pair
 from scipy import special, stats

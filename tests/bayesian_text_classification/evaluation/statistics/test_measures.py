@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.measures import MEASURES, risk_coverage
-from bayesian_text_classification.evaluation.predictions import Predictions, Weighted
+from bayesian_text_classification.evaluation.statistics.measures import MEASURES, risk_coverage
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions, Weighted
 from bayesian_text_classification.metric import load_metric_module
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 from hypothesis import given, settings

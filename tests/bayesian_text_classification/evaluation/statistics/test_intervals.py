@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.estimates import difference, estimate, resample
-from bayesian_text_classification.evaluation.intervals import RESAMPLES, judged, mean_interval, share_interval
-from bayesian_text_classification.evaluation.measures import MEASURES
-from bayesian_text_classification.evaluation.predictions import Predictions
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
+from bayesian_text_classification.evaluation.statistics.intervals import (
+    RESAMPLES,
+    judged,
+    mean_interval,
+    share_interval,
+)
+from bayesian_text_classification.evaluation.statistics.measures import MEASURES
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.metric import load_metric_module
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -11,8 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metric import load_metric_module
-from ..pipeline.temperature import SMALLEST
+from ...metric import load_metric_module
+from ...pipeline.temperature import SMALLEST
 from .intervals import distinct
 
 BINS = 10

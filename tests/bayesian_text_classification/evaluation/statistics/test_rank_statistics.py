@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.rank_statistics import auroc, false_positive_rate
+from bayesian_text_classification.evaluation.statistics.rank_statistics import auroc, false_positive_rate
 from sklearn.metrics import roc_auc_score, roc_curve
 
 
