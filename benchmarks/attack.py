@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 from bayesian_text_classification import TASK, embedded_reviews, load_labelled_texts
-from bayesian_text_classification.evaluation.arms import Temperatures
+from bayesian_text_classification.evaluation.fits import Temperatures
 from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES, Measure
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions

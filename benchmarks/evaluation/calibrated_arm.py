@@ -18,20 +18,29 @@ from benchmarks.attack import MANY, MEASURE, at_temperature, softmax_world, temp
 from benchmarks.results import table, write_section
 from benchmarks.simulation import over_seeds
 
-# One arm, the number of rows; the other arm is calibrated.
+# One arm, the number of rows and of classes; the other arm is calibrated.
 AGAINST_CALIBRATED = {
-    "1.15 times the true logits": ((1.15, 0.0), 872),
-    "1.3 times the true logits": ((1.3, 0.0), 872),
-    "1.3 times the true logits, few texts": ((1.3, 0.0), 300),
-    "2.2 times the true logits": ((2.2, 0.0), 872),
-    "1.6 times the true logits, with errors": ((1.6, 0.7), 872),
+    "1.15 times the true logits": ((1.15, 0.0), 872, 2),
+    "1.3 times the true logits": ((1.3, 0.0), 872, 2),
+    "1.3 times the true logits, few texts": ((1.3, 0.0), 300, 2),
+    "2.2 times the true logits": ((2.2, 0.0), 872, 2),
+    "1.6 times the true logits, with errors": ((1.6, 0.7), 872, 2),
 }
+# The ECE has ten bins for any number of classes, the class-wise ECE ten for each.
+MORE_CLASSES = {
+    "1.15 times the true logits, three classes": ((1.15, 0.0), 872, 3),
+    "1.3 times the true logits, with errors, three classes, few texts": ((1.3, 0.5), 400, 3),
+    "1.3 times the true logits, with errors, three classes": ((1.3, 0.5), 872, 3),
+    "2.2 times the true logits, three classes, few texts": ((2.2, 0.0), 400, 3),
+    "1.3 times the true logits, with errors, five classes": ((1.3, 0.5), 872, 5),
+}
+CASES = {"ece": AGAINST_CALIBRATED, "class_wise_ece": AGAINST_CALIBRATED | MORE_CLASSES}
 
 
 def against_calibrated(seed: int, case: str, key: str, fitted: bool) -> tuple[float, float, float, bool, float]:
     """Value, interval and verdict of a difference from a calibrated arm, and the temperature of that arm."""
-    arm, texts = AGAINST_CALIBRATED[case]
-    first, second = softmax_world(np.random.default_rng(seed), texts, 2, arm, arm if fitted else (1.0, 0.0))
+    arm, texts, classes = CASES[key][case]
+    first, second = softmax_world(np.random.default_rng(seed), texts, classes, arm, arm if fitted else (1.0, 0.0))
     temperature = fit_temperature(second.probabilities, second.labels) if fitted else 1.0
     arms = (first, tempered(second) if fitted else second)
     drawn = [resample(one, seed=seed, measures=[MEASURE[key]]) for one in arms]
@@ -42,11 +51,11 @@ def against_calibrated(seed: int, case: str, key: str, fitted: bool) -> tuple[fl
 def one_calibrated_rows(key: str, runs: int) -> list[list[str]]:
     """Intervals of a difference if one arm is calibrated, so that its ECE is all noise."""
     measure, rows = MEASURE[key], []
-    for (case, (arm, texts)), fitted in itertools.product(AGAINST_CALIBRATED.items(), (False, True)):
+    for (case, (arm, texts, classes)), fitted in itertools.product(CASES[key].items(), (False, True)):
         found = over_seeds(partial(against_calibrated, case=case, key=key, fitted=fitted), runs, case)
         known = np.array([one for one in found if not np.isnan(one[1])])
         value, low, high, told, temperatures = known.T
-        first, second = softmax_world(np.random.default_rng(0), MANY, 2, arm, arm if fitted else (1.0, 0.0))
+        first, second = softmax_world(np.random.default_rng(0), MANY, classes, arm, arm if fitted else (1.0, 0.0))
         grid = np.linspace(temperatures.min(), temperatures.max(), 9)
         base = np.interp(temperatures, grid, [measure.value(at_temperature(second, one)) for one in grid]).mean()
         truth = measure.value(first) - base
@@ -68,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500)
     runs = parser.parse_args().runs
-    rows = [row for key in ("ece", "class_wise_ece") for row in one_calibrated_rows(key, runs)]
+    rows = [row for key in CASES for row in one_calibrated_rows(key, runs)]
     body = f"{runs} runs of each case.\n\n" + table(["question", "case", "asked", "measured"], rows)
     write_section(
         "Differences from a calibrated arm", f"python -m benchmarks.evaluation.calibrated_arm --runs {runs}", body

@@ -22,7 +22,9 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from bayesian_text_classification.evaluation.arms import Labels, MeasuredArms, Probabilities, Temperatures
+from bayesian_text_classification.evaluation.arms import MeasuredArms
+from bayesian_text_classification.evaluation.fits import Labels, Probabilities, Temperatures
+from bayesian_text_classification.evaluation.heads import ONE_LABEL
 from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
 from bayesian_text_classification.evaluation.statistics.intervals import LEAST_ROWS, Difference, Estimate
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES, Measure
@@ -149,10 +151,10 @@ def null_case(seed: int, world: World, full: int) -> list[Told]:
 
 def in_full(labels: Labels, first: Probabilities, second: Probabilities, seed: int) -> Iterator[Told]:
     """Compute every measure as the report does."""
-    arms = MeasuredArms(labels, seed)
+    arms = MeasuredArms(ONE_LABEL, labels, seed)
     for name, p in (("second", second), ("first", first)):
         found = arms.arm(name, p)
-        arms.arm(f"{name} tempered", p, temperatures=Temperatures.fitted(p, labels))
+        arms.arm(f"{name} tempered", p, fit=Temperatures.fitted(p, labels))
     beyond = arms.differences("first tempered", "second tempered")
     for key, one in found.estimates.items():
         yield Told(key, one, found.differences[key], beyond[key])

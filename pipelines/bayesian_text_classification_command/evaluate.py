@@ -87,12 +87,12 @@ def evaluate(
     """
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
-    from bayesian_text_classification.evaluation.run import ARM_MASKS, check_one_label, compare, total_rows
+    from bayesian_text_classification.evaluation.run import ARM_MASKS, compare, total_rows
     from bayesian_text_classification.evaluation.verdict import TARGETS, verdict
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.fingerprint import fingerprint
     from bayesian_text_classification.loading.labelled_texts import load_texts
-    from bayesian_text_classification.loading.problem import labelled_texts_for
+    from bayesian_text_classification.loading.problem import check_probabilities, labelled_texts_for
     from bayesian_text_classification.report import ReportSettings, write_report
     from bayesian_text_classification.report.recipe import Sources, recipe
     from bayesian_text_classification.wording import first_line
@@ -104,7 +104,7 @@ def evaluate(
         try:
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
             columns = {"text_column": text_column, "label_column": label_column}
-            check_one_label(classifier)
+            check_probabilities(classifier)
             source = str(embedded_reviews()) if dataset is None else dataset
             data = labelled_texts_for(classifier, source, config=config, split=split, **columns)
             calibration = None
@@ -204,8 +204,8 @@ def _print_tables(comparison: "Comparison", data: "LabelledTexts") -> None:
     print_table(table)
     if data.groups:
         first, last = comparison.arm("frequentist"), comparison.rival
-        before = error_rates(first.probabilities, data.labels, data.groups)
-        after = error_rates(last.probabilities, data.labels, data.groups)
+        before = error_rates(first.probabilities, comparison.labels, data.groups)
+        after = error_rates(last.probabilities, comparison.labels, data.groups)
         groups = new_table("error rate by group")
         groups.add_column("")
         for arm in (first, last):

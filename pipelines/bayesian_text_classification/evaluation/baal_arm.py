@@ -8,6 +8,7 @@ import torch
 
 from ..pipeline.dropout import count_active_calls
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.text_sampler import activated
 from ..pipeline.twin import allow_batches
 from .arms import Probabilities
 
@@ -48,7 +49,7 @@ def baal_probabilities(
             reach = reach if any(reach) else _reach(model, inputs)
             for _pass in range(passes):
                 logits = model(**inputs).logits
-                mean[list(indices)] += logits.float().softmax(-1).cpu().numpy() / passes
+                mean[list(indices)] += activated(logits.float(), classifier.activation).cpu().numpy() / passes
                 advance(len(indices))
     return mean, *reach
 

@@ -8,27 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pipeline.masks import GROUP_SIZE
-from ..pipeline.temperature import determined
-from ..pipeline.uncertainty import Uncertainty, over_classes
-from .arms import Arm, ArmName, Cost, Labels, MeasuredArms, Probabilities, Temperatures
-from .out_of_scope import ENTROPY, Detection, detect
+from ..pipeline.uncertainty import Uncertainty
+from .arms import Arm, Cost, Labels, MeasuredArms, Probabilities
+from .fits import Fit
+from .heads import ArmName, Head, head_of
+from .out_of_scope import Detection, detect
 from .sample_sweep import POOL, Sweep, sample_sweep
 from .statistics.intervals import Difference, distinct
 
-# Arms that may be recommended, cheapest first. Where "saved" comes depends on its passes.
-CANDIDATES: tuple[ArmName, ...] = ("frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature")
 MATTERS = 0.01  # the least relative gain in NLL that is worth a more expensive arm
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Labeled texts that the temperatures are fitted on.
+    """Labeled texts that the temperatures (or Platt scalings) are fitted on.
 
     Attributes:
-        labels: True classes. *Shape:* (texts,).
+        labels: True classes, in the form of `Outputs`. *Shape:* (texts,) or (texts, labels).
         ordinary: Probabilities of the ordinary model. *Shape:* (texts, classes).
         averaged: Probabilities averaged over the samples; None without samples. *Shape:* (texts, classes).
-        shared: Number of measured texts that are also here. They flatter the arms with a temperature.
+        shared: Number of measured texts that are also here. They flatter the arms with a scaling.
     """
 
     labels: Labels
@@ -42,7 +41,8 @@ class Outputs:
     """Probabilities from an ordinary model and from its samples, on the same labeled texts.
 
     Attributes:
-        labels: Ids of the true classes. *Shape:* (texts,).
+        labels: Ids of the true classes, *shape* (texts,). For independent labels, 1 where a label applies, else 0,
+            *shape* (texts, labels); then classes below are labels. A model with one output has one label.
         ordinary: Probabilities from one ordinary pass. *Shape:* (texts, classes).
         samples: Probabilities from stochastic passes, or from the members of an ensemble. None for a comparison of the
             ordinary model with and without a temperature. *Shape:* (texts, classes, samples).
@@ -57,6 +57,7 @@ class Outputs:
         costs: Cost of each arm, by its name.
         saved: Probabilities with the calibration that the classifier was saved with; None if it has none.
             *Shape:* (texts, classes).
+        names: Names of the classes; None: their ids.
         dropout_rate: Mean dropout rate of the samples, for the standard errors of their average.
         groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
             nothing new, so intervals, verdicts, thresholds and temperatures count each group once. None: every row
@@ -80,52 +81,70 @@ class Outputs:
     saved: Probabilities | None = None
     groups: NDArray[Any] | None = None
     outside_groups: NDArray[Any] | None = None
+    names: Sequence[str] | None = None
     dropout_rate: float = 0.1
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        texts, classes = _checked("ordinary", self.ordinary, None, None)
-        _check_labels("labels", self.labels, texts, classes)
+        several = np.ndim(self.labels) == 2
+        check, check_labels = (_check_independent, _check_matrix) if several else (_checked, _check_labels)
+        texts, classes = check("ordinary", self.ordinary, None, None)
+        check_labels("labels", self.labels, texts, classes)
         if self.samples is not None:
-            _checked("samples", self.samples, texts, classes, None)
+            check("samples", self.samples, texts, classes, None)
         for name in ("baal", "saved"):
             if getattr(self, name) is not None:
-                _checked(name, getattr(self, name), texts, classes)
+                check(name, getattr(self, name), texts, classes)
         if self.calibration is not None:
-            others, _ = _checked("calibration.ordinary", self.calibration.ordinary, None, classes)
+            others, _ = check("calibration.ordinary", self.calibration.ordinary, None, classes)
             _check_beside_samples("calibration.averaged", self.calibration.averaged, self.samples)
             if self.calibration.averaged is not None:
-                _checked("calibration.averaged", self.calibration.averaged, others, classes)
-            _check_labels("calibration.labels", self.calibration.labels, others, classes)
+                check("calibration.averaged", self.calibration.averaged, others, classes)
+            check_labels("calibration.labels", self.calibration.labels, others, classes)
         if self.outside is not None:
-            others, _ = _checked("outside[0]", self.outside[0], None, classes)
+            others, _ = check("outside[0]", self.outside[0], None, classes)
             _check_beside_samples("outside[1]", self.outside[1], self.samples)
             if self.outside[1] is not None:
-                _checked("outside[1]", self.outside[1], others, classes, None)
+                check("outside[1]", self.outside[1], others, classes, None)
             _check_groups("outside_groups", self.outside_groups, others)
         _check_groups("groups", self.groups, texts)
+        if self.names is not None and len(self.names) != classes:
+            raise ValueError(f"names holds {len(self.names)} names; it must hold one for each of {classes} classes")
         if self.pool is not None:
             some = texts if self.pool_rows is None else len(self.pool_rows)
-            *_, size = _checked("pool", self.pool, some, classes, None)
+            *_, size = check("pool", self.pool, some, classes, None)
             if size < POOL:
                 raise ValueError(f"pool holds {size} samples of each text; it must hold at least {POOL}, or be None")
 
 
 def _checked(name: str, values: Probabilities, *shape: int | None) -> tuple[int, ...]:
-    """The shape of an array of probabilities. Raises ValueError if it is not `shape`, where None stands for any size.
+    """The shape of an array of class probabilities. Raises ValueError as `_check_shape`, or for wrong numbers.
 
     Rows may miss a sum of 1 by 0.001, as those of a model in float16 do.
     """
+    found, array = _check_shape(name, values, *shape), np.asarray(values)
+    if not (array.min() >= 0 and np.abs(array.sum(1, dtype=np.float64) - 1).max() <= 1e-3):  # NaN fails both
+        raise ValueError(f"{name} must hold probabilities: no number below 0, and a sum of 1 over the classes (axis 1)")
+    return found
+
+
+def _check_independent(name: str, values: Probabilities, *shape: int | None) -> tuple[int, ...]:
+    """The shape of an array of probabilities of independent labels. Raises ValueError like `_checked`."""
+    found, array = _check_shape(name, values, *shape), np.asarray(values)
+    if not (array.min() >= 0 and array.max() <= 1):  # NaN fails
+        raise ValueError(f"{name} must hold probabilities: numbers from 0 to 1")
+    return found
+
+
+def _check_shape(name: str, values: Probabilities, *shape: int | None) -> tuple[int, ...]:
+    """The shape of an array. Raises ValueError if it is not `shape`, where None stands for any size."""
     found = np.shape(values)
     if len(found) != len(shape) or any(size not in (None, n) for n, size in zip(found, shape, strict=True)):
         names = ("texts", "classes", "samples")
         wanted = ", ".join(names[i] if size is None else str(size) for i, size in enumerate(shape))
         raise ValueError(f"{name} has the shape {found}; it must be an array of shape ({wanted})")
-    array = np.asarray(values)
-    if not array.size:
+    if not np.size(values):
         raise ValueError(f"{name} has the shape {found}, so it is empty; it must hold at least one of each")
-    if not (array.min() >= 0 and np.abs(array.sum(1, dtype=np.float64) - 1).max() <= 1e-3):  # NaN fails both
-        raise ValueError(f"{name} must hold probabilities: no number below 0, and a sum of 1 over the classes (axis 1)")
     return found
 
 
@@ -159,24 +178,35 @@ def _check_labels(name: str, labels: Labels, texts: int, classes: int) -> None:
         raise ValueError(f"{legal}; {name}[{bad}] is {array[bad]}")
 
 
+def _check_matrix(name: str, labels: Labels, texts: int, classes: int) -> None:
+    array = np.asarray(labels)
+    if array.shape != (texts, classes) or array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
+        raise ValueError(
+            f"{name} must hold 0 or 1 for each of {classes} labels of {texts} texts; it has the shape {array.shape} "
+            f"and the dtype {array.dtype}"
+        )
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """The arms, the effect of sampling on top of temperature scaling, and the sample sweep.
+    """The arms, the effect of sampling on top of a scaling, and the sample sweep.
 
     Attributes:
-        labels: Ids of the true classes. *Shape:* (texts,).
+        labels: True labels, in the form of `Outputs`. *Shape:* (texts,) or (texts, labels).
         arms: The arms in this order: frequentist, frequentist_temperature, baal (if it was run), bayesian and
-            bayesian_temperature (if there are samples), saved (if the classifier was saved with a calibration).
-        beyond_temperature: Each measure of bayesian_temperature minus that of frequentist_temperature, by its key.
-            Empty without samples.
+            bayesian_temperature (if there are samples), saved (if the classifier was saved with a calibration). For
+            independent labels, "platt" takes the place of "temperature".
+        beyond_temperature: Each measure of the Bayesian arm with a scaling minus that of the frequentist one, by its
+            key. Empty without samples.
         uncertainty: Uncertainty of each text, from the Bayesian arm's samples; None without samples.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         sweep: Measures against the number of samples. None if no pool was given.
         recommended: The cheapest arm whose NLL no more expensive arm improves significantly and by at least 1%. An arm
             "saved" counts as cheaper than the arm with a new temperature and as many passes.
-        calibrated_on: Number of other texts that the temperatures were fitted on. None if they were fitted on these.
-        shared_texts: Number of measured texts that are also among those. They flatter the arms with a temperature.
-        determined: Whether the labels determine a best temperature without the prior, for all arms that have one.
+        calibrated_on: Number of other texts that the scalings were fitted on. None if they were fitted on these.
+        shared_texts: Number of measured texts that are also among those. They flatter the arms with a scaling.
+        determined: Whether the labels determine a best scaling without the prior, for all arms that have one.
+        names: Names of the classes.
         groups: Number of each text's group of copies, from 0. None if all texts are distinct. *Shape:* (texts,).
         notes: What else to know about the run, one sentence each.
     """
@@ -191,8 +221,14 @@ class Comparison:
     calibrated_on: int | None
     shared_texts: int
     determined: bool
+    names: tuple[str, ...]
     groups: NDArray[np.intp] | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def head(self) -> Head:
+        """How the arms are measured."""
+        return head_of(self.labels)
 
     @property
     def distinct(self) -> int:
@@ -207,13 +243,17 @@ class Comparison:
     @property
     def conclusive(self) -> bool:
         """Whether there are enough answers for a recommendation."""
-        others = [arm for arm in self.arms if arm.name in CANDIDATES and arm.differences]
+        others = [arm for arm in self.arms if arm.name in self.head.candidates and arm.differences]
         return self.recommended != "frequentist" or all(arm.differences["nll"].enough for arm in others)
 
     @property
     def rival(self) -> Arm:
-        """The arm that the ordinary model is compared with: the Bayesian one, or without samples the temperature."""
-        return self.arm("bayesian" if self.sampled else "frequentist_temperature")
+        """The arm that the ordinary model is compared with: the Bayesian one, or without samples the scaled one."""
+        return self.arm("bayesian") if self.sampled else self.scaled("frequentist")
+
+    def scaled(self, name: str) -> Arm:
+        """The arm that adds a scaling to the arm with this name."""
+        return self.arm(self.head.scaled[name])
 
     def arm(self, name: str) -> Arm:
         """The arm with this name."""
@@ -228,18 +268,16 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         seed: Seed of the resamples and of the sample orders in the sweep.
     """
     labels, ordinary = np.asarray(outputs.labels, dtype=np.int64), np.asarray(outputs.ordinary)
-    known, groups = outputs.calibration, numbered(outputs.groups)
-    measured, arms = MeasuredArms(labels, seed, groups), []
+    known, groups, head = outputs.calibration, numbered(outputs.groups), head_of(labels)
+    measured, arms = MeasuredArms(head, labels, seed, groups), []
     fits = [(ordinary, labels) if known is None else (known.ordinary, known.labels)]
 
-    def measure(
-        name: ArmName, p: Probabilities, cost: Cost | None = None, temperatures: Temperatures | None = None
-    ) -> None:
-        arms.append(measured.arm(name, p, outputs.costs.get(name, cost), temperatures))
+    def measure(name: ArmName, p: Probabilities, cost: Cost | None = None, fit: Fit | None = None) -> None:
+        arms.append(measured.arm(name, p, outputs.costs.get(name, cost), fit))
 
-    cold = Temperatures.fitted(ordinary, labels, None if known is None else fits[0], groups)
+    cold = head.fitted(ordinary, labels, None if known is None else fits[0], groups)
     measure("frequentist", ordinary)
-    measure("frequentist_temperature", ordinary, temperatures=cold)
+    measure(head.scaled["frequentist"], ordinary, fit=cold)
     if outputs.baal is not None:
         measure("baal", outputs.baal)
     uncertainty, beyond = None, {}
@@ -251,11 +289,11 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         else:
             assert known.averaged is not None  # checked by `Outputs`
             fits.append((known.averaged, known.labels))
-        warm = Temperatures.fitted(mean, labels, None if known is None else fits[1], groups)
+        warm = head.fitted(mean, labels, None if known is None else fits[1], groups)
         measure("bayesian", mean, averaged)
-        measure("bayesian_temperature", mean, averaged, warm)
-        uncertainty = over_classes(samples, GROUP_SIZE, outputs.dropout_rate)
-        beyond = measured.differences("bayesian_temperature", "frequentist_temperature")
+        measure(head.scaled["bayesian"], mean, averaged, warm)
+        uncertainty = head.uncertainty(samples, GROUP_SIZE, outputs.dropout_rate)
+        beyond = measured.differences(head.scaled["bayesian"], head.scaled["frequentist"])
     if outputs.saved is not None:
         measure("saved", outputs.saved)
     sweep = None
@@ -267,30 +305,32 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         tuple(arms),
         beyond,
         uncertainty,
-        _detections(outputs, uncertainty, seed),
+        _detections(outputs, head, uncertainty, seed),
         sweep,
-        _recommended(measured, arms),
+        _recommended(measured, head, arms),
         None if known is None else len(known.labels),
         0 if known is None else known.shared,
-        all(determined(p, y) for p, y in fits),
+        all(head.determined(p, y) for p, y in fits),
+        tuple(map(str, range(ordinary.shape[1]) if outputs.names is None else outputs.names)),
         groups,
         outputs.notes,
     )
 
 
-def error_rates(probabilities: Probabilities, labels: Sequence[int], groups: Sequence[str]) -> dict[str, float]:
-    """Share of misclassified texts in each group, by the group's name."""
-    names, wrong = np.asarray(groups), np.asarray(probabilities).argmax(1) != np.asarray(labels)
+def error_rates(probabilities: Probabilities, labels: Labels, groups: Sequence[str]) -> dict[str, float]:
+    """Share of misclassified texts (or labels) in each group, by the group's name."""
+    names, rows = np.asarray(groups), head_of(labels).predictions(np.asarray(probabilities), np.asarray(labels))
+    wrong = 1 - rows.correct
     return {str(name): float(wrong[names == name].mean()) for name in np.unique(names)}
 
 
-def _recommended(measured: MeasuredArms, arms: Sequence[Arm]) -> ArmName:
+def _recommended(measured: MeasuredArms, head: Head, arms: Sequence[Arm]) -> ArmName:
     """The cheapest arm that no more expensive one beats in NLL: significantly, and by at least 1%."""
     by_name = {arm.name: arm for arm in arms}
-    order = [name for name in CANDIDATES if name in by_name]
+    order = [name for name in head.candidates if name in by_name]
     if "saved" in by_name:
-        sampled = by_name["saved"].cost.passes > 1
-        order.insert(order.index("bayesian_temperature" if sampled else "frequentist_temperature"), "saved")
+        made = "bayesian" if by_name["saved"].cost.passes > 1 else "frequentist"
+        order.insert(order.index(head.scaled[made]), "saved")
 
     def beats(name: ArmName, base: ArmName) -> bool:
         gain = measured.differences(name, base)["nll"]
@@ -299,21 +339,14 @@ def _recommended(measured: MeasuredArms, arms: Sequence[Arm]) -> ArmName:
     return next(name for i, name in enumerate(order) if not any(beats(other, name) for other in order[i + 1 :]))
 
 
-def _detections(outputs: Outputs, uncertainty: Uncertainty | None, seed: int) -> list[Detection]:
+def _detections(outputs: Outputs, head: Head, uncertainty: Uncertainty | None, seed: int) -> list[Detection]:
     if outputs.outside is None:
         return []
     ordinary, samples = outputs.outside
-    inside = {"frequentist": _scores(over_classes(outputs.ordinary[:, :, None]))}
-    outside = {"frequentist": _scores(over_classes(ordinary[:, :, None]))}
+    inside = {"frequentist": head.scores(head.uncertainty(outputs.ordinary[:, :, None]))}
+    outside = {"frequentist": head.scores(head.uncertainty(ordinary[:, :, None]))}
     if uncertainty is not None and samples is not None:
-        inside["bayesian"] = _scores(uncertainty, True)
-        outside["bayesian"] = _scores(over_classes(samples), True)
+        inside["bayesian"] = head.scores(uncertainty, True)
+        outside["bayesian"] = head.scores(head.uncertainty(samples), True)
     groups = numbered(outputs.groups), numbered(outputs.outside_groups)
     return detect(inside, outside, seed=seed, groups=groups)
-
-
-def _scores(summary: Uncertainty, sampled: bool = False) -> dict[str, NDArray[np.float64]]:
-    """Scores that may reveal an out-of-scope text."""
-    assert summary.predictive_entropy is not None and summary.mutual_information is not None
-    scores = {"1 - max probability": 1 - summary.mean.max(1), ENTROPY: summary.predictive_entropy}
-    return scores | ({"mutual information": summary.mutual_information} if sampled else {})

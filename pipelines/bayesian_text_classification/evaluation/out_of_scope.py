@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from .heads import ENTROPY
 from .statistics.intervals import (
     LEAST_ROWS,
     Difference,
@@ -22,7 +23,6 @@ from .statistics.rank_statistics import Array, auroc, false_positive_rate
 
 RECALL = 0.95
 LEAST_OUTSIDE = 100  # out-of-scope texts for an interval of the rate at that recall, which 5% of them decide
-ENTROPY = "predictive entropy"
 
 Scores = Mapping[str, NDArray[np.floating]]
 Groups = NDArray[np.intp] | None

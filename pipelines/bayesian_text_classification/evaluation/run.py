@@ -1,7 +1,8 @@
 """Run the frequentist model, BaaL's patched copy and the samples on the same labeled texts: from a model to arrays.
 
 Temperature scaling is the fair baseline: one number and no extra passes. So the frequentist and the Bayesian arm also
-come with a temperature. Their measures are for texts that it was not fitted on.
+come with a temperature, or with Platt scaling for independent labels. Their measures are for texts that it was not
+fitted on.
 """
 
 import time
@@ -12,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from ..loading.labelled_texts import LabelledTexts
-from ..loading.problem import check_probabilities, has_independent_labels
+from ..loading.problem import check_probabilities
 from ..pipeline.calibration import SCORES, way_of
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.probe import mean_rate
+from ..pipeline.targets import labeled
 from ..wording import row_name
 from .arms import Cost, Probabilities
 from .baal_arm import baal_probabilities, patched_by_baal
 from .comparison import Calibration, Comparison, Outputs, compare_outputs
+from .heads import head_of
 from .sample_sweep import MOST_TEXTS, POOL
 
 ARM_MASKS = "balanced"  # dropout masks of the Bayesian arms
@@ -38,9 +41,9 @@ def compare(
     """Run the arms on the same texts, measure them on the same resamples, and sweep the number of samples.
 
     Args:
-        classifier: A single-label classifier with at least two classes.
+        classifier: A classifier whose scores are probabilities: of one label among several, or of independent labels.
         data: Labeled texts.
-        calibration: Other labeled texts to fit the temperatures on. Without them, they are fitted on `data`, and the
+        calibration: Other labeled texts to fit the scalings on. Without them, they are fitted on `data`, and the
             measures are corrected for that; see `Temperatures`.
         out_of_scope: Texts that the classifier was not built for.
         num_samples: Number of passes of the BaaL arm and of the Bayesian arms. Without dropout, or for 0, there are no
@@ -50,8 +53,7 @@ def compare(
             gives the total.
 
     Raises:
-        ValueError: The classifier is not a single-label classifier with at least two classes, or returns NaN
-            probabilities.
+        ValueError: The classifier's scores are not probabilities (a regression model), or are NaN.
     """
     outputs = outputs_of(
         classifier,
@@ -80,9 +82,9 @@ def outputs_of(
     The pool of the sweep continues the Bayesian arm's samples. Each pass runs once: the two Bayesian arms share their
     passes, and so do the two frequentist arms.
     """
-    check_one_label(classifier)
+    activation = check_probabilities(classifier)
     advance, as_saved, classifier = progress or (lambda rows: None), classifier, classifier.uncalibrated()
-    texts, labels = data.texts, np.asarray(data.labels, dtype=np.int64)
+    texts, labels = labeled(data.texts, data.labels, classifier.model.config, activation)
 
     def ordinary(texts: Sequence[str]) -> Probabilities:
         return _finite(classifier.predict_proba(texts, num_samples=0, progress=advance))
@@ -90,12 +92,13 @@ def outputs_of(
     started = time.perf_counter()
     point = ordinary(texts)
     frequentist = Cost(1, seconds=time.perf_counter() - started)
-    costs = {"frequentist": frequentist, "frequentist_temperature": frequentist}
+    costs: dict[str, Cost] = {"frequentist": frequentist, head_of(labels).scaled["frequentist"]: frequentist}
     known = None
     if calibration is not None:
         others = set(calibration.texts)
         shared = sum(text in others for text in texts)
-        known = Calibration(np.asarray(calibration.labels, dtype=np.int64), ordinary(calibration.texts), shared=shared)
+        given, known_labels = labeled(calibration.texts, calibration.labels, classifier.model.config, activation)
+        known = Calibration(known_labels, ordinary(given), shared=shared)
     found = Outputs(
         labels,
         point,
@@ -103,6 +106,7 @@ def outputs_of(
         outside=(ordinary(out_of_scope), None) if out_of_scope else None,
         costs=costs,
         groups=np.asarray(texts),
+        names=[str(classifier.model.config.id2label[i]) for i in range(classifier.model.config.num_labels)],
         outside_groups=np.asarray(out_of_scope) if out_of_scope else None,
     )
     if num_samples and classifier.dropout_sites:
@@ -158,7 +162,12 @@ def _with_samples(
         outside=outside,
         pool=pool,
         pool_rows=rows,
-        costs={**outputs.costs, "baal": baal, "bayesian": bayesian, "bayesian_temperature": bayesian},
+        costs={
+            **outputs.costs,
+            "baal": baal,
+            "bayesian": bayesian,
+            head_of(outputs.labels).scaled["bayesian"]: bayesian,
+        },
         dropout_rate=mean_rate(reached),
     )
 
@@ -191,17 +200,6 @@ def total_rows(texts: int, num_samples: int, other_texts: int = 0) -> int:
     """Number of rows (a text in one pass) that `compare` runs; `other_texts` are for calibration and out of scope."""
     own = texts * (1 + 2 * num_samples) + other_texts * (1 + num_samples)
     return own + (max(POOL - num_samples, 0) * min(texts, MOST_TEXTS) if num_samples else 0)
-
-
-def check_one_label(classifier: BayesianTextClassificationPipeline) -> None:
-    """Raise ValueError unless this is a single-label classifier with at least two classes."""
-    if check_probabilities(classifier) != "softmax":
-        kind = "independent labels" if has_independent_labels(classifier) else "one output"
-        config = "multilabel" if has_independent_labels(classifier) else "binary"
-        raise ValueError(
-            f"the model has {kind}, and the comparison needs a model that chooses one label; calibrate, predict and "
-            f"rank take this one, and evaluate.load('ece', {config!r}) measures what predict_proba returns"
-        )
 
 
 def refuse_nan(probabilities: Probabilities) -> None:

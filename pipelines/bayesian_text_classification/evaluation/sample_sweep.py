@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from ..metric import load_metric_module
 from ..pipeline.masks import GROUP_SIZE
 from ..pipeline.temperature import SMALLEST
-from .statistics.predictions import BINS, Array
+from .statistics.label_measures import pooled_ece
+from .statistics.label_predictions import LabelPredictions
+from .statistics.predictions import BINS, Array, unweighted
 
 SIZES = range(1, 61)  # numbers of samples
 POOL = 3 * SIZES[-1]  # in a smaller pool, the orders would repeat each other's samples
@@ -68,7 +70,7 @@ def sample_sweep(
 
     Args:
         pool: Probabilities of the samples, in the pipeline's order. *Shape:* (texts, classes, samples).
-        labels: True classes. *Shape:* (texts,).
+        labels: True classes, or 0 and 1 for independent labels. *Shape:* (texts,) or (texts, labels).
         frequentist: Probabilities of the frequentist arm, for comparison. *Shape:* (texts, classes).
         seed: Seed of the orders.
         sizes: Numbers of samples, each at most that of the pool.
@@ -78,18 +80,17 @@ def sample_sweep(
     found = {name: np.empty((ORDERS, len(sizes))) for name in CURVES}
     limit = pool.mean(axis=2, dtype=np.float64)[:, :, None]
     part = np.asarray(sizes) / pool.shape[2]
+    measured, distance = (_of_labels, _apart) if np.ndim(labels) == 2 else (_of_classes, _apart_in_score)
     for i in range(ORDERS):
         order = group_order(pool.shape[2], random)[: max(sizes)]
         sums = np.cumsum(pool[:, :, order], axis=2, dtype=np.float64)[:, :, np.asarray(sizes) - 1]
-        means = sums / sums.sum(1, keepdims=True)  # (texts, classes, sizes)
-        for name, values in _measures(means, labels).items():
+        means = sums / np.asarray(sizes)  # (texts, classes, sizes)
+        for name, values in measured(means, labels).items():
             found[name][i] = values
-        winner = limit.argmax(1)[:, None]
-        error = (np.take_along_axis(means, winner, 1) - np.take_along_axis(limit, winner, 1))[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
-            found["rmse"][i] = np.sqrt((error**2).mean(0) / (1 - part))
+            found["rmse"][i] = np.sqrt((distance(means, limit) ** 2).mean((0, 1)) / (1 - part))
     curves = {name: np.quantile(values, [0.05, 0.5, 0.95], axis=0) for name, values in found.items()}
-    whole = {name: float(values[0]) for name, values in _measures(limit, labels).items()}
+    whole = {name: float(values[0]) for name, values in measured(limit, labels).items()}
     return Sweep(
         list(sizes),
         pool.shape[2],
@@ -97,7 +98,7 @@ def sample_sweep(
         len(labels),
         all_texts or len(labels),
         curves,
-        {name: float(values[0]) for name, values in _measures(frequentist[:, :, None], labels).items()},
+        {name: float(values[0]) for name, values in measured(frequentist[:, :, None], labels).items()},
         _recommended(sizes, curves, whole),
     )
 
@@ -108,9 +109,30 @@ def group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
     return np.concatenate([random.permutation(groups[g]) for g in random.permutation(len(groups))])
 
 
-def _measures(means: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str, Array]:
+def _apart(means: NDArray[np.floating], limit: NDArray[np.floating]) -> Array:
+    """Distances of all labels' probabilities from their limit. *Shape:* (texts, labels, sizes)."""
+    return np.asarray(means - limit)
+
+
+def _apart_in_score(means: NDArray[np.floating], limit: NDArray[np.floating]) -> Array:
+    """Distances of the score, the largest limit's probability, from its limit. *Shape:* (texts, 1, sizes)."""
+    means, winner = means / means.sum(1, keepdims=True), limit.argmax(1)[:, None]
+    return np.asarray(np.take_along_axis(means, winner, 1) - np.take_along_axis(limit, winner, 1))
+
+
+def _of_labels(means: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str, Array]:
+    """Pooled ECE, accuracy and NLL of each column of `means` (texts, labels, columns). *Shape:* (columns,) each."""
+    columns = [LabelPredictions.of(means[:, :, j], labels) for j in range(means.shape[2])]
+    return {
+        "ece": np.array([float(pooled_ece(unweighted(rows))[0]) for rows in columns]),
+        "accuracy": np.array([rows.correct.mean() for rows in columns]),
+        "nll": np.array([rows.nll.mean() for rows in columns]),
+    }
+
+
+def _of_classes(means: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str, Array]:
     """ECE, accuracy and NLL of each column of `means` (texts, classes, columns). *Shape:* (columns,) each."""
-    module = load_metric_module()
+    module, means = load_metric_module(), means / means.sum(1, keepdims=True)
     confidence, correct = means.max(1), means.argmax(1) == labels[:, None]
     own = np.take_along_axis(means, labels[:, None, None], 1)[:, 0]
     # The top-label ECE is the binary ECE of being right, so there is no need to pass all classes 1,800 times.

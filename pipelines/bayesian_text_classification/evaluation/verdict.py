@@ -5,30 +5,64 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..selection.thresholds import lower_bound, of_groups, rows_for, threshold_for
-from .arms import TITLES, Arm, ArmName
+from .accepting import accepting, number_of_texts, rounded
+from .arms import TITLES, Arm
 from .comparison import MATTERS, Comparison
-from .out_of_scope import ENTROPY, LEAST_OUTSIDE
+from .heads import ENTROPY, INDEPENDENT_LABELS, ONE_LABEL, Head
+from .out_of_scope import LEAST_OUTSIDE
 from .sample_sweep import Sweep
 from .statistics.intervals import LEAST_ROWS, Difference
-from .statistics.measures import MEASURES
 
-CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts for which a threshold is searched
-_SHARES = (0.2, 0.5, 0.8)  # of the texts, most confident first, whose error rates show what is reachable
 _ALWAYS = ("ece", "nll", "brier", "error_auroc", "accuracy")  # measures that have a sentence of their own
 _IN_SENTENCE = {name: title.replace("Frequentist", "frequentist") for name, title in TITLES.items()}
-_MEASURES = {measure.key: measure.title for measure in MEASURES}
 # What a verdict needs.
-_ANSWERS = f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers"
 _BOTH_SCOPES = f"{LEAST_ROWS} in-scope and {LEAST_ROWS} out-of-scope texts"
 _AT_RECALL = f"{LEAST_ROWS} in-scope and {LEAST_OUTSIDE} out-of-scope texts"
 # Why a difference has no interval.
 _FEW_ANSWERS = "too few right or wrong answers for an interval"
 _FEW_OUTSIDE = f"an interval needs at least {LEAST_OUTSIDE} out-of-scope texts"
+
+
+@dataclass(frozen=True)
+class _Words:
+    """How sentences call things.
+
+    Attributes:
+        scaling: What is added to an arm.
+        fitted: That, in the plural, after it was fitted.
+        fitted_once: The same in the singular.
+        off: What is off by the ECE.
+        answers: What a verdict needs.
+        wrong: The rarest part of that.
+    """
+
+    scaling: str
+    fitted: str
+    fitted_once: str
+    off: str
+    answers: str
+    wrong: str
+
+
+_WORDS: dict[Head, _Words] = {
+    ONE_LABEL: _Words(
+        "a temperature",
+        "The temperatures were",
+        "The temperature was",
+        "confidence is",
+        f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers",
+        f"has {LEAST_ROWS} wrong answers",
+    ),
+    INDEPENDENT_LABELS: _Words(
+        "Platt scaling",
+        "The Platt scalings were",
+        "The Platt scaling was",
+        "probabilities are",
+        f"{LEAST_ROWS} texts with a wrong label, {LEAST_ROWS} with a right one and {LEAST_ROWS} with one that applies",
+        f"is wrong on {LEAST_ROWS} texts",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -55,27 +89,28 @@ def verdict(comparison: Comparison, targets: Sequence[float] = TARGETS) -> Verdi
     `targets` are the error rates among accepted texts for which thresholds are searched.
     """
     before, after, best = comparison.arm("frequentist"), comparison.rival, comparison.arm(comparison.recommended)
-    rows = len(comparison.labels)
-    lines = [_calibration(comparison), _sentence("ece", before, after)]
+    rows, keys = len(comparison.labels), [measure.key for measure in comparison.head.measures]
+    lines = [_calibration(comparison), _sentence(comparison, "ece", after)]
     if comparison.distinct < rows:
         lines.append(
-            f"{_texts(comparison.distinct, 'distinct')} among {rows:,}. Copies say nothing new, so intervals, "
-            "verdicts, thresholds and temperatures count each text once."
+            f"{number_of_texts(comparison.distinct, 'distinct')} among {rows:,}. Copies say nothing new, so intervals, "
+            "verdicts, thresholds and fits count each text once."
         )
     if comparison.distinct < LEAST_ROWS:
         lines.append(f"No difference is called significant on fewer than {LEAST_ROWS} texts.")
     lines += _already_calibrated(comparison)
     for key in ("nll", "brier", "error_auroc"):
-        lines.append(_sentence(key, before, after))
-    lines.append(_accuracy(before, after))
-    lines += _losses(before, after, [key for key in _MEASURES if key not in _ALWAYS])
+        if key in keys:
+            lines.append(_sentence(comparison, key, after))
+    lines.append(_accuracy(comparison, after))
+    lines += _losses(comparison, after, [key for key in keys if key not in _ALWAYS])
     if best.name not in (before.name, after.name):
-        lines += _losses(before, best, list(_MEASURES))
-    lines.append(_temperatures(comparison))
+        lines += _losses(comparison, best, keys)
+    lines.append(_scalings(comparison))
     lines += comparison.notes
     if any(arm.name == "saved" for arm in comparison.arms):
         saved = comparison.arm("saved")
-        lines += [f"As saved, {_sentence(key, before, saved)}" for key in ("ece", "nll")]
+        lines += [f"As saved, {_sentence(comparison, key, saved)}" for key in ("ece", "nll")]
     if comparison.out_of_scope:
         lines.append(_out_of_scope(comparison))
     return Verdict(_outcome(comparison), _headline(comparison), lines, advice(comparison, targets))
@@ -83,52 +118,32 @@ def verdict(comparison: Comparison, targets: Sequence[float] = TARGETS) -> Verdi
 
 def advice(comparison: Comparison, targets: Sequence[float] = TARGETS) -> list[str]:
     """What to do, one line for each point. The first carries out the recommendation."""
-    best, passes = comparison.arm(comparison.recommended), comparison.rival.cost.passes
+    best, wrong = comparison.arm(comparison.recommended), _WORDS[comparison.head].wrong
     lines = [
-        _how(best.name, passes, best.temperature)
+        _how(best, comparison.rival.cost.passes)
         if comparison.conclusive
-        else f"Evaluate again on more texts drawn the same way, until each model has {LEAST_ROWS} wrong answers."
+        else f"Evaluate again on more texts drawn the same way, until each model {wrong}."
     ]
     if comparison.sweep is not None and comparison.sweep.texts >= LEAST_ROWS:  # a few texts say little about others
         lines.append(_enough_samples(comparison.sweep))
-    p = best.probabilities
-    scores, correct = p.max(1), p.argmax(1) == comparison.labels
-    found = [
-        (target, threshold_for(scores, correct, target, confidence=CONFIDENCE, groups=comparison.groups))
-        for target in targets
-    ]
-    for target, threshold in found:
-        if threshold is not None:
-            least = threshold.threshold
-            if (up := math.ceil(least * 1e6) / 1e6) < 1:  # shorter, and never below the threshold that was tested
-                least = up
-            lines.append(
-                f"{_accepting(best.name, passes, least)} keeps the error among accepted texts below "
-                f"{_percent(target)}, with {CONFIDENCE:.0%} confidence for texts like these. Here it accepts "
-                f"{threshold.accepted / threshold.rows:.0%} of the texts."
-            )
-    missed = [target for target, threshold in found if threshold is None]
-    if missed:
-        lines.append(
-            f"On {_texts(len(p))}, no threshold was found that keeps the error among accepted texts below "
-            f"{_listed([_percent(target) for target in missed], 'or')} with {CONFIDENCE:.0%} confidence. "
-            f"{_reachable(scores, correct, missed, comparison.groups)}"
-        )
-    return lines
+    return [*lines, *accepting(comparison, best, targets)]
 
 
 def _headline(comparison: Comparison) -> str:
     before, best = comparison.arm("frequentist"), comparison.arm(comparison.recommended)
+    words = _WORDS[comparison.head]
     if not comparison.conclusive:
         return (
-            f"No recommendation on {_texts(len(comparison.labels))}: it takes at least {LEAST_ROWS} right and "
-            f"{LEAST_ROWS} wrong answers from each model, and there are fewer."
+            f"No recommendation on {number_of_texts(len(comparison.labels))}: it takes at least {words.answers} from "
+            "each model, and there are fewer."
         )
     nll, ece = ((before.estimates[key].value, best.estimates[key].value) for key in ("nll", "ece"))
-    new = "new " if best.name == "saved" else ""
-    others = f"A {new}temperature does not improve"
+    scaling = words.scaling
+    if best.name == "saved":
+        scaling = f"a new {scaling[2:]}" if scaling.startswith("a ") else f"new {scaling}"
+    others = f"{scaling[0].upper()}{scaling[1:]} does not improve"
     if comparison.sampled:
-        others = f"Neither a {new}temperature nor sampling improves"
+        others = f"Neither {scaling} nor sampling improves"
     if best.name == "saved":
         return (
             f"Recommended: the classifier as it was saved (NLL {nll[1]:.4f}, ECE {ece[1]:.4f}; the ordinary model has "
@@ -155,15 +170,16 @@ def _outcome(comparison: Comparison) -> Literal["change", "keep", "unknown"]:
 
 def _calibration(comparison: Comparison) -> str:
     """The verdict on the ECE in words."""
-    before, after = comparison.arm("frequentist"), comparison.rival
-    subject = "The Bayesian model is" if comparison.sampled else "With a temperature, the model is"
+    before, after, words = comparison.arm("frequentist"), comparison.rival, _WORDS[comparison.head]
+    subject = "The Bayesian model is" if comparison.sampled else f"With {words.scaling}, the model is"
     off = (
-        f"On average its confidence is off by {100 * after.estimates['ece'].value:.1f} percentage points, compared "
+        f"On average its {words.off} off by {100 * after.estimates['ece'].value:.1f} percentage points, compared "
         f"with {100 * before.estimates['ece'].value:.1f} for the ordinary model."
     )
     difference = after.differences["ece"].verdict
     if difference == "cannot tell":
-        return f"On {_texts(len(comparison.labels))}, {_lowered(subject)} not significantly better calibrated. {off}"
+        texts = number_of_texts(len(comparison.labels))
+        return f"On {texts}, {_lowered(subject)} not significantly better calibrated. {off}"
     return f"{subject} significantly {difference} calibrated. {off}"
 
 
@@ -182,72 +198,37 @@ def _already_calibrated(comparison: Comparison) -> list[str]:
     ece = "Both ECEs are" if both else f"The {_IN_SENTENCE[calibrated[0].name]} ECE is"
     return [
         f"{ece} in the range that sampling noise gives a perfectly calibrated model on "
-        f"{_texts(len(comparison.labels))}: {which}. {'Both models' if both else 'That model'} may already be "
+        f"{number_of_texts(len(comparison.labels))}: {which}. {'Both models' if both else 'That model'} may already be "
         "calibrated."
     ]
 
 
-def _losses(before: Arm, after: Arm, keys: Sequence[str]) -> list[str]:
+def _losses(comparison: Comparison, after: Arm, keys: Sequence[str]) -> list[str]:
     """A line for each of these measures in which an arm is significantly worse."""
     return [
-        f"Warning for {_IN_SENTENCE[after.name]}: {_sentence(key, before, after)}"
+        f"Warning for {_IN_SENTENCE[after.name]}: {_sentence(comparison, key, after)}"
         for key in keys
         if after.differences[key].verdict == "worse"
     ]
 
 
-def _temperatures(comparison: Comparison) -> str:
-    cold = comparison.arm("frequentist_temperature")
+def _scalings(comparison: Comparison) -> str:
+    cold, own = comparison.scaled("frequentist"), "its own Platt scaling"
     line = (
-        f"A temperature of {cold.temperature:.2f} without sampling reaches an ECE of {cold.estimates['ece'].value:.4f} "
-        f"and an NLL of {cold.estimates['nll'].value:.4f}."
+        f"{'Platt scaling' if cold.temperature is None else f'A temperature of {cold.temperature:.2f}'} without "
+        f"sampling reaches an ECE of {cold.estimates['ece'].value:.4f} and an NLL of "
+        f"{cold.estimates['nll'].value:.4f}."
     )
     if not comparison.sampled:
         return f"{line} {_fitted(comparison)} Nothing was sampled: {_NO_SAMPLES}"
-    warm = comparison.arm("bayesian_temperature")
+    warm, words = comparison.scaled("bayesian"), _WORDS[comparison.head]
+    if warm.temperature is not None:
+        own = "its own temperature"
     return (
-        f"{line} Sampling with its own temperature reaches {warm.estimates['ece'].value:.4f} and "
-        f"{warm.estimates['nll'].value:.4f}. Effect of sampling on the NLL when both have a temperature: "
-        f"{_significance(comparison.beyond_temperature['nll'])}. {_fitted(comparison)}"
+        f"{line} Sampling with {own} reaches {warm.estimates['ece'].value:.4f} and "
+        f"{warm.estimates['nll'].value:.4f}. Effect of sampling on the NLL when both have {words.scaling}: "
+        f"{_significance(comparison.beyond_temperature['nll'], words.answers)}. {_fitted(comparison)}"
     )
-
-
-def _reachable(
-    scores: NDArray[np.floating],
-    correct: NDArray[np.bool_],
-    targets: Sequence[float],
-    groups: NDArray[np.intp] | None,
-) -> str:
-    """Error rates among the most confident texts, and how many texts a threshold would need at least."""
-    if groups is not None:
-        scores, correct = of_groups(scores, correct, groups)
-    order = np.argsort(-scores, kind="stable")
-    accepted = {share: max(round(share * len(order)), 1) for share in _SHARES}
-    wrong = {share: int((~correct[order[:rows]]).sum()) for share, rows in accepted.items()}
-    errors = {share: wrong[share] / accepted[share] for share in _SHARES}
-    line = (
-        f"Among the most confident {_listed([f'{share:.0%}' for share in errors])} of the texts, "
-        f"{_listed([f'{error:.1%}' for error in errors.values()])} of the answers are wrong."
-    )
-    hopeless = []
-    for target in targets:
-        share = max((share for share, error in errors.items() if error < target), default=None)
-        if share is not None:
-            needed = rounded(math.ceil(rows_for(errors[share], target, CONFIDENCE) / share))
-            number = f"at least about {needed:,}" if needed > len(scores) else "more"
-            line += f" At these rates, {_percent(target)} would take {number} texts."
-        elif all(lower_bound(wrong[share], accepted[share], CONFIDENCE) > target for share in _SHARES):
-            hopeless.append(_percent(target))
-    return line + (f" More texts would hardly help to get below {_listed(hopeless, 'or')}." if hopeless else "")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g}%"
-
-
-def _listed(words: Sequence[str], last: str = "and") -> str:
-    """Words as in a sentence."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
 
 
 def _enough_samples(sweep: Sweep) -> str:
@@ -259,38 +240,42 @@ def _enough_samples(sweep: Sweep) -> str:
     )
 
 
-def _sentence(key: str, before: Arm, after: Arm) -> str:
+def _sentence(comparison: Comparison, key: str, after: Arm) -> str:
+    before, title = comparison.arm("frequentist"), comparison.head.title(key)
     if math.isnan(after.differences[key].value):
-        return f"{_MEASURES[key]}: not defined here."
+        return f"{title}: not defined here."
     values = f"from {before.estimates[key].value:.4f} to {after.estimates[key].value:.4f}"
     difference = after.differences[key]
     small = key == "nll" and abs(difference.value) < MATTERS * before.estimates[key].value
     remark = ", but too small to matter" if small and difference.verdict != "cannot tell" else ""
-    return f"{_MEASURES[key]}: {values}, {_significance(difference)}{remark}."
+    return f"{title}: {values}, {_significance(difference, _WORDS[comparison.head].answers)}{remark}."
 
 
-def _accuracy(before: Arm, after: Arm) -> str:
-    difference = after.differences["accuracy"]
+def _accuracy(comparison: Comparison, after: Arm) -> str:
+    before, difference = comparison.arm("frequentist"), after.differences["accuracy"]
+    least = f"{LEAST_ROWS} texts" if comparison.head is ONE_LABEL else _WORDS[comparison.head].answers
     values = f"from {before.estimates['accuracy'].value:.4f} to {after.estimates['accuracy'].value:.4f}"
     if difference.verdict == "worse":
-        return f"Warning: sampling costs accuracy here: {values}, {_significance(difference)}."
-    return f"Accuracy: {values}, {_significance(difference, least=f'{LEAST_ROWS} texts')}."
+        return f"Warning: sampling costs accuracy here: {values}, {_significance(difference, least)}."
+    return f"Accuracy: {values}, {_significance(difference, least)}."
 
 
 def _fitted(comparison: Comparison) -> str:
-    which = "The temperatures were" if comparison.sampled else "The temperature was"
+    words = _WORDS[comparison.head]
+    which = words.fitted if comparison.sampled else words.fitted_once
+    undetermined = _UNDETERMINED[comparison.head]
     if comparison.calibrated_on is None:
         if not comparison.determined:
-            return _UNDETERMINED.format(which="these labels")
+            return undetermined.format(which="these labels")
         return f"{which} fitted on these texts, and the measures are corrected for that."
-    others = _texts(comparison.calibrated_on, "" if comparison.shared_texts else "other")
+    others = number_of_texts(comparison.calibrated_on, "" if comparison.shared_texts else "other")
     line = f"{which} fitted on {others}."
     if not comparison.determined:
-        line += " " + _UNDETERMINED.format(which="their labels")
+        line += " " + undetermined.format(which="their labels")
     if comparison.shared_texts:
         line += (
             f" Warning: {comparison.shared_texts:,} of the texts measured here are among them, which makes the arms "
-            "with a temperature look better than they are."
+            f"with {words.scaling} look better than they are."
         )
     return line
 
@@ -306,7 +291,7 @@ def _out_of_scope(comparison: Comparison) -> str:
         )
     (after,) = others
     auroc, rate = (
-        _significance(after.differences[key], "texts in all", least, _FEW_OUTSIDE)
+        _significance(after.differences[key], least, "texts in all", _FEW_OUTSIDE)
         for key, least in (("auroc", _BOTH_SCOPES), ("false_positive_rate", _AT_RECALL))
     )
     return (
@@ -317,9 +302,7 @@ def _out_of_scope(comparison: Comparison) -> str:
     )
 
 
-def _significance(
-    difference: Difference, what: str = "texts", least: str = _ANSWERS, no_interval: str = _FEW_ANSWERS
-) -> str:
+def _significance(difference: Difference, least: str, what: str = "texts", no_interval: str = _FEW_ANSWERS) -> str:
     """The verdict with its interval, or with the reason for `no_interval`.
 
     Also how many of `what` the difference would need, and the `least` that a verdict needs.
@@ -338,39 +321,23 @@ def _significance(
     return f"no significant difference ({interval}{reason}{needed})"
 
 
-def _how(name: ArmName, passes: int, temperature: float | None) -> str:
-    if name == "saved":
+def _how(arm: Arm, passes: int) -> str:
+    if arm.name == "saved":
         return "Use the classifier as it is: classifier(texts)."
-    call = f"classifier(texts, num_samples={passes if 'bayesian' in name else 0})"
-    if temperature is None:
+    call = f"classifier(texts, num_samples={passes if 'bayesian' in arm.name else 0})"
+    if arm.scaling is None:
         return f"Use {call}."
-    return (
-        f"Call {call.replace('(texts', '.calibrate(texts, labels')}, which finds a temperature of {temperature:.6g} on "
-        f"these texts, and then {call}."
-    )
-
-
-def _accepting(name: ArmName, passes: int, least: float) -> str:
-    samples = "" if name == "saved" else f", num_samples={passes if 'bayesian' in name else 0}"
-    tempered = " at that temperature" if "temperature" in name else ""
-    return f"classifier(texts{samples}, threshold={least!r}){tempered}"
-
-
-def _texts(number: int, adjective: str = "") -> str:
-    return f"{number:,} {adjective}{' ' * bool(adjective)}{'text' if number == 1 else 'texts'}"
-
-
-def rounded(number: int) -> int:
-    """A number of texts rounded up to two digits: more are not known."""
-    step: int = 10 ** max(len(str(number)) - 2, 0)
-    return -(-number // step) * step
+    found = "fits Platt scaling" if arm.temperature is None else f"finds a temperature of {arm.temperature:.6g}"
+    return f"Call {call.replace('(texts', '.calibrate(texts, labels')}, which {found} on these texts, and then {call}."
 
 
 _NO_SAMPLES = (
     "the model has no active dropout, or num_samples is 0. To sample, fine-tune it with dropout (for example "
     "attention_dropout=0.1 in its config), or keep LoRA adapters unmerged."
 )
-_UNDETERMINED = (
-    "Warning: {which} do not determine a temperature (every answer is right, or the correct class gets no more "
-    "probability than the others). Only the prior keeps it away from 0 and infinity."
-)
+_UNDETERMINED: dict[Head, str] = {
+    ONE_LABEL: "Warning: {which} do not determine a temperature (every answer is right, or the correct class gets no "
+    "more probability than the others). Only the prior keeps it away from 0 and infinity.",
+    INDEPENDENT_LABELS: "Warning: {which} do not determine a Platt scaling (every label applies, or none does). Only "
+    "the prior keeps it finite.",
+}

@@ -29,7 +29,7 @@ class LabelledTexts:
     Attributes:
         name: Source of the texts.
         texts: N texts.
-        labels: N class ids of the model; for independent labels, N lists of them.
+        labels: N class ids of the model; for independent labels, N sets of them.
         groups: N group names if the data has a column `kind`, else empty.
         text_column: Column that the texts were read from, or None.
         label_column: Column that the labels were read from, or None.
@@ -106,6 +106,8 @@ def load_labelled_texts(
     elif len(id2label) == 1:
         read = yes_or_no
     labels = read(table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, []))
+    if multi_label:
+        labels = [set(one) for one in labels]  # which cannot be mistaken for a row of zeros and ones
     return LabelledTexts(source, texts, labels, groups, text_column, label_column, split)
 
 

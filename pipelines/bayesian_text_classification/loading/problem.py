@@ -1,7 +1,6 @@
 """What a model decides: one label among several, independent labels, yes or no, or a number."""
 
 import os
-from dataclasses import replace
 from typing import Any
 
 from ..pipeline.options import Activation
@@ -40,6 +39,4 @@ def labelled_texts_for(
     """
     check_probabilities(classifier)
     several = has_independent_labels(classifier)
-    data = load_labelled_texts(source, classifier.model.config.id2label, multi_label=several, **columns)
-    # A set cannot be mistaken for a row of zeros and ones.
-    return replace(data, labels=[set(labels) for labels in data.labels]) if several else data
+    return load_labelled_texts(source, classifier.model.config.id2label, multi_label=several, **columns)

@@ -63,8 +63,8 @@ def fitted(
     """
     if method == "platt":
         _check_both(targets)
-        slopes, biases = fit_platt(probabilities, targets)
-        return PlattScaling(tuple(slopes.tolist()), tuple(biases.tolist()), **samples)
+        fit = fit_platt(probabilities, targets)
+        return PlattScaling(tuple(fit.slopes.tolist()), tuple(fit.biases.tolist()), **samples)
     if not determined(probabilities, targets):
         raise ValueError(
             f"no temperature is best for these {len(targets)} texts: the model gets all of them right, or most of "

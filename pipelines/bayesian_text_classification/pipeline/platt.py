@@ -1,5 +1,6 @@
 """Platt scaling of independent labels: a slope and a bias for each, drawn toward those of all where a label is rare."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,30 @@ _SPREAD = 0.1  # prior variance of log slopes and biases around the common pair
 _ENOUGH = 1e-6  # a change that counts as none
 
 
-def fit_platt(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> tuple[Array, Array]:
+@dataclass(frozen=True)
+class PlattFit:
+    """A slope and a bias for each label, and their prior.
+
+    Attributes:
+        pairs: Log slope and bias. *Shape:* (labels, 2).
+        precision: Inverse of the prior's covariance around the common pair. *Shape:* (2, 2).
+    """
+
+    pairs: Array
+    precision: Array
+
+    @property
+    def slopes(self) -> Array:
+        """*Shape:* (labels,)."""
+        return np.asarray(np.exp(self.pairs[:, 0]))
+
+    @property
+    def biases(self) -> Array:
+        """*Shape:* (labels,)."""
+        return self.pairs[:, 1]
+
+
+def fit_platt(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> PlattFit:
     """Fit a slope and a bias for each label: `sigmoid(exp(u_k) logit(p_k) + b_k)`, with a slope above 0.
 
     The pairs theta_k = (u_k, b_k) have a common normal prior, `theta_k ~ N(mu, S)`, whose mean and covariance come from
@@ -25,9 +49,6 @@ def fit_platt(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) 
     Args:
         probabilities: Probability of each label. *Shape:* (texts, labels).
         labels: 1 where the label applies, else 0. *Shape:* (texts, labels).
-
-    Returns:
-        Slopes and biases. *Shape:* (labels,) both.
 
     Raises:
         ValueError: A probability is NaN.
@@ -48,7 +69,34 @@ def fit_platt(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) 
         spread = (spread + _SPREAD * np.eye(2)) / (count + 1)
         if np.abs(middle - before).max() < _ENOUGH:
             break
-    return np.exp(theta[:, 0]), theta[:, 1]
+    return PlattFit(theta, precision)
+
+
+def influence_on_pairs(probabilities: NDArray[np.floating], labels: NDArray[np.integer], fit: PlattFit) -> Array:
+    """Influence of each row on the log slopes and biases. *Shape:* (texts, labels, 2).
+
+    Weights w on the rows, instead of 1, move the pairs by the sum of `(w_i - 1) influence_i`, to first order. The
+    common pair moves along; the precision of its prior does not. With the score s_ik of row i for label k, its
+    information F_k and the precision P:
+
+        move of the common pair: A = (I + sum_k P - P (F_k + P)^-1 P)^-1 sum_k P (F_k + P)^-1 s_ik
+        move of the pair of k:   (F_k + P)^-1 (s_ik + P A)
+
+    Args:
+        probabilities: Probability of each label. *Shape:* (texts, labels).
+        labels: 1 where the label applies, else 0. *Shape:* (texts, labels).
+        fit: The result of `fit_platt(probabilities, labels)`.
+    """
+    x, y, own = logits(probabilities), np.asarray(labels, np.float64), fit.precision
+    q = sigmoid(fit.slopes * x + fit.biases)
+    along = np.stack([fit.slopes * x, np.ones_like(x)], 2)  # derivative of the scaled logit by the pair
+    scores = (y - q)[:, :, None] * along
+    information = np.einsum("ik,ika,ikb->kab", q * (1 - q), along, along)
+    covariance = _inverse(information + own)
+    alone = np.einsum("kab,ikb->ika", covariance, scores)
+    common = np.eye(2) + (own - own @ covariance @ own).sum(0)
+    moved = np.linalg.solve(common, own @ alone.sum(1).T).T  # of the common pair, (texts, 2)
+    return np.asarray(alone + np.einsum("kab,ib->ika", covariance @ own, moved))
 
 
 def _inverse(matrices: Array) -> Array:

@@ -183,7 +183,7 @@ class TextSampler:
                     balanced = options.masks == "balanced"
                     logits = sampling.sample_logits(inputs, samples, seed=options.seed, balanced=balanced)
                 finite = logits.isfinite().all(-1, keepdim=True)  # sigmoid(inf) would be a confident 1
-                probabilities = _activated(logits.float(), activation).where(finite, torch.nan)
+                probabilities = activated(logits.float(), activation).where(finite, torch.nan)
                 values: NDArray[np.float32] = probabilities.cpu().numpy()
             return values
 
@@ -231,7 +231,8 @@ class TextSampler:
         self.__dict__.update(state, _lock=threading.Lock())
 
 
-def _activated(logits: Tensor, activation: Activation) -> Tensor:
+def activated(logits: Tensor, activation: Activation) -> Tensor:
+    """Probabilities of logits; the logits themselves for "none". *Shape:* that of `logits`."""
     if activation == "softmax":
         return logits.softmax(-1)
     return logits.sigmoid() if activation == "sigmoid" else logits

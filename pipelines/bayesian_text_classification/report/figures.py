@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..evaluation.arms import TITLES, Arm
 from ..evaluation.comparison import Comparison
+from ..evaluation.heads import ONE_LABEL
 from ..evaluation.out_of_scope import Detection
 from ..evaluation.sample_sweep import Sweep
 from ..evaluation.statistics.measures import risk_coverage
@@ -25,6 +26,8 @@ COLORS = {
     "baal": "#E69F00",
     "bayesian": "#0072B2",
     "bayesian_temperature": "#009E73",
+    "frequentist_platt": "#CC79A7",
+    "bayesian_platt": "#009E73",
     "saved": "#56B4E9",
 }
 _DASHES = {
@@ -33,12 +36,28 @@ _DASHES = {
     "baal": "-.",
     "bayesian": "-",
     "bayesian_temperature": (0, (5, 1, 1, 1, 1, 1)),
+    "frequentist_platt": ":",
+    "bayesian_platt": (0, (5, 1, 1, 1, 1, 1)),
     "saved": (0, (1, 1)),
 }
 _GAP = "#808080"
+_DOTS = 40  # labels in the picture of each label's ECE
 _PLAIN = {"alpha": 0.6, "color": "#56B4E9"}
 _HATCHED = {"alpha": 0.6, "facecolor": "#D55E00", "edgecolor": "#5E2900", "hatch": "//", "linewidth": 0}
 _PANELS = {"ece": "ECE", "accuracy": "accuracy", "nll": "NLL", "rmse": "distance of the score to its limit (RMSE)"}
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a reliability diagram calls its axes, and whether the counts have a log scale."""
+
+    share: str = "accuracy"
+    probability: str = "confidence"
+    rows: str = "texts"
+    log: bool = False
+
+
+LABEL_WORDS = Words("share that applies", "probability", "pairs", True)  # most probabilities are near 0
 
 
 @dataclass(frozen=True)
@@ -53,31 +72,8 @@ class Picture:
 
 def pictures(comparison: Comparison) -> list[Picture]:
     """All pictures of a comparison, in the order of a report."""
-    sweep, labels = comparison.sweep, comparison.labels
-    flattered = comparison.calibrated_on is None
-    shown = [
-        Picture(
-            "reliability",
-            "Reliability",
-            reliability_diagrams(comparison.arms),
-            "Accuracy against confidence in ten bins. Bars below the dotted line are overconfident. Whiskers are 95% "
-            "intervals of the accuracy; the lower row shows the number of texts in each bin."
-            + " The temperatures were fitted on these texts. The ECE is corrected for that, the bars are not."
-            * flattered,
-        ),
-        Picture(
-            "risk-coverage",
-            "Risk against coverage",
-            risk_coverage_curves(comparison, labels),
-            "The error rate among accepted texts, if the most confident texts are accepted first.",
-        ),
-        Picture(
-            "confidence",
-            "Confidence of right and wrong answers",
-            confidence_histograms(comparison, labels),
-            "A trustworthy model is less confident when it is wrong.",
-        ),
-    ]
+    shown = _of_one_label(comparison) if comparison.head is ONE_LABEL else _of_labels(comparison)
+    sweep = comparison.sweep
     if sweep is not None:
         best = comparison.arm(comparison.recommended)
         caption = f"Median and 5% to 95% band over {sweep.orders} random orders of {sweep.pool} samples."
@@ -94,7 +90,66 @@ def pictures(comparison: Comparison) -> list[Picture]:
     return shown
 
 
-def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
+def _of_one_label(comparison: Comparison) -> list[Picture]:
+    labels = comparison.labels
+    return [
+        Picture(
+            "reliability",
+            "Reliability",
+            reliability_diagrams(comparison.arms),
+            "Accuracy against confidence in ten bins. Bars below the dotted line are overconfident. Whiskers are 95% "
+            "intervals of the accuracy; the lower row shows the number of texts in each bin."
+            + " The temperatures were fitted on these texts. The ECE is corrected for that, the bars are not."
+            * (comparison.calibrated_on is None),
+        ),
+        Picture(
+            "risk-coverage",
+            "Risk against coverage",
+            risk_coverage_curves(comparison, labels),
+            "The error rate among accepted texts, if the most confident texts are accepted first.",
+        ),
+        Picture(
+            "confidence",
+            "Confidence of right and wrong answers",
+            confidence_histograms(comparison, labels),
+            "A trustworthy model is less confident when it is wrong.",
+        ),
+    ]
+
+
+def _of_labels(comparison: Comparison) -> list[Picture]:
+    shown = [
+        Picture(
+            "reliability",
+            "Reliability",
+            reliability_diagrams(comparison.arms, LABEL_WORDS),
+            "How often a label applies against its probability, in ten bins of pairs of a text and a label. Bars "
+            "below the dotted line: the probabilities are too high. Whiskers are 95% intervals that take the labels of "
+            "a text as one draw; the lower row shows the number of pairs in each bin, on a log scale."
+            + " The Platt scalings were fitted on these texts. The ECE is corrected for that, the bars are not."
+            * (comparison.calibrated_on is None),
+        ),
+        Picture(
+            "confidence",
+            "Probabilities of labels that apply and of others",
+            label_histograms(comparison),
+            "A trustworthy model gives high probabilities to few labels that do not apply.",
+        ),
+    ]
+    if len(comparison.names) > 1:
+        shown.insert(
+            1,
+            Picture(
+                "labels",
+                "ECE of each label",
+                label_dots(comparison),
+                "Whiskers are 95% intervals, where there are enough texts for one.",
+            ),
+        )
+    return shown
+
+
+def reliability_diagrams(arms: Sequence[Arm], words: Words | None = None) -> Figure:
     """Reliability diagrams (DeGroot & Fienberg 1983) side by side: accuracy against confidence, and texts per bin.
 
     A bar below the diagonal is overconfident. The ECE adds up the hatched gaps, weighted by the counts below, except
@@ -104,15 +159,18 @@ def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
     across = min(len(arms), 3)
     down = -(-len(arms) // across)
     figure = _figure(3.2 * across, 4.2 * down)
+    words = words or Words()
     most = max(max(arm.reliability.counts) for arm in arms)
     cells = figure.subfigures(down, across, squeeze=False).ravel()
     for i, arm in enumerate(arms):
         top, bottom = cells[i].subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        _reliability(top, bottom, arm)
-        bottom.set_ylim(0, 1.05 * most)
+        _reliability(top, bottom, arm, words)
+        if words.log:
+            bottom.set_yscale("log")
+        bottom.set_ylim(0.7 if words.log else 0, most * (2 if words.log else 1.05))
         if i % across == 0:
-            top.set_ylabel("accuracy")
-            bottom.set_ylabel("texts")
+            top.set_ylabel(words.share)
+            bottom.set_ylabel(words.rows)
     # In its own cell if one is free, else below: inside a diagram it would cover bars.
     handles = figure.axes[0].get_legend_handles_labels()
     if len(arms) < len(cells):
@@ -125,7 +183,7 @@ def reliability_diagrams(arms: Sequence[Arm]) -> Figure:
 def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
     """Four measures against the number of samples: median and 5% to 95% band over orders of the pool.
 
-    A recommended arm with a temperature is a line: it has its own number of samples, or none.
+    A recommended arm with a scaling is a line: it has its own number of samples, or none.
     """
     part = f"a random {sweep.texts:,} of {sweep.all_texts:,}" if sweep.texts < sweep.all_texts else f"{sweep.texts:,}"
     figure = _figure(9.0, 6.4)
@@ -137,7 +195,7 @@ def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
         if name in sweep.frequentist:
             level = sweep.frequentist[name]
             axes.axhline(level, color=COLORS["frequentist"], linestyle="--", label="Frequentist")
-        if recommended is not None and recommended.temperature is not None and name in recommended.estimates:
+        if recommended is not None and recommended.scaling is not None and name in recommended.estimates:
             style = {"color": COLORS[recommended.name], "linestyle": _DASHES[recommended.name]}
             axes.axhline(recommended.estimates[name].value, **style, label=TITLES[recommended.name])
         if sweep.recommended is not None:
@@ -163,7 +221,7 @@ def risk_coverage_curves(comparison: Comparison, labels: NDArray[np.integer]) ->
     figure = _figure(5.6, 4.0)
     axes = figure.subplots()
     for arm in comparison.arms:
-        if arm.name == "saved" or (arm.temperature is not None and arm.name != comparison.recommended):
+        if arm.name == "saved" or (arm.scaling is not None and arm.name != comparison.recommended):
             continue
         share, risk = risk_coverage(arm.probabilities, labels)
         area = arm.estimates["aurc"].value
@@ -180,8 +238,7 @@ def risk_coverage_curves(comparison: Comparison, labels: NDArray[np.integer]) ->
 
 def confidence_histograms(comparison: Comparison, labels: NDArray[np.integer]) -> Figure:
     """Histograms of the confidence of right and wrong answers."""
-    wanted = {"frequentist", comparison.rival.name, "bayesian_temperature", comparison.recommended}
-    names = [arm.name for arm in comparison.arms if arm.name in wanted]
+    names = [arm.name for arm in comparison.arms if arm.name in _compared(comparison)]
     figure = _figure(3.2 * len(names), 3.0)
     for axes, name in zip(figure.subplots(1, len(names), sharex=True), names, strict=True):
         p = comparison.arm(name).probabilities
@@ -196,6 +253,61 @@ def confidence_histograms(comparison: Comparison, labels: NDArray[np.integer]) -
         _plain(axes)
     figure.axes[0].set_ylabel("share of these texts")
     return figure
+
+
+def label_histograms(comparison: Comparison) -> Figure:
+    """Histograms of the probabilities of labels that apply, and of those that do not."""
+    names = [arm.name for arm in comparison.arms if arm.name in _compared(comparison)]
+    figure, applies = _figure(3.2 * len(names), 3.0), comparison.labels == 1
+    for axes, name in zip(figure.subplots(1, len(names), sharex=True), names, strict=True):
+        p = comparison.arm(name).probabilities
+        edges = np.linspace(0, 1, 21)
+        for chosen, label, style in ((applies, "applies", _PLAIN), (~applies, "does not", _HATCHED)):
+            share = np.full(chosen.sum(), 1 / max(int(chosen.sum()), 1))
+            axes.hist(p[chosen], edges, weights=share, label=f"{label} ({chosen.sum():,})", **style)
+        axes.set_yscale("log")
+        axes.set_title(TITLES[name], fontsize=10)
+        axes.set_xlabel("probability")
+        axes.legend(frameon=False, fontsize=8, loc="upper center")
+        _plain(axes)
+    figure.axes[0].set_ylabel("share of these pairs")
+    return figure
+
+
+def label_dots(comparison: Comparison) -> Figure:
+    """The ECE of each label in the frequentist arm and in the recommended one (or its rival), the largest on top."""
+    first = comparison.arm("frequentist")
+    last = comparison.rival if comparison.recommended == "frequentist" else comparison.arm(comparison.recommended)
+    order = sorted(first.by_label, key=lambda label: first.by_label[label]["ece"].value)[-_DOTS:]
+    figure = _figure(7.0, 1.2 + 0.24 * len(order))
+    axes = figure.subplots()
+    for arm, shift in ((first, 0.12), (last, -0.12)):
+        found = [arm.by_label[label]["ece"] for label in order]
+        values = np.array([one.value for one in found])
+        ends = np.array([(one.low, one.high) if one.known else (one.value, one.value) for one in found]).T
+        axes.errorbar(
+            values,
+            np.arange(len(order)) + shift,
+            xerr=np.abs(ends - values),
+            fmt="o",
+            markersize=4,
+            elinewidth=0.9,
+            color=COLORS[arm.name],
+            label=TITLES[arm.name],
+        )
+    axes.set_yticks(range(len(order)), [comparison.names[label] for label in order], fontsize=8)
+    axes.set_ylim(-0.7, len(order) - 0.3)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("ECE")
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside lower center", ncols=2)
+    _plain(axes)
+    return figure
+
+
+def _compared(comparison: Comparison) -> set[str]:
+    """Arms in the histograms."""
+    scaled = {comparison.scaled("bayesian").name} if comparison.sampled else set()
+    return {"frequentist", comparison.rival.name, comparison.recommended} | scaled
 
 
 def out_of_scope_histograms(detections: Sequence[Detection]) -> Figure:
@@ -231,7 +343,7 @@ def inline_svg(figure: Figure, name: str) -> str:
     return markup.replace("#000000", "currentColor")
 
 
-def _reliability(top: Axes, bottom: Axes, arm: Arm) -> None:
+def _reliability(top: Axes, bottom: Axes, arm: Arm, words: Words) -> None:
     bins = arm.reliability
     width = bins.edges[1] - bins.edges[0]
     filled = [i for i, count in enumerate(bins.counts) if count]
@@ -239,9 +351,9 @@ def _reliability(top: Axes, bottom: Axes, arm: Arm) -> None:
     accuracies = np.array([bins.accuracy[i] for i in filled], dtype=float)
     confidences = np.array([bins.mean_confidence[i] for i in filled], dtype=float)
     color = COLORS[arm.name]
-    top.bar(lefts, accuracies, width * 0.96, align="edge", color=color, label="accuracy")
+    top.bar(lefts, accuracies, width * 0.96, align="edge", color=color, label=words.share)
     style = {"facecolor": "none", "edgecolor": _GAP, "hatch": "///", "linewidth": 0.8}
-    gap = "gap to mean confidence"
+    gap = f"gap to mean {words.probability}"
     top.bar(lefts, confidences - accuracies, width * 0.96, bottom=accuracies, align="edge", label=gap, **style)
     ends = np.array([bins.accuracy_interval[i] for i in filled], dtype=float).T
     half_widths = np.abs(ends - accuracies)
@@ -253,7 +365,7 @@ def _reliability(top: Axes, bottom: Axes, arm: Arm) -> None:
     top.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
     top.set_ylim(0, 1)
     bottom.bar(bins.edges[:-1], bins.counts, width * 0.96, align="edge", color=color)
-    bottom.set_xlabel("confidence")
+    bottom.set_xlabel(words.probability)
     for axes in (top, bottom):
         axes.spines[["top", "right"]].set_visible(False)
 

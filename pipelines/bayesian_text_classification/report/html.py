@@ -1,29 +1,22 @@
 """`report.html`: the comparison on one self-contained page, without network access or scripts."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-from numpy.typing import NDArray
 
+from ..evaluation.accepting import rounded
 from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison, error_rates
 from ..evaluation.statistics.intervals import Difference, Estimate
-from ..evaluation.statistics.measures import MEASURES
-from ..evaluation.verdict import Verdict, rounded
+from ..evaluation.verdict import Verdict
 from ..loading.labelled_texts import LabelledTexts
 from .figures import Picture, inline_svg
 from .recipe import recipe
 from .settings import ReportSettings, versions
-
-MISTAKES = 12  # rows of the table of mistakes
-LONGEST = 300  # the most characters of a text in it
-CLASSES = 30  # rows of the table of classes
-CONFUSIONS = 10  # rows of the table of confused classes
+from .tables import note_on_measures, tables
 
 
 def as_html(
@@ -72,11 +65,8 @@ def as_html(
             for one in comparison.out_of_scope
         ],
         groups=_groups(comparison, data),
-        mistakes=_mistakes(comparison, data, names),
-        classes=_classes(comparison, names),
-        confusions=_confusions(comparison, names),
-        recommended=TITLES[comparison.recommended],
-        sampled=comparison.sampled,
+        note_on_measures=note_on_measures(comparison),
+        tables=tables(comparison, data, names),
         settings=[(name.replace("_", " "), value) for name, value in settings.as_dict().items() if value is not None]
         + [(f"version of {name}", version) for name, version in versions().items() if version is not None],
     )
@@ -84,22 +74,20 @@ def as_html(
 
 def _table(comparison: Comparison) -> dict[str, Any]:
     rows = []
-    for measure in MEASURES:
+    for measure in comparison.head.measures:
         cells = [_cell(arm.estimates[measure.key], arm.differences.get(measure.key)) for arm in comparison.arms]
         direction = "higher is better" if measure.higher_is_better else "lower is better"
         rows.append({"title": measure.title, "direction": direction, "cells": cells})
     bands = [
         f"{TITLES[arm.name]} {arm.null_ece.low:.4f} to {arm.null_ece.high:.4f}"
         for arm in comparison.arms
-        # The noise of a temperature that was fitted on the same texts is not in the band.
-        if arm.temperature is None or comparison.calibrated_on is not None
+        # The noise of a scaling that was fitted on the same texts is not in the band.
+        if arm.scaling is None or comparison.calibrated_on is not None
     ]
     note = (
         "From sampling noise alone, a perfectly calibrated model with the same confidences would show an ECE in "
-        f"these 95% ranges: {'; '.join(bands)}. Temperatures: "
-        + ", ".join(
-            f"{TITLES[arm.name]} {arm.temperature:.3f}" for arm in comparison.arms if arm.temperature is not None
-        )
+        f"these 95% ranges: {'; '.join(bands)}. "
+        + "; ".join(f"{TITLES[arm.name]}: {arm.scaling}" for arm in comparison.arms if arm.scaling is not None)
         + "."
     )
     return {"arms": [TITLES[arm.name] for arm in comparison.arms], "rows": rows, "note": note}
@@ -131,67 +119,6 @@ _SHOWN = {
 def _groups(comparison: Comparison, data: LabelledTexts) -> dict[str, Any] | None:
     if not data.groups:
         return None
-    rates = [error_rates(arm.probabilities, data.labels, data.groups) for arm in comparison.arms]
+    rates = [error_rates(arm.probabilities, comparison.labels, data.groups) for arm in comparison.arms]
     rows = [[name, *(f"{rate[name]:.1%}" for rate in rates)] for name in rates[0]]
     return {"arms": [TITLES[arm.name] for arm in comparison.arms], "rows": rows}
-
-
-def _mistakes(comparison: Comparison, data: LabelledTexts, names: Sequence[str]) -> list[dict[str, str]]:
-    before, after = comparison.arm("frequentist").probabilities, comparison.rival.probabilities
-    labels, uncertainty = np.asarray(data.labels), comparison.uncertainty
-    (wrong,) = np.nonzero(before.argmax(1) != labels)
-    shown = []
-    for i in wrong[np.argsort(-before[wrong].max(1), kind="stable")][:MISTAKES]:
-        text = data.texts[i]
-        shown.append(
-            {
-                "text": text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} ...",
-                "label": names[labels[i]],
-                "before": names[before[i].argmax()],
-                "before_score": f"{before[i].max():.3f}",
-                "after": names[after[i].argmax()],
-                "after_score": f"{after[i].max():.3f}",
-                "data": "" if uncertainty is None else f"{_at(uncertainty.expected_entropy, i):.3f}",
-                "model": "" if uncertainty is None else f"{_at(uncertainty.mutual_information, i):.3f}",
-            }
-        )
-    return shown
-
-
-def _at(values: NDArray[np.float64] | None, index: int) -> float:
-    assert values is not None  # probabilities over classes have entropies
-    return float(values[index])
-
-
-def _classes(comparison: Comparison, names: Sequence[str]) -> dict[str, Any]:
-    """Texts, recall, precision and mean confidence of each class that has texts; the worst recall first.
-
-    The numbers are those of the recommended arm.
-    """
-    p, labels = comparison.arm(comparison.recommended).probabilities, comparison.labels
-    said, rows = p.argmax(1), []
-    for i, name in enumerate(names):
-        own, predicted = labels == i, said == i
-        right = int((own & predicted).sum())
-        rows.append(
-            (
-                right / own.sum() if own.any() else 2.0,  # after all others
-                [
-                    name,
-                    f"{int(own.sum()):,}",
-                    f"{right / own.sum():.1%}" if own.any() else "",
-                    f"{right / predicted.sum():.1%}" if predicted.any() else "",
-                    f"{p[predicted].max(1).mean():.1%}" if predicted.any() else "",
-                ],
-            )
-        )
-    rows.sort(key=lambda row: row[0])
-    shown = [cells for recall, cells in rows if recall <= 1][:CLASSES]
-    return {"rows": shown, "others": sum(recall <= 1 for recall, _ in rows) - len(shown)}
-
-
-def _confusions(comparison: Comparison, names: Sequence[str]) -> list[list[str]]:
-    """The most frequent mistakes of the recommended arm: true class, predicted class, texts."""
-    said, labels = comparison.arm(comparison.recommended).probabilities.argmax(1), comparison.labels
-    pairs = Counter(zip(labels[said != labels].tolist(), said[said != labels].tolist(), strict=True))
-    return [[names[true], names[predicted], f"{count:,}"] for (true, predicted), count in pairs.most_common(CONFUSIONS)]

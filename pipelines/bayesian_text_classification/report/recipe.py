@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..evaluation.comparison import Comparison
+from ..evaluation.heads import ONE_LABEL
+from ..pipeline.scaling import TemperatureScaling
 
 FOLDER = "calibrated"  # where the calibrated classifier is saved
 _COMMAND = "bayesian-text-classification"
@@ -45,22 +47,25 @@ def recipe(comparison: Comparison, sources: Sources | None) -> Recipe | None:
 
 def _python(comparison: Comparison, sources: Sources) -> str:
     model = [] if sources.model is None else [repr(sources.model)]
-    options = {**_samples(comparison), **sources.load}
-    loaded = ", ".join([*model, *(f"{name}={value!r}" for name, value in options.items())])
-    if not _has_temperature(comparison):
+    loading = {**_samples(comparison), **sources.load}
+    loaded = ", ".join([*model, *(f"{name}={value!r}" for name, value in loading.items())])
+    scaling = comparison.arm(comparison.recommended).scaling
+    if scaling is None:
         return (
             "from bayesian_text_classification import load\n\n"
             f'classifier = load({loaded})\nprint(classifier("Any text."))'
         )
     names = "embedded_reviews, load, load_labelled_texts" if sources.labeled is None else "load, load_labelled_texts"
     source = "embedded_reviews()" if sources.labeled is None else repr(sources.labeled)
-    columns = "".join(f", {name}={value!r}" for name, value in sources.columns.items())
-    temperature = comparison.arm(comparison.recommended).temperature
+    several = comparison.head is not ONE_LABEL and len(comparison.names) > 1
+    options = {**({"multi_label": True} if several else {}), **sources.columns}
+    columns = "".join(f", {name}={value!r}" for name, value in options.items())
+    found = f"temperature {scaling.temperature:.6g}" if isinstance(scaling, TemperatureScaling) else str(scaling)
     return (
         f"from bayesian_text_classification import {names}\n\n"
         f"classifier = load({loaded})\n"
         f"data = load_labelled_texts({source}, classifier.model.config.id2label{columns})\n"
-        f"classifier.calibrate(data.texts, data.labels)  # temperature {temperature:.6g}\n"
+        f"classifier.calibrate(data.texts, data.labels)  # {found}\n"
         f'classifier.save_pretrained("{FOLDER}")\n'
         'print(classifier("Any text."))'
     )
@@ -69,7 +74,7 @@ def _python(comparison: Comparison, sources: Sources) -> str:
 def _commands(comparison: Comparison, sources: Sources) -> str:
     model = {} if sources.model is None else {"model": sources.model}
     samples, files = _samples(comparison), {"input": "my-texts.csv", "output": "classified.csv"}
-    if not _has_temperature(comparison):
+    if comparison.arm(comparison.recommended).scaling is None:
         return _line("predict", {**model, **samples, **sources.load, **files})
     labeled = {} if sources.labeled is None else {"dataset": sources.labeled}
     # What is saved with the classifier need not be said again.
@@ -80,10 +85,6 @@ def _commands(comparison: Comparison, sources: Sources) -> str:
             _line("predict", {"model": FOLDER, **again, **files}),
         ]
     )
-
-
-def _has_temperature(comparison: Comparison) -> bool:
-    return comparison.arm(comparison.recommended).temperature is not None
 
 
 def _samples(comparison: Comparison) -> dict[str, Any]:

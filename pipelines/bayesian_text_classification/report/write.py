@@ -76,7 +76,7 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSetting
         "recipe": None if code is None else asdict(code),
         "settings": {**settings.as_dict(), "n_bins": BINS},
         "data": {"rows": len(data.texts), "distinct_texts": comparison.distinct},  # the name is in the settings
-        "arms": {arm.name: _arm(arm, data) for arm in comparison.arms},
+        "arms": {arm.name: _arm(arm, comparison, data) for arm in comparison.arms},
         "beyond_temperature": {key: asdict(value) for key, value in comparison.beyond_temperature.items()},
         "out_of_scope": [
             {
@@ -108,17 +108,23 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _arm(arm: Arm, data: LabelledTexts) -> dict[str, Any]:
+def _arm(arm: Arm, comparison: Comparison, data: LabelledTexts) -> dict[str, Any]:
     entry: dict[str, Any] = {
         **asdict(arm.cost),
         "temperature": arm.temperature,
+        "scaling": None if arm.scaling is None else arm.scaling.saved(),
         **{key: asdict(value) for key, value in arm.estimates.items()},
         "null_ece": asdict(arm.null_ece),
         "differences": {key: asdict(value) for key, value in arm.differences.items()},
         "reliability": asdict(arm.reliability),
     }
+    if arm.by_label:
+        entry["labels"] = {
+            comparison.names[label]: {key: asdict(one) for key, one in found.items()}
+            for label, found in arm.by_label.items()
+        }
     if data.groups:
-        entry["error_rate_by_kind"] = error_rates(arm.probabilities, data.labels, data.groups)
+        entry["error_rate_by_kind"] = error_rates(arm.probabilities, comparison.labels, data.groups)
     return entry
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.arms import Temperatures
+from bayesian_text_classification.evaluation.fits import Temperatures
 from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
 from bayesian_text_classification.evaluation.statistics.intervals import weights_of_resamples
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES

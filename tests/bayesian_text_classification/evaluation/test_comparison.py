@@ -7,6 +7,7 @@ import pytest
 from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
 from bayesian_text_classification.evaluation.arms import Cost
 from bayesian_text_classification.evaluation.comparison import Calibration, _recommended
+from bayesian_text_classification.evaluation.heads import ONE_LABEL
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.loading import LabelledTexts
@@ -80,7 +81,7 @@ def test_the_cheapest_arm_that_no_other_beats_by_a_percent_is_recommended(nll, e
         SimpleNamespace(name=name, estimates={"nll": SimpleNamespace(value=value)}, cost=Cost(saved or 1))
         for name, value in values.items()
     ]
-    assert _recommended(Measured(values), arms) == expected
+    assert _recommended(Measured(values), ONE_LABEL, arms) == expected
 
 
 def test_a_comparison_without_samples_has_two_arms():

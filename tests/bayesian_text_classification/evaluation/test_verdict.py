@@ -9,6 +9,7 @@ from bayesian_text_classification.evaluation.run import compare
 from bayesian_text_classification.evaluation.statistics.intervals import Difference
 from bayesian_text_classification.evaluation.verdict import advice, rounded, verdict
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
@@ -174,7 +175,7 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
         replace(
             one,
             probabilities=apply_temperature(p[one.name == arm], 0.5 if one.temperature else 1.0),
-            temperature=None if one.temperature is None else 0.5,
+            scaling=None if one.scaling is None else TemperatureScaling(0.5),
             differences=one.differences | (told if one.name != "baal" else {}),  # BaaL's is never recommended
         )
         for one in comparison.arms

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from bayesian_text_classification.pipeline.fitting import fitted
-from bayesian_text_classification.pipeline.platt import fit_platt
+from bayesian_text_classification.pipeline.platt import fit_platt, influence_on_pairs
 from bayesian_text_classification.pipeline.scaling import PlattScaling, TemperatureScaling, scaling_of_saved
 from bayesian_text_classification.pipeline.temperature import fit_bias_corrected
 from bayesian_text_classification.pipeline.uncertainty import over_labels
@@ -24,9 +24,14 @@ def nll(p, y):
     return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
 
 
+def pairs_of(p, y):
+    fit = fit_platt(p, y)
+    return fit.slopes, fit.biases
+
+
 def test_one_label_is_logistic_regression_with_the_prior():
     p, y = world(4_000, [0.3])
-    (slope,), (bias,) = fit_platt(p, y)
+    (slope,), (bias,) = pairs_of(p, y)
     x = special.logit(p[:, 0])
 
     def loss(at):
@@ -43,7 +48,7 @@ def test_frequent_labels_keep_their_own_pair():
     random = np.random.default_rng(0)
     logits = random.normal(0, 2, (20_000, 2))
     true = np.stack([0.5 * logits[:, 0] + 1, 1.5 * logits[:, 1] - 1], 1)
-    slopes, biases = fit_platt(special.expit(logits), random.random(true.shape) < special.expit(true))
+    slopes, biases = pairs_of(special.expit(logits), random.random(true.shape) < special.expit(true))
     assert slopes == pytest.approx([0.5, 1.5], abs=0.06) and biases == pytest.approx([1, -1], abs=0.06)
 
 
@@ -51,9 +56,9 @@ def test_a_label_that_never_applies_gets_about_the_common_pair():
     p, y = world(2_000, [0.3] * 6)
     y[:, 0] = 0
     few = np.arange(2_000) < 15  # 15 texts say little about the first label
-    slopes, biases = fit_platt(p[few], y[few])
+    slopes, biases = pairs_of(p[few], y[few])
     assert np.ptp(slopes) < 1 and np.isfinite(biases).all()
-    slopes, biases = fit_platt(p, y)
+    slopes, biases = pairs_of(p, y)
     assert biases[0] < biases[1:].min() and slopes.min() > 0
 
 
@@ -64,9 +69,9 @@ def test_rare_labels_gain_from_the_common_pair():
     own, shared = [], []
     for seed in range(5):
         p, y = world(400, rates, seed=seed + 2)
-        slopes, biases = fit_platt(p, y)
+        slopes, biases = pairs_of(p, y)
         shared.append(nll(PlattScaling(tuple(slopes), tuple(biases)).apply(fresh), truth))
-        pairs = [fit_platt(p[:, [k]], y[:, [k]]) for k in range(20)]
+        pairs = [pairs_of(p[:, [k]], y[:, [k]]) for k in range(20)]
         alone = PlattScaling(tuple(float(a[0]) for a, _ in pairs), tuple(float(b[0]) for _, b in pairs))
         own.append(nll(alone.apply(fresh), truth))
     best = nll(special.expit(0.6 * special.logit(fresh) - 0.4), truth)
@@ -85,7 +90,7 @@ def test_the_order_of_texts_does_not_change():
 def test_any_labels_give_finite_pairs(labels, texts, seed):
     random = np.random.default_rng(seed)
     p = random.choice([0.0, 1.0, 0.5, 1e-30, 1 - 1e-7], (texts, labels))
-    slopes, biases = fit_platt(p.astype(np.float32), random.integers(0, 2, p.shape))
+    slopes, biases = pairs_of(p.astype(np.float32), random.integers(0, 2, p.shape))
     assert (slopes > 0).all() and np.isfinite([slopes, biases]).all()
     assert np.isfinite(PlattScaling(tuple(slopes), tuple(biases)).apply(p)).all()
 
@@ -160,3 +165,16 @@ def test_invalid_scalings_raise():
     for slopes, biases in (((0.0,), (0.0,)), ((1.0, 1.0), (0.0,)), ((float("inf"),), (0.0,)), ((1.0,), (np.nan,))):
         with pytest.raises(ValueError, match="a positive finite slope and a finite bias for every label"):
             PlattScaling(slopes, biases)
+
+
+@pytest.mark.parametrize("rates", [[0.3], [0.3, 0.1, 0.02, 0.01]])
+def test_influence_is_what_leaving_out_a_text_changes(rates):
+    p, y = world(600, rates, seed=3)
+    fit = fit_platt(p, y)
+    moves = influence_on_pairs(p, y, fit)
+    chosen = np.arange(0, 600, 25)
+    without = np.array([fit_platt(np.delete(p, i, 0), np.delete(y, i, 0)).pairs for i in chosen]) - fit.pairs
+    apart = np.abs(-moves[chosen] - without)
+    # The precision of the prior, which is refitted too, makes the rest of the difference.
+    assert np.sqrt((apart**2).mean()) < 0.15 * np.sqrt((without**2).mean())
+    assert np.corrcoef(-moves[chosen].ravel(), without.ravel())[0, 1] > 0.98

@@ -62,7 +62,7 @@ def test_a_page_without_samples_has_no_words_about_them(tiny, bayesian, data):
     ours = bayesian(tiny("llama", attention_dropout=0.0, pad_token_id=0))
     found = compare(ours, data)
     page = as_html(found, data, ["NEGATIVE", "POSITIVE"], SETTINGS, verdict(found), [])
-    assert "Bayesian model" not in page and "model uncertainty" not in page and "with temperature" in page
+    assert "Bayesian model" not in page and "model uncertainty" not in page and "model with a temperature" in page
 
 
 def test_long_texts_are_shortened(comparison, data):

@@ -1,7 +1,6 @@
 """Measures of labeled probabilities with their intervals, and paired differences with their verdicts."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from .intervals import (
     weights_of_resamples,
 )
 from .measures import MEASURES, Measure, ece
-from .predictions import Array, Bins, Fitted, Predictions, Weighted
+from .predictions import Array, Predictions, Values, Weighted
 from .strategies import NO_INTERVAL, Gaps, Resamples
 
 _NUMBERS = 10_000_000  # total probabilities that `noise_of` processes; more rows mean fewer rounds
@@ -38,26 +37,26 @@ def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
     wanted = [measure for measure in measures if _needs_resamples(measure, rows)]
     found: dict[str, list[Array]] = {measure.key: [] for measure in wanted}
     refits: dict[str, list[Array]] = {measure.key: [] for measure in wanted}
-    nearest = []
     for weights in weights_of_resamples(len(rows.labels), seed, rows.groups) if wanted else ():
         data = Weighted(rows, weights)
         for measure in wanted:
             found[measure.key].append(measure.values(data))
         if rows.fitted is not None:
-            nearest.append(rows.fitted.nearest(weights))
-            for key, part in _refitted(wanted, rows.fitted, weights, nearest[-1]).items():
-                refits[key].append(part)
+            again = rows.fitted.refitted(rows, [measure.values for measure in wanted], weights)
+            for measure, part in zip(wanted, again, strict=True):
+                refits[measure.key].append(part)
     values = {key: np.concatenate(parts) for key, parts in found.items()}
     noise = noise_of(rows, seed=seed, measures=measures)
     if rows.fitted is None:
         return Resamples(rows, seed, values, noise)
     corrections = {}
     for measure in wanted:
-        refitted = np.concatenate(refits[measure.key])
+        refitted, moved = np.concatenate(refits[measure.key], axis=1)
         apart = refitted - values[measure.key]
         apart = apart[np.isfinite(apart)]  # a resample without a wrong row has no AUROC
         gained = float(apart.mean()) if len(apart) else 0.0
-        lost, value = _lost(measure, rows.fitted, np.concatenate(nearest)), measure.value(rows)
+        value = measure.value(rows)
+        lost = float((moved - value).mean())  # exactly 0 where the scaling does not matter
         corrections[measure.key] = float(np.clip(value + lost - gained, 0.0, measure.most)) - value
         values[measure.key] = refitted - gained + corrections[measure.key]
     return Resamples(rows, seed, values, noise, corrections)
@@ -66,23 +65,6 @@ def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
 def _needs_resamples(measure: Measure, rows: Predictions) -> bool:
     way = measure.strategy
     return way.resamples_interval or way.resamples_difference or (rows.fitted is not None and not way.from_left_out)
-
-
-def _refitted(measures: Sequence[Measure], fitted: Fitted, weights: Array, nearest: Bins) -> dict[str, Array]:
-    """Each measure of each resample at its own temperature. *Shape:* (resamples,) each."""
-    found = {measure.key: np.empty(len(nearest)) for measure in measures}
-    for place in np.unique(nearest):
-        data = Weighted(fitted.around[place], weights[nearest == place])
-        for measure in measures:
-            found[measure.key][nearest == place] = measure.values(data)
-    return found
-
-
-def _lost(measure: Measure, fitted: Fitted, nearest: Bins) -> float:
-    """Mean of the rows' measure at the temperatures of the resamples, minus that at the fitted one."""
-    values = np.array([measure.value(rows) for rows in fitted.around])
-    lost = values - values[fitted.middle]  # exactly 0 where the temperature does not matter
-    return float(lost[nearest].mean())
 
 
 def noise_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, float]:
@@ -94,12 +76,10 @@ def noise_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
     if not wanted:
         return {}
     rounds = int(np.clip(_NUMBERS // rows.probabilities.size, 4, 100))
-    random, upto = np.random.default_rng([seed % 2**64, 1]), rows.probabilities.cumsum(1)
     sums = dict.fromkeys((measure.key for measure in wanted), 0.0)
-    for _ in range(rounds):
-        drawn = _with_drawn_labels(rows, upto, random)
+    for drawn in rows.as_if_right(np.random.default_rng([seed % 2**64, 1]), rounds):
         for measure in wanted:
-            sums[measure.key] += float(measure.values(drawn)[0]) / rounds
+            sums[measure.key] += float(measure.values(drawn).sum()) / rounds
     return sums
 
 
@@ -108,20 +88,17 @@ def null_of(drawn: Resamples) -> Estimate:
 
     Those of the metric, which cannot know about copies of a text: with `groups`, all copies get one label here.
     """
-    rows = drawn.rows
-    if rows.groups is None:
+    if drawn.rows.groups is None:
         return Estimate(drawn.ece.null, *drawn.ece.null_interval)
-    random, upto = np.random.default_rng([drawn.seed % 2**64, 1]), rows.probabilities.cumsum(1)
-    values = [float(ece(_with_drawn_labels(rows, upto, random))[0]) for _ in range(RESAMPLES)]
+    return null_by_draws(drawn, ece)
+
+
+def null_by_draws(drawn: Resamples, measure: Values) -> Estimate:
+    """The mean and the 95% band of a measure on these rows if the probabilities were right; see `as_if_right`."""
+    random = np.random.default_rng([drawn.seed % 2**64, 1])
+    values = np.concatenate([measure(one) for one in drawn.rows.as_if_right(random, RESAMPLES)])
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(np.mean(values)), float(low), float(high))
-
-
-def _with_drawn_labels(rows: Predictions, upto: Array, random: np.random.Generator) -> Weighted:
-    """The rows with labels from their probabilities, whose cumulative sums are `upto`."""
-    uniform = random.random((rows.draws, 1))
-    labels = (upto[:, :-1] < (uniform if rows.groups is None else uniform[rows.groups])).sum(1)
-    return Weighted(replace(rows, labels=labels, fitted=None), np.ones((1, len(upto))))
 
 
 def value_of(measure: Measure, drawn: Resamples) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .predictions import Array, Bins, Predictions, Sums, Weighted, unweighted
+from .predictions import Array, Bins, Predictions, Sums, Values, Weighted, unweighted
 from .rank_statistics import auroc, weights_by_key
 from .strategies import (
     Gaps,
@@ -20,8 +20,6 @@ from .strategies import (
     Squares,
     Strategy,
 )
-
-Values = Callable[[Weighted], Array]
 
 
 @dataclass(frozen=True)
@@ -162,12 +160,13 @@ def risk_coverage(probabilities: NDArray[np.floating], labels: NDArray[np.intege
     return kept / kept[-1], np.cumsum(wrong) / kept
 
 
-def _mean_of(per_row: Callable[[Predictions], Array]) -> Values:
+def mean_of(per_row: Callable[[Predictions], Array]) -> Values:
+    """The mean over rows as a measure's values."""
     return lambda data: np.asarray(data.weights @ per_row(data.rows.unseen) / data.total)
 
 
 def _row_mean(key: str, title: str, per_row: Callable[[Predictions], Array], most: float) -> Measure:
-    return Measure(key, title, False, _mean_of(per_row), RowMean(per_row), most)
+    return Measure(key, title, False, mean_of(per_row), RowMean(per_row), most)
 
 
 def _squared_gaps(rows: Predictions, bins: Bins, p: Array, y: Array, sums: Sums) -> Squares:
@@ -203,7 +202,7 @@ def _total(parts: Sequence[Squares]) -> Squares:
 
 MEASURES = (
     Measure("ece", "ECE", False, ece, MetricsOwn(errors_of_confidence)),
-    Measure("accuracy", "accuracy", True, _mean_of(lambda rows: rows.correct), RightShare()),
+    Measure("accuracy", "accuracy", True, mean_of(lambda rows: rows.correct), RightShare()),
     _row_mean("nll", "NLL", lambda rows: rows.nll, np.inf),
     _row_mean("brier", "Brier", lambda rows: rows.brier, 2.0),
     Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, Gaps(errors_of_classes)),

@@ -4,8 +4,9 @@ A resample is a row of weights that say how often each row of the data was drawn
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -91,6 +92,14 @@ class Predictions:
         """Minority count: the number of draws with a wrong row or with a right row, whichever is smaller."""
         return min(self.errors, self._draws_among(self.correct == 1))
 
+    def as_if_right(self, random: np.random.Generator, rounds: int) -> "Iterator[Weighted]":
+        """Draw new labels from the probabilities, `rounds` times. Copies of a text get one label."""
+        upto = self.probabilities.cumsum(1)
+        for _ in range(rounds):
+            uniform = random.random((self.draws, 1))
+            labels = (upto[:, :-1] < (uniform if self.groups is None else uniform[self.groups])).sum(1)
+            yield unweighted(replace(self, labels=labels, fitted=None))
+
     def _draws_among(self, rows: NDArray[np.bool_]) -> int:
         return int(rows.sum()) if self.groups is None else len(np.unique(self.groups[rows]))
 
@@ -117,12 +126,12 @@ class Predictions:
     @cached_property
     def confidence_bins(self) -> Bins:
         """Bin of each confidence, out of 10 of equal width. *Shape:* (rows,)."""
-        return _bins(self.confidence)
+        return bins_of(self.confidence)
 
     @cached_property
     def column_bins(self) -> list[Bins]:
         """Bin of each probability in each of `columns`. *Shape:* (rows,) each."""
-        return [_bins(p) for p, _ in self.columns]
+        return [bins_of(p) for p, _ in self.columns]
 
     @cached_property
     def nll(self) -> Array:
@@ -136,9 +145,35 @@ class Predictions:
         return np.asarray(sum((p - y) ** 2 for p, y in self.columns))
 
 
+class Fitted(ABC):
+    """A scaling that was fitted on the measured rows, and what its noise does to a measure.
+
+    Attributes:
+        left_out: The rows, each at the scaling that the other groups give.
+    """
+
+    left_out: "Predictions"
+
+    @abstractmethod
+    def noise(self, per_row: Callable[["Predictions"], Array]) -> tuple[Array, float]:
+        """What to add to the values of a mean over rows, and the standard deviation of what that leaves out.
+
+        The first is the slope by what was fitted times each row's influence on it. The second is that of half the
+        curvature times the square of the error of the fit. It is all that is left where the slope is 0, such as for
+        the NLL.
+        """
+
+    @abstractmethod
+    def refitted(self, rows: "Predictions", measures: "Sequence[Values]", weights: Array) -> Array:
+        """Measures at the scaling that each resample gives, to first order: of the resample, and of all rows.
+
+        *Shape:* (measures, 2, resamples).
+        """
+
+
 @dataclass(frozen=True)
-class Fitted:
-    """A temperature T that was fitted on the measured rows, and what its noise does to a measure.
+class FittedTemperature(Fitted):
+    """A temperature T that was fitted on the measured rows.
 
     Attributes:
         left_out: The rows, each at the temperature that the other groups give.
@@ -156,12 +191,12 @@ class Fitted:
     around: tuple[Predictions, ...]
     middle: int
 
-    def noise(self, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
-        """What to add to the values of a mean over rows, and the standard deviation of what that leaves out.
+    @cached_property
+    def _whole(self) -> "list[Weighted]":
+        return [unweighted(rows) for rows in self.around]
 
-        The first is the slope by 1/T times each row's influence. The second is that of half the curvature times the
-        square of the error of 1/T. It is all that is left where the slope is 0, such as for the NLL.
-        """
+    def noise(self, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
+        """See `Fitted.noise`; what was fitted is 1/T."""
         near = np.clip(self.middle + np.array([-2, 0, 2]), 0, len(self.speeds) - 1)  # one standard error apart
         slope = curvature = 0.0
         if near[0] < near[2]:
@@ -173,10 +208,17 @@ class Fitted:
             slope, curvature = line[-2], 2 * line[0] if len(line) > 2 else 0.0
         return slope * self.influence, abs(curvature) * self.error**2 / math.sqrt(2)
 
-    def nearest(self, weights: Array) -> Bins:
-        """Index in `around` of the temperature that each resample gives, to first order. *Shape:* (resamples,)."""
+    def refitted(self, rows: Predictions, measures: "Sequence[Values]", weights: Array) -> Array:
+        """See `Fitted.refitted`. The temperatures are rounded to half a standard error."""
         wanted = self.speeds[self.middle] + weights @ self.influence / weights.sum(1)
-        return np.asarray(np.searchsorted((self.speeds[1:] + self.speeds[:-1]) / 2, wanted), np.intp)
+        nearest = np.searchsorted((self.speeds[1:] + self.speeds[:-1]) / 2, wanted)
+        found = np.empty((len(measures), 2, len(weights)))
+        for place in np.unique(nearest):
+            chosen = nearest == place
+            data, whole = Weighted(self.around[place], weights[chosen]), self._whole[place]
+            for k, values in enumerate(measures):
+                found[k, 0, chosen], found[k, 1, chosen] = values(data), values(whole)[0]
+        return found
 
 
 @dataclass(frozen=True)
@@ -233,7 +275,12 @@ class Sums:
         return np.asarray(load_metric_module().error_from_sums(*columns, norm=norm, debias=debias))
 
 
-def _bins(values: Array) -> Bins:
+Values = Callable[[Weighted], Array]
+PerRow = Callable[[Predictions], Array]
+
+
+def bins_of(values: Array) -> Bins:
+    """Bin of each value, out of 10 of equal width."""
     module = load_metric_module()
     bins: Bins = module.bins_of(values, module.uniform_edges(BINS))
     return bins

@@ -157,6 +157,22 @@ def test_a_class_wise_difference_has_no_interval_where_a_value_has_none():
     assert np.isnan([found.low, found.high]).all() and (found.verdict, found.rows_needed) == ("cannot tell", None)
 
 
+def test_a_class_wise_difference_does_not_have_an_interval_by_chance():
+    """The value of a calibrated arm has one if its noise is large by chance, and then the difference is too small."""
+    measure, held, values_with = MEASURE["class_wise_ece"], 0, 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        logits = random.normal(0, 1.8, (400, 3))
+        labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+        arms = [Predictions.of(special.softmax(s * logits, 1), labels) for s in (2.2, 1.0)]
+        drawn = [resample(one, seed=seed, measures=[measure]) for one in arms]
+        values_with += all(estimate(measure, one).known for one in drawn)
+        found = difference(measure, *drawn)
+        assert not np.isnan(found.low)
+        held += found.low <= 0.0898 <= found.high  # the difference on a million rows
+    assert 0 < values_with < 25 and held >= 34
+
+
 def test_squares_interval_covers_the_difference_with_and_without_noise():
     labels, *both = calibrated(np.random.default_rng(0))
     rows, base = (Predictions.of(np.stack([1 - p, p], 1), labels) for p in both)

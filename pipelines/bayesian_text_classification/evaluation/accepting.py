@@ -1,0 +1,143 @@
+"""Advice on thresholds: which texts or labels an arm can accept at an error rate, and what is reachable otherwise."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..selection.label_thresholds import label_thresholds
+from ..selection.thresholds import lower_bound, of_groups, rows_for, threshold_for
+from .arms import Arm
+from .comparison import Comparison
+
+CONFIDENCE = 0.9
+_SHARES = (0.2, 0.5, 0.8)  # of the texts, most confident first, whose error rates show what is reachable
+
+
+def accepting(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> list[str]:
+    """What thresholds the arm has for these error rates among accepted texts, one line for each point."""
+    if comparison.labels.ndim == 2 and comparison.labels.shape[1] > 1:
+        return _of_labels(comparison, arm, targets)
+    return _of_texts(comparison, arm, targets)
+
+
+def _of_texts(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> list[str]:
+    """Thresholds of the score: the largest probability, that of "no" included for a model with one output."""
+    p, lines = arm.probabilities, []
+    if comparison.labels.ndim == 2:
+        scores, correct = np.maximum(p, 1 - p)[:, 0], ((p > 0.5) == comparison.labels)[:, 0]
+    else:
+        scores, correct = p.max(1), p.argmax(1) == comparison.labels
+    found = [
+        (target, threshold_for(scores, correct, target, confidence=CONFIDENCE, groups=comparison.groups))
+        for target in targets
+    ]
+    for target, threshold in found:
+        if threshold is not None:
+            lines.append(
+                f"{_call(arm, comparison.rival.cost.passes, repr(_shorter(threshold.threshold)))} keeps the error "
+                f"among accepted texts below {percent(target)}, with {CONFIDENCE:.0%} confidence for texts like these. "
+                f"Here it accepts {threshold.accepted / threshold.rows:.0%} of the texts."
+            )
+    missed = [target for target, threshold in found if threshold is None]
+    if missed:
+        lines.append(
+            f"On {number_of_texts(len(p))}, no threshold was found that keeps the error among accepted texts below "
+            f"{listed([percent(target) for target in missed], 'or')} with {CONFIDENCE:.0%} confidence. "
+            f"{_reachable(scores, correct, missed, comparison.groups)}"
+        )
+    return lines
+
+
+def _of_labels(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> list[str]:
+    """Thresholds of each label."""
+    lines, missed, names = [], [], comparison.names
+    for target in targets:
+        found = label_thresholds(
+            arm.probabilities,
+            comparison.labels,
+            names,
+            precision=1 - target,
+            confidence=CONFIDENCE,
+            groups=comparison.groups,
+        )
+        if not found:
+            missed.append(target)
+            continue
+        thresholds = {name: _shorter(one.threshold) for name, one in found.items()}
+        lines.append(
+            f"For {len(found)} of {len(names)} labels, a threshold keeps the error among the texts that get the label "
+            f"below {percent(target)}, with {CONFIDENCE:.0%} confidence for each label by itself: "
+            f"{_call(arm, comparison.rival.cost.passes, repr(thresholds))}. The other labels are then never accepted."
+        )
+    if missed:
+        needed = listed([f"{rows_for(0.0, target, CONFIDENCE):,}" for target in missed])
+        lines.append(
+            f"On {number_of_texts(len(arm.probabilities))}, no label has a threshold that keeps the error among the "
+            f"texts that get it below {listed([percent(target) for target in missed], 'or')} with {CONFIDENCE:.0%} "
+            f"confidence. That takes at least {needed} texts above the threshold of the label, and more if some of "
+            "them are wrong."
+        )
+    return lines
+
+
+def _shorter(threshold: float) -> float:
+    """A threshold with six digits, and never below the one that was tested."""
+    return up if (up := math.ceil(threshold * 1e6) / 1e6) < 1 else threshold
+
+
+def _call(arm: Arm, passes: int, threshold: str) -> str:
+    samples = "" if arm.name == "saved" else f", num_samples={passes if 'bayesian' in arm.name else 0}"
+    after = "" if arm.scaling is None else " at that temperature" if arm.temperature else " after that calibration"
+    return f"classifier(texts{samples}, threshold={threshold}){after}"
+
+
+def _reachable(
+    scores: NDArray[np.floating],
+    correct: NDArray[np.bool_],
+    targets: Sequence[float],
+    groups: NDArray[np.intp] | None,
+) -> str:
+    """Error rates among the most confident texts, and how many texts a threshold would need at least."""
+    if groups is not None:
+        scores, correct = of_groups(scores, correct, groups)
+    order = np.argsort(-scores, kind="stable")
+    accepted = {share: max(round(share * len(order)), 1) for share in _SHARES}
+    wrong = {share: int((~correct[order[:rows]]).sum()) for share, rows in accepted.items()}
+    errors = {share: wrong[share] / accepted[share] for share in _SHARES}
+    line = (
+        f"Among the most confident {listed([f'{share:.0%}' for share in errors])} of the texts, "
+        f"{listed([f'{error:.1%}' for error in errors.values()])} of the answers are wrong."
+    )
+    hopeless = []
+    for target in targets:
+        share = max((share for share, error in errors.items() if error < target), default=None)
+        if share is not None:
+            needed = rounded(math.ceil(rows_for(errors[share], target, CONFIDENCE) / share))
+            number = f"at least about {needed:,}" if needed > len(scores) else "more"
+            line += f" At these rates, {percent(target)} would take {number} texts."
+        elif all(lower_bound(wrong[share], accepted[share], CONFIDENCE) > target for share in _SHARES):
+            hopeless.append(percent(target))
+    return line + (f" More texts would hardly help to get below {listed(hopeless, 'or')}." if hopeless else "")
+
+
+def percent(share: float) -> str:
+    """A share in percent."""
+    return f"{100 * share:.3g}%"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """Words as in a sentence."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"
+
+
+def number_of_texts(number: int, adjective: str = "") -> str:
+    """A number of texts in words."""
+    return f"{number:,} {adjective}{' ' * bool(adjective)}{'text' if number == 1 else 'texts'}"
+
+
+def rounded(number: int) -> int:
+    """A number of texts rounded up to two digits: more are not known."""
+    step: int = 10 ** max(len(str(number)) - 2, 0)
+    return -(-number // step) * step
