@@ -48,7 +48,7 @@ def evaluate(
         typer.Option(
             min=0,
             help="Forward passes with dropout per text. (The report uses up to 180 to show their effect.) 0 compares "
-            "the ordinary model with and without a temperature, as for a model without dropout.",
+            "the ordinary model with and without a temperature (or Platt scaling), as for a model without dropout.",
         ),
     ] = 20,
     seed: Seed = 0,
@@ -57,7 +57,7 @@ def evaluate(
     calibration_dataset: Annotated[
         str | None,
         typer.Option(
-            help="Other labeled texts to fit the temperatures on.",
+            help="Other labeled texts to fit the temperatures (or Platt scalings) on.",
             show_default="the measured texts; the measures are corrected for that",
             callback=not_empty,
         ),
@@ -70,7 +70,7 @@ def evaluate(
         list[float] | None,
         typer.Option(
             help="Error rate among accepted texts for which a threshold is searched. May be repeated.",
-            show_default="0.05, 0.02 and 0.01",
+            show_default="0.05, 0.02 and 0.01; for each of several labels 0.2, 0.1 and 0.05",
             callback=_rates,
         ),
     ] = None,
@@ -80,15 +80,15 @@ def evaluate(
 ) -> None:
     """Compare the ordinary and the Bayesian model on labeled texts, and recommend one.
 
-    Also compares BaaL's patched copy, and temperature scaling of both models. A model without dropout is compared with
-    and without a temperature.
+    Also compares BaaL's patched copy, and temperature scaling of both models; for independent labels, Platt scaling. A
+    model without dropout is compared with and without it.
 
     Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
     """
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
     from bayesian_text_classification.evaluation.run import ARM_MASKS, compare, total_rows
-    from bayesian_text_classification.evaluation.verdict import TARGETS, verdict
+    from bayesian_text_classification.evaluation.verdict import verdict
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.fingerprint import fingerprint
     from bayesian_text_classification.loading.labelled_texts import load_texts
@@ -131,7 +131,7 @@ def evaluate(
             fail(first_line(error))
         except Exception as error:  # out of memory, or an error in the model's code
             fail(f"the comparison failed with {type(error).__name__}: {first_line(error)}")
-    found = verdict(comparison, target_error or TARGETS)
+    found = verdict(comparison, target_error)
     labeled, where = dataset, {"config": config, "split": split}
     if calibration_dataset is not None:
         labeled, where = calibration_dataset, {}

@@ -1,12 +1,16 @@
 """Commands on models of independent labels, with one output, and of numbers; and outputs that exist already."""
 
 import csv
+import json
 import re
 
 import commands
+import numpy as np
 import pytest
 from bayesian_text_classification import BayesianTextClassificationPipeline, load
 from bayesian_text_classification.loading.labels import label_lists
+from bayesian_text_classification.loading.problem import labelled_texts_for
+from bayesian_text_classification.pipeline.targets import label_matrix
 from commands import refused
 
 pytestmark = pytest.mark.usefixtures("loud_libraries")
@@ -101,8 +105,6 @@ def test_biases_are_a_method_of_calibrate(folders):
 @pytest.mark.parametrize(
     ("model", "arguments", "words"),
     [
-        ("several", ("evaluate",), "evaluate.load('ece', 'multilabel') measures what predict_proba returns"),
-        ("alone", ("evaluate",), "evaluate.load('ece', 'binary') measures what predict_proba returns"),
         ("number", ("evaluate",), "the model predicts numbers (problem_type 'regression'), not labels; use predict"),
         ("number", ("calibrate", "--output", "new"), "not labels; use predict, which takes every model"),
         ("several", ("calibrate", "--output", "new", "--method", "temperature"), "--method 'platt'"),
@@ -128,6 +130,36 @@ def test_what_a_model_cannot_do_is_said_first(model, arguments, words, folders, 
 )
 def test_thresholds_that_cannot_work_are_refused(arguments, words, folders):
     assert words in refused(commands.asked("predict", "--model", folders / "several", "a text", *arguments))
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+@pytest.mark.parametrize("model", ["several", "alone"])
+def test_evaluate_reports_on_labels_that_may_apply(model, samples, folders):
+    common = ("--model", folders / model, "--dataset", folders / f"{model}.csv", "--num-samples", samples)
+    done = commands.asked("evaluate", *common, "--output", folders / "report")
+    assert done.exit_code == 0, done.stderr
+    assert "Frequentist + Platt" in done.stdout and ("BaaL" in done.stdout) == (samples > 0)
+    found = json.loads((folders / "report" / "report.json").read_text())
+    assert list(found["arms"]) == ["frequentist", "frequentist_platt"] + (
+        ["baal", "bayesian", "bayesian_platt"] if samples else []
+    )
+    ours = load(folders / model)
+    data = labelled_texts_for(ours, folders / f"{model}.csv")
+    ours.calibrate(data.texts, data.labels, num_samples=samples)
+    way = "dropout" if samples else "ordinary"
+    scaling = found["arms"]["bayesian_platt" if samples else "frequentist_platt"]["scaling"]
+    assert scaling["slopes"] == pytest.approx(ours.calibration[way].slopes, rel=1e-4)
+    p = ours.uncalibrated().predict_proba(data.texts, num_samples=samples)
+    y = label_matrix(data.labels, ours.model.config)
+    own = found["arms"]["bayesian" if samples else "frequentist"]
+    assert own["brier"]["value"] == pytest.approx(((p - y) ** 2).mean(), rel=1e-5)
+    assert own["accuracy"]["value"] == pytest.approx(((p > 0.5) == y).mean())
+    names = list(ours.model.config.id2label.values())
+    assert list(own["labels"]) == names
+    each = [own["labels"][name]["nll"]["value"] for name in names]
+    assert np.mean(each) == pytest.approx(own["nll"]["value"])
+    page = (folders / "report" / "report.html").read_text()
+    assert ("ECE of each label" in page) == (model == "several") and "temperature" not in page.split("<h2>Settings")[0]
 
 
 def test_existing_output_is_kept_unless_asked(folders):

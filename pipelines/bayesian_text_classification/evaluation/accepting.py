@@ -12,14 +12,19 @@ from .arms import Arm
 from .comparison import Comparison
 
 CONFIDENCE = 0.9
+TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts for which a threshold is searched
+LABEL_TARGETS = (0.2, 0.1, 0.05)  # for each of several labels, which has fewer texts
 _SHARES = (0.2, 0.5, 0.8)  # of the texts, most confident first, whose error rates show what is reachable
 
 
-def accepting(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> list[str]:
-    """What thresholds the arm has for these error rates among accepted texts, one line for each point."""
+def accepting(comparison: Comparison, arm: Arm, targets: Sequence[float] | None = None) -> list[str]:
+    """What thresholds the arm has for error rates among accepted texts, one line for each point.
+
+    By default these are 5%, 2% and 1%; for each of several labels 20%, 10% and 5%.
+    """
     if comparison.labels.ndim == 2 and comparison.labels.shape[1] > 1:
-        return _of_labels(comparison, arm, targets)
-    return _of_texts(comparison, arm, targets)
+        return _of_labels(comparison, arm, targets or LABEL_TARGETS)
+    return _of_texts(comparison, arm, targets or TARGETS)
 
 
 def _of_texts(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> list[str]:

@@ -13,7 +13,6 @@ from .out_of_scope import LEAST_OUTSIDE
 from .sample_sweep import Sweep
 from .statistics.intervals import LEAST_ROWS, Difference
 
-TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts for which a threshold is searched
 _ALWAYS = ("ece", "nll", "brier", "error_auroc", "accuracy")  # measures that have a sentence of their own
 _IN_SENTENCE = {name: title.replace("Frequentist", "frequentist") for name, title in TITLES.items()}
 # What a verdict needs.
@@ -83,10 +82,10 @@ class Verdict:
     advice: list[str]
 
 
-def verdict(comparison: Comparison, targets: Sequence[float] = TARGETS) -> Verdict:
+def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> Verdict:
     """What to do, and how the Bayesian arm (or without samples, the temperature) differs from the ordinary model.
 
-    `targets` are the error rates among accepted texts for which thresholds are searched.
+    `targets` are the error rates among accepted texts for which thresholds are searched; see `accepting`.
     """
     before, after, best = comparison.arm("frequentist"), comparison.rival, comparison.arm(comparison.recommended)
     rows, keys = len(comparison.labels), [measure.key for measure in comparison.head.measures]
@@ -116,7 +115,7 @@ def verdict(comparison: Comparison, targets: Sequence[float] = TARGETS) -> Verdi
     return Verdict(_outcome(comparison), _headline(comparison), lines, advice(comparison, targets))
 
 
-def advice(comparison: Comparison, targets: Sequence[float] = TARGETS) -> list[str]:
+def advice(comparison: Comparison, targets: Sequence[float] | None = None) -> list[str]:
     """What to do, one line for each point. The first carries out the recommendation."""
     best, wrong = comparison.arm(comparison.recommended), _WORDS[comparison.head].wrong
     lines = [

@@ -1,18 +1,22 @@
 """The recommendation as code: it runs as it is pasted, and gives the numbers that the report promised."""
 
+import ast
 import contextlib
+import csv
 import io
 import json
 import os
 import shlex
+import shutil
 from dataclasses import replace
 
 import commands
 import numpy as np
 import pytest
 from bayesian_text_classification import load
-from bayesian_text_classification.evaluation import compare
+from bayesian_text_classification.evaluation import Outputs, advice, compare, compare_outputs
 from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
+from bayesian_text_classification.loading.problem import labelled_texts_for
 from bayesian_text_classification.report import Sources
 from bayesian_text_classification.report.recipe import recipe
 
@@ -105,6 +109,65 @@ def test_the_commands_give_the_numbers_of_the_report(arm, comparison, sources, p
     if "temperature" in arm:
         done = commands.asked(*shlex.split(lines[0])[1:])
         assert commands.refused(done).startswith("--output calibrated already exists and is not empty; choose")
+
+
+@pytest.fixture(scope="module", params=["several", "alone"])
+def independent(request, tiny, tokenizer, tmp_path_factory):
+    """The comparison of a model of independent labels, or with one output, and what it was made from."""
+    folder = tmp_path_factory.mktemp("independent")
+    names = {0: "joy", 1: "anger", 2: "fear"} if request.param == "several" else {0: "spam"}
+    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+    problem = {"problem_type": "multi_label_classification"} if len(names) > 1 else {}
+    for part in (tiny("bert", **labels, **problem), tokenizer):
+        part.save_pretrained(folder / "model")
+    cells = [["joy", "anger"], [], ["fear"], ["joy"]] if len(names) > 1 else [1, 0, 0, 1]
+    rows = [{"text": text, "label": cells[i % 4]} for i, text in enumerate(TEXTS)]
+    (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    ours = load(folder / "model")
+    data = labelled_texts_for(ours, folder / "labeled.jsonl")
+    found = compare(ours, data, num_samples=10, seed=3)
+    return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}), folder
+
+
+@pytest.mark.parametrize("arm", ["frequentist", "frequentist_platt", "bayesian", "bayesian_platt"])
+def test_code_and_commands_for_independent_labels(arm, independent, tmp_path, monkeypatch):
+    found, sources, folder = independent
+    monkeypatch.chdir(tmp_path)
+    code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
+    space = {}
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        exec(code.python, space)
+    assert "'score': " in shown.getvalue()
+    np.testing.assert_allclose(space["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
+    shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)
+    os.symlink(folder / "my-texts.csv", tmp_path / "my-texts.csv")
+    for line in code.command.splitlines():
+        done = commands.asked(*shlex.split(line)[1:])
+        assert done.exit_code == 0, done
+    with (tmp_path / "classified.csv").open(newline="") as file:
+        columns = [f"score_{name}" for name in found.names] if len(found.names) > 1 else ["score"]
+        scores = [[float(row[name]) for name in columns] for row in csv.DictReader(file)]
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
+    """The dict in the advice is one that a call takes, and it accepts only what it promises."""
+    found, sources, _ = independent
+    if len(found.names) == 1:
+        pytest.skip("a model with one output has one threshold")
+    p = np.random.default_rng(0).uniform(size=(4_000, 3))
+    outputs = Outputs((np.random.default_rng(1).random(p.shape) < p).astype(int), p, names=found.names)
+    said = [line for line in advice(compare_outputs(outputs)) if line.startswith("For ")]
+    assert len(said) == 3
+    thresholds = ast.literal_eval(said[0][said[0].index("threshold={") + 10 : said[0].index("}") + 1])
+    assert set(thresholds) == set(found.names)
+    ours = load(sources.model)
+    (answers,) = ours(["a wonderful film"], num_samples=0, threshold=thresholds, top_k=None)
+    assert [one["accepted"] for one in answers] == [one["score"] >= thresholds[one["label"]] for one in answers]
+    for k, name in enumerate(found.names):
+        chosen_texts = p[:, k] >= thresholds[name]
+        assert outputs.labels[chosen_texts, k].mean() > 0.8
 
 
 def test_what_is_embedded_needs_no_names(comparison):
