@@ -1,5 +1,6 @@
 """Building blocks of the messages that a user reads."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,16 @@ def shown_name(name: str) -> str:
 def row_name(index: int) -> str:
     """Name of the data row with this index from 0. It counts like a reader: from 1, without header or empty lines."""
     return f"row {index + 1} (the first text is row 1)"
+
+
+def text_key(item: Any) -> str:
+    """A str that is the same for two texts, or two pairs of texts, only if they are the same."""
+    return item if isinstance(item, str) else json.dumps([item["text"], item["text_pair"]])
+
+
+def shown_text(item: Any) -> str:
+    """A text, or a pair of texts, in one line."""
+    return item if isinstance(item, str) else f"{item['text']} | {item['text_pair']}"
 
 
 def without_folder(source: Any) -> str:

@@ -18,6 +18,7 @@ from .options import (
     Seed,
     Split,
     TextColumn,
+    TextPairColumn,
     not_empty,
     writable_folder,
 )
@@ -33,6 +34,7 @@ def calibrate(
     config: Config = None,
     split: Split = None,
     text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
     label_column: LabelColumn = None,
     num_samples: Annotated[
         int | None,
@@ -75,8 +77,8 @@ def calibrate(
         with STDERR.status("loading"):
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle, **options)
             source = str(embedded_reviews()) if dataset is None else dataset
-            columns = {"config": config, "split": split, "text_column": text_column, "label_column": label_column}
-            data = labelled_texts_for(classifier, source, **columns)
+            columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+            data = labelled_texts_for(classifier, source, config=config, split=split, **columns)
         with rows_bar() as progress:
             passes = max(classifier.sampling.num_samples, 1)
             task = progress.add_task("calibrating", total=len(data.texts) * passes)

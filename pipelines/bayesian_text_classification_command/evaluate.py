@@ -18,6 +18,7 @@ from .options import (
     Seed,
     Split,
     TextColumn,
+    TextPairColumn,
     not_empty,
     writable_folder,
 )
@@ -42,6 +43,7 @@ def evaluate(
     config: Config = None,
     split: Split = None,
     text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
     label_column: LabelColumn = None,
     num_samples: Annotated[
         int,
@@ -103,14 +105,16 @@ def evaluate(
     with STDERR.status("loading"):
         try:
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
-            columns = {"text_column": text_column, "label_column": label_column}
+            columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             check_probabilities(classifier)
             source = str(embedded_reviews()) if dataset is None else dataset
             data = labelled_texts_for(classifier, source, config=config, split=split, **columns)
             calibration = None
             if calibration_dataset is not None:
                 calibration = labelled_texts_for(classifier, calibration_dataset, **columns)
-            strange = [] if ood_dataset is None else load_texts(ood_dataset, text_column=text_column).texts
+            strange = []
+            if ood_dataset is not None:
+                strange = load_texts(ood_dataset, text_column=text_column, text_pair_column=text_pair_column).texts
         except ValueError as error:  # ours: the model, its problem type or the data
             fail(first_line(error))
     with rows_bar() as progress:
@@ -142,6 +146,7 @@ def evaluate(
         config=config,
         split=data.split,
         text_column=data.text_column,
+        text_pair_column=data.text_pair_column,
         label_column=data.label_column,
         calibration_dataset=calibration_dataset,
         ood_dataset=ood_dataset,

@@ -42,6 +42,14 @@ Model = Annotated[
 TextColumn = Annotated[
     str | None, typer.Option(help="Column of the texts.", show_default="text, else sentence", callback=not_empty)
 ]
+TextPairColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of the second texts, for a model of pairs such as NLI.",
+        show_default="single texts",
+        callback=not_empty,
+    ),
+]
 LabelColumn = Annotated[
     str | None, typer.Option(help="Column of the labels.", show_default="label, else labels", callback=not_empty)
 ]

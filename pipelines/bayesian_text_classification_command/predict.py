@@ -10,7 +10,19 @@ from typer.core import TyperCommand
 
 from .console import STDERR, STDOUT, fail, new_table, plain, print_table, quiet_libraries, speed_bar
 from .interrupts import say_later
-from .options import OR_SAVED, AllowPickle, Device, Dtype, Masks, Model, Seed, TextColumn, not_empty, threshold_of
+from .options import (
+    OR_SAVED,
+    AllowPickle,
+    Device,
+    Dtype,
+    Masks,
+    Model,
+    Seed,
+    TextColumn,
+    TextPairColumn,
+    not_empty,
+    threshold_of,
+)
 
 
 def predict(
@@ -51,6 +63,7 @@ def predict(
     model: Model = None,
     allow_pickle: AllowPickle = False,
     text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
     prefix: Annotated[
         str | None,
         typer.Option(
@@ -135,7 +148,8 @@ def predict(
     if input is not None and output is None:
         fail("--input needs --output: a file, or - for stdout")
     if input is None:
-        only = {"output": output, "text-column": text_column, "prefix": prefix, "ray": ray, "resume": resume}
+        only: dict[str, Any] = {"output": output, "prefix": prefix, "ray": ray, "resume": resume}
+        only |= {"text-column": text_column, "text-pair-column": text_pair_column}
         only |= {"input-format": input_format, "output-format": output_format, "force": force}
         for option, given in only.items():
             if given:
@@ -193,6 +207,7 @@ def predict(
                 target,
                 output_format,
                 text_column=text_column,
+                text_pair_column=text_pair_column,
                 prefix=prefix,
                 resume=resume,
                 cluster=cluster,

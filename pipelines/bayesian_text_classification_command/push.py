@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries, rows_bar
-from .options import AllowPickle, LabelColumn, Model, TextColumn, not_empty, threshold_of
+from .options import AllowPickle, LabelColumn, Model, TextColumn, TextPairColumn, not_empty, threshold_of
 
 if TYPE_CHECKING:
     from bayesian_text_classification.hub.uploads import Upload
@@ -80,6 +80,7 @@ def push_pipeline(
         str | None, typer.Option(help="Labeled texts to calibrate the scores on.", callback=not_empty)
     ] = None,
     text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
     label_column: LabelColumn = None,
     private: _Private = False,
     dry_run: _DryRun = False,
@@ -96,7 +97,12 @@ def push_pipeline(
     limit = threshold_of(threshold)
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    for option, given in (("--text-column", text_column), ("--label-column", label_column)):
+    given_columns = {
+        "--text-column": text_column,
+        "--text-pair-column": text_pair_column,
+        "--label-column": label_column,
+    }
+    for option, given in given_columns.items():
         if given is not None and calibration_dataset is None:
             fail(f"{option} {given} needs a --calibration-dataset")
     with tempfile.TemporaryDirectory() as folder:
@@ -107,7 +113,11 @@ def push_pipeline(
             if limit is not None:
                 check_threshold(limit, classifier.activation, classifier.model.config)
             if calibration_dataset is not None:
-                columns = {"text_column": text_column, "label_column": label_column}
+                columns = {
+                    "text_column": text_column,
+                    "text_pair_column": text_pair_column,
+                    "label_column": label_column,
+                }
                 data = labelled_texts_for(classifier, calibration_dataset, **columns)
                 with rows_bar() as progress:
                     rows = len(data.texts) * max(classifier.sampling.num_samples, 1)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .console import STDERR, STDOUT, fail, quiet_libraries, rows_bar
-from .options import AllowPickle, Device, Dtype, Model, Seed, TextColumn, not_empty
+from .options import AllowPickle, Device, Dtype, Model, Seed, TextColumn, TextPairColumn, not_empty
 
 
 def _heuristic(value: str) -> str:
@@ -38,6 +38,7 @@ def rank(
         ),
     ] = "mean",
     text_column: TextColumn = None,
+    text_pair_column: TextPairColumn = None,
     num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout per text.")] = 20,
     seed: Seed = 0,
     device: Device = None,
@@ -64,7 +65,7 @@ def rank(
             activation = check_probabilities(classifier)
             if activation == "sigmoid" and heuristic == "batch_bald":
                 fail("--heuristic batch_bald needs a model that chooses one label; use --heuristic bald")
-            data = load_texts(input, text_column=text_column)
+            data = load_texts(input, text_column=text_column, text_pair_column=text_pair_column)
             for name in ("rank", "score"):
                 if name in data.columns:
                     raise DataError(f"{input} already has a column {name!r}; rename it")

@@ -4,6 +4,7 @@
 `python -m pytest tests/bayesian_text_classification/test_doors.py --write-docs`.
 """
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -76,11 +77,6 @@ class Case:
             self.classifier.save_pretrained(folder / "saved")
             self.classifier = load(folder / "saved")
 
-    @property
-    def plain(self):
-        """The texts as strings: files and datasets hold no pairs."""
-        return TEXTS
-
     def right(self):
         """The score of each text and whether it is right."""
         p = self.classifier.predict_proba(self.texts)
@@ -129,14 +125,16 @@ def save(case):
 
 
 def predict(case):
-    (case.folder / "in.txt").write_text("\n".join(case.plain) + "\n")
-    summary = predict_file(case.classifier, case.folder / "in.txt", case.folder / "out.csv")
+    rows = [text if isinstance(text, dict) else {"text": text} for text in case.texts]
+    (case.folder / "in.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    pair = {"text_pair_column": "text_pair"} if "pairs" in case.kind else {}
+    summary = predict_file(case.classifier, case.folder / "in.jsonl", case.folder / "out.jsonl", **pair)
     assert summary.rows == len(TEXTS) and not summary.errors
 
 
 def evaluates(case):
     check_probabilities(case.classifier)
-    data = LabelledTexts("mine", case.plain, case.labels.tolist(), [])
+    data = LabelledTexts("mine", case.texts, case.labels.tolist(), [])
     found = compare(case.classifier, data, num_samples=4)
     assert found.scaled("frequentist").scaling.activation == case.classifier.activation
     assert np.isfinite([arm.estimates["nll"].value for arm in found.arms]).all()
@@ -144,7 +142,7 @@ def evaluates(case):
 
 def ranks(case):
     check_probabilities(case.classifier)
-    samples = case.classifier.sample_proba(case.plain, num_samples=4)
+    samples = case.classifier.sample_proba(case.texts, num_samples=4)
     over = "mean" if case.classifier.activation == "sigmoid" else None
     order, _ = rank(samples, over_labels=over)
     assert sorted(order) == list(range(len(TEXTS)))
@@ -159,7 +157,7 @@ def push(case):
 
 
 def evaluator(case):
-    data = {"text": case.plain, "label": case.labels.tolist()}
+    data = {"text": TEXTS, "label": case.labels.tolist()}
     if "pairs" in case.kind:
         data["other"] = ["so"] * len(TEXTS)
     config = "multilabel" if case.independent else "binary" if case.kind == "one output" else "default"
@@ -183,8 +181,6 @@ DOORS = {
     "evaluator": evaluator,
 }
 
-OF_FILES = ("`predict`", "`evaluate`", "`rank`")  # whose rows hold one text
-
 # What is refused, and the advice in its one line.
 REFUSED = {
     **{(kind, "`rank`"): "fine-tune it with dropout" for kind in NO_DROPOUT},
@@ -205,7 +201,7 @@ def test_doors(kind, tiny, tokenizer, tmp_path, request):
         advice = REFUSED.get((kind, door))
         if advice is None:
             enter(case)
-            found[door] = "single texts" if "pairs" in kind and door in OF_FILES else "yes"
+            found[door] = "yes"
             continue
         with pytest.raises(ValueError) as error:
             enter(case)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def patched_by_baal(classifier: BayesianTextClassificationPipeline) -> torch.nn.
 def baal_probabilities(
     model: torch.nn.Module,
     classifier: BayesianTextClassificationPipeline,
-    texts: Sequence[str],
+    texts: Sequence[Any],
     passes: int,
     seed: int,
     advance: Callable[[int], None],

@@ -18,7 +18,7 @@ from ..pipeline.calibration import SCORES, way_of
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.probe import mean_rate
 from ..pipeline.targets import labeled
-from ..wording import row_name
+from ..wording import row_name, text_key
 from .arms import Cost, Probabilities
 from .baal_arm import baal_probabilities, patched_by_baal
 from .comparison import Calibration, Comparison, Outputs, compare_outputs
@@ -33,7 +33,7 @@ def compare(
     data: LabelledTexts,
     *,
     calibration: LabelledTexts | None = None,
-    out_of_scope: Sequence[str] = (),
+    out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -72,7 +72,7 @@ def outputs_of(
     data: LabelledTexts,
     *,
     calibration: LabelledTexts | None = None,
-    out_of_scope: Sequence[str] = (),
+    out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -86,7 +86,7 @@ def outputs_of(
     advance, as_saved, classifier = progress or (lambda rows: None), classifier, classifier.uncalibrated()
     texts, labels = labeled(data.texts, data.labels, classifier.model.config, activation)
 
-    def ordinary(texts: Sequence[str]) -> Probabilities:
+    def ordinary(texts: Sequence[Any]) -> Probabilities:
         return _finite(classifier.predict_proba(texts, num_samples=0, progress=advance))
 
     started = time.perf_counter()
@@ -95,8 +95,8 @@ def outputs_of(
     costs: dict[str, Cost] = {"frequentist": frequentist, head_of(labels).scaled["frequentist"]: frequentist}
     known = None
     if calibration is not None:
-        others = set(calibration.texts)
-        shared = sum(text in others for text in texts)
+        others = set(map(text_key, calibration.texts))
+        shared = sum(text_key(text) in others for text in texts)
         given, known_labels = labeled(calibration.texts, calibration.labels, classifier.model.config, activation)
         known = Calibration(known_labels, ordinary(given), shared=shared)
     found = Outputs(
@@ -105,9 +105,9 @@ def outputs_of(
         calibration=known,
         outside=(ordinary(out_of_scope), None) if out_of_scope else None,
         costs=costs,
-        groups=np.asarray(texts),
+        groups=np.asarray(list(map(text_key, texts))),
         names=[str(classifier.model.config.id2label[i]) for i in range(classifier.model.config.num_labels)],
-        outside_groups=np.asarray(out_of_scope) if out_of_scope else None,
+        outside_groups=np.asarray(list(map(text_key, out_of_scope))) if out_of_scope else None,
     )
     if num_samples and classifier.dropout_sites:
         found = _with_samples(found, classifier, data, calibration, out_of_scope, num_samples, seed, advance)
@@ -119,14 +119,14 @@ def _with_samples(
     classifier: BayesianTextClassificationPipeline,
     data: LabelledTexts,
     calibration: LabelledTexts | None,
-    out_of_scope: Sequence[str],
+    out_of_scope: Sequence[Any],
     num_samples: int,
     seed: int,
     advance: Callable[[int], None],
 ) -> Outputs:
     """The outputs with those of BaaL's copy and of the samples."""
 
-    def sampled(texts: Sequence[str], first: int = 0, count: int = num_samples) -> Probabilities:
+    def sampled(texts: Sequence[Any], first: int = 0, count: int = num_samples) -> Probabilities:
         options: dict[str, Any] = {"first_sample": first, "num_samples": count, "seed": seed, "masks": ARM_MASKS}
         return _finite(classifier.sample_proba(texts, progress=advance, **options))
 

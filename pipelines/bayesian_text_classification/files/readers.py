@@ -85,6 +85,29 @@ class Window:
 
 
 @dataclass(frozen=True)
+class TextColumns:
+    """The columns that hold the texts of rows.
+
+    Attributes:
+        text: Column of the texts.
+        pair: Column of their second texts, for pairs of texts; None for single texts.
+    """
+
+    text: str
+    pair: str | None = None
+
+    def of(self, window: Window) -> list[Any]:
+        """The text of each row, or its pair in the form that a call takes."""
+        texts = window.column(self.text)
+        return texts if self.pair is None else pairs_of(texts, window.column(self.pair))
+
+
+def pairs_of(texts: Sequence[Any], others: Sequence[Any]) -> list[dict[str, Any]]:
+    """Pairs of texts in the form that a call takes."""
+    return [{"text": text, "text_pair": other} for text, other in zip(texts, others, strict=True)]
+
+
+@dataclass(frozen=True)
 class RowFile:
     """An open file.
 

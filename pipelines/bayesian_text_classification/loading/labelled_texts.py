@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow
 
 from ..files.formats import FORMATS, format_of
-from ..files.readers import DAMAGE, TEXT_COLUMNS, RowFile, open_rows
+from ..files.readers import DAMAGE, TEXT_COLUMNS, RowFile, open_rows, pairs_of
 from ..pipeline.inputs import shown
 from ..wording import first_line, row_name, some
 from .labels import DataError, label_ids, label_lists, yes_or_no
@@ -28,21 +28,23 @@ class LabelledTexts:
 
     Attributes:
         name: Source of the texts.
-        texts: N texts.
+        texts: N texts, or pairs in the form `{"text": ..., "text_pair": ...}`.
         labels: N class ids of the model; for independent labels, N sets of them.
         groups: N group names if the data has a column `kind`, else empty.
         text_column: Column that the texts were read from, or None.
         label_column: Column that the labels were read from, or None.
         split: Split of a dataset on the Hub, or None.
+        text_pair_column: Column that second texts were read from, or None.
     """
 
     name: str
-    texts: list[str]
+    texts: list[Any]
     labels: list[Any]
     groups: list[str]
     text_column: str | None = None
     label_column: str | None = None
     split: str | None = None
+    text_pair_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,12 @@ class Texts:
 
     Attributes:
         name: Source of the texts.
-        texts: N texts.
+        texts: N texts, or pairs in the form `{"text": ..., "text_pair": ...}`.
         columns: All columns by name, including that of the texts.
     """
 
     name: str
-    texts: list[str]
+    texts: list[Any]
     columns: dict[str, list[Any]]
 
 
@@ -67,6 +69,7 @@ def load_labelled_texts(
     config: str | None = None,
     split: str | None = None,
     text_column: str | None = None,
+    text_pair_column: str | None = None,
     label_column: str | None = None,
     multi_label: bool = False,
 ) -> LabelledTexts:
@@ -80,6 +83,7 @@ def load_labelled_texts(
         config: Configuration of a dataset on the Hub.
         split: Split of a dataset on the Hub. Default: `validation`.
         text_column: Column of the texts. Default: `text`, else `sentence`.
+        text_pair_column: Column of the second texts, for a model of pairs such as NLI. Default: single texts.
         label_column: Column of the labels. Default: `label`, else `labels`.
         multi_label: Whether several labels may apply to a text. A cell is then a list of ids or names, a string of
             them (separated by commas, or a JSON list), or a list of one 0 or 1 for each label.
@@ -96,9 +100,8 @@ def load_labelled_texts(
         raise DataError(
             f"column {text_column!r} cannot be both text and label; choose others with text_column= and label_column="
         )
-    texts = table.columns[text_column]
+    texts = _items(source, table, text_column, text_pair_column)
     groups = [str(name) for name in table.columns.get("kind", [])]
-    _check_texts(source, text_column, texts)
     _check_unicode(source, "kind", groups)
     read: Callable[..., list[Any]] = label_ids
     if multi_label:
@@ -108,7 +111,7 @@ def load_labelled_texts(
     labels = read(table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, []))
     if multi_label:
         labels = [set(one) for one in labels]  # which cannot be mistaken for a row of zeros and ones
-    return LabelledTexts(source, texts, labels, groups, text_column, label_column, split)
+    return LabelledTexts(source, texts, labels, groups, text_column, label_column, split, text_pair_column)
 
 
 def load_texts(
@@ -117,13 +120,13 @@ def load_texts(
     config: str | None = None,
     split: str | None = None,
     text_column: str | None = None,
+    text_pair_column: str | None = None,
 ) -> Texts:
     """Read texts without labels. Sources, options and errors are those of `load_labelled_texts`."""
     source = os.fspath(source)
     table, _ = _read(source, config, split)
     text_column = _column(table, text_column, TEXT_COLUMNS, "text")
-    _check_texts(source, text_column, table.columns[text_column])
-    return Texts(source, table.columns[text_column], table.columns)
+    return Texts(source, _items(source, table, text_column, text_pair_column), table.columns)
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,19 @@ def _check_unicode(source: str, name: str, column: Sequence[Any]) -> None:
     for index, text in enumerate(column):
         if reason := why_no_text(text):
             raise DataError(f"{source}, {row_name(index)}: column {name!r} holds {reason}")
+
+
+def _items(source: str, table: _Table, text_column: str, text_pair_column: str | None) -> list[Any]:
+    """The texts, or pairs of texts. Raises DataError for one that cannot be classified."""
+    texts = table.columns[text_column]
+    _check_texts(source, text_column, texts)
+    if text_pair_column is None:
+        return texts
+    others = table.columns[_column(table, text_pair_column, (), "text_pair")]
+    if text_pair_column == text_column:
+        raise DataError(f"column {text_column!r} cannot be both texts of a pair; choose another with text_pair_column=")
+    _check_texts(source, text_pair_column, others)
+    return pairs_of(texts, others)
 
 
 def _check_texts(source: str, name: str, column: Sequence[Any]) -> None:

@@ -53,7 +53,7 @@ def _python(comparison: Comparison, sources: Sources) -> str:
     if scaling is None:
         return (
             "from bayesian_text_classification import load\n\n"
-            f'classifier = load({loaded})\nprint(classifier("Any text."))'
+            f"classifier = load({loaded})\nprint(classifier({_example(sources)}))"
         )
     names = "embedded_reviews, load, load_labelled_texts" if sources.labeled is None else "load, load_labelled_texts"
     source = "embedded_reviews()" if sources.labeled is None else repr(sources.labeled)
@@ -67,13 +67,22 @@ def _python(comparison: Comparison, sources: Sources) -> str:
         f"data = load_labelled_texts({source}, classifier.model.config.id2label{columns})\n"
         f"classifier.calibrate(data.texts, data.labels)  # {found}\n"
         f'classifier.save_pretrained("{FOLDER}")\n'
-        'print(classifier("Any text."))'
+        f"print(classifier({_example(sources)}))"
     )
+
+
+def _example(sources: Sources) -> str:
+    """A text that the classifier takes, as code."""
+    pairs = "text_pair_column" in sources.columns
+    return '{"text": "Any text.", "text_pair": "Another text."}' if pairs else '"Any text."'
 
 
 def _commands(comparison: Comparison, sources: Sources) -> str:
     model = {} if sources.model is None else {"model": sources.model}
     samples, files = _samples(comparison), {"input": "my-texts.csv", "output": "classified.csv"}
+    if "text_pair_column" in sources.columns:
+        names = ("text_column", "text_pair_column")
+        files = {**{name: sources.columns[name] for name in names if name in sources.columns}, **files}
     if comparison.arm(comparison.recommended).scaling is None:
         return _line("predict", {**model, **samples, **sources.load, **files})
     labeled = {} if sources.labeled is None else {"dataset": sources.labeled}

@@ -35,6 +35,7 @@ class ReportSettings:
         config: Configuration of a dataset on the Hub.
         split: Split of a dataset on the Hub.
         text_column: Column that the texts were read from.
+        text_pair_column: Column that second texts were read from.
         label_column: Column that the labels were read from.
         calibration_dataset: Dataset that the temperatures were fitted on.
         ood_dataset: Dataset of out-of-scope texts.
@@ -53,6 +54,7 @@ class ReportSettings:
     config: str | None = None
     split: str | None = None
     text_column: str | None = None
+    text_pair_column: str | None = None
     label_column: str | None = None
     calibration_dataset: str | None = None
     ood_dataset: str | None = None

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.heads import ONE_LABEL
 from ..evaluation.statistics.intervals import Estimate
 from ..loading.labelled_texts import LabelledTexts
+from ..wording import shown_text
 
 MISTAKES = 12  # rows of the table of mistakes
 LONGEST = 300  # the most characters of a text in it
@@ -217,7 +219,8 @@ def _at(values: NDArray[np.float64] | None, place: int | tuple[int, int]) -> flo
     return float(values[place])
 
 
-def _shortened(text: str) -> str:
+def _shortened(item: Any) -> str:
+    text = shown_text(item)
     return text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} ..."
 
 

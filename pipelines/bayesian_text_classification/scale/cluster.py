@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow
 import torch
 
-from ..files.readers import WINDOW, Window
+from ..files.readers import WINDOW, TextColumns, Window
 from ..files.sources import Reading, Source
 from ..files.writers import Added, added_columns
 from ..loading.classifiers import DTYPES, load_classifier
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import ray.data
 
 # Temporary columns of a source's rows on their way to the workers and back.
-_TEXT, _ERROR, _ROW = ON_THE_WAY = ("__text__", "__error__", "__row__")
+_TEXT, _PAIR, _ERROR, _ROW = ON_THE_WAY = ("__text__", "__text_pair__", "__error__", "__row__")
 _FAILURE = "__failure__"  # the only column of a block from a worker that cannot use its model
 _BLOCK = 2**18  # approximate bytes of rows per block
 
@@ -75,7 +75,7 @@ class Cluster:
     def classify(
         self,
         dataset: "ray.data.Dataset",
-        text_column: str,
+        columns: TextColumns,
         prefix: str,
         options: Mapping[str, Any],
         like: BayesianTextClassificationPipeline | None = None,
@@ -84,8 +84,8 @@ class Cluster:
         """Append the columns of `RowScorer` to the rows.
 
         Args:
-            dataset: Dataset with a column of texts. The second column of `ON_THE_WAY` may hold the rows' errors.
-            text_column: Column of the texts.
+            dataset: Dataset with a column of texts. The third column of `ON_THE_WAY` may hold the rows' errors.
+            columns: Columns of the texts.
             prefix: Prefix of the added columns' names.
             options: Options of the pipeline's calls.
             like: Classifier of the caller. The workers must load the same model, and get its calibration. None if only
@@ -104,7 +104,7 @@ class Cluster:
         loaded |= {} if function is None else {"function_to_apply": function}
         return dataset.map_batches(
             _Worker,
-            fn_constructor_args=(loaded, text_column, prefix, self.cpus, dict(options), known),
+            fn_constructor_args=(loaded, columns, prefix, self.cpus, dict(options), known),
             batch_size=batch_size,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(min_size=least, max_size=most),
@@ -115,7 +115,7 @@ class Cluster:
     def answers(
         self,
         source: Source,
-        column: str,
+        columns: TextColumns,
         prefix: str,
         options: Mapping[str, Any],
         like: BayesianTextClassificationPipeline,
@@ -137,19 +137,21 @@ class Cluster:
         start.context.target_max_block_size = _BLOCK
         source = replace(source, files=tuple(path.absolute() for path in source.files))
         # Reserves no CPU, so that the workers can use all of them.
-        rows = start.map_batches(_read, fn_args=(source, column, added), batch_size=1, num_cpus=0)
-        answered = self.classify(rows, _TEXT, prefix, options, like, batch_size=None)
+        rows = start.map_batches(_read, fn_args=(source, columns, added), batch_size=1, num_cpus=0)
+        ours = TextColumns(_TEXT, None if columns.pair is None else _PAIR)
+        answered = self.classify(rows, ours, prefix, options, like, batch_size=None)
         try:
             for table in answered.iter_batches(batch_size=None, batch_format="pyarrow"):
                 if not table.num_rows:  # all rows were already done
                     continue
                 if table.column_names == [_FAILURE]:
                     raise ValueError(table[_FAILURE][0].as_py())
-                ours = table.column_names[table.column_names.index(_TEXT) :]  # after the columns of the source
-                theirs = table.drop_columns(ours)
+                names = table.column_names
+                theirs = table.select(names[: names.index(_TEXT)])  # the columns of the source
+                answers = table.select(names[names.index(_ERROR) + 1 :])
                 if source.file_format == ".jsonl":
                     theirs = [json.loads(row) for row in table[_ROW].to_pylist()]
-                yield Window(theirs, [None] * table.num_rows), table.select(ours[2:]).to_pylist()
+                yield Window(theirs, [None] * table.num_rows), answers.to_pylist()
         except ray.exceptions.RayError as error:
             raise _cause(error) from error
 
@@ -185,14 +187,14 @@ class _Worker:
     def __init__(
         self,
         loaded: Mapping[str, Any],
-        text_column: str,
+        columns: TextColumns,
         prefix: str,
         cpus: float,
         options: Mapping[str, Any],
         known: tuple[str, Calibration] | None,
     ) -> None:
         torch.set_num_threads(max(int(cpus), 1))
-        self._text_column, self._failure = text_column, ""
+        self._columns, self._failure = columns, ""
         try:
             self._scorer = RowScorer(_loaded(loaded, known), prefix, options)
         except ValueError as error:
@@ -204,7 +206,7 @@ class _Worker:
         if self._failure:
             return pyarrow.table({_FAILURE: [self._failure]})
         errors = table[_ERROR].to_pylist() if _ERROR in table.column_names else [None] * table.num_rows
-        added = self._scorer(Window(table, errors).column(self._text_column), errors)
+        added = self._scorer(self._columns.of(Window(table, errors)), errors)
         for field, column in zip(self._scorer.added, added_columns(added, self._scorer.added), strict=True):
             if field.name in table.column_names:
                 raise ValueError(f"the dataset already has a column {field.name!r}; set another prefix=")
@@ -233,8 +235,10 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _read(skip: Mapping[str, Any], source: Source, column: str, added: Sequence[str]) -> Iterator[pyarrow.Table]:
-    """Read the rows of a source as tables: its columns (for .jsonl, each row as one cell), the text, and the error."""
+def _read(
+    skip: Mapping[str, Any], source: Source, columns: TextColumns, added: Sequence[str]
+) -> Iterator[pyarrow.Table]:
+    """Read the rows of a source as tables: its columns (for .jsonl, each row as one cell), the texts, and the error."""
     left = int(skip["item"][0])
     for window in Reading(source).windows():
         left -= len(window)
@@ -243,15 +247,17 @@ def _read(skip: Mapping[str, Any], source: Source, column: str, added: Sequence[
         window, left = window.last(min(-left, len(window))), 0  # an earlier run may have stopped inside a window
         if source.file_format == ".jsonl":
             window = window.apart_from(added)
-        texts = window.column(column)
-        errors = [error or why_not(text) for text, error in zip(texts, window.errors, strict=True)]
+        errors = [error or why_not(item) for item, error in zip(columns.of(window), window.errors, strict=True)]
         if source.file_format == ".jsonl":
             table = pyarrow.table({_ROW: pyarrow.array([json.dumps(row) for row in window.as_dicts()])})
         else:
             table = window.rows if isinstance(window.rows, pyarrow.Table) else pyarrow.Table.from_pylist(window.rows)
-        good = [None if error else text for text, error in zip(texts, errors, strict=True)]
-        for name, cells in ((_TEXT, good), (_ERROR, errors)):
-            table = table.append_column(name, pyarrow.array(cells, pyarrow.string()))
+        for name, column in ((_TEXT, columns.text), (_PAIR, columns.pair)):
+            if column is not None:
+                cells = zip(window.column(column), errors, strict=True)
+                good = [None if error else cell for cell, error in cells]
+                table = table.append_column(name, pyarrow.array(good, pyarrow.string()))
+        table = table.append_column(_ERROR, pyarrow.array(errors, pyarrow.string()))
         yield table
 
 

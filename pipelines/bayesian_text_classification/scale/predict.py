@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..files.formats import COMPRESSIONS, output_format_of
 from ..files.journal import Blocks, Journal, StreamOutput, working_files
-from ..files.readers import TEXT, TEXT_COLUMNS, Window
+from ..files.readers import TEXT, TEXT_COLUMNS, TextColumns, Window
 from ..files.sources import Reading, Source, SourceError, source_of
 from ..files.writers import Added, writer_for
 from ..loading.fingerprint import fingerprint
@@ -55,6 +55,7 @@ def predict_file(
     *,
     compression: str | None = None,
     text_column: str | None = None,
+    text_pair_column: str | None = None,
     prefix: str | None = None,
     scores: str | None = None,
     resume: bool = False,
@@ -75,6 +76,7 @@ def predict_file(
         output_format: "csv", "tsv", "jsonl" or "parquet". None uses the file extension, and "jsonl" for a stream.
         compression: ".gz", ".bz2", ".xz", ".zst" or "" for none. None uses the file extension.
         text_column: Column of the texts. Default: `text`, else `sentence`.
+        text_pair_column: Column of the second texts, for a model of pairs such as NLI. Default: single texts.
         prefix: Prefix of the added columns' names. None: "predicted_" if the input has a column of such a name, else
             none.
         scores: "top" for the winning label, or "all" for the columns `score_<label>` of all labels too. None: "all" for
@@ -113,8 +115,9 @@ def predict_file(
     windows = reading.windows()
     first = next(windows, None)
     columns = reading.columns if reading.columns is not None else _keys(first)
-    column = _text_column(source, columns, text_column)
-    _check_type(source, reading.schema, column)
+    texts = _text_columns(source, columns, text_column, text_pair_column)
+    for column in (texts.text, texts.pair):
+        _check_type(source, reading.schema, column)
     if prefix is None and set(scorer.added.names) & set(columns):
         scorer = RowScorer(classifier, IF_TAKEN, options)
     prefix = scorer.prefix
@@ -133,7 +136,8 @@ def predict_file(
     blocks: Blocks
     if isinstance(target, Path):
         settings: dict[str, Any] = {
-            "text column": column,
+            "text column": texts.text,
+            "text pair column": texts.pair,
             "prefix": prefix,
             "input format": source.file_format,
             "output format": file_format + compression,
@@ -160,7 +164,7 @@ def predict_file(
                 window = window.apart_from(scorer.added.names)
             if read > blocks.rows:
                 parts = _Parts(len(window), before or 0.0, reading.done, progress)
-                added = scorer(window.column(column), window.errors, parts.advance)
+                added = scorer(texts.of(window), window.errors, parts.advance)
                 yield window, added
                 parts.finish()
             else:
@@ -173,7 +177,7 @@ def predict_file(
         own = {**asdict(classifier.with_options(options)), **classifier.defaults}
         answers = cluster.answers(
             source,
-            column,
+            texts,
             prefix,
             {**own, **scorer.options, "scores": scorer.scores},
             classifier,
@@ -199,6 +203,7 @@ def predict_dataset(
     model: str | None = None,
     *,
     text_column: str = TEXT,
+    text_pair_column: str | None = None,
     prefix: str | None = None,
     scores: str | None = None,
     workers: int | tuple[int, int] = 1,
@@ -219,6 +224,7 @@ def predict_dataset(
         model: Folder that every worker can read, or Hub id. None loads the embedded one.
         text_column: Column of the texts. A row whose text is null, empty, or longer than
             `labelled_texts.MOST_CHARACTERS` characters gets no label, and the reason in the column `error`.
+        text_pair_column: Column of the second texts, for a model of pairs. Default: single texts.
         prefix: Prefix of the added columns' names. None: "predicted_" if the dataset has a column of a name that a
             classifier may add, else none.
         scores: "top", "all" or None, as for `predict_file`.
@@ -243,12 +249,14 @@ def predict_dataset(
     cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
     columns = dataset.columns()
     if columns is not None:  # None for a dataset without rows
-        if text_column not in columns:
-            raise SourceError(f"the dataset has no column {text_column!r}; its columns are {some(columns)}")
+        for name in (text_column, text_pair_column):
+            if name is not None and name not in columns:
+                raise SourceError(f"the dataset has no column {name!r}; its columns are {some(columns)}")
         if prefix is None and set(NAMES) & set(columns):
             prefix = IF_TAKEN
         _check_names("the dataset", columns, [*ON_THE_WAY, *((prefix or "") + name for name in NAMES)])
-    return cluster.classify(dataset, text_column, prefix or "", {**options, "scores": scores})
+    texts = TextColumns(text_column, text_pair_column)
+    return cluster.classify(dataset, texts, prefix or "", {**options, "scores": scores})
 
 
 @dataclass
@@ -294,6 +302,17 @@ def _keys(window: Window | None) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
+def _text_columns(source: Source, columns: Sequence[str], wanted: str | None, pair: str | None) -> TextColumns:
+    found = TextColumns(_text_column(source, columns, wanted), pair)
+    if found.pair == found.text:
+        raise SourceError(f"column {pair!r} cannot be both texts of a pair; choose another with text_pair_column=")
+    if pair is not None and columns and pair not in columns:
+        raise SourceError(
+            f"{source.name} has no column {pair!r}; its columns are {some(columns)} (choose one with text_pair_column=)"
+        )
+    return found
+
+
 def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> str:
     candidates = TEXT_COLUMNS if wanted is None else (wanted,)
     for name in candidates:
@@ -309,9 +328,9 @@ def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> 
     )
 
 
-def _check_type(source: Source, schema: pyarrow.Schema | None, column: str) -> None:
+def _check_type(source: Source, schema: pyarrow.Schema | None, column: str | None) -> None:
     """Raise `SourceError` if the parquet column cannot hold text. In other formats, each cell has its own type."""
-    if schema is None:
+    if schema is None or column is None:
         return
     arrow_type = schema.field(column).type
     arrow_type = arrow_type.value_type if pyarrow.types.is_dictionary(arrow_type) else arrow_type

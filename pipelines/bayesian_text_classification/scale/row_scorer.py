@@ -168,7 +168,17 @@ def check_options(options: Mapping[str, Any]) -> None:
     check_call_options(options)
 
 
-def why_not(text: Any) -> str | None:
+def why_not(item: Any) -> str | None:
+    """Why a text, or a pair of texts, cannot be classified; None if it can."""
+    if not isinstance(item, dict):
+        return _why_not(item)
+    if why := _why_not(item["text"]):
+        return why
+    why = _why_not(item["text_pair"])
+    return why and why.replace("the text", "the second text", 1)
+
+
+def _why_not(text: Any) -> str | None:
     """Why a cell cannot be classified, or None if it can."""
     if text is None:
         return "the text is missing"

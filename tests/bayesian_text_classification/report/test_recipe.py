@@ -194,6 +194,16 @@ def test_options_are_named(comparison):
     assert "--model calibrated --seed 4 --device cuda:1 --dtype bfloat16 --input" in second
 
 
+def test_pairs_of_texts_name_their_columns(comparison):
+    columns = {"text_column": "premise", "text_pair_column": "hypothesis"}
+    for arm in ("bayesian", "bayesian_temperature"):
+        code = recipe(chosen(comparison, arm), Sources("nli", {}, "nli.csv", columns))
+        assert 'print(classifier({"text": "Any text.", "text_pair": "Another text."}))' in code.python
+        *_, last = code.command.splitlines()
+        assert "--text-column premise --text-pair-column hypothesis --input my-texts.csv" in last
+    assert "id2label, text_column='premise', text_pair_column='hypothesis')" in code.python
+
+
 def test_a_saved_classifier_is_used_as_it_is(comparison):
     code = recipe(chosen(comparison, "frequentist", recommended="saved"), Sources("mine", {}, None, {}))
     assert "load('mine')" in code.python and "calibrate" not in code.python

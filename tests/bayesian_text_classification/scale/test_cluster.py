@@ -297,6 +297,27 @@ def test_late_jsonl_field_with_the_name_of_an_added_column_is_an_error_of_its_ro
     assert json.loads((tmp_path / "b.jsonl").read_text().splitlines()[-1])["label"] == "MINE"
 
 
+@pytest.mark.parametrize("kind", [".csv", ".jsonl"])
+def test_workers_classify_pairs_of_texts(kind, folder, tmp_path):
+    pairs = [{"text": f"film {i}", "other": "good" if i % 3 else ""} for i in range(30)]
+    if kind == ".csv":
+        with (tmp_path / "in.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["text", "other"])
+            writer.writeheader()
+            writer.writerows(pairs)
+    else:
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    for name, cluster in (("one", None), ("many", Cluster(folder))):
+        found = predict_file(load_classifier(folder), tmp_path / f"in{kind}", tmp_path / f"{name}{kind}",
+                             text_pair_column="other", cluster=cluster, **OPTIONS)  # fmt: skip
+        assert found.errors == {"the second text is empty": 10}
+    assert_alike(tmp_path / f"many{kind}", tmp_path / f"one{kind}")
+    dataset = ray.data.from_items([pairs[1]])
+    (row,) = predict_dataset(dataset, folder, text_pair_column="other", **OPTIONS).take_all()
+    expected = load_classifier(folder)({"text": "film 1", "text_pair": "good"}, **OPTIONS)
+    assert row["score"] == pytest.approx(expected["score"], abs=1e-5)
+
+
 @pytest.mark.filterwarnings("ignore:threshold=0.6 was chosen for sampled scores")
 def test_saved_threshold_is_ignored_without_samples(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good film\n")
