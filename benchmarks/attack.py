@@ -1,9 +1,10 @@
-"""Statistics where an adversary looks: fitted temperatures, calibrated arms, repeated texts, few errors, few samples.
+"""Statistics where an adversary looks: fitted temperatures, repeated texts, few errors, few samples.
 
     python -m benchmarks.attack [--runs N]
 
-By simulation, with known truth. Null verdicts and thresholds get N runs each, everything else a quarter as many. A
-width is that of the mean interval, as a share of the range that holds 95% of the values.
+By simulation, with known truth. Verdicts on copies and thresholds get N runs each, everything else a quarter as many. A
+width is that of the mean interval, as a share of the range that holds 95% of the values. Other attacks have files of
+their own: `evaluation/null_verdicts.py` and `evaluation/calibrated_arm.py`.
 """
 
 import argparse
@@ -41,7 +42,6 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2_000)
     runs = parser.parse_args().runs
     rows = [
-        *null_rows(runs),
         *fresh_rows(runs // 4),
         *power_rows(runs // 4),
         *(copies_row(key, known, runs) for key in ("nll", "brier", "accuracy") for known in (True, False)),
@@ -50,8 +50,9 @@ def main() -> None:
         *error_rows((10, 20, 40)),
         *score_rows((4, 10, 20)),
     ]
-    body = f"{runs} runs of a null verdict or a threshold, {runs // 4} of everything else but samples.\n\n" + table(
-        ["question", "case", "asked", "measured"], rows
+    body = (
+        f"{runs} runs of a verdict on copies or a threshold, {runs // 4} of everything else but samples.\n\n"
+        + table(["question", "case", "asked", "measured"], rows)
     )
     write_section("Where an adversary looks", f"python -m benchmarks.attack --runs {runs}", body)
 
@@ -85,42 +86,6 @@ def width(found: Array) -> str:
     value, low, high, _ = found[~np.isnan(found[:, 1])].T
     spread = float(np.subtract(*np.quantile(value, [0.975, 0.025]))) if len(value) else 0.0
     return f"{(high - low).mean() / spread:.2f}" if spread > 1e-9 else "none"
-
-
-def needless_temperature(seed: int) -> Array:
-    """A calibrated model with and without a temperature."""
-    (plain,) = softmax_world(np.random.default_rng(seed), 400, 3, (1.0, 0.0))
-    return differences(tempered(plain), plain, seed)
-
-
-def equally_good(seed: int) -> Array:
-    """Two models whose errors differ but are equally large."""
-    return differences(*softmax_world(np.random.default_rng(seed), 400, 3, (0.8, 0.5), (0.8, 0.5)), seed)
-
-
-def equally_good_with_temperatures(seed: int) -> Array:
-    """The same with temperatures."""
-    first, second = softmax_world(np.random.default_rng(seed), 400, 3, (1.6, 0.5), (1.6, 0.5))
-    return differences(tempered(first), tempered(second), seed)
-
-
-NULLS: dict[str, Callable[[int], Array]] = {
-    "a calibrated model is called different with a temperature": needless_temperature,
-    "one of two equally good models is called better": equally_good,
-    "one of two equally good models with temperatures is called better": equally_good_with_temperatures,
-}
-
-
-def null_rows(runs: int) -> list[list[str]]:
-    """Verdicts where nothing differs, by measure, and for all ten measures together."""
-    rows = []
-    for question, draw in NULLS.items():
-        found = np.array(over_seeds(draw, runs, question))
-        for k, measure in enumerate(MEASURES):
-            case = f"{measure.title}, 400 texts; width {width(found[:, k])}"
-            rows.append([question, case, "5%", f"{found[:, k, 3].mean():.1%}"])
-        rows.append([question, "by at least one of the ten measures", "", f"{found[:, :, 3].any(1).mean():.1%}"])
-    return rows
 
 
 def of_fresh_rows(seed: int) -> Array:
