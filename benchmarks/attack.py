@@ -12,20 +12,19 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import torch
 from bayesian_text_classification import TASK, embedded_reviews, load_labelled_texts
 from bayesian_text_classification.evaluation.fits import Temperatures
 from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES, Measure
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.pipeline.temperature import apply_temperature
-from bayesian_text_classification.pipeline.uncertainty import over_classes, standard_error_of_probability
+from bayesian_text_classification.pipeline.uncertainty import over_classes
 from bayesian_text_classification.selection import threshold_for
 from scipy import special
 from tqdm import trange
-from transformers import BertConfig, BertForSequenceClassification, pipeline
+from transformers import pipeline
 
-from benchmarks.common import Array, tokenizer
+from benchmarks.common import Array
 from benchmarks.evaluation.verdict import HARMS, World, of_one, pilot
 from benchmarks.results import table, write_section
 from benchmarks.simulation import over_seeds
@@ -47,7 +46,6 @@ def main() -> None:
         *(copies_row(key, known, runs) for key in ("nll", "brier", "accuracy") for known in (True, False)),
         *(threshold_row(copies, known, runs) for copies, known in ((1, True), (5, True), (5, False))),
         *(aurc_row(texts, runs // 4) for texts in (300, 500)),
-        *error_rows((10, 20, 40)),
         *score_rows((4, 10, 20)),
     ]
     body = (
@@ -202,34 +200,6 @@ def sampled(draw: Callable[[int], tuple[Array, np.ndarray]], measure: Measure, r
     known = [one for one in found if one.known]
     low, high, values = (np.array([getattr(one, name) for one in known]) for name in ("low", "high", "value"))
     return low, high, values
-
-
-def error_rows(counts: tuple[int, ...]) -> list[list[str]]:
-    """Whether 1.96 standard errors hold the limit of the score, at a dropout rate of 0.5."""
-    random = np.random.default_rng(0)
-    texts = [" ".join(random.choice(WORDS, random.integers(4, 12))) for _ in range(300)]
-    config = BertConfig(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, hidden_dropout_prob=0.5,
-        attention_probs_dropout_prob=0.5, num_labels=2, max_position_embeddings=64,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = BertForSequenceClassification(config).eval()
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                torch.nn.init.normal_(weight, 0, 0.2)
-    ours = pipeline(TASK, model=model, tokenizer=tokenizer())
-    rate, limit = 0.5, ours.sample_proba(texts, num_samples=2_000, seed=10**6).mean(2, dtype=np.float64)
-    rows = []
-    for count in counts:
-        held = []
-        for seed in trange(20, desc=f"standard error, {count} samples"):
-            samples = ours.sample_proba(texts, num_samples=count, seed=seed)
-            error = standard_error_of_probability(samples, 10, rate)
-            held.append(np.abs(samples.mean(2, dtype=np.float64) - limit) <= 1.96 * error)
-        case = f"two layers of BERT, p = 0.5, {count} samples"
-        rows.append(["1.96 standard errors hold the limit", case, "93 to 99%", f"{np.mean(held):.1%}"])
-    return rows
 
 
 def score_rows(counts: tuple[int, ...]) -> list[list[str]]:

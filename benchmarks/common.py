@@ -20,9 +20,18 @@ Array = NDArray[np.floating]
 
 def read_sentences(path: Path) -> tuple[list[str], list[int]]:
     """Read texts and labels from a tab-separated file with the columns label and text, without quoting."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    rows = _rows(path)
     return [row["text"] for row in rows], [int(row["label"]) for row in rows]
+
+
+def read_texts(path: Path) -> list[str]:
+    """Read the column text of a tab-separated file without quoting."""
+    return [row["text"] for row in _rows(path)]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def stratified(texts: Sequence[str], count: int) -> list[str]:

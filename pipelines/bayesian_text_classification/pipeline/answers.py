@@ -118,14 +118,17 @@ def results_in_text_order(
 
 
 def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) -> dict[str, float | None]:
-    """The standard error and entropies in a dict. The standard error is that of the label `erring`."""
+    """The standard error and entropies in a dict. The standard error is that of the label `erring`.
+
+    It is at most the standard deviation of the samples.
+    """
 
     def at(values: NDArray[np.float64] | None) -> float | None:
         if values is None:
             return None
         return float(values[text] if values.ndim == 1 else values[text, label])
 
-    error = float(summary.standard_error[text, erring])
+    error = float(np.minimum(summary.standard_error[text, erring], summary.std[text, erring]))
     return {
         "standard_error": None if np.isnan(error) else error,
         "predictive_entropy": at(summary.predictive_entropy),

@@ -15,11 +15,12 @@ from .calibration import way_of
 from .encoding import Encoded
 from .fitting import Method, check_method, fitted
 from .inputs import LazyResults, form_of, not_finite
-from .options import NAMES, Activation, Options, as_dtype, check_batch_size, is_int
+from .options import NAMES, Options, as_dtype, check_batch_size, is_int
 from .probe import DropoutSite
 from .sampling import Draws, joined
 from .saving import Saved, resolved, saved_options, with_adapter
 from .scaling import Scaling, TemperatureScaling
+from .spread import PILOT, PILOT_TEXTS, UNKNOWN, Spread, spread_of_saved
 from .targets import labeled
 from .text_sampler import Progress, TextSampler
 from .uncertainty import summarized
@@ -87,7 +88,9 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
             kwargs["model"] = with_adapter(kwargs["model"])
         super().__init__(**kwargs)
         self._text_sampler = TextSampler(self.model, self.tokenizer, self.device, self.run_dtype)
-        self._set_calibration(options, saved_options(self.model.config), isinstance(threshold, Saved))
+        saved = saved_options(self.model.config)
+        self.spread = spread_of_saved(saved)
+        self._set_calibration(options, saved, isinstance(threshold, Saved))
 
     def __call__(self, inputs: Any, *, progress: Progress | None = None, **kwargs: Any) -> Any:
         """Classify the text(s).
@@ -106,8 +109,11 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
               label, so the score is too high on average: by 0.008 with 4 samples and 0.001 with 10 (300 reviews, two
               classes; `benchmarks/attack.py`).
             - score_std: standard deviation of that probability over the samples.
-            - standard_error: standard error of the score as an estimate of the mean over infinitely many samples; None
-              for one sample.
+            - standard_error: standard error of the score as an estimate of the mean over infinitely many samples, at
+              most `score_std`; None for one sample. Samples of a confident text say little about it, so it also rests
+              on how much the samples of this model vary. A pilot measures that once, before the first result: 20
+              samples of each of 16 fixed texts. `calibrate` measures it anew on up to 64 of its texts. It is saved with
+              the model.
             - predictive_entropy, expected_entropy, mutual_information: total, data and model uncertainty in nats; None
               for raw outputs.
             - num_samples, truncated.
@@ -138,7 +144,7 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         def results() -> Iterator[Any]:
             scaling = self._scaling_for(options, activation, settings.calibration)
             samples = self._sampler.samples(inputs, options, progress=progress, scaling=scaling, **call)
-            return self._answers(samples, options, scaling, activation, answers)
+            return self._answers(samples, options, scaling, call, answers)
 
         if form == "one":
             (result,) = results()
@@ -244,6 +250,9 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         if way == "dropout":
             samples = {"masks": options.masks, "dropout_rate": self._dropout_rate()}
         scaling = fitted(method, p, targets, **samples)
+        if way == "dropout" and len(texts) >= len(PILOT):
+            some = texts[:: -(-len(texts) // PILOT_TEXTS)]
+            self.spread = self._sampler.measured_spread(some, call["activation"], call["tokenizer_options"])
         self.calibration = self.calibration.replaced(way, scaling)
         return scaling.temperature if isinstance(scaling, TemperatureScaling) else scaling
 
@@ -294,6 +303,23 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         sampler.device, sampler.dtype = self.device, self.run_dtype
         return sampler
 
+    @property
+    def spread(self) -> Spread:
+        """How much the samples vary, for their standard errors. A pilot measures it at first use.
+
+        Raises ValueError if the model has no active dropout.
+        """
+        return self._sampler.spread(self.activation)
+
+    @spread.setter
+    def spread(self, value: Spread | None) -> None:
+        self._text_sampler.known = {} if value is None else {self.activation: value}
+
+    def saved_options(self) -> dict[str, Any]:
+        """The options that are saved with the model, as JSON values. A classifier that samples is measured first."""
+        spread = self.spread if self.sampling.num_samples and self.dropout_sites else None
+        return super().saved_options() | ({} if spread is None else {"spread": spread.saved()})
+
     def _dropout_rate(self) -> float:
         return self._sampler.sampling_twin().dropout_rate
 
@@ -323,11 +349,11 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         samples: Iterable[tuple[Encoded, Draws]],
         options: Options,
         scaling: Scaling | None,
-        activation: Activation,
+        call: _Call,
         asked: Mapping[str, Any],
     ) -> Iterator[Any]:
         """Yield the result of each text."""
-        names, rate, first = self.model.config.id2label, 0.0, 0
+        names, spread, first, activation = self.model.config.id2label, UNKNOWN, 0, call["activation"]
         shown: dict[str, Any] = {"own_entropies": activation == "sigmoid", "threshold": options.threshold}
         legacy, top_k = asked.get("_legacy", True), asked.get("top_k", 1)
 
@@ -337,7 +363,7 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
                 return ordinary_labels(
                     p, names, top_k=1 if legacy else top_k, legacy=legacy, threshold=options.threshold
                 )
-            summary = summarized(values, activation, options.group_size, rate, scaling)
+            summary = summarized(values, activation, options.group_size, spread, scaling)
             if legacy:
                 return winning_labels(summary, names, values.shape[2], **shown)
             return ranked_labels(summary, names, values.shape[2], top_k=top_k, **shown)
@@ -347,7 +373,7 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
                 raise not_finite([first + i for i in bad], len(encoded))
             first += len(encoded)
             if options.num_samples:
-                rate = self._dropout_rate()
+                spread = self._sampler.spread(activation, call["batch_size"])
                 yield from results_in_text_order(draws, described, encoded.truncated)
             else:
                 yield from results_in_text_order(draws, described)

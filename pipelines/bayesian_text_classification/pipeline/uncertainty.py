@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 
 from .options import Activation
 from .scaling import Scaling
+from .spread import UNKNOWN, Spread
 
 Array = NDArray[np.float64]
 
 _PRIOR_GROUPS = 4  # weight of the naive variance in degrees of freedom; matters while groups are few
-# Chosen once, on the embedded model and 240 sentences of SST-2 validation, so that about 95% of the intervals of 1.96
-# standard errors contain the limit at any number of samples (benchmarks/pipeline/standard_error.py measures how many).
-_LEAST_SPREAD = 0.1  # the prior variance of a probability of mean m, in units of m (1 - m), at dropout rates up to 0.1
-_PRIOR_SAMPLES = 2  # its weight, in degrees of freedom
+_PRIOR_SAMPLES = 2  # weight of the prior variance in degrees of freedom; benchmarks/pipeline/standard_error.py
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class Uncertainty:
     Attributes:
         mean: Averaged probabilities m. *Shape:* (texts, classes).
         std: Standard deviation over the samples (divisor T). *Shape:* (texts, classes).
-        standard_error: Standard error of `mean`; NaN for one sample. *Shape:* (texts, classes).
+        standard_error: Standard error of `mean`; NaN for one sample. On a few samples that happen to agree, it is above
+            `std`. Results show at most `std`. *Shape:* (texts, classes).
         predictive_entropy: H(m), total uncertainty; None for raw outputs, which have no entropy.
         expected_entropy: mean_t H(p_t), the part that comes from the data (aleatoric).
         mutual_information: H(m) - mean_t H(p_t) >= 0, the part that comes from the model (epistemic, BALD).
@@ -47,10 +46,10 @@ def summarized(
     samples: NDArray[np.floating],
     activation: Activation,
     group_size: int = 1,
-    rate: float = _LEAST_SPREAD,
+    spread: Spread = UNKNOWN,
     scaling: Scaling | None = None,
 ) -> Uncertainty:
-    """Summarize samples that the activation `activation` produced, at a dropout rate.
+    """Summarize samples that the activation `activation` produced, from a model whose samples vary as `spread` says.
 
     With a `scaling`, everything belongs to the scaled average: spread and standard error by the delta method, and the
     two parts of the entropy share its total in the proportion that they have without it. Raw outputs have none.
@@ -58,7 +57,7 @@ def summarized(
     if activation == "none":
         return over_outputs(samples, group_size)
     over = over_labels if activation == "sigmoid" else over_classes
-    return over(samples, group_size, rate, scaling)
+    return over(samples, group_size, spread, scaling)
 
 
 def error_of_score(summary: Uncertainty, activation: Activation) -> Array:
@@ -71,7 +70,7 @@ def error_of_score(summary: Uncertainty, activation: Activation) -> Array:
 def over_classes(
     samples: NDArray[np.floating],
     group_size: int = 1,
-    rate: float = _LEAST_SPREAD,
+    spread: Spread = UNKNOWN,
     scaling: Scaling | None = None,
 ) -> Uncertainty:
     """Compute the uncertainty of one label among the classes; `samples` sum to 1 over axis 1.
@@ -85,28 +84,28 @@ def over_classes(
     """
     p = np.asarray(samples, dtype=np.float64)
     mean = p.mean(axis=2)
-    found = _with_entropies(p, mean, _entropy(mean).sum(1), _entropy(p).sum(1).mean(-1), group_size, rate)
+    found = _with_entropies(p, mean, _entropy(mean).sum(1), _entropy(p).sum(1).mean(-1), group_size, spread)
     if scaling is None:
         return found
     q = scaling.apply(mean)
-    return _scaled(found, p, q, _entropy(q).sum(1), scaling, group_size, rate)
+    return _scaled(found, p, q, _entropy(q).sum(1), scaling, group_size, spread)
 
 
 def over_labels(
     samples: NDArray[np.floating],
     group_size: int = 1,
-    rate: float = _LEAST_SPREAD,
+    spread: Spread = UNKNOWN,
     scaling: Scaling | None = None,
 ) -> Uncertainty:
     """Compute the uncertainty of independent labels (multi-label), with entropies of Bernoulli variables."""
     p = np.asarray(samples, dtype=np.float64)
     mean = p.mean(axis=2)
     expected = (_entropy(p) + _entropy(1 - p)).mean(-1)
-    found = _with_entropies(p, mean, _entropy(mean) + _entropy(1 - mean), expected, group_size, rate)
+    found = _with_entropies(p, mean, _entropy(mean) + _entropy(1 - mean), expected, group_size, spread)
     if scaling is None:
         return found
     q = scaling.apply(mean)
-    return _scaled(found, p, q, _entropy(q) + _entropy(1 - q), scaling, group_size, rate)
+    return _scaled(found, p, q, _entropy(q) + _entropy(1 - q), scaling, group_size, spread)
 
 
 def over_outputs(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
@@ -116,7 +115,7 @@ def over_outputs(samples: NDArray[np.floating], group_size: int = 1) -> Uncertai
 
 
 def _scaled(
-    summary: Uncertainty, samples: Array, q: Array, total: Array, scaling: Scaling, group_size: int, rate: float
+    summary: Uncertainty, samples: Array, q: Array, total: Array, scaling: Scaling, group_size: int, spread: Spread
 ) -> Uncertainty:
     """The summary for the scaled average q with the entropy `total`.
 
@@ -126,18 +125,18 @@ def _scaled(
     m = summary.mean
     moved = scaling.moved(samples - m[:, :, None], m, q)
     most = q * np.clip(1 - q, 0, None)  # the largest variance in [0, 1]; far from m, the linear map exceeds it
-    spread = moved.std(2)
-    moved = moved * np.sqrt(np.divide(most, spread**2, out=np.ones_like(most), where=spread**2 > most))[:, :, None]
-    prior = np.clip(max(rate, _LEAST_SPREAD) * scaling.moved_variance(m, q), 0, most)
+    own = moved.var(2)
+    moved = moved * np.sqrt(np.divide(most, own, out=np.ones_like(most), where=own > most))[:, :, None]
+    prior = np.clip(spread.share * scaling.moved_variance(m, q), 0, most)
     assert summary.predictive_entropy is not None and summary.mutual_information is not None
     before = summary.predictive_entropy
     model = total * np.divide(summary.mutual_information, before, out=np.zeros_like(total), where=before > 0)
-    error = _shrunk_error(moved, prior, group_size)
+    error = _shrunk_error(moved, prior, group_size, spread)
     return Uncertainty(q, moved.std(2), error, total, total - model, model)
 
 
 def standard_error_of_probability(
-    samples: NDArray[np.floating], group_size: int = 1, rate: float = _LEAST_SPREAD
+    samples: NDArray[np.floating], group_size: int = 1, spread: Spread = UNKNOWN
 ) -> Array:
     """Compute the standard error of a mean probability m from the text's own samples. *Shape:* (texts, classes).
 
@@ -147,27 +146,27 @@ def standard_error_of_probability(
 
         (nu kappa m (1 - m) + (T - 1) s^2) / (nu + T - 1)
 
-    This value replaces s^2 in `standard_error`. kappa is the dropout rate, but at least 0.1, because samples vary more
-    at a higher rate. NaN for one sample.
+    This value replaces s^2 in `standard_error`, and `spread.variance_of_mean` replaces 1 / T. kappa is `spread.share`.
+    NaN for one sample.
 
     Args:
         samples: The samples. *Shape:* (texts, classes, samples).
         group_size: Number of samples whose masks are balanced; 1 for independent samples.
-        rate: Dropout rate of the samples.
+        spread: How much the samples of the model vary.
     """
     x = np.asarray(samples, dtype=np.float64)
     mean = x.mean(axis=2)
     prior = np.clip(mean * (1 - mean), 0, None)  # float32 rows may sum to 1 + 1e-7
-    return _shrunk_error(x, max(rate, _LEAST_SPREAD) * prior, group_size)
+    return _shrunk_error(x, spread.share * prior, group_size, spread)
 
 
-def _shrunk_error(x: Array, prior: Array, group_size: int) -> Array:
+def _shrunk_error(x: Array, prior: Array, group_size: int, spread: Spread) -> Array:
     """The standard error of the mean of `x`, whose variance is shrunk toward `prior`. *Shape:* (texts, classes)."""
     count = x.shape[2]
     if count < 2:
         return np.full(x.shape[:2], np.nan)
     shrunk = (_PRIOR_SAMPLES * prior + (count - 1) * x.var(axis=2, ddof=1)) / (_PRIOR_SAMPLES + count - 1)
-    return _pooled(x, shrunk / count, group_size)
+    return _pooled(x, shrunk * spread.variance_of_mean(count, group_size), group_size)
 
 
 def standard_error(samples: NDArray[np.floating], group_size: int = 1) -> Array:
@@ -201,10 +200,10 @@ def _pooled(x: Array, naive: Array, group_size: int) -> Array:
     return np.asarray(np.sqrt(variance))
 
 
-def _with_entropies(p: Array, mean: Array, total: Array, data: Array, group_size: int, rate: float) -> Uncertainty:
+def _with_entropies(p: Array, mean: Array, total: Array, data: Array, group_size: int, spread: Spread) -> Uncertainty:
     # H is concave, so the difference is non-negative, but rounding may put it a few 1e-17 below zero.
     model = np.maximum(total - data, 0.0)
-    return Uncertainty(mean, p.std(2), standard_error_of_probability(p, group_size, rate), total, data, model)
+    return Uncertainty(mean, p.std(2), standard_error_of_probability(p, group_size, spread), total, data, model)
 
 
 def _entropy(p: Array) -> Array:

@@ -23,6 +23,7 @@ from ..loading.fingerprint import fingerprint
 from ..pipeline.calibration import Calibration
 from ..pipeline.options import is_int, is_real
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.spread import Spread
 from ..wording import first_line
 from .row_scorer import RowScorer, why_not
 
@@ -98,7 +99,10 @@ class Cluster:
         # Workers run in other folders, so a relative path would not work there.
         folder = self.model is not None and Path(self.model).exists()
         model = str(Path(str(self.model)).absolute()) if folder else self.model
-        known = None if like is None else (fingerprint(like), like.calibration)
+        known = None
+        if like is not None:
+            spread = like.spread if like.with_options(options).num_samples else None
+            known = _Known(fingerprint(like), like.calibration, spread)
         loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
         function = None if like is None else like.defaults.get("function_to_apply")
         loaded |= {} if function is None else {"function_to_apply": function}
@@ -191,7 +195,7 @@ class _Worker:
         prefix: str,
         cpus: float,
         options: Mapping[str, Any],
-        known: tuple[str, Calibration] | None,
+        known: "_Known | None",
     ) -> None:
         torch.set_num_threads(max(int(cpus), 1))
         self._columns, self._failure = columns, ""
@@ -214,12 +218,21 @@ class _Worker:
         return table
 
 
-def _loaded(arguments: Mapping[str, Any], known: tuple[str, Calibration] | None) -> BayesianTextClassificationPipeline:
-    """The model of a worker. `known`, the caller's fingerprint and calibration, must be those of the same model."""
+@dataclass(frozen=True)
+class _Known:
+    """What the caller knows about the model: its hash, what was fitted, and how much its samples vary."""
+
+    fingerprint: str
+    calibration: Calibration
+    spread: Spread | None
+
+
+def _loaded(arguments: Mapping[str, Any], known: _Known | None) -> BayesianTextClassificationPipeline:
+    """The model of a worker, which must be the caller's."""
     classifier = load_classifier(**arguments)
     if known is not None:
-        expected, classifier.calibration = known
-        if fingerprint(classifier) != expected:
+        classifier.calibration, classifier.spread = known.calibration, known.spread
+        if fingerprint(classifier) != known.fingerprint:
             raise ValueError(
                 f"the workers load a different model or dtype ({arguments['name'] or 'the embedded one'}, "
                 f"dtype={arguments['dtype']!r}) from the classifier; pass both the same: load_classifier(name, "

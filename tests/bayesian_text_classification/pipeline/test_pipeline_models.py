@@ -315,6 +315,7 @@ def test_pipeline_can_be_built_under_inference_mode(tiny, bayesian):
 def test_batches_are_full_when_samples_run_one_by_one(tiny, bayesian):
     """DeBERTa runs one sample per pass; each pass holds as many texts as the budget allows."""
     ours = bayesian(tiny("deberta-v2"))
+    assert ours.spread.share > 0  # the pilot's passes do not count
     passes = []
     ours._sampler.twin()._model.register_forward_pre_hook(
         lambda module, args, kwargs: passes.append(kwargs["input_ids"].shape), with_kwargs=True

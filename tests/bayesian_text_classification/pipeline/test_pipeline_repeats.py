@@ -34,6 +34,7 @@ def test_text_has_the_same_result_in_a_batch(architecture, tiny, bayesian):
 
 
 def test_batch_size_limits_texts_in_a_batch(small, monkeypatch):
+    assert small.spread.share > 0  # the pilot's passes do not count
     seen = []
     original = module.StochasticTwin.sample_logits
 
@@ -47,7 +48,7 @@ def test_batch_size_limits_texts_in_a_batch(small, monkeypatch):
     assert max(seen) <= 3 and sum(seen) == len(MANY)
     seen.clear()
     pipeline(TASK, model=small.model, tokenizer=small.tokenizer, batch_size=2)(MANY)
-    assert max(seen) == 2
+    assert max(seen) == 2  # in the pilot too
     seen.clear()
     small(MANY)
     assert seen == [len(MANY)]

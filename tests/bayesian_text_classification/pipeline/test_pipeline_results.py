@@ -5,7 +5,7 @@ import pytest
 import torch
 from bayesian_text_classification.pipeline import text_sampler as module
 from bayesian_text_classification.pipeline.batching import TokenBudget
-from bayesian_text_classification.pipeline.uncertainty import error_of_score, over_classes
+from bayesian_text_classification.pipeline.uncertainty import over_classes
 from pipeline_cases import MANY, PAIRS, ROWS, TASK, TEXTS, assert_close
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
@@ -126,16 +126,11 @@ def test_standard_error_matches_the_distance_to_many_samples(masks, small):
 # --- stopping early ---------------------------------------------------------------------------------------------------
 
 
-def test_standard_error_knows_the_dropout_rate_of_the_model(tiny, bayesian):
-    """The mean over all calls: here 8 calls at 0.5, and that of the classifier at 0.1."""
-    classifier = bayesian(
-        tiny("bert", hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5, classifier_dropout=0.1)
-    )
-    rates = [site.p for site in classifier.dropout_sites for _ in range(site.calls)]
-    assert sorted(rates) == [0.1, *[0.5] * (len(rates) - 1)]
-    summary = over_classes(classifier.sample_proba(TEXTS, num_samples=10), 10, float(np.mean(rates)))
-    found = [result["standard_error"] for result in classifier(TEXTS, num_samples=10)]
-    np.testing.assert_allclose(found, error_of_score(summary, "softmax"), rtol=1e-4)
+def test_standard_error_knows_how_much_the_samples_of_the_model_vary(small):
+    summary = over_classes(small.sample_proba(TEXTS, num_samples=10), 10, small.spread)
+    found = [result["standard_error"] for result in small(TEXTS, num_samples=10)]
+    winners = np.arange(len(TEXTS)), summary.mean.argmax(1)
+    np.testing.assert_allclose(found, np.minimum(summary.standard_error, summary.std)[winners], rtol=1e-4)
 
 
 def test_text_is_sampled_until_its_standard_error_is_below_tolerance(small):

@@ -69,7 +69,8 @@ def test_options_are_saved_and_explicit_ones_take_precedence(tuned, tmp_path):
     tuned.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())["bayesian_text_classification"]
     options = {"num_samples": 30, "tolerance": 0.05, "masks": "bernoulli", "threshold": 0.4}
-    assert saved == {**options, "calibration": {"dropout": {"temperature": 1.5}}, "threshold_way": "dropout"}
+    fitted = {"calibration": {"dropout": {"temperature": 1.5}}, "spread": tuned.spread.saved()}
+    assert saved == {**options, **fitted, "threshold_way": "dropout"}
     chosen = {"model": str(tmp_path), "pipeline_class": BayesianTextClassificationPipeline}
     assert_close(pipeline(TASK, **chosen)(TEXTS), tuned(TEXTS))
     plain = pipeline(TASK, **chosen, num_samples=20, tolerance=None, masks="balanced", threshold=None)(TEXTS)

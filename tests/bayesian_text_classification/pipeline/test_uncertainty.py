@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
+from bayesian_text_classification.pipeline.spread import Spread
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 from bayesian_text_classification.pipeline.uncertainty import (
     over_classes,
@@ -144,15 +145,14 @@ def test_prior_keeps_coverage_of_confident_texts(count, spread):
     assert shrunk > 0.93 > 0.91 > plain
 
 
-def test_the_prior_grows_with_the_dropout_rate():
-    """At a rate of 0.5, probabilities vary a third to half as much as they can. The prior for 0.1 is too small then."""
+def test_the_prior_is_that_of_the_model():
+    """The samples of some models vary a third as much as they can. The prior for unknown models is too small then."""
     x = np.random.default_rng(0).uniform(size=(20_000, 1, 10))  # a variance of m (1 - m) / 3
     held = {
-        rate: (np.abs(x.mean(2) - 0.5) <= 1.96 * standard_error_of_probability(x, 1, rate)).mean()
-        for rate in (0.1, 0.5)
+        share: (np.abs(x.mean(2) - 0.5) <= 1.96 * standard_error_of_probability(x, 1, Spread(share, 1.0))).mean()
+        for share in (0.1, 1 / 3)
     }
-    assert held[0.1] < 0.92 < 0.93 < held[0.5] < 0.96
-    np.testing.assert_array_equal(*(standard_error_of_probability(x, 1, rate) for rate in (0.02, 0.1)))
+    assert held[0.1] < 0.905 < 0.92 < held[1 / 3] < 0.96
 
 
 def test_many_samples_outweigh_the_prior():

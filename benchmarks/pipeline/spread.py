@@ -1,0 +1,139 @@
+"""The standard errors of several models, whose samples vary differently: with and without the pilot.
+
+    python -m benchmarks.pipeline.spread --sst2 FILE --clinc150 MODEL FILE --goemotions MODEL FILE [--texts N]
+
+The files are tab-separated with a column text; the models are those of `training/`. SST-2's sentences are for the
+embedded model and for a BERT with random weights. The limit of each score is the mean of 2,000 samples with another
+seed. Without the pilot, the prior is that of an unknown model, which was tuned on the embedded one.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bayesian_text_classification import load
+from bayesian_text_classification.pipeline.masks import GROUP_SIZE
+from bayesian_text_classification.pipeline.spread import UNKNOWN, Spread
+from bayesian_text_classification.pipeline.uncertainty import Uncertainty, summarized
+from tqdm import tqdm
+from transformers import BertConfig, BertForSequenceClassification, pipeline
+
+from benchmarks.common import Array, read_texts, root_mean_square, stratified, tokenizer
+from benchmarks.results import table, write_section
+
+COUNTS = (4, 10, 20, 40)
+TOLERANCE, MOST = 0.02, 200
+REFERENCE, REFERENCE_SEED = 2_000, 10**6
+
+
+def main() -> None:
+    """Measure, and write a section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sst2", type=Path, required=True)
+    parser.add_argument("--clinc150", type=Path, nargs=2, required=True)
+    parser.add_argument("--goemotions", type=Path, nargs=2, required=True)
+    parser.add_argument("--texts", type=int, default=32, help="texts of each model, at equal steps of length")
+    parser.add_argument("--seeds", type=int, default=5)
+    args = parser.parse_args()
+    cases = [
+        ("embedded", load(), args.sst2),
+        ("random BERT", random_bert(0.02), args.sst2),
+        ("random BERT, large weights, dropout 0.5", random_bert(0.2, 0.5), args.sst2),
+        ("CLINC150", load(args.clinc150[0]), args.clinc150[1]),
+        ("GoEmotions", load(args.goemotions[0]), args.goemotions[1]),
+    ]
+    rows, stops = [], []
+    for name, ours, file in cases:
+        texts = stratified(read_texts(file), args.texts)
+        limit = limits(name, ours, texts)
+        rows += accuracy_rows(name, ours, texts, limit, args.seeds)
+        stops.append(stopping_row(name, ours, texts, limit, args.seeds))
+    body = (
+        f"{args.texts} texts of each model, {args.seeds} seeds. The first numbers are the root mean square of the "
+        "standard errors, as a share of that of the true errors, and how many intervals of 1.96 standard errors hold "
+        "the limit.\n\n"
+        + table(["model", "samples", "without the pilot", "held", "with the pilot", "held "], rows)
+        + f"\n\nMean passes of a text at tolerance {TOLERANCE} (at most {MOST}):\n\n"
+        + table(["model", "without the pilot", "with the pilot", "RMSE without", "RMSE with"], stops)
+    )
+    options = f"--texts {args.texts} --seeds {args.seeds}"
+    files = "--sst2 FILE --clinc150 MODEL FILE --goemotions MODEL FILE"
+    write_section("Standard errors of other models", f"python -m benchmarks.pipeline.spread {files} {options}", body)
+
+
+def random_bert(scale: float, rate: float = 0.1) -> Any:
+    """A classifier with random weights of a scale. With that of an untrained model, its samples hardly vary."""
+    config = BertConfig(
+        num_hidden_layers=4,
+        hidden_size=256,
+        num_attention_heads=4,
+        intermediate_size=1024,
+        initializer_range=scale,
+        hidden_dropout_prob=rate,
+        attention_probs_dropout_prob=rate,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertForSequenceClassification(config).eval()
+    return pipeline("bayesian-text-classification", model=model, tokenizer=tokenizer())
+
+
+def errors_of(found: Uncertainty, limit: Array, activation: str) -> tuple[Array, Array]:
+    """Standard errors as they are shown and true errors: of the winner, or of every label. *Shape:* (scores,) both."""
+    shown, true = np.minimum(found.standard_error, found.std), np.abs(found.mean - limit)
+    if activation == "sigmoid":
+        return shown.ravel(), true.ravel()
+    best = found.mean.argmax(1)[:, None]
+    return tuple(np.take_along_axis(values, best, 1)[:, 0] for values in (shown, true))  # type: ignore[return-value]
+
+
+def limits(name: str, ours: Any, texts: list[str]) -> Array:
+    """Mean probabilities of many samples. *Shape:* (texts, classes)."""
+    with tqdm(desc=f"limits of {name}", total=len(texts) * REFERENCE, unit="pass") as bar:
+        drawn = ours.sample_proba(texts, num_samples=REFERENCE, seed=REFERENCE_SEED, progress=bar.update)
+    return np.asarray(drawn.mean(2, dtype=np.float64))
+
+
+def accuracy_rows(name: str, ours: Any, texts: list[str], limit: Array, seeds: int) -> list[list[str]]:
+    """Rows for fixed numbers of samples."""
+    rows = []
+    for count in COUNTS:
+        samples = [ours.sample_proba(texts, num_samples=count, seed=seed) for seed in range(seeds)]
+        cells = []
+        for spread in (UNKNOWN, ours.spread):
+            found = [summarized(one, ours.activation, GROUP_SIZE, spread) for one in samples]
+            parts = [errors_of(one, limit, ours.activation) for one in found]
+            shown, true = (np.concatenate(part) for part in zip(*parts, strict=True))
+            cells.append(f"{root_mean_square(shown) / root_mean_square(true):.2f}")
+            cells.append(f"{np.mean(true <= 1.96 * shown):.1%}")
+        rows.append([name, str(count), *cells])
+    return rows
+
+
+def stopping_row(name: str, ours: Any, texts: list[str], limit: Array, seeds: int) -> list[str]:
+    """Mean passes with a tolerance, and the distance to the limit."""
+    passes, distances = [], []
+    own: Spread = ours.spread
+    for spread in (UNKNOWN, own):
+        ours.spread = spread
+        counts: list[int] = []
+        apart = []
+        for seed in range(seeds):
+            options = {"num_samples": MOST, "tolerance": TOLERANCE, "seed": seed}
+            results = ours(texts, top_k=None, **options)
+            counts += [one[0]["num_samples"] for one in results]
+            scores = np.zeros_like(limit)
+            for row, found in zip(scores, results, strict=True):
+                for one in found:
+                    row[ours.model.config.label2id[one["label"]]] = one["score"]
+            apart.append(scores - limit)
+        passes.append(f"{np.mean(counts):.1f}")
+        distances.append(f"{root_mean_square(np.array(apart)):.4f}")
+    ours.spread = own
+    return [name, *passes, *distances]
+
+
+if __name__ == "__main__":
+    main()

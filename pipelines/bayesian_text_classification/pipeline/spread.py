@@ -1,0 +1,105 @@
+"""How much the samples of a model vary, from a pilot: the prior of the standard errors of texts with few samples."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .masks import GROUP_SIZE
+
+PILOT_SAMPLES = 2 * GROUP_SIZE
+PILOT_TEXTS = 64  # the most calibration texts that take the place of the pilot's
+# Texts of several kinds and lengths. They never change: the standard errors of a model depend on them.
+PILOT = (
+    "A wonderful film.",
+    "The plot is thin, but the actors save it.",
+    "I would not recommend this to anyone.",
+    "Where is my order? It should have arrived last week.",
+    "Please cancel my subscription.",
+    "What a day!",
+    "The results were published on Monday.",
+    "He said that he would come, and then he did not.",
+    "It's fine, I guess.",
+    "Can you tell me how far it is from the station to the hotel?",
+    "No.",
+    "The battery lasts two days, which is more than I expected for the price.",
+    "Thanks for your help with this.",
+    "The government announced new rules for small companies on Friday.",
+    "Not bad at all, although the second half drags and the ending makes little sense.",
+    "I am so angry about this that I do not know what to say.",
+)
+_BALANCE = 0.35  # prior of `Spread.balance`: 0.07 to 0.43 in five models
+_TEXTS = 5  # its weight, in texts that vary equally
+_LEAST_BALANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How much the samples of a model vary.
+
+    Attributes:
+        share: Variance of a probability over the samples, as a share of m (1 - m), the most that its mean m allows.
+        balance: Variance of the mean of a balanced group of samples, as a share of that of independent samples.
+        dropout_rate: Mean dropout rate of the samples; None: any.
+    """
+
+    share: float
+    balance: float
+    dropout_rate: float | None = None
+
+    def variance_of_mean(self, count: int, group_size: int) -> float:
+        """Variance of the mean of `count` samples, as a share of that of one sample.
+
+        The samples of a group are equally correlated, by `(balance - 1) / (group_size - 1)`. Groups are independent.
+        """
+        if group_size == 1:
+            return 1 / count
+        groups, rest = divmod(count, group_size)
+        correlation = (self.balance - 1) / (group_size - 1)
+        return (groups * group_size * self.balance + rest * (1 + max(rest - 1, 0) * correlation)) / count**2
+
+    def is_for(self, dropout_rate: float) -> bool:
+        """Whether it describes samples at this rate."""
+        return self.dropout_rate is None or math.isclose(self.dropout_rate, dropout_rate, rel_tol=1e-6)
+
+    def saved(self) -> dict[str, float]:
+        """The numbers as JSON values."""
+        return asdict(self)
+
+
+UNKNOWN = Spread(0.1, 1.0)  # for samples of an unknown model: a cautious one
+
+
+def spread_of(samples: NDArray[np.floating], dropout_rate: float) -> Spread:
+    """Estimate the spread from two balanced groups of samples of each text.
+
+    `share` is the sum of the variances over texts and classes, divided by that of m (1 - m). `balance` compares the
+    variance of the two group means, which has one degree of freedom per text, with that of single samples. Its
+    logarithm is shrunk toward that of 0.35, which counts as five texts that vary equally: in a model with two classes,
+    a few of the texts account for most of the variance.
+
+    Args:
+        samples: Probabilities; `UNKNOWN` is returned if one is not finite. *Shape:* (texts, classes, 2 groups).
+        dropout_rate: Mean dropout rate of the samples.
+    """
+    p = np.asarray(samples, np.float64)
+    mean, variances = p.mean(2), p.var(2, ddof=1)
+    most = float((mean * (1 - mean)).sum())
+    of_texts = variances.sum(1) / GROUP_SIZE
+    total = float(of_texts.sum())
+    if not math.isfinite(total) or total <= 0 or most <= 0:
+        return UNKNOWN
+    groups = p.reshape(*mean.shape, 2, GROUP_SIZE).mean(3)
+    texts = total**2 / float((of_texts**2).sum())  # that vary equally
+    found = max(float(groups.var(2, ddof=1).sum()) / total, _LEAST_BALANCE)
+    log = math.log(found) + 1 / texts  # log(x) of a mean x of so many squares is low by about this much
+    balance = math.exp((_TEXTS * math.log(_BALANCE) + texts * log) / (_TEXTS + texts))
+    return Spread(float(variances.sum()) / most, balance, dropout_rate)
+
+
+def spread_of_saved(options: Mapping[str, Any]) -> Spread | None:
+    """The spread in a model's saved options; None if there is none."""
+    return Spread(**options["spread"]) if options.get("spread") else None

@@ -1,0 +1,152 @@
+"""How much the samples of a model vary: the arithmetic, and when the pilot runs."""
+
+import numpy as np
+import pytest
+from bayesian_text_classification import BayesianTextClassificationPipeline, load
+from bayesian_text_classification.pipeline.spread import PILOT, UNKNOWN, Spread, spread_of
+from bayesian_text_classification.pipeline.text_sampler import TextSampler
+from hypothesis import given
+from hypothesis import strategies as st
+
+TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say"]
+LABELED = [f"text number {i} of {i % 7}" for i in range(40)]
+
+
+def balanced(random, texts, *, share, balance, classes=2, samples=20, means=None):
+    """Probabilities with a variance of `share` m (1 - m), whose groups of ten have correlated samples."""
+    m = random.uniform(0.1, 0.9, (texts, 1)) if means is None else means
+    groups = samples // 10
+    common = random.normal(size=(texts, groups, 1)) * np.sqrt(balance / 10)
+    own = random.normal(size=(texts, groups, 10))
+    own = (own - own.mean(2, keepdims=True)) * np.sqrt((1 - balance / 10) / 0.9)
+    z = (common + own).reshape(texts, samples)  # variance 1, and balance / 10 of the mean of ten
+    p = m + z * np.sqrt(share * m * (1 - m))
+    return np.stack([p, 1 - p], 1)
+
+
+@pytest.mark.parametrize(("share", "balance"), [(0.002, 0.1), (0.01, 0.4), (0.02, 1.0)])
+def test_many_texts_give_share_and_balance(share, balance):
+    found = spread_of(balanced(np.random.default_rng(0), 4_000, share=share, balance=balance), 0.1)
+    assert (found.share, found.balance) == (pytest.approx(share, rel=0.06), pytest.approx(balance, rel=0.1))
+    assert found.is_for(0.1) and not found.is_for(0.2)
+
+
+def test_a_few_texts_hardly_say_how_groups_are_balanced():
+    random = np.random.default_rng(0)
+    found = [spread_of(balanced(random, 16, share=0.01, balance=0.1), 0.1).balance for _ in range(200)]
+    assert 0.09 < np.median(found) < 0.2 and np.quantile(found, 0.95) < 0.3
+    alone = balanced(random, 16, share=1e-9, balance=0.1)
+    alone[0] = balanced(random, 1, share=0.01, balance=0.1)[0]  # all the variance is that of one text
+    assert 0.15 < spread_of(alone, 0.1).balance < 0.6
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan])
+def test_samples_that_say_nothing_are_those_of_an_unknown_model(value):
+    assert spread_of(np.full((16, 2, 20), value), 0.1) == UNKNOWN
+
+
+@given(st.integers(2, 60), st.floats(0.01, 1.5), st.sampled_from([1, 10]))
+def test_variance_of_the_mean_is_that_of_correlated_samples(count, balance, group_size):
+    """Against the sum of the covariance matrix."""
+    group = np.arange(count) // group_size
+    same = group[:, None] == group
+    correlation = (balance - 1) / 9 if group_size == 10 else 0.0
+    expected = np.where(np.eye(count, dtype=bool), 1.0, same * correlation).sum() / count**2
+    assert Spread(0.1, balance).variance_of_mean(count, group_size) == pytest.approx(expected)
+
+
+@pytest.fixture
+def fresh(tiny, bayesian):
+    """A pipeline that nobody has called."""
+    return bayesian(tiny("bert", num_labels=3))
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """The number of texts of each pilot."""
+    counted = []
+    before = TextSampler.measured_spread
+
+    def counting(self, texts, *rest):
+        counted.append(len(list(texts)))
+        return before(self, texts, *rest)
+
+    monkeypatch.setattr(TextSampler, "measured_spread", counting)
+    return counted
+
+
+def test_the_pilot_runs_once_and_only_for_standard_errors(fresh, passes):
+    fresh(TEXTS, num_samples=0)
+    fresh.predict_proba(TEXTS, num_samples=4)
+    fresh.sample_proba(TEXTS, num_samples=4)
+    assert passes == []
+    first = fresh(TEXTS, num_samples=4)
+    assert passes == [len(PILOT)]
+    assert fresh(TEXTS, num_samples=4) == first and fresh.predict_proba(TEXTS, tolerance=0.1).shape == (3, 3)
+    assert passes == [len(PILOT)]
+
+
+def test_the_spread_is_saved_and_not_measured_again(fresh, passes, tmp_path):
+    expected = fresh(TEXTS, num_samples=10)
+    fresh.save_pretrained(tmp_path / "new")
+    assert len(passes) == 1
+    again = load(tmp_path / "new")
+    assert again.spread == fresh.spread and again(TEXTS, num_samples=10) == expected
+    assert len(passes) == 1
+
+
+def test_a_changed_model_is_measured_anew(tiny, bayesian, passes):
+    import torch
+
+    ours = bayesian(tiny("bert"))
+    before = ours.spread
+    with torch.no_grad():
+        ours.model.classifier.weight.mul_(3.0)
+    assert ours.spread != before and len(passes) == 2
+    for module in ours.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.4
+    assert ours.spread.dropout_rate == pytest.approx(0.4) and len(passes) == 3
+
+
+def test_a_saved_spread_of_another_dropout_rate_is_not_used(tiny, bayesian, passes):
+    ours = bayesian(tiny("bert"))
+    ours.spread = Spread(0.5, 0.5, 0.3)
+    assert ours.spread.share < 0.5 and len(passes) == 1
+    ours.spread = Spread(0.5, 0.5)
+    assert ours.spread == Spread(0.5, 0.5) and len(passes) == 1
+
+
+def test_calibrate_measures_its_own_texts(fresh, passes):
+    pilot, labels = fresh.spread, [i % 2 for i in range(len(LABELED))]
+    fresh.calibrate(LABELED[:10], labels[:10], num_samples=4)
+    assert fresh.spread == pilot and len(passes) == 1  # fewer texts than the pilot has
+    fresh.calibrate(LABELED, labels, num_samples=0)
+    assert len(passes) == 1
+    fresh.calibrate(LABELED, labels, num_samples=4)
+    assert passes == [len(PILOT), len(LABELED)]
+    expected = spread_of(
+        fresh.sample_proba(LABELED, num_samples=20, seed=0, masks="balanced"), fresh.spread.dropout_rate
+    )
+    assert fresh.spread == expected != pilot
+
+
+@pytest.mark.parametrize("count", [2, 4, 10, 13, 20])
+def test_no_standard_error_exceeds_the_spread_of_the_samples(fresh, count):
+    for result in fresh(LABELED, num_samples=count):
+        assert 0 <= result["standard_error"] <= result["score_std"]
+
+
+def test_texts_that_the_tokenizer_drops_leave_the_cautious_value(tiny, tokenizer, monkeypatch):
+    monkeypatch.setattr("bayesian_text_classification.pipeline.text_sampler.PILOT", ("", "a text"))
+    ours = BayesianTextClassificationPipeline(model=tiny("bert"), tokenizer=tokenizer)
+    ours.tokenizer.add_special_tokens = False
+    assert ours(TEXTS, num_samples=4)[0]["standard_error"] >= 0
+
+
+def test_threads_share_one_pilot(fresh, passes):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda text: fresh([text], num_samples=4)[0], TEXTS * 4))
+    assert passes == [len(PILOT)] and found[:3] * 4 == found
