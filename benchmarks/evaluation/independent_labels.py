@@ -83,9 +83,22 @@ def two_arms(seed: int, arms: tuple[tuple[float, float], tuple[float, float]], f
 
 
 def needless(seed: int) -> Array:
-    """A calibrated model with and without Platt scaling, in the form of `two_arms`."""
+    """A calibrated model with and without Platt scaling, in the form of `two_arms`; a verdict is "better".
+
+    Platt scaling makes it worse, by the noise of the fit.
+    """
     labels, (p,) = draw(np.random.default_rng(seed), TEXTS, (1.0, 0.0))
     drawn = [resample(rows_of(p, labels, fit)[0], seed=seed, measures=LABEL_MEASURES) for fit in (True, False)]
+    found = [difference(measure, *drawn) for measure in LABEL_MEASURES]
+    return np.array([(one.value, one.low, one.high, one.verdict == "better") for one in found])
+
+
+def nearly_equal(seed: int) -> Array:
+    """Two models that differ in a few answers, in the form of `two_arms`."""
+    random = np.random.default_rng(seed)
+    labels, (p,) = draw(random, TEXTS, SHARP)
+    both = [special.expit(special.logit(p) + random.normal(0, 0.05, p.shape)) for _ in range(2)]
+    drawn = [resample(LabelPredictions.of(one, labels), seed=seed, measures=LABEL_MEASURES) for one in both]
     found = [difference(measure, *drawn) for measure in LABEL_MEASURES]
     return np.array([(one.value, one.low, one.high, one.verdict != "cannot tell") for one in found])
 
@@ -137,7 +150,8 @@ def main() -> None:
     rows += false_verdicts("one of two equally good models is called better", alike, runs)
     with_fits = partial(two_arms, arms=(BLURRED, BLURRED), fits=(True, True))
     rows += false_verdicts("one of two equally good models with Platt scaling is called better", with_fits, runs)
-    rows += false_verdicts("a calibrated model is called different with Platt scaling", needless, runs)
+    rows += false_verdicts("one of two models that hardly differ is called better", nearly_equal, runs)
+    rows += false_verdicts("a calibrated model is called better with Platt scaling", needless, runs)
     body = f"{runs} runs of each case.\n\n" + table(["question", "case", "asked", "measured"], rows)
     write_section("Independent labels", f"python -m benchmarks.evaluation.independent_labels --runs {runs}", body)
 

@@ -31,12 +31,18 @@ def row_name(index: int) -> str:
 
 def text_key(item: Any) -> str:
     """A str that is the same for two texts, or two pairs of texts, only if they are the same."""
-    return item if isinstance(item, str) else json.dumps([item["text"], item["text_pair"]])
+    return item if isinstance(item, str) else json.dumps(_parts(item))
 
 
 def shown_text(item: Any) -> str:
     """A text, or a pair of texts, in one line."""
-    return item if isinstance(item, str) else f"{item['text']} | {item['text_pair']}"
+    return item if isinstance(item, str) else " | ".join(_parts(item))
+
+
+def _parts(item: Any) -> list[str]:
+    """The texts of an item in any form that a call takes."""
+    parts = item[0] if isinstance(item, list) else [item["text"], item.get("text_pair")]
+    return [part for part in parts if part is not None]
 
 
 def without_folder(source: Any) -> str:

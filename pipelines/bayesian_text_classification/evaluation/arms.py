@@ -11,6 +11,7 @@ from .fits import Fit
 from .heads import ArmName, Head
 from .statistics.estimates import difference, estimate, resample
 from .statistics.intervals import Difference, Estimate, wilson
+from .statistics.measures import Measure
 from .statistics.predictions import BINS, Sums
 from .statistics.strategies import Resamples
 
@@ -115,6 +116,7 @@ class MeasuredArms:
     def __init__(self, head: Head, labels: Labels, seed: int, groups: NDArray[np.intp] | None = None) -> None:
         self._head, self._labels, self._seed, self._groups = head, labels, seed, groups
         self._drawn: dict[str, Resamples] = {}
+        self._known: dict[tuple[str, str, str], Difference] = {}
 
     def arm(self, name: ArmName, probabilities: Probabilities, cost: Cost | None = None, fit: Fit | None = None) -> Arm:
         """Measure `probabilities`, and their differences from the first arm that was measured."""
@@ -137,5 +139,11 @@ class MeasuredArms:
 
     def differences(self, name: ArmName, base: str) -> dict[str, Difference]:
         """Every measure of one arm minus that of another."""
-        mine, theirs = self._drawn[name], self._drawn[base]
-        return {measure.key: difference(measure, mine, theirs) for measure in self._head.measures}
+        return {measure.key: self.difference(measure, name, base) for measure in self._head.measures}
+
+    def difference(self, measure: Measure, name: ArmName, base: str) -> Difference:
+        """A measure of one arm minus that of another."""
+        place = measure.key, name, base
+        if place not in self._known:
+            self._known[place] = difference(measure, self._drawn[name], self._drawn[base])
+        return self._known[place]

@@ -1,7 +1,7 @@
 """From arrays to a comparison: arms, measures, verdicts on differences, a recommendation. No model, no timing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class Outputs:
         saved: Probabilities with the calibration that the classifier was saved with; None if it has none.
             *Shape:* (texts, classes).
         names: Names of the classes; None: their ids.
-        dropout_rate: Mean dropout rate of the samples, for the standard errors of their average.
+        dropout_rate: Mean dropout rate of the samples, which a saved calibration must match.
         groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
             nothing new, so intervals, verdicts, thresholds and temperatures count each group once. None: every row
             counts. *Shape:* (texts,).
@@ -86,9 +86,16 @@ class Outputs:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if np.shape(self.ordinary)[1:] == (1,) and np.ndim(self.labels) == 1:  # one output
+            object.__setattr__(self, "labels", np.asarray(self.labels)[:, None])
+            if self.calibration is not None and np.ndim(self.calibration.labels) == 1:
+                known = replace(self.calibration, labels=np.asarray(self.calibration.labels)[:, None])
+                object.__setattr__(self, "calibration", known)
         several = np.ndim(self.labels) == 2
         check, check_labels = (_check_independent, _check_matrix) if several else (_checked, _check_labels)
         texts, classes = check("ordinary", self.ordinary, None, None)
+        if several and self.names is not None and len(set(self.names)) < len(self.names):
+            raise ValueError("two labels have the same name; give every label a name of its own")
         check_labels("labels", self.labels, texts, classes)
         if self.samples is not None:
             check("samples", self.samples, texts, classes, None)
@@ -270,6 +277,8 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
     labels, ordinary = np.asarray(outputs.labels, dtype=np.int64), np.asarray(outputs.ordinary)
     known, groups, head = outputs.calibration, numbered(outputs.groups), head_of(labels)
     measured, arms = MeasuredArms(head, labels, seed, groups), []
+    if known is not None:
+        known = replace(known, labels=np.asarray(known.labels), ordinary=np.asarray(known.ordinary))
     fits = [(ordinary, labels) if known is None else (known.ordinary, known.labels)]
 
     def measure(name: ArmName, p: Probabilities, cost: Cost | None = None, fit: Fit | None = None) -> None:
@@ -288,11 +297,11 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
             fits.append((mean, labels))
         else:
             assert known.averaged is not None  # checked by `Outputs`
-            fits.append((known.averaged, known.labels))
+            fits.append((np.asarray(known.averaged), known.labels))
         warm = head.fitted(mean, labels, None if known is None else fits[1], groups)
         measure("bayesian", mean, averaged)
         measure(head.scaled["bayesian"], mean, averaged, warm)
-        uncertainty = head.uncertainty(samples, GROUP_SIZE, outputs.dropout_rate)
+        uncertainty = head.uncertainty(samples, GROUP_SIZE)
         beyond = measured.differences(head.scaled["bayesian"], head.scaled["frequentist"])
     if outputs.saved is not None:
         measure("saved", outputs.saved)
@@ -332,8 +341,10 @@ def _recommended(measured: MeasuredArms, head: Head, arms: Sequence[Arm]) -> Arm
         made = "bayesian" if by_name["saved"].cost.passes > 1 else "frequentist"
         order.insert(order.index(head.scaled[made]), "saved")
 
+    nll = next(measure for measure in head.measures if measure.key == "nll")
+
     def beats(name: ArmName, base: ArmName) -> bool:
-        gain = measured.differences(name, base)["nll"]
+        gain = measured.difference(nll, name, base)
         return gain.verdict == "better" and -gain.value >= MATTERS * by_name[base].estimates["nll"].value
 
     return next(name for i, name in enumerate(order) if not any(beats(other, name) for other in order[i + 1 :]))
@@ -342,8 +353,9 @@ def _recommended(measured: MeasuredArms, head: Head, arms: Sequence[Arm]) -> Arm
 def _detections(outputs: Outputs, head: Head, uncertainty: Uncertainty | None, seed: int) -> list[Detection]:
     if outputs.outside is None:
         return []
-    ordinary, samples = outputs.outside
-    inside = {"frequentist": head.scores(head.uncertainty(outputs.ordinary[:, :, None]))}
+    ordinary, samples = (None if one is None else np.asarray(one) for one in outputs.outside)
+    assert ordinary is not None
+    inside = {"frequentist": head.scores(head.uncertainty(np.asarray(outputs.ordinary)[:, :, None]))}
     outside = {"frequentist": head.scores(head.uncertainty(ordinary[:, :, None]))}
     if uncertainty is not None and samples is not None:
         inside["bayesian"] = head.scores(uncertainty, True)

@@ -81,7 +81,7 @@ class Head(ABC):
         """Estimates of each label's own measures, if there are independent labels."""
 
     @abstractmethod
-    def uncertainty(self, samples: Probabilities, group_size: int = 1, rate: float = 0.1) -> Uncertainty:
+    def uncertainty(self, samples: Probabilities, group_size: int = 1) -> Uncertainty:
         """The uncertainty of each text. *Shape:* (texts, classes, samples)."""
 
     @abstractmethod
@@ -90,7 +90,9 @@ class Head(ABC):
 
     def scores(self, summary: Uncertainty, sampled: bool = False) -> dict[str, NDArray[np.float64]]:
         """Scores that may reveal an out-of-scope text. *Shape:* (texts,) each."""
-        scores = {"1 - max probability": 1 - summary.mean.max(1), ENTROPY: self.entropy(summary.predictive_entropy)}
+        p = summary.mean
+        most = p.max(1) if p.shape[1] > 1 else np.maximum(p, 1 - p)[:, 0]  # "no" is an answer of one output
+        scores = {"1 - max probability": 1 - most, ENTROPY: self.entropy(summary.predictive_entropy)}
         return scores | ({"mutual information": self.entropy(summary.mutual_information)} if sampled else {})
 
 
@@ -131,9 +133,9 @@ class OneLabel(Head):
         """None: a class is only measured together with the others."""
         return {}
 
-    def uncertainty(self, samples: Probabilities, group_size: int = 1, rate: float = 0.1) -> Uncertainty:
+    def uncertainty(self, samples: Probabilities, group_size: int = 1) -> Uncertainty:
         """With the entropies of one label among the classes."""
-        return over_classes(samples, group_size, rate)
+        return over_classes(samples, group_size)
 
     def entropy(self, values: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """The entropy itself."""
@@ -182,9 +184,9 @@ class IndependentLabels(Head):
             found[label] = {measure.key: estimate(measure, drawn) for measure in OF_EACH_LABEL}
         return found
 
-    def uncertainty(self, samples: Probabilities, group_size: int = 1, rate: float = 0.1) -> Uncertainty:
+    def uncertainty(self, samples: Probabilities, group_size: int = 1) -> Uncertainty:
         """With the entropies of each label."""
-        return over_labels(samples, group_size, rate)
+        return over_labels(samples, group_size)
 
     def entropy(self, values: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """The entropies of a text's labels, added up."""

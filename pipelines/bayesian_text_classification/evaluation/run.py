@@ -86,6 +86,10 @@ def outputs_of(
     advance, as_saved, classifier = progress or (lambda rows: None), classifier, classifier.uncalibrated()
     texts, labels = labeled(data.texts, data.labels, classifier.model.config, activation)
 
+    names = [str(classifier.model.config.id2label[i]) for i in range(classifier.model.config.num_labels)]
+    if activation == "sigmoid" and len(set(names)) < len(names):
+        raise ValueError("two labels of the model have the same name; give every label its own in config.id2label")
+
     def ordinary(texts: Sequence[Any]) -> Probabilities:
         return _finite(classifier.predict_proba(texts, num_samples=0, progress=advance))
 
@@ -106,7 +110,7 @@ def outputs_of(
         outside=(ordinary(out_of_scope), None) if out_of_scope else None,
         costs=costs,
         groups=np.asarray(list(map(text_key, texts))),
-        names=[str(classifier.model.config.id2label[i]) for i in range(classifier.model.config.num_labels)],
+        names=names,
         outside_groups=np.asarray(list(map(text_key, out_of_scope))) if out_of_scope else None,
     )
     if num_samples and classifier.dropout_sites:

@@ -36,7 +36,8 @@ class Sweep:
         orders: Number of random orders of the pool.
         texts: Number of texts in the sweep: all texts of the comparison, or a random part of them.
         all_texts: Number of texts in the comparison.
-        curves: Measures by their names in `CURVES`. "rmse" is the root mean square distance of the score to its limit.
+        curves: Measures by their names in `CURVES`. "rmse" is the root mean square distance of the score to its limit;
+            for independent labels, that of the label of each text that is farthest from its limit.
             *Shape:* (3, sizes) each.
         frequentist: ECE, accuracy and NLL of the frequentist arm on the same texts.
         recommended: Smallest size from which on the scores stay within 0.02 of their limit (root mean square) and the
@@ -110,8 +111,8 @@ def group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
 
 
 def _apart(means: NDArray[np.floating], limit: NDArray[np.floating]) -> Array:
-    """Distances of all labels' probabilities from their limit. *Shape:* (texts, labels, sizes)."""
-    return np.asarray(means - limit)
+    """Largest distance of a label's probability from its limit. *Shape:* (texts, 1, sizes)."""
+    return np.asarray(np.abs(means - limit).max(1, keepdims=True))
 
 
 def _apart_in_score(means: NDArray[np.floating], limit: NDArray[np.floating]) -> Array:

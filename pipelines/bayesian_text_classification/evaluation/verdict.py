@@ -19,7 +19,6 @@ _IN_SENTENCE = {name: title.replace("Frequentist", "frequentist") for name, titl
 _BOTH_SCOPES = f"{LEAST_ROWS} in-scope and {LEAST_ROWS} out-of-scope texts"
 _AT_RECALL = f"{LEAST_ROWS} in-scope and {LEAST_OUTSIDE} out-of-scope texts"
 # Why a difference has no interval.
-_FEW_ANSWERS = "too few right or wrong answers for an interval"
 _FEW_OUTSIDE = f"an interval needs at least {LEAST_OUTSIDE} out-of-scope texts"
 
 
@@ -32,6 +31,7 @@ class _Words:
         fitted: That, in the plural, after it was fitted.
         fitted_once: The same in the singular.
         off: What is off by the ECE.
+        few: Why a difference has no interval.
         answers: What a verdict needs.
         wrong: The rarest part of that.
     """
@@ -40,6 +40,7 @@ class _Words:
     fitted: str
     fitted_once: str
     off: str
+    few: str
     answers: str
     wrong: str
 
@@ -50,6 +51,7 @@ _WORDS: dict[Head, _Words] = {
         "The temperatures were",
         "The temperature was",
         "confidence is",
+        "too few right or wrong answers for an interval",
         f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers",
         f"has {LEAST_ROWS} wrong answers",
     ),
@@ -58,8 +60,9 @@ _WORDS: dict[Head, _Words] = {
         "The Platt scalings were",
         "The Platt scaling was",
         "probabilities are",
+        "too few texts with a wrong label, with a right one or with one that applies for an interval",
         f"{LEAST_ROWS} texts with a wrong label, {LEAST_ROWS} with a right one and {LEAST_ROWS} with one that applies",
-        f"is wrong on {LEAST_ROWS} texts",
+        f"has {LEAST_ROWS} texts with a wrong label, and {LEAST_ROWS} with one that applies",
     ),
 }
 
@@ -93,7 +96,7 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
     if comparison.distinct < rows:
         lines.append(
             f"{number_of_texts(comparison.distinct, 'distinct')} among {rows:,}. Copies say nothing new, so intervals, "
-            "verdicts, thresholds and fits count each text once."
+            "verdicts and thresholds count each text once."
         )
     if comparison.distinct < LEAST_ROWS:
         lines.append(f"No difference is called significant on fewer than {LEAST_ROWS} texts.")
@@ -124,7 +127,7 @@ def advice(comparison: Comparison, targets: Sequence[float] | None = None) -> li
         else f"Evaluate again on more texts drawn the same way, until each model {wrong}."
     ]
     if comparison.sweep is not None and comparison.sweep.texts >= LEAST_ROWS:  # a few texts say little about others
-        lines.append(_enough_samples(comparison.sweep))
+        lines.append(_enough_samples(comparison.sweep, several=comparison.labels[0].size > 1))
     return [*lines, *accepting(comparison, best, targets)]
 
 
@@ -226,15 +229,16 @@ def _scalings(comparison: Comparison) -> str:
     return (
         f"{line} Sampling with {own} reaches {warm.estimates['ece'].value:.4f} and "
         f"{warm.estimates['nll'].value:.4f}. Effect of sampling on the NLL when both have {words.scaling}: "
-        f"{_significance(comparison.beyond_temperature['nll'], words.answers)}. {_fitted(comparison)}"
+        f"{_significance(comparison.beyond_temperature['nll'], words.answers, words.few)}. {_fitted(comparison)}"
     )
 
 
-def _enough_samples(sweep: Sweep) -> str:
+def _enough_samples(sweep: Sweep, several: bool) -> str:
+    scores = "the scores of all labels" if several else "scores"
     if sweep.recommended is None:
         return f"The scores or the NLL still change at {sweep.sizes[-1]} samples. If you sample, use more."
     return (
-        f"{sweep.recommended} samples are enough. From there on, scores stay within 0.02 of their limit (root mean "
+        f"{sweep.recommended} samples are enough. From there on, {scores} stay within 0.02 of their limit (root mean "
         f"square over the texts), and the NLL within 2% of its value at {sweep.pool} samples."
     )
 
@@ -247,16 +251,18 @@ def _sentence(comparison: Comparison, key: str, after: Arm) -> str:
     difference = after.differences[key]
     small = key == "nll" and abs(difference.value) < MATTERS * before.estimates[key].value
     remark = ", but too small to matter" if small and difference.verdict != "cannot tell" else ""
-    return f"{title}: {values}, {_significance(difference, _WORDS[comparison.head].answers)}{remark}."
+    words = _WORDS[comparison.head]
+    return f"{title}: {values}, {_significance(difference, words.answers, words.few)}{remark}."
 
 
 def _accuracy(comparison: Comparison, after: Arm) -> str:
     before, difference = comparison.arm("frequentist"), after.differences["accuracy"]
-    least = f"{LEAST_ROWS} texts" if comparison.head is ONE_LABEL else _WORDS[comparison.head].answers
+    words, least = _WORDS[comparison.head], f"{LEAST_ROWS} texts"
     values = f"from {before.estimates['accuracy'].value:.4f} to {after.estimates['accuracy'].value:.4f}"
     if difference.verdict == "worse":
-        return f"Warning: sampling costs accuracy here: {values}, {_significance(difference, least)}."
-    return f"Accuracy: {values}, {_significance(difference, least)}."
+        what = "sampling" if comparison.sampled else words.scaling
+        return f"Warning: {what} costs accuracy here: {values}, {_significance(difference, least, words.few)}."
+    return f"Accuracy: {values}, {_significance(difference, least, words.few)}."
 
 
 def _fitted(comparison: Comparison) -> str:
@@ -290,7 +296,7 @@ def _out_of_scope(comparison: Comparison) -> str:
         )
     (after,) = others
     auroc, rate = (
-        _significance(after.differences[key], least, "texts in all", _FEW_OUTSIDE)
+        _significance(after.differences[key], least, _FEW_OUTSIDE, "texts in all")
         for key, least in (("auroc", _BOTH_SCOPES), ("false_positive_rate", _AT_RECALL))
     )
     return (
@@ -301,7 +307,7 @@ def _out_of_scope(comparison: Comparison) -> str:
     )
 
 
-def _significance(difference: Difference, least: str, what: str = "texts", no_interval: str = _FEW_ANSWERS) -> str:
+def _significance(difference: Difference, least: str, no_interval: str, what: str = "texts") -> str:
     """The verdict with its interval, or with the reason for `no_interval`.
 
     Also how many of `what` the difference would need, and the `least` that a verdict needs.

@@ -100,6 +100,8 @@ def load_labelled_texts(
         raise DataError(
             f"column {text_column!r} cannot be both text and label; choose others with text_column= and label_column="
         )
+    if text_pair_column == label_column:
+        raise DataError(f"column {label_column!r} cannot be both text and label; choose another with text_pair_column=")
     texts = _items(source, table, text_column, text_pair_column)
     groups = [str(name) for name in table.columns.get("kind", [])]
     _check_unicode(source, "kind", groups)
@@ -164,18 +166,23 @@ def _items(source: str, table: _Table, text_column: str, text_pair_column: str |
     _check_texts(source, text_column, texts)
     if text_pair_column is None:
         return texts
-    others = table.columns[_column(table, text_pair_column, (), "text_pair")]
+    if text_pair_column not in table.columns:
+        raise DataError(
+            f"{source} has no column {text_pair_column!r}; the columns are {some(table.columns)} (choose with "
+            "text_pair_column=)"
+        )
+    others = table.columns[text_pair_column]
     if text_pair_column == text_column:
         raise DataError(f"column {text_column!r} cannot be both texts of a pair; choose another with text_pair_column=")
-    _check_texts(source, text_pair_column, others)
+    _check_texts(source, text_pair_column, others, "the second text")
     return pairs_of(texts, others)
 
 
-def _check_texts(source: str, name: str, column: Sequence[Any]) -> None:
+def _check_texts(source: str, name: str, column: Sequence[Any], what: str = "the text") -> None:
     _check_unicode(source, name, column)
     for index, text in enumerate(column):
         if reason := why_unfit(text):
-            raise DataError(f"{source}, {row_name(index)}: {reason}; remove that row")
+            raise DataError(f"{source}, {row_name(index)}: {reason.replace('the text', what, 1)}; remove that row")
 
 
 def _is_file_name(source: str) -> bool:

@@ -6,6 +6,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison
+from ..evaluation.heads import ONE_LABEL
 from ..evaluation.statistics.measures import MEASURES
 from ..evaluation.verdict import Verdict
 from .settings import ReportSettings
@@ -32,7 +33,7 @@ def model_card(comparison: Comparison, found: Verdict, settings: ReportSettings)
 
 def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalResult]:
     """ECE, accuracy, NLL and Brier score of every arm but BaaL's, as metadata for the Hub."""
-    dataset = settings.dataset_name
+    dataset, over = settings.dataset_name, "" if comparison.head is ONE_LABEL else " over all labels"
     return [
         EvalResult(
             task_type="text-classification",
@@ -41,7 +42,7 @@ def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalR
             dataset_config=settings.config,
             dataset_split=settings.split,
             metric_type=key,
-            metric_name=f"{_NAMES[key]}, {TITLES[arm.name]}"
+            metric_name=f"{_NAMES[key]}{over}, {TITLES[arm.name]}"
             + (f", {arm.cost.passes} samples" if arm.cost.passes > 1 else ""),
             metric_value=round(arm.estimates[key].value, 6),
         )
@@ -53,7 +54,8 @@ def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalR
 
 def section(comparison: Comparison, found: Verdict, settings: ReportSettings) -> str:
     """Markdown: the verdict, and a table with 95% intervals."""
-    header = ["", *(_NAMES[key] for key in _KEYS)]
+    several = comparison.head is not ONE_LABEL
+    header = ["", *(f"{_NAMES[key]}{' over all labels' * several}" for key in _KEYS)]
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * len(_KEYS)]
     for arm in comparison.arms:
         cells = [arm.estimates[key] for key in _KEYS]

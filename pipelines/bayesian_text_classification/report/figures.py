@@ -143,7 +143,8 @@ def _of_labels(comparison: Comparison) -> list[Picture]:
                 "labels",
                 "ECE of each label",
                 label_dots(comparison),
-                "Whiskers are 95% intervals, where there are enough texts for one.",
+                "Whiskers are 95% intervals, where there are enough texts for one."
+                + f" These are the {_DOTS} labels with the largest ECE." * (len(comparison.names) > _DOTS),
             ),
         )
     return shown

@@ -57,7 +57,7 @@ def note_on_measures(comparison: Comparison) -> str:
         about = ""
     else:
         few = "ten texts with a wrong label, with a right one or with one that applies"
-        verdict = "20 of each of these"
+        verdict = "20 of each of these, for accuracy 20 texts"
         several = (
             "the seven verdicts on a model that is in truth equally good, at least one is significant in about 15%"
         )
@@ -129,6 +129,7 @@ def _labels(comparison: Comparison, names: Sequence[str]) -> list[Table]:
         rows.append([(names[label], ""), (f"{int(comparison.labels[:, label].sum()):,}", ""), *first, *own])
     title = TITLES[best.name]
     others = len(names) - len(rows)
+    measured = "" if len(best.by_label) == len(names) else f" Only the {len(best.by_label)} most frequent are measured."
     return [
         Table(
             "Labels",
@@ -141,7 +142,7 @@ def _labels(comparison: Comparison, names: Sequence[str]) -> list[Table]:
                 *(f"{name}, {title.lower()}" for name in ("ECE", "NLL", "Brier", "accuracy")),
             ],
             rows,
-            f"And {others} more with a lower ECE." if others else "",
+            f"The largest ECEs; {others} more labels are in report.json.{measured}" if others else "",
         )
     ]
 
@@ -198,7 +199,7 @@ def _overconfident(comparison: Comparison, note: str, header: list[str], rows: l
     columns += ["data uncertainty", "model uncertainty"] * comparison.sampled
     title = "The most overconfident mistakes"
     if not rows:
-        return Table(title, "None: every answer is right.", [], [])
+        return Table(title, "None.", [], [])
     return Table(title, note.format(rival=rival), columns, _plain(rows))
 
 

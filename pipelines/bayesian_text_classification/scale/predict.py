@@ -116,8 +116,8 @@ def predict_file(
     first = next(windows, None)
     columns = reading.columns if reading.columns is not None else _keys(first)
     texts = _text_columns(source, columns, text_column, text_pair_column)
-    for column in (texts.text, texts.pair):
-        _check_type(source, reading.schema, column)
+    for name, column in (("text_column", texts.text), ("text_pair_column", texts.pair)):
+        _check_type(source, reading.schema, column, name)
     if prefix is None and set(scorer.added.names) & set(columns):
         scorer = RowScorer(classifier, IF_TAKEN, options)
     prefix = scorer.prefix
@@ -256,6 +256,7 @@ def predict_dataset(
             prefix = IF_TAKEN
         _check_names("the dataset", columns, [*ON_THE_WAY, *((prefix or "") + name for name in NAMES)])
     texts = TextColumns(text_column, text_pair_column)
+    _check_apart(texts)
     return cluster.classify(dataset, texts, prefix or "", {**options, "scores": scores})
 
 
@@ -304,13 +305,19 @@ def _keys(window: Window | None) -> list[str]:
 
 def _text_columns(source: Source, columns: Sequence[str], wanted: str | None, pair: str | None) -> TextColumns:
     found = TextColumns(_text_column(source, columns, wanted), pair)
-    if found.pair == found.text:
-        raise SourceError(f"column {pair!r} cannot be both texts of a pair; choose another with text_pair_column=")
+    _check_apart(found)
     if pair is not None and columns and pair not in columns:
         raise SourceError(
             f"{source.name} has no column {pair!r}; its columns are {some(columns)} (choose one with text_pair_column=)"
         )
     return found
+
+
+def _check_apart(columns: TextColumns) -> None:
+    if columns.pair == columns.text:
+        raise SourceError(
+            f"column {columns.pair!r} cannot be both texts of a pair; choose another with text_pair_column="
+        )
 
 
 def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> str:
@@ -328,7 +335,7 @@ def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> 
     )
 
 
-def _check_type(source: Source, schema: pyarrow.Schema | None, column: str | None) -> None:
+def _check_type(source: Source, schema: pyarrow.Schema | None, column: str | None, option: str) -> None:
     """Raise `SourceError` if the parquet column cannot hold text. In other formats, each cell has its own type."""
     if schema is None or column is None:
         return
@@ -337,7 +344,7 @@ def _check_type(source: Source, schema: pyarrow.Schema | None, column: str | Non
     tests = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view", "null")
     if not any(getattr(pyarrow.types, f"is_{name}")(arrow_type) for name in tests):
         raise SourceError(
-            f"column {column!r} of {source.name} holds {arrow_type}, not text; choose another with text_column="
+            f"column {column!r} of {source.name} holds {arrow_type}, not text; choose another with {option}="
         )
 
 

@@ -16,7 +16,7 @@ from .measures import (
     squares_of_resolution,
 )
 from .predictions import Array, Predictions, Values, Weighted
-from .strategies import Gaps, GapsOfFewBins, RowMean, RowSquares, Squares
+from .strategies import Gaps, GapsOfFewBins, LabelShare, RowSquares, Squares
 
 _ONE_LABEL = {measure.key: measure for measure in MEASURES}
 
@@ -39,13 +39,9 @@ def _squares_per_label(of: Callable[[Predictions], Squares]) -> RowSquares:
     return RowSquares(mean)
 
 
-def _right(rows: Predictions) -> Array:
-    return rows.correct
-
-
 LABEL_MEASURES = (
     Measure("ece", "ECE", False, pooled_ece, GapsOfFewBins(errors_of_classes)),
-    Measure("accuracy", "accuracy", True, mean_of(_right), RowMean(_right)),
+    Measure("accuracy", "accuracy", True, mean_of(lambda rows: rows.correct), LabelShare()),
     _ONE_LABEL["nll"],
     replace(_ONE_LABEL["brier"], most=1.0),
     Measure("class_wise_ece", "label-wise ECE", False, class_wise_ece, Gaps(errors_of_classes)),

@@ -24,7 +24,10 @@ class LabelPredictions(Predictions):
     Attributes:
         probabilities: *Shape:* (rows, labels).
         labels: 0 or 1. *Shape:* (rows, labels).
+        label: The only label that is here, as an index among all of them; None: all are here.
     """
+
+    label: int | None = None
 
     @classmethod
     def of(
@@ -39,7 +42,12 @@ class LabelPredictions(Predictions):
     def of_label(self, label: int) -> "LabelPredictions":
         """The rows with this label alone."""
         fitted = self.fitted.of_label(label) if isinstance(self.fitted, FittedPairs) else None
-        return LabelPredictions(self.probabilities[:, [label]], self.labels[:, [label]], self.groups, fitted)
+        return LabelPredictions(self.probabilities[:, [label]], self.labels[:, [label]], self.groups, fitted, label)
+
+    def like(self, other: Predictions) -> Predictions:
+        """The rows with the only label that `other` has, or with all of them."""
+        label = other.label if isinstance(other, LabelPredictions) else None
+        return self if label is None or self.label is not None else self.of_label(label)
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
@@ -83,7 +91,8 @@ class LabelPredictions(Predictions):
 
         If the probabilities are right, errors are 0 on average, and flipped errors have the same covariances, those
         between labels included. Independent labels from the probabilities would not (a wild bootstrap, Davison and
-        Hinkley 1997, section 6.2.4).
+        Hinkley 1997, section 6.2.4). In each bin of a label, the errors are scaled to the variance p (1 - p) that they
+        would have, because those of a model that is off are larger.
         """
         for first in range(0, rounds, _SIGNS):
             signs = random.choice([-1.0, 1.0], (min(_SIGNS, rounds - first), self.draws))
@@ -104,7 +113,9 @@ class Flipped(Weighted):
         found = []
         for bins, (p, y) in zip(self.rows.column_bins, self.rows.columns, strict=True):
             place = np.zeros((len(bins), BINS))
-            place[np.arange(len(bins)), bins] = p - y
+            expected, found_in = (np.bincount(bins, weights=one, minlength=BINS) for one in (p * (1 - p), (p - y) ** 2))
+            scale = np.sqrt(np.divide(expected, found_in, out=np.zeros(BINS), where=found_in > 0))
+            place[np.arange(len(bins)), bins] = (p - y) * scale[bins]
             counts, sums = (np.bincount(bins, weights=one, minlength=BINS)[None] for one in (np.ones(len(bins)), p))
             gaps = self.weights @ place
             found.append(Sums(np.broadcast_to(counts, gaps.shape), np.broadcast_to(sums, gaps.shape), sums - gaps))
@@ -142,21 +153,22 @@ class FittedPairs(Fitted):
         return FittedPairs(self.left_out.of_label(label), self.raw[:, one], self.pairs[one], self.influence[:, one])
 
     def noise(self, per_row: PerRow) -> tuple[Array, float]:
-        """See `Fitted.noise`. Slopes and curvatures are differences over one standard error of each number."""
+        """See `Fitted.noise`. Slopes and curvatures are differences over one standard error of each number.
+
+        `per_row` is a mean over labels, so each label is moved by itself.
+        """
         rows = self.left_out
         own = self.influence if rows.groups is None else _summed(self.influence, rows.groups)
         errors = np.sqrt((own**2).sum(0))  # the jackknife's. *Shape:* (labels, 2)
-        middle = self._at(self.pairs)
-        base, slopes, curvatures = float(per_row(middle).mean()), np.zeros_like(errors), np.zeros_like(errors)
-        for place in np.argwhere(errors > 0):
-            label, number = map(int, place)
-            values = []
-            for sign in (1, -1):
-                pair = self.pairs[label].copy()
-                pair[number] += sign * errors[label, number]
-                values.append(float(per_row(self._with(middle, label, pair)).mean()))
-            slopes[label, number] = (values[0] - values[1]) / (2 * errors[label, number])
-            curvatures[label, number] = values[0] + values[1] - 2 * base
+        slopes, curvatures = np.zeros_like(errors), np.zeros_like(errors)
+        for label, pair in enumerate(self.pairs):
+            base = self._mean(per_row, label, pair)
+            for number in np.flatnonzero(errors[label]).tolist():
+                step = np.zeros(2)
+                step[number] = errors[label, number]
+                up, down = (self._mean(per_row, label, pair + move) for move in (step, -step))
+                slopes[label, number] = (up - down) / (2 * errors[label, number])
+                curvatures[label, number] = up + down - 2 * base
         moves = len(self.raw) * np.einsum("ika,ka->i", self.influence, slopes)
         return moves - moves.mean(), float(np.sqrt((curvatures**2).sum() / 2))
 
@@ -175,11 +187,12 @@ class FittedPairs(Fitted):
         rows = self.left_out
         return LabelPredictions(sigmoid(np.exp(pairs[:, 0]) * self.raw + pairs[:, 1]), rows.labels, rows.groups)
 
-    def _with(self, rows: LabelPredictions, label: int, pair: Array) -> LabelPredictions:
-        """The rows with another pair for one label."""
-        p = rows.probabilities.copy()
-        p[:, label] = sigmoid(np.exp(pair[0]) * self.raw[:, label] + pair[1])
-        return LabelPredictions(p, rows.labels, rows.groups)
+    def _mean(self, per_row: PerRow, label: int, pair: Array) -> float:
+        """What one label at a pair adds to the mean of `per_row`."""
+        rows, count = self.left_out, len(self.pairs)
+        p = sigmoid(np.exp(pair[0]) * self.raw[:, [label]] + pair[1])
+        one = LabelPredictions(p, rows.labels[:, [label]], rows.groups, label=label)
+        return float(per_row(one).mean()) / count
 
 
 def _summed(influence: Array, groups: NDArray[np.intp]) -> Array:
@@ -210,5 +223,9 @@ def effective_counts(rows: LabelPredictions) -> Array:
     if rows.groups is not None:
         apart = np.stack([np.bincount(rows.groups, weights=column) for column in apart.T], 1)
     spread, most = (apart**2).sum(0), counts * counts * share * (1 - share)
-    effective = np.divide(most, spread, out=counts.astype(np.float64), where=spread > 0)
+    texts_in = np.zeros((len(rows.labels), BINS), bool)
+    for bins in rows.column_bins:
+        texts_in[texts, bins] = True
+    alone = np.array([rows._draws_among(column) for column in texts_in.T], np.float64)  # if all of a bin's are equal
+    effective = np.divide(most, spread, out=alone, where=spread > 0)
     return np.asarray(np.clip(effective, 1, np.maximum(counts * rows.draws / len(rows.labels), 1)))

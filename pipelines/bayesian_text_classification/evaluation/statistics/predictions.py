@@ -50,6 +50,15 @@ class Predictions:
         p = np.asarray(probabilities, dtype=np.float64)
         return cls(p / p.sum(1, keepdims=True), np.asarray(labels, dtype=np.int64), groups)
 
+    def like(self, other: "Predictions") -> "Predictions":
+        """The part of these rows that `other` has; see `LabelPredictions.of_label`."""
+        return self
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each answer is right. *Shape:* (rows, 1), or (rows, labels) for independent labels."""
+        return np.asarray(self.correct == 1)[:, None]
+
     @property
     def unseen(self) -> "Predictions":
         """The rows as predicted without their own labels. Means over rows are measured on these."""

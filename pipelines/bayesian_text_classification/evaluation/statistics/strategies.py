@@ -128,6 +128,24 @@ class RightShare(Strategy):
         return paired_shares(first, second, _trials(drawn.rows, first - second))
 
 
+class LabelShare(RightShare):
+    """Intervals for the share of right labels: those of a share, for as many pairs of a text and a label as count.
+
+    Pairs of one text are not independent. They count as many as there are independent pairs whose share varies as much
+    (Kish 1965).
+    """
+
+    def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
+        """Wilson's interval."""
+        trials = _pairs(drawn.rows.unseen, drawn.rows.unseen.right.astype(np.float64))
+        return wilson(value * trials, trials)
+
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
+        """Bonett and Price's interval for paired proportions."""
+        first, second = (one.rows.unseen.right.astype(np.float64) for one in (drawn, base))
+        return paired_shares(first.ravel(), second.ravel(), _pairs(drawn.rows, first - second))
+
+
 @dataclass(frozen=True)
 class RowMean(Strategy):
     """Hall's interval for a mean over rows. *Shape:* (rows,) for `per_row`."""
@@ -196,8 +214,8 @@ class Gaps(Strategy):
             return float(rows.over_draws(values).std()) / math.sqrt(rows.draws)
 
         distance = apart(rows, base)
-        moves, _ = _noise_of_fit(rows, lambda moved: apart(moved, base))
-        their_moves, _ = _noise_of_fit(base, lambda moved: apart(rows, moved))
+        moves, _ = _noise_of_fit(rows, lambda moved: apart(moved, base.like(moved)))
+        their_moves, _ = _noise_of_fit(base, lambda moved: apart(rows.like(moved), moved))
         return float(distance.mean()) + _CLEARLY * error(distance) + error(moves + their_moves)
 
 
@@ -309,6 +327,16 @@ def _trials(rows: Predictions, values: Array) -> float:
     if not spread:
         return float(sizes.sum() ** 2 / (sizes**2).sum())
     return float(np.clip(rows.draws * values.var() / spread, 1, len(values)))
+
+
+def _pairs(rows: Predictions, values: Array) -> float:
+    """Number of independent pairs of a text and a label whose mean of `values` would vary as much.
+
+    At least 1, and at most the number of distinct pairs. *Shape:* (rows, labels) for `values`.
+    """
+    most = rows.draws * values.shape[1]
+    spread = float(rows.over_draws(np.asarray(values.mean(1))).var()) / rows.draws
+    return float(np.clip(values.var() / spread, 1, most)) if spread else float(most)
 
 
 def biased_interval(value: float, resampled: Array, bias: float) -> Interval:

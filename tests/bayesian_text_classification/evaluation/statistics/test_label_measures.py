@@ -115,3 +115,40 @@ def test_a_verdict_needs_labels_that_apply():
         rows = LabelPredictions.of(p, y)
         assert rows.minority == applying and rows.errors == applying
         assert estimate(MEASURE["nll"], resample(rows, measures=[MEASURE["nll"]])).known is known
+
+
+@pytest.mark.parametrize("labels", [1, 28])
+def test_a_few_answers_that_flip_are_no_verdict_on_accuracy(labels):
+    """Three of 400 flip, all for the worse: McNemar's exact test gives p = 1/4."""
+    random = np.random.default_rng(0)
+    p, y = texts_with_labels(random, 400, labels=labels)
+    worse, flips = p.copy(), 0
+    for i in range(400):
+        if flips < 3 and (p[i, 0] > 0.5) == y[i, 0]:
+            worse[i, 0], flips = 1 - p[i, 0], flips + 1
+    drawn = [resample(LabelPredictions.of(one, y), measures=[MEASURE["accuracy"]]) for one in (worse, p)]
+    found = difference(MEASURE["accuracy"], *drawn)
+    assert found.verdict == "cannot tell" and found.low < found.value < 0 < found.high
+
+
+def test_near_equal_models_are_rarely_called_different_in_accuracy():
+    told = 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        p, y = texts_with_labels(random, 300, labels=3)
+        arms = [special.expit(special.logit(p) + random.normal(0, 0.03, p.shape)) for _ in range(2)]
+        drawn = [resample(LabelPredictions.of(arm, y), measures=[MEASURE["accuracy"]]) for arm in arms]
+        told += difference(MEASURE["accuracy"], *drawn).verdict != "cannot tell"
+    assert told <= 16
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5])
+def test_the_band_is_that_of_labels_drawn_from_the_probabilities(scale):
+    """However wrong the model is. The labels are independent here, so that they can be drawn."""
+    random = np.random.default_rng(0)
+    p, y = texts_with_labels(random, 500, scale=scale)
+    found = INDEPENDENT_LABELS.null_ece(resample(LabelPredictions.of(p, y), measures=[]))
+    draws = [LabelPredictions.of(p, (random.random(p.shape) < p).astype(int)) for _ in range(200)]
+    values = [MEASURE["ece"].value(rows) for rows in draws]
+    assert found.value == pytest.approx(np.mean(values), rel=0.08)
+    assert found.high == pytest.approx(np.quantile(values, 0.975), rel=0.12)
