@@ -10,6 +10,7 @@ from ..selection.label_thresholds import label_thresholds
 from ..selection.thresholds import lower_bound, of_groups, rows_for, threshold_for
 from .arms import Arm
 from .comparison import Comparison
+from .heads import INDEPENDENT_LABELS
 
 CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts for which a threshold is searched
@@ -22,7 +23,7 @@ def accepting(comparison: Comparison, arm: Arm, targets: Sequence[float] | None 
 
     By default these are 5%, 2% and 1%; for each of several labels 20%, 10% and 5%.
     """
-    if comparison.labels.ndim == 2 and comparison.labels.shape[1] > 1:
+    if comparison.head is INDEPENDENT_LABELS:
         return _of_labels(comparison, arm, targets or LABEL_TARGETS)
     return _of_texts(comparison, arm, targets or TARGETS)
 
@@ -31,9 +32,10 @@ def _of_texts(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> lis
     """Thresholds of the score: the largest probability, that of "no" included for a model with one output."""
     p, lines = arm.probabilities, []
     if comparison.labels.ndim == 2:
-        scores, correct = np.maximum(p, 1 - p)[:, 0], ((p > 0.5) == comparison.labels)[:, 0]
+        correct = ((p > 0.5) == comparison.labels)[:, 0]
     else:
-        scores, correct = p.max(1), p.argmax(1) == comparison.labels
+        correct = p.argmax(1) == comparison.labels
+    scores = comparison.head.confidence(p)
     found = [
         (target, threshold_for(scores, correct, target, confidence=CONFIDENCE, groups=comparison.groups))
         for target in targets

@@ -45,9 +45,9 @@ class Outputs:
             *shape* (texts, labels); then classes below are labels. A model with one output has one label.
         ordinary: Probabilities from one ordinary pass. *Shape:* (texts, classes).
         samples: Probabilities from stochastic passes, or from the members of an ensemble. None for a comparison of the
-            ordinary model with and without a temperature. *Shape:* (texts, classes, samples).
+            ordinary model with and without a scaling. *Shape:* (texts, classes, samples).
         baal: Mean probabilities of BaaL's patched copy; None for no such arm. *Shape:* (texts, classes).
-        calibration: Texts to fit the temperatures on. If None, they are fitted on the measured texts, and the measures
+        calibration: Texts to fit the scalings on. If None, they are fitted on the measured texts, and the measures
             are corrected for that; see `Temperatures`.
         outside: Ordinary probabilities and samples (or None) of out-of-scope texts, with the shapes above; None if
             there are no such texts.
@@ -60,7 +60,8 @@ class Outputs:
         names: Names of the classes; None: their ids.
         dropout_rate: Mean dropout rate of the samples, which a saved calibration must match.
         groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
-            nothing new, so intervals, verdicts, thresholds and temperatures count each group once. None: every row
+            nothing new, so intervals, verdicts and thresholds count each group once, and no text is measured with a
+            scaling that its copies were fitted on. None: every row
             counts. *Shape:* (texts,).
         outside_groups: The same for the out-of-scope texts. *Shape:* (out-of-scope texts,).
         notes: What else to know about the run, one sentence each.
@@ -209,7 +210,7 @@ class Comparison:
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         sweep: Measures against the number of samples. None if no pool was given.
         recommended: The cheapest arm whose NLL no more expensive arm improves significantly and by at least 1%. An arm
-            "saved" counts as cheaper than the arm with a new temperature and as many passes.
+            "saved" counts as cheaper than the arm with a new scaling and as many passes.
         calibrated_on: Number of other texts that the scalings were fitted on. None if they were fitted on these.
         shared_texts: Number of measured texts that are also among those. They flatter the arms with a scaling.
         determined: Whether the labels determine a best scaling without the prior, for all arms that have one.

@@ -37,10 +37,12 @@ class Head(ABC):
 
     Attributes:
         measures: What is measured.
+        scaling: What `scaled` adds, in words.
         scaled: The arm that adds a scaling to an arm.
     """
 
     measures: ClassVar[tuple[Measure, ...]]
+    scaling: ClassVar[str]
     scaled: ClassVar[Mapping[str, ArmName]]
 
     def title(self, key: str) -> str:
@@ -88,11 +90,14 @@ class Head(ABC):
     def entropy(self, values: NDArray[np.float64] | None) -> NDArray[np.float64]:
         """An entropy of an `Uncertainty` as one number for each text. *Shape:* (texts,)."""
 
+    def confidence(self, probabilities: Probabilities) -> NDArray[np.float64]:
+        """The probability of each text's answer. *Shape:* (texts,)."""
+        return np.asarray(probabilities.max(1), np.float64)
+
     def scores(self, summary: Uncertainty, sampled: bool = False) -> dict[str, NDArray[np.float64]]:
         """Scores that may reveal an out-of-scope text. *Shape:* (texts,) each."""
-        p = summary.mean
-        most = p.max(1) if p.shape[1] > 1 else np.maximum(p, 1 - p)[:, 0]  # "no" is an answer of one output
-        scores = {"1 - max probability": 1 - most, ENTROPY: self.entropy(summary.predictive_entropy)}
+        p = self.confidence(summary.mean)
+        scores = {"1 - max probability": 1 - p, ENTROPY: self.entropy(summary.predictive_entropy)}
         return scores | ({"mutual information": self.entropy(summary.mutual_information)} if sampled else {})
 
 
@@ -100,6 +105,7 @@ class OneLabel(Head):
     """Probabilities of classes, one of which is true."""
 
     measures = MEASURES
+    scaling = "a temperature"
     scaled: ClassVar[Mapping[str, ArmName]] = {
         "frequentist": "frequentist_temperature",
         "bayesian": "bayesian_temperature",
@@ -146,7 +152,8 @@ class OneLabel(Head):
 class IndependentLabels(Head):
     """Probabilities of labels, any number of which may apply. *Shape:* (texts, labels) for the true labels too."""
 
-    measures = LABEL_MEASURES
+    measures: ClassVar[tuple[Measure, ...]] = LABEL_MEASURES
+    scaling = "Platt scaling"
     scaled: ClassVar[Mapping[str, ArmName]] = {"frequentist": "frequentist_platt", "bayesian": "bayesian_platt"}
 
     def predictions(self, probabilities: Probabilities, labels: Labels, groups: Groups = None) -> Predictions:
@@ -194,9 +201,21 @@ class IndependentLabels(Head):
         return np.asarray(values.sum(1))
 
 
-ONE_LABEL, INDEPENDENT_LABELS = OneLabel(), IndependentLabels()
+class OneOutput(IndependentLabels):
+    """Probability of the only label, which applies or does not."""
+
+    measures = tuple(measure for measure in LABEL_MEASURES if measure.key != "class_wise_ece")  # that is the ECE
+
+    def confidence(self, probabilities: Probabilities) -> NDArray[np.float64]:
+        """That of "no" where it is larger."""
+        return np.asarray(np.maximum(probabilities, 1 - probabilities)[:, 0], np.float64)
+
+
+ONE_LABEL, INDEPENDENT_LABELS, ONE_OUTPUT = OneLabel(), IndependentLabels(), OneOutput()
 
 
 def head_of(labels: Labels) -> Head:
     """The head for true labels of this shape: class ids (texts,), or 0 and 1 for each label (texts, labels)."""
-    return INDEPENDENT_LABELS if np.ndim(labels) == 2 else ONE_LABEL
+    if np.ndim(labels) != 2:
+        return ONE_LABEL
+    return ONE_OUTPUT if np.shape(labels)[1] == 1 else INDEPENDENT_LABELS

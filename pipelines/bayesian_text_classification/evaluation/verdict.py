@@ -8,7 +8,7 @@ from typing import Literal
 from .accepting import accepting, number_of_texts, rounded
 from .arms import TITLES, Arm
 from .comparison import MATTERS, Comparison
-from .heads import ENTROPY, INDEPENDENT_LABELS, ONE_LABEL, Head
+from .heads import ENTROPY, INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
 from .out_of_scope import LEAST_OUTSIDE
 from .sample_sweep import Sweep
 from .statistics.intervals import LEAST_ROWS, Difference
@@ -27,7 +27,6 @@ class _Words:
     """How sentences call things.
 
     Attributes:
-        scaling: What is added to an arm.
         fitted: That, in the plural, after it was fitted.
         fitted_once: The same in the singular.
         off: What is off by the ECE.
@@ -36,7 +35,6 @@ class _Words:
         wrong: The rarest part of that.
     """
 
-    scaling: str
     fitted: str
     fitted_once: str
     off: str
@@ -45,9 +43,16 @@ class _Words:
     wrong: str
 
 
+_OF_LABELS = _Words(
+    "The Platt scalings were",
+    "The Platt scaling was",
+    "probabilities are",
+    "too few texts with a wrong label, with a right one or with one that applies for an interval",
+    f"{LEAST_ROWS} texts with a wrong label, {LEAST_ROWS} with a right one and {LEAST_ROWS} with one that applies",
+    f"has {LEAST_ROWS} texts with a wrong label, and {LEAST_ROWS} with one that applies",
+)
 _WORDS: dict[Head, _Words] = {
     ONE_LABEL: _Words(
-        "a temperature",
         "The temperatures were",
         "The temperature was",
         "confidence is",
@@ -55,15 +60,8 @@ _WORDS: dict[Head, _Words] = {
         f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers",
         f"has {LEAST_ROWS} wrong answers",
     ),
-    INDEPENDENT_LABELS: _Words(
-        "Platt scaling",
-        "The Platt scalings were",
-        "The Platt scaling was",
-        "probabilities are",
-        "too few texts with a wrong label, with a right one or with one that applies for an interval",
-        f"{LEAST_ROWS} texts with a wrong label, {LEAST_ROWS} with a right one and {LEAST_ROWS} with one that applies",
-        f"has {LEAST_ROWS} texts with a wrong label, and {LEAST_ROWS} with one that applies",
-    ),
+    INDEPENDENT_LABELS: _OF_LABELS,
+    ONE_OUTPUT: _OF_LABELS,
 }
 
 
@@ -86,7 +84,7 @@ class Verdict:
 
 
 def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> Verdict:
-    """What to do, and how the Bayesian arm (or without samples, the temperature) differs from the ordinary model.
+    """What to do, and how the Bayesian arm (or without samples, the scaled one) differs from the ordinary model.
 
     `targets` are the error rates among accepted texts for which thresholds are searched; see `accepting`.
     """
@@ -140,7 +138,7 @@ def _headline(comparison: Comparison) -> str:
             "each model, and there are fewer."
         )
     nll, ece = ((before.estimates[key].value, best.estimates[key].value) for key in ("nll", "ece"))
-    scaling = words.scaling
+    scaling = comparison.head.scaling
     if best.name == "saved":
         scaling = f"a new {scaling[2:]}" if scaling.startswith("a ") else f"new {scaling}"
     others = f"{scaling[0].upper()}{scaling[1:]} does not improve"
@@ -173,7 +171,7 @@ def _outcome(comparison: Comparison) -> Literal["change", "keep", "unknown"]:
 def _calibration(comparison: Comparison) -> str:
     """The verdict on the ECE in words."""
     before, after, words = comparison.arm("frequentist"), comparison.rival, _WORDS[comparison.head]
-    subject = "The Bayesian model is" if comparison.sampled else f"With {words.scaling}, the model is"
+    subject = "The Bayesian model is" if comparison.sampled else f"With {comparison.head.scaling}, the model is"
     off = (
         f"On average its {words.off} off by {100 * after.estimates['ece'].value:.1f} percentage points, compared "
         f"with {100 * before.estimates['ece'].value:.1f} for the ordinary model."
@@ -228,7 +226,7 @@ def _scalings(comparison: Comparison) -> str:
         own = "its own temperature"
     return (
         f"{line} Sampling with {own} reaches {warm.estimates['ece'].value:.4f} and "
-        f"{warm.estimates['nll'].value:.4f}. Effect of sampling on the NLL when both have {words.scaling}: "
+        f"{warm.estimates['nll'].value:.4f}. Effect of sampling on the NLL when both have {comparison.head.scaling}: "
         f"{_significance(comparison.beyond_temperature['nll'], words.answers, words.few)}. {_fitted(comparison)}"
     )
 
@@ -260,7 +258,7 @@ def _accuracy(comparison: Comparison, after: Arm) -> str:
     words, least = _WORDS[comparison.head], f"{LEAST_ROWS} texts"
     values = f"from {before.estimates['accuracy'].value:.4f} to {after.estimates['accuracy'].value:.4f}"
     if difference.verdict == "worse":
-        what = "sampling" if comparison.sampled else words.scaling
+        what = "sampling" if comparison.sampled else comparison.head.scaling
         return f"Warning: {what} costs accuracy here: {values}, {_significance(difference, least, words.few)}."
     return f"Accuracy: {values}, {_significance(difference, least, words.few)}."
 
@@ -268,7 +266,7 @@ def _accuracy(comparison: Comparison, after: Arm) -> str:
 def _fitted(comparison: Comparison) -> str:
     words = _WORDS[comparison.head]
     which = words.fitted if comparison.sampled else words.fitted_once
-    undetermined = _UNDETERMINED[comparison.head]
+    undetermined = _UNDETERMINED if comparison.head is ONE_LABEL else _UNDETERMINED_LABELS
     if comparison.calibrated_on is None:
         if not comparison.determined:
             return undetermined.format(which="these labels")
@@ -280,7 +278,7 @@ def _fitted(comparison: Comparison) -> str:
     if comparison.shared_texts:
         line += (
             f" Warning: {comparison.shared_texts:,} of the texts measured here are among them, which makes the arms "
-            f"with {words.scaling} look better than they are."
+            f"with {comparison.head.scaling} look better than they are."
         )
     return line
 
@@ -340,9 +338,11 @@ _NO_SAMPLES = (
     "the model has no active dropout, or num_samples is 0. To sample, fine-tune it with dropout (for example "
     "attention_dropout=0.1 in its config), or keep LoRA adapters unmerged."
 )
-_UNDETERMINED: dict[Head, str] = {
-    ONE_LABEL: "Warning: {which} do not determine a temperature (every answer is right, or the correct class gets no "
-    "more probability than the others). Only the prior keeps it away from 0 and infinity.",
-    INDEPENDENT_LABELS: "Warning: {which} do not determine a Platt scaling (every label applies, or none does). Only "
-    "the prior keeps it finite.",
-}
+_UNDETERMINED = (
+    "Warning: {which} do not determine a temperature (every answer is right, or the correct class gets no more "
+    "probability than the others). Only the prior keeps it away from 0 and infinity."
+)
+_UNDETERMINED_LABELS = (
+    "Warning: {which} do not determine a Platt scaling (every label applies, or none does). Only the prior keeps it "
+    "finite."
+)

@@ -217,7 +217,7 @@ def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
 def risk_coverage_curves(comparison: Comparison, labels: NDArray[np.integer]) -> Figure:
     """The error rate among accepted texts, most confident first, against the share that is accepted.
 
-    Of the arms with a temperature, only a recommended one is shown: it hardly changes the order of the texts.
+    Of the arms with a scaling, only a recommended one is shown: it hardly changes the order of the texts.
     """
     figure = _figure(5.6, 4.0)
     axes = figure.subplots()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..evaluation.comparison import Comparison
-from ..evaluation.heads import ONE_LABEL
+from ..evaluation.heads import INDEPENDENT_LABELS
 from ..pipeline.scaling import TemperatureScaling
 
 FOLDER = "calibrated"  # where the calibrated classifier is saved
@@ -20,7 +20,7 @@ class Sources:
     Attributes:
         model: Folder or Hub id of the model; None for the embedded one.
         load: Other arguments of `load`.
-        labeled: Path or Hub id of the texts that the temperatures were fitted on; None for the embedded reviews.
+        labeled: Path or Hub id of the texts that the scalings were fitted on; None for the embedded reviews.
         columns: Other arguments of `load_labelled_texts`.
     """
 
@@ -57,7 +57,7 @@ def _python(comparison: Comparison, sources: Sources) -> str:
         )
     names = "embedded_reviews, load, load_labelled_texts" if sources.labeled is None else "load, load_labelled_texts"
     source = "embedded_reviews()" if sources.labeled is None else repr(sources.labeled)
-    several = comparison.head is not ONE_LABEL and len(comparison.names) > 1
+    several = comparison.head is INDEPENDENT_LABELS
     options = {**({"multi_label": True} if several else {}), **sources.columns}
     columns = "".join(f", {name}={value!r}" for name, value in options.items())
     found = f"temperature {scaling.temperature:.6g}" if isinstance(scaling, TemperatureScaling) else str(scaling)

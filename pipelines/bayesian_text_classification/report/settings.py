@@ -37,7 +37,7 @@ class ReportSettings:
         text_column: Column that the texts were read from.
         text_pair_column: Column that second texts were read from.
         label_column: Column that the labels were read from.
-        calibration_dataset: Dataset that the temperatures were fitted on.
+        calibration_dataset: Dataset that the scalings were fitted on.
         ood_dataset: Dataset of out-of-scope texts.
         num_samples: Forward passes of the sampled arms.
         seed: Seed of all random draws.

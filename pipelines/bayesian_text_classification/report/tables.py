@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison
-from ..evaluation.heads import ONE_LABEL
+from ..evaluation.heads import INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
 from ..evaluation.statistics.intervals import Estimate
 from ..loading.labelled_texts import LabelledTexts
 from ..wording import shown_text
@@ -19,6 +19,14 @@ MISTAKES = 12  # rows of the table of mistakes
 LONGEST = 300  # the most characters of a text in it
 CLASSES = 30  # rows of the table of classes or labels
 CONFUSIONS = 10  # rows of the table of confused classes
+
+_ABOUT: dict[Head, str] = {
+    INDEPENDENT_LABELS: "ECE: of all pairs of a text and a label. Label-wise ECE: averaged over the labels, as in the "
+    "metric's config multilabel. Accuracy: the share of labels that are right at a probability of 0.5. NLL and Brier "
+    "score: averaged over the labels. Intervals draw whole texts. ",
+    ONE_OUTPUT: "ECE: of the probability of the label, as in the metric's config binary. Accuracy: at a probability of "
+    "0.5. ",
+}
 
 Cell = tuple[str, str]  # what it says, and a remark in small print
 
@@ -51,28 +59,19 @@ def tables(comparison: Comparison, data: LabelledTexts, names: Sequence[str]) ->
 
 def note_on_measures(comparison: Comparison) -> str:
     """How to read the table of measures."""
+    few = "ten texts with a wrong label, with a right one or with one that applies"
+    verdict, about = "20 of each of these, for accuracy 20 texts", _ABOUT.get(comparison.head, "")
     if comparison.head is ONE_LABEL:
         few, verdict = "ten right or ten wrong answers", "20 right and 20 wrong answers, for accuracy 20 texts"
-        several = "the ten verdicts on a model that is in truth equally good, at least one is significant in about 15%"
-        about = ""
-    else:
-        few = "ten texts with a wrong label, with a right one or with one that applies"
-        verdict = "20 of each of these, for accuracy 20 texts"
-        several = (
-            "the seven verdicts on a model that is in truth equally good, at least one is significant in about 15%"
-        )
-        about = (
-            "ECE: of all pairs of a text and a label. Label-wise ECE: averaged over the labels, as in the metric's "
-            "config multilabel. Accuracy: the share of labels that are right at a probability of 0.5. NLL and Brier "
-            "score: averaged over the labels. Intervals resample whole texts. "
-        )
+    count = {6: "six", 7: "seven", 10: "ten"}[len(comparison.head.measures)]
     return (
         f"{about}Each cell shows the value, its 95% interval, and the difference from the frequentist model on the "
         f"same texts. No interval: there are fewer than {few}, or so few texts per bin that sampling noise dominates "
         "the value. (For the parts of the Brier score, the difference may still be significant.) No significant "
         "difference: the interval of the difference contains 0, or there is too little data: a verdict needs "
         f"{verdict}. The number in parentheses is how many texts it would take to detect a difference this large (80% "
-        f"power). Of {several} of reports. Choose the measures you care about before you look."
+        f"power). Of the {count} verdicts on a model that is in truth equally good, at least one is significant in "
+        "about 15% of reports. Choose the measures you care about before you look."
     )
 
 
@@ -188,7 +187,7 @@ def _mistaken_labels(comparison: Comparison, data: LabelledTexts, names: Sequenc
 
 
 def _overconfident(comparison: Comparison, note: str, header: list[str], rows: list[list[str]]) -> Table:
-    rival = "Bayesian model" if comparison.sampled else f"model with {_SCALING[comparison.head is ONE_LABEL]}"
+    rival = "Bayesian model" if comparison.sampled else f"model with {comparison.head.scaling}"
     if comparison.sampled:
         note += (
             " Data uncertainty (expected entropy): single samples are unsure. Model uncertainty (mutual information): "
@@ -201,9 +200,6 @@ def _overconfident(comparison: Comparison, note: str, header: list[str], rows: l
     if not rows:
         return Table(title, "None.", [], [])
     return Table(title, note.format(rival=rival), columns, _plain(rows))
-
-
-_SCALING = {True: "a temperature", False: "Platt scaling"}
 
 
 def _uncertainty(comparison: Comparison, text: int, label: int | None = None) -> list[str]:

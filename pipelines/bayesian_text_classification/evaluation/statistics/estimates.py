@@ -24,9 +24,9 @@ _NUMBERS = 10_000_000  # total probabilities that `noise_of` processes; more row
 def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> Resamples:
     """Compute those `measures` that need it on 1,000 resamples of the rows. Equal seeds draw equal rows.
 
-    If the temperature was fitted on the rows, each resample b has its own, T_b: to first order, by the influence of its
-    rows, and rounded to half a standard error. Let m(rows, T) be the measure of rows at T. The correction of the
-    measure for the fit is the mean over b of
+    If a scaling T was fitted on the rows, each resample b has its own, T_b: to first order, by the influence of its
+    rows (a temperature is also rounded to half a standard error). Let m(rows, T) be the measure of rows at T. The
+    correction of the measure for the fit is the mean over b of
 
         [m(rows, T_b) - m(rows, T)] - [m(b, T_b) - m(b, T)]
 
@@ -102,7 +102,7 @@ def null_by_draws(drawn: Resamples, measure: Values) -> Estimate:
 
 
 def value_of(measure: Measure, drawn: Resamples) -> float:
-    """The measure of the rows, corrected for a temperature that was fitted on them."""
+    """The measure of the rows, corrected for a scaling that was fitted on them."""
     value = measure.value(drawn.rows)
     if drawn.rows.fitted is None or measure.strategy.from_left_out:
         return value

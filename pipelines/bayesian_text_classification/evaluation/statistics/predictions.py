@@ -31,7 +31,7 @@ class Predictions:
         labels: True classes. *Shape:* (rows,).
         groups: Number of each row's group, from 0. Rows of one group are copies of one text and count as one draw.
             None: every row is a draw. *Shape:* (rows,).
-        fitted: How these rows move the temperature of `probabilities`. None if it was not fitted on them.
+        fitted: How these rows move the scaling of `probabilities`. None if it was not fitted on them.
     """
 
     probabilities: Array

@@ -48,8 +48,8 @@ class Resamples:
         seed: Seed of the draws; equal seeds draw equal rows.
         values: Values on 1,000 resamples for each measure that needs them, by its key. *Shape:* (1,000,) each.
         noise: Value that sampling noise by itself would give each sum of absolute gaps on these rows, by its key.
-        corrections: What to add to each measure that is not a mean over rows, by its key, because the temperature was
-            fitted on these rows. Empty without such a temperature.
+        corrections: What to add to each measure that is not a mean over rows, by its key, because a scaling was fitted
+            on these rows. Empty without such a scaling.
     """
 
     rows: Predictions
@@ -75,7 +75,7 @@ class Strategy:
             a wrong row would have cost.
         resamples_interval: Whether the interval of a measure needs resamples.
         resamples_difference: Whether the interval of a difference needs resamples.
-        from_left_out: Whether leave-one-out temperatures give the value, if the temperature was fitted on the rows.
+        from_left_out: Whether leave-one-out scalings give the value, if the scaling was fitted on the rows.
             Otherwise it is corrected by refits on resamples.
     """
 
@@ -315,7 +315,7 @@ def _paired_mean(
 
 
 def _noise_of_fit(rows: Predictions, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
-    """The noise of a temperature that was fitted on these rows; see `Fitted.noise`. Zeros if it was not."""
+    """The noise of a scaling that was fitted on these rows; see `Fitted.noise`. Zeros if it was not."""
     return (np.zeros(len(rows.labels)), 0.0) if rows.fitted is None else rows.fitted.noise(per_row)
 
 
