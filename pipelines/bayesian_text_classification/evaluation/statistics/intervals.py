@@ -23,6 +23,7 @@ RESAMPLES = 1_000
 _BLOCK = 100  # resamples that are measured at once
 _POWER = 0.8  # power for `rows_needed`
 _ROUNDING = 1e-12  # what rounding may add to a difference of 0
+_MOST_ROWS = 10_000_000  # more rows than this are no advice
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Difference:
         verdict: "better", "worse", or "cannot tell". The last one means that the interval contains 0, or that there are
             fewer than 20 rows, or (for all measures but accuracy) fewer than 20 wrong or fewer than 20 right rows.
         rows_needed: Number of rows like these that would detect a true difference of this size with 80% power. None if
-            this difference is significant, if there is no difference, or if there are too few rows to say.
+            this difference is significant, if there is hardly one (more than 10 million rows), or if there are too few
+            rows to say.
         enough: Whether there are enough rows for a verdict.
     """
 
@@ -190,4 +192,5 @@ def _rows_needed(value: float, half_width: float, rows: int) -> int | None:
     if not half_width or not value or not math.isfinite(half_width):
         return None
     z, power = float(stats.norm.ppf((1 + LEVEL) / 2)), float(stats.norm.ppf(_POWER))
-    return math.ceil(rows * ((z + power) * half_width / z / value) ** 2)
+    needed = rows * ((z + power) * half_width / z / value) ** 2
+    return math.ceil(needed) if needed <= _MOST_ROWS else None

@@ -200,6 +200,11 @@ def test_verdict_follows_the_direction_of_the_measure():
         assert difference(MEASURE[key], *resamples[::-1]).verdict == "worse"
 
 
+def test_a_difference_that_only_rounding_made_needs_no_number_of_rows():
+    assert judged(1e-17, -0.01, 0.01, True, 400, enough=True).rows_needed is None
+    assert judged(0.001, -0.01, 0.01, True, 400, enough=True).rows_needed > 400
+
+
 def test_rows_needed_matches_the_power_formula():
     first, second = pair(400, 5, tilt=0.06)
     found = difference(MEASURE["nll"], resample(first), resample(second))
