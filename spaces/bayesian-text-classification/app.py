@@ -106,7 +106,8 @@ def summary(ordinary: np.ndarray, samples: np.ndarray) -> str:
 def standard_errors(samples: np.ndarray) -> np.ndarray:
     """Standard errors of the average of the first 1 to T samples, for the winning label; `samples` (1, classes, T)."""
     best = samples[0].mean(1).argmax()
-    found = [over_classes(samples[:, :, :n], GROUP_SIZE, CLASSIFIER.spread) for n in range(1, samples.shape[2] + 1)]
+    own = CLASSIFIER.spread
+    found = [over_classes(samples[:, :, :n], GROUP_SIZE, own) for n in range(1, samples.shape[2] + 1)]
     return np.array([min(one.standard_error[0, best], one.std[0, best]) for one in found])
 
 

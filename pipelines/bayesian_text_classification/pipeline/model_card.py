@@ -115,7 +115,9 @@ def card(
         config: The model's config, which says whether its labels are independent. None: it chooses one label.
         adapted: Whether the section warns that there is an adapter.
     """
-    shown = ", ".join(f"{name}={value!r}" for name, value in options.items() if name not in ("calibration", _WAY))
+    shown = ", ".join(
+        f"{name}={value!r}" for name, value in options.items() if name not in ("calibration", "spread", _WAY)
+    )
     warning = _ADAPTER_WARNING if adapted else ""
     sampled = options.get("num_samples") != 0
     words = {

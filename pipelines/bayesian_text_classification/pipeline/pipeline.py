@@ -1,5 +1,6 @@
 """`pipeline("bayesian-text-classification")`: Hugging Face text classification with MC-Dropout."""
 
+import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
@@ -110,10 +111,8 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
               classes; `benchmarks/attack.py`).
             - score_std: standard deviation of that probability over the samples.
             - standard_error: standard error of the score as an estimate of the mean over infinitely many samples, at
-              most `score_std`; None for one sample. Samples of a confident text say little about it, so it also rests
-              on how much the samples of this model vary. A pilot measures that once, before the first result: 20
-              samples of each of 16 fixed texts. `calibrate` measures it anew on up to 64 of its texts. It is saved with
-              the model.
+              most the winner's `score_std`; None for one sample. It also rests on `spread`, which a pilot measures
+              before the first result: 20 samples of each of 16 fixed texts.
             - predictive_entropy, expected_entropy, mutual_information: total, data and model uncertainty in nats; None
               for raw outputs.
             - num_samples, truncated.
@@ -219,6 +218,8 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         share its total in the proportion that they have without calibration. `save_pretrained` saves the calibration.
         To undo it, set `calibration` to what it was, or to {}.
 
+        For sampled scores, up to 64 of at least 16 texts also measure `spread` anew; `spread = None` undoes that.
+
         Args:
             texts: Several texts, as in a call. Do not measure on the same texts later.
             labels: The true classes of the texts, as ids or names. For a model of independent labels, the ids or names
@@ -250,10 +251,11 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         if way == "dropout":
             samples = {"masks": options.masks, "dropout_rate": self._dropout_rate()}
         scaling = fitted(method, p, targets, **samples)
+        self.calibration = self.calibration.replaced(way, scaling)
         if way == "dropout" and len(texts) >= len(PILOT):
             some = texts[:: -(-len(texts) // PILOT_TEXTS)]
-            self.spread = self._sampler.measured_spread(some, call["activation"], call["tokenizer_options"])
-        self.calibration = self.calibration.replaced(way, scaling)
+            asked = call["activation"], call["tokenizer_options"], call["batch_size"]
+            self.spread = self._sampler.measured_spread(some, *asked)
         return scaling.temperature if isinstance(scaling, TemperatureScaling) else scaling
 
     @property
@@ -307,18 +309,22 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
     def spread(self) -> Spread:
         """How much the samples vary, for their standard errors. A pilot measures it at first use.
 
-        Raises ValueError if the model has no active dropout.
+        Set it to use another value, or to None for a new pilot. It is dropped if the weights change. Raises ValueError
+        if the model has no active dropout.
         """
         return self._sampler.spread(self.activation)
 
     @spread.setter
     def spread(self, value: Spread | None) -> None:
-        self._text_sampler.known = {} if value is None else {self.activation: value}
+        self._sampler.know(value)
 
     def saved_options(self) -> dict[str, Any]:
         """The options that are saved with the model, as JSON values. A classifier that samples is measured first."""
-        spread = self.spread if self.sampling.num_samples and self.dropout_sites else None
-        return super().saved_options() | ({} if spread is None else {"spread": spread.saved()})
+        spread = self._sampler.known_spread()
+        if spread is None and self.sampling.num_samples > 1:
+            with contextlib.suppress(ValueError, RuntimeError):  # without dropout, or a model that cannot be probed
+                spread = self.spread
+        return super().saved_options() | ({} if spread in (None, UNKNOWN) else {"spread": spread.saved()})
 
     def _dropout_rate(self) -> float:
         return self._sampler.sampling_twin().dropout_rate
@@ -373,7 +379,8 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
                 raise not_finite([first + i for i in bad], len(encoded))
             first += len(encoded)
             if options.num_samples:
-                spread = self._sampler.spread(activation, call["batch_size"])
+                if options.num_samples > 1:  # one sample has no standard error
+                    spread = self._sampler.spread(activation, call["batch_size"])
                 yield from results_in_text_order(draws, described, encoded.truncated)
             else:
                 yield from results_in_text_order(draws, described)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,13 @@ class Spread:
         share: Variance of a probability over the samples, as a share of m (1 - m), the most that its mean m allows.
         balance: Variance of the mean of a balanced group of samples, as a share of that of independent samples.
         dropout_rate: Mean dropout rate of the samples; None: any.
+        activation: What made probabilities of the outputs; None: anything.
     """
 
     share: float
     balance: float
     dropout_rate: float | None = None
+    activation: str | None = None
 
     def variance_of_mean(self, count: int, group_size: int) -> float:
         """Variance of the mean of `count` samples, as a share of that of one sample.
@@ -61,19 +63,20 @@ class Spread:
         correlation = (self.balance - 1) / (group_size - 1)
         return (groups * group_size * self.balance + rest * (1 + max(rest - 1, 0) * correlation)) / count**2
 
-    def is_for(self, dropout_rate: float) -> bool:
-        """Whether it describes samples at this rate."""
-        return self.dropout_rate is None or math.isclose(self.dropout_rate, dropout_rate, rel_tol=1e-6)
+    def is_for(self, dropout_rate: float, activation: str) -> bool:
+        """Whether it describes samples at this rate, with this activation."""
+        same_rate = self.dropout_rate is None or math.isclose(self.dropout_rate, dropout_rate, rel_tol=1e-6)
+        return same_rate and self.activation in (None, activation)
 
-    def saved(self) -> dict[str, float]:
+    def saved(self) -> dict[str, Any]:
         """The numbers as JSON values."""
         return asdict(self)
 
 
-UNKNOWN = Spread(0.1, 1.0)  # for samples of an unknown model: a cautious one
+UNKNOWN = Spread(0.1, 1.0)  # where nothing was measured; for most models at a dropout rate of 0.1, it is cautious
 
 
-def spread_of(samples: NDArray[np.floating], dropout_rate: float) -> Spread:
+def spread_of(samples: NDArray[np.floating], dropout_rate: float, activation: str) -> Spread | None:
     """Estimate the spread from two balanced groups of samples of each text.
 
     `share` is the sum of the variances over texts and classes, divided by that of m (1 - m). `balance` compares the
@@ -82,8 +85,12 @@ def spread_of(samples: NDArray[np.floating], dropout_rate: float) -> Spread:
     a few of the texts account for most of the variance.
 
     Args:
-        samples: Probabilities; `UNKNOWN` is returned if one is not finite. *Shape:* (texts, classes, 2 groups).
+        samples: Probabilities. *Shape:* (texts, classes, 2 groups).
         dropout_rate: Mean dropout rate of the samples.
+        activation: What made probabilities of the outputs.
+
+    Returns:
+        The spread; None if the samples do not vary, or are not finite.
     """
     p = np.asarray(samples, np.float64)
     mean, variances = p.mean(2), p.var(2, ddof=1)
@@ -91,15 +98,17 @@ def spread_of(samples: NDArray[np.floating], dropout_rate: float) -> Spread:
     of_texts = variances.sum(1) / GROUP_SIZE
     total = float(of_texts.sum())
     if not math.isfinite(total) or total <= 0 or most <= 0:
-        return UNKNOWN
+        return None
     groups = p.reshape(*mean.shape, 2, GROUP_SIZE).mean(3)
     texts = total**2 / float((of_texts**2).sum())  # that vary equally
     found = max(float(groups.var(2, ddof=1).sum()) / total, _LEAST_BALANCE)
     log = math.log(found) + 1 / texts  # log(x) of a mean x of so many squares is low by about this much
     balance = math.exp((_TEXTS * math.log(_BALANCE) + texts * log) / (_TEXTS + texts))
-    return Spread(float(variances.sum()) / most, balance, dropout_rate)
+    return Spread(float(variances.sum()) / most, balance, dropout_rate, activation)
 
 
 def spread_of_saved(options: Mapping[str, Any]) -> Spread | None:
     """The spread in a model's saved options; None if there is none."""
-    return Spread(**options["spread"]) if options.get("spread") else None
+    given = options.get("spread") or {}
+    names = {one.name for one in fields(Spread)}  # a later version may save more
+    return Spread(**{name: value for name, value in given.items() if name in names}) if given else None

@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, TypeVar
@@ -40,7 +40,6 @@ class TextSampler:
         tokenizer: The model's tokenizer.
         device: The device that the model is on.
         dtype: The dtype of the sampled passes.
-        known: How much the samples vary, if it need not be measured.
     """
 
     def __init__(self, model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> None:
@@ -49,10 +48,8 @@ class TextSampler:
         self._twin: StochasticTwin | None = None
         self._ordinary: OrdinaryTwin | None = None  # only until there is a stochastic twin, which runs such passes too
         self._settings: tuple[Any, ...] = ()  # the caller's settings when the twins were created
-        self.known: Mapping[Activation, Spread] = {}
         self._pilot_lock = threading.Lock()
-        self._piloted: tuple[Any, ...] = ()  # the state of the model that the pilots are for
-        self._pilots: dict[Activation, Spread] = {}
+        self._known: tuple[Spread | None, tuple[int, int]] = (None, (0, 0))  # for this version of the model
         self._budgets = {kind: TokenBudget(tokens) for kind, tokens in TOKENS_PER_BATCH.items()}
 
     def samples(
@@ -104,17 +101,29 @@ class TextSampler:
         has changed. Raises ValueError if the model has no active dropout.
         """
         twin = self.sampling_twin()
-        known = self.known.get(activation)
-        if activation == "none" or (known is not None and known.is_for(twin.dropout_rate)):
-            return known or UNKNOWN
-        # Changes of weights in place, as in training, count as versions.
-        state = (twin, sum(0 if one.is_inference() else one._version for one in self.model.parameters()))
+        if activation == "none":
+            return UNKNOWN
+        known = self.known_spread()
+        if known is not None and known.is_for(twin.dropout_rate, activation):
+            return known
+        place = activation, self._version()
         with self._pilot_lock:
-            if state != self._piloted:
-                self._piloted, self._pilots = state, {}
-            if activation not in self._pilots:
-                self._pilots[activation] = self.measured_spread(PILOT, activation, {}, batch_size)
-            return self._pilots[activation]
+            if place not in twin.pilots:
+                twin.pilots[place] = self.measured_spread(PILOT, activation, {}, batch_size) or UNKNOWN
+            return twin.pilots[place]
+
+    def known_spread(self) -> Spread | None:
+        """What `know` was told, if the model has not changed since."""
+        spread, version = self._known
+        return spread if version == self._version() else None
+
+    def know(self, spread: Spread | None) -> None:
+        """Use this spread from now on, as long as the model does not change. None: measure it."""
+        self._known = spread, self._version()
+
+    def _version(self) -> tuple[int, int]:
+        """The model and the version of its weights, which changes in place, as in training, raise."""
+        return id(self.model), sum(0 if one.is_inference() else one._version for one in self.model.parameters())
 
     def measured_spread(
         self,
@@ -122,15 +131,15 @@ class TextSampler:
         activation: Activation,
         tokenizer_options: dict[str, Any],
         batch_size: int | None = None,
-    ) -> Spread:
-        """The spread of 20 samples of each of these texts; `UNKNOWN` if the model's input is not such texts."""
+    ) -> Spread | None:
+        """The spread of 20 samples of each of these texts; None if it cannot be measured on such texts."""
         options = Options(num_samples=PILOT_SAMPLES)
         drawn = self.samples(texts, options, activation, tokenizer_options=tokenizer_options, batch_size=batch_size)
         try:
             values = np.concatenate([draws.values for _, draws in drawn])
         except InputError:  # such as a tokenizer that makes no token of a text
-            return UNKNOWN
-        return spread_of(values, self.twin().dropout_rate)
+            return None
+        return spread_of(values, self.twin().dropout_rate, activation)
 
     def batches(
         self, texts: Iterable[Any], tokenizer_options: dict[str, Any], batch_size: int | None
@@ -268,10 +277,12 @@ class TextSampler:
 
     def __getstate__(self) -> dict[str, Any]:
         gone = {"_lock": None, "_pilot_lock": None, "_twin": None, "_ordinary": None}
-        return {**vars(self), **gone, "_settings": (), "_piloted": (), "_pilots": {}}
+        spread = self.known_spread()
+        return {**vars(self), **gone, "_settings": (), "_known": spread}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock(), _pilot_lock=threading.Lock())
+        self.know(state["_known"])
 
 
 def activated(logits: Tensor, activation: Activation) -> Tensor:

@@ -23,6 +23,7 @@ from .forward import Forward, Inputs
 from .onednn_linear import use_the_whole_processor
 from .probe import Encode, mean_rate, padding_changes_logits, probe
 from .rotary import frequency_group, make_stateless
+from .spread import Spread
 from .train_mode import switch_off_other_noise
 
 
@@ -105,6 +106,7 @@ class StochasticTwin(_Twin):
     Attributes:
         sites: Every dropout site with p > 0 that full `train()` mode activates, in order of first call.
         dropout_rate: Mean rate of the dropout calls in one pass; 0 without dropout.
+        pilots: How much the samples vary, by activation and version of the weights; see `TextSampler.spread`.
         hidden_randomness: Path of the first module with randomness that is not a dropout call; None if there is none.
         needs_equal_lengths: Whether padding is ruled out. It is if padding changes a text's output (with or without
             dropout), or if a site that all texts share has a shape that depends on the length.
@@ -127,6 +129,7 @@ class StochasticTwin(_Twin):
         self._plan = found.plan
         self.sites = found.sites
         self.dropout_rate = mean_rate(found.sites)
+        self.pilots: dict[tuple[str, tuple[int, int]], Spread] = {}
         self.hidden_randomness = found.hidden_randomness
         self.needs_equal_lengths = found.needs_equal_lengths
         self.loops_over_samples = found.plan.loops_over_samples

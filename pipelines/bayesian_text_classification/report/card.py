@@ -6,7 +6,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison
-from ..evaluation.heads import ONE_LABEL
+from ..evaluation.heads import INDEPENDENT_LABELS
 from ..evaluation.statistics.measures import MEASURES
 from ..evaluation.verdict import Verdict
 from .settings import ReportSettings
@@ -33,7 +33,7 @@ def model_card(comparison: Comparison, found: Verdict, settings: ReportSettings)
 
 def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalResult]:
     """ECE, accuracy, NLL and Brier score of every arm but BaaL's, as metadata for the Hub."""
-    dataset, over = settings.dataset_name, "" if comparison.head is ONE_LABEL else " over all labels"
+    dataset, over = settings.dataset_name, " over all labels" if comparison.head is INDEPENDENT_LABELS else ""
     return [
         EvalResult(
             task_type="text-classification",
@@ -54,7 +54,7 @@ def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalR
 
 def section(comparison: Comparison, found: Verdict, settings: ReportSettings) -> str:
     """Markdown: the verdict, and a table with 95% intervals."""
-    several = comparison.head is not ONE_LABEL
+    several = comparison.head is INDEPENDENT_LABELS
     header = ["", *(f"{_NAMES[key]}{' over all labels' * several}" for key in _KEYS)]
     lines = ["| " + " | ".join(header) + " |", "|---|" + "---:|" * len(_KEYS)]
     for arm in comparison.arms:

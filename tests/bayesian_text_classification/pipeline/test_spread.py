@@ -26,23 +26,23 @@ def balanced(random, texts, *, share, balance, classes=2, samples=20, means=None
 
 @pytest.mark.parametrize(("share", "balance"), [(0.002, 0.1), (0.01, 0.4), (0.02, 1.0)])
 def test_many_texts_give_share_and_balance(share, balance):
-    found = spread_of(balanced(np.random.default_rng(0), 4_000, share=share, balance=balance), 0.1)
+    found = spread_of(balanced(np.random.default_rng(0), 4_000, share=share, balance=balance), 0.1, "softmax")
     assert (found.share, found.balance) == (pytest.approx(share, rel=0.06), pytest.approx(balance, rel=0.1))
-    assert found.is_for(0.1) and not found.is_for(0.2)
+    assert found.is_for(0.1, "softmax") and not found.is_for(0.2, "softmax") and not found.is_for(0.1, "sigmoid")
 
 
 def test_a_few_texts_hardly_say_how_groups_are_balanced():
     random = np.random.default_rng(0)
-    found = [spread_of(balanced(random, 16, share=0.01, balance=0.1), 0.1).balance for _ in range(200)]
+    found = [spread_of(balanced(random, 16, share=0.01, balance=0.1), 0.1, "softmax").balance for _ in range(200)]
     assert 0.09 < np.median(found) < 0.2 and np.quantile(found, 0.95) < 0.3
     alone = balanced(random, 16, share=1e-9, balance=0.1)
     alone[0] = balanced(random, 1, share=0.01, balance=0.1)[0]  # all the variance is that of one text
-    assert 0.15 < spread_of(alone, 0.1).balance < 0.6
+    assert 0.15 < spread_of(alone, 0.1, "softmax").balance < 0.6
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
-def test_samples_that_say_nothing_are_those_of_an_unknown_model(value):
-    assert spread_of(np.full((16, 2, 20), value), 0.1) == UNKNOWN
+def test_samples_that_say_nothing_give_no_spread(value):
+    assert spread_of(np.full((16, 2, 20), value), 0.1, "softmax") is None
 
 
 @given(st.integers(2, 60), st.floats(0.01, 1.5), st.sampled_from([1, 10]))
@@ -137,11 +137,41 @@ def test_no_standard_error_exceeds_the_spread_of_the_samples(fresh, count):
         assert 0 <= result["standard_error"] <= result["score_std"]
 
 
-def test_texts_that_the_tokenizer_drops_leave_the_cautious_value(tiny, tokenizer, monkeypatch):
-    monkeypatch.setattr("bayesian_text_classification.pipeline.text_sampler.PILOT", ("", "a text"))
-    ours = BayesianTextClassificationPipeline(model=tiny("bert"), tokenizer=tokenizer)
-    ours.tokenizer.add_special_tokens = False
-    assert ours(TEXTS, num_samples=4)[0]["standard_error"] >= 0
+def test_what_cannot_be_measured_is_neither_guessed_nor_saved(tiny, bayesian, monkeypatch):
+    monkeypatch.setattr(TextSampler, "measured_spread", lambda *arguments: None)
+    ours = bayesian(tiny("bert"))
+    assert ours.spread == UNKNOWN and ours(TEXTS, num_samples=4)[0]["standard_error"] >= 0
+    assert "spread" not in ours.saved_options()
+
+
+def test_models_without_dropout_and_numbers_are_saved_without_a_spread(tiny, bayesian, tmp_path):
+    still = bayesian(tiny("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    number = bayesian(tiny("bert", num_labels=1, problem_type="regression"))
+    for ours in (still, number):
+        assert "spread" not in ours.saved_options()
+
+
+def test_one_sample_has_no_standard_error_and_needs_no_pilot(fresh, passes):
+    assert fresh(TEXTS, num_samples=1)[0]["standard_error"] is None and passes == []
+
+
+def test_a_known_spread_is_saved_by_a_classifier_that_does_not_sample(fresh):
+    fresh.spread = Spread(0.2, 0.3, None, "softmax")
+    ordinary = BayesianTextClassificationPipeline(model=fresh.model, tokenizer=fresh.tokenizer, num_samples=0)
+    assert "spread" not in ordinary.saved_options()
+    ordinary.spread = fresh.spread
+    assert ordinary.saved_options()["spread"] == {"share": 0.2, "balance": 0.3, "dropout_rate": None,
+                                                  "activation": "softmax"}  # fmt: skip
+
+
+def test_a_known_spread_is_dropped_with_the_weights_that_it_was_for(fresh, passes):
+    import torch
+
+    fresh.spread = Spread(0.5, 0.5)
+    assert fresh.spread == Spread(0.5, 0.5)
+    with torch.no_grad():
+        fresh.model.classifier.weight.mul_(0.01)
+    assert fresh.spread != Spread(0.5, 0.5) and len(passes) == 1
 
 
 def test_threads_share_one_pilot(fresh, passes):

@@ -335,7 +335,7 @@ def _pairs(rows: Predictions, values: Array) -> float:
     At least 1, and at most the number of distinct pairs. *Shape:* (rows, labels) for `values`.
     """
     most = rows.draws * values.shape[1]
-    spread = float(rows.over_draws(np.asarray(values.mean(1))).var()) / rows.draws
+    spread = float(rows.over_draws(np.asarray(values.mean(1))).var(ddof=1)) / rows.draws if rows.draws > 1 else 0.0
     return float(np.clip(values.var() / spread, 1, most)) if spread else float(most)
 
 
