@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .masks import GROUP_SIZE
+from .scaling import logits
 
 PILOT_SAMPLES = 2 * GROUP_SIZE
 PILOT_TEXTS = 64  # the most calibration texts that take the place of the pilot's
@@ -34,6 +35,7 @@ PILOT = (
 _BALANCE = 0.35  # prior of `Spread.balance`: 0.07 to 0.43 in five models
 _TEXTS = 5  # its weight, in texts that vary equally
 _LEAST_BALANCE = 1e-3
+_MOST_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Spread:
 
     Attributes:
         share: Variance of a probability over the samples, as a share of m (1 - m), the most that its mean m allows.
+        log_odds: Variance of its log odds.
         balance: Variance of the mean of a balanced group of samples, as a share of that of independent samples.
         dropout_rate: Mean dropout rate of the samples; None: any.
         activation: What made probabilities of the outputs; None: anything.
@@ -49,8 +52,19 @@ class Spread:
 
     share: float
     balance: float
+    log_odds: float = 0.0
     dropout_rate: float | None = None
     activation: str | None = None
+
+    def shares(self, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Expected variance of probabilities with these means, as shares of m (1 - m). *Shape:* that of `mean`.
+
+        The larger one of two: `share`, and that of normal log odds with variance v, `(exp(v) - 1) m (1 - m)` for a
+        small m, at most 0.3. `share` alone would be near 0 for a model that is sure of all texts of the pilot, whatever
+        it does with an unsure one.
+        """
+        most = np.clip(mean * (1 - mean), 0, None)
+        return np.maximum(self.share, np.minimum(math.expm1(min(self.log_odds, 10.0)) * most, _MOST_SHARE))
 
     def variance_of_mean(self, count: int, group_size: int) -> float:
         """Variance of the mean of `count` samples, as a share of that of one sample.
@@ -79,10 +93,10 @@ UNKNOWN = Spread(0.1, 1.0)  # where nothing was measured; for most models at a d
 def spread_of(samples: NDArray[np.floating], dropout_rate: float, activation: str) -> Spread | None:
     """Estimate the spread from two balanced groups of samples of each text.
 
-    `share` is the sum of the variances over texts and classes, divided by that of m (1 - m). `balance` compares the
-    variance of the two group means, which has one degree of freedom per text, with that of single samples. Its
-    logarithm is shrunk toward that of 0.35, which counts as five texts that vary equally: in a model with two classes,
-    a few of the texts account for most of the variance.
+    `log_odds` is the mean over texts and classes. `share` is the sum of the variances over texts and classes, divided
+    by that of m (1 - m). `balance` compares the variance of the two group means, which has one degree of freedom per
+    text, with that of single samples. Its logarithm is shrunk toward that of 0.35, which counts as five texts that vary
+    equally: in a model with two classes, a few of the texts account for most of the variance.
 
     Args:
         samples: Probabilities. *Shape:* (texts, classes, 2 groups).
@@ -104,7 +118,8 @@ def spread_of(samples: NDArray[np.floating], dropout_rate: float, activation: st
     found = max(float(groups.var(2, ddof=1).sum()) / total, _LEAST_BALANCE)
     log = math.log(found) + 1 / texts  # log(x) of a mean x of so many squares is low by about this much
     balance = math.exp((_TEXTS * math.log(_BALANCE) + texts * log) / (_TEXTS + texts))
-    return Spread(float(variances.sum()) / most, balance, dropout_rate, activation)
+    odds = float(logits(p).var(2, ddof=1).mean())
+    return Spread(float(variances.sum()) / most, balance, odds, dropout_rate, activation)
 
 
 def spread_of_saved(options: Mapping[str, Any]) -> Spread | None:

@@ -113,7 +113,7 @@ class TextSampler:
             return twin.pilots[place]
 
     def known_spread(self) -> Spread | None:
-        """What `know` was told, if the model has not changed since."""
+        """The spread that `know` was given, if the model has not changed since."""
         spread, version = self._known
         return spread if version == self._version() else None
 

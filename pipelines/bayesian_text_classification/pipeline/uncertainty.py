@@ -127,7 +127,7 @@ def _scaled(
     most = q * np.clip(1 - q, 0, None)  # the largest variance in [0, 1]; far from m, the linear map exceeds it
     own = moved.var(2)
     moved = moved * np.sqrt(np.divide(most, own, out=np.ones_like(most), where=own > most))[:, :, None]
-    prior = np.clip(spread.share * scaling.moved_variance(m, q), 0, most)
+    prior = np.clip(spread.shares(m) * scaling.moved_variance(m, q), 0, most)
     assert summary.predictive_entropy is not None and summary.mutual_information is not None
     before = summary.predictive_entropy
     model = total * np.divide(summary.mutual_information, before, out=np.zeros_like(total), where=before > 0)
@@ -146,8 +146,8 @@ def standard_error_of_probability(
 
         (nu kappa m (1 - m) + (T - 1) s^2) / (nu + T - 1)
 
-    This value replaces s^2 in `standard_error`, and `spread.variance_of_mean` replaces 1 / T. kappa is `spread.share`.
-    NaN for one sample.
+    This value replaces s^2 in `standard_error`, and `spread.variance_of_mean` replaces 1 / T. kappa is
+    `spread.shares(m)`. NaN for one sample.
 
     Args:
         samples: The samples. *Shape:* (texts, classes, samples).
@@ -157,7 +157,7 @@ def standard_error_of_probability(
     x = np.asarray(samples, dtype=np.float64)
     mean = x.mean(axis=2)
     prior = np.clip(mean * (1 - mean), 0, None)  # float32 rows may sum to 1 + 1e-7
-    return _shrunk_error(x, spread.share * prior, group_size, spread)
+    return _shrunk_error(x, spread.shares(mean) * prior, group_size, spread)
 
 
 def _shrunk_error(x: Array, prior: Array, group_size: int, spread: Spread) -> Array:

@@ -5,8 +5,10 @@ import pytest
 from bayesian_text_classification import BayesianTextClassificationPipeline, load
 from bayesian_text_classification.pipeline.spread import PILOT, UNKNOWN, Spread, spread_of
 from bayesian_text_classification.pipeline.text_sampler import TextSampler
+from bayesian_text_classification.pipeline.uncertainty import standard_error_of_probability
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say"]
 LABELED = [f"text number {i} of {i % 7}" for i in range(40)]
@@ -38,6 +40,20 @@ def test_a_few_texts_hardly_say_how_groups_are_balanced():
     alone = balanced(random, 16, share=1e-9, balance=0.1)
     alone[0] = balanced(random, 1, share=0.01, balance=0.1)[0]  # all the variance is that of one text
     assert 0.15 < spread_of(alone, 0.1, "softmax").balance < 0.6
+
+
+def test_a_model_that_is_sure_of_the_pilot_still_expects_unsure_texts_to_vary():
+    """Noise of variance 1 in the log odds; all texts of the pilot are near 0. Intervals of an unsure text hold."""
+    random = np.random.default_rng(0)
+    sure = special.expit(-7 + random.normal(size=(16, 1, 20)))
+    found = spread_of(sure, 0.1, "sigmoid")
+    assert found.share < 0.01 and found.log_odds == pytest.approx(1, rel=0.2)
+    for middle in (-4, -2, 0):
+        limit = special.expit(middle + random.normal(size=100_000)).mean()
+        x = special.expit(middle + random.normal(size=(4_000, 1, 10)))
+        own = Spread(found.share, 1.0, found.log_odds)  # these samples are independent
+        held = np.abs(x.mean(2) - limit) <= 1.96 * standard_error_of_probability(x, 1, own)
+        assert held.mean() > 0.86
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan])
@@ -111,7 +127,7 @@ def test_a_changed_model_is_measured_anew(tiny, bayesian, passes):
 
 def test_a_saved_spread_of_another_dropout_rate_is_not_used(tiny, bayesian, passes):
     ours = bayesian(tiny("bert"))
-    ours.spread = Spread(0.5, 0.5, 0.3)
+    ours.spread = Spread(0.5, 0.5, dropout_rate=0.3)
     assert ours.spread.share < 0.5 and len(passes) == 1
     ours.spread = Spread(0.5, 0.5)
     assert ours.spread == Spread(0.5, 0.5) and len(passes) == 1
@@ -125,9 +141,8 @@ def test_calibrate_measures_its_own_texts(fresh, passes):
     assert len(passes) == 1
     fresh.calibrate(LABELED, labels, num_samples=4)
     assert passes == [len(PILOT), len(LABELED)]
-    expected = spread_of(
-        fresh.sample_proba(LABELED, num_samples=20, seed=0, masks="balanced"), fresh.spread.dropout_rate
-    )
+    samples = fresh.sample_proba(LABELED, num_samples=20, seed=0, masks="balanced")
+    expected = spread_of(samples, fresh.spread.dropout_rate, "softmax")
     assert fresh.spread == expected != pilot
 
 
@@ -156,11 +171,11 @@ def test_one_sample_has_no_standard_error_and_needs_no_pilot(fresh, passes):
 
 
 def test_a_known_spread_is_saved_by_a_classifier_that_does_not_sample(fresh):
-    fresh.spread = Spread(0.2, 0.3, None, "softmax")
+    fresh.spread = Spread(0.2, 0.3, activation="softmax")
     ordinary = BayesianTextClassificationPipeline(model=fresh.model, tokenizer=fresh.tokenizer, num_samples=0)
     assert "spread" not in ordinary.saved_options()
     ordinary.spread = fresh.spread
-    assert ordinary.saved_options()["spread"] == {"share": 0.2, "balance": 0.3, "dropout_rate": None,
+    assert ordinary.saved_options()["spread"] == {"share": 0.2, "balance": 0.3, "log_odds": 0.0, "dropout_rate": None,
                                                   "activation": "softmax"}  # fmt: skip
 
 
