@@ -336,7 +336,7 @@ def _pairs(rows: Predictions, values: Array) -> float:
     """
     most = rows.draws * values.shape[1]
     spread = float(rows.over_draws(np.asarray(values.mean(1))).var(ddof=1)) / rows.draws if rows.draws > 1 else 0.0
-    return float(np.clip(values.var() / spread, 1, most)) if spread else float(most)
+    return float(np.clip(values.var(ddof=1) / spread, 1, most)) if spread else float(most)
 
 
 def biased_interval(value: float, resampled: Array, bias: float) -> Interval:
