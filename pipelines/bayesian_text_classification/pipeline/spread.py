@@ -32,7 +32,8 @@ PILOT = (
     "Not bad at all, although the second half drags and the ending makes little sense.",
     "I am so angry about this that I do not know what to say.",
 )
-_BALANCE = 0.35  # prior of `Spread.balance` at rates up to 0.28: 0.07 to 0.43 in five models with a rate of 0.1
+_BALANCE = 0.35  # prior of `Spread.balance`: 0.07 to 0.43 in five models with a dropout rate of 0.1
+_HIGH_RATE = 0.25  # dropout rate above which no balance is expected
 _TEXTS = 5  # its weight, in texts that vary equally
 _LEAST_BALANCE = 1e-3
 _MOST_SHARE = 0.3
@@ -95,9 +96,10 @@ def spread_of(samples: NDArray[np.floating], dropout_rate: float, activation: st
 
     `log_odds` is the mean over texts and classes. `share` is the sum of the variances over texts and classes, divided
     by that of m (1 - m). `balance` compares the variance of the two group means, which has one degree of freedom per
-    text, with that of single samples. Its logarithm is shrunk toward that of a prior (0.35, and more at rates above
-    0.28), which counts as five texts that vary equally: in a model with two classes, a few of the texts account for
-    most of the variance.
+    text, with that of single samples. Its logarithm is shrunk toward that of 0.35, which counts as five texts that vary
+    equally: in a model with two classes, a few of the texts account for most of the variance. At dropout rates above
+    0.25 it is at least 1: groups are hardly balanced there, and with what a pilot found at a rate of 0.5, intervals of
+    1.96 standard errors held only 85% of the limits.
 
     Args:
         samples: Probabilities. *Shape:* (texts, classes, 2 groups).
@@ -118,8 +120,9 @@ def spread_of(samples: NDArray[np.floating], dropout_rate: float, activation: st
     texts = total**2 / float((of_texts**2).sum())  # that vary equally
     found = max(float(groups.var(2, ddof=1).sum()) / total, _LEAST_BALANCE)
     log = math.log(found) + 1 / texts  # log(x) of a mean x of so many squares is low by about this much
-    prior = max(_BALANCE, min(dropout_rate + 0.07, 1.0))  # 0.44 at a rate of 0.3, and 0.57 at 0.5
-    balance = math.exp((_TEXTS * math.log(prior) + texts * log) / (_TEXTS + texts))
+    balance = math.exp((_TEXTS * math.log(_BALANCE) + texts * log) / (_TEXTS + texts))
+    if dropout_rate > _HIGH_RATE:
+        balance = max(balance, 1.0)
     odds = float(logits(p).var(2, ddof=1).mean())
     return Spread(float(variances.sum()) / most, balance, odds, dropout_rate, activation)
 
