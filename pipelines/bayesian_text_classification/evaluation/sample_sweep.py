@@ -81,7 +81,7 @@ def sample_sweep(
     found = {name: np.empty((ORDERS, len(sizes))) for name in CURVES}
     limit = pool.mean(axis=2, dtype=np.float64)[:, :, None]
     part = np.asarray(sizes) / pool.shape[2]
-    measured, distance = (_of_labels, _apart) if np.ndim(labels) == 2 else (_of_classes, _apart_in_score)
+    measured, distance = (_of_labels, _largest_distance) if np.ndim(labels) == 2 else (_of_classes, _distance_of_score)
     for i in range(ORDERS):
         order = group_order(pool.shape[2], random)[: max(sizes)]
         sums = np.cumsum(pool[:, :, order], axis=2, dtype=np.float64)[:, :, np.asarray(sizes) - 1]
@@ -110,12 +110,12 @@ def group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
     return np.concatenate([random.permutation(groups[g]) for g in random.permutation(len(groups))])
 
 
-def _apart(means: NDArray[np.floating], limit: NDArray[np.floating]) -> Array:
+def _largest_distance(means: NDArray[np.floating], limit: NDArray[np.floating]) -> Array:
     """Largest distance of a label's probability from its limit. *Shape:* (texts, 1, sizes)."""
     return np.asarray(np.abs(means - limit).max(1, keepdims=True))
 
 
-def _apart_in_score(means: NDArray[np.floating], limit: NDArray[np.floating]) -> Array:
+def _distance_of_score(means: NDArray[np.floating], limit: NDArray[np.floating]) -> Array:
     """Distances of the score, the largest limit's probability, from its limit. *Shape:* (texts, 1, sizes)."""
     means, winner = means / means.sum(1, keepdims=True), limit.argmax(1)[:, None]
     return np.asarray(np.take_along_axis(means, winner, 1) - np.take_along_axis(limit, winner, 1))

@@ -27,8 +27,8 @@ class _Words:
     """How sentences call things.
 
     Attributes:
-        fitted: That, in the plural, after it was fitted.
-        fitted_once: The same in the singular.
+        fitted: The scalings of two arms, as the subject of a sentence.
+        fitted_once: The scaling of one arm, the same way.
         off: What is off by the ECE.
         few: Why a difference has no interval.
         answers: What a verdict needs.

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import matplotlib
@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..evaluation.arms import TITLES, Arm
+from ..evaluation.arms import TITLES, Arm, Probabilities
 from ..evaluation.comparison import Comparison
 from ..evaluation.heads import ONE_LABEL
 from ..evaluation.out_of_scope import Detection
@@ -239,39 +239,44 @@ def risk_coverage_curves(comparison: Comparison, labels: NDArray[np.integer]) ->
 
 def confidence_histograms(comparison: Comparison, labels: NDArray[np.integer]) -> Figure:
     """Histograms of the confidence of right and wrong answers."""
-    names = [arm.name for arm in comparison.arms if arm.name in _compared(comparison)]
-    figure = _figure(3.2 * len(names), 3.0)
-    for axes, name in zip(figure.subplots(1, len(names), sharex=True), names, strict=True):
-        p = comparison.arm(name).probabilities
-        correct = p.argmax(1) == labels
-        edges = np.linspace(0, 1, 21)
-        for chosen, label, style in ((correct, "right", _PLAIN), (~correct, "wrong", _HATCHED)):
-            share = np.full(chosen.sum(), 1 / max(int(chosen.sum()), 1))
-            axes.hist(p[chosen].max(1), edges, weights=share, label=f"{label} ({chosen.sum():,})", **style)
-        axes.set_title(TITLES[name], fontsize=10)
-        axes.set_xlabel("confidence")
-        axes.legend(frameon=False, fontsize=8, loc="upper left")
-        _plain(axes)
+
+    def split(p: Probabilities) -> tuple[Probabilities, NDArray[np.bool_]]:
+        return p.max(1), p.argmax(1) == labels
+
+    figure = _split_histograms(comparison, split, ("right", "wrong"), "confidence")
     figure.axes[0].set_ylabel("share of these texts")
     return figure
 
 
 def label_histograms(comparison: Comparison) -> Figure:
     """Histograms of the probabilities of labels that apply, and of those that do not."""
-    names = [arm.name for arm in comparison.arms if arm.name in _compared(comparison)]
-    figure, applies = _figure(3.2 * len(names), 3.0), comparison.labels == 1
-    for axes, name in zip(figure.subplots(1, len(names), sharex=True), names, strict=True):
-        p = comparison.arm(name).probabilities
-        edges = np.linspace(0, 1, 21)
-        for chosen, label, style in ((applies, "applies", _PLAIN), (~applies, "does not", _HATCHED)):
-            share = np.full(chosen.sum(), 1 / max(int(chosen.sum()), 1))
-            axes.hist(p[chosen], edges, weights=share, label=f"{label} ({chosen.sum():,})", **style)
+    applies = comparison.labels == 1
+    figure = _split_histograms(comparison, lambda p: (p, applies), ("applies", "does not"), "probability")
+    for axes in figure.axes:
         axes.set_yscale("log")
-        axes.set_title(TITLES[name], fontsize=10)
-        axes.set_xlabel("probability")
         axes.legend(frameon=False, fontsize=8, loc="upper center")
-        _plain(axes)
     figure.axes[0].set_ylabel("share of these pairs")
+    return figure
+
+
+def _split_histograms(
+    comparison: Comparison,
+    split: Callable[[Probabilities], tuple[Probabilities, NDArray[np.bool_]]],
+    names: tuple[str, str],
+    what: str,
+) -> Figure:
+    """Two histograms for each of the main arms: of the values that `split` chooses, and of the others."""
+    arms = [arm for arm in comparison.arms if arm.name in _compared(comparison)]
+    figure, edges = _figure(3.2 * len(arms), 3.0), np.linspace(0, 1, 21)
+    for axes, arm in zip(figure.subplots(1, len(arms), sharex=True), arms, strict=True):
+        values, first = split(arm.probabilities)
+        for chosen, name, style in ((first, names[0], _PLAIN), (~first, names[1], _HATCHED)):
+            share = np.full(chosen.sum(), 1 / max(int(chosen.sum()), 1))
+            axes.hist(values[chosen], edges, weights=share, label=f"{name} ({chosen.sum():,})", **style)
+        axes.set_title(TITLES[arm.name], fontsize=10)
+        axes.set_xlabel(what)
+        axes.legend(frameon=False, fontsize=8, loc="upper left")
+        _plain(axes)
     return figure
 
 
