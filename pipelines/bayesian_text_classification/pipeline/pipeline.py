@@ -1,27 +1,25 @@
 """`pipeline("bayesian-text-classification")`: Hugging Face text classification with MC-Dropout."""
 
-import contextlib
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .answers import ordinary_labels, ranked_labels, results_in_text_order, winning_labels
-from .calibrated import CalibratedPipeline, check_threshold
+from .calibrated import check_threshold
 from .calibration import way_of
 from .encoding import Encoded
 from .fitting import Method, check_method, fitted
 from .inputs import LazyResults, form_of, not_finite
 from .options import NAMES, Options, as_dtype, check_batch_size, is_int
-from .probe import DropoutSite
+from .sampled import SampledPipeline
 from .sampling import Draws, joined
 from .saving import Saved, resolved, saved_options, with_adapter
 from .scaling import Scaling, TemperatureScaling
-from .spread import PILOT, PILOT_TEXTS, UNKNOWN, Spread, spread_of_saved
+from .spread import PILOT, PILOT_TEXTS, UNKNOWN, spread_of_saved
 from .targets import labeled
 from .text_sampler import Progress, TextSampler
 from .uncertainty import summarized
@@ -30,7 +28,7 @@ TASK = "bayesian-text-classification"
 _Call = dict[str, Any]  # arguments of `TextSampler.samples`
 
 
-class BayesianTextClassificationPipeline(CalibratedPipeline):
+class BayesianTextClassificationPipeline(SampledPipeline):
     """Text classification whose score is the mean over `num_samples` dropout masks, with uncertainty estimates.
 
         score = mean_t softmax(f(x, mask_t))        (MC-Dropout, Gal & Ghahramani 2016, arXiv:1506.02142)
@@ -258,34 +256,6 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
             self.spread = self._sampler.measured_spread(some, *asked)
         return scaling.temperature if isinstance(scaling, TemperatureScaling) else scaling
 
-    @property
-    def dropout_sites(self) -> list[DropoutSite]:
-        """Every module that applies dropout with p > 0 in a forward pass."""
-        return list(self._sampler.twin().sites)
-
-    @property
-    def batch_tokens(self) -> int:
-        """The most tokens (rows x length, with padding) in a batch; halved when memory runs out."""
-        return self._sampler.batch_tokens
-
-    @batch_tokens.setter
-    def batch_tokens(self, value: int) -> None:
-        self._sampler.batch_tokens = value
-
-    @property
-    def truncation(self) -> dict[str, Any]:
-        """Tokenizer options that truncate to the model's limit. Pass them to calls with `num_samples=0`."""
-        return self._sampler.encoder.truncation
-
-    @property
-    def run_dtype(self) -> torch.dtype:
-        """The dtype of the twin's passes: `dtype` if given, else the model's (float32 if that is float16 on a CPU)."""
-        if self._requested_dtype is not None:
-            return self._requested_dtype
-        # Half-precision checkpoints save space, but float16 arithmetic is slow and imprecise on a CPU.
-        own: torch.dtype = self.model.dtype
-        return torch.float32 if own == torch.float16 and self.device.type == "cpu" else own
-
     def batches(self, texts: Iterable[Any], **kwargs: Any) -> Iterator[tuple[Sequence[int], dict[str, Tensor]]]:
         """Yield the batches that one ordinary pass would run: text indices, and the model's inputs for them."""
         _, call = self._for_arrays(kwargs)
@@ -296,38 +266,6 @@ class BayesianTextClassificationPipeline(CalibratedPipeline):
         other = object.__new__(type(self))
         other.__dict__.update(vars(self), _text_sampler=copy.copy(self._text_sampler), _said=set(self._said))
         return other
-
-    @property
-    def _sampler(self) -> TextSampler:
-        """The sampler with the current model, tokenizer, device and dtype: callers may replace them."""
-        sampler = self._text_sampler
-        sampler.model, sampler.tokenizer = self.model, self.tokenizer
-        sampler.device, sampler.dtype = self.device, self.run_dtype
-        return sampler
-
-    @property
-    def spread(self) -> Spread:
-        """How much the samples vary, for their standard errors. A pilot measures it at first use.
-
-        Set it to use another value, or to None for a new pilot. It is dropped if the weights change. Raises ValueError
-        if the model has no active dropout.
-        """
-        return self._sampler.spread(self.activation)
-
-    @spread.setter
-    def spread(self, value: Spread | None) -> None:
-        self._sampler.know(value)
-
-    def saved_options(self) -> dict[str, Any]:
-        """The options that are saved with the model, as JSON values. A classifier that samples is measured first."""
-        spread = self._sampler.known_spread()
-        if spread is None and self.sampling.num_samples > 1:
-            with contextlib.suppress(ValueError, RuntimeError):  # without dropout, or a model that cannot be probed
-                spread = self.spread
-        return super().saved_options() | ({} if spread in (None, UNKNOWN) else {"spread": spread.saved()})
-
-    def _dropout_rate(self) -> float:
-        return self._sampler.sampling_twin().dropout_rate
 
     def _for_call(self, kwargs: Mapping[str, Any]) -> tuple[_Call, dict[str, Any]]:
         """The arguments of `TextSampler.samples` for a call, and its postprocessing options."""

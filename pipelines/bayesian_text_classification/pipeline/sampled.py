@@ -1,0 +1,78 @@
+"""The base class for what a pipeline takes from its sampler: dropout sites, spread, token budget and dtype."""
+
+import contextlib
+from typing import Any
+
+import torch
+
+from .calibrated import CalibratedPipeline
+from .probe import DropoutSite
+from .spread import UNKNOWN, Spread
+from .text_sampler import TextSampler
+
+
+class SampledPipeline(CalibratedPipeline):
+    """A pipeline with a `TextSampler` of its model."""
+
+    _text_sampler: TextSampler
+    _requested_dtype: torch.dtype | None
+
+    @property
+    def dropout_sites(self) -> list[DropoutSite]:
+        """Every module that applies dropout with p > 0 in a forward pass."""
+        return list(self._sampler.twin().sites)
+
+    @property
+    def batch_tokens(self) -> int:
+        """The most tokens (rows x length, with padding) in a batch; halved when memory runs out."""
+        return self._sampler.batch_tokens
+
+    @batch_tokens.setter
+    def batch_tokens(self, value: int) -> None:
+        self._sampler.batch_tokens = value
+
+    @property
+    def truncation(self) -> dict[str, Any]:
+        """Tokenizer options that truncate to the model's limit. Pass them to calls with `num_samples=0`."""
+        return self._sampler.encoder.truncation
+
+    @property
+    def run_dtype(self) -> torch.dtype:
+        """The dtype of the twin's passes: `dtype` if given, else the model's (float32 if that is float16 on a CPU)."""
+        if self._requested_dtype is not None:
+            return self._requested_dtype
+        # Half-precision checkpoints save space, but float16 arithmetic is slow and imprecise on a CPU.
+        own: torch.dtype = self.model.dtype
+        return torch.float32 if own == torch.float16 and self.device.type == "cpu" else own
+
+    @property
+    def _sampler(self) -> TextSampler:
+        """The sampler with the current model, tokenizer, device and dtype: callers may replace them."""
+        sampler = self._text_sampler
+        sampler.model, sampler.tokenizer = self.model, self.tokenizer
+        sampler.device, sampler.dtype = self.device, self.run_dtype
+        return sampler
+
+    @property
+    def spread(self) -> Spread:
+        """How much the samples vary, for their standard errors. A pilot measures it at first use.
+
+        Set it to use another value, or to None for a new pilot. It is dropped if the weights change. Raises ValueError
+        if the model has no active dropout.
+        """
+        return self._sampler.spread(self.activation)
+
+    @spread.setter
+    def spread(self, value: Spread | None) -> None:
+        self._sampler.know(value)
+
+    def saved_options(self) -> dict[str, Any]:
+        """The options that are saved with the model, as JSON values. A classifier that samples is measured first."""
+        spread = self._sampler.known_spread()
+        if spread is None and self.sampling.num_samples > 1:
+            with contextlib.suppress(ValueError, RuntimeError):  # without dropout, or a model that cannot be probed
+                spread = self.spread
+        return super().saved_options() | ({} if spread in (None, UNKNOWN) else {"spread": spread.saved()})
+
+    def _dropout_rate(self) -> float:
+        return self._sampler.sampling_twin().dropout_rate
