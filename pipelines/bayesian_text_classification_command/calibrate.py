@@ -11,6 +11,7 @@ from .options import (
     Config,
     Dataset,
     Device,
+    Dropout,
     Dtype,
     LabelColumn,
     Masks,
@@ -53,6 +54,7 @@ def calibrate(
         ),
     ] = None,
     masks: Masks = None,
+    dropout: Dropout = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
@@ -68,7 +70,7 @@ def calibrate(
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
     from bayesian_text_classification.wording import first_line
 
-    asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "seed": seed}
+    asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "dropout": dropout, "seed": seed}
     options = {name: value for name, value in asked.items() if value is not None}
     folder = writable_folder(output)
     if folder.is_dir() and any(folder.iterdir()):

@@ -12,6 +12,7 @@ from .options import (
     Config,
     Dataset,
     Device,
+    Dropout,
     Dtype,
     LabelColumn,
     Model,
@@ -53,6 +54,7 @@ def evaluate(
             "the ordinary model with and without a temperature (or Platt scaling), as for a model without dropout.",
         ),
     ] = 20,
+    dropout: Dropout = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
@@ -104,7 +106,8 @@ def evaluate(
         fail(f"--output {folder} holds other files; choose a new folder, or that of an earlier report")
     with STDERR.status("loading"):
         try:
-            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
+            given = {} if dropout is None else {"dropout": dropout}
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle, **given)
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             check_probabilities(classifier)
             source = str(embedded_reviews()) if dataset is None else dataset
@@ -186,6 +189,8 @@ def _load_options(
     """Arguments of `load` that give the arms of the comparison again, besides the number of samples."""
     given = {"seed": seed or None, "device": device, "dtype": dtype, "allow_pickle": allow_pickle or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if classifier.sampling.dropout is not None:
+        options["dropout"] = classifier.sampling.dropout
     if classifier.sampling.masks != "balanced":
         options["masks"] = "balanced"
     if classifier.sampling.tolerance is not None:

@@ -36,6 +36,18 @@ def _dtype(value: str | None) -> str | None:
     return value
 
 
+def _dropout(value: str | None) -> str | None:
+    if value is None:
+        return None
+    from bayesian_text_classification.pipeline.rates import Rates
+
+    try:
+        Rates.of_option(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return value
+
+
 Model = Annotated[
     str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded model", callback=not_empty)
 ]
@@ -66,6 +78,15 @@ Masks = Annotated[
     str | None,
     typer.Option(
         help="Dropout masks: balanced or bernoulli.", show_default=f"balanced, {OR_SAVED}", callback=not_empty
+    ),
+]
+Dropout = Annotated[
+    str | None,
+    typer.Option(
+        help="Dropout rate of the sites whose own rate is 0, such as 0.1, for a model that was trained without "
+        "dropout; or a factor of the model's own rates, such as 2x.",
+        show_default=f"the model's own rates, {OR_SAVED}",
+        callback=_dropout,
     ),
 ]
 Config = Annotated[str | None, typer.Option(help="Configuration of a dataset on the Hub.", callback=not_empty)]

@@ -14,6 +14,7 @@ from .options import (
     OR_SAVED,
     AllowPickle,
     Device,
+    Dropout,
     Dtype,
     Masks,
     Model,
@@ -86,6 +87,7 @@ def predict(
         ),
     ] = None,
     masks: Masks = None,
+    dropout: Dropout = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -169,7 +171,7 @@ def predict(
         if resume:
             fail("--resume needs an output file, not stdout")
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "seed": seed}
-    asked |= {"threshold": threshold_of(threshold), "scores": scores}
+    asked |= {"dropout": dropout, "threshold": threshold_of(threshold), "scores": scores}
     asked["batch_size"] = batch_size
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for number, text in enumerate(texts or [], start=1):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .console import STDERR, STDOUT, fail, quiet_libraries, rows_bar
-from .options import AllowPickle, Device, Dtype, Model, Seed, TextColumn, TextPairColumn, not_empty
+from .options import AllowPickle, Device, Dropout, Dtype, Model, Seed, TextColumn, TextPairColumn, not_empty
 
 
 def _heuristic(value: str) -> str:
@@ -40,6 +40,7 @@ def rank(
     text_column: TextColumn = None,
     text_pair_column: TextPairColumn = None,
     num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout per text.")] = 20,
+    dropout: Dropout = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
@@ -61,7 +62,8 @@ def rank(
 
     with STDERR.status("loading"):
         try:
-            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
+            options = {} if dropout is None else {"dropout": dropout}
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle, **options)
             activation = check_probabilities(classifier)
             if activation == "sigmoid" and heuristic == "batch_bald":
                 fail("--heuristic batch_bald needs a model that chooses one label; use --heuristic bald")

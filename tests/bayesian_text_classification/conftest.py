@@ -70,7 +70,7 @@ def samples():
 @pytest.fixture(scope="session")
 def calls_of():
     """Counts the dropout calls that a twin's sites make in one pass."""
-    return lambda twin: sum(site.calls for site in twin.sites)
+    return lambda twin: sum(site.calls for site in twin.sites())
 
 
 @pytest.fixture(scope="module")

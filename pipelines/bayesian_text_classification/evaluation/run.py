@@ -187,7 +187,8 @@ def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline
         return replace(outputs, notes=(note,))
     made = "one ordinary pass"
     if way == "dropout":
-        if outputs.samples is None or not scaling.is_for(ARM_MASKS, outputs.dropout_rate):
+        measured = replace(classifier.sampling, masks=ARM_MASKS)
+        if outputs.samples is None or not scaling.is_for(measured, outputs.dropout_rate):
             note = (
                 f"The calibration that the classifier was saved with ({scaling}) was not measured: "
                 f"{'nothing was sampled' if outputs.samples is None else f'the samples here have {ARM_MASKS} masks'}."

@@ -28,14 +28,12 @@ class _Settings:
     Attributes:
         options: Default options of a call.
         calibration: What was fitted.
-        threshold_way: The scores that the default threshold was chosen for.
-        threshold_masks: Their dropout masks.
+        threshold_for: Options of the scores that the default threshold was chosen for.
     """
 
     options: Options
     calibration: Calibration
-    threshold_way: Way
-    threshold_masks: str
+    threshold_for: Options
 
 
 class CalibratedPipeline(PublishablePipeline):
@@ -49,7 +47,7 @@ class CalibratedPipeline(PublishablePipeline):
     def _set_calibration(self, options: Options, saved: Mapping[str, Any], threshold_is_saved: bool) -> None:
         """Set the options and the saved calibration, and check the threshold that was saved with it or given."""
         self._said: set[str] = set()
-        self._settings = _Settings(options, Calibration.of_saved(saved), way_of(options), options.masks)
+        self._settings = _Settings(options, Calibration.of_saved(saved), options)
         if options.threshold is None:
             return
         if not threshold_is_saved:
@@ -61,8 +59,10 @@ class CalibratedPipeline(PublishablePipeline):
             self._drop_threshold(f"it was chosen for {SCORES[chosen_for]}")
         elif not self._fits(options.threshold):
             self._drop_threshold(f"it does not fit the scores of {KINDS[self.activation]}")
-        elif chosen_for == "dropout" and saved.get("masks", options.masks) != options.masks:
-            self._drop_threshold(f"it was chosen for masks={saved['masks']!r}")
+        elif chosen_for == "dropout":
+            before = replace(options, masks=saved.get("masks", options.masks), dropout=saved.get("dropout"))
+            if others := options.other_draws(before):
+                self._drop_threshold(f"it was chosen for {others}")
 
     @property
     def sampling(self) -> Options:
@@ -79,7 +79,7 @@ class CalibratedPipeline(PublishablePipeline):
         before, new = self._settings, Calibration(value)
         for scaling in new.values():
             self._check_scaling(scaling)
-        way, threshold = before.threshold_way, before.options.threshold
+        way, threshold = way_of(before.threshold_for), before.options.threshold
         changed = threshold is not None and new.numbers(way) != before.calibration.numbers(way)
         options = replace(before.options, threshold=None) if changed else before.options
         self._settings = replace(before, options=options, calibration=new)
@@ -113,9 +113,7 @@ class CalibratedPipeline(PublishablePipeline):
         options = replace(self.sampling, threshold=value)
         if value is not None:
             self._check_threshold(value)
-        self._settings = replace(
-            self._settings, options=options, threshold_way=way_of(options), threshold_masks=options.masks
-        )
+        self._settings = replace(self._settings, options=options, threshold_for=options)
 
     @property
     def activation(self) -> Activation:
@@ -143,23 +141,23 @@ class CalibratedPipeline(PublishablePipeline):
 
     def saved_options(self) -> dict[str, Any]:
         """The options that are saved with the model, as JSON values."""
-        way = {} if self.threshold is None else {"threshold_way": self._settings.threshold_way}
+        way = {} if self.threshold is None else {"threshold_way": way_of(self._settings.threshold_for)}
         return {"calibration": self.calibration.saved(), **self.sampling.saved(), **way}
 
     @abstractmethod
-    def _dropout_rate(self) -> float:
+    def _dropout_rate(self, options: Options) -> float:
         """Mean rate of the dropout calls in one pass. Raises ValueError without dropout."""
 
     def _options_for(self, given: Mapping[str, Any], settings: _Settings) -> Options:
         options = replace(settings.options, **{name: given[name] for name in NAMES if name in given})
         if options.threshold is None or "threshold" in given:
             return options
-        way, scaling = way_of(options), settings.calibration.get(way_of(options))
-        if way != settings.threshold_way:
-            other = SCORES[settings.threshold_way]
-        elif way == "dropout" and options.masks != settings.threshold_masks:
-            other = f"masks={settings.threshold_masks!r}"
-        elif way == "dropout" and scaling is not None and not scaling.is_for(options.masks, self._dropout_rate()):
+        way, scaling, chosen_for = way_of(options), settings.calibration.get(way_of(options)), settings.threshold_for
+        if way != way_of(chosen_for):
+            other = SCORES[way_of(chosen_for)]
+        elif way == "dropout" and options.other_draws(chosen_for):
+            other = options.other_draws(chosen_for)
+        elif way == "dropout" and scaling is not None and not scaling.is_for(options, self._dropout_rate(options)):
             other = "another dropout rate"
         else:
             return options
@@ -175,7 +173,7 @@ class CalibratedPipeline(PublishablePipeline):
         Raises ValueError if they need samples and there is no dropout.
         """
         way = way_of(options)
-        rate = self._dropout_rate() if way == "dropout" else 0.0
+        rate = self._dropout_rate(options) if way == "dropout" else 0.0
         known = {one: scaling for one, scaling in calibration.items() if scaling.activation == activation}
         if not known:
             return None
@@ -187,10 +185,11 @@ class CalibratedPipeline(PublishablePipeline):
             )
             return None
         scaling = known[way]
-        if way == "dropout" and not scaling.is_for(options.masks, rate):
+        if way == "dropout" and not scaling.is_for(options, rate):
+            asked = f"masks={options.masks!r}" + f", dropout={options.dropout!r}" * (options.dropout is not None)
             self._warn_once(
                 f"these scores are not calibrated: what was fitted ({scaling}) is for samples with other masks or at "
-                f"another dropout rate; call classifier.calibrate(texts, labels, masks={options.masks!r})"
+                f"another dropout rate; call classifier.calibrate(texts, labels, {asked})"
             )
             return None
         return scaling

@@ -16,17 +16,29 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .masks import INTEGERS
+from .rates import OWN, Rates
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a dropout function with p > 0."""
+    """One call of a dropout function.
+
+    Attributes:
+        kind: What is dropped; see `DropoutSite`.
+        p: Probability that a unit is dropped: the call's own, or that of `Rates`.
+        on: The call's own `training` argument.
+        shape: Shape of the tensor that the mask multiplies.
+        input: Input of the function; for attention the query, which has the weights' leading dimensions.
+        inserted: Whether the call's own p is 0.
+        module: Path of the module that makes the call.
+    """
 
     kind: str
     p: float
-    on: bool  # the call's own `training` argument
-    shape: tuple[int, ...]  # shape of the tensor that the mask multiplies
-    input: Tensor  # input of the function; for attention the query, which has the weights' leading dimensions
+    on: bool
+    shape: tuple[int, ...]
+    input: Tensor
+    inserted: bool = False
     module: str = ""
 
 
@@ -36,14 +48,17 @@ Answer = Callable[[Call], Tensor | None]
 
 
 class DropoutCalls(TorchFunctionMode):
-    """Passes every dropout call with p > 0 to `answer` while active in this thread, whatever its `training` flag.
+    """Passes every dropout call to `answer` while active in this thread, whatever its `training` flag.
 
-    `other_draw` is called with the name of each other function that draws random numbers, before it runs.
+    A call whose p is 0 at these `rates` is the identity. `other_draw` is called with the name of each other function
+    that draws random numbers, before it runs.
     """
 
-    def __init__(self, answer: Answer, other_draw: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(
+        self, answer: Answer, other_draw: Callable[[str], None] = lambda name: None, rates: Rates = OWN
+    ) -> None:
         super().__init__()
-        self._answer, self._other_draw = answer, other_draw
+        self._answer, self._other_draw, self._rates = answer, other_draw, rates
 
     def __torch_function__(
         self, func: Callable[..., Any], _types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -72,13 +87,14 @@ class DropoutCalls(TorchFunctionMode):
         train: bool | None = None,
     ) -> Tensor:
         on = training if train is None else train
+        inserted, p = p <= 0, self._rates.of(p)
         if p <= 0:
             return input
         shape = tuple(input.shape)
         if kind.startswith("feature"):
             channels = 1 if input.ndim == unbatched else 2
             shape = (*shape[:channels], *[1] * (input.ndim - channels))
-        keep = self._answer(Call(kind, p, on, shape, input))
+        keep = self._answer(Call(kind, p, on, shape, input, inserted))
         if keep is None:
             return input
         keep = keep.to(input.device)  # the model may be spread over several devices
@@ -97,9 +113,10 @@ class DropoutCalls(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> Tensor:
         keep = None
+        inserted, dropout_p = dropout_p <= 0, self._rates.of(dropout_p)
         if dropout_p > 0:
             shape = (*query.shape[:-1], key.shape[-2])
-            keep = self._answer(Call("attention", dropout_p, True, shape, query))
+            keep = self._answer(Call("attention", dropout_p, True, shape, query, inserted))
         if keep is None:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa

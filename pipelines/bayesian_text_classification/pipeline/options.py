@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .masks import GROUP_SIZE, MASKS
+from .rates import Dropout, Rates
 
 Activation = Literal["sigmoid", "softmax", "none"]  # for independent labels, one label among several, raw outputs
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
@@ -35,6 +36,7 @@ class Options:
         tolerance: Stop sampling a text once the standard error of its score drops below this value; None: never.
         seed: Any integer.
         masks: "balanced" or "bernoulli".
+        dropout: Rate of the sites whose own rate is 0, a factor of the model's own rates, or None; see `Rates`.
         threshold: The lowest score of an accepted text, or for independent labels that of each accepted label, by its
             name; None: everything is accepted.
 
@@ -46,6 +48,7 @@ class Options:
     tolerance: float | None = None
     seed: int = 0
     masks: str = "balanced"
+    dropout: Dropout = None
     threshold: float | Mapping[str, float] | None = field(default=None, hash=False)  # a dict has no hash
 
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class Options:
             raise ValueError(f"seed={self.seed!r}; it must be an integer")
         if self.masks not in MASKS:
             raise ValueError(f"masks={self.masks!r}; it must be one of {', '.join(map(repr, MASKS))}")
+        object.__setattr__(self, "dropout", self.rates.option)
         if self.tolerance is not None:
             object.__setattr__(self, "tolerance", float(self.tolerance))
         if self.threshold is not None:
@@ -73,9 +77,20 @@ class Options:
         """Number of samples that share one random draw."""
         return GROUP_SIZE if self.masks == "balanced" else 1
 
+    @property
+    def rates(self) -> Rates:
+        """Dropout rates of the samples."""
+        return Rates.of_option(self.dropout)
+
+    def other_draws(self, other: "Options") -> str:
+        """The options of `other` by which its passes have other masks, for the same seed; empty if they do not."""
+        differ = (name for name in ("masks", "dropout") if getattr(self, name) != getattr(other, name))
+        return ", ".join(f"{name}={getattr(other, name)!r}" for name in differ)
+
     def saved(self) -> dict[str, Any]:
         """The options that are saved with a model, as JSON values."""
-        return {name: value for name, value in asdict(self).items() if name in SAVED}
+        found = {name: value for name, value in asdict(self).items() if name in SAVED}
+        return {name: value for name, value in found.items() if name != "dropout" or value is not None}
 
 
 NAMES = tuple(field.name for field in fields(Options))

@@ -15,6 +15,7 @@ from .encoding import Encoded
 from .fitting import Method, check_method, fitted
 from .inputs import LazyResults, form_of, not_finite
 from .options import NAMES, Options, as_dtype, check_batch_size, is_int
+from .rates import Dropout
 from .sampled import SampledPipeline
 from .sampling import Draws, joined
 from .saving import Saved, resolved, saved_options, with_adapter
@@ -48,13 +49,17 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             after every 10. None: every text gets all passes.
         seed: Any integer. The same text, seed and model give the same answer in any batch, order or process.
         masks: "balanced" (each unit is dropped in exactly its share of ten passes) or "bernoulli" (independent passes).
+        dropout: Dropout rate of the sites whose own rate is 0, such as 0.1, for a model that was trained without: all
+            calls of dropout, attention weights, and in most decoders the outputs of attention and MLP. Nobody trained
+            for it: compare first (`evaluate`). Or a factor of the model's own rates, such as "2x". None: the model's
+            own rates.
         threshold: A text with a score below this value gets no label (see `__call__`). None: every text gets one. For a
             model of independent labels, the lowest score of each accepted label, by its name; a label without one is
             never accepted. A threshold belongs to the way the scores are made (ordinary or sampled) and to their
             calibration: if either changes, it is dropped with a warning.
         **kwargs: Arguments of `text-classification`: `model`, `tokenizer`, `device`, `dtype`, `top_k`,
             `function_to_apply`, `batch_size` (the most texts in a batch), and arguments of the tokenizer's call. Each
-            call also accepts `num_samples`, `tolerance`, `seed`, `masks` and `threshold`.
+            call also accepts `num_samples`, `tolerance`, `seed`, `masks`, `dropout` and `threshold`.
 
     Attributes:
         calibration: What `calibrate` has fitted, for ordinary and for sampled scores; saved with the model.
@@ -65,7 +70,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             score. The error is a ValueError and holds the numbers of these inputs.
         ValueError: An option is out of range, or the threshold does not fit the model: one number for one label or one
             output, a dict for independent labels, and none for numbers. A call with samples raises it if the model has
-            no active dropout.
+            no active dropout and `dropout` inserts none.
         TypeError: An option is unknown.
     """
 
@@ -75,10 +80,12 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         tolerance: float | Saved | None = Saved(Options.tolerance),
         seed: int = 0,
         masks: str | Saved = Saved(Options.masks),
+        dropout: Dropout | Saved = Saved(Options.dropout),
         threshold: float | Mapping[str, float] | Saved | None = Saved(Options.threshold),
         **kwargs: Any,
     ) -> None:
-        given = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "threshold": threshold}
+        given: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks}
+        given |= {"dropout": dropout, "threshold": threshold}
         options = Options(seed=seed, **resolved(given, kwargs.get("model")))
         check_batch_size(kwargs.get("batch_size"))
         self._requested_dtype = as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
@@ -169,8 +176,8 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         options, call = self._for_arrays({"tolerance": None, **kwargs})
         if options.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
-        if not self.dropout_sites:
-            raise ValueError(f"{self._sampler.no_dropout()}; predict_proba(texts, num_samples=0) works without")
+        if reason := self._sampler.why_not(options.rates):
+            raise ValueError(f"{reason}; predict_proba(texts, num_samples=0) works without")
         samples = self._sampler.samples(texts, options, first_sample=first_sample, progress=progress, **call)
         values = (draws.values for _, draws in samples)
         return joined(values, self.model.config.num_labels, options.num_samples)
@@ -247,12 +254,13 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
         way, samples = way_of(options), {}
         if way == "dropout":
-            samples = {"masks": options.masks, "dropout_rate": self._dropout_rate()}
+            rate = self._dropout_rate(options)
+            samples = {"masks": options.masks, "dropout_rate": rate, "dropout": options.dropout}
         scaling = fitted(method, p, targets, **samples)
         self.calibration = self.calibration.replaced(way, scaling)
         if way == "dropout" and len(texts) >= len(PILOT):
             some = texts[:: -(-len(texts) // PILOT_TEXTS)]
-            asked = call["activation"], call["tokenizer_options"], call["batch_size"]
+            asked = call["activation"], options.dropout, call["tokenizer_options"], call["batch_size"]
             self.spread = self._sampler.measured_spread(some, *asked)
         return scaling.temperature if isinstance(scaling, TemperatureScaling) else scaling
 
@@ -318,7 +326,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             first += len(encoded)
             if options.num_samples:
                 if options.num_samples > 1:  # one sample has no standard error
-                    spread = self._sampler.spread(activation, call["batch_size"])
+                    spread = self._sampler.spread(activation, options.rates, call["batch_size"])
                 yield from results_in_text_order(draws, described, encoded.truncated)
             else:
                 yield from results_in_text_order(draws, described)

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import Call
-from .forward import Forward, Inputs, PaddingError, PathError, Plan, Recorder
+from .forward import Forward, Inputs, PaddingError, PathError, Plan, Recorder, numbers_of
 from .masks import ALONE, Layout
 from .randomness import first_to_draw, running_modules, unmoved_random_state
+from .rates import OWN, Rates
 from .train_mode import train_mode
 
 Encode = Callable[[Sequence[str]], Inputs]
+_Key = tuple[str, bool, int]  # of a call, as in `_ordinals`
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,11 @@ class DropoutSite:
         name: Path of the module in the model.
         kind: "dropout" (single units), "feature" (whole channels), "alpha" and "feature alpha" (for SELU), "attention"
             (the weights inside scaled_dot_product_attention).
-        p: Probability that a unit is dropped.
+        p: Probability that a unit is dropped, by the model itself or by the option `dropout`.
         calls: Number of calls in one forward pass.
         batch_dim: Dimension of the input that holds the texts. None if all texts share one mask, or if it could not be
             determined and rows run by themselves.
+        inserted: Whether its own rate in the model is 0.
     """
 
     name: str
@@ -42,10 +45,11 @@ class DropoutSite:
     p: float
     calls: int
     batch_dim: int | None
+    inserted: bool = False
 
 
 def mean_rate(sites: Iterable[DropoutSite]) -> float:
-    """Mean rate of the dropout calls in one pass; 0 without dropout."""
+    """Mean rate of the dropout calls of one pass; 0 without dropout."""
     rates = [site.p for site in sites for _ in range(site.calls)]
     return sum(rates) / len(rates) if rates else 0.0
 
@@ -56,24 +60,28 @@ class Found:
 
     Attributes:
         plan: How to answer each dropout call in a stochastic pass.
-        sites: Every dropout site with p > 0 that full `train()` mode activates, in order of first call.
+        sites: Every dropout site that full `train()` mode activates at the rates of the probe, in order of first call,
+            with its own rate in the model.
         hidden_randomness: Path of the first module with randomness that is not a dropout call; None if there is none.
         needs_equal_lengths: Whether padding is ruled out.
+        attention_alone: Whether there are sites, and all of them drop attention weights.
     """
 
     plan: Plan
     sites: tuple[DropoutSite, ...]
     hidden_randomness: str | None
     needs_equal_lengths: bool
+    attention_alone: bool
 
 
-def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
+def probe(forward: Forward, encode: Encode, *, can_pad: bool, rates: Rates = OWN) -> Found:
     """Analyze the model of `forward`, and set the flags of modules that call dropout only in `train()` mode.
 
     Args:
         forward: Forward passes of a private copy, with all other noise switched off (`train_mode.py`).
         encode: Function that turns texts into the model's inputs, padded to one length.
         can_pad: Whether texts of unequal length may share a batch at all.
+        rates: The rates of the sites. The findings hold for all rates that leave the same sites off.
 
     Raises:
         ValueError: The model also draws random numbers in `eval()` mode, or fails to run in `train()` mode.
@@ -85,10 +93,10 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
     with unmoved_random_state():
         forward.logits(pair, may_draw=True)  # BigBird replaces some of its own modules at its first short text
         names = {module: name for name, module in forward.model.named_modules()}
-        active, hidden, expected = _full_train_calls(forward, pair, names)
-        calls, active = _turn_on(forward, pair, names, active, expected)
+        active, hidden, expected = _full_train_calls(forward, pair, names, rates)
+        calls, active = _turn_on(forward, pair, names, active, expected, rates)
         # A different number of texts reveals the batch dimension; a different length reveals the position dimensions.
-        more_texts, long_texts = _calls(forward, triple, len(calls)), _calls(forward, longer, len(calls))
+        more_texts, long_texts = (_calls(forward, inputs, len(calls), rates) for inputs in (triple, longer))
         compared = list(zip(_ordinals(calls), calls, more_texts, long_texts, strict=True))
         layouts = tuple(
             layout_of(call.shape, more.shape, long_call.shape) if key in active else None
@@ -100,21 +108,22 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool) -> Found:
         )
         common = [layout for layout in layouts if layout is not None and layout.batch_dim is None]
         needs_equal_lengths = any(layout.length_dims for layout in common)
-        alone = not _rows_are_apart(forward, layouts, triple, more_texts, encode)
+        kinds = {len(layout.length_dims) > 1 for layout in layouts if layout is not None}  # weights: queries x keys
+        alone = not _rows_are_apart(forward, layouts, triple, more_texts, encode, rates)
         if alone:
             # For a row that runs by itself, any layout that numbers its units will do.
             layouts = tuple(layout and (ALONE if layout.batch_dim is not None else layout) for layout in layouts)
-        plan = Plan(layouts, folds, loops_over_samples=bool(common), loops_over_texts=alone)
+        plan = Plan(layouts, numbers_of(calls), folds, loops_over_samples=bool(common), loops_over_texts=alone)
         # If the long text is cut to the length of the short one (a limit of a few tokens), the effect of the length is
         # unknown.
         needs_equal_lengths |= alone or longer["input_ids"].shape[1] <= pair["input_ids"].shape[1]
-        needs_equal_lengths |= can_pad and _padding_matters(forward, plan, encode, short, long)
-    return Found(plan, _sites(calls, plan), hidden, needs_equal_lengths)
+        needs_equal_lengths |= can_pad and _padding_matters(forward, plan, encode, short, long, rates)
+    return Found(plan, _sites(calls, plan), hidden, needs_equal_lengths, kinds == {True})
 
 
 def _full_train_calls(
-    forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str]
-) -> tuple[set[tuple[str, int]], str | None, Tensor]:
+    forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str], rates: Rates
+) -> tuple[set[_Key], str | None, Tensor]:
     """The active dropout calls of full `train()` mode, as in `_ordinals`, any hidden randomness, and the logits.
 
     With each of those calls made the identity, the pass must equal `eval()` and draw no random numbers. If it does, the
@@ -126,7 +135,7 @@ def _full_train_calls(
         forward.refuse_draw(draws or "its forward")
     with train_mode(forward.model):
         try:
-            (actual, calls), draws = first_to_draw(lambda: _record(forward, inputs, names), names)
+            (actual, calls), draws = first_to_draw(lambda: _record(forward, inputs, names, rates), names)
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{name} cannot run in train() mode on a short text: {reason}") from error
@@ -147,9 +156,10 @@ def _turn_on(
     forward: Forward,
     inputs: Inputs,
     names: Mapping[nn.Module, str],
-    active: set[tuple[str, int]],
+    active: set[_Key],
     expected: Tensor,
-) -> tuple[list[Call], set[tuple[str, int]]]:
+    rates: Rates,
+) -> tuple[list[Call], set[_Key]]:
     """Set the flags that make the model reach every active call. Returns all calls, in order, and the active ones.
 
     Most code also calls dropout in `eval()` mode, with p and `training=False`. Those calls need no flag, and the flags
@@ -158,9 +168,9 @@ def _turn_on(
     owner stays off. `expected` holds the logits of `eval()` mode.
     """
     modules = {name: module for module, name in names.items()}
-    missing: set[tuple[str, int]] = set()
+    missing: set[_Key] = set()
     for _attempt in range(2 + len(modules)):
-        (logits, calls), draws = first_to_draw(lambda: _record(forward, inputs, names), names)
+        (logits, calls), draws = first_to_draw(lambda: _record(forward, inputs, names, rates), names)
         more = {draws} if draws is not None and modules[draws].training else set()
         missing = active - set(_ordinals(calls))
         if not more and not missing and _distance(logits, expected) > _rounding(expected):
@@ -172,9 +182,9 @@ def _turn_on(
             continue
         if not missing:
             return calls, active
-        for owner, _ordinal in missing:
+        for owner, _inserted, _ordinal in missing:
             modules[owner].training = True
-    owners = ", ".join(sorted({owner for owner, _ordinal in missing}))
+    owners = ", ".join(sorted({owner for owner, _inserted, _ordinal in missing}))
     raise RuntimeError(f"{type(forward.model).__name__}: dropout cannot be turned on in {owners}")
 
 
@@ -196,35 +206,45 @@ def _changes_logits(
             modules[one].training = flag
 
 
-def _record(forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str]) -> tuple[Tensor, list[Call]]:
+def _record(
+    forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str], rates: Rates
+) -> tuple[Tensor, list[Call]]:
     """The logits of a pass in which every dropout call is the identity, and those calls with their modules."""
     with running_modules(names) as running:
         recorder = Recorder(running)
-        logits = forward.logits(inputs, recorder, may_draw=True)
+        logits = forward.logits(inputs, recorder, may_draw=True, rates=rates)
     return logits, recorder.calls
 
 
-def _calls(forward: Forward, inputs: Inputs, expected: int) -> list[Call]:
+def _calls(forward: Forward, inputs: Inputs, expected: int, rates: Rates) -> list[Call]:
     """The dropout calls of a pass. Raises PathError unless there are `expected` of them."""
     recorder = Recorder()
-    forward.logits(inputs, recorder)
+    forward.logits(inputs, recorder, rates=rates)
     if len(recorder.calls) != expected:
         raise PathError(len(recorder.calls), expected)
     return recorder.calls
 
 
-def _ordinals(calls: Sequence[Call]) -> list[tuple[str, int]]:
-    """Each call as a pair: its module, and its ordinal within the module."""
-    used: Counter[str] = Counter()
+def _ordinals(calls: Sequence[Call]) -> list[_Key]:
+    """Each call as its module, whether it is inserted, and its ordinal among such calls of the module.
+
+    The attention of some models has a rate of its own in `train()` mode, and passes 0 in `eval()` mode.
+    """
+    used: Counter[tuple[str, bool]] = Counter()
     keys = []
     for call in calls:
-        keys.append((call.module, used[call.module]))
-        used[call.module] += 1
+        keys.append((call.module, call.inserted, used[call.module, call.inserted]))
+        used[call.module, call.inserted] += 1
     return keys
 
 
 def _rows_are_apart(
-    forward: Forward, layouts: Sequence[Layout | None], three: Inputs, before: Sequence[Call], encode: Encode
+    forward: Forward,
+    layouts: Sequence[Layout | None],
+    three: Inputs,
+    before: Sequence[Call],
+    encode: Encode,
+    rates: Rates,
 ) -> bool:
     """Whether each call's input holds the rows where its layout says, tested by changing the middle one of three rows.
 
@@ -237,7 +257,7 @@ def _rows_are_apart(
     for other in (same.flip(0), *(other for other in different if other.shape == same.shape)):
         ids = three["input_ids"].clone()
         ids[1] = other
-        after = _calls(forward, {**three, "input_ids": ids}, len(layouts))
+        after = _calls(forward, {**three, "input_ids": ids}, len(layouts), rates)
         for layout, a, b in zip(layouts, before, after, strict=True):
             dim = None if layout is None else layout.batch_dim
             if dim is not None and not only_the_middle_changes(dim, a.input, b.input):
@@ -276,14 +296,14 @@ def _logits_depend_on_padding(forward: Forward, encode: Encode, short: str, long
     return _distance(exact, forward.logits(padded)[1]) > floor
 
 
-def _padding_matters(forward: Forward, plan: Plan, encode: Encode, short: str, long: str) -> bool:
+def _padding_matters(forward: Forward, plan: Plan, encode: Encode, short: str, long: str, rates: Rates) -> bool:
     """Whether a longer text in the batch changes the logits of a text, without dropout or with it."""
     if _logits_depend_on_padding(forward, encode, short, long):
         return True
     alone, twice, padded = encode([short]), encode([short] * 2), encode([long, short])
     try:
         drawn, beside, among = (
-            forward.sample_logits(inputs, range(1), plan, seed=0, balanced=True)[row]
+            forward.sample_logits(inputs, range(1), plan, seed=0, balanced=True, rates=rates)[row]
             for inputs, row in ((alone, 0), (twice, 1), (padded, 1))
         )
     except PaddingError:
@@ -293,11 +313,12 @@ def _padding_matters(forward: Forward, plan: Plan, encode: Encode, short: str, l
 
 def _sites(calls: Sequence[Call], plan: Plan) -> tuple[DropoutSite, ...]:
     """The active calls, grouped by module, kind, rate and batch dimension."""
-    counts: Counter[tuple[str, str, float, int | None]] = Counter()
+    counts: Counter[tuple[str, str, float, int | None, bool]] = Counter()
     for call, layout in zip(calls, plan.layouts, strict=True):
         if layout is not None:
-            counts[call.module, call.kind, call.p, None if plan.loops_over_texts else layout.batch_dim] += 1
-    return tuple(DropoutSite(name, kind, p, count, dim) for (name, kind, p, dim), count in counts.items())
+            own, dim = 0.0 if call.inserted else call.p, None if plan.loops_over_texts else layout.batch_dim
+            counts[call.module, call.kind, own, dim, call.inserted] += 1
+    return tuple(DropoutSite(*key[:3], count, *key[3:]) for key, count in counts.items())
 
 
 def layout_of(shape: Sequence[int], more_texts: Sequence[int], longer: Sequence[int]) -> Layout:

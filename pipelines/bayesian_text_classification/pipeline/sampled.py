@@ -1,11 +1,13 @@
 """The base class for what a pipeline takes from its sampler: dropout sites, spread, token budget and dtype."""
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from .calibrated import CalibratedPipeline
+from .options import Options
 from .probe import DropoutSite
 from .spread import UNKNOWN, Spread
 from .text_sampler import TextSampler
@@ -19,8 +21,12 @@ class SampledPipeline(CalibratedPipeline):
 
     @property
     def dropout_sites(self) -> list[DropoutSite]:
-        """Every module that applies dropout with p > 0 in a forward pass."""
-        return list(self._sampler.twin().sites)
+        """Every module that applies dropout with p > 0 in a sampled pass with the default options."""
+        return self.sites_for({})
+
+    def sites_for(self, options: Mapping[str, Any]) -> list[DropoutSite]:
+        """Every module that applies dropout with p > 0 in a sampled pass with these options of a call."""
+        return list(self._sampler.sites(self.with_options(options).rates))
 
     @property
     def batch_tokens(self) -> int:
@@ -55,16 +61,20 @@ class SampledPipeline(CalibratedPipeline):
 
     @property
     def spread(self) -> Spread:
-        """How much the samples vary, for their standard errors. A pilot measures it at first use.
+        """How much samples with the default options vary, for their standard errors. A pilot measures it at first use.
 
         Set it to use another value, or to None for a new pilot. It is dropped if the weights change. Raises ValueError
         if the model has no active dropout.
         """
-        return self._sampler.spread(self.activation)
+        return self.spread_for({})
 
     @spread.setter
     def spread(self, value: Spread | None) -> None:
         self._sampler.know(value)
+
+    def spread_for(self, options: Mapping[str, Any]) -> Spread:
+        """The spread of samples of a call with these options; see `spread`."""
+        return self._sampler.spread(self.activation_for(options), self.with_options(options).rates)
 
     def saved_options(self) -> dict[str, Any]:
         """The options that are saved with the model, as JSON values. A classifier that samples is measured first."""
@@ -74,5 +84,5 @@ class SampledPipeline(CalibratedPipeline):
                 spread = self.spread
         return super().saved_options() | ({} if spread in (None, UNKNOWN) else {"spread": spread.saved()})
 
-    def _dropout_rate(self) -> float:
-        return self._sampler.sampling_twin().dropout_rate
+    def _dropout_rate(self, options: Options) -> float:
+        return self._sampler.sampling_twin(options.rates).dropout_rate(options.rates)

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .options import Activation, is_real
+from .options import Activation, Options, is_real
+from .rates import Dropout
 from .temperature import SMALLEST, apply_temperature, softmax
 
 Array = NDArray[np.float64]
@@ -22,12 +23,14 @@ class Scaling(ABC):
     Attributes:
         masks: Dropout masks of the samples; None: it applies to any masks, or there were no samples.
         dropout_rate: Mean dropout rate of the samples; None: it applies at any rate, or there were no samples.
+        dropout: The option `dropout` of the samples.
     """
 
     activation: ClassVar[Activation]  # of the model's outputs that it applies to
 
     masks: str | None = None
     dropout_rate: float | None = None
+    dropout: Dropout = None
 
     @abstractmethod
     def apply(self, probabilities: NDArray[np.floating]) -> Array:
@@ -60,10 +63,12 @@ class Scaling(ABC):
     def numbers(self) -> tuple[float, ...]:
         """What was fitted, as one row of numbers: equal for two scalings that change scores alike."""
 
-    def is_for(self, masks: str, dropout_rate: float) -> bool:
+    def is_for(self, options: Options, dropout_rate: float) -> bool:
         """Whether it was fitted for samples like these."""
-        same_rate = self.dropout_rate is None or math.isclose(self.dropout_rate, dropout_rate, rel_tol=1e-6)
-        return same_rate and self.masks in (None, masks)
+        if self.dropout_rate is not None:
+            same_rate = math.isclose(self.dropout_rate, dropout_rate, rel_tol=1e-6) and self.dropout == options.dropout
+            return same_rate and self.masks in (None, options.masks)
+        return self.masks in (None, options.masks)
 
     def saved(self) -> dict[str, Any]:
         """The fields that are not empty, as JSON values."""
@@ -72,6 +77,7 @@ class Scaling(ABC):
     def __str__(self) -> str:
         samples = [] if self.masks is None else [f"{self.masks} masks"]
         samples += [] if self.dropout_rate is None else [f"mean dropout rate {self.dropout_rate:.3g}"]
+        samples += [] if self.dropout is None else [f"dropout={self.dropout!r}"]
         return self._described() + f" ({', '.join(samples)})" * bool(samples)
 
     @abstractmethod

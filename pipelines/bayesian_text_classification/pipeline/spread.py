@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .masks import GROUP_SIZE
+from .rates import Dropout
 from .scaling import logits
 
 PILOT_SAMPLES = 2 * GROUP_SIZE
@@ -48,6 +49,7 @@ class Spread:
         log_odds: Variance of its log odds.
         balance: Variance of the mean of a balanced group of samples, as a share of that of independent samples.
         dropout_rate: Mean dropout rate of the samples; None: any.
+        dropout: The option `dropout` of the samples.
         activation: What made probabilities of the outputs; None: anything.
     """
 
@@ -55,6 +57,7 @@ class Spread:
     balance: float
     log_odds: float = 0.0
     dropout_rate: float | None = None
+    dropout: Dropout = None
     activation: str | None = None
 
     def shares(self, mean: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,20 +81,24 @@ class Spread:
         correlation = (self.balance - 1) / (group_size - 1)
         return (groups * group_size * self.balance + rest * (1 + max(rest - 1, 0) * correlation)) / count**2
 
-    def is_for(self, dropout_rate: float, activation: str) -> bool:
-        """Whether it describes samples at this rate, with this activation."""
-        same_rate = self.dropout_rate is None or math.isclose(self.dropout_rate, dropout_rate, rel_tol=1e-6)
-        return same_rate and self.activation in (None, activation)
+    def is_for(self, dropout_rate: float, dropout: Dropout, activation: str) -> bool:
+        """Whether it describes samples at these rates, with this activation."""
+        if self.dropout_rate is not None:
+            same = math.isclose(self.dropout_rate, dropout_rate, rel_tol=1e-6) and self.dropout == dropout
+            return same and self.activation in (None, activation)
+        return self.activation in (None, activation)
 
     def saved(self) -> dict[str, Any]:
-        """The numbers as JSON values."""
-        return asdict(self)
+        """The fields that are not None, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 UNKNOWN = Spread(0.1, 1.0)  # where nothing was measured; for most models at a dropout rate of 0.1, it is cautious
 
 
-def spread_of(samples: NDArray[np.floating], dropout_rate: float, activation: str) -> Spread | None:
+def spread_of(
+    samples: NDArray[np.floating], dropout_rate: float, activation: str, dropout: Dropout = None
+) -> Spread | None:
     """Estimate the spread from two balanced groups of samples of each text.
 
     `log_odds` is the mean over texts and classes. `share` is the sum of the variances over texts and classes, divided
@@ -105,6 +112,7 @@ def spread_of(samples: NDArray[np.floating], dropout_rate: float, activation: st
         samples: Probabilities. *Shape:* (texts, classes, 2 groups).
         dropout_rate: Mean dropout rate of the samples.
         activation: What made probabilities of the outputs.
+        dropout: The option `dropout` of the samples.
 
     Returns:
         The spread; None if the samples do not vary, or are not finite.
@@ -124,7 +132,7 @@ def spread_of(samples: NDArray[np.floating], dropout_rate: float, activation: st
     if dropout_rate > _HIGH_RATE:
         balance = max(balance, 1.0)
     odds = float(logits(p).var(2, ddof=1).mean())
-    return Spread(float(variances.sum()) / most, balance, odds, dropout_rate, activation)
+    return Spread(float(variances.sum()) / most, balance, odds, dropout_rate, dropout, activation)
 
 
 def spread_of_saved(options: Mapping[str, Any]) -> Spread | None:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from .encoding import Encoded, Encoder
 from .errors import InputError
 from .inputs import items_of
 from .options import Activation, Options, is_int
+from .probe import DropoutSite
+from .rates import OWN, Dropout, Rates
 from .sampling import Draws, Passes, fixed, until_precise
 from .scaling import Scaling
 from .spread import PILOT, PILOT_SAMPLES, UNKNOWN, Spread, spread_of
@@ -27,7 +29,6 @@ WINDOW = 1024  # texts tokenized and sorted together; a stream holds one window 
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; leaves room for the batch's attention weights
 
 Progress = Callable[[int], None]
-_Kind = TypeVar("_Kind", OrdinaryTwin, StochasticTwin)
 
 
 class TextSampler:
@@ -45,7 +46,7 @@ class TextSampler:
     def __init__(self, model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.model, self.tokenizer, self.device, self.dtype = model, tokenizer, device, dtype
         self._lock = threading.Lock()
-        self._twin: StochasticTwin | None = None
+        self._twins: dict[bool, StochasticTwin] = {}  # by whether they insert dropout
         self._ordinary: OrdinaryTwin | None = None  # only until there is a stochastic twin, which runs such passes too
         self._settings: tuple[Any, ...] = ()  # the caller's settings when the twins were created
         self._pilot_lock = threading.Lock()
@@ -70,7 +71,7 @@ class TextSampler:
 
         Args:
             texts: The texts, in any form that a call of the pipeline accepts.
-            options: The number of samples, the seed, the masks and the tolerance.
+            options: The number of samples, the seed, the masks, the dropout rates and the tolerance.
             activation: Activation applied to the logits.
             tokenizer_options: Arguments of the tokenizer's call.
             batch_size: The most texts in a batch; None: no such limit.
@@ -91,25 +92,25 @@ class TextSampler:
                 samples = range(first_sample, first_sample + max(options.num_samples, 1))
                 yield encoded, fixed(passes, len(encoded), samples)
             else:
-                of_score = partial(error, spread=self.spread(activation, batch_size))
+                of_score = partial(error, spread=self.spread(activation, options.rates, batch_size))
                 yield encoded, until_precise(passes, len(encoded), options.num_samples, tolerance, of_score)
 
-    def spread(self, activation: Activation, batch_size: int | None = None) -> Spread:
+    def spread(self, activation: Activation, rates: Rates, batch_size: int | None = None) -> Spread:
         """How much the model's samples vary: what is known, else what a pilot finds at first use.
 
         The pilot is 20 samples of each of 16 fixed texts, with seed 0. It is deterministic, and repeated if the model
         has changed. Raises ValueError if the model has no active dropout.
         """
-        twin = self.sampling_twin()
+        twin = self.sampling_twin(rates)
         if activation == "none":
             return UNKNOWN
         known = self.known_spread()
-        if known is not None and known.is_for(twin.dropout_rate, activation):
+        if known is not None and known.is_for(twin.dropout_rate(rates), rates.option, activation):
             return known
-        place = activation, self._version()
+        place = activation, rates, self._version()
         with self._pilot_lock:
             if place not in twin.pilots:
-                twin.pilots[place] = self.measured_spread(PILOT, activation, {}, batch_size) or UNKNOWN
+                twin.pilots[place] = self.measured_spread(PILOT, activation, rates.option, {}, batch_size) or UNKNOWN
             return twin.pilots[place]
 
     def known_spread(self) -> Spread | None:
@@ -129,17 +130,18 @@ class TextSampler:
         self,
         texts: Iterable[Any],
         activation: Activation,
+        dropout: Dropout,
         tokenizer_options: dict[str, Any],
         batch_size: int | None = None,
     ) -> Spread | None:
         """The spread of 20 samples of each of these texts; None if it cannot be measured on such texts."""
-        options = Options(num_samples=PILOT_SAMPLES)
+        options = Options(num_samples=PILOT_SAMPLES, dropout=dropout)
         drawn = self.samples(texts, options, activation, tokenizer_options=tokenizer_options, batch_size=batch_size)
         try:
             values = np.concatenate([draws.values for _, draws in drawn])
         except InputError:  # such as a tokenizer that makes no token of a text
             return None
-        return spread_of(values, self.twin().dropout_rate, activation)
+        return spread_of(values, self.twin(options.rates).dropout_rate(options.rates), activation, dropout)
 
     def batches(
         self, texts: Iterable[Any], tokenizer_options: dict[str, Any], batch_size: int | None
@@ -153,48 +155,65 @@ class TextSampler:
         for batch in plan(encoded.padded_lengths, range(1), self._budget, max_texts=batch_size, apart=apart):
             yield batch.texts, self.encoder.tensors(encoded, batch.texts, self.device)
 
-    def twin(self) -> StochasticTwin:
-        """The stochastic twin of the model in its current state."""
+    def twin(self, rates: Rates = OWN) -> StochasticTwin:
+        """The stochastic twin of the model in its current state, for samples at these rates."""
+        inserts = rates.inserted > 0
         with self._lock:
-            twin = self._current(self._twin)
+            twin = self._current(inserts)
             if twin is None:
                 model, can_pad, _, dtype = self._settings
                 self._ordinary = None  # frees its weights, if they were converted
-                twin = self._twin = StochasticTwin(model, self._probe_inputs, can_pad=can_pad, dtype=dtype)
+                twin = StochasticTwin(model, self._probe_inputs, can_pad=can_pad, dtype=dtype, inserts=inserts)
+                self._twins[inserts] = twin
         return twin
 
     def ordinary_twin(self) -> OrdinaryTwin | StochasticTwin:
         """A twin of the model in its current state that runs ordinary passes. It is not probed for dropout."""
         with self._lock:
-            twin = self._current(self._twin) or self._current(self._ordinary)
-            if twin is None:
+            found: OrdinaryTwin | StochasticTwin | None = self._current(False) or self._current(True)
+            if found is None and self._ordinary is not None and self._ordinary.is_current():
+                found = self._ordinary
+            if found is None:
                 model, can_pad, _, dtype = self._settings
-                twin = self._ordinary = OrdinaryTwin(model, self._probe_inputs, can_pad=can_pad, dtype=dtype)
-        return twin
+                found = self._ordinary = OrdinaryTwin(model, self._probe_inputs, can_pad=can_pad, dtype=dtype)
+        return found
 
-    def _current(self, twin: _Kind | None) -> _Kind | None:
-        """The twin, or None if the model or its settings have changed since it was created."""
+    def _current(self, inserts: bool) -> StochasticTwin | None:
+        """The twin that inserts dropout or not, or None if there is none of the model in its current state."""
         model: Any = getattr(self.model, "_orig_mod", self.model)  # unwraps torch.compile
         settings = (model, self.encoder.can_pad, self.tokenizer.padding_side, self.dtype)
         if settings != self._settings:
-            self._twin, self._ordinary, self._settings = None, None, settings
-            return None
+            self._twins, self._ordinary, self._settings = {}, None, settings
+        twin = self._twins.get(inserts)
         return twin if twin is not None and twin.is_current() else None
 
-    def sampling_twin(self) -> StochasticTwin:
-        """The twin of the model. Raises ValueError if the model has no active dropout."""
-        twin = self.twin()
-        if not twin.sites:
-            raise ValueError(f"{self.no_dropout()}, or pass num_samples=0 for ordinary text classification")
-        return twin
+    def sampling_twin(self, rates: Rates) -> StochasticTwin:
+        """The twin of the model, for samples at these rates. Raises ValueError if they cannot be drawn."""
+        if reason := self.why_not(rates):
+            raise ValueError(f"{reason}, or pass num_samples=0 for ordinary text classification")
+        return self.twin(rates)
 
-    def no_dropout(self) -> str:
-        """Why there is nothing to sample, and what to do about it."""
-        name = getattr(self.model.config, "_name_or_path", "") or "the model"
-        return (
-            f"{name} ({type(self.model).__name__}) has no active dropout, so there is nothing to sample; fine-tune it "
-            "with dropout (for example attention_dropout=0.1 in its config), keep LoRA adapters unmerged"
-        )
+    def why_not(self, rates: Rates) -> str:
+        """Why the model cannot be sampled at these rates, and what to do about it; empty if it can."""
+        sites, name = self.sites(rates), getattr(self.model.config, "_name_or_path", "") or "the model"
+        who, option = f"{name} ({type(self.model).__name__})", rates.option
+        if rates.inserted and not any(site.inserted for site in sites):
+            if sites:
+                advice = 'leave dropout out, or pass a factor of these rates, such as "2x"'
+                return f"dropout={option!r} is for sites whose own rate is 0, and all of {who} have rates; {advice}"
+            return f"{who} calls no dropout at all, so none can be inserted; use another model"
+        if not sites:
+            return (
+                f"{who} has no active dropout, so there is nothing to sample; pass dropout=0.1 to insert dropout that "
+                "it was not trained with (evaluate shows what that does)"
+            )
+        if (most := max(site.p for site in sites)) >= 1 > most / rates.factor:
+            return f"dropout={option!r} would raise a rate to {most:.3g}; pass a smaller factor"
+        return ""
+
+    def sites(self, rates: Rates) -> tuple[DropoutSite, ...]:
+        """Every dropout site of a sampled pass at these rates."""
+        return self.twin(rates).sites(rates)
 
     @property
     def encoder(self) -> Encoder:
@@ -222,7 +241,7 @@ class TextSampler:
         first: int,
     ) -> Passes:
         """Stochastic passes, or one ordinary pass for `num_samples=0`."""
-        sampling = self.sampling_twin() if options.num_samples else None
+        sampling = self.sampling_twin(options.rates) if options.num_samples else None
         twin, encoder = sampling or self.ordinary_twin(), self.encoder
 
         def run(texts: Sequence[int], samples: range) -> NDArray[np.float32]:
@@ -231,8 +250,8 @@ class TextSampler:
                 if sampling is None:
                     logits = twin.logits(inputs).unsqueeze(1)
                 else:
-                    balanced = options.masks == "balanced"
-                    logits = sampling.sample_logits(inputs, samples, seed=options.seed, balanced=balanced)
+                    how: dict[str, Any] = {"balanced": options.masks == "balanced", "rates": options.rates}
+                    logits = sampling.sample_logits(inputs, samples, seed=options.seed, **how)
                 finite = logits.isfinite().all(-1, keepdim=True)  # sigmoid(inf) would be a confident 1
                 probabilities = activated(logits.float(), activation).where(finite, torch.nan)
                 values: NDArray[np.float32] = probabilities.cpu().numpy()
@@ -272,11 +291,11 @@ class TextSampler:
         """A sampler of the same model, with its own token budgets. It shares the lock, which guards the tokenizer."""
         other = object.__new__(type(self))
         budgets = {kind: copy.copy(budget) for kind, budget in self._budgets.items()}
-        other.__dict__.update(vars(self), _budgets=budgets)
+        other.__dict__.update(vars(self), _budgets=budgets, _twins=dict(self._twins))
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        gone = {"_lock": None, "_pilot_lock": None, "_twin": None, "_ordinary": None}
+        gone: dict[str, Any] = {"_lock": None, "_pilot_lock": None, "_twins": {}, "_ordinary": None}
         spread = self.known_spread()
         return {**vars(self), **gone, "_settings": (), "_known": spread}
 

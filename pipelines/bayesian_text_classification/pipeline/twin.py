@@ -14,14 +14,18 @@ Ordinary passes, with dropout off, need no probe: they run on a twin of their ow
 """
 
 import copy
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .block_outputs import add_output_dropout
 from .forward import Forward, Inputs
 from .onednn_linear import use_the_whole_processor
-from .probe import Encode, mean_rate, padding_changes_logits, probe
+from .probe import DropoutSite, Encode, mean_rate, padding_changes_logits, probe
+from .rates import OWN, Rates
 from .rotary import frequency_group, make_stateless
 from .spread import Spread
 from .train_mode import switch_off_other_noise
@@ -102,11 +106,11 @@ class StochasticTwin(_Twin):
         can_pad: Whether texts of unequal length may share a batch at all.
         dtype: Dtype of the forward passes. If it differs from the model's dtype, the twin holds converted copies of the
             weights.
+        inserts: Whether sites whose own rate is 0 are sites too. Where only attention weights are dropped, dropout is
+            then also added behind attention and MLP (`block_outputs.py`).
 
     Attributes:
-        sites: Every dropout site with p > 0 that full `train()` mode activates, in order of first call.
-        dropout_rate: Mean rate of the dropout calls in one pass; 0 without dropout.
-        pilots: How much the samples vary, by activation and version of the weights; see `TextSampler.spread`.
+        pilots: How much the samples vary; see `TextSampler.spread`.
         hidden_randomness: Path of the first module with randomness that is not a dropout call; None if there is none.
         needs_equal_lengths: Whether padding is ruled out. It is if padding changes a text's output (with or without
             dropout), or if a site that all texts share has a shape that depends on the length.
@@ -122,25 +126,43 @@ class StochasticTwin(_Twin):
     """
 
     def __init__(
-        self, model: nn.Module, encode: Encode, *, can_pad: bool = True, dtype: torch.dtype | None = None
+        self,
+        model: nn.Module,
+        encode: Encode,
+        *,
+        can_pad: bool = True,
+        dtype: torch.dtype | None = None,
+        inserts: bool = False,
     ) -> None:
         super().__init__(model, dtype)
-        found = probe(self._forward, encode, can_pad=can_pad)
-        self._plan = found.plan
-        self.sites = found.sites
-        self.dropout_rate = mean_rate(found.sites)
-        self.pilots: dict[tuple[str, tuple[int, int]], Spread] = {}
+        rates = Rates(inserted=0.1) if inserts else OWN  # any rate will do
+        found = probe(self._forward, encode, can_pad=can_pad, rates=rates)
+        if inserts and found.attention_alone:
+            add_output_dropout(self._model, {site.name for site in found.sites})
+            found = probe(self._forward, encode, can_pad=can_pad, rates=rates)
+        self._plan, self._own_sites = found.plan, found.sites
+        self.pilots: dict[Hashable, Spread] = {}
         self.hidden_randomness = found.hidden_randomness
         self.needs_equal_lengths = found.needs_equal_lengths
         self.loops_over_samples = found.plan.loops_over_samples
         self.loops_over_texts = found.plan.loops_over_texts
 
-    def sample_logits(self, inputs: Inputs, samples: range, *, seed: int, balanced: bool) -> Tensor:
+    def sites(self, rates: Rates = OWN) -> tuple[DropoutSite, ...]:
+        """Every dropout site with p > 0 at these rates that full `train()` mode activates, in order of first call."""
+        sites = (replace(site, p=rates.of(site.p)) for site in self._own_sites)
+        return tuple(site for site in sites if site.p > 0)
+
+    def dropout_rate(self, rates: Rates = OWN) -> float:
+        """Mean rate of the dropout calls in one pass; 0 without dropout."""
+        return mean_rate(self.sites(rates))
+
+    def sample_logits(self, inputs: Inputs, samples: range, *, seed: int, balanced: bool, rates: Rates = OWN) -> Tensor:
         """Logits of the passes `samples` for each text. *Shape:* (texts, len(samples), classes).
 
-        The samples of a text are rows of one batch, which then holds texts x samples rows.
+        The samples of a text are rows of one batch, which then holds texts x samples rows. Rates above 0 for sites
+        whose own rate is 0 need a twin that `inserts` them; a twin that does is for no others.
         """
-        return self._forward.sample_logits(inputs, samples, self._plan, seed=seed, balanced=balanced)
+        return self._forward.sample_logits(inputs, samples, self._plan, seed=seed, balanced=balanced, rates=rates)
 
 
 def allow_batches(model: nn.Module) -> None:

@@ -228,10 +228,10 @@ class Case:
         return "| " + " | ".join([self.type, ", ".join(self.variants), *cells, REMARKS.get(self.type, "")]) + " |"
 
     def _cells(self, twin):
-        dims = sorted({"-" if site.batch_dim is None else str(site.batch_dim) for site in twin.sites})
+        dims = sorted({"-" if site.batch_dim is None else str(site.batch_dim) for site in twin.sites()})
         flags = [twin.needs_equal_lengths, twin.loops_over_samples or twin.loops_over_texts]
-        calls = sum(site.calls for site in twin.sites)
-        return [str(len(twin.sites)), str(calls), ", ".join(dims), *("yes" if flag else "no" for flag in flags)]
+        calls = sum(site.calls for site in twin.sites())
+        return [str(len(twin.sites())), str(calls), ", ".join(dims), *("yes" if flag else "no" for flag in flags)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -278,7 +278,7 @@ def test_calls_match_those_of_train_mode(case, active_calls):
                 if hasattr(module, name):
                     setattr(module, name, 0.0)
         with torch.random.fork_rng(devices=[]):
-            assert sum(site.calls for site in variant.twin.sites) == active_calls(trained, encode(TEXTS[:1]))
+            assert sum(site.calls for site in variant.twin.sites()) == active_calls(trained, encode(TEXTS[:1]))
 
 
 def test_only_dropout_is_random(case):
@@ -290,7 +290,7 @@ def test_only_dropout_is_random(case):
 def test_samples_of_a_text_differ(case):
     for variant in case.variants.values():
         spread = variant.samples(TEXTS[:1], 10).std(1).max()
-        assert spread > 1e-4 if variant.twin.sites else spread < 1e-6
+        assert spread > 1e-4 if variant.twin.sites() else spread < 1e-6
 
 
 def test_sampling_uses_no_global_randomness_layerdrop_or_checkpointing(case, same_model, same_random_state):
@@ -321,7 +321,7 @@ def test_a_text_has_the_same_samples_alone_and_in_a_batch(case):
 def test_special_tokens_in_a_text_do_not_stop_the_other_texts(case, words_tokenizer):
     """Each row gets what it gets alone: a score, or an error of its own."""
     variant = next(iter(case.variants.values()))
-    if not variant.twin.sites:
+    if not variant.twin.sites():
         pytest.skip("no dropout")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -362,7 +362,7 @@ def test_flash_attention_becomes_eager_if_there_is_no_sdpa(name):
 @pytest.mark.parametrize("case", WITH_LORA, indirect=True)
 def test_adapters_are_among_the_sites(case):
     for variant in case.variants.values():
-        assert sum("lora_dropout" in site.name for site in variant.twin.sites) >= 4
+        assert sum("lora_dropout" in site.name for site in variant.twin.sites()) >= 4
 
 
 # --- the table ------------------------------------------------------------------------------------------------------

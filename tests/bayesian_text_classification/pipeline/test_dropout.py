@@ -173,7 +173,7 @@ def test_custom_models_are_sampled_like_train_mode(name, encode, twin_of, sample
 
 
 def test_an_aliased_dropout_is_one_site(twin_of, own):
-    (site,) = twin_of(own(Twice())).sites
+    (site,) = twin_of(own(Twice())).sites()
     assert (site.name, site.calls) == ("subject.one", 3)
 
 

@@ -89,7 +89,7 @@ def test_a_model_without_dropout_has_no_sites(architecture, tiny, twin_of):
         ["attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"], 0.0)}  # fmt: skip
     model = tiny(architecture, **none[architecture])
     twin = twin_of(model, can_pad=model.config.pad_token_id is not None)
-    assert twin.sites == ()
+    assert twin.sites() == ()
 
 
 def test_a_merged_lora_keeps_only_the_dropout_of_the_base(tiny, twin_of, calls_of):
@@ -99,12 +99,12 @@ def test_a_merged_lora_keeps_only_the_dropout_of_the_base(tiny, twin_of, calls_o
     config = LoraConfig(task_type="SEQ_CLS", lora_dropout=0.2, target_modules=["q_proj", "v_proj"])
     adapted = get_peft_model(base, config).eval()
     twin = twin_of(adapted)
-    assert (calls_of(twin), {site.p for site in twin.sites}) == (4, {0.2})
-    assert twin_of(adapted.merge_and_unload()).sites == ()
+    assert (calls_of(twin), {site.p for site in twin.sites()}) == (4, {0.2})
+    assert twin_of(adapted.merge_and_unload()).sites() == ()
 
 
 def test_attention_sites_have_a_name_and_a_kind(tiny, twin_of):
-    sites = {site.name: site for site in twin_of(tiny("bert")).sites}
+    sites = {site.name: site for site in twin_of(tiny("bert")).sites()}
     attention = sites["bert.encoder.layer.1.attention.self"]
     assert (attention.kind, attention.p, attention.calls, attention.batch_dim) == ("attention", 0.1, 1, 0)
     assert sites["dropout"].kind == "dropout"
@@ -113,15 +113,15 @@ def test_attention_sites_have_a_name_and_a_kind(tiny, twin_of):
 
 def test_one_module_called_twice_is_one_site_with_two_calls(tiny, twin_of):
     """ALBERT's layers share one module; RoBERTa's head calls its dropout twice."""
-    albert = {site.name: site.calls for site in twin_of(tiny("albert")).sites}
+    albert = {site.name: site.calls for site in twin_of(tiny("albert")).sites()}
     assert set(albert.values()) >= {2}
-    roberta = {site.name: site.calls for site in twin_of(tiny("roberta")).sites}
+    roberta = {site.name: site.calls for site in twin_of(tiny("roberta")).sites()}
     assert roberta["classifier.dropout"] == 2
 
 
 def test_one_module_with_two_rates_is_two_sites(tiny, encode):
     twin = StochasticTwin(tiny("bart", activation_dropout=0.3), encode)
-    rates = {site.p for site in twin.sites if site.name.endswith("encoder.layers.0")}
+    rates = {site.p for site in twin.sites() if site.name.endswith("encoder.layers.0")}
     assert rates == {0.1, 0.3}
 
 
@@ -168,7 +168,7 @@ def test_hidden_randomness_is_located(twin_of, same_random_state, own):
     with pytest.warns(UserWarning, match=r"randomness.*'subject'"), same_random_state():
         twin = twin_of(own(Noisy()))
     assert twin.hidden_randomness == "subject"
-    assert twin.sites == ()
+    assert twin.sites() == ()
 
 
 def test_hidden_randomness_inside_an_attention_is_located(twin_of, own):
@@ -211,7 +211,7 @@ def test_what_else_a_module_does_in_train_mode_stays_off_as_the_warning_says(enc
     model = own(nn.Sequential(ScalingAttention(), GatedAttention(), nn.Dropout(0.2))).eval()
     with pytest.warns(UserWarning, match="stays off"):
         twin = twin_of(model)
-    assert [site.name for site in twin.sites] == ["subject.1", "subject.2"]
+    assert [site.name for site in twin.sites()] == ["subject.1", "subject.2"]
     assert {m.training for m in twin._model.modules() if isinstance(m, ScalingAttention)} == {False}
     inputs = encode(texts)
     with torch.no_grad():

@@ -28,9 +28,9 @@ def test_layout_and_fold_are_derived_from_shapes(case):
 
 
 def test_the_batch_dimension_is_found(tiny, twin_of):
-    assert {site.batch_dim for site in twin_of(tiny("xlnet")).sites} >= {1}
+    assert {site.batch_dim for site in twin_of(tiny("xlnet")).sites()} >= {1}
     deberta = twin_of(tiny("deberta-v2"))
-    assert None in {site.batch_dim for site in deberta.sites}
+    assert None in {site.batch_dim for site in deberta.sites()}
     assert deberta.loops_over_samples
     assert not twin_of(tiny("bert")).loops_over_samples
 
@@ -74,7 +74,7 @@ class Mixed(nn.Module):
 def test_rows_that_cannot_be_separated_run_by_themselves(module, encode, twin_of, samples, own):
     twin = twin_of(own(module()))
     assert (twin.loops_over_texts, twin.needs_equal_lengths) == (True, True)
-    assert {site.batch_dim for site in twin.sites} == {None}
+    assert {site.batch_dim for site in twin.sites()} == {None}
     texts = ["a good film", "a bad film", "no such film"]
     together = samples(twin, encode(texts), 7)
     assert together.std(1).max() > 0

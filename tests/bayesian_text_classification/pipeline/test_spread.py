@@ -30,7 +30,8 @@ def balanced(random, texts, *, share, balance, classes=2, samples=20, means=None
 def test_many_texts_give_share_and_balance(share, balance):
     found = spread_of(balanced(np.random.default_rng(0), 4_000, share=share, balance=balance), 0.1, "softmax")
     assert (found.share, found.balance) == (pytest.approx(share, rel=0.06), pytest.approx(balance, rel=0.1))
-    assert found.is_for(0.1, "softmax") and not found.is_for(0.2, "softmax") and not found.is_for(0.1, "sigmoid")
+    assert found.is_for(0.1, None, "softmax") and not found.is_for(0.1, "2x", "softmax")
+    assert not found.is_for(0.2, None, "softmax") and not found.is_for(0.1, None, "sigmoid")
 
 
 def test_a_few_texts_hardly_say_how_groups_are_balanced():
@@ -175,8 +176,12 @@ def test_a_known_spread_is_saved_by_a_classifier_that_does_not_sample(fresh):
     ordinary = BayesianTextClassificationPipeline(model=fresh.model, tokenizer=fresh.tokenizer, num_samples=0)
     assert "spread" not in ordinary.saved_options()
     ordinary.spread = fresh.spread
-    assert ordinary.saved_options()["spread"] == {"share": 0.2, "balance": 0.3, "log_odds": 0.0, "dropout_rate": None,
-                                                  "activation": "softmax"}  # fmt: skip
+    assert ordinary.saved_options()["spread"] == {
+        "share": 0.2,
+        "balance": 0.3,
+        "log_odds": 0.0,
+        "activation": "softmax",
+    }
 
 
 def test_a_known_spread_is_dropped_with_the_weights_that_it_was_for(fresh, passes):
