@@ -63,13 +63,19 @@ def fitted(
     """
     if method == "platt":
         _check_both(targets)
-        fit = fit_platt(probabilities, targets)
-        return PlattScaling(tuple(fit.slopes.tolist()), tuple(fit.biases.tolist()), **samples)
-    if not determined(probabilities, targets):
+    elif not determined(probabilities, targets):
         raise ValueError(
             f"no temperature is best for these {len(targets)} texts: the model gets all of them right, or most of "
             "them wrong; add texts, some that it gets right and some that it gets wrong"
         )
+    return fit(method, probabilities, targets, **samples)
+
+
+def fit(method: Method, probabilities: NDArray[np.floating], targets: NDArray[np.integer], **samples: Any) -> Scaling:
+    """Like `fitted`, but where the targets do not determine a scaling, the prior decides."""
+    if method == "platt":
+        pairs = fit_platt(probabilities, targets)
+        return PlattScaling(tuple(pairs.slopes.tolist()), tuple(pairs.biases.tolist()), **samples)
     if method == "bias-corrected":
         temperature, biases = fit_bias_corrected(probabilities, targets)
         return TemperatureScaling(temperature, tuple(biases.tolist()), **samples)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from .answers import ordinary_labels, ranked_labels, results_in_text_order, winning_labels
 from .calibrated import check_threshold
 from .calibration import way_of
+from .dropout_choice import best_options, groups_of
 from .encoding import Encoded
 from .fitting import Method, check_method, fitted
 from .inputs import LazyResults, form_of, not_finite
@@ -225,6 +227,12 @@ class BayesianTextClassificationPipeline(SampledPipeline):
 
         For sampled scores, up to 64 of at least 16 texts also measure `spread` anew; `spread = None` undoes that.
 
+        `dropout="auto"` also chooses how to sample, and makes it the default of later calls. The candidates are one
+        ordinary pass, the model's own rates times 0.5, 1, 2 and 3, and inserted rates of 0.02, 0.05, 0.1 and 0.2 where
+        most sites have none. Each has a calibration of its own, fitted on four fifths of the texts and measured on the
+        last fifth, in turn. The choice is the cheapest one whose NLL is within one standard error of the best; equally
+        expensive ones go by the size of the change. `sampling` shows it: `num_samples=0` for the ordinary pass.
+
         Args:
             texts: Several texts, as in a call. Do not measure on the same texts later.
             labels: The true classes of the texts, as ids or names. For a model of independent labels, the ids or names
@@ -232,7 +240,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             method: "temperature" or "bias-corrected" for a model that chooses one label, "platt" for one of independent
                 labels; None: the first of them.
             progress: Called after each batch with the number of passes (rows) in it.
-            **kwargs: Options of a call, except `top_k` and `threshold`.
+            **kwargs: Options of a call, except `top_k` and `threshold`. `dropout` may also be "auto".
 
         Returns:
             T in [0.01, 100]; above 1 if the model was overconfident. For "platt", a `PlattScaling`.
@@ -242,16 +250,30 @@ class BayesianTextClassificationPipeline(SampledPipeline):
                 numbers of texts and labels differ, or the labels do not determine a calibration: every answer is right,
                 too many are wrong, or all labels apply to every text, or none to any.
         """
-        options, call = self._for_arrays(kwargs)
+        choose = kwargs.get("dropout") == "auto"
+        options, call = self._for_arrays({**kwargs, "dropout": None} if choose else kwargs)
         if call["activation"] != self.activation:
             raise ValueError(
                 "calibrate takes function_to_apply only from the constructor: the calibration is for all later calls"
             )
         method = check_method(method, call["activation"], self.model.config)
         texts, targets = labeled(texts, labels, self.model.config, call["activation"])
-        p = self._averages(texts, None, progress, options, call)
-        if np.isnan(p).any():
-            raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
+
+        def averages(options: Options) -> NDArray[np.float32]:
+            p = self._averages(texts, None, progress, options, call)
+            if np.isnan(p).any():
+                raise ValueError(
+                    "the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype"
+                )
+            return p
+
+        if choose:
+            options, p = best_options(self._candidates(options), averages, method, targets, groups_of(texts))
+            passes = options.num_samples and (self.sampling.num_samples or options.num_samples)
+            default = replace(self.sampling, num_samples=passes, dropout=options.dropout)
+            self._settings = replace(self._settings, options=default)
+        else:
+            p = averages(options)
         way, samples = way_of(options), {}
         if way == "dropout":
             rate = self._dropout_rate(options)

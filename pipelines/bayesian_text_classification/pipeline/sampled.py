@@ -2,13 +2,16 @@
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from .calibrated import CalibratedPipeline
+from .dropout_choice import INSERTED, candidates
 from .options import Options
 from .probe import DropoutSite
+from .rates import OWN, Dropout, Rates
 from .spread import UNKNOWN, Spread
 from .text_sampler import TextSampler
 
@@ -75,6 +78,18 @@ class SampledPipeline(CalibratedPipeline):
     def spread_for(self, options: Mapping[str, Any]) -> Spread:
         """The spread of samples of a call with these options; see `spread`."""
         return self._sampler.spread(self.activation_for(options), self.with_options(options).rates)
+
+    def dropout_candidates(self) -> tuple[Dropout, ...]:
+        """What `calibrate(..., dropout="auto")` chooses from, besides one ordinary pass."""
+        sampler = self._sampler
+        return candidates(sampler.sites(OWN), sampler.sites(Rates(inserted=INSERTED[0])))
+
+    def _candidates(self, options: Options) -> list[Options]:
+        """The options that `calibrate(..., dropout="auto")` chooses from, the cheapest first."""
+        if options.num_samples == 0:
+            raise ValueError('dropout="auto" needs samples, and num_samples is 0; pass num_samples=20')
+        sampled = [replace(options, dropout=dropout) for dropout in self.dropout_candidates()]
+        return [replace(options, num_samples=0), *sampled]
 
     def saved_options(self) -> dict[str, Any]:
         """The options that are saved with the model, as JSON values. A classifier that samples is measured first."""

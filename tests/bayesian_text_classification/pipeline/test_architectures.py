@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 from bayesian_text_classification import BayesianTextClassificationPipeline
+from bayesian_text_classification.pipeline.rates import OWN, Rates
 from bayesian_text_classification.pipeline.twin import StochasticTwin
 from bayesian_text_classification.scale.row_scorer import RowScorer
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -26,6 +27,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "architectures.md"
 # first in a batch.
 TEXTS = ["no it is", "a b c d e", "what a terribly long and boring film this was i say", "he or she"]
 RATE = 0.1
+INSERTED = Rates(inserted=RATE)
 
 # --- tiny configurations --------------------------------------------------------------------------------------------
 
@@ -114,16 +116,18 @@ LORA = ["bart", "bert", "bloom", "deberta-v2", "distilbert", "gpt2", "llama", "m
         "t5gemma"]  # fmt: skip
 
 
-def settings_of(config):
-    """Tiny sizes, and all noise turned on, for the settings that the configuration has."""
+def settings_of(config, rate):
+    """Tiny sizes, dropout at a rate, and all other noise turned on, for the settings that the configuration has."""
     found = {}
     for name, value in vars(config).items():
         if hasattr(value, "to_dict"):
-            found[name] = {"model_type": value.model_type, **settings_of(value)}
+            found[name] = {"model_type": value.model_type, **settings_of(value, rate)}
         elif name.endswith("layerdrop"):
             found[name] = 0.5
-        elif "jitter" in name or ("drop" in name and (value is None or type(value) in (int, float))):
+        elif "jitter" in name:
             found[name] = RATE
+        elif "drop" in name and (value is None or type(value) in (int, float)):
+            found[name] = rate
         elif name in _TOKENS:
             found[name] = _TOKENS[name]
         elif name in _SIZES and not isinstance(value, (list, tuple)):
@@ -138,9 +142,9 @@ def with_more(settings, more):
     }
 
 
-def make(model_type, attention):
+def make(model_type, attention, rate=RATE):
     make_config = CONFIG_MAPPING[model_type]
-    settings = with_more(settings_of(make_config()), SPECIAL.get(model_type, {}))
+    settings = with_more(settings_of(make_config(), rate), SPECIAL.get(model_type, {}))
     config = make_config(num_labels=3, **settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -188,21 +192,34 @@ class Variant:
 
     model: torch.nn.Module
     twin: StochasticTwin
+    rates: Rates
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def sites(self):
+        return self.twin.sites(self.rates)
+
+    @property
+    def calls(self):
+        return sum(site.calls for site in self.sites)
+
     def samples(self, texts, passes=4):
-        return self.twin.sample_logits(encode(texts), range(passes), seed=0, balanced=True)
+        return self.twin.sample_logits(encode(texts), range(passes), seed=0, balanced=True, rates=self.rates)
 
 
 class Case:
-    """A type, plain or with LoRA, in every attention implementation that it has."""
+    """A type, plain, with LoRA or with inserted dropout, in every attention implementation that it has.
+
+    With inserted dropout, every rate in its config is 0, and it is sampled with `dropout=0.1`.
+    """
 
     def __init__(self, name, same_model, same_random_state):
-        self.type, _, self.lora = name.partition(" with ")
-        self.variants = {}
+        self.type, _, more = name.partition(" with ")
+        self.lora, self.inserted = more == "LoRA", more == "dropout=0.1"
+        self.variants, rates = {}, INSERTED if self.inserted else OWN
         for attention in ("eager", "sdpa"):
             try:
-                model = make(self.type, attention)
+                model = make(self.type, attention, 0.0 if self.inserted else RATE)
             except ValueError as error:
                 if attention == "sdpa" and "does not support an attention implementation" in str(error):
                     continue
@@ -215,23 +232,23 @@ class Case:
                         module._gradient_checkpointing_func = checkpointed
             with same_model(model), same_random_state(), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                variant = Variant(model, StochasticTwin(model, encode))
+                variant = Variant(model, StochasticTwin(model, encode, inserts=self.inserted), rates)
                 variant.samples(TEXTS[:1])
                 variant.twin.logits(encode(TEXTS[:1]))
             variant.warnings = [str(w.message) for w in caught if "randomness" in str(w.message)]
             self.variants[attention] = variant
 
-    def row(self):
-        """The row of the type in the table, with a slash where the implementations differ."""
-        columns = zip(*(self._cells(variant.twin) for variant in self.variants.values()), strict=True)
-        cells = [" / ".join(dict.fromkeys(column)) for column in columns]
-        return "| " + " | ".join([self.type, ", ".join(self.variants), *cells, REMARKS.get(self.type, "")]) + " |"
+    def cells(self):
+        """The cells of the type in the table, with a slash where the implementations differ."""
+        columns = zip(*(self._cells(variant) for variant in self.variants.values()), strict=True)
+        return [" / ".join(dict.fromkeys(column)) for column in columns]
 
-    def _cells(self, twin):
-        dims = sorted({"-" if site.batch_dim is None else str(site.batch_dim) for site in twin.sites()})
+    def _cells(self, variant):
+        twin = variant.twin
+        dims = sorted({"-" if site.batch_dim is None else str(site.batch_dim) for site in variant.sites})
         flags = [twin.needs_equal_lengths, twin.loops_over_samples or twin.loops_over_texts]
-        calls = sum(site.calls for site in twin.sites())
-        return [str(len(twin.sites())), str(calls), ", ".join(dims), *("yes" if flag else "no" for flag in flags)]
+        counts = [str(len(variant.sites)), str(variant.calls)]
+        return [*counts, ", ".join(dims), *("yes" if flag else "no" for flag in flags)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -259,7 +276,10 @@ PLAIN = [name for name in TYPES if name not in REFUSED]
 WITH_LORA = [f"{name} with LoRA" for name in LORA]
 
 
-@pytest.fixture(scope="module", params=[*PLAIN, *WITH_LORA])
+INSERTING = [f"{name} with dropout=0.1" for name in PLAIN]
+
+
+@pytest.fixture(scope="module", params=[*PLAIN, *WITH_LORA, *INSERTING])
 def case(request, same_model, same_random_state):
     return Case(request.param, same_model, same_random_state)
 
@@ -268,6 +288,8 @@ def case(request, same_model, same_random_state):
 
 
 def test_calls_match_those_of_train_mode(case, active_calls):
+    if case.inserted:
+        pytest.skip("train() mode has none")
     for variant in case.variants.values():
         trained = copy.deepcopy(variant.model).train()
         trained.config.get_text_config().pad_token_id = 0
@@ -278,7 +300,7 @@ def test_calls_match_those_of_train_mode(case, active_calls):
                 if hasattr(module, name):
                     setattr(module, name, 0.0)
         with torch.random.fork_rng(devices=[]):
-            assert sum(site.calls for site in variant.twin.sites()) == active_calls(trained, encode(TEXTS[:1]))
+            assert variant.calls == active_calls(trained, encode(TEXTS[:1]))
 
 
 def test_only_dropout_is_random(case):
@@ -290,7 +312,7 @@ def test_only_dropout_is_random(case):
 def test_samples_of_a_text_differ(case):
     for variant in case.variants.values():
         spread = variant.samples(TEXTS[:1], 10).std(1).max()
-        assert spread > 1e-4 if variant.twin.sites() else spread < 1e-6
+        assert spread > 1e-4 if variant.sites else spread < 1e-6
 
 
 def test_sampling_uses_no_global_randomness_layerdrop_or_checkpointing(case, same_model, same_random_state):
@@ -321,8 +343,8 @@ def test_a_text_has_the_same_samples_alone_and_in_a_batch(case):
 def test_special_tokens_in_a_text_do_not_stop_the_other_texts(case, words_tokenizer):
     """Each row gets what it gets alone: a score, or an error of its own."""
     variant = next(iter(case.variants.values()))
-    if not variant.twin.sites():
-        pytest.skip("no dropout")
+    if case.inserted or not variant.sites:
+        pytest.skip("no dropout of its own")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         classifier = BayesianTextClassificationPipeline(
@@ -350,6 +372,20 @@ def test_attention_implementations_give_the_same_samples(case):
         torch.testing.assert_close(other, first, rtol=0, atol=1e-4)
 
 
+def test_inserted_dropout_equals_that_of_a_config_with_the_rate(case):
+    """Where the config reaches the same calls, each pass is the same to the bit."""
+    if not case.inserted:
+        pytest.skip("compared from the other side")
+    for attention, variant in case.variants.items():
+        built = make(case.type, attention)
+        twin = StochasticTwin(built, encode)
+        if [(site.name, site.kind, site.calls) for site in twin.sites()] == [
+            (site.name, site.kind, site.calls) for site in variant.sites
+        ] and {site.p for site in twin.sites()} == {RATE}:
+            expected = twin.sample_logits(encode(TEXTS[:1]), range(4), seed=0, balanced=True)
+            assert torch.equal(variant.samples(TEXTS[:1]), expected)
+
+
 @pytest.mark.parametrize("name", ["gpt_oss", "t5gemma"])
 def test_flash_attention_becomes_eager_if_there_is_no_sdpa(name):
     model = make(name, "eager")
@@ -362,7 +398,7 @@ def test_flash_attention_becomes_eager_if_there_is_no_sdpa(name):
 @pytest.mark.parametrize("case", WITH_LORA, indirect=True)
 def test_adapters_are_among_the_sites(case):
     for variant in case.variants.values():
-        assert sum("lora_dropout" in site.name for site in variant.twin.sites()) >= 4
+        assert sum("lora_dropout" in site.name for site in variant.sites) >= 4
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
@@ -390,8 +426,8 @@ def table(request):
 
 
 HEAD = """\
-| type | attention | sites | calls | batch dimension | equal lengths | one pass at a time | remarks |
-|---|---|---|---|---|---|---|---|"""
+| type | attention | sites | calls | batch dimension | equal lengths | one pass at a time | inserted sites | inserted calls | remarks |
+|---|---|---|---|---|---|---|---|---|---|"""  # noqa: E501
 
 
 VERSION = r"transformers ([0-9]+\.[0-9]+)"
@@ -419,9 +455,12 @@ def test_the_table_has_exactly_the_types_of_transformers(request):
         assert list(rows_in_docs()) == sorted(TYPES)
 
 
-@pytest.mark.parametrize("case", PLAIN, indirect=True)
-def test_the_table_is_up_to_date(case, table):
-    assert table(case.type, case.row()) == case.row()
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_table_is_up_to_date(name, table, same_model, same_random_state):
+    case, inserting = (Case(one, same_model, same_random_state) for one in (name, f"{name} with dropout=0.1"))
+    cells = [name, ", ".join(case.variants), *case.cells(), *inserting.cells()[:2], REMARKS.get(name, "")]
+    row = "| " + " | ".join(cells) + " |"
+    assert table(name, row) == row
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -429,6 +468,6 @@ def test_types_that_cannot_be_sampled_say_why(name, table):
     kind, message = REFUSED[name]
     with pytest.raises(kind, match=message) as caught:
         StochasticTwin(make(name, "eager"), encode)
-    row = f"| {name} | - | - | - | - | - | - | {REMARKS[name]} |"
+    row = f"| {name} | - | - | - | - | - | - | - | - | {REMARKS[name]} |"
     assert table(name, row) == row
     assert kind is not ValueError or "\n" not in str(caught.value)
