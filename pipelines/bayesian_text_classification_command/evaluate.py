@@ -12,7 +12,7 @@ from .options import (
     Config,
     Dataset,
     Device,
-    Dropout,
+    DropoutOrAuto,
     Dtype,
     LabelColumn,
     Model,
@@ -54,7 +54,7 @@ def evaluate(
             "the ordinary model with and without a temperature (or Platt scaling), as for a model without dropout.",
         ),
     ] = 20,
-    dropout: Dropout = None,
+    dropout: DropoutOrAuto = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
@@ -106,8 +106,7 @@ def evaluate(
         fail(f"--output {folder} holds other files; choose a new folder, or that of an earlier report")
     with STDERR.status("loading"):
         try:
-            given = {} if dropout is None else {"dropout": dropout}
-            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle, **given)
+            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             check_probabilities(classifier)
             source = str(embedded_reviews()) if dataset is None else dataset
@@ -121,24 +120,17 @@ def evaluate(
         except ValueError as error:  # ours: the model, its problem type or the data
             fail(first_line(error))
     with rows_bar() as progress:
-        more = len(strange) + (0 if calibration is None else len(calibration.texts))
+        run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
+        run["dropout"] = dropout
         try:
-            samples = num_samples if num_samples and classifier.dropout_sites else 0
-            task = progress.add_task("sampling", total=total_rows(len(data.texts), samples, more))
-            comparison = compare(
-                classifier,
-                data,
-                calibration=calibration,
-                out_of_scope=strange,
-                num_samples=num_samples,
-                seed=seed,
-                progress=lambda n: progress.advance(task, n),
-            )
+            task = progress.add_task("sampling", total=total_rows(classifier, data, **run))
+            comparison = compare(classifier, data, **run, seed=seed, progress=lambda rows: progress.advance(task, rows))
         except ValueError as error:  # ours: the model or the data
             fail(first_line(error))
         except Exception as error:  # out of memory, or an error in the model's code
             fail(f"the comparison failed with {type(error).__name__}: {first_line(error)}")
     found = verdict(comparison, target_error)
+    samples = comparison.rival.cost.passes if comparison.sampled else 0
     labeled, where = dataset, {"config": config, "split": split}
     if calibration_dataset is not None:
         labeled, where = calibration_dataset, {}
@@ -154,6 +146,7 @@ def evaluate(
         calibration_dataset=calibration_dataset,
         ood_dataset=ood_dataset,
         num_samples=samples,
+        dropout=comparison.dropout,
         seed=seed,
         date=datetime.date.today().isoformat(),
         device=str(classifier.device),
@@ -189,8 +182,6 @@ def _load_options(
     """Arguments of `load` that give the arms of the comparison again, besides the number of samples."""
     given = {"seed": seed or None, "device": device, "dtype": dtype, "allow_pickle": allow_pickle or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if classifier.sampling.dropout is not None:
-        options["dropout"] = classifier.sampling.dropout
     if classifier.sampling.masks != "balanced":
         options["masks"] = "balanced"
     if classifier.sampling.tolerance is not None:

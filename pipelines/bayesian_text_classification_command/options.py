@@ -36,6 +36,10 @@ def _dtype(value: str | None) -> str | None:
     return value
 
 
+def _dropout_or_auto(value: str | None) -> str | None:
+    return value if value == "auto" else _dropout(value)
+
+
 def _dropout(value: str | None) -> str | None:
     if value is None:
         return None
@@ -80,13 +84,18 @@ Masks = Annotated[
         help="Dropout masks: balanced or bernoulli.", show_default=f"balanced, {OR_SAVED}", callback=not_empty
     ),
 ]
-Dropout = Annotated[
+_DROPOUT = (
+    "Dropout rate of the sites whose own rate is 0, such as 0.1, for a model that was trained without dropout; or a "
+    "factor of the model's own rates, such as 2x"
+)
+_OWN_RATES = f"the model's own rates, {OR_SAVED}"
+Dropout = Annotated[str | None, typer.Option(help=f"{_DROPOUT}.", show_default=_OWN_RATES, callback=_dropout)]
+DropoutOrAuto = Annotated[
     str | None,
     typer.Option(
-        help="Dropout rate of the sites whose own rate is 0, such as 0.1, for a model that was trained without "
-        "dropout; or a factor of the model's own rates, such as 2x.",
-        show_default=f"the model's own rates, {OR_SAVED}",
-        callback=_dropout,
+        help=f"{_DROPOUT}; or auto: the rate with the best held-out likelihood.",
+        show_default=_OWN_RATES,
+        callback=_dropout_or_auto,
     ),
 ]
 Config = Annotated[str | None, typer.Option(help="Configuration of a dataset on the Hub.", callback=not_empty)]

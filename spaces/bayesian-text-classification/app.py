@@ -247,7 +247,7 @@ def compared(data: LabelledTexts, source: str, left: threading.Event) -> Iterato
     report stays in a temporary folder until Gradio has copied it; Gradio does that before it asks for the next item.
     """
     hidden = gr.update(value=None, visible=False)
-    done, total = 0, total_rows(len(data.texts), LABELLED_SAMPLES)
+    done, total = 0, total_rows(CLASSIFIER, data, num_samples=LABELLED_SAMPLES)
 
     def advance(rows: int) -> None:
         nonlocal done

@@ -41,6 +41,8 @@ KINDS = {
     "numbers (regression)": lambda tiny: tiny("bert", num_labels=1, problem_type="regression"),
 }  # fmt: skip
 NO_DROPOUT = ("ModernBERT", "Llama", "Qwen3", "EuroBERT")
+INSERTED = "with `dropout=0.1`"
+KINDS |= {f"{kind} {INSERTED}": KINDS[kind] for kind in NO_DROPOUT}
 
 
 def adapted(model):
@@ -59,7 +61,8 @@ class Case:
     def __init__(self, kind, tiny, tokenizer, folder):
         self.kind, self.folder, self.names = kind, folder, None
         self.samples = 0 if kind in NO_DROPOUT else 4
-        self.classifier = pipeline(TASK, model=KINDS[kind](tiny), tokenizer=tokenizer, num_samples=self.samples)
+        options = {"num_samples": self.samples, "dropout": 0.1 if INSERTED in kind else None}
+        self.classifier = pipeline(TASK, model=KINDS[kind](tiny), tokenizer=tokenizer, **options)
         self.texts = [{"text": text, "text_pair": "so"} for text in TEXTS] if "pairs" in kind else TEXTS
         p = self.classifier.predict_proba(self.texts)
         self.independent = has_independent_labels(self.classifier)
@@ -183,7 +186,7 @@ DOORS = {
 
 # What is refused, and the advice in its one line.
 REFUSED = {
-    **{(kind, "`rank`"): "fine-tune it with dropout" for kind in NO_DROPOUT},
+    **{(kind, "`rank`"): "pass dropout=0.1 to insert dropout" for kind in NO_DROPOUT},
     ("numbers (regression)", "`calibrate`"): "use its predictions as they are",
     ("numbers (regression)", "`threshold`"): "pass threshold=None",
     ("numbers (regression)", "`evaluate`"): "use predict, which takes every model",

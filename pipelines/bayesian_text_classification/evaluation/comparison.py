@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pipeline.masks import GROUP_SIZE
+from ..pipeline.rates import Dropout
 from ..pipeline.uncertainty import Uncertainty
 from .arms import Arm, Cost, Labels, MeasuredArms, Probabilities
 from .fits import Fit
@@ -58,6 +59,7 @@ class Outputs:
         saved: Probabilities with the calibration that the classifier was saved with; None if it has none.
             *Shape:* (texts, classes).
         names: Names of the classes; None: their ids.
+        dropout: The option `dropout` of the samples.
         dropout_rate: Mean dropout rate of the samples, which a saved calibration must match.
         groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
             nothing new, so intervals, verdicts and thresholds count each group once, and no text is measured with a
@@ -83,6 +85,7 @@ class Outputs:
     groups: NDArray[Any] | None = None
     outside_groups: NDArray[Any] | None = None
     names: Sequence[str] | None = None
+    dropout: Dropout = None
     dropout_rate: float = 0.1
     notes: tuple[str, ...] = ()
 
@@ -216,6 +219,7 @@ class Comparison:
         determined: Whether the labels determine a best scaling without the prior, for all arms that have one.
         names: Names of the classes.
         groups: Number of each text's group of copies, from 0. None if all texts are distinct. *Shape:* (texts,).
+        dropout: The option `dropout` of the samples.
         notes: What else to know about the run, one sentence each.
     """
 
@@ -231,6 +235,7 @@ class Comparison:
     determined: bool
     names: tuple[str, ...]
     groups: NDArray[np.intp] | None = None
+    dropout: Dropout = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -323,6 +328,7 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         all(head.determined(p, y) for p, y in fits),
         tuple(map(str, range(ordinary.shape[1]) if outputs.names is None else outputs.names)),
         groups,
+        outputs.dropout,
         outputs.notes,
     )
 

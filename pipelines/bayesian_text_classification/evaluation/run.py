@@ -7,7 +7,7 @@ fitted on.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,17 @@ import numpy as np
 from ..loading.labelled_texts import LabelledTexts
 from ..loading.problem import check_probabilities
 from ..pipeline.calibration import SCORES, way_of
+from ..pipeline.dropout_choice import groups_of
+from ..pipeline.fitting import METHODS
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.probe import mean_rate
+from ..pipeline.rates import Dropout
 from ..pipeline.targets import labeled
 from ..wording import row_name, text_key
 from .arms import Cost, Probabilities
 from .baal_arm import baal_probabilities, patched_by_baal
 from .comparison import Calibration, Comparison, Outputs, compare_outputs
+from .dropout_choice import choice_in_folds, choice_on_others
 from .heads import head_of
 from .sample_sweep import MOST_TEXTS, POOL
 
@@ -35,6 +39,7 @@ def compare(
     calibration: LabelledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
+    dropout: Dropout = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
@@ -48,6 +53,9 @@ def compare(
         out_of_scope: Texts that the classifier was not built for.
         num_samples: Number of passes of the BaaL arm and of the Bayesian arms. Without dropout, or for 0, there are no
             such arms.
+        dropout: Dropout of the Bayesian arms, as in a call; None: the classifier's default. "auto" chooses from
+            `classifier.dropout_candidates()`: on `calibration`, else on `data` in five folds of distinct texts, so that
+            no text is measured with a choice that it took part in.
         seed: Seed of both arms' dropout, of the resamples and of the sample orders in the sweep.
         progress: Function that is called with the number of rows done (a row is one text in one pass). `total_rows`
             gives the total.
@@ -61,6 +69,7 @@ def compare(
         calibration=calibration,
         out_of_scope=out_of_scope,
         num_samples=num_samples,
+        dropout=dropout,
         seed=seed,
         progress=progress,
     )
@@ -74,6 +83,7 @@ def outputs_of(
     calibration: LabelledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
+    dropout: Dropout = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Outputs:
@@ -113,67 +123,124 @@ def outputs_of(
         names=names,
         outside_groups=np.asarray(list(map(text_key, out_of_scope))) if out_of_scope else None,
     )
-    if num_samples and classifier.dropout_sites:
-        found = _with_samples(found, classifier, data, calibration, out_of_scope, num_samples, seed, advance)
+    candidates = _candidates(classifier, num_samples, dropout)
+    if candidates:
+        run = _Sampling(classifier, num_samples, seed, advance)
+        found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
     return _with_saved(found, as_saved)
+
+
+def _candidates(
+    classifier: BayesianTextClassificationPipeline, num_samples: int, dropout: Dropout
+) -> tuple[Dropout, ...]:
+    """What the Bayesian arms' dropout is, or is chosen from; empty if nothing is sampled."""
+    if num_samples == 0:
+        return ()
+    if dropout == "auto":
+        return classifier.dropout_candidates()
+    own = classifier.sampling.dropout if dropout is None else dropout
+    if own is None and not classifier.sites_for({"dropout": None}):
+        return ()
+    return (own,)  # rates that the model cannot be sampled at are refused later
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """How the Bayesian arms are sampled."""
+
+    classifier: BayesianTextClassificationPipeline
+    passes: int
+    seed: int
+    advance: Callable[[int], None]
+
+    def __call__(
+        self, texts: Sequence[Any], dropout: Dropout, first: int = 0, count: int | None = None
+    ) -> Probabilities:
+        """The samples of some texts. *Shape:* (texts, classes, samples)."""
+        return _finite(
+            self.classifier.sample_proba(
+                texts,
+                first_sample=first,
+                num_samples=self.passes if count is None else count,
+                seed=self.seed,
+                masks=ARM_MASKS,
+                dropout=dropout,
+                progress=self.advance,
+            )
+        )
 
 
 def _with_samples(
     outputs: Outputs,
-    classifier: BayesianTextClassificationPipeline,
+    sampled: _Sampling,
+    candidates: tuple[Dropout, ...],
     data: LabelledTexts,
     calibration: LabelledTexts | None,
     out_of_scope: Sequence[Any],
-    num_samples: int,
-    seed: int,
-    advance: Callable[[int], None],
 ) -> Outputs:
-    """The outputs with those of BaaL's copy and of the samples."""
+    """The outputs with those of BaaL's copy and of the samples. Several candidates: the dropout is chosen from them."""
+    classifier, head = sampled.classifier, head_of(outputs.labels)
+    if classifier.sites_for({"dropout": None}):
+        outputs = _with_baal(outputs, sampled, data)
 
-    def sampled(texts: Sequence[Any], first: int = 0, count: int = num_samples) -> Probabilities:
-        options: dict[str, Any] = {"first_sample": first, "num_samples": count, "seed": seed, "masks": ARM_MASKS}
-        return _finite(classifier.sample_proba(texts, progress=advance, **options))
+    known, outside, notes = outputs.calibration, outputs.outside, outputs.notes
+    dropout, method = candidates[0], METHODS[classifier.activation][0]
+    seconds: dict[Dropout, float] = {}
 
-    model = patched_by_baal(classifier)
-    started = time.perf_counter()
-    patched, sites, calls = baal_probabilities(model, classifier, data.texts, num_samples, seed, advance)
-    baal = Cost(num_samples, sites, calls, time.perf_counter() - started)
-    refuse_nan(patched)
+    def timed(dropout: Dropout) -> Probabilities:
+        started = time.perf_counter()
+        samples = sampled(data.texts, dropout)
+        seconds[dropout] = time.perf_counter() - started
+        return samples
 
-    started = time.perf_counter()
-    samples = sampled(data.texts)
-    seconds, reached = time.perf_counter() - started, classifier.dropout_sites
-    bayesian = Cost(num_samples, len(reached), sum(site.calls for site in reached), seconds)
+    if known is not None and calibration is not None:
+        averages = [sampled(calibration.texts, one).mean(2, dtype=np.float64) for one in candidates]
+        if len(candidates) > 1:
+            groups = groups_of(calibration.texts)
+            choice = choice_on_others(candidates, averages, method, known.labels, groups)
+            dropout, notes = choice.dropout, (*notes, choice.sentence)
+        known, samples = replace(known, averaged=averages[candidates.index(dropout)]), timed(dropout)
+    elif len(candidates) > 1:
+        drawn = [timed(one) for one in candidates]
+        choice, samples = choice_in_folds(candidates, drawn, method, outputs.labels, groups_of(data.texts))
+        dropout, notes = choice.dropout, (*notes, choice.sentence)
+    else:
+        samples = timed(dropout)
+    reached = classifier.sites_for({"dropout": dropout})
+    bayesian = Cost(sampled.passes, len(reached), sum(site.calls for site in reached), seconds[dropout])
 
     rows = np.arange(len(data.texts))
     if len(rows) > MOST_TEXTS:
-        rows = np.sort(np.random.default_rng(seed % 2**64).permutation(rows)[:MOST_TEXTS])
+        rows = np.sort(np.random.default_rng(sampled.seed % 2**64).permutation(rows)[:MOST_TEXTS])
     pool = samples[rows]
-    if num_samples < POOL:
-        rest = sampled([data.texts[i] for i in rows], num_samples, POOL - num_samples)
+    if sampled.passes < POOL:
+        rest = sampled([data.texts[i] for i in rows], dropout, sampled.passes, POOL - sampled.passes)
         pool = np.concatenate([pool, rest], axis=2)
-
-    known, outside = outputs.calibration, outputs.outside
-    if known is not None and calibration is not None:
-        known = replace(known, averaged=sampled(calibration.texts).mean(2, dtype=np.float64))
     if outside is not None:
-        outside = (outside[0], sampled(out_of_scope))
+        outside = (outside[0], sampled(out_of_scope, dropout))
     return replace(
         outputs,
         samples=samples,
-        baal=patched,
         calibration=known,
         outside=outside,
         pool=pool,
         pool_rows=rows,
-        costs={
-            **outputs.costs,
-            "baal": baal,
-            "bayesian": bayesian,
-            head_of(outputs.labels).scaled["bayesian"]: bayesian,
-        },
+        costs={**outputs.costs, "bayesian": bayesian, head.scaled["bayesian"]: bayesian},
+        dropout=dropout,
         dropout_rate=mean_rate(reached),
+        notes=notes,
     )
+
+
+def _with_baal(outputs: Outputs, sampled: _Sampling, data: LabelledTexts) -> Outputs:
+    """The outputs with those of BaaL's copy of the model, at the model's own rates."""
+    classifier, passes = sampled.classifier, sampled.passes
+    model = patched_by_baal(classifier)
+    started = time.perf_counter()
+    patched, sites, calls = baal_probabilities(model, classifier, data.texts, passes, sampled.seed, sampled.advance)
+    cost = Cost(passes, sites, calls, time.perf_counter() - started)
+    refuse_nan(patched)
+    return replace(outputs, baal=patched, costs={**outputs.costs, "baal": cost})
 
 
 def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline) -> Outputs:
@@ -187,7 +254,7 @@ def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline
         return replace(outputs, notes=(note,))
     made = "one ordinary pass"
     if way == "dropout":
-        measured = replace(classifier.sampling, masks=ARM_MASKS)
+        measured = replace(classifier.sampling, masks=ARM_MASKS, dropout=outputs.dropout)
         if outputs.samples is None or not scaling.is_for(measured, outputs.dropout_rate):
             note = (
                 f"The calibration that the classifier was saved with ({scaling}) was not measured: "
@@ -201,10 +268,24 @@ def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline
     return replace(outputs, saved=saved, costs={**outputs.costs, "saved": cost}, notes=(note,))
 
 
-def total_rows(texts: int, num_samples: int, other_texts: int = 0) -> int:
-    """Number of rows (a text in one pass) that `compare` runs; `other_texts` are for calibration and out of scope."""
-    own = texts * (1 + 2 * num_samples) + other_texts * (1 + num_samples)
-    return own + (max(POOL - num_samples, 0) * min(texts, MOST_TEXTS) if num_samples else 0)
+def total_rows(
+    classifier: BayesianTextClassificationPipeline,
+    data: LabelledTexts,
+    *,
+    calibration: LabelledTexts | None = None,
+    out_of_scope: Sequence[Any] = (),
+    num_samples: int = 20,
+    dropout: Dropout = None,
+) -> int:
+    """Number of rows (a text in one pass) that `compare` runs with these arguments."""
+    texts, others, outside = len(data.texts), 0 if calibration is None else len(calibration.texts), len(out_of_scope)
+    rows, count = texts + others + outside, len(_candidates(classifier, num_samples, dropout))
+    if count:
+        baal = texts if classifier.sites_for({"dropout": None}) else 0
+        of_arms = texts + others * count if others else texts * count
+        rows += num_samples * (baal + of_arms + outside)
+        rows += max(POOL - num_samples, 0) * min(texts, MOST_TEXTS)
+    return rows
 
 
 def refuse_nan(probabilities: Probabilities) -> None:

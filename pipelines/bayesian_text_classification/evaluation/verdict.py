@@ -120,7 +120,7 @@ def advice(comparison: Comparison, targets: Sequence[float] | None = None) -> li
     """What to do, one line for each point. The first carries out the recommendation."""
     best, wrong = comparison.arm(comparison.recommended), _WORDS[comparison.head].wrong
     lines = [
-        _how(best, comparison.rival.cost.passes)
+        _how(best, comparison)
         if comparison.conclusive
         else f"Evaluate again on more texts drawn the same way, until each model {wrong}."
     ]
@@ -324,10 +324,14 @@ def _significance(difference: Difference, least: str, no_interval: str, what: st
     return f"no significant difference ({interval}{reason}{needed})"
 
 
-def _how(arm: Arm, passes: int) -> str:
+def _how(arm: Arm, comparison: Comparison) -> str:
     if arm.name == "saved":
         return "Use the classifier as it is: classifier(texts)."
-    call = f"classifier(texts, num_samples={passes if 'bayesian' in arm.name else 0})"
+    options = "num_samples=0"
+    if "bayesian" in arm.name:
+        options = f"num_samples={arm.cost.passes}"
+        options += "" if comparison.dropout is None else f", dropout={comparison.dropout!r}"
+    call = f"classifier(texts, {options})"
     if arm.scaling is None:
         return f"Use {call}."
     found = "fits Platt scaling" if arm.temperature is None else f"finds a temperature of {arm.temperature:.6g}"
@@ -335,8 +339,8 @@ def _how(arm: Arm, passes: int) -> str:
 
 
 _NO_SAMPLES = (
-    "the model has no active dropout, or num_samples is 0. To sample, fine-tune it with dropout (for example "
-    "attention_dropout=0.1 in its config), or keep LoRA adapters unmerged."
+    "the model has no active dropout, or num_samples is 0. To see what sampling would do, evaluate with dropout=0.1, "
+    'or with dropout="auto" to choose the rate.'
 )
 _UNDETERMINED = (
     "Warning: {which} do not determine a temperature (every answer is right, or the correct class gets no more "

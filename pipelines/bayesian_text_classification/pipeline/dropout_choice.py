@@ -55,7 +55,12 @@ def held_out_losses(
         probabilities: *Shape:* (texts, classes).
         targets: Class ids, *shape* (texts,); for independent labels 0 and 1, (texts, labels). Their losses are added.
         groups: Number of each text's group, from 0; copies of a text share one. *Shape:* (texts,).
+
+    Raises:
+        ValueError: There is only one group.
     """
+    if groups.max() < 1:
+        raise ValueError('dropout="auto" compares rates on held-out texts, so it needs several different texts')
     folds, losses = fold_of_each(groups), np.empty(len(targets))
     for fold in np.unique(folds):
         held = folds == fold
@@ -93,8 +98,6 @@ def best_options(
     Raises:
         ValueError: All texts are the same.
     """
-    if groups.max() < 1:
-        raise ValueError('dropout="auto" compares rates on held-out texts, so it needs several different texts')
     found = [averages(one) for one in options]
     losses = np.array([held_out_losses(method, p, targets, groups) for p in found])
     best = chosen(losses, groups)

@@ -97,11 +97,13 @@ def _commands(comparison: Comparison, sources: Sources) -> str:
 
 
 def _samples(comparison: Comparison) -> dict[str, Any]:
-    """The number of samples; none for a classifier that is used as it was saved."""
+    """How many samples, and at which dropout; nothing for a classifier that is used as it was saved."""
     if comparison.recommended == "saved":
         return {}
-    sampled = comparison.recommended.startswith("bayesian")
-    return {"num_samples": comparison.arm(comparison.recommended).cost.passes if sampled else 0}
+    if not comparison.recommended.startswith("bayesian"):
+        return {"num_samples": 0}
+    dropout = {} if comparison.dropout is None else {"dropout": comparison.dropout}
+    return {"num_samples": comparison.arm(comparison.recommended).cost.passes, **dropout}
 
 
 def _line(command: str, options: Mapping[str, Any]) -> str:

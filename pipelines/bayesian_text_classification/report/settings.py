@@ -4,6 +4,7 @@ import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..pipeline.rates import Dropout
 from ..pipeline.versions import version_of
 from ..wording import without_folder
 from .recipe import Sources
@@ -40,6 +41,7 @@ class ReportSettings:
         calibration_dataset: Dataset that the scalings were fitted on.
         ood_dataset: Dataset of out-of-scope texts.
         num_samples: Forward passes of the sampled arms.
+        dropout: The option `dropout` of the sampled arms.
         seed: Seed of all random draws.
         device: Device that the model ran on.
         dtype: Data type that it ran in.
@@ -59,6 +61,7 @@ class ReportSettings:
     calibration_dataset: str | None = None
     ood_dataset: str | None = None
     num_samples: int | None = None
+    dropout: Dropout = None
     seed: int | None = None
     device: str | None = None
     dtype: str | None = None

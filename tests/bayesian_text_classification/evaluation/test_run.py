@@ -31,7 +31,7 @@ DATA = LabelledTexts("five texts", TEXTS, [1, 0, 1, 0, 1], ["a", "a", "b", "b", 
 def comparison(classifier):
     rows = []
     result = compare(classifier, DATA, num_samples=4, seed=3, progress=rows.append)
-    assert sum(rows) == total_rows(len(TEXTS), 4)
+    assert sum(rows) == total_rows(classifier, DATA, num_samples=4)
     return result
 
 
@@ -82,17 +82,66 @@ def test_a_model_without_dropout_is_compared_with_and_without_a_temperature(tiny
     ours, rows = bayesian(tiny("llama", attention_dropout=0.0, pad_token_id=0)), []
     strange = ["what is the weather", "book a table"]
     result = compare(ours, DATA, out_of_scope=strange, progress=rows.append)
-    assert sum(rows) == total_rows(len(TEXTS), 0, 2) == 7
+    assert sum(rows) == total_rows(ours, DATA, out_of_scope=strange) == 7
     assert [arm.name for arm in result.arms] == ["frequentist", "frequentist_temperature"]
     assert result.uncertainty is None and result.sweep is None and result.beyond_temperature == {}
     assert {one.arm for one in result.out_of_scope} == {"frequentist"}
     found = verdict(result)
     assert any("Nothing was sampled: the model has no active dropout" in line for line in found.lines)
+    assert any("evaluate with dropout=0.1" in line for line in found.lines)
     assert "nan" not in " ".join([found.headline, *found.lines, *found.advice])
     ours = bayesian(ours.model, num_samples=0)
     ours.calibration = Calibration({"ordinary": TemperatureScaling(3.0)})
     saved = compare(ours, DATA, calibration=DATA).arm("saved")
     np.testing.assert_allclose(saved.probabilities, ours.predict_proba(TEXTS), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def still(tiny):
+    return tiny("llama", num_labels=2, attention_dropout=0.0, pad_token_id=0)
+
+
+def test_inserted_dropout_is_measured_without_an_arm_of_baal(still, bayesian):
+    """BaaL has nothing to patch in a model without dropout."""
+    ours, rows = bayesian(still), []
+    result = compare(ours, DATA, num_samples=4, seed=3, dropout=0.1, progress=rows.append)
+    assert sum(rows) == total_rows(ours, DATA, num_samples=4, dropout=0.1)
+    assert [arm.name for arm in result.arms] == [
+        "frequentist",
+        "frequentist_temperature",
+        "bayesian",
+        "bayesian_temperature",
+    ]
+    expected = ours.predict_proba(TEXTS, num_samples=4, seed=3, dropout=0.1)
+    np.testing.assert_allclose(result.arm("bayesian").probabilities, expected, atol=1e-6)
+    assert result.dropout == 0.1
+    again = compare(bayesian(still, dropout=0.1), DATA, num_samples=4, seed=3)
+    np.testing.assert_allclose(again.arm("bayesian").probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_dropout_is_chosen_from_the_candidates(still, bayesian, known):
+    ours, rows = bayesian(still), []
+    options = {"calibration": DATA if known else None, "num_samples": 2, "dropout": "auto"}
+    result = compare(ours, DATA, seed=3, progress=rows.append, **options)
+    assert sum(rows) == total_rows(ours, DATA, **options)
+    assert result.dropout in ours.dropout_candidates() == (0.02, 0.05, 0.1, 0.2)
+    (note,) = result.notes
+    assert note.startswith("Dropout was chosen by the held-out NLL after calibration (0.02: ")
+    assert ("on the calibration texts" in note) == known
+    if known:
+        expected = ours.predict_proba(TEXTS, num_samples=2, seed=3, dropout=result.dropout)
+        np.testing.assert_allclose(result.arm("bayesian").probabilities, expected, atol=1e-6)
+
+
+def test_a_saved_calibration_is_measured_only_on_samples_at_its_own_dropout(still, bayesian):
+    ours = bayesian(still, dropout=0.1, num_samples=4)
+    rate = ours._dropout_rate(ours.sampling)
+    scaling = TemperatureScaling(2.0, masks="balanced", dropout_rate=rate, dropout=0.1)
+    ours.calibration = Calibration({"dropout": scaling})
+    assert compare(ours, DATA, num_samples=4).arm("saved").cost.passes == 4
+    other = compare(ours, DATA, num_samples=4, dropout=0.2)
+    assert "saved" not in {arm.name for arm in other.arms} and "was not measured" in other.notes[0]
 
 
 def test_baal_arm_reaches_fewer_sites_because_attention_dropout_is_functional(comparison, classifier):
@@ -143,7 +192,7 @@ def test_temperatures_fitted_on_other_texts_are_used_unchanged(classifier):
     other = LabelledTexts("three", ["awful", "a joy", "so so"], [0, 1, 0], [])
     rows = []
     result = compare(classifier, DATA, calibration=other, num_samples=4, seed=3, progress=rows.append)
-    assert sum(rows) == total_rows(len(TEXTS), 4, 3)
+    assert sum(rows) == total_rows(classifier, DATA, calibration=other, num_samples=4)
     for name, samples in (("frequentist", 0), ("bayesian", 4)):
         p = classifier.predict_proba(other.texts, num_samples=samples, seed=3)
         tempered = result.arm(f"{name}_temperature")
@@ -197,7 +246,7 @@ def test_sweep_uses_a_seeded_subset_of_many_texts_and_reports_its_size(tiny, bay
         for seed in (0, 0, 1)
     ]
     assert found[0] == found[1] != found[2]
-    assert sum(rows) == 3 * total_rows(len(TEXTS), 2) == 3 * (5 * (1 + 2 * 2) + 3 * 178)
+    assert sum(rows) == 3 * total_rows(classifier, DATA, num_samples=2) == 3 * (5 * (1 + 2 * 2) + 3 * 178)
     sweep = compare(classifier, DATA, num_samples=2).sweep
     assert (sweep.texts, sweep.all_texts) == (3, 5)
 

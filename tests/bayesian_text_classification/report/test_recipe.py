@@ -151,6 +151,42 @@ def test_code_and_commands_for_independent_labels(arm, independent, tmp_path, mo
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def without(tiny, tokenizer, tmp_path_factory):
+    """The comparison of a model without dropout, sampled with `dropout=0.1`, and what it was made from."""
+    folder = tmp_path_factory.mktemp("without")
+    for part in (tiny("llama", attention_dropout=0.0, pad_token_id=0), tokenizer):
+        part.save_pretrained(folder / "model")
+    ours = load(folder / "model")
+    answers = ours.predict_proba(TEXTS, dropout=0.1, num_samples=10).argmax(1)  # a quarter of the labels is wrong
+    rows = [{"text": text, "label": int(answers[i] ^ (i % 4 == 0))} for i, text in enumerate(TEXTS)]
+    (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    found = compare(ours, labelled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3, dropout=0.1)
+    return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}), folder
+
+
+@pytest.mark.parametrize("arm", ["bayesian", "bayesian_temperature"])
+def test_code_and_commands_for_inserted_dropout(arm, without, tmp_path, monkeypatch):
+    found, sources, folder = without
+    monkeypatch.chdir(tmp_path)
+    code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
+    assert "num_samples=10, dropout=0.1, seed=3" in code.python and "--dropout 0.1" in code.command
+    space = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code.python, space)
+    np.testing.assert_allclose(space["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
+    shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)
+    os.symlink(folder / "my-texts.csv", tmp_path / "my-texts.csv")
+    for line in code.command.splitlines():
+        done = commands.asked(*shlex.split(line)[1:])
+        assert done.exit_code == 0, done
+    with (tmp_path / "classified.csv").open(newline="") as file:
+        scores = [float(row["score"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(scores, expected.max(1), atol=1e-5)
+    assert "num_samples=10, dropout=0.1)" in advice(chosen(found, arm))[0]
+
+
 def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
     """The dict in the advice is one that a call takes, and it accepts only what it promises."""
     found, sources, _ = independent
