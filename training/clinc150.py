@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--encoder", default=None)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dropout", type=float, help="rate of every site in training; default: the encoder's own")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
@@ -32,7 +33,7 @@ def main() -> None:
     labels = torch.tensor([names.index(row["label"]) for row in rows])
     texts = [row["text"] for row in rows]
     # Many classes with few rows each: use more epochs and a larger learning rate than for SST-2.
-    recipe = Recipe(epochs=args.epochs, learning_rate=1e-4, seed=args.seed)
+    recipe = Recipe(epochs=args.epochs, learning_rate=1e-4, seed=args.seed, dropout=args.dropout)
     fine_tune(args.encoder or packaged_encoder(), texts, labels, names, args.output, recipe, torch.device(args.device))
 
 

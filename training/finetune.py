@@ -34,6 +34,7 @@ class Recipe:
     warmup: float = 0.06  # share of all steps
     max_length: int = 128  # tokens
     seed: int = 0
+    dropout: float | None = None  # rate of every site in training; None: that of the encoder
 
 
 def fine_tune(
@@ -48,8 +49,10 @@ def fine_tune(
     """Train, and write half-precision weights and the tokenizer to `output`.
 
     `targets` are class ids, *shape* (texts,), or 0.0 and 1.0 for labels that may apply together, (texts, labels).
-    The encoder's dropout is unchanged, so MC-Dropout at inference samples the noise seen in training.
+    The dropout stays in the config, so MC-Dropout at inference samples the noise seen in training.
     """
+    rate = recipe.dropout
+    rates = {} if rate is None else {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}
     torch.manual_seed(recipe.seed)
     tokenizer = plain_tokenizer(encoder)
     tokenizer.save_pretrained(output)
@@ -60,6 +63,7 @@ def fine_tune(
         label2id={name: i for i, name in enumerate(names)},
         problem_type="multi_label_classification" if targets.ndim == 2 else None,
         dtype=torch.float32,
+        **rates,
     )
     model.to(device).train()
     encoded = tokenizer(list(texts), truncation=True, max_length=recipe.max_length)["input_ids"]

@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--encoder", default=None)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dropout", type=float, help="rate of every site in training; default: the encoder's own")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
@@ -34,7 +35,7 @@ def main() -> None:
         targets[i, [names.index(name) for name in row["label"].split(",")]] = 1
     texts = [row["text"] for row in rows]
     # Most labels are rare: a larger learning rate than for SST-2, or the classifier predicts none of them.
-    recipe = Recipe(epochs=args.epochs, learning_rate=1e-4, seed=args.seed)
+    recipe = Recipe(epochs=args.epochs, learning_rate=1e-4, seed=args.seed, dropout=args.dropout)
     fine_tune(args.encoder or packaged_encoder(), texts, targets, names, args.output, recipe, torch.device(args.device))
 
 

@@ -25,14 +25,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--encoder", default=None)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--dropout", type=float, help="rate of every site in training; default: the encoder's own")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
     texts, labels = read_split(args.data, "train")
     encoder = args.encoder or packaged_encoder()
-    fine_tune(
-        encoder, texts, torch.tensor(labels), NAMES, args.output, Recipe(seed=args.seed), torch.device(args.device)
-    )
+    recipe = Recipe(seed=args.seed, dropout=args.dropout)
+    fine_tune(encoder, texts, torch.tensor(labels), NAMES, args.output, recipe, torch.device(args.device))
     accuracy, nll = validate(args.output, *read_split(args.data, "validation"))
     print(f"validation: accuracy {accuracy:.4f}  NLL {nll:.4f}  (deterministic, float32)")
 

@@ -65,7 +65,7 @@ def held_out_losses(
     for fold in np.unique(folds):
         held = folds == fold
         scaled = fit(method, probabilities[~held], targets[~held]).apply(probabilities[held])
-        losses[held] = _losses(scaled, targets[held])
+        losses[held] = losses_of(scaled, targets[held])
     return losses
 
 
@@ -110,7 +110,8 @@ def groups_of(texts: Sequence[Any]) -> NDArray[np.intp]:
     return np.array([numbers.setdefault(repr(text), len(numbers)) for text in texts], np.intp)
 
 
-def _losses(probabilities: NDArray[np.float64], targets: NDArray[np.integer]) -> NDArray[np.float64]:
+def losses_of(probabilities: NDArray[np.float64], targets: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Negative log-likelihood of each text's targets; for independent labels, the sum over them. *Shape:* (texts,)."""
     if targets.ndim == 1:
         return np.asarray(-np.log(np.maximum(probabilities[np.arange(len(targets)), targets], SMALLEST)))
     of_truth = np.where(targets == 1, probabilities, 1 - probabilities)
