@@ -24,8 +24,10 @@ class EndpointHandler:
     def __init__(self, path: str = "") -> None:
         """Load the pipeline from the repository at `path`. This runs the repository's code, as this file is run."""
         self._classifier = pipeline("bayesian-text-classification", model=path, trust_remote_code=True)
-        # The names are not imported, because the toolkit loads this file without its siblings.
-        self._parameters = (*asdict(self._classifier.sampling), "top_k", "function_to_apply")
+        # The names are not imported, because the toolkit loads this file without its siblings. Each dropout rate would
+        # need a pilot of its own, so a request cannot choose it.
+        options = (name for name in asdict(self._classifier.sampling) if name != "dropout")
+        self._parameters = (*options, "top_k", "function_to_apply")
 
     def __call__(self, data: dict[str, Any]) -> Any:
         """The response to one request.

@@ -23,6 +23,8 @@ _ADAPTER_WARNING = """> This classifier is a model with a LoRA adapter in the fo
 _SAMPLED = """\
 This classifier averages its probabilities over many random dropout masks, at every dropout site of the model
 (MC-Dropout, [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)). It reports its uncertainty with each answer."""
+_OTHER_RATES = """
+The model was not trained with these dropout rates (`dropout={dropout!r}`). They were chosen for the scores."""
 _ORDINARY = """\
 This classifier answers with one ordinary pass (`num_samples=0`). If the model has dropout, it can also average its
 probabilities over many random dropout masks (MC-Dropout,
@@ -119,12 +121,13 @@ def card(
         f"{name}={value!r}" for name, value in options.items() if name not in ("calibration", "spread", _WAY)
     )
     warning = _ADAPTER_WARNING if adapted else ""
-    sampled = options.get("num_samples") != 0
+    sampled, dropout = options.get("num_samples") != 0, options.get("dropout")
+    sampling = _SAMPLED if dropout is None else _SAMPLED + _OTHER_RATES.format(dropout=dropout)
     words = {
         "options": shown,
         "warning": warning,
         "calibration": _fitted(options),
-        "intro": _SAMPLED if sampled else _ORDINARY,
+        "intro": sampling if sampled else _ORDINARY,
         "more": _MORE[sampled],
         "threshold": _THRESHOLD,
         "decided": _DECIDED,

@@ -21,10 +21,10 @@ class PublishablePipeline(OrdinaryPipeline):
         """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
 
         It holds the model, the tokenizer, the code they need, and `handler.py` for Inference Endpoints. `config.json`
-        has the calibration and the options `num_samples`, `tolerance`, `masks` and `threshold`. The model's card is
-        copied, with a section on the scores; in an existing README.md only that section changes. A PEFT adapter goes
-        into the folder `adapter`; loading it requires `peft`. Weights and code of an earlier save are removed from the
-        folder. The caller's model is not changed.
+        has the calibration and the options `num_samples`, `tolerance`, `masks`, `dropout` and `threshold`. The model's
+        card is copied, with a section on the scores; in an existing README.md only that section changes. A PEFT adapter
+        goes into the folder `adapter`; loading it requires `peft`. Weights and code of an earlier save are removed from
+        the folder. The caller's model is not changed.
 
         Args:
             save_directory: The folder; created if it does not exist.

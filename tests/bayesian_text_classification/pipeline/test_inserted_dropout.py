@@ -220,6 +220,19 @@ def test_a_saved_folder_keeps_rate_calibration_and_spread(still, bayesian, tmp_p
     assert load(tmp_path, dropout=None).sampling.dropout is None
 
 
+def test_the_card_says_so_and_an_endpoint_samples_at_the_saved_rate(still, bayesian, tmp_path):
+    from bayesian_text_classification.pipeline.handler import EndpointHandler
+
+    ours = bayesian(still, dropout=0.1, num_samples=4)
+    ours.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert "not trained with these dropout rates (`dropout=0.1`)" in card and "dropout=0.1, threshold=None" in card
+    handler = EndpointHandler(str(tmp_path))
+    assert handler({"inputs": TEXTS}) == ours(TEXTS)
+    with pytest.raises(ValueError, match="unknown parameter 'dropout'"):  # each rate would need a pilot
+        handler({"inputs": TEXTS, "parameters": {"dropout": 0.2}})
+
+
 def test_each_rate_has_a_pilot_of_its_own(still, bayesian):
     ours = bayesian(still, dropout=0.1)
     small, large = ours.spread, ours.spread_for({"dropout": 0.3})
