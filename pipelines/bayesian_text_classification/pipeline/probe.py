@@ -6,7 +6,6 @@ batch dimension of a site is inferred from its input shapes, then confirmed by c
 of a site cannot be separated, every row runs by itself.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,13 +141,6 @@ def _full_train_calls(
     hidden = None
     if draws is not None or _distance(actual, expected) > _rounding(expected):  # the same kernels on the same shapes
         hidden = draws or name
-        warnings.warn(
-            f"{name} has randomness that is not dropout, in {hidden!r}: with every dropout call off, train() mode "
-            "still differs from eval(). This randomness stays off, and so does any dropout that cannot be on without "
-            "it. Neither contributes to the samples.",
-            UserWarning,
-            stacklevel=2,
-        )
     return {key for key, call in zip(_ordinals(calls), calls, strict=True) if call.on}, hidden, expected
 
 

@@ -14,6 +14,7 @@ Ordinary passes, with dropout off, need no probe: they run on a twin of their ow
 """
 
 import copy
+import warnings
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
@@ -140,6 +141,14 @@ class StochasticTwin(_Twin):
         if inserts and found.attention_alone:
             add_output_dropout(self._model, {site.name for site in found.sites})
             found = probe(self._forward, encode, can_pad=can_pad, rates=rates)
+        if found.hidden_randomness is not None:
+            warnings.warn(
+                f"{type(model).__name__} has randomness that is not dropout, in {found.hidden_randomness!r}: with "
+                "every dropout call off, train() mode still differs from eval(). This randomness stays off, and so "
+                "does any dropout that cannot be on without it. Neither contributes to the samples.",
+                UserWarning,
+                stacklevel=2,
+            )
         self._plan, self._own_sites = found.plan, found.sites
         self.pilots: dict[Hashable, Spread] = {}
         self.hidden_randomness = found.hidden_randomness

@@ -104,6 +104,7 @@ REMARKS = {
     "bigbird_pegasus": "same as BigBird",
     "canine": "texts of more than `local_transformer_stride` (128) characters run by themselves, one pass at a time",
     "diffllama": "no dropout: transformers rejects rates above 0",
+    "falcon": "`eager` never drops attention weights, so only `sdpa` has calls to insert it into",
     "funnel": "transformers itself fails on texts of fewer than 5 tokens",
     "layoutlmv2": "not sampled: transformers needs detectron2, which is not on PyPI",
     "mpt": "no dropout: transformers only reads `attn_config.attn_pdrop` and only accepts integers",
@@ -168,6 +169,9 @@ OTHER_SITES = [
     "zamba",
     "zamba2",
 ]
+
+# Types whose eager attention never drops weights, whatever the rate. So only `sdpa` has a call to insert dropout into.
+MORE_IN_SDPA = {"falcon"}
 
 LORA = ["bart", "bert", "bloom", "deberta-v2", "distilbert", "gpt2", "llama", "modernbert", "qwen3", "roberta", "t5",
         "t5gemma"]  # fmt: skip
@@ -424,12 +428,16 @@ def test_special_tokens_in_a_text_do_not_stop_the_other_texts(case, words_tokeni
 
 
 def test_attention_implementations_give_the_same_samples(case):
+    if case.inserted and case.type in MORE_IN_SDPA:
+        assert case.variants["eager"].calls < case.variants["sdpa"].calls
+        return
     first, *others = (variant.samples(TEXTS[:1]) for variant in case.variants.values())
     for other in others:
         torch.testing.assert_close(other, first, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", INSERTING, indirect=True)
+@pytest.mark.filterwarnings("ignore:.*randomness that is not dropout")
 def test_inserted_dropout_equals_that_of_a_config_with_the_rate(case):
     """Where the config reaches the same calls, each pass is the same to the bit."""
     same = []

@@ -258,6 +258,20 @@ def test_workers_use_the_defaults_and_calibration_of_the_pipeline(folder, tmp_pa
         assert b"abstained" in (tmp_path / "a.csv").read_bytes()
 
 
+@pytest.mark.parametrize("by_call", [True, False])
+def test_workers_sample_at_the_dropout_of_the_pipeline_or_the_call(by_call, folder, tmp_path):
+    (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n")
+    classifier = load_classifier(folder, dropout=None if by_call else "2x")
+    options = {"num_samples": 4, **({"dropout": "2x"} if by_call else {})}
+    for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
+        source = source_of(str(tmp_path / "mine.txt"))
+        predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster, **options)
+    assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
+    plain = load_classifier(folder)(["good film"], num_samples=4)[0]["score"]
+    with (tmp_path / "b.csv").open(newline="") as file:
+        assert float(next(csv.DictReader(file))["score"]) != pytest.approx(plain, abs=1e-5)
+
+
 def test_too_many_workers_raise_instead_of_waiting(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good\n")
     with pytest.raises(ValueError, match=r"5 workers with 1 CPU each: the cluster has room for 4 \(its"):
