@@ -39,7 +39,14 @@ def rank(
     ] = "mean",
     text_column: TextColumn = None,
     text_pair_column: TextPairColumn = None,
-    num_samples: Annotated[int, typer.Option(min=2, help="Forward passes with dropout per text.")] = 20,
+    num_samples: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Forward passes with dropout per text.",
+            show_default="20, or the number of models of an ensemble",
+        ),
+    ] = None,
     dropout: Dropout = None,
     seed: Seed = 0,
     device: Device = None,
@@ -77,10 +84,12 @@ def rank(
         except (ModelError, DataError, ValueError) as error:
             fail(first_line(error))
     with rows_bar() as progress:
-        task = progress.add_task("sampling", total=len(data.texts) * num_samples)
+        several = classifier.sampling.posterior != "dropout" and classifier.sampling.num_samples > 1
+        passes = num_samples or (classifier.sampling.num_samples if several else 20)
+        task = progress.add_task("sampling", total=len(data.texts) * passes)
         try:
             samples = classifier.sample_proba(
-                data.texts, progress=lambda n: progress.advance(task, n), num_samples=num_samples, seed=seed
+                data.texts, progress=lambda n: progress.advance(task, n), num_samples=passes, seed=seed
             )
             refuse_nan(samples.mean(2))
         except ValueError as error:  # our own: what is wrong with model or data

@@ -41,6 +41,12 @@ KINDS = {
     "numbers (regression)": lambda tiny: tiny("bert", num_labels=1, problem_type="regression"),
 }  # fmt: skip
 NO_DROPOUT = ("ModernBERT", "Llama", "Qwen3", "EuroBERT")
+ENSEMBLE = "ensemble of three models"
+KINDS[ENSEMBLE] = lambda tiny: [
+    tiny("bert", num_labels=3),
+    tiny("distilbert", num_labels=3),
+    tiny("bert", num_labels=3),
+]
 INSERTED = "with `dropout=0.1`"
 KINDS |= {f"{kind} {INSERTED}": KINDS[kind] for kind in NO_DROPOUT}
 
@@ -62,6 +68,8 @@ class Case:
         self.kind, self.folder, self.names = kind, folder, None
         self.samples = 0 if kind in NO_DROPOUT else 4
         options = {"num_samples": self.samples, "dropout": 0.1 if INSERTED in kind else None}
+        if kind == ENSEMBLE:
+            options = {}
         self.classifier = pipeline(TASK, model=KINDS[kind](tiny), tokenizer=tokenizer, **options)
         self.texts = [{"text": text, "text_pair": "so"} for text in TEXTS] if "pairs" in kind else TEXTS
         p = self.classifier.predict_proba(self.texts)
@@ -145,7 +153,7 @@ def evaluates(case):
 
 def ranks(case):
     check_probabilities(case.classifier)
-    samples = case.classifier.sample_proba(case.texts, num_samples=4)
+    samples = case.classifier.sample_proba(case.texts, num_samples=3 if case.kind == ENSEMBLE else 4)
     over = "mean" if case.classifier.activation == "sigmoid" else None
     order, _ = rank(samples, over_labels=over)
     assert sorted(order) == list(range(len(TEXTS)))

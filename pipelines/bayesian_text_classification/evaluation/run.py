@@ -127,6 +127,8 @@ def outputs_of(
     if candidates:
         run = _Sampling(classifier, num_samples, seed, advance)
         found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
+    if as_saved.sampling.num_samples and as_saved.sampling.posterior != "dropout":
+        return _with_ensemble(found, as_saved, texts, advance)
     return _with_saved(found, as_saved)
 
 
@@ -165,6 +167,7 @@ class _Sampling:
                 seed=self.seed,
                 masks=ARM_MASKS,
                 dropout=dropout,
+                posterior="dropout",
                 progress=self.advance,
             )
         )
@@ -243,6 +246,25 @@ def _with_baal(outputs: Outputs, sampled: _Sampling, data: LabelledTexts) -> Out
     return replace(outputs, baal=patched, costs={**outputs.costs, "baal": cost})
 
 
+def _with_ensemble(
+    outputs: Outputs,
+    classifier: BayesianTextClassificationPipeline,
+    texts: Sequence[Any],
+    advance: Callable[[int], None],
+) -> Outputs:
+    """The outputs with the probabilities of an ensemble's default calls. All other arms are of its first model."""
+    started, passes = time.perf_counter(), classifier.sampling.num_samples
+    p = _finite(classifier.predict_proba(texts, progress=advance))
+    cost = Cost(passes, seconds=time.perf_counter() - started)
+    scaling = classifier.calibration.get(way_of(classifier.sampling))
+    fitted = "without a calibration" if scaling is None else f"with the calibration that it was saved with ({scaling})"
+    note = (
+        f'"As saved" is the ensemble of {len(classifier.members)} models {fitted}, in {passes} passes. The other arms '
+        "are of its first model."
+    )
+    return replace(outputs, saved=p, costs={**outputs.costs, "saved": cost}, notes=(*outputs.notes, note))
+
+
 def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline) -> Outputs:
     """The outputs with the probabilities of a calibrated classifier's default calls, but with this run's samples."""
     way = way_of(classifier.sampling)
@@ -251,7 +273,7 @@ def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline
         if not classifier.calibration:
             return outputs
         note = f"The classifier was saved with a calibration, but not for its default, {SCORES[way]}."
-        return replace(outputs, notes=(note,))
+        return replace(outputs, notes=(*outputs.notes, note))
     made = "one ordinary pass"
     if way == "dropout":
         measured = replace(classifier.sampling, masks=ARM_MASKS, dropout=outputs.dropout)
@@ -260,12 +282,12 @@ def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline
                 f"The calibration that the classifier was saved with ({scaling}) was not measured: "
                 f"{'nothing was sampled' if outputs.samples is None else f'the samples here have {ARM_MASKS} masks'}."
             )
-            return replace(outputs, notes=(note,))
+            return replace(outputs, notes=(*outputs.notes, note))
         p, cost = outputs.samples.mean(2, dtype=np.float64), outputs.costs["bayesian"]
         made = f"{cost.passes} samples with {ARM_MASKS} masks"
     saved = scaling.apply(p)
     note = f'"As saved" has the calibration that the classifier was saved with ({scaling}), on {made}.'
-    return replace(outputs, saved=saved, costs={**outputs.costs, "saved": cost}, notes=(note,))
+    return replace(outputs, saved=saved, costs={**outputs.costs, "saved": cost}, notes=(*outputs.notes, note))
 
 
 def total_rows(
@@ -285,6 +307,8 @@ def total_rows(
         of_arms = texts + others * count if others else texts * count
         rows += num_samples * (baal + of_arms + outside)
         rows += max(POOL - num_samples, 0) * min(texts, MOST_TEXTS)
+    if classifier.sampling.posterior != "dropout":
+        rows += texts * classifier.sampling.num_samples
     return rows
 
 

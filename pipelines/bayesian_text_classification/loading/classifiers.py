@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, find_adapter_conf
 
 from ..embedded import embedded_model
 from ..pipeline.errors import BayesianTextClassificationError
+from ..pipeline.members import adapted
 from ..pipeline.options import check_call_options
 from ..pipeline.pipeline import TASK, BayesianTextClassificationPipeline
 from ..pipeline.saving import ADAPTER_WEIGHTS, NO_ADAPTER_WEIGHTS
@@ -25,19 +27,22 @@ class ModelError(BayesianTextClassificationError):
 
 
 def load(
-    name: str | os.PathLike[str] | None = None,
+    name: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     device: str | None = None,
     dtype: str | None = None,
     *,
+    adapters: Sequence[str | os.PathLike[str]] = (),
     allow_pickle: bool = False,
     **options: Any,
 ) -> BayesianTextClassificationPipeline:
     """Load the pipeline for a complete model: one with all weights in its checkpoint and a matching tokenizer.
 
     Args:
-        name: Folder or Hub id of a model or PEFT adapter. None loads the embedded one.
+        name: Folder or Hub id of a model or PEFT adapter. A list of them loads an ensemble. None loads the embedded
+            model.
         device: One of `available_devices()`, or None for the best.
         dtype: One of `DTYPES`, or None for the model's own.
+        adapters: Folders or Hub ids of PEFT adapters of the model `name`, which is loaded once: an ensemble of them.
         allow_pickle: Whether to load pickled weights (.bin) if there are no safetensors. Never applies to adapters.
         **options: Options of the pipeline, such as `num_samples`.
 
@@ -45,11 +50,33 @@ def load(
         ModelError: There is no such folder, or the model cannot be loaded, is damaged, lacks weights (transformers
             would initialize them at random), or its tokenizer does not match (transformers creates an empty one if its
             files are missing).
-        ValueError: An option is out of range.
+        ValueError: An option is out of range, or `name` is a list and there are adapters.
     """
     check_call_options(options)
     if dtype is not None:
         options["dtype"] = dtype
+    several = isinstance(name, Sequence) and not isinstance(name, str)
+    if several and (adapters or not name):
+        raise ValueError("pass a list of models, or one model with adapters=[...]; not both, and not an empty list")
+    names: list[Any] = list(name) if several else [name]  # type: ignore[arg-type]
+    pairs = [_loaded(one, dtype, allow_pickle) for one in names]
+    try:
+        if adapters:
+            (base, tokenizer), *_ = pairs
+            pairs = [(model, tokenizer) for model in adapted(base, [os.fspath(one) for one in adapters])]
+        models, tokenizers = map(list, zip(*pairs, strict=True))
+        parts = {"model": models, "tokenizer": tokenizers}
+        if len(pairs) == 1:
+            parts = {"model": models[0], "tokenizer": tokenizers[0]}
+        classifier: BayesianTextClassificationPipeline = pipeline(TASK, **parts, device=device, **options)
+    except Exception as error:  # transformers and the Hub raise many classes
+        shown = list(map(str, names)) if several else str(embedded_model() if name is None else name)
+        raise ModelError(f"cannot load {shown!r}: {first_line(error)}") from error
+    return classifier
+
+
+def _loaded(name: str | os.PathLike[str] | None, dtype: str | None, allow_pickle: bool) -> tuple[Any, Any]:
+    """A complete model and its tokenizer. Raises ModelError as `load` does."""
     name = os.fspath(embedded_model() if name is None else name)
     if not _may_be_repo_id(name) and not Path(name).is_dir():
         raise ModelError(f"{name}: no such folder; pass the folder of a model, or its id on the Hub (user/name)")
@@ -58,14 +85,11 @@ def load(
         model = _complete_model(name, base, dtype, allow_pickle)
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         _check_vocabulary(tokenizer, model)
-        classifier: BayesianTextClassificationPipeline = pipeline(
-            TASK, model=model, tokenizer=tokenizer, device=device, **options
-        )
     except SafetensorError as error:
         raise ModelError(f"cannot load {name!r}: its weights are damaged ({error}); download them again") from error
     except Exception as error:  # transformers and the Hub raise many classes
         raise ModelError(f"cannot load {name!r}: {first_line(error)}") from error
-    return classifier
+    return model, tokenizer
 
 
 load_classifier = load

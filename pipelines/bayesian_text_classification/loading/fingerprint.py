@@ -12,11 +12,15 @@ _NOT_OF_THE_MODEL = ("_name_or_path", "custom_pipelines", "transformers_version"
 
 
 def fingerprint(classifier: BayesianTextClassificationPipeline) -> str:
-    """A hash (BLAKE2b, 128 bits) of weights, config and tokenizer, without options and temperature."""
+    """A hash (BLAKE2b, 128 bits) of weights, config and tokenizer, without options and temperature.
+
+    Of an ensemble, it covers the weights of all members.
+    """
     found = hashlib.blake2b(digest_size=16)
-    for name, values in sorted(classifier.model.state_dict().items()):
-        found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-        found.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for model in classifier.members:
+        for name, values in sorted(model.state_dict().items()):
+            found.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+            found.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     config = {
         key: value for key, value in classifier.model.config.to_diff_dict().items() if key not in _NOT_OF_THE_MODEL
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from .calibration import SCORES, Calibration, Way, way_of
+from .calibration import SCORES, Calibration, Way, has_masks, way_of
 from .options import NAMES, Activation, Options
 from .publishable import PublishablePipeline
 from .scaling import Scaling, TemperatureScaling
@@ -59,7 +59,7 @@ class CalibratedPipeline(PublishablePipeline):
             self._drop_threshold(f"it was chosen for {SCORES[chosen_for]}")
         elif not self._fits(options.threshold):
             self._drop_threshold(f"it does not fit the scores of {KINDS[self.activation]}")
-        elif chosen_for == "dropout":
+        elif has_masks(chosen_for):
             before = replace(options, masks=saved.get("masks", options.masks), dropout=saved.get("dropout"))
             if others := options.other_draws(before):
                 self._drop_threshold(f"it was chosen for {others}")
@@ -90,17 +90,19 @@ class CalibratedPipeline(PublishablePipeline):
     def temperature(self) -> float:
         """Temperature of the sampled scores; 1.0 changes nothing. Setting it replaces what was fitted for them.
 
-        Raises ValueError if the model does not choose one label, and the new value is not 1.
+        For an ensemble, they are those of its posterior. Raises ValueError if the model does not choose one label, and
+        the new value is not 1.
         """
-        return self.calibration.temperature("dropout")
+        return self.calibration.temperature(self.sampling.posterior)
 
     @temperature.setter
     def temperature(self, value: float) -> None:
         scaling = TemperatureScaling(value)
         if self.activation != "softmax" and scaling.numbers == (1.0,):
             return  # what it has always been
-        if scaling.numbers != self.calibration.numbers("dropout"):
-            self.calibration = self.calibration.replaced("dropout", None if value == 1 else scaling)
+        way = self.sampling.posterior
+        if scaling.numbers != self.calibration.numbers(way):
+            self.calibration = self.calibration.replaced(way, None if value == 1 else scaling)
 
     @property
     def threshold(self) -> float | Mapping[str, float] | None:
@@ -145,19 +147,24 @@ class CalibratedPipeline(PublishablePipeline):
         return {"calibration": self.calibration.saved(), **self.sampling.saved(), **way}
 
     @abstractmethod
+    def _check_members(self, options: Options) -> None:
+        """Raise ValueError if the model, or the ensemble, cannot give so many samples."""
+
+    @abstractmethod
     def _dropout_rate(self, options: Options) -> float:
         """Mean rate of the dropout calls in one pass. Raises ValueError without dropout."""
 
     def _options_for(self, given: Mapping[str, Any], settings: _Settings) -> Options:
         options = replace(settings.options, **{name: given[name] for name in NAMES if name in given})
+        self._check_members(options)
         if options.threshold is None or "threshold" in given:
             return options
         way, scaling, chosen_for = way_of(options), settings.calibration.get(way_of(options)), settings.threshold_for
         if way != way_of(chosen_for):
             other = SCORES[way_of(chosen_for)]
-        elif way == "dropout" and options.other_draws(chosen_for):
+        elif has_masks(way) and options.other_draws(chosen_for):
             other = options.other_draws(chosen_for)
-        elif way == "dropout" and scaling is not None and not scaling.is_for(options, self._dropout_rate(options)):
+        elif has_masks(way) and scaling is not None and not scaling.is_for(options, self._dropout_rate(options)):
             other = "another dropout rate"
         else:
             return options
@@ -173,7 +180,7 @@ class CalibratedPipeline(PublishablePipeline):
         Raises ValueError if they need samples and there is no dropout.
         """
         way = way_of(options)
-        rate = self._dropout_rate(options) if way == "dropout" else 0.0
+        rate = self._dropout_rate(options) if has_masks(way) else 0.0
         known = {one: scaling for one, scaling in calibration.items() if scaling.activation == activation}
         if not known:
             return None
@@ -185,7 +192,7 @@ class CalibratedPipeline(PublishablePipeline):
             )
             return None
         scaling = known[way]
-        if way == "dropout" and not scaling.is_for(options, rate):
+        if has_masks(way) and not scaling.is_for(options, rate):
             asked = f"masks={options.masks!r}" + f", dropout={options.dropout!r}" * (options.dropout is not None)
             self._warn_once(
                 f"these scores are not calibrated: what was fitted ({scaling}) is for samples with other masks or at "

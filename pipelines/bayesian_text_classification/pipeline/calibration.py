@@ -7,23 +7,33 @@ own, and what was fitted for one is never applied to another.
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from .options import Options
+from .options import Options, Posterior
 from .scaling import Scaling, TemperatureScaling, scaling_of_saved
 
-Way = Literal["ordinary", "dropout"]
-SCORES: dict[Way, str] = {"ordinary": "ordinary scores (num_samples=0)", "dropout": "sampled scores"}  # in sentences
+Way = Literal["ordinary"] | Posterior
+SCORES: dict[Way, str] = {  # in sentences
+    "ordinary": "ordinary scores (num_samples=0)",
+    "dropout": "sampled scores",
+    "ensemble": "scores of the ensemble",
+    "ensemble+dropout": "scores of the ensemble with dropout",
+}
 
 
 def way_of(options: Options) -> Way:
     """How a call with these options gets its probabilities."""
-    return "dropout" if options.num_samples else "ordinary"
+    return options.posterior if options.num_samples else "ordinary"
+
+
+def has_masks(way: Way) -> bool:
+    """Whether scores that are made in this way depend on dropout masks."""
+    return way in ("dropout", "ensemble+dropout")
 
 
 class Calibration(Mapping[Way, Scaling]):
-    """The fitted scalings by way: "ordinary" for `num_samples=0`, "dropout" for samples. It never changes."""
+    """The fitted scalings by way: "ordinary" for `num_samples=0`, else the posterior. It never changes."""
 
     def __init__(self, scalings: Mapping[Way, Scaling] | None = None) -> None:
-        """Raise TypeError if this is not a mapping of "ordinary" and "dropout" to `Scaling`."""
+        """Raise TypeError if this is not a mapping of ways to `Scaling`."""
         given = {} if scalings is None else scalings
         # A classifier that was loaded with the code of a saved folder has classes of its own.
         self._scalings: dict[Way, Scaling] = {
@@ -32,7 +42,7 @@ class Calibration(Mapping[Way, Scaling]):
         }
         for way, scaling in self._scalings.items():
             if way not in SCORES or not isinstance(scaling, Scaling):
-                legal = " and ".join(map(repr, SCORES))
+                legal = ", ".join(map(repr, SCORES))
                 raise TypeError(
                     f"the calibration has {way!r}: {scaling!r}; it must map {legal} to a scaling, such as "
                     "bayesian_text_classification.TemperatureScaling(2.0)"

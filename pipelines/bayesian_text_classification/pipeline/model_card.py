@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import ModelCard, hf_hub_download
 
 from .calibration import SCORES, Calibration
+from .options import MEMBERS
 
 PART = "bayesian-text-classification"  # name of our section, in its marker comments
 
@@ -25,6 +26,11 @@ This classifier averages its probabilities over many random dropout masks, at ev
 (MC-Dropout, [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)). It reports its uncertainty with each answer."""
 _OTHER_RATES = """
 The model was not trained with these dropout rates (`dropout={dropout!r}`). They were chosen for the scores."""
+_ENSEMBLE = """\
+This classifier averages the probabilities of {count} models (a deep ensemble,
+[Lakshminarayanan et al. 2017](https://arxiv.org/abs/1612.01474)), and reports their disagreement with each answer. The
+first model is at the root of this repository, the others are in `members/`."""
+_WITH_DROPOUT = " Each model runs with dropout masks (MC-Dropout)."
 _ORDINARY = """\
 This classifier answers with one ordinary pass (`num_samples=0`). If the model has dropout, it can also average its
 probabilities over many random dropout masks (MC-Dropout,
@@ -33,6 +39,13 @@ _MORE = {
     True: 'classifier("More masks give a more precise score.", num_samples=100)',
     False: 'classifier("With dropout masks, and their uncertainty.", num_samples=20)',
 }
+_FIRST_ALONE = 'classifier("The first model alone.", num_samples=0)'
+_COST = """\
+Each text takes `num_samples` forward passes (one for 0). With `tolerance=0.02`, sampling of a text stops
+  early once the standard error of its score is below 0.02."""
+_COST_OF_MODELS = """\
+Each text takes `num_samples` forward passes, divided among {count} models, which are all in memory. With
+  `num_samples=0`, it takes one pass of the first model."""
 _THRESHOLD = """\
 classifier("A person should read this.", threshold=0.9)  # score below 0.9: label None, abstained True, and a reason
 """
@@ -76,13 +89,13 @@ This repository also works as an Inference Endpoint (`handler.py`). A request lo
 
 | key | meaning |
 |---|---|
-| `label`, `score` | the predicted label, and its probability averaged over the dropout masks |
-| `score_std` | standard deviation of that probability over the masks |
-| `standard_error` | standard error of the average: how far it may be from the average over infinitely many masks |
+| `label`, `score` | the predicted label, and its probability averaged over the {draws}s |
+| `score_std` | standard deviation of that probability over the {draws}s |
+| `standard_error` | standard error of the average: how far it may be from the average over infinitely many {draws}s |
 | `predictive_entropy` | total uncertainty, in nats |
-| `expected_entropy` | the part that each mask has by itself: the text fits several labels |
-| `mutual_information` | the part from disagreement between masks: training did not settle how to classify the text |
-| `num_samples` | number of masks used for this text |
+| `expected_entropy` | the part that each {draws} has by itself: the text fits several labels |
+| `mutual_information` | the part from disagreement between {draws}s: training did not settle how to classify the text |
+| `num_samples` | number of {passes} for this text |
 | `truncated` | whether the text was longer than the model's limit |
 
 The same text, seed and options give the same answer in any batch, order or process.
@@ -92,8 +105,7 @@ sampled scores are calibrated separately.
 
 ### Limits of the scores
 
-- **Cost.** Each text takes `num_samples` forward passes (one for 0). With `tolerance=0.02`, sampling of a text stops
-  early once the standard error of its score is below 0.02.
+- **Cost.** {cost}
 - **Honesty.** The scores are only as good as the model. MC-Dropout makes them more honest, not always honest. Measure
   the calibration on your own labeled texts before you rely on a threshold.
 - **Calibration.** It is fitted on labeled texts. Other texts may need a different one.
@@ -118,17 +130,24 @@ def card(
         adapted: Whether the section warns that there is an adapter.
     """
     shown = ", ".join(
-        f"{name}={value!r}" for name, value in options.items() if name not in ("calibration", "spread", _WAY)
+        f"{name}={value!r}" for name, value in options.items() if name not in ("calibration", "spread", MEMBERS, _WAY)
     )
     warning = _ADAPTER_WARNING if adapted else ""
     sampled, dropout = options.get("num_samples") != 0, options.get("dropout")
     sampling = _SAMPLED if dropout is None else _SAMPLED + _OTHER_RATES.format(dropout=dropout)
+    count, posterior = options.get(MEMBERS, 1), options.get("posterior", "dropout")
+    of_models = sampled and posterior != "dropout"
+    if of_models:
+        sampling = _ENSEMBLE.format(count=count) + _WITH_DROPOUT * (posterior == "ensemble+dropout")
     words = {
+        "draws": "model" if of_models else "dropout mask",
+        "passes": "passes" if of_models else "dropout masks",
+        "cost": _COST_OF_MODELS.format(count=count) if of_models else _COST,
         "options": shown,
         "warning": warning,
         "calibration": _fitted(options),
         "intro": sampling if sampled else _ORDINARY,
-        "more": _MORE[sampled],
+        "more": _FIRST_ALONE if of_models else _MORE[sampled],
         "threshold": _THRESHOLD,
         "decided": _DECIDED,
     }

@@ -12,8 +12,12 @@ import torch
 from .masks import GROUP_SIZE, MASKS
 from .rates import Dropout, Rates
 
+Posterior = Literal["dropout", "ensemble", "ensemble+dropout"]
+POSTERIORS: tuple[Posterior, ...] = get_args(Posterior)
 Activation = Literal["sigmoid", "softmax", "none"]  # for independent labels, one label among several, raw outputs
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
+
+MEMBERS = "members"  # the saved number of models of an ensemble, and the folder of all but the first: 1, 2, ...
 
 # Tokenizer arguments that decide how many rows it returns, or in what form.
 _OWN_TOKENIZER_ARGUMENTS = {
@@ -37,6 +41,8 @@ class Options:
         seed: Any integer.
         masks: "balanced" or "bernoulli".
         dropout: Rate of the sites whose own rate is 0, a factor of the model's own rates, or None; see `Rates`.
+        posterior: What a sample is: a pass with dropout, the ordinary pass of a member of an ensemble, or a pass of a
+            member with dropout.
         threshold: The lowest score of an accepted text, or for independent labels that of each accepted label, by its
             name; None: everything is accepted.
 
@@ -49,6 +55,7 @@ class Options:
     seed: int = 0
     masks: str = "balanced"
     dropout: Dropout = None
+    posterior: Posterior = "dropout"
     threshold: float | Mapping[str, float] | None = field(default=None, hash=False)  # a dict has no hash
 
     def __post_init__(self) -> None:
@@ -67,6 +74,13 @@ class Options:
         if self.masks not in MASKS:
             raise ValueError(f"masks={self.masks!r}; it must be one of {', '.join(map(repr, MASKS))}")
         object.__setattr__(self, "dropout", self.rates.option)
+        if self.posterior not in POSTERIORS:
+            raise ValueError(f"posterior={self.posterior!r}; it must be one of {', '.join(map(repr, POSTERIORS))}")
+        if self.posterior != "dropout" and self.tolerance is not None:
+            raise ValueError(
+                f"tolerance={self.tolerance!r} is for samples with dropout, and posterior={self.posterior!r} takes "
+                "equally many of each member; pass tolerance=None"
+            )
         if self.tolerance is not None:
             object.__setattr__(self, "tolerance", float(self.tolerance))
         if self.threshold is not None:
@@ -89,8 +103,12 @@ class Options:
 
     def saved(self) -> dict[str, Any]:
         """The options that are saved with a model, as JSON values."""
-        found = {name: value for name, value in asdict(self).items() if name in SAVED}
-        return {name: value for name, value in found.items() if name != "dropout" or value is not None}
+        own = {"dropout": None, "posterior": "dropout"}  # not saved, for folders like those of earlier versions
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name in SAVED and not (name in own and value == own[name])
+        }
 
 
 NAMES = tuple(field.name for field in fields(Options))

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from .answers import ordinary_labels, ranked_labels, results_in_text_order, winning_labels
 from .calibrated import check_threshold
-from .calibration import way_of
+from .calibration import has_masks, way_of
 from .dropout_choice import best_options, groups_of
 from .encoding import Encoded
+from .ensemble import EnsembleSampler
 from .fitting import Method, check_method, fitted
 from .inputs import LazyResults, form_of, not_finite
-from .options import NAMES, Options, as_dtype, check_batch_size, is_int
+from .members import Members
+from .options import NAMES, Options, Posterior, as_dtype, check_batch_size, is_int
 from .rates import Dropout
 from .sampled import SampledPipeline
 from .sampling import Draws, joined
@@ -83,21 +85,33 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         seed: int = 0,
         masks: str | Saved = Saved(Options.masks),
         dropout: Dropout | Saved = Saved(Options.dropout),
+        posterior: Posterior | Saved = Saved(Options.posterior),
         threshold: float | Mapping[str, float] | Saved | None = Saved(Options.threshold),
         **kwargs: Any,
     ) -> None:
         given: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks}
-        given |= {"dropout": dropout, "threshold": threshold}
-        options = Options(seed=seed, **resolved(given, kwargs.get("model")))
+        given |= {"dropout": dropout, "posterior": posterior, "threshold": threshold}
+        members = Members.given(kwargs.get("model"), kwargs.get("tokenizer"))
+        kwargs |= {"model": members.models[0], "tokenizer": members.tokenizers[0]}
+        listed = len(members.models) > 1
+        if listed:  # what was saved with one of them is not for all
+            given = members.defaults(given)
+        options = Options(seed=seed, **resolved(given, None if listed else members.models[0]))
         check_batch_size(kwargs.get("batch_size"))
         self._requested_dtype = as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
         kwargs.pop("local_files_only", None)  # `pipeline()` passes it on after using it
-        if "model" in kwargs:
+        if kwargs["model"] is not None:
             kwargs["model"] = with_adapter(kwargs["model"])
         super().__init__(**kwargs)
-        self._text_sampler = TextSampler(self.model, self.tokenizer, self.device, self.run_dtype)
-        saved = saved_options(self.model.config)
+        self._members = self._all_members(members)
+        place = self.device, self.run_dtype
+        if len(self.members) > 1:
+            self._text_sampler = EnsembleSampler(self.members, self._members.tokenizers, *place)
+        else:
+            self._text_sampler = TextSampler(self.model, self.tokenizer, *place)
+        saved = {} if listed else saved_options(self.model.config)
         self.spread = spread_of_saved(saved)
+        self._check_members(options)
         self._set_calibration(options, saved, isinstance(threshold, Saved))
 
     def __call__(self, inputs: Any, *, progress: Progress | None = None, **kwargs: Any) -> Any:
@@ -178,7 +192,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         options, call = self._for_arrays({"tolerance": None, **kwargs})
         if options.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
-        if reason := self._sampler.why_not(options.rates):
+        if options.posterior != "ensemble" and (reason := self._sampler.why_not(options.rates)):
             raise ValueError(f"{reason}; predict_proba(texts, num_samples=0) works without")
         samples = self._sampler.samples(texts, options, first_sample=first_sample, progress=progress, **call)
         values = (draws.values for _, draws in samples)
@@ -275,12 +289,12 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         else:
             p = averages(options)
         way, samples = way_of(options), {}
-        if way == "dropout":
+        if has_masks(way):
             rate = self._dropout_rate(options)
             samples = {"masks": options.masks, "dropout_rate": rate, "dropout": options.dropout}
         scaling = fitted(method, p, targets, **samples)
         self.calibration = self.calibration.replaced(way, scaling)
-        if way == "dropout" and len(texts) >= len(PILOT):
+        if way == "dropout" and len(texts) >= len(PILOT):  # the standard errors of an ensemble need no spread
             some = texts[:: -(-len(texts) // PILOT_TEXTS)]
             asked = call["activation"], options.dropout, call["tokenizer_options"], call["batch_size"]
             self.spread = self._sampler.measured_spread(some, *asked)
@@ -327,7 +341,9 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         asked: Mapping[str, Any],
     ) -> Iterator[Any]:
         """Yield the result of each text."""
-        names, spread, first, activation = self.model.config.id2label, UNKNOWN, 0, call["activation"]
+        names, first, activation = self.model.config.id2label, 0, call["activation"]
+        group_size, of_members = self._groups(options)
+        spread = None if of_members else UNKNOWN
         shown: dict[str, Any] = {"own_entropies": activation == "sigmoid", "threshold": options.threshold}
         legacy, top_k = asked.get("_legacy", True), asked.get("top_k", 1)
 
@@ -337,7 +353,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
                 return ordinary_labels(
                     p, names, top_k=1 if legacy else top_k, legacy=legacy, threshold=options.threshold
                 )
-            summary = summarized(values, activation, options.group_size, spread, scaling)
+            summary = summarized(values, activation, group_size, spread, scaling)
             if legacy:
                 return winning_labels(summary, names, values.shape[2], **shown)
             return ranked_labels(summary, names, values.shape[2], top_k=top_k, **shown)
@@ -347,7 +363,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
                 raise not_finite([first + i for i in bad], len(encoded))
             first += len(encoded)
             if options.num_samples:
-                if options.num_samples > 1:  # one sample has no standard error
+                if options.num_samples > 1 and not of_members:  # one sample has no standard error
                     spread = self._sampler.spread(activation, options.rates, call["batch_size"])
                 yield from results_in_text_order(draws, described, encoded.truncated)
             else:

@@ -4,6 +4,7 @@ import tempfile
 from abc import abstractmethod
 from typing import Any
 
+from .members import Members, save_members
 from .model_card import merged
 from .ordinary import OrdinaryPipeline
 from .publishing import publish
@@ -16,6 +17,10 @@ class PublishablePipeline(OrdinaryPipeline):
     @abstractmethod
     def saved_options(self) -> dict[str, Any]:
         """The options that `config.json` gets, as JSON values."""
+
+    @abstractmethod
+    def _members_to_save(self) -> Members:
+        """The models of the pipeline. Raises ValueError if they cannot be saved together."""
 
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
@@ -32,7 +37,9 @@ class PublishablePipeline(OrdinaryPipeline):
         """
         if kwargs.pop("push_to_hub", False):
             raise ValueError("save_pretrained does not accept push_to_hub=True; call classifier.push_to_hub(repo_id)")
+        members = self._members_to_save()
         save(type(self), self.model, self.tokenizer, self.saved_options(), save_directory, **kwargs)
+        save_members(members, save_directory, **kwargs)
 
     def push_to_hub(
         self,

@@ -9,7 +9,8 @@ import torch
 
 from .calibrated import CalibratedPipeline
 from .dropout_choice import INSERTED, candidates
-from .options import Options
+from .members import Members, are_adapters_of_one_base
+from .options import MEMBERS, Options
 from .probe import DropoutSite
 from .rates import OWN, Dropout, Rates
 from .spread import UNKNOWN, Spread
@@ -20,6 +21,7 @@ class SampledPipeline(CalibratedPipeline):
     """A pipeline with a `TextSampler` of its model."""
 
     _text_sampler: TextSampler
+    _members: Members
     _requested_dtype: torch.dtype | None
 
     @property
@@ -93,11 +95,55 @@ class SampledPipeline(CalibratedPipeline):
 
     def saved_options(self) -> dict[str, Any]:
         """The options that are saved with the model, as JSON values. A classifier that samples is measured first."""
-        spread = self._sampler.known_spread()
-        if spread is None and self.sampling.num_samples > 1:
+        spread, count = self._sampler.known_spread(), len(self._members.models)
+        if spread is None and self.sampling.num_samples > 1 and self.sampling.posterior == "dropout":
             with contextlib.suppress(ValueError, RuntimeError):  # without dropout, or a model that cannot be probed
                 spread = self.spread
-        return super().saved_options() | ({} if spread in (None, UNKNOWN) else {"spread": spread.saved()})
+        found = super().saved_options() | ({} if spread in (None, UNKNOWN) else {"spread": spread.saved()})
+        return found | ({MEMBERS: count} if count > 1 else {})
+
+    def _all_members(self, members: Members) -> Members:
+        """The members on the pipeline's device, with those that were saved next to an only model."""
+        models, tokenizers = (self.model, *members.models[1:]), (self.tokenizer, *members.tokenizers[1:])
+        found = Members(models, tokenizers).with_saved()
+        for model in found.models[1:]:
+            model.to(self.device).eval()
+        return found
+
+    @property
+    def members(self) -> tuple[Any, ...]:
+        """The models of the ensemble, the pipeline's own `model` first; that one alone if there is no other."""
+        return (self.model, *self._members.models[1:])
+
+    def _check_members(self, options: Options) -> None:
+        count, asked, posterior = len(self._members.models), options.num_samples, options.posterior
+        if posterior == "dropout" or not asked:
+            return
+        if count == 1:
+            raise ValueError(
+                f"posterior={posterior!r} needs several models; load them with bayesian_text_classification.load([...])"
+            )
+        if posterior == "ensemble" and asked > count:
+            raise ValueError(
+                f"num_samples={asked}; an ensemble of {count} models has {count} samples: pass num_samples={count}, or "
+                f'posterior="ensemble+dropout" and a multiple of {count}'
+            )
+        if posterior == "ensemble+dropout" and asked % count:
+            raise ValueError(
+                f"num_samples={asked}; each of {count} models takes equally many samples with dropout: pass a multiple "
+                f"of {count}"
+            )
+
+    def _members_to_save(self) -> Members:
+        members = replace(self._members, models=self.members)
+        are_adapters_of_one_base(members)
+        return members
+
+    def _groups(self, options: Options) -> tuple[int, bool]:
+        """How many samples belong together, and whether they are those of a member."""
+        if options.posterior == "dropout":
+            return options.group_size, False
+        return (1 if options.posterior == "ensemble" else options.num_samples // len(self._members.models)), True
 
     def _dropout_rate(self, options: Options) -> float:
         return self._sampler.sampling_twin(options.rates).dropout_rate(options.rates)

@@ -18,6 +18,7 @@ from transformers.utils import cached_file
 
 from .handler import EndpointHandler  # noqa: F401  # imported so that its file is copied too
 from .model_card import card, own_card
+from .options import MEMBERS
 from .publishing import Check
 from .twin import shared_copy
 from .versions import version_of
@@ -28,7 +29,15 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"  # the name that PEFT uses
 NO_ADAPTER_WEIGHTS = f"it has no {ADAPTER_WEIGHTS}; pickled adapters are not loaded"
 
 # Files of an earlier save that would be loaded instead of the new files, or together with them.
-STALE = ("*.safetensors", "*.index.json", "pytorch_model*", "adapter_*", f"{ADAPTER}/*")
+STALE = (
+    "*.safetensors",
+    "*.index.json",
+    "pytorch_model*",
+    "adapter_*",
+    f"{ADAPTER}/*",
+    f"{MEMBERS}/*/*.safetensors",
+    f"{MEMBERS}/*/adapter_*",
+)
 
 _PACKAGE = "bayesian-text-classification"
 _MARK = f"# From {_PACKAGE} "
@@ -90,7 +99,7 @@ def save(
     base.config.custom_pipelines = registration(pipeline_class)
     base.save_pretrained(folder, **kwargs)
     if adapted:
-        save_adapter(shared_copy(inner), folder)  # PEFT writes to the adapter's config while it saves
+        save_adapter(shared_copy(inner), Path(folder) / ADAPTER)  # PEFT writes to the adapter's config while it saves
     tokenizer.save_pretrained(folder, **kwargs)
     remove_stale(before)
     write_code(files, folder)
@@ -238,9 +247,9 @@ def unloaded(adapted: Any) -> Any:
     return adapted.unload()
 
 
-def save_adapter(adapted: Any, folder: str | os.PathLike[str]) -> None:
-    """Write the active adapter of a `PeftModel` into a subfolder, next to the weights of its base."""
-    active, target = adapted.active_adapters, Path(folder) / ADAPTER
+def save_adapter(adapted: Any, target: Path) -> None:
+    """Write the active adapter of a `PeftModel` into the folder `target`."""
+    active = adapted.active_adapters
     shutil.rmtree(target, ignore_errors=True)
     adapted.save_pretrained(target, selected_adapters=active)
     for path in (target / active[0]).glob("*"):  # PEFT's folder for an adapter not named "default"
@@ -287,12 +296,17 @@ def with_adapter(model: nn.Module) -> nn.Module:
     config: Any = model.config
     if not saved_options(config).get(ADAPTER) or hasattr(model, "peft_config"):
         return model
+    return loaded_adapter(model, config.name_or_path, ADAPTER, getattr(config, "_commit_hash", None))
+
+
+def loaded_adapter(model: nn.Module, name: str, folder: str | None, revision: str | None) -> nn.Module:
+    """`model` with the adapter of the repository or path `name`, or in a folder of it. It raises as `with_adapter`."""
     try:
         from peft import PeftModel
     except ImportError as error:
         raise ImportError("this model has a LoRA adapter, which needs peft: pip install peft") from error
-    name, revision = config.name_or_path, getattr(config, "_commit_hash", None)
-    at: dict[str, Any] = {"subfolder": ADAPTER, "revision": revision}
+    given = {"subfolder": folder, "revision": revision}
+    at: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     try:
         if cached_file(name, ADAPTER_WEIGHTS, **at, _raise_exceptions_for_missing_entries=False) is None:
             raise ValueError(NO_ADAPTER_WEIGHTS)

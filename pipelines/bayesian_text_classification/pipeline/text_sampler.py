@@ -61,6 +61,7 @@ class TextSampler:
         *,
         tokenizer_options: dict[str, Any],
         batch_size: int | None,
+        first: int = 0,
         first_sample: int = 0,
         scaling: Scaling | None = None,
         progress: Progress | None = None,
@@ -75,11 +76,12 @@ class TextSampler:
             activation: Activation applied to the logits.
             tokenizer_options: Arguments of the tokenizer's call.
             batch_size: The most texts in a batch; None: no such limit.
+            first: Number of the first text, for error messages.
             first_sample: Number of the first pass.
             scaling: Calibration of the scores that the tolerance applies to. The samples have none.
             progress: Called after each batch with the number of passes (rows) in it.
         """
-        tolerance, first = options.tolerance if options.num_samples > 1 else None, 0
+        tolerance = options.tolerance if options.num_samples > 1 else None
 
         def error(drawn: NDArray[np.float32], spread: Spread) -> NDArray[np.float64]:
             return error_of_score(summarized(drawn, activation, options.group_size, spread, scaling), activation)

@@ -46,16 +46,18 @@ def summarized(
     samples: NDArray[np.floating],
     activation: Activation,
     group_size: int = 1,
-    spread: Spread = UNKNOWN,
+    spread: Spread | None = UNKNOWN,
     scaling: Scaling | None = None,
 ) -> Uncertainty:
     """Summarize samples that the activation `activation` produced, from a model whose samples vary as `spread` says.
+
+    None as `spread` is for an ensemble: the groups are its members, and `error_of_members` is the standard error.
 
     With a `scaling`, everything belongs to the scaled average: spread and standard error by the delta method, and the
     two parts of the entropy share its total in the proportion that they have without it. Raw outputs have none.
     """
     if activation == "none":
-        return over_outputs(samples, group_size)
+        return over_outputs(samples, group_size, spread)
     over = over_labels if activation == "sigmoid" else over_classes
     return over(samples, group_size, spread, scaling)
 
@@ -70,7 +72,7 @@ def error_of_score(summary: Uncertainty, activation: Activation) -> Array:
 def over_classes(
     samples: NDArray[np.floating],
     group_size: int = 1,
-    spread: Spread = UNKNOWN,
+    spread: Spread | None = UNKNOWN,
     scaling: Scaling | None = None,
 ) -> Uncertainty:
     """Compute the uncertainty of one label among the classes; `samples` sum to 1 over axis 1.
@@ -94,7 +96,7 @@ def over_classes(
 def over_labels(
     samples: NDArray[np.floating],
     group_size: int = 1,
-    spread: Spread = UNKNOWN,
+    spread: Spread | None = UNKNOWN,
     scaling: Scaling | None = None,
 ) -> Uncertainty:
     """Compute the uncertainty of independent labels (multi-label), with entropies of Bernoulli variables."""
@@ -108,14 +110,21 @@ def over_labels(
     return _scaled(found, p, q, _entropy(q) + _entropy(1 - q), scaling, group_size, spread)
 
 
-def over_outputs(samples: NDArray[np.floating], group_size: int = 1) -> Uncertainty:
+def over_outputs(samples: NDArray[np.floating], group_size: int = 1, spread: Spread | None = UNKNOWN) -> Uncertainty:
     """Compute mean and spread of raw outputs (regression, `function_to_apply="none"`), which have no entropy."""
     x = np.asarray(samples, dtype=np.float64)
-    return Uncertainty(x.mean(2), x.std(2), standard_error(x, group_size), None, None, None)
+    error = error_of_members(x, group_size) if spread is None else standard_error(x, group_size)
+    return Uncertainty(x.mean(2), x.std(2), error, None, None, None)
 
 
 def _scaled(
-    summary: Uncertainty, samples: Array, q: Array, total: Array, scaling: Scaling, group_size: int, spread: Spread
+    summary: Uncertainty,
+    samples: Array,
+    q: Array,
+    total: Array,
+    scaling: Scaling,
+    group_size: int,
+    spread: Spread | None,
 ) -> Uncertainty:
     """The summary for the scaled average q with the entropy `total`.
 
@@ -127,11 +136,14 @@ def _scaled(
     most = q * np.clip(1 - q, 0, None)  # the largest variance in [0, 1]; far from m, the linear map exceeds it
     own = moved.var(2)
     moved = moved * np.sqrt(np.divide(most, own, out=np.ones_like(most), where=own > most))[:, :, None]
-    prior = np.clip(spread.shares(m) * scaling.moved_variance(m, q), 0, most)
+    if spread is None:
+        error = error_of_members(moved, group_size)
+    else:
+        prior = np.clip(spread.shares(m) * scaling.moved_variance(m, q), 0, most)
+        error = _shrunk_error(moved, prior, group_size, spread)
     assert summary.predictive_entropy is not None and summary.mutual_information is not None
     before = summary.predictive_entropy
     model = total * np.divide(summary.mutual_information, before, out=np.zeros_like(total), where=before > 0)
-    error = _shrunk_error(moved, prior, group_size, spread)
     return Uncertainty(q, moved.std(2), error, total, total - model, model)
 
 
@@ -169,6 +181,23 @@ def _shrunk_error(x: Array, prior: Array, group_size: int, spread: Spread) -> Ar
     return _pooled(x, shrunk * spread.variance_of_mean(count, group_size), group_size)
 
 
+def error_of_members(samples: NDArray[np.floating], group_size: int = 1) -> Array:
+    """Compute the standard error of the mean over an ensemble, s / sqrt(K), from the means of its K members.
+
+    It is for an ensemble of infinitely many members. Noise within a member is part of s. NaN for one member.
+
+    Args:
+        samples: The samples, those of a member next to each other. *Shape:* (texts, classes, samples).
+        group_size: Number of samples of each member.
+    """
+    x = np.asarray(samples, dtype=np.float64)
+    means = x.reshape(*x.shape[:2], -1, group_size).mean(3)
+    count = means.shape[2]
+    if count < 2:
+        return np.full(x.shape[:2], np.nan)
+    return np.asarray(means.std(axis=2, ddof=1) / np.sqrt(count))
+
+
 def standard_error(samples: NDArray[np.floating], group_size: int = 1) -> Array:
     """Compute the standard error of the mean over samples from the text's own samples. *Shape:* (texts, classes).
 
@@ -200,10 +229,13 @@ def _pooled(x: Array, naive: Array, group_size: int) -> Array:
     return np.asarray(np.sqrt(variance))
 
 
-def _with_entropies(p: Array, mean: Array, total: Array, data: Array, group_size: int, spread: Spread) -> Uncertainty:
+def _with_entropies(
+    p: Array, mean: Array, total: Array, data: Array, group_size: int, spread: Spread | None
+) -> Uncertainty:
     # H is concave, so the difference is non-negative, but rounding may put it a few 1e-17 below zero.
     model = np.maximum(total - data, 0.0)
-    return Uncertainty(mean, p.std(2), standard_error_of_probability(p, group_size, spread), total, data, model)
+    error = error_of_members(p, group_size) if spread is None else standard_error_of_probability(p, group_size, spread)
+    return Uncertainty(mean, p.std(2), error, total, data, model)
 
 
 def _entropy(p: Array) -> Array:

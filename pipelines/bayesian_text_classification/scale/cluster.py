@@ -101,7 +101,8 @@ class Cluster:
         model = str(Path(str(self.model)).absolute()) if folder else self.model
         known = None
         if like is not None:
-            spread = like.spread_for(options) if like.with_options(options).num_samples > 1 else None
+            asked = like.with_options(options)
+            spread = like.spread_for(options) if asked.num_samples > 1 and asked.posterior == "dropout" else None
             known = _Known(fingerprint(like), like.calibration, spread)
         loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
         function = None if like is None else like.defaults.get("function_to_apply")

@@ -144,6 +144,22 @@ def test_a_saved_calibration_is_measured_only_on_samples_at_its_own_dropout(stil
     assert "saved" not in {arm.name for arm in other.arms} and "was not measured" in other.notes[0]
 
 
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_a_saved_ensemble_is_measured_next_to_its_first_model(tiny, tokenizer, bayesian, tmp_path, calibrated):
+    models = [tiny("bert", num_labels=2), tiny("distilbert", num_labels=2)]
+    ours, rows = bayesian(models), []
+    if calibrated:
+        ours.calibration = Calibration({"ensemble": TemperatureScaling(2.0)})
+    result = compare(ours, DATA, num_samples=2, progress=rows.append)
+    assert sum(rows) == total_rows(ours, DATA, num_samples=2)
+    saved = result.arm("saved")
+    np.testing.assert_allclose(saved.probabilities, ours.predict_proba(TEXTS), atol=1e-6)
+    assert saved.cost.passes == 2 and '"As saved" is the ensemble of 2 models' in result.notes[0]
+    alone = compare(bayesian(models[0]), DATA, num_samples=2)
+    for arm, expected in zip(result.arms, alone.arms, strict=False):
+        np.testing.assert_allclose(arm.probabilities, expected.probabilities, atol=1e-6)
+
+
 def test_baal_arm_reaches_fewer_sites_because_attention_dropout_is_functional(comparison, classifier):
     """Known counts: BERT with 2 layers has 6 of 8. Here 6 layers: 1 + 2 x 6 + 1 modules, and 6 more attention calls."""
     baal, bayesian = comparison.arm("baal"), comparison.arm("bayesian")

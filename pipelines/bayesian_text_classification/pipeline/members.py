@@ -1,0 +1,144 @@
+"""The models of an ensemble: as a list, and as files next to the first model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from .options import MEMBERS
+from .saving import KEY, Saved, loaded_adapter, save_adapter, saved_options, unloaded
+from .twin import shared_copy
+
+
+@dataclass(frozen=True)
+class Members:
+    """The models of a pipeline and their tokenizers, the first one first."""
+
+    models: tuple[Any, ...]
+    tokenizers: tuple[Any, ...]
+
+    @classmethod
+    def given(cls, model: Any, tokenizer: Any) -> "Members":
+        """What a caller passes as `model` and `tokenizer`: one of each, or lists. One tokenizer may be for all models.
+
+        Raises:
+            ValueError: There are no models or not as many tokenizers, or a model is not loaded.
+        """
+        several = isinstance(model, (list, tuple))
+        models = tuple(model) if several else (model,)
+        tokenizers = tuple(tokenizer) if isinstance(tokenizer, (list, tuple)) else (tokenizer,) * len(models)
+        if not models or len(tokenizers) != len(models):
+            raise ValueError(
+                f"got {len(models)} models and {len(tokenizers)} tokenizers; pass at least one model, and one "
+                "tokenizer for all models or for each"
+            )
+        if several and any(isinstance(one, str) for one in models):
+            raise ValueError(
+                f"model={list(models)!r}; the models of a list must be loaded: pass instances, or call "
+                f"bayesian_text_classification.load({list(models)!r})"
+            )
+        return cls(models, tokenizers)
+
+    def defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a list of models. The default is one ordinary pass of each; 20 with dropout, or a few more."""
+        options, count = dict(given), len(self.models)
+        if isinstance(options["posterior"], Saved):
+            options["posterior"] = "ensemble"
+        if isinstance(options["num_samples"], Saved):
+            least = options["num_samples"].default if options["posterior"] == "ensemble+dropout" else count
+            options["num_samples"] = -(-least // count) * count
+        return options
+
+    def with_saved(self) -> "Members":
+        """These, or the ensemble that was saved with the only model."""
+        if len(self.models) > 1:
+            return self
+        (first,), (tokenizer,) = self.models, self.tokenizers
+        count = saved_options(getattr(first, "config", None)).get(MEMBERS, 1)
+        pairs = [(first, tokenizer), *(_saved_member(first, tokenizer, number) for number in range(1, count))]
+        return Members(*zip(*pairs, strict=True))
+
+
+def adapted(base: Any, adapters: Sequence[str]) -> list[Any]:
+    """PEFT models with one adapter each, which share the weights of one base.
+
+    Raises:
+        ValueError: `base` is itself a PEFT model.
+        ImportError: `peft` is not installed.
+    """
+    if hasattr(base, "peft_config"):
+        raise ValueError("the model is itself an adapter; pass its base model, and all adapters as adapters=[...]")
+    return [loaded_adapter(shared_copy(base), name, None, None) for name in adapters]
+
+
+def save_members(members: Members, folder: Any, **kwargs: Any) -> None:
+    """Write all models but the first into folders of their own; of adapters on one base, only the adapters.
+
+    Args:
+        members: The models.
+        folder: The folder of the first model.
+        **kwargs: Arguments of the models' and the tokenizers' `save_pretrained`.
+
+    Raises:
+        ValueError: Some of the models are adapters, and they do not share one base.
+    """
+    root = Path(folder) / MEMBERS
+    on_one_base = are_adapters_of_one_base(members)
+    for number, (model, tokenizer) in enumerate(zip(members.models[1:], members.tokenizers[1:], strict=True), start=1):
+        copied: Any = shared_copy(
+            getattr(model, "_orig_mod", model)
+        )  # other threads may be reading the caller's config
+        target = root / str(number)
+        if on_one_base:
+            save_adapter(copied, target)
+            continue
+        for name in (KEY, "custom_pipelines"):  # the options are those of the ensemble, at the root
+            if hasattr(copied.config, name):
+                delattr(copied.config, name)
+        copied.save_pretrained(target, **kwargs)
+        tokenizer.save_pretrained(target, **kwargs)
+
+
+def are_adapters_of_one_base(members: Members) -> bool:
+    """Whether the models are PEFT adapters that share the weights of one base.
+
+    Raises:
+        ValueError: Only some of them are.
+    """
+    adapted = [hasattr(model, "peft_config") for model in members.models]
+    if len(adapted) == 1 or not any(adapted):
+        return False
+    if all(adapted):
+        bases = [_base_weights(model) for model in members.models]
+        if all(weights == bases[0] for weights in bases[1:]):
+            return True
+    raise ValueError(
+        "an ensemble with adapters can be saved if all members are adapters of one base; load them together with "
+        "load(base, adapters=[...]), or merge each adapter into its model (merge_and_unload)"
+    )
+
+
+def _saved_member(first: Any, tokenizer: Any, number: int) -> tuple[Any, Any]:
+    """A model that was saved next to the first one, and its tokenizer."""
+    name, where = first.config.name_or_path, f"{MEMBERS}/{number}"
+    revision = getattr(first.config, "_commit_hash", None)
+    if hasattr(first, "peft_config"):
+        return loaded_adapter(_base(first), name, where, revision), tokenizer
+    at: dict[str, Any] = {"subfolder": where, "revision": revision, "trust_remote_code": False}
+    model: Any = AutoModelForSequenceClassification.from_pretrained(name, dtype=first.dtype, use_safetensors=True, **at)
+    return model.eval(), AutoTokenizer.from_pretrained(name, **at)
+
+
+def _base_weights(adapted: Any) -> set[int]:
+    """Where the weights are that are not those of the active adapter."""
+    from peft import get_peft_model_state_dict
+
+    own = {weight.data_ptr() for weight in get_peft_model_state_dict(adapted).values()}
+    return {weight.data_ptr() for weight in adapted.parameters()} - own
+
+
+def _base(adapted: Any) -> Any:
+    """A copy of the model inside a PEFT adapter, with the same weights."""
+    return unloaded(shared_copy(getattr(adapted, "_orig_mod", adapted)))

@@ -1,0 +1,303 @@
+"""Several models as one classifier."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from bayesian_text_classification import BayesianTextClassificationPipeline, load
+from bayesian_text_classification.loading.classifiers import ModelError
+from bayesian_text_classification.loading.fingerprint import fingerprint
+from bayesian_text_classification.pipeline.ensemble import order_of_labels
+from bayesian_text_classification.pipeline.uncertainty import error_of_members
+from helpers.pipeline_cases import TASK, TEXTS
+from transformers import pipeline
+
+NAMES = ["calm", "glad", "sad"]
+MANY = [f"{word} film, number {i}" for i in range(15) for word in ("a good", "a bad")]
+
+
+def named(model, names=NAMES):
+    model.config.id2label, model.config.label2id = dict(enumerate(names)), {name: i for i, name in enumerate(names)}
+    return model
+
+
+@pytest.fixture(scope="module")
+def models(tiny):
+    """Three models of two architectures."""
+    found = []
+    for seed, kind in enumerate(["bert", "bert", "distilbert"]):
+        model = named(tiny(kind, num_labels=3))
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            model.classifier.weight.normal_(0, 0.5)
+        found.append(model)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folders(models, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("members")
+    for i, model in enumerate(models):
+        for part in (model, tokenizer):
+            part.save_pretrained(folder / str(i))
+    return [folder / str(i) for i in range(len(models))]
+
+
+@pytest.fixture(scope="module")
+def ours(folders):
+    return load(folders)
+
+
+@pytest.fixture(scope="module")
+def of_members(folders, tokenizer):
+    """Probabilities of the stock pipelines. *Shape:* (texts, classes, members)."""
+    found = []
+    for folder in folders:
+        answers = pipeline("text-classification", model=str(folder))(TEXTS, top_k=None)
+        found.append([[next(d["score"] for d in one if d["label"] == name) for name in NAMES] for one in answers])
+    return np.moveaxis(np.array(found), 0, 2)
+
+
+# --- truth from the host library and by hand --------------------------------------------------------------------------
+
+
+def test_scores_are_the_mean_of_the_stock_pipelines(ours, of_members):
+    np.testing.assert_allclose(ours.predict_proba(TEXTS), of_members.mean(2), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(ours.sample_proba(TEXTS), of_members, rtol=0, atol=1e-6)
+
+
+def test_the_keys_of_a_result_describe_the_members(ours, of_members):
+    for result, p in zip(ours(TEXTS), of_members, strict=True):
+        mean = p.mean(1)
+        best = mean.argmax()
+        assert (result["label"], result["num_samples"]) == (NAMES[best], 3)
+        assert result["score_std"] == pytest.approx(p[best].std(), abs=1e-6)
+        assert result["standard_error"] == pytest.approx(p[best].std(ddof=1) / np.sqrt(3), abs=1e-6)
+        expected = -(p * np.log(p)).sum(0).mean()
+        assert result["predictive_entropy"] == pytest.approx(-(mean * np.log(mean)).sum(), abs=1e-5)
+        assert result["expected_entropy"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_fewer_samples_are_those_of_the_first_models(ours, of_members, folders):
+    np.testing.assert_allclose(ours.predict_proba(TEXTS, num_samples=2), of_members[:, :, :2].mean(2), atol=1e-6)
+    later = ours.sample_proba(TEXTS, num_samples=2, first_sample=1)
+    np.testing.assert_allclose(later, of_members[:, :, 1:], atol=1e-6)
+    assert ours(TEXTS, num_samples=0) == pipeline("text-classification", model=str(folders[0]))(TEXTS)
+
+
+def test_with_dropout_each_member_draws_its_share(ours, folders):
+    found = ours.sample_proba(TEXTS, num_samples=12, posterior="ensemble+dropout", seed=5)
+    for i, folder in enumerate(folders):
+        own = load(folder).sample_proba(TEXTS, num_samples=4, seed=5 + i)
+        np.testing.assert_allclose(found[:, :, 4 * i : 4 * i + 4], own, rtol=0, atol=1e-6)
+    means = found.reshape(3, 3, 3, 4).mean(3, dtype=np.float64)
+    for result, p in zip(ours(TEXTS, num_samples=12, posterior="ensemble+dropout", seed=5), means, strict=True):
+        best = p.mean(1).argmax()
+        error = min(p[best].std(ddof=1) / np.sqrt(3), result["score_std"])
+        assert result["standard_error"] == pytest.approx(error, abs=1e-6)
+
+
+def test_later_samples_with_dropout_continue_each_member(ours):
+    options = {"posterior": "ensemble+dropout", "num_samples": 3}
+    first, later = ours.sample_proba(TEXTS, **options), ours.sample_proba(TEXTS, first_sample=3, **options)
+    both = ours.sample_proba(TEXTS, posterior="ensemble+dropout", num_samples=6)
+    np.testing.assert_allclose(both[:, :, ::2], first, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(both[:, :, 1::2], later, rtol=0, atol=1e-6)
+
+
+def test_error_of_members_by_hand():
+    """Two members with the means 0.2 and 0.6: s = 0.2 sqrt(2), and s / sqrt(2) = 0.2."""
+    samples = np.array([[[0.1, 0.3, 0.5, 0.7]]])
+    assert error_of_members(samples, 2) == pytest.approx(0.2)
+    assert np.isnan(error_of_members(samples[:, :, :2], 2)).all()
+
+
+# --- labels -----------------------------------------------------------------------------------------------------------
+
+
+def test_members_are_matched_by_the_names_of_their_labels(models, tokenizer, ours):
+    turned = copy.deepcopy(models[1])
+    with torch.no_grad():
+        for values in (turned.classifier.weight, turned.classifier.bias):
+            values.copy_(values.flip(0))
+    named(turned, NAMES[::-1])
+    other = BayesianTextClassificationPipeline(model=[models[0], turned, models[2]], tokenizer=tokenizer)
+    np.testing.assert_allclose(other.predict_proba(TEXTS), ours.predict_proba(TEXTS), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("names", [["calm", "glad", "angry"], ["calm", "calm", "sad"]])
+def test_other_labels_are_refused(models, tokenizer, names):
+    other = named(copy.deepcopy(models[1]), names)
+    with pytest.raises(ValueError, match=r"model 2 of the ensemble has the labels .* need the same labels"):
+        order_of_labels(models[0].config, other.config, 2)
+    with pytest.raises(ValueError, match="model 2 of the ensemble"):
+        BayesianTextClassificationPipeline(model=[models[0], other], tokenizer=tokenizer)
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def test_defaults(folders):
+    assert (load(folders).sampling.num_samples, load(folders).sampling.posterior) == (3, "ensemble")
+    both = load(folders, posterior="ensemble+dropout").sampling
+    assert (both.num_samples, both.posterior) == (21, "ensemble+dropout")
+    assert load(folders, num_samples=2).sampling.num_samples == 2
+
+
+REFUSED = {
+    "an ensemble of 3 models has 3 samples: pass num_samples=3, or": {"num_samples": 4},
+    "pass a multiple of 3": {"num_samples": 20, "posterior": "ensemble+dropout"},
+    "pass tolerance=None": {"tolerance": 0.02},
+    "posterior='both'; it must be one of": {"posterior": "both"},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_calls_that_cannot_work_say_what_does(message, ours, folders):
+    for refused in (lambda: ours(TEXTS, **REFUSED[message]), lambda: load(folders, **REFUSED[message])):
+        with pytest.raises(ValueError, match=message) as error:
+            refused()
+        assert "\n" not in str(error.value)
+
+
+def test_lists_that_cannot_work_say_what_does(folders, models, tokenizer):
+    with pytest.raises(ValueError, match=r"needs several models; load them with bayesian_text_classification\.load"):
+        load(folders[0], posterior="ensemble")
+    with pytest.raises(ValueError, match=r"must be loaded: pass instances, or call bayesian_text_classification\.load"):
+        BayesianTextClassificationPipeline(model=["a", "b"], tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="got 3 models and 2 tokenizers"):
+        BayesianTextClassificationPipeline(model=models, tokenizer=[tokenizer] * 2)
+    with pytest.raises(ValueError, match=r"not both, and not an empty list"):
+        load([])
+    with pytest.raises(ModelError, match="no such folder"):
+        load([folders[0], folders[0].parent / "missing"])
+
+
+def test_the_registered_task_takes_a_list_of_models(models, tokenizer, ours):
+    found = pipeline(TASK, model=models, tokenizer=tokenizer)
+    assert [model.config.model_type for model in found.members] == ["bert", "bert", "distilbert"]
+    np.testing.assert_allclose(found.predict_proba(TEXTS), ours.predict_proba(TEXTS), rtol=0, atol=1e-6)
+
+
+def test_a_text_that_is_too_long_for_one_member_is_truncated(models, tokenizer):
+    short = copy.deepcopy(tokenizer)
+    short.model_max_length = 8
+    found = BayesianTextClassificationPipeline(model=models[:2], tokenizer=[tokenizer, short])
+    assert [one["truncated"] for one in found([TEXTS[0], "word " * 20])] == [False, True]
+
+
+def test_bad_inputs_are_named_by_their_number(ours):
+    with pytest.raises(ValueError, match="input 1030"):
+        ours(["fine"] * 1030 + [None])
+
+
+def test_members_do_not_change_and_copies_and_pickles_answer_alike(ours, models, same_random_state):
+    before = [copy.deepcopy(model.state_dict()) for model in ours.members]
+    expected = ours(TEXTS)
+    with same_random_state():
+        assert copy.copy(ours)(TEXTS) == expected
+        assert pickle.loads(pickle.dumps(ours))(TEXTS) == expected
+    for model, values in zip(ours.members, before, strict=True):
+        assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+
+
+# --- calibration and files --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def calibrated(folders):
+    found = load(folders)
+    answers = found.predict_proba(MANY).argmax(1).tolist()
+    found.calibrate(MANY, [answer if i % 5 else (answer + 1) % 3 for i, answer in enumerate(answers)])
+    return found
+
+
+def test_a_calibration_is_for_one_posterior(calibrated):
+    assert list(calibrated.calibration) == ["ensemble"] and calibrated.temperature != 1
+    with pytest.warns(UserWarning, match="scores of the ensemble with dropout are not calibrated"):
+        calibrated(TEXTS, num_samples=6, posterior="ensemble+dropout")
+    calibrated.threshold = 0.5
+    with pytest.warns(UserWarning, match="was chosen for scores of the ensemble, so it is not used"):
+        assert "abstained" not in calibrated(TEXTS, num_samples=6, posterior="ensemble+dropout")[0]
+    assert "abstained" in calibrated(TEXTS)[0]
+
+
+def test_a_saved_ensemble_answers_alike_with_and_without_this_package(calibrated, tmp_path, folders):
+    calibrated.save_pretrained(tmp_path)
+    expected = calibrated(TEXTS)
+    again = load(tmp_path)
+    assert again(TEXTS) == expected and again.sampling == calibrated.sampling
+    assert pipeline(model=str(tmp_path), trust_remote_code=True)(TEXTS) == expected
+    first = pipeline("text-classification", model=str(tmp_path))(TEXTS)  # an ordinary checkpoint of the first model
+    assert first == pipeline("text-classification", model=str(folders[0]))(TEXTS)
+    member = json.loads((tmp_path / "members" / "2" / "config.json").read_text())
+    assert member["model_type"] == "distilbert" and "bayesian_text_classification" not in member
+    card = (tmp_path / "README.md").read_text()
+    assert "averages the probabilities of 3 models" in card and "dropout mask" not in card.partition("###")[2]
+    assert "number of passes for this text" in card and "divided among 3 models" in card
+    assert fingerprint(again) == fingerprint(calibrated) != fingerprint(load(folders[0]))
+
+
+def test_a_single_model_saved_into_the_same_folder_is_a_single_model(calibrated, tmp_path, folders):
+    calibrated.save_pretrained(tmp_path)
+    load(folders[1]).save_pretrained(tmp_path)
+    again = load(tmp_path)
+    assert len(again.members) == 1 and again.sampling.posterior == "dropout"
+    assert not list((tmp_path / "members").rglob("*.safetensors"))
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def adapters(models, tokenizer, tmp_path_factory):
+    """The folders of a base and of two LoRA adapters on it."""
+    from peft import LoraConfig, get_peft_model
+
+    folder = tmp_path_factory.mktemp("adapters")
+    for part in (models[0], tokenizer):
+        part.save_pretrained(folder / "base")
+    for seed in range(2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            config = LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"], init_lora_weights=False)
+            get_peft_model(copy.deepcopy(models[0]), config).save_pretrained(folder / str(seed))
+    return folder
+
+
+def test_adapters_on_one_base_are_an_ensemble_that_holds_the_base_once(adapters, tmp_path):
+    ours = load(adapters / "base", adapters=[adapters / "0", adapters / "1"])
+    weights = [{p.data_ptr() for name, p in model.named_parameters() if "query.base" in name} for model in ours.members]
+    assert weights[0] == weights[1] and weights[0]
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    alone = []
+    for seed in range(2):
+        base = AutoModelForSequenceClassification.from_pretrained(adapters / "base")
+        model = PeftModel.from_pretrained(base, adapters / str(seed)).eval()
+        words = AutoTokenizer.from_pretrained(adapters / "base")(TEXTS, padding=True, return_tensors="pt")
+        with torch.no_grad():
+            alone.append(model(**words).logits.softmax(-1).numpy())
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+    np.testing.assert_allclose(ours.sample_proba(TEXTS), np.stack(alone, 2), rtol=0, atol=1e-5)
+    ours.save_pretrained(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "members" / "1").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert load(tmp_path)(TEXTS) == ours(TEXTS)
+
+
+def test_an_adapter_beside_a_model_is_not_saved_in_part(adapters, folders, tmp_path):
+    mixed = load([adapters / "base", folders[1]])
+    from peft import PeftModel
+
+    models = [PeftModel.from_pretrained(copy.deepcopy(mixed.model), adapters / "0"), mixed.members[1]]
+    ours = BayesianTextClassificationPipeline(model=models, tokenizer=mixed.tokenizer)
+    with pytest.raises(ValueError, match="can be saved if all members are adapters of one base"):
+        ours.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
