@@ -1,6 +1,5 @@
 """Building blocks of the messages that a user reads."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,22 +26,6 @@ def shown_name(name: str) -> str:
 def row_name(index: int) -> str:
     """Name of the data row with this index from 0. It counts like a reader: from 1, without header or empty lines."""
     return f"row {index + 1} (the first text is row 1)"
-
-
-def text_key(item: Any) -> str:
-    """A str that is the same for two texts, or two pairs of texts, only if they are the same."""
-    return item if isinstance(item, str) else json.dumps(_parts(item))
-
-
-def shown_text(item: Any) -> str:
-    """A text, or a pair of texts, in one line."""
-    return item if isinstance(item, str) else " | ".join(_parts(item))
-
-
-def _parts(item: Any) -> list[str]:
-    """The texts of an item in any form that a call takes."""
-    parts = item[0] if isinstance(item, list) else [item["text"], item.get("text_pair")]
-    return [part for part in parts if part is not None]
 
 
 def without_folder(source: Any) -> str:

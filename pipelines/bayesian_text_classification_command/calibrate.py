@@ -70,7 +70,9 @@ def calibrate(
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
     from bayesian_text_classification.wording import first_line
 
-    asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "dropout": dropout, "seed": seed}
+    choose = dropout == "auto"
+    asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "seed": seed}
+    asked["dropout"] = None if choose else dropout
     options = {name: value for name, value in asked.items() if value is not None}
     folder = writable_folder(output)
     if folder.is_dir() and any(folder.iterdir()):
@@ -83,8 +85,13 @@ def calibrate(
             data = labelled_texts_for(classifier, source, config=config, split=split, **columns)
         with rows_bar() as progress:
             passes = max(classifier.sampling.num_samples, 1)
+            if choose:
+                passes = 1 + (num_samples or passes) * len(classifier.dropout_candidates())
             task = progress.add_task("calibrating", total=len(data.texts) * passes)
-            classifier.calibrate(data.texts, data.labels, method=method, progress=lambda n: progress.advance(task, n))
+            how = {"dropout": "auto"} if choose else {}
+            classifier.calibrate(
+                data.texts, data.labels, method=method, progress=lambda n: progress.advance(task, n), **how
+            )
     except ValueError as error:  # ours: the model, the data or an option
         fail(first_line(error))
     except Exception as error:  # out of memory, or what a model's own code raises

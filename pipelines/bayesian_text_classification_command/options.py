@@ -36,20 +36,25 @@ def _dtype(value: str | None) -> str | None:
     return value
 
 
-def _dropout_or_auto(value: str | None) -> str | None:
+def _dropout_or_auto(value: str | None) -> "float | str | None":
     return value if value == "auto" else _dropout(value)
 
 
-def _dropout(value: str | None) -> str | None:
+def _dropout(value: str | None) -> "float | str | None":
     if value is None:
         return None
     from bayesian_text_classification.pipeline.rates import Rates
 
+    if value == "auto":
+        raise typer.BadParameter("auto is for calibrate and evaluate; run calibrate --dropout auto and use its output")
     try:
-        Rates.of_option(value)
+        rates = Rates.of_option(value)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    return value
+        raise typer.BadParameter(
+            f"{value!r}; it must be a rate above 0 and below 1, such as 0.1, or a factor of the model's own rates, "
+            "such as 2x (--num-samples 0 is for no dropout)"
+        ) from error
+    return rates.option or "1x"
 
 
 Model = Annotated[

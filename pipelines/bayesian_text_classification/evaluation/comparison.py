@@ -61,6 +61,7 @@ class Outputs:
         names: Names of the classes; None: their ids.
         dropout: The option `dropout` of the samples.
         dropout_rate: Mean dropout rate of the samples, which a saved calibration must match.
+        one_dropout: Whether all samples were drawn at that dropout.
         groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
             nothing new, so intervals, verdicts and thresholds count each group once, and no text is measured with a
             scaling that its copies were fitted on. None: every row
@@ -87,6 +88,7 @@ class Outputs:
     names: Sequence[str] | None = None
     dropout: Dropout = None
     dropout_rate: float = 0.1
+    one_dropout: bool = True
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -35,13 +35,13 @@ class DropoutChoice:
     def sentence(self) -> str:
         """The choice in words."""
         losses = ", ".join(f"{shown(one)}: {loss:.4f}" for one, loss in zip(self.candidates, self.losses, strict=True))
-        where = "on the calibration texts"
-        if self.in_folds:
-            folds = ", ".join(map(shown, self.in_folds))
-            where = (
-                f"on these texts. Each fifth of them was measured with the choice on the other four fifths ({folds})"
-            )
-        return f"Dropout was chosen by the held-out NLL after calibration ({losses}): {shown(self.dropout)} {where}."
+        best = self.candidates[self.losses.index(min(self.losses))]
+        why = "the best" if best == self.dropout else f"the first within one standard error of the best, {shown(best)}"
+        said = f"Dropout was chosen by the calibrated NLL of held-out texts ({losses}): {shown(self.dropout)}, {why}"
+        if not self.in_folds:
+            return f"{said}, on the calibration texts."
+        folds = ", ".join(map(shown, self.in_folds))
+        return f"{said}. Each fifth of the texts is measured with the choice on the other four fifths ({folds})."
 
 
 def shown(dropout: Dropout) -> str:

@@ -17,11 +17,13 @@ from ..loading.problem import check_probabilities
 from ..pipeline.calibration import SCORES, way_of
 from ..pipeline.dropout_choice import groups_of
 from ..pipeline.fitting import METHODS
+from ..pipeline.inputs import text_key
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.probe import mean_rate
-from ..pipeline.rates import Dropout
+from ..pipeline.rates import Dropout, Rates
+from ..pipeline.scaling import Scaling
 from ..pipeline.targets import labeled
-from ..wording import row_name, text_key
+from ..wording import row_name
 from .arms import Cost, Probabilities
 from .baal_arm import baal_probabilities, patched_by_baal
 from .comparison import Calibration, Comparison, Outputs, compare_outputs
@@ -140,7 +142,7 @@ def _candidates(
         return ()
     if dropout == "auto":
         return classifier.dropout_candidates()
-    own = classifier.sampling.dropout if dropout is None else dropout
+    own = Rates.of_option(classifier.sampling.dropout if dropout is None else dropout).option
     if own is None and not classifier.sites_for({"dropout": None}):
         return ()
     return (own,)  # rates that the model cannot be sampled at are refused later
@@ -203,19 +205,25 @@ def _with_samples(
             choice = choice_on_others(candidates, averages, method, known.labels, groups)
             dropout, notes = choice.dropout, (*notes, choice.sentence)
         known, samples = replace(known, averaged=averages[candidates.index(dropout)]), timed(dropout)
+        at_choice = samples
     elif len(candidates) > 1:
         drawn = [timed(one) for one in candidates]
         choice, samples = choice_in_folds(candidates, drawn, method, outputs.labels, groups_of(data.texts))
         dropout, notes = choice.dropout, (*notes, choice.sentence)
+        at_choice = drawn[candidates.index(dropout)]
     else:
-        samples = timed(dropout)
+        samples = at_choice = timed(dropout)
+    if dropout is not None:
+        rate = "inserted with a rate of" if isinstance(dropout, float) else "at"
+        own = "" if isinstance(dropout, float) else " the model's own rates"
+        notes = (*notes, f"Dropout is {rate} {dropout}{own}, which the model was not trained with.")
     reached = classifier.sites_for({"dropout": dropout})
     bayesian = Cost(sampled.passes, len(reached), sum(site.calls for site in reached), seconds[dropout])
 
     rows = np.arange(len(data.texts))
     if len(rows) > MOST_TEXTS:
         rows = np.sort(np.random.default_rng(sampled.seed % 2**64).permutation(rows)[:MOST_TEXTS])
-    pool = samples[rows]
+    pool = at_choice[rows]
     if sampled.passes < POOL:
         rest = sampled([data.texts[i] for i in rows], dropout, sampled.passes, POOL - sampled.passes)
         pool = np.concatenate([pool, rest], axis=2)
@@ -228,8 +236,9 @@ def _with_samples(
         outside=outside,
         pool=pool,
         pool_rows=rows,
+        one_dropout=samples is at_choice or bool(np.array_equal(samples, at_choice)),
         costs={**outputs.costs, "bayesian": bayesian, head.scaled["bayesian"]: bayesian},
-        dropout=dropout,
+        dropout="1x" if dropout is None and classifier.sampling.dropout is not None else dropout,
         dropout_rate=mean_rate(reached),
         notes=notes,
     )
@@ -276,18 +285,28 @@ def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline
         return replace(outputs, notes=(*outputs.notes, note))
     made = "one ordinary pass"
     if way == "dropout":
-        measured = replace(classifier.sampling, masks=ARM_MASKS, dropout=outputs.dropout)
-        if outputs.samples is None or not scaling.is_for(measured, outputs.dropout_rate):
-            note = (
-                f"The calibration that the classifier was saved with ({scaling}) was not measured: "
-                f"{'nothing was sampled' if outputs.samples is None else f'the samples here have {ARM_MASKS} masks'}."
-            )
+        why = _not_measured(outputs, classifier, scaling)
+        if why:
+            note = f"The calibration that the classifier was saved with ({scaling}) was not measured: {why}."
             return replace(outputs, notes=(*outputs.notes, note))
+        assert outputs.samples is not None
         p, cost = outputs.samples.mean(2, dtype=np.float64), outputs.costs["bayesian"]
         made = f"{cost.passes} samples with {ARM_MASKS} masks"
     saved = scaling.apply(p)
     note = f'"As saved" has the calibration that the classifier was saved with ({scaling}), on {made}.'
     return replace(outputs, saved=saved, costs={**outputs.costs, "saved": cost}, notes=(*outputs.notes, note))
+
+
+def _not_measured(outputs: Outputs, classifier: BayesianTextClassificationPipeline, scaling: Scaling) -> str:
+    """Why the samples do not have the saved calibration; empty if they have it."""
+    if outputs.samples is None:
+        return "nothing was sampled"
+    if not outputs.one_dropout:
+        return "the dropout was chosen for each fifth of the texts"
+    measured = replace(classifier.sampling, masks=ARM_MASKS, dropout=outputs.dropout)
+    if scaling.is_for(measured, outputs.dropout_rate):
+        return ""
+    return f"the samples here have {classifier.sampling.other_draws(measured) or 'another mean dropout rate'}"
 
 
 def total_rows(

@@ -339,8 +339,8 @@ def _how(arm: Arm, comparison: Comparison) -> str:
 
 
 _NO_SAMPLES = (
-    "the model has no active dropout, or num_samples is 0. To see what sampling would do, evaluate with dropout=0.1, "
-    'or with dropout="auto" to choose the rate.'
+    "the model has no active dropout, or num_samples is 0. To see what sampling would do, pass --dropout 0.1, or "
+    "--dropout auto to choose the rate (dropout= in Python)."
 )
 _UNDETERMINED = (
     "Warning: {which} do not determine a temperature (every answer is right, or the correct class gets no more "

@@ -76,15 +76,25 @@ class CalibratedPipeline(PublishablePipeline):
 
     @calibration.setter
     def calibration(self, value: Mapping[Way, Scaling]) -> None:
-        before, new = self._settings, Calibration(value)
-        for scaling in new.values():
+        self._replace(Calibration(value), self.sampling)
+
+    def _replace(self, calibration: Calibration, options: Options) -> None:
+        """Set calibration and default options in one step. A threshold goes, with a warning, if its scores change."""
+        before = self._settings
+        for scaling in calibration.values():
             self._check_scaling(scaling)
-        way, threshold = way_of(before.threshold_for), before.options.threshold
-        changed = threshold is not None and new.numbers(way) != before.calibration.numbers(way)
-        options = replace(before.options, threshold=None) if changed else before.options
-        self._settings = replace(before, options=options, calibration=new)
-        if changed:
-            self._say_dropped(threshold, "the scores that it was chosen for have another calibration now")
+        way, threshold, reason = way_of(before.threshold_for), options.threshold, ""
+        if calibration.numbers(way) != before.calibration.numbers(way):
+            reason = "the scores that it was chosen for have another calibration now"
+        elif way_of(options) != way and options != before.options:
+            reason = f"it was chosen for {SCORES[way]}"
+        elif has_masks(way) and options.other_draws(before.threshold_for) and options != before.options:
+            reason = f"it was chosen for {options.other_draws(before.threshold_for)}"
+        if threshold is None or not reason:
+            self._settings = replace(before, options=options, calibration=calibration)
+            return
+        self._settings = replace(before, options=replace(options, threshold=None), calibration=calibration)
+        self._say_dropped(threshold, reason)
 
     @property
     def temperature(self) -> float:
@@ -188,18 +198,23 @@ class CalibratedPipeline(PublishablePipeline):
             (other, *_) = known
             self._warn_once(
                 f"{SCORES[way]} are not calibrated, only {SCORES[other]} are; to calibrate them too, call "
-                f"classifier.calibrate(texts, labels, num_samples={options.num_samples})"
+                f"classifier.calibrate(texts, labels, {self._asked(options)})"
             )
             return None
         scaling = known[way]
         if has_masks(way) and not scaling.is_for(options, rate):
-            asked = f"masks={options.masks!r}" + f", dropout={options.dropout!r}" * (options.dropout is not None)
             self._warn_once(
                 f"these scores are not calibrated: what was fitted ({scaling}) is for samples with other masks or at "
-                f"another dropout rate; call classifier.calibrate(texts, labels, {asked})"
+                f"another dropout rate; call classifier.calibrate(texts, labels, {self._asked(options)})"
             )
             return None
         return scaling
+
+    def _asked(self, options: Options) -> str:
+        """Arguments of `calibrate` that fit scores like those of a call with these options."""
+        names = ["num_samples"] if options.num_samples == 0 else ["num_samples", "masks", "dropout", "posterior"]
+        changed = [name for name in names if getattr(options, name) != getattr(self.sampling, name)]
+        return ", ".join(f"{name}={getattr(options, name)!r}" for name in changed or names[:1])
 
     def _check_scaling(self, scaling: Scaling) -> None:
         """Raise ValueError unless a scaling is for scores like this model's."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .fitting import Method, fit
+from .inputs import text_key
 from .options import Options
 from .probe import DropoutSite
 from .rates import Dropout, Rates
@@ -60,7 +61,10 @@ def held_out_losses(
         ValueError: There is only one group.
     """
     if groups.max() < 1:
-        raise ValueError('dropout="auto" compares rates on held-out texts, so it needs several different texts')
+        raise ValueError(
+            'dropout="auto" compares rates on held-out texts, so it needs at least 3 different texts; pass more (a few '
+            "hundred), or choose a rate, such as dropout=0.1"
+        )
     folds, losses = fold_of_each(groups), np.empty(len(targets))
     for fold in np.unique(folds):
         held = folds == fold
@@ -107,7 +111,7 @@ def best_options(
 def groups_of(texts: Sequence[Any]) -> NDArray[np.intp]:
     """The same number for equal texts, from 0. *Shape:* (texts,)."""
     numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(repr(text), len(numbers)) for text in texts], np.intp)
+    return np.array([numbers.setdefault(text_key(text), len(numbers)) for text in texts], np.intp)
 
 
 def losses_of(probabilities: NDArray[np.float64], targets: NDArray[np.integer]) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """Inputs that a caller may pass: one text, a list of texts, or a stream of texts."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal
 
@@ -101,3 +102,9 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def text_key(item: Any) -> str:
+    """A str that is the same for two texts, or two pairs of texts, in any form, only if they are the same."""
+    text, pair = text_and_pair(item, 0)
+    return text if pair is None else "\0" + json.dumps([text, pair])

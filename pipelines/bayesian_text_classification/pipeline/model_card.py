@@ -25,7 +25,7 @@ _SAMPLED = """\
 This classifier averages its probabilities over many random dropout masks, at every dropout site of the model
 (MC-Dropout, [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)). It reports its uncertainty with each answer."""
 _OTHER_RATES = """
-The model was not trained with these dropout rates (`dropout={dropout!r}`). They were chosen for the scores."""
+The model was not trained with this dropout (`dropout={dropout!r}`). Measure whether it helps on your texts."""
 _ENSEMBLE = """\
 This classifier averages the probabilities of {count} models (a deep ensemble,
 [Lakshminarayanan et al. 2017](https://arxiv.org/abs/1612.01474)), and reports their disagreement with each answer. The

@@ -243,9 +243,10 @@ class BayesianTextClassificationPipeline(SampledPipeline):
 
         `dropout="auto"` also chooses how to sample, and makes it the default of later calls. The candidates are one
         ordinary pass, the model's own rates times 0.5, 1, 2 and 3, and inserted rates of 0.02, 0.05, 0.1 and 0.2 where
-        most sites have none. Each has a calibration of its own, fitted on four fifths of the texts and measured on the
-        last fifth, in turn. The choice is the cheapest one whose NLL is within one standard error of the best; equally
-        expensive ones go by the size of the change. `sampling` shows it: `num_samples=0` for the ordinary pass.
+        most sites have none; each runs on every text. Each has a calibration of its own, fitted on four fifths of the
+        texts and measured on the last fifth, in turn. The choice is the cheapest one whose NLL is within one standard
+        error of the best; equally expensive ones go by the size of the change. `sampling` shows it: `num_samples=0` for
+        the ordinary pass.
 
         Args:
             texts: Several texts, as in a call. Do not measure on the same texts later.
@@ -264,8 +265,11 @@ class BayesianTextClassificationPipeline(SampledPipeline):
                 numbers of texts and labels differ, or the labels do not determine a calibration: every answer is right,
                 too many are wrong, or all labels apply to every text, or none to any.
         """
-        choose = kwargs.get("dropout") == "auto"
-        options, call = self._for_arrays({**kwargs, "dropout": None} if choose else kwargs)
+        choose = isinstance(kwargs.get("dropout"), str) and kwargs["dropout"] == "auto"
+        if choose:
+            few = {} if self.sampling.num_samples else {"num_samples": Options.num_samples}
+            kwargs = {**few, **kwargs, "dropout": None}
+        options, call = self._for_arrays(kwargs)
         if call["activation"] != self.activation:
             raise ValueError(
                 "calibrate takes function_to_apply only from the constructor: the calibration is for all later calls"
@@ -283,9 +287,6 @@ class BayesianTextClassificationPipeline(SampledPipeline):
 
         if choose:
             options, p = best_options(self._candidates(options), averages, method, targets, groups_of(texts))
-            passes = options.num_samples and (self.sampling.num_samples or options.num_samples)
-            default = replace(self.sampling, num_samples=passes, dropout=options.dropout)
-            self._settings = replace(self._settings, options=default)
         else:
             p = averages(options)
         way, samples = way_of(options), {}
@@ -293,7 +294,10 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             rate = self._dropout_rate(options)
             samples = {"masks": options.masks, "dropout_rate": rate, "dropout": options.dropout}
         scaling = fitted(method, p, targets, **samples)
-        self.calibration = self.calibration.replaced(way, scaling)
+        default = self.sampling
+        if choose:
+            default = replace(default, num_samples=options.num_samples, masks=options.masks, dropout=options.dropout)
+        self._replace(self.calibration.replaced(way, scaling), default)
         if way == "dropout" and len(texts) >= len(PILOT):  # the standard errors of an ensemble need no spread
             some = texts[:: -(-len(texts) // PILOT_TEXTS)]
             asked = call["activation"], options.dropout, call["tokenizer_options"], call["batch_size"]

@@ -63,7 +63,8 @@ class Found:
             with its own rate in the model.
         hidden_randomness: Path of the first module with randomness that is not a dropout call; None if there is none.
         needs_equal_lengths: Whether padding is ruled out.
-        attention_alone: Whether there are sites, and all of them drop attention weights.
+        attention_alone: Whether there are sites, and all of them drop attention weights. Sites of a LoRA adapter do not
+            count.
     """
 
     plan: Plan
@@ -107,7 +108,8 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool, rates: Rates = OWN
         )
         common = [layout for layout in layouts if layout is not None and layout.batch_dim is None]
         needs_equal_lengths = any(layout.length_dims for layout in common)
-        kinds = {len(layout.length_dims) > 1 for layout in layouts if layout is not None}  # weights: queries x keys
+        of_model = [layout for layout, call in zip(layouts, calls, strict=True) if "lora_" not in call.module]
+        kinds = {len(layout.length_dims) > 1 for layout in of_model if layout is not None}  # weights: queries x keys
         alone = not _rows_are_apart(forward, layouts, triple, more_texts, encode, rates)
         if alone:
             # For a row that runs by itself, any layout that numbers its units will do.

@@ -26,8 +26,8 @@ class Rates:
         """The rates for the option `dropout`.
 
         Args:
-            dropout: A number above 0 and below 1 is the rate of all sites whose own rate is 0. A factor such as "2x"
-                multiplies the model's own rates. None: the model's own rates.
+            dropout: A number above 0 and below 1 is the rate of all sites whose own rate is 0. A factor from "0.01x" to
+                "100x" multiplies the model's own rates. None or "1x": the model's own rates.
 
         Raises:
             ValueError: It is something else.
@@ -35,18 +35,22 @@ class Rates:
         if dropout is None:
             return cls()
         factor = re.fullmatch(r"(\d+\.?\d*|\.\d+) ?x", dropout.strip()) if isinstance(dropout, str) else None
-        if factor is not None and float(factor[1]) > 0:
-            return cls(factor=float(factor[1]))
+        if factor is not None and 0.01 <= float(factor[1]) <= 100:
+            return cls(factor=round(float(factor[1]), 4))
         try:
             rate = math.nan if isinstance(dropout, (bool, np.bool_)) else float(dropout)
         except (TypeError, ValueError):
             rate = math.nan
         if not 0 < rate < 1:
-            hint = " (only calibrate and evaluate can choose it)" if dropout == "auto" else ""
+            if isinstance(dropout, str) and dropout == "auto":
+                raise ValueError(
+                    'dropout="auto" is for calibrate and evaluate; call classifier.calibrate(texts, labels, '
+                    'dropout="auto") first, which also sets the dropout of later calls'
+                )
             raise ValueError(
-                f"dropout={dropout!r}{hint}; it must be a rate above 0 and below 1 for the sites whose own rate is 0, "
-                'such as 0.1, a factor of the model\'s own rates, such as "2x", or None (use num_samples=0 for no '
-                "dropout)"
+                f"dropout={dropout!r}; it must be a rate above 0 and below 1 for the sites whose own rate is 0, such "
+                'as 0.1, or a factor from "0.01x" to "100x" of the model\'s own rates, such as "2x" '
+                "(num_samples=0 is for no dropout)"
             )
         return cls(inserted=rate)
 

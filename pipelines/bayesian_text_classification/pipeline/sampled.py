@@ -137,6 +137,10 @@ class SampledPipeline(CalibratedPipeline):
     def _members_to_save(self) -> Members:
         members = replace(self._members, models=self.members)
         are_adapters_of_one_base(members)
+        options = self.sampling
+        sampled = options.num_samples > 0 and options.posterior != "ensemble"
+        if sampled and options.dropout is not None and (reason := self._sampler.why_not(options.rates)):
+            raise ValueError(f"the classifier would fail at every call: {reason}")
         return members
 
     def _groups(self, options: Options) -> tuple[int, bool]:

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -204,7 +204,13 @@ class PlattScaling(Scaling):
 
 
 def scaling_of_saved(values: Mapping[str, Any]) -> Scaling:
-    """The scaling in a model's saved options."""
+    """The scaling in a model's saved options. Raises ValueError if a later version saved it in another form."""
+    known = {field.name for kind in (TemperatureScaling, PlattScaling) for field in fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(
+            f"the saved calibration has {unknown[0]!r}, which this version does not know; upgrade "
+            "bayesian-text-classification"
+        )
     given: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return PlattScaling(**given) if "slopes" in given else TemperatureScaling(**given)
 

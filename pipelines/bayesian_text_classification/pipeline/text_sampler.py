@@ -165,8 +165,11 @@ class TextSampler:
             if twin is None:
                 model, can_pad, _, dtype = self._settings
                 self._ordinary = None  # frees its weights, if they were converted
-                twin = StochasticTwin(model, self._probe_inputs, can_pad=can_pad, dtype=dtype, inserts=inserts)
-                self._twins[inserts] = twin
+                other = self._current(not inserts)
+                twin = StochasticTwin(
+                    model, self._probe_inputs, can_pad=can_pad, dtype=dtype, inserts=inserts, like=other
+                )
+                self._twins = {inserts: twin} if other is None else {inserts: twin, not inserts: other}
         return twin
 
     def ordinary_twin(self) -> OrdinaryTwin | StochasticTwin:
@@ -191,17 +194,21 @@ class TextSampler:
 
     def sampling_twin(self, rates: Rates) -> StochasticTwin:
         """The twin of the model, for samples at these rates. Raises ValueError if they cannot be drawn."""
-        if reason := self.why_not(rates):
+        twin = self.twin(rates)
+        if reason := self._why_not(twin.sites(rates), rates):
             raise ValueError(f"{reason}, or pass num_samples=0 for ordinary text classification")
-        return self.twin(rates)
+        return twin
 
     def why_not(self, rates: Rates) -> str:
         """Why the model cannot be sampled at these rates, and what to do about it; empty if it can."""
-        sites, name = self.sites(rates), getattr(self.model.config, "_name_or_path", "") or "the model"
+        return self._why_not(self.sites(rates), rates)
+
+    def _why_not(self, sites: Sequence[DropoutSite], rates: Rates) -> str:
+        name = getattr(self.model.config, "_name_or_path", "") or "the model"
         who, option = f"{name} ({type(self.model).__name__})", rates.option
         if rates.inserted and not any(site.inserted for site in sites):
             if sites:
-                advice = 'leave dropout out, or pass a factor of these rates, such as "2x"'
+                advice = 'pass dropout=None, or a factor of these rates, such as "2x"'
                 return f"dropout={option!r} is for sites whose own rate is 0, and all of {who} have rates; {advice}"
             return f"{who} calls no dropout at all, so none can be inserted; use another model"
         if not sites:
@@ -209,8 +216,10 @@ class TextSampler:
                 f"{who} has no active dropout, so there is nothing to sample; pass dropout=0.1 to insert dropout that "
                 "it was not trained with (evaluate shows what that does)"
             )
-        if (most := max(site.p for site in sites)) >= 1 > most / rates.factor:
-            return f"dropout={option!r} would raise a rate to {most:.3g}; pass a smaller factor"
+        own = max(site.p for site in sites) / rates.factor
+        if rates.factor * own >= 1 > own:
+            raised = f"would raise a rate of {own:.3g} to {rates.factor * own:.3g}"
+            return f"dropout={option!r} {raised}; pass a factor below {1 / own:.4g}"
         return ""
 
     def sites(self, rates: Rates) -> tuple[DropoutSite, ...]:

@@ -27,7 +27,7 @@ from .forward import Forward, Inputs
 from .onednn_linear import use_the_whole_processor
 from .probe import DropoutSite, Encode, mean_rate, padding_changes_logits, probe
 from .rates import OWN, Rates
-from .rotary import frequency_group, make_stateless
+from .rotary import Limit, frequency_group, make_stateless
 from .spread import Spread
 from .train_mode import switch_off_other_noise
 
@@ -39,12 +39,22 @@ class _Twin:
         model: Any sequence classifier that maps the encoded texts to logits. *Shape:* (texts, classes).
         dtype: Dtype of the forward passes. If it differs from the model's dtype, the twin holds converted copies of the
             weights.
+        like: A twin of the same model in its current state, to share these copies with.
     """
 
     needs_equal_lengths: bool
+    _model: nn.Module
+    _converted: bool
+    _snapshot: list[Any]
+    _frequency_limits: list[Limit]
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype | None) -> None:
+    def __init__(self, model: nn.Module, dtype: torch.dtype | None, like: "_Twin | None" = None) -> None:
         self._source = model
+        if like is not None:
+            self._converted, self._snapshot = like._converted, like._snapshot
+            self._model, self._frequency_limits = shared_copy(like._model), like._frequency_limits
+            self._forward = Forward(self._model)
+            return
         self._converted = dtype is not None and dtype != _dtype(model)
         self._snapshot = _snapshot(model, with_versions=self._converted)
         self._model = shared_copy(model)
@@ -109,6 +119,7 @@ class StochasticTwin(_Twin):
             weights.
         inserts: Whether sites whose own rate is 0 are sites too. Where only attention weights are dropped, dropout is
             then also added behind attention and MLP (`block_outputs.py`).
+        like: See `_Twin`.
 
     Attributes:
         pilots: How much the samples vary; see `TextSampler.spread`.
@@ -134,8 +145,9 @@ class StochasticTwin(_Twin):
         can_pad: bool = True,
         dtype: torch.dtype | None = None,
         inserts: bool = False,
+        like: _Twin | None = None,
     ) -> None:
-        super().__init__(model, dtype)
+        super().__init__(model, dtype, like)
         rates = Rates(inserted=0.1) if inserts else OWN  # any rate will do
         found = probe(self._forward, encode, can_pad=can_pad, rates=rates)
         if inserts and found.attention_alone:

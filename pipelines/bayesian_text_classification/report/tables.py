@@ -13,7 +13,7 @@ from ..evaluation.comparison import Comparison
 from ..evaluation.heads import INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
 from ..evaluation.statistics.intervals import Estimate
 from ..loading.labelled_texts import LabelledTexts
-from ..wording import shown_text
+from ..pipeline.inputs import text_and_pair
 
 MISTAKES = 12  # rows of the table of mistakes
 LONGEST = 300  # the most characters of a text in it
@@ -217,7 +217,7 @@ def _at(values: NDArray[np.float64] | None, place: int | tuple[int, int]) -> flo
 
 
 def _shortened(item: Any) -> str:
-    text = shown_text(item)
+    text = " | ".join(part for part in text_and_pair(item, 0) if part is not None)
     return text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} ..."
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.dropout_choice import choice_in_folds, choice_on_others
+from bayesian_text_classification.evaluation.dropout_choice import DropoutChoice, choice_in_folds, choice_on_others
 from bayesian_text_classification.pipeline.dropout_choice import chosen, fold_of_each, held_out_losses
 
 RATES = (0.02, 0.05, 0.2)
@@ -57,7 +57,7 @@ def test_a_choice_on_other_texts_is_the_one_of_the_rule():
     choice = choice_on_others(RATES, means, "temperature", labels, groups)
     losses = np.array([held_out_losses("temperature", p, labels, groups) for p in means])
     assert choice.dropout == RATES[chosen(losses, groups)] and choice.losses == pytest.approx(losses.mean(1).tolist())
-    assert choice.sentence.endswith(f"): {choice.dropout} on the calibration texts.")
+    assert choice.sentence.startswith("Dropout was chosen by") and choice.sentence.endswith("on the calibration texts.")
 
 
 def test_the_sentence_names_every_candidate_and_every_fold():
@@ -66,4 +66,13 @@ def test_the_sentence_names_every_candidate_and_every_fold():
     names = {None: "the model's own rates", "2x": "2x", 0.1: "0.1"}
     losses = ", ".join(f"{names[one]}: {loss:.4f}" for one, loss in zip(choice.candidates, choice.losses, strict=True))
     folds = ", ".join(names[one] for one in choice.in_folds)
-    assert f"({losses}): {names[choice.dropout]} on these texts" in choice.sentence and f"({folds})" in choice.sentence
+    assert f"({losses}): {names[choice.dropout]}, " in choice.sentence and choice.sentence.endswith(f"({folds}).")
+
+
+def test_the_sentence_says_why_a_worse_candidate_was_chosen():
+    small = DropoutChoice(0.02, (0.02, 0.2), (0.72, 0.71))
+    assert small.sentence == (
+        "Dropout was chosen by the calibrated NLL of held-out texts (0.02: 0.7200, 0.2: 0.7100): 0.02, the first "
+        "within one standard error of the best, 0.2, on the calibration texts."
+    )
+    assert ": 0.2, the best, on the calibration texts." in DropoutChoice(0.2, (0.02, 0.2), (0.72, 0.71)).sentence

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bayesian_text_classification.evaluation import dropout_choice as choice_module
 from bayesian_text_classification.evaluation import run
 from bayesian_text_classification.evaluation.baal_arm import baal_probabilities, patched_by_baal
 from bayesian_text_classification.evaluation.comparison import error_rates
-from bayesian_text_classification.evaluation.run import compare, total_rows
+from bayesian_text_classification.evaluation.run import compare, outputs_of, total_rows
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.evaluation.verdict import verdict
@@ -88,7 +89,7 @@ def test_a_model_without_dropout_is_compared_with_and_without_a_temperature(tiny
     assert {one.arm for one in result.out_of_scope} == {"frequentist"}
     found = verdict(result)
     assert any("Nothing was sampled: the model has no active dropout" in line for line in found.lines)
-    assert any("evaluate with dropout=0.1" in line for line in found.lines)
+    assert any("pass --dropout 0.1" in line for line in found.lines)
     assert "nan" not in " ".join([found.headline, *found.lines, *found.advice])
     ours = bayesian(ours.model, num_samples=0)
     ours.calibration = Calibration({"ordinary": TemperatureScaling(3.0)})
@@ -126,8 +127,8 @@ def test_dropout_is_chosen_from_the_candidates(still, bayesian, known):
     result = compare(ours, DATA, seed=3, progress=rows.append, **options)
     assert sum(rows) == total_rows(ours, DATA, **options)
     assert result.dropout in ours.dropout_candidates() == (0.02, 0.05, 0.1, 0.2)
-    (note,) = result.notes
-    assert note.startswith("Dropout was chosen by the held-out NLL after calibration (0.02: ")
+    note, _ = result.notes
+    assert note.startswith("Dropout was chosen by the calibrated NLL of held-out texts (0.02: ")
     assert ("on the calibration texts" in note) == known
     if known:
         expected = ours.predict_proba(TEXTS, num_samples=2, seed=3, dropout=result.dropout)
@@ -141,7 +142,55 @@ def test_a_saved_calibration_is_measured_only_on_samples_at_its_own_dropout(stil
     ours.calibration = Calibration({"dropout": scaling})
     assert compare(ours, DATA, num_samples=4).arm("saved").cost.passes == 4
     other = compare(ours, DATA, num_samples=4, dropout=0.2)
-    assert "saved" not in {arm.name for arm in other.arms} and "was not measured" in other.notes[0]
+    assert "saved" not in {arm.name for arm in other.arms}
+    assert other.notes[-1].endswith("was not measured: the samples here have dropout=0.2.")
+
+
+def test_what_was_chosen_and_what_was_saved_are_both_said(still, bayesian):
+    ours = bayesian(still, dropout=0.1, num_samples=4)
+    rate = ours._dropout_rate(ours.sampling)
+    ours.calibration = Calibration(
+        {"dropout": TemperatureScaling(2.0, masks="balanced", dropout_rate=rate, dropout=0.1)}
+    )
+    result = compare(ours, DATA, num_samples=2, dropout="auto")
+    assert len(result.notes) == 3 and result.notes[0].startswith("Dropout was chosen by the calibrated NLL")
+    assert result.notes[1] == (
+        f"Dropout is inserted with a rate of {result.dropout}, which the model was not trained with."
+    )
+    if "saved" in {arm.name for arm in result.arms}:
+        expected = ours.predict_proba(TEXTS, num_samples=2)
+        np.testing.assert_allclose(result.arm("saved").probabilities, expected, atol=1e-6)
+    else:
+        assert "was not measured: " in result.notes[2]
+
+
+def test_folds_with_different_choices_are_not_mixed_up(still, bayesian, monkeypatch):
+    """The sweep is at the choice on all texts, and "as saved" is not measured on samples at other rates."""
+    ours = bayesian(still, dropout=0.02, num_samples=2)
+    rate = ours._dropout_rate(ours.sampling)
+    ours.calibration = Calibration(
+        {"dropout": TemperatureScaling(2.0, masks="balanced", dropout_rate=rate, dropout=0.02)}
+    )
+    choices = iter([0, 1, 0, 0, 0, 0])  # on all texts, then without each fifth
+    monkeypatch.setattr(choice_module, "chosen", lambda losses, groups: next(choices))
+    outputs = outputs_of(ours, DATA, num_samples=2, dropout="auto")
+    assert outputs.dropout == 0.02 and not outputs.one_dropout and outputs.saved is None
+    assert "the dropout was chosen for each fifth of the texts" in outputs.notes[-1]
+    expected = ours.sample_proba(TEXTS, num_samples=180, dropout=0.02)
+    np.testing.assert_allclose(outputs.pool, expected, rtol=0, atol=1e-6)
+    other = ours.sample_proba(TEXTS, num_samples=2, dropout=0.05)
+    apart = np.abs(outputs.samples - expected[:, :, :2]).max((1, 2)) > 1e-6
+    assert apart.sum() == 1
+    np.testing.assert_allclose(outputs.samples[apart], other[apart], rtol=0, atol=1e-6)
+
+
+def test_own_rates_are_said_where_they_are_not_the_default(tiny, bayesian):
+    ours = bayesian(tiny("bert"), dropout="2x")
+    assert compare(ours, DATA, num_samples=2).dropout == "2x"
+    result = compare(ours, DATA, num_samples=2, dropout="1x")
+    assert result.dropout == "1x" and not result.notes
+    expected = ours.predict_proba(TEXTS, num_samples=2, dropout=None)
+    np.testing.assert_allclose(result.arm("bayesian").probabilities, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("calibrated", [False, True])

@@ -1,8 +1,11 @@
 """How `calibrate(..., dropout="auto")` chooses the dropout."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from bayesian_text_classification import load
+from bayesian_text_classification.pipeline import dropout_choice
 from bayesian_text_classification.pipeline.dropout_choice import (
     INSERTED,
     candidates,
@@ -48,7 +51,7 @@ def test_candidates_fit_the_model():
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=60))
 def test_copies_share_a_fold_and_folds_are_even(members):
-    groups = groups_of(members)
+    groups = groups_of(list(map(str, members)))
     folds = fold_of_each(groups)
     assert all(len(set(folds[groups == group])) == 1 for group in groups)
     sizes = [len(set(groups[folds == fold])) for fold in set(folds)]
@@ -135,13 +138,70 @@ def test_a_model_with_rates_gets_a_factor(tiny, bayesian):
     passes = []
     ours.calibrate(MANY, labels_of(ours, dropout="3x"), dropout="auto", progress=passes.append)
     assert sum(passes) == len(MANY) * (1 + 4 * 10)
-    assert ours.sampling.dropout in (None, "0.5x", "2x", "3x")
+    best = "dropout" if ours.sampling.num_samples else "ordinary"
+    assert ours.calibration[best].dropout == ours.sampling.dropout
+
+
+def test_a_failed_choice_changes_nothing(still, monkeypatch):
+    before = still.sampling, still.calibration
+    with pytest.raises(ValueError, match="no temperature is best"):
+        still.calibrate(MANY, still.predict_proba(MANY, num_samples=0).argmax(1), dropout="auto")  # all are right
+    assert (still.sampling, still.calibration) == before
+
+
+def test_options_and_calibration_change_in_one_step(still, monkeypatch):
+    """Another thread never sees the new default with the old calibration."""
+    seen = []
+    before = type(still).__setattr__
+
+    def watch(self, name, value):
+        if name == "_settings":
+            seen.append((value.options.num_samples, set(value.calibration)))
+        before(self, name, value)
+
+    monkeypatch.setattr(type(still), "__setattr__", watch)
+    still.calibrate(MANY, labels_of(still, num_samples=0), dropout="auto")
+    assert seen == [(0, {"ordinary"})]
+
+
+def test_a_threshold_for_other_scores_is_dropped(still):
+    still.threshold = 0.8
+    still._settings = replace(still._settings, threshold_for=replace(still.sampling, dropout=0.1))
+    with pytest.warns(UserWarning, match=r"threshold=0\.8 is dropped: it was chosen for sampled scores"):
+        still.calibrate(MANY, labels_of(still, num_samples=0), dropout="auto")
+    assert still.threshold is None
+
+
+def test_the_choice_is_made_again_after_the_ordinary_pass_was_chosen(still):
+    labels = labels_of(still, num_samples=0)
+    for _ in range(2):
+        still.calibrate(MANY, labels, dropout="auto")
+        assert still.sampling.num_samples == 0
+
+
+@pytest.mark.parametrize("problem", [{"problem_type": "multi_label_classification"}, {"num_labels": 1}])
+def test_independent_labels_and_one_output_choose_too(tiny, bayesian, problem):
+    ours = bayesian(tiny("bert", **{"num_labels": 3, **NONE, **problem}), num_samples=10)
+    p = ours.predict_proba(MANY, num_samples=0)
+    labels = (p > np.median(p, 0)) ^ (np.arange(len(MANY)) % 5 == 0)[:, None]
+    ours.calibrate(MANY, labels[:, 0].tolist() if p.shape[1] == 1 else labels.astype(int), dropout="auto")
+    assert ours.sampling.num_samples in (0, 10) and len(ours.calibration) == 1
+
+
+def test_the_choice_keeps_the_options_that_it_was_made_with(tiny, bayesian, monkeypatch):
+    ours, options = bayesian(tiny("bert", num_labels=3)), {"num_samples": 10, "masks": "bernoulli"}
+    labels = labels_of(ours, dropout="2x", **options)
+    monkeypatch.setattr(dropout_choice, "chosen", lambda losses, groups: 3)  # after one ordinary pass, 1x and 0.5x
+    ours.calibrate(MANY, labels, dropout="auto", **options)
+    found = ours.sampling
+    assert (found.num_samples, found.masks, found.dropout) == (10, "bernoulli", "2x")
+    assert (ours.calibration["dropout"].masks, ours.calibration["dropout"].dropout) == ("bernoulli", "2x")
 
 
 def test_what_cannot_choose_says_so(still):
     with pytest.raises(ValueError, match="needs samples, and num_samples is 0; pass num_samples=20"):
         still.calibrate(MANY, labels_of(still, num_samples=0), dropout="auto", num_samples=0)
-    with pytest.raises(ValueError, match="needs several different texts"):
+    with pytest.raises(ValueError, match="needs at least 3 different texts; pass more"):
         still.calibrate(MANY[:1] * 3, [0, 1, 2], dropout="auto")
-    with pytest.raises(ValueError, match="only calibrate and evaluate can choose it"):
+    with pytest.raises(ValueError, match="is for calibrate and evaluate"):
         still(MANY[0], dropout="auto")

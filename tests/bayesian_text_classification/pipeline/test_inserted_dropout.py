@@ -112,6 +112,75 @@ def test_dropped_outputs_equal_dropout_written_into_the_model(decoder, twin_of, 
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
+class Attention(nn.Module):
+    """Attention whose weights are dropped by a module of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(16, 16) for _ in range(3))
+        self.drop = nn.Dropout(0.0)
+
+    def forward(self, x):
+        return self.drop(torch.softmax(self.q(x) @ self.k(x).mT / 4, -1)) @ self.v(x)
+
+
+class MLP(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+
+    def forward(self, x):
+        return self.down(F.relu(self.up(x)))
+
+
+class GatedNorm(nn.Module):
+    """A norm with matrices in modules of its own, as in AX-K2."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(16, 16)
+
+    def forward(self, x):
+        return F.layer_norm(x, x.shape[-1:]) * self.gate(x)
+
+
+class Block(nn.Module):
+    def __init__(self, attention, mlp):
+        super().__init__()
+        self.norm, self.attention, self.mlp = GatedNorm(), attention, mlp
+
+    def forward(self, x):
+        x = x + self.attention(self.norm(x))
+        return x + self.mlp(x)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("container", [nn.Sequential, nn.ModuleList])
+def test_each_attention_and_mlp_is_dropped_once_and_nothing_else(own, twin_of, encode, texts, shared, container):
+    attention, mlp = Attention(), MLP()
+    blocks = [Block(attention, mlp) if shared else Block(Attention(), MLP()) for _ in range(3)]
+
+    class Stack(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks, self.head = container(*blocks) if container is nn.Sequential else container(blocks), MLP()
+
+        def forward(self, x):
+            for block in self.blocks:
+                x = block(x)
+            return self.head(x)
+
+    found = {site.name: site.calls for site in twin_of(own(Stack()), inserts=True).sites(INSERTED)}
+    numbers = [0] if shared else [0, 1, 2]
+    expected = {f"subject.blocks.{i}.{part}" for i in numbers for part in ("attention", "attention.drop", "mlp")}
+    assert set(found) == expected and set(found.values()) == {3 if shared else 1}
+
+
+def test_attention_without_an_mlp_leaves_embedding_and_head_alone(own, twin_of):
+    sites = twin_of(own(Attention()), inserts=True).sites(INSERTED)
+    assert [site.name for site in sites] == ["subject.drop"]
+
+
 def test_an_attention_that_must_stay_off_stays_off(own, twin_of, encode, texts):
     """Its rate is 0 only while its own flag is off."""
 
@@ -170,12 +239,35 @@ def test_without_the_option_such_a_model_is_refused_and_told_of_it(still, bayesi
     assert bayesian(still)(TEXTS[0], dropout=0.1)[0]["score_std"] > 0
 
 
+def test_a_classifier_that_would_fail_at_every_call_is_not_saved(tiny, still, bayesian, tmp_path):
+    for ours in (bayesian(tiny("bert"), dropout=0.1), bayesian(still, dropout="2x")):
+        with pytest.raises(ValueError, match=r"would fail at every call: .* pass dropout="):
+            ours.save_pretrained(tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+
+
+def test_a_converted_model_is_converted_once(still, bayesian):
+    half = copy.deepcopy(still).half()
+    ours = bayesian(half)  # runs in float32 on a CPU
+    ours.dropout_candidates()
+    own, inserting = ours._sampler.twin(), ours._sampler.twin(INSERTED)
+    assert own is not inserting and own is ours._sampler.twin()
+    pairs = zip(own._model.parameters(), inserting._model.parameters(), strict=True)
+    assert all(one.data_ptr() == other.data_ptr() for one, other in pairs)
+    with torch.no_grad():
+        half.classifier.weight.mul_(2)
+    assert ours._sampler.twin(INSERTED) is not inserting
+    assert set(ours._sampler._twins) == {True}  # the other one holds the old weights
+    fresh = bayesian(half)
+    np.testing.assert_array_equal(samples(ours, dropout=0.1), samples(fresh, dropout=0.1))
+
+
 def test_rates_that_cannot_be_drawn_are_refused(tiny, still, bayesian, own, tokenizer):
-    with pytest.raises(ValueError, match=r'all of .* have rates; leave dropout out, or pass a factor .* "2x"'):
+    with pytest.raises(ValueError, match=r'all of .* have rates; pass dropout=None, or a factor .* "2x"'):
         bayesian(tiny("bert"))(TEXTS[0], dropout=0.2)
     with pytest.raises(ValueError, match="has no active dropout"):
         bayesian(still)(TEXTS[0], dropout="2x")
-    with pytest.raises(ValueError, match=r"would raise a rate to 1\.2; pass a smaller factor"):
+    with pytest.raises(ValueError, match=r"would raise a rate of 0\.1 to 1\.2; pass a factor below 10"):
         bayesian(tiny("bert"))(TEXTS[0], dropout="12x")
 
 
@@ -196,7 +288,7 @@ def test_a_calibration_and_a_threshold_belong_to_their_rates(still, bayesian, re
     assert "abstained" not in found
     said = [str(warning.message) for warning in caught]
     assert any("was chosen for dropout=0.1" in message for message in said)
-    assert any("calibrate(texts, labels, masks='balanced', dropout=0.2)" in message for message in said)
+    assert any("calibrate(texts, labels, dropout=0.2)" in message for message in said)
 
 
 def test_inserted_and_own_rates_are_told_apart_even_if_their_mean_is_the_same(tiny, bayesian):
@@ -226,7 +318,7 @@ def test_the_card_says_so_and_an_endpoint_samples_at_the_saved_rate(still, bayes
     ours = bayesian(still, dropout=0.1, num_samples=4)
     ours.save_pretrained(tmp_path)
     card = (tmp_path / "README.md").read_text()
-    assert "not trained with these dropout rates (`dropout=0.1`)" in card and "dropout=0.1, threshold=None" in card
+    assert "not trained with this dropout (`dropout=0.1`)" in card and "dropout=0.1, threshold=None" in card
     handler = EndpointHandler(str(tmp_path))
     assert handler({"inputs": TEXTS}) == ours(TEXTS)
     with pytest.raises(ValueError, match="unknown parameter 'dropout'"):  # each rate would need a pilot
