@@ -193,7 +193,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         if options.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
         if options.posterior != "ensemble" and (reason := self._sampler.why_not(options.rates)):
-            raise ValueError(f"{reason}; predict_proba(texts, num_samples=0) works without")
+            raise ValueError(reason)
         samples = self._sampler.samples(texts, options, first_sample=first_sample, progress=progress, **call)
         values = (draws.values for _, draws in samples)
         return joined(values, self.model.config.num_labels, options.num_samples)
