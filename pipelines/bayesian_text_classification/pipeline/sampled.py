@@ -90,6 +90,11 @@ class SampledPipeline(CalibratedPipeline):
         """The options that `calibrate(..., dropout="auto")` chooses from, the cheapest first."""
         if options.num_samples == 0:
             raise ValueError('dropout="auto" needs samples, and num_samples is 0; pass num_samples=20')
+        if options.posterior != "dropout":
+            raise ValueError(
+                'dropout="auto" is for one model; an ensemble takes dropout as it is given, such as dropout=0.1 with '
+                'posterior="ensemble+dropout"'
+            )
         sampled = [replace(options, dropout=dropout) for dropout in self.dropout_candidates()]
         return [replace(options, num_samples=0), *sampled]
 

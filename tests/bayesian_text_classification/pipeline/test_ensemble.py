@@ -176,6 +176,11 @@ def test_lists_that_cannot_work_say_what_does(folders, models, tokenizer):
         load([folders[0], folders[0].parent / "missing"])
 
 
+def test_an_ensemble_does_not_choose_its_dropout(ours):
+    with pytest.raises(ValueError, match=r'is for one model; .* posterior="ensemble\+dropout"'):
+        ours.calibrate(MANY, [0] * len(MANY), dropout="auto")
+
+
 def test_the_registered_task_takes_a_list_of_models(models, tokenizer, ours):
     found = pipeline(TASK, model=models, tokenizer=tokenizer)
     assert [model.config.model_type for model in found.members] == ["bert", "bert", "distilbert"]
