@@ -26,7 +26,24 @@ def shell(command, folder):
 
 
 def test_the_readme_has_the_expected_code_blocks():
-    assert [len(PYTHON), len(SHELL)] == [7, 6]
+    assert [len(PYTHON), len(SHELL)] == [9, 6]
+
+
+def save_models_without_dropout_and_of_an_ensemble(tiny, tokenizer, folder, texts):
+    """Returns labels of which the model without dropout gets three in four right."""
+    from bayesian_text_classification import load
+    from peft import LoraConfig, get_peft_model
+
+    models = {"my-model-without-dropout": tiny("llama", attention_dropout=0.0, pad_token_id=0)}
+    models |= dict.fromkeys(["run-1", "run-2", "run-3", "base"], tiny("bert"))
+    for name, model in models.items():
+        for part in (model, tokenizer):
+            part.save_pretrained(folder / name)
+    for name in ("lora-1", "lora-2"):
+        config = LoraConfig(task_type="SEQ_CLS", target_modules=["query", "value"])
+        get_peft_model(tiny("bert"), config).save_pretrained(folder / name)
+    answers = load(folder / "my-model-without-dropout").predict_proba(texts, num_samples=0).argmax(1)
+    return [int(answer) ^ (i % 4 == 0) for i, answer in enumerate(answers)]
 
 
 def test_python_blocks_run_in_order(tiny, tokenizer, tmp_path, monkeypatch):
@@ -38,6 +55,8 @@ def test_python_blocks_run_in_order(tiny, tokenizer, tmp_path, monkeypatch):
     (tmp_path / "my-model").symlink_to(embedded_model(), target_is_directory=True)
     (tmp_path / "my-labeled-texts.csv").write_text("text,label\nlovely,POSITIVE\nawful,NEGATIVE\n")
     namespace = {"my_texts": [f"text {i}" for i in range(30)], "my_labels": np.tile([[1, 1, 0]], (30, 1))}
+    texts = namespace["my_texts"]
+    namespace["my_classes"] = save_models_without_dropout_and_of_an_ensemble(tiny, tokenizer, tmp_path, texts)
     for code in PYTHON:
         exec(compile(code, "README.md", "exec"), namespace)
     assert namespace["ece"] == {"ece": pytest.approx(0.45)}  # |1 - .9| / 2 + |0 - .8| / 2
@@ -45,6 +64,8 @@ def test_python_blocks_run_in_order(tiny, tokenizer, tmp_path, monkeypatch):
     assert namespace["found"].headline.startswith("No recommendation on 2 texts")
     assert {"ece", "samples_per_second"} <= namespace["result"].keys()
     assert namespace["classifier"].temperature != 1
+    assert namespace["model"].calibration and len(namespace["ensemble"].members) == 3
+    assert (tmp_path / "ensemble" / "members" / "2").is_dir() and len(namespace["adapters"].members) == 2
     assert set(namespace["thresholds"]) == {"joy", "anger"}  # no text has the third label
 
 

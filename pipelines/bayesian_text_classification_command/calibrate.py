@@ -16,6 +16,7 @@ from .options import (
     LabelColumn,
     Masks,
     Model,
+    Posterior,
     Seed,
     Split,
     TextColumn,
@@ -55,6 +56,7 @@ def calibrate(
     ] = None,
     masks: Masks = None,
     dropout: DropoutOrAuto = None,
+    posterior: Posterior = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
@@ -72,7 +74,7 @@ def calibrate(
 
     choose = dropout == "auto"
     asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "seed": seed}
-    asked["dropout"] = None if choose else dropout
+    asked |= {"dropout": None if choose else dropout, "posterior": posterior}
     options = {name: value for name, value in asked.items() if value is not None}
     folder = writable_folder(output)
     if folder.is_dir() and any(folder.iterdir()):

@@ -182,6 +182,8 @@ def _load_options(
     """Arguments of `load` that give the arms of the comparison again, besides the number of samples."""
     given = {"seed": seed or None, "device": device, "dtype": dtype, "allow_pickle": allow_pickle or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if classifier.sampling.posterior != "dropout":  # all arms but "as saved", which needs no options, are of one model
+        options["posterior"] = "dropout"
     if classifier.sampling.masks != "balanced":
         options["masks"] = "balanced"
     if classifier.sampling.tolerance is not None:

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -101,6 +101,14 @@ DropoutOrAuto = Annotated[
         help=f"{_DROPOUT}; or auto: the rate with the best held-out likelihood.",
         show_default=_OWN_RATES,
         callback=_dropout_or_auto,
+    ),
+]
+Posterior = Annotated[
+    Literal["dropout", "ensemble", "ensemble+dropout"] | None,
+    typer.Option(
+        help="What a sample is, for a saved ensemble: the ordinary pass of a model (ensemble), a pass of a model with "
+        "dropout (ensemble+dropout), or a pass of its first model with dropout.",
+        show_default="ensemble, or the value saved with it",
     ),
 ]
 Config = Annotated[str | None, typer.Option(help="Configuration of a dataset on the Hub.", callback=not_empty)]

@@ -18,6 +18,7 @@ from .options import (
     Dtype,
     Masks,
     Model,
+    Posterior,
     Seed,
     TextColumn,
     TextPairColumn,
@@ -88,6 +89,7 @@ def predict(
     ] = None,
     masks: Masks = None,
     dropout: Dropout = None,
+    posterior: Posterior = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -171,7 +173,7 @@ def predict(
         if resume:
             fail("--resume needs an output file, not stdout")
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "seed": seed}
-    asked |= {"dropout": dropout, "threshold": threshold_of(threshold), "scores": scores}
+    asked |= {"dropout": dropout, "posterior": posterior, "threshold": threshold_of(threshold), "scores": scores}
     asked["batch_size"] = batch_size
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for number, text in enumerate(texts or [], start=1):

@@ -9,7 +9,17 @@ import typer
 from rich.markup import escape
 
 from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries, rows_bar
-from .options import AllowPickle, Dropout, LabelColumn, Model, TextColumn, TextPairColumn, not_empty, threshold_of
+from .options import (
+    AllowPickle,
+    Dropout,
+    LabelColumn,
+    Model,
+    Posterior,
+    TextColumn,
+    TextPairColumn,
+    not_empty,
+    threshold_of,
+)
 
 if TYPE_CHECKING:
     from bayesian_text_classification.hub.uploads import Upload
@@ -69,6 +79,7 @@ def push_pipeline(
         str | None, typer.Option(help="Dropout masks: balanced or bernoulli.", show_default=_SAVED, callback=not_empty)
     ] = None,
     dropout: Dropout = None,
+    posterior: Posterior = None,
     threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,6 +108,7 @@ def push_pipeline(
 
     limit = threshold_of(threshold)
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "dropout": dropout}
+    asked["posterior"] = posterior
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     given_columns = {
         "--text-column": text_column,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .console import STDERR, STDOUT, fail, quiet_libraries, rows_bar
-from .options import AllowPickle, Device, Dropout, Dtype, Model, Seed, TextColumn, TextPairColumn, not_empty
+from .options import AllowPickle, Device, Dropout, Dtype, Model, Posterior, Seed, TextColumn, TextPairColumn, not_empty
 
 
 def _heuristic(value: str) -> str:
@@ -48,6 +48,7 @@ def rank(
         ),
     ] = None,
     dropout: Dropout = None,
+    posterior: Posterior = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = None,
@@ -69,7 +70,8 @@ def rank(
 
     with STDERR.status("loading"):
         try:
-            options = {} if dropout is None else {"dropout": dropout}
+            asked = {"dropout": dropout, "posterior": posterior}
+            options = {name: value for name, value in asked.items() if value is not None}
             classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle, **options)
             activation = check_probabilities(classifier)
             if activation == "sigmoid" and heuristic == "batch_bald":
@@ -84,8 +86,8 @@ def rank(
         except (ModelError, DataError, ValueError) as error:
             fail(first_line(error))
     with rows_bar() as progress:
-        several = classifier.sampling.posterior != "dropout" and classifier.sampling.num_samples > 1
-        passes = num_samples or (classifier.sampling.num_samples if several else 20)
+        several = classifier.sampling.posterior != "dropout"
+        passes = num_samples or (max(classifier.sampling.num_samples, len(classifier.members)) if several else 20)
         task = progress.add_task("sampling", total=len(data.texts) * passes)
         try:
             samples = classifier.sample_proba(

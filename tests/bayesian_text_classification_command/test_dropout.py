@@ -93,5 +93,7 @@ def test_an_ensemble_is_ranked_with_its_own_number_of_samples(tiny, tokenizer, f
     bayesian([tiny("bert"), tiny("distilbert")]).save_pretrained(tmp_path / "both")
     files = ["--input", folder / "texts.csv", "--output", tmp_path / "ranked.csv"]
     assert commands.asked("rank", "--model", tmp_path / "both", *files).exit_code == 0
+    more = ["--num-samples", 4, "--posterior", "ensemble+dropout"]
+    assert commands.asked("rank", "--model", tmp_path / "both", *more, *files).exit_code == 0
     line = refused(commands.asked("rank", "--model", tmp_path / "both", "--num-samples", 5, *files))
     assert line.startswith("--num-samples 5; an ensemble of 2 models has 2 samples: pass --num-samples 2")

@@ -31,7 +31,7 @@ def load(
     device: str | None = None,
     dtype: str | None = None,
     *,
-    adapters: Sequence[str | os.PathLike[str]] = (),
+    adapters: Sequence[str | os.PathLike[str]] | None = None,
     allow_pickle: bool = False,
     **options: Any,
 ) -> BayesianTextClassificationPipeline:
@@ -56,14 +56,19 @@ def load(
     if dtype is not None:
         options["dtype"] = dtype
     several = isinstance(name, Sequence) and not isinstance(name, str)
-    if several and (adapters or not name):
-        raise ValueError("pass a list of models, or one model with adapters=[...]; not both, and not an empty list")
+    if (several and (adapters is not None or not name)) or (adapters is not None and not adapters):
+        raise ValueError("pass a list of models, or one model with adapters=[...]; not both, and no empty list")
+    if isinstance(adapters, (str, os.PathLike)):
+        raise ValueError(
+            f"adapters={str(adapters)!r}; pass a list, or load that adapter alone: load({str(adapters)!r})"
+        )
     names: list[Any] = list(name) if several else [name]  # type: ignore[arg-type]
-    pairs = [_loaded(one, dtype, allow_pickle) for one in names]
+    folders = [os.fspath(one) for one in adapters or ()]
+    pairs = [_loaded(one, dtype, allow_pickle, folders) for one in names]
     try:
-        if adapters:
+        if adapters is not None:
             (base, tokenizer), *_ = pairs
-            pairs = [(model, tokenizer) for model in adapted(base, [os.fspath(one) for one in adapters])]
+            pairs = [(model, tokenizer) for model in adapted(base, folders)]
         models, tokenizers = map(list, zip(*pairs, strict=True))
         parts = {"model": models, "tokenizer": tokenizers}
         if len(pairs) == 1:
@@ -75,14 +80,16 @@ def load(
     return classifier
 
 
-def _loaded(name: str | os.PathLike[str] | None, dtype: str | None, allow_pickle: bool) -> tuple[Any, Any]:
-    """A complete model and its tokenizer. Raises ModelError as `load` does."""
+def _loaded(
+    name: str | os.PathLike[str] | None, dtype: str | None, allow_pickle: bool, adapters: Sequence[str]
+) -> tuple[Any, Any]:
+    """A model and its tokenizer, complete with any of its `adapters`. Raises ModelError as `load` does."""
     name = os.fspath(embedded_model() if name is None else name)
     if not _may_be_repo_id(name) and not Path(name).is_dir():
         raise ModelError(f"{name}: no such folder; pass the folder of a model, or its id on the Hub (user/name)")
     try:
         base = _base(name)
-        model = _complete_model(name, base, dtype, allow_pickle)
+        model = _complete_model(name, base, dtype, allow_pickle, adapters)
         tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
         _check_vocabulary(tokenizer, model)
     except SafetensorError as error:
@@ -125,7 +132,9 @@ def _base(name: str) -> str:
     return str(PeftConfig.from_pretrained(name).base_model_name_or_path)
 
 
-def _complete_model(name: str, base: str, dtype: str | None, allow_pickle: bool) -> PreTrainedModel:
+def _complete_model(
+    name: str, base: str, dtype: str | None, allow_pickle: bool, adapters: Sequence[str]
+) -> PreTrainedModel:
     if base != name and cached_file(name, ADAPTER_WEIGHTS, _raise_exceptions_for_missing_entries=False) is None:
         raise ValueError(NO_ADAPTER_WEIGHTS)
     model, missing = _load(name, dtype, allow_pickle)
@@ -138,6 +147,9 @@ def _complete_model(name: str, base: str, dtype: str | None, allow_pickle: bool)
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(alone, name).eval()  # a PeftModel can be saved again
+    if missing and adapters:
+        heads = [_saved_modules(adapter) for adapter in adapters]
+        missing = {key for key in missing if not all(set(key.split(".")) & head for head in heads)}
     if missing:
         shown = ", ".join(sorted(missing)[:3]) + ", ..." * (len(missing) > 3)
         raise ValueError(
@@ -145,6 +157,13 @@ def _complete_model(name: str, base: str, dtype: str | None, allow_pickle: bool)
             "sequence classifier"
         )
     return model
+
+
+def _saved_modules(adapter: str) -> set[str]:
+    """Names of the modules of which an adapter has a trained copy, such as the head."""
+    from peft import PeftConfig
+
+    return set(PeftConfig.from_pretrained(adapter).modules_to_save or ())
 
 
 def _load(name: str, dtype: str | None, allow_pickle: bool) -> tuple[PreTrainedModel, set[str]]:

@@ -157,14 +157,19 @@ class CalibratedPipeline(PublishablePipeline):
         return {"calibration": self.calibration.saved(), **self.sampling.saved(), **way}
 
     @abstractmethod
-    def _check_members(self, options: Options) -> None:
-        """Raise ValueError if the model, or the ensemble, cannot give so many samples."""
+    def _check_members(self, options: Options, first_sample: int = 0) -> None:
+        """Raise ValueError if the model, or the ensemble, cannot give such samples."""
+
+    @abstractmethod
+    def _count_for(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a call with the number of samples that is the default of its posterior."""
 
     @abstractmethod
     def _dropout_rate(self, options: Options) -> float:
         """Mean rate of the dropout calls in one pass. Raises ValueError without dropout."""
 
     def _options_for(self, given: Mapping[str, Any], settings: _Settings) -> Options:
+        given = self._count_for(given)
         options = replace(settings.options, **{name: given[name] for name in NAMES if name in given})
         self._check_members(options)
         if options.threshold is None or "threshold" in given:

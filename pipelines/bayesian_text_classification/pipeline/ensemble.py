@@ -53,7 +53,7 @@ class EnsembleSampler(TextSampler):
         self.others = []
         for number, (model, tokenizer) in enumerate(zip(models[1:], tokenizers[1:], strict=True), start=2):
             sampler = TextSampler(model, tokenizer, device, dtype)
-            sampler._lock = self._lock  # members may share a tokenizer
+            sampler._lock, sampler._budgets = self._lock, self._budgets  # members may share a tokenizer
             self.others.append(Member(sampler, order_of_labels(models[0].config, model.config, number)))
 
     def samples(
@@ -99,12 +99,14 @@ class EnsembleSampler(TextSampler):
         other = super().__copy__()
         assert isinstance(other, EnsembleSampler)
         other.others = [replace(member, sampler=copy.copy(member.sampler)) for member in self.others]
+        for member in other.others:
+            member.sampler._budgets = other._budgets
         return other
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for member in self.others:
-            member.sampler._lock = self._lock
+            member.sampler._lock, member.sampler._budgets = self._lock, self._budgets
 
 
 def order_of_labels(first: Any, other: Any, number: int) -> list[int]:
@@ -122,7 +124,7 @@ def order_of_labels(first: Any, other: Any, number: int) -> list[int]:
     own = {other.id2label[i]: i for i in range(other.num_labels)}
     if len(set(names)) < len(names) or set(names) != set(own) or len(own) < other.num_labels:
         raise ValueError(
-            f"model {number} of the ensemble has the labels {list(own)}, and model 1 has {names}; the members need the "
-            "same labels, each with a name of its own: set config.id2label and config.label2id"
+            f"model {number} of the ensemble has the labels {list(other.id2label.values())}, and model 1 has {names}; "
+            "the members need the same labels, each with a name of its own: set config.id2label and config.label2id"
         )
     return [own[name] for name in names]

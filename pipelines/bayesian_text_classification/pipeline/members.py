@@ -1,5 +1,6 @@
 """The models of an ensemble: as a list, and as files next to the first model."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from .options import MEMBERS
+from .options import MEMBERS, Options, Posterior
 from .saving import KEY, Saved, loaded_adapter, save_adapter, saved_options, unloaded
 from .twin import shared_copy
 
@@ -39,16 +40,30 @@ class Members:
                 f"model={list(models)!r}; the models of a list must be loaded: pass instances, or call "
                 f"bayesian_text_classification.load({list(models)!r})"
             )
+        if several and None in tokenizers:
+            raise ValueError(
+                "a list of models needs tokenizer=...: one for all, or a list of one for each model; "
+                "bayesian_text_classification.load([...]) finds them"
+            )
+        own = ("calibration", "threshold", "temperature")
+        if several and any(saved_options(model.config).get(name) for model in models for name in own):
+            warnings.warn(
+                "what was fitted for one model alone (its calibration and its threshold) is not used for the ensemble; "
+                "call classifier.calibrate(texts, labels)",
+                UserWarning,
+                stacklevel=3,
+            )
+        if several and any(saved_options(model.config).get(MEMBERS, 1) > 1 for model in models):
+            raise ValueError("one of the models is itself a saved ensemble; list the models, or load that folder alone")
         return cls(models, tokenizers)
 
     def defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The options of a list of models. The default is one ordinary pass of each; 20 with dropout, or a few more."""
-        options, count = dict(given), len(self.models)
+        """The options of a list of models, each of which `given` has or not (`Saved`)."""
+        options = dict(given)
         if isinstance(options["posterior"], Saved):
             options["posterior"] = "ensemble"
         if isinstance(options["num_samples"], Saved):
-            least = options["num_samples"].default if options["posterior"] == "ensemble+dropout" else count
-            options["num_samples"] = -(-least // count) * count
+            options["num_samples"] = default_count(options["posterior"], len(self.models))
         return options
 
     def with_saved(self) -> "Members":
@@ -59,6 +74,11 @@ class Members:
         count = saved_options(getattr(first, "config", None)).get(MEMBERS, 1)
         pairs = [(first, tokenizer), *(_saved_member(first, tokenizer, number) for number in range(1, count))]
         return Members(*zip(*pairs, strict=True))
+
+
+def default_count(posterior: Posterior, models: int) -> int:
+    """The default number of samples: one of each model, or with dropout 20, rounded up to a multiple of the models."""
+    return models if posterior == "ensemble" else -(-Options.num_samples // models) * models
 
 
 def adapted(base: Any, adapters: Sequence[str]) -> list[Any]:
@@ -87,9 +107,8 @@ def save_members(members: Members, folder: Any, **kwargs: Any) -> None:
     root = Path(folder) / MEMBERS
     on_one_base = are_adapters_of_one_base(members)
     for number, (model, tokenizer) in enumerate(zip(members.models[1:], members.tokenizers[1:], strict=True), start=1):
-        copied: Any = shared_copy(
-            getattr(model, "_orig_mod", model)
-        )  # other threads may be reading the caller's config
+        # Other threads may be reading the caller's config.
+        copied: Any = shared_copy(getattr(model, "_orig_mod", model))
         target = root / str(number)
         if on_one_base:
             save_adapter(copied, target)
@@ -120,6 +139,16 @@ def are_adapters_of_one_base(members: Members) -> bool:
     )
 
 
+def check_code(members: Members) -> None:
+    """Raise ValueError if a model but the first has code of its own, which would not be found again."""
+    for number, model in enumerate(members.models[1:], start=2):
+        if getattr(model, "_auto_class", None) is not None or getattr(model.config, "auto_map", None):
+            raise ValueError(
+                f"model {number} of the ensemble has custom code, and only the first model's code is saved; save the "
+                "models one by one, and load them with bayesian_text_classification.load([...])"
+            )
+
+
 def _saved_member(first: Any, tokenizer: Any, number: int) -> tuple[Any, Any]:
     """A model that was saved next to the first one, and its tokenizer."""
     name, where = first.config.name_or_path, f"{MEMBERS}/{number}"
@@ -127,16 +156,33 @@ def _saved_member(first: Any, tokenizer: Any, number: int) -> tuple[Any, Any]:
     if hasattr(first, "peft_config"):
         return loaded_adapter(_base(first), name, where, revision), tokenizer
     at: dict[str, Any] = {"subfolder": where, "revision": revision, "trust_remote_code": False}
-    model: Any = AutoModelForSequenceClassification.from_pretrained(name, dtype=first.dtype, use_safetensors=True, **at)
-    return model.eval(), AutoTokenizer.from_pretrained(name, **at)
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            name, dtype="auto", use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **at
+        )
+        tokenizer = AutoTokenizer.from_pretrained(name, **at)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise OSError(
+            f"model {number + 1} of the ensemble did not load from {where}: {reason} (a folder that was written with "
+            "model.save_pretrained lacks it; write it with classifier.save_pretrained. For a private repository, log "
+            "in with `hf auth login` or set HF_TOKEN)"
+        ) from error
+    if lacking := sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}):
+        raise ValueError(f"{where} lacks {', '.join(lacking[:3])}, which would be random; save the ensemble again")
+    return model.eval(), tokenizer
 
 
 def _base_weights(adapted: Any) -> set[int]:
-    """Where the weights are that are not those of the active adapter."""
-    from peft import get_peft_model_state_dict
-
-    own = {weight.data_ptr() for weight in get_peft_model_state_dict(adapted).values()}
-    return {weight.data_ptr() for weight in adapted.parameters()} - own
+    """Where the weights of the base are: those that are not of an adapter, and of which no adapter has a copy."""
+    names = [name for name, _ in adapted.named_parameters()]
+    copied = tuple(name.partition(".modules_to_save.")[0] for name in names if ".modules_to_save." in name)
+    of_adapters = tuple(f".{name}" for name in adapted.peft_config)
+    return {
+        weight.data_ptr()
+        for name, weight in adapted.named_parameters()
+        if not name.startswith(copied) and not any(part in name for part in of_adapters)
+    }
 
 
 def _base(adapted: Any) -> Any:

@@ -83,7 +83,7 @@ classifier = pipeline(
 ```
 
 This repository also works as an Inference Endpoint (`handler.py`). A request looks like this:
-`{"inputs": "a text", "parameters": {"num_samples": 20}}`.
+`{"inputs": "a text", "parameters": {"num_samples": {request}}}`.
 
 ### What the answers mean
 
@@ -106,7 +106,7 @@ sampled scores are calibrated separately.
 ### Limits of the scores
 
 - **Cost.** {cost}
-- **Honesty.** The scores are only as good as the model. MC-Dropout makes them more honest, not always honest. Measure
+- **Honesty.** The scores are only as good as the model. {method} makes them more honest, not always honest. Measure
   the calibration on your own labeled texts before you rely on a threshold.
 - **Calibration.** It is fitted on labeled texts. Other texts may need a different one.
 """
@@ -141,6 +141,8 @@ def card(
         sampling = _ENSEMBLE.format(count=count) + _WITH_DROPOUT * (posterior == "ensemble+dropout")
     words = {
         "draws": "model" if of_models else "dropout mask",
+        "method": "An ensemble" if of_models else "MC-Dropout",
+        "request": str(options.get("num_samples") if of_models else 20),
         "passes": "passes" if of_models else "dropout masks",
         "cost": _COST_OF_MODELS.format(count=count) if of_models else _COST,
         "options": shown,

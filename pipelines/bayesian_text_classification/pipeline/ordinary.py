@@ -92,7 +92,10 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         if function_to_apply is not None:
             name: Activation = getattr(function_to_apply, "value", function_to_apply)
             return name
-        config = self.model.config
+        return self._activation_of(self.model.config)
+
+    def _activation_of(self, config: Any) -> Activation:
+        """The activation that `text-classification` chooses for a model with this config."""
         if config.problem_type == "regression":
             return "none"
         if config.problem_type == "multi_label_classification" or config.num_labels == 1:

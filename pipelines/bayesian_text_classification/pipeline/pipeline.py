@@ -61,13 +61,19 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             model of independent labels, the lowest score of each accepted label, by its name; a label without one is
             never accepted. A threshold belongs to the way the scores are made (ordinary or sampled) and to their
             calibration: if either changes, it is dropped with a warning.
-        **kwargs: Arguments of `text-classification`: `model`, `tokenizer`, `device`, `dtype`, `top_k`,
-            `function_to_apply`, `batch_size` (the most texts in a batch), and arguments of the tokenizer's call. Each
-            call also accepts `num_samples`, `tolerance`, `seed`, `masks`, `dropout` and `threshold`.
+        posterior: What a sample is. "dropout": a pass with dropout. "ensemble": the ordinary pass of one of several
+            models (their default, with as many samples as models). "ensemble+dropout": a pass of one of them with
+            dropout, equally many of each, so `num_samples` is a multiple of their number. For the last two, there is no
+            `tolerance`, and `standard_error` is s / sqrt(K) over the means of the K models.
+        **kwargs: Arguments of `text-classification`: `model` (one, or a list of models with the same labels),
+            `tokenizer` (one, or one for each model), `device`, `dtype`, `top_k`, `function_to_apply`, `batch_size` (the
+            most texts in a batch), and arguments of the tokenizer's call. Each call also accepts `num_samples`,
+            `tolerance`, `seed`, `masks`, `dropout`, `threshold` and `posterior`.
 
     Attributes:
         calibration: What `calibrate` has fitted, for ordinary and for sampled scores; saved with the model.
         temperature: Temperature of the sampled scores; 1.0 if there is none.
+        members: The models: one, or those of an ensemble.
 
     Raises:
         InputError: A text tokenizes to zero tokens, or the model's outputs for it are NaN or infinite and give no
@@ -85,8 +91,8 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         seed: int = 0,
         masks: str | Saved = Saved(Options.masks),
         dropout: Dropout | Saved = Saved(Options.dropout),
-        posterior: Posterior | Saved = Saved(Options.posterior),
         threshold: float | Mapping[str, float] | Saved | None = Saved(Options.threshold),
+        posterior: Posterior | Saved = Saved(Options.posterior),
         **kwargs: Any,
     ) -> None:
         given: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks}
@@ -100,7 +106,10 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         check_batch_size(kwargs.get("batch_size"))
         self._requested_dtype = as_dtype(kwargs.get("dtype") or kwargs.get("torch_dtype"))
         kwargs.pop("local_files_only", None)  # `pipeline()` passes it on after using it
-        if kwargs["model"] is not None:
+        if listed:
+            members = replace(members, models=tuple(map(with_adapter, members.models)))
+            kwargs["model"] = members.models[0]
+        elif kwargs["model"] is not None:
             kwargs["model"] = with_adapter(kwargs["model"])
         super().__init__(**kwargs)
         self._members = self._all_members(members)
@@ -181,7 +190,8 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         Args:
             texts: The texts, in any form that a call accepts.
             first_sample: Number of the first pass; the last is `first_sample + num_samples - 1`. A later call can thus
-                continue where an earlier one stopped.
+                continue where an earlier one stopped. The samples of an ensemble are in the order of its models; with
+                dropout, those of a model are next to each other.
             progress: Called after each batch with the number of passes (rows) in it.
             **kwargs: Options of a call, except `top_k`, `threshold` and `tolerance`.
         """
@@ -192,6 +202,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         options, call = self._for_arrays({"tolerance": None, **kwargs})
         if options.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
+        self._check_members(options, first_sample)
         if options.posterior != "ensemble" and (reason := self._sampler.why_not(options.rates)):
             raise ValueError(reason)
         samples = self._sampler.samples(texts, options, first_sample=first_sample, progress=progress, **call)

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from .calibrated import CalibratedPipeline
+from .calibrated import KINDS, CalibratedPipeline
 from .dropout_choice import INSERTED, candidates
-from .members import Members, are_adapters_of_one_base
-from .options import MEMBERS, Options
+from .members import Members, are_adapters_of_one_base, check_code, default_count
+from .options import MEMBERS, POSTERIORS, Options
 from .probe import DropoutSite
 from .rates import OWN, Dropout, Rates
 from .spread import UNKNOWN, Spread
@@ -111,8 +111,16 @@ class SampledPipeline(CalibratedPipeline):
         """The members on the pipeline's device, with those that were saved next to an only model."""
         models, tokenizers = (self.model, *members.models[1:]), (self.tokenizer, *members.tokenizers[1:])
         found = Members(models, tokenizers).with_saved()
-        for model in found.models[1:]:
-            model.to(self.device).eval()
+        for number, model in enumerate(found.models[1:], start=2):
+            own, first = (self._activation_of(one.config) for one in (model, self.model))
+            if own != first:
+                raise ValueError(
+                    f"model {number} of the ensemble is {KINDS[own]}, and model 1 is {KINDS[first]}; the members must "
+                    "be of one kind (config.problem_type and the number of labels)"
+                )
+            if getattr(model, "hf_device_map", None) is None and not getattr(model, "is_quantized", False):
+                model.to(self.device)
+            model.eval()
         return found
 
     @property
@@ -120,7 +128,18 @@ class SampledPipeline(CalibratedPipeline):
         """The models of the ensemble, the pipeline's own `model` first; that one alone if there is no other."""
         return (self.model, *self._members.models[1:])
 
-    def _check_members(self, options: Options) -> None:
+    @property
+    def tokenizers(self) -> tuple[Any, ...]:
+        """The tokenizers of `members`."""
+        return (self.tokenizer, *self._members.tokenizers[1:])
+
+    def _count_for(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        posterior, count = given.get("posterior", self.sampling.posterior), len(self._members.models)
+        if posterior == self.sampling.posterior or "num_samples" in given or posterior not in POSTERIORS:
+            return dict(given)
+        return {**given, "num_samples": Options.num_samples if count == 1 else default_count(posterior, count)}
+
+    def _check_members(self, options: Options, first_sample: int = 0) -> None:
         count, asked, posterior = len(self._members.models), options.num_samples, options.posterior
         if posterior == "dropout" or not asked:
             return
@@ -128,20 +147,27 @@ class SampledPipeline(CalibratedPipeline):
             raise ValueError(
                 f"posterior={posterior!r} needs several models; load them with bayesian_text_classification.load([...])"
             )
-        if posterior == "ensemble" and asked > count:
+        if posterior == "ensemble" and asked + first_sample > count:
+            first = f" from first_sample={first_sample}" * (first_sample > 0)
             raise ValueError(
-                f"num_samples={asked}; an ensemble of {count} models has {count} samples: pass num_samples={count}, or "
-                f'posterior="ensemble+dropout" and a multiple of {count}'
+                f"num_samples={asked}{first}; an ensemble of {count} models has {count} samples: pass "
+                f'num_samples={count}, or posterior="ensemble+dropout" and a multiple of {count}'
             )
-        if posterior == "ensemble+dropout" and asked % count:
+        if posterior == "ensemble" and options.dropout is not None:
+            raise ValueError(
+                f"dropout={options.dropout!r} is for samples with dropout; pass "
+                f'posterior="ensemble+dropout", or dropout=None'
+            )
+        if posterior == "ensemble+dropout" and (asked % count or first_sample % count):
             raise ValueError(
                 f"num_samples={asked}; each of {count} models takes equally many samples with dropout: pass a multiple "
-                f"of {count}"
+                f"of {count}" + f", and as first_sample too (now {first_sample})" * (first_sample % count > 0)
             )
 
     def _members_to_save(self) -> Members:
         members = replace(self._members, models=self.members)
         are_adapters_of_one_base(members)
+        check_code(members)
         options = self.sampling
         sampled = options.num_samples > 0 and options.posterior != "ensemble"
         if sampled and options.dropout is not None and (reason := self._sampler.why_not(options.rates)):

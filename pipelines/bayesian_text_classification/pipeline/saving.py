@@ -35,8 +35,7 @@ STALE = (
     "pytorch_model*",
     "adapter_*",
     f"{ADAPTER}/*",
-    f"{MEMBERS}/*/*.safetensors",
-    f"{MEMBERS}/*/adapter_*",
+    f"{MEMBERS}/*/*",
 )
 
 _PACKAGE = "bayesian-text-classification"

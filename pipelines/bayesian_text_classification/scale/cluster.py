@@ -96,6 +96,8 @@ class Cluster:
         from ray.data import ActorPoolStrategy
 
         least, most = self._range()
+        if self.model is not None and not isinstance(self.model, (str, os.PathLike)):
+            raise ValueError("a cluster loads one folder or id; save the ensemble, and pass its folder as model")
         # Workers run in other folders, so a relative path would not work there.
         folder = self.model is not None and Path(self.model).exists()
         model = str(Path(str(self.model)).absolute()) if folder else self.model

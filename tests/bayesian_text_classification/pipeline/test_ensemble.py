@@ -12,7 +12,7 @@ from bayesian_text_classification.loading.classifiers import ModelError
 from bayesian_text_classification.loading.fingerprint import fingerprint
 from bayesian_text_classification.pipeline.ensemble import order_of_labels
 from bayesian_text_classification.pipeline.uncertainty import error_of_members
-from helpers.pipeline_cases import TASK, TEXTS
+from pipeline_cases import TASK, TEXTS
 from transformers import pipeline
 
 NAMES = ["calm", "glad", "sad"]
@@ -145,12 +145,18 @@ def test_defaults(folders):
     both = load(folders, posterior="ensemble+dropout").sampling
     assert (both.num_samples, both.posterior) == (21, "ensemble+dropout")
     assert load(folders, num_samples=2).sampling.num_samples == 2
+    one = load(folders, posterior="dropout")
+    assert (one.sampling.num_samples, len(one.members)) == (21, 3)
+    ours = load(folders)
+    counts = {name: len(ours.sample_proba(TEXTS[:1], posterior=name)[0, 0]) for name in ("dropout", "ensemble+dropout")}
+    assert counts == {"dropout": 21, "ensemble+dropout": 21}
 
 
 REFUSED = {
     "an ensemble of 3 models has 3 samples: pass num_samples=3, or": {"num_samples": 4},
     "pass a multiple of 3": {"num_samples": 20, "posterior": "ensemble+dropout"},
     "pass tolerance=None": {"tolerance": 0.02},
+    r'pass posterior="ensemble\+dropout", or dropout=None': {"dropout": 0.2},
     "posterior='both'; it must be one of": {"posterior": "both"},
 }
 
@@ -170,8 +176,13 @@ def test_lists_that_cannot_work_say_what_does(folders, models, tokenizer):
         BayesianTextClassificationPipeline(model=["a", "b"], tokenizer=tokenizer)
     with pytest.raises(ValueError, match="got 3 models and 2 tokenizers"):
         BayesianTextClassificationPipeline(model=models, tokenizer=[tokenizer] * 2)
-    with pytest.raises(ValueError, match=r"not both, and not an empty list"):
-        load([])
+    for wrong in (lambda: load([]), lambda: load(folders[0], adapters=[]), lambda: load(folders, adapters=["a"])):
+        with pytest.raises(ValueError, match=r"not both, and no empty list"):
+            wrong()
+    with pytest.raises(ValueError, match=r"adapters='lora'; pass a list, or load that adapter alone: load\('lora'\)"):
+        load(folders[0], adapters="lora")
+    with pytest.raises(ValueError, match="a list of models needs tokenizer="):
+        BayesianTextClassificationPipeline(model=models)
     with pytest.raises(ModelError, match="no such folder"):
         load([folders[0], folders[0].parent / "missing"])
 
@@ -246,12 +257,86 @@ def test_a_saved_ensemble_answers_alike_with_and_without_this_package(calibrated
     assert fingerprint(again) == fingerprint(calibrated) != fingerprint(load(folders[0]))
 
 
+def test_what_was_fitted_for_one_model_is_not_used_and_that_is_said(folders, tmp_path):
+    one = load(folders[0], threshold=0.9)
+    one.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match=r"is not used for the ensemble; call classifier\.calibrate"):
+        ours = load([tmp_path, folders[1]])
+    assert ours.threshold is None and not ours.calibration
+
+
+def test_samples_past_the_end_are_refused(ours):
+    with pytest.raises(ValueError, match="num_samples=3 from first_sample=1; an ensemble of 3 models has 3 samples"):
+        ours.sample_proba(TEXTS, first_sample=1)
+    with pytest.raises(ValueError, match=r"and as first_sample too \(now 4\)"):
+        ours.sample_proba(TEXTS, num_samples=3, first_sample=4, posterior="ensemble+dropout")
+
+
+def test_members_of_another_kind_are_refused(models, tokenizer):
+    other = copy.deepcopy(models[1])
+    other.config.problem_type = "multi_label_classification"
+    with pytest.raises(ValueError, match="model 2 of the ensemble is a model of independent labels, and model 1 is a"):
+        BayesianTextClassificationPipeline(model=[models[0], other], tokenizer=tokenizer)
+
+
+def test_a_saved_ensemble_is_no_member_and_an_incomplete_one_is_refused(calibrated, tmp_path, folders):
+    from safetensors.torch import load_file, save_file
+
+    calibrated.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="itself a saved ensemble; list the models, or load that folder alone"):
+        load([tmp_path, folders[0]])
+    weights = tmp_path / "members" / "1" / "model.safetensors"
+    kept = {name: value for name, value in load_file(weights).items() if name != "classifier.weight"}
+    save_file(kept, weights, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"members/1 lacks classifier\.weight, which would be random"):
+        load(tmp_path)
+    weights.unlink()
+    with pytest.raises(ModelError, match=r"model 2 of the ensemble did not load from members/1: .* classifier\.save_"):
+        load(tmp_path)
+
+
+def test_the_fingerprint_knows_the_order_of_each_members_labels(models, tokenizer):
+    turned = named(copy.deepcopy(models[1]), NAMES[::-1])
+    one, other = (
+        BayesianTextClassificationPipeline(model=[models[0], second], tokenizer=tokenizer)
+        for second in (models[1], turned)
+    )
+    assert fingerprint(one) != fingerprint(other)
+
+
+def test_an_endpoint_answers_the_request_on_the_card(calibrated, tmp_path):
+    from bayesian_text_classification.pipeline.handler import EndpointHandler
+
+    calibrated.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    assert '"parameters": {"num_samples": 3}' in card and "An ensemble makes them more honest" in card
+    assert EndpointHandler(str(tmp_path))({"inputs": TEXTS, "parameters": {"num_samples": 3}}) == calibrated(TEXTS)
+
+
+def test_no_copied_file_needs_peft():
+    """Transformers refuses a repository whose files import a package that is missing, unless in a `try`."""
+    from pathlib import Path
+
+    from bayesian_text_classification.pipeline import members
+    from transformers.dynamic_module_utils import get_imports
+
+    files = sorted(Path(members.__file__).parent.glob("*.py"))
+    assert len(files) > 30 and not [file.name for file in files if "peft" in get_imports(file)]
+
+
+def test_members_share_a_token_budget(ours):
+    other = copy.copy(ours)
+    other.batch_tokens = 7
+    assert [member.sampler.batch_tokens for member in other._sampler.others] == [7, 7]
+    assert ours.batch_tokens > 7
+
+
 def test_a_single_model_saved_into_the_same_folder_is_a_single_model(calibrated, tmp_path, folders):
     calibrated.save_pretrained(tmp_path)
     load(folders[1]).save_pretrained(tmp_path)
     again = load(tmp_path)
     assert len(again.members) == 1 and again.sampling.posterior == "dropout"
-    assert not list((tmp_path / "members").rglob("*.safetensors"))
+    assert not [path for path in (tmp_path / "members").rglob("*") if path.is_file()]
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------
@@ -294,7 +379,33 @@ def test_adapters_on_one_base_are_an_ensemble_that_holds_the_base_once(adapters,
         "adapter_config.json",
         "adapter_model.safetensors",
     ]
-    assert load(tmp_path)(TEXTS) == ours(TEXTS)
+    again = load(tmp_path)
+    assert again(TEXTS) == ours(TEXTS)
+    again.save_pretrained(tmp_path / "again")  # the adapters still share their base
+    assert load(tmp_path / "again")(TEXTS) == ours(TEXTS)
+
+
+def test_a_listed_classifier_keeps_the_adapter_that_was_saved_with_it(adapters, tmp_path):
+    from peft import PeftModel
+
+    base = load(adapters / "base")
+    for seed in "01":
+        model = PeftModel.from_pretrained(copy.deepcopy(base.model), adapters / seed)
+        BayesianTextClassificationPipeline(model=model, tokenizer=base.tokenizer).save_pretrained(tmp_path / seed)
+    both = load([tmp_path / "0", tmp_path / "1"])
+    for k, seed in enumerate("01"):
+        alone = load(tmp_path / seed).predict_proba(TEXTS, num_samples=0)
+        np.testing.assert_allclose(both.sample_proba(TEXTS)[:, :, k], alone, rtol=0, atol=1e-6)
+
+
+def test_adapters_may_bring_the_head_that_their_base_lacks(adapters, models, tokenizer, tmp_path):
+    models[0].base_model.save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    ours = load(tmp_path / "encoder", adapters=[adapters / "0", adapters / "1"])
+    expected = load(adapters / "base", adapters=[adapters / "0", adapters / "1"])
+    np.testing.assert_allclose(ours.sample_proba(TEXTS), expected.sample_proba(TEXTS), rtol=0, atol=1e-6)
+    with pytest.raises(ModelError, match="its checkpoint lacks classifier"):
+        load(tmp_path / "encoder")
 
 
 def test_an_adapter_beside_a_model_is_not_saved_in_part(adapters, folders, tmp_path):

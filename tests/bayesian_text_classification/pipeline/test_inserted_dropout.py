@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from bayesian_text_classification.pipeline.forward import Recorder
 from bayesian_text_classification.pipeline.rates import Rates
-from helpers.pipeline_cases import TEXTS
+from pipeline_cases import TEXTS
 from torch import nn
 
 NONE = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
