@@ -80,9 +80,13 @@ class EnsembleSampler(TextSampler):
             chosen = chosen[first_sample : first_sample + options.num_samples]
         else:
             own, start = replace(own, num_samples=options.num_samples // len(chosen)), first_sample // len(chosen)
-        each = [replace(own, seed=options.seed + number) for number in range(len(chosen))]  # masks of their own
         for member in self.others:
             member.sampler.device, member.sampler.dtype = self.device, self.dtype
+        each = [replace(own, seed=options.seed + number) for number in range(len(chosen))]  # masks of their own
+        if own.num_samples:
+            each = [
+                self._with_dropout(one, member, i) for i, (one, member) in enumerate(zip(each, chosen, strict=True))
+            ]
         for window in windows(items_of(texts), WINDOW):
             drawn = [
                 next(member.sampler.samples(window, own, activation, first=first, first_sample=start, **how))
@@ -93,6 +97,26 @@ class EnsembleSampler(TextSampler):
             joined = np.concatenate(values, axis=2)
             yield replace(drawn[0][0], truncated=cut), Draws(joined, np.full(len(joined), joined.shape[2]))
             first += len(window)
+
+    def dropout_rate(self, options: Options) -> float:
+        """As in `TextSampler`; with dropout in each model, the mean over the models."""
+        if options.posterior == "dropout":
+            return super().dropout_rate(options)
+        own, models = replace(options, posterior="dropout"), [Member(self, []), *self.others]
+        each = [(member.sampler, self._with_dropout(own, member, i)) for i, member in enumerate(models)]
+        return sum(TextSampler.dropout_rate(sampler, one) for sampler, one in each) / len(each)
+
+    def _with_dropout(self, options: Options, member: Member, number: int) -> Options:
+        """The options of a member's samples. A member with rates of its own keeps them where dropout is inserted.
+
+        Raises ValueError if the member has no dropout at these rates.
+        """
+        sites = member.sampler.sites(options.rates)
+        if options.rates.inserted and sites and not any(site.inserted for site in sites):
+            options = replace(options, dropout=None)
+        if reason := member.sampler.why_not(options.rates):
+            raise ValueError(f'model {number + 1} of the ensemble: {reason}; posterior="ensemble" needs no dropout')
+        return options
 
     def __copy__(self) -> "EnsembleSampler":
         """An ensemble of the same models; see `TextSampler`."""

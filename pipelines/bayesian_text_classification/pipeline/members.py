@@ -93,11 +93,13 @@ def adapted(base: Any, adapters: Sequence[str]) -> list[Any]:
     return [loaded_adapter(shared_copy(base), name, None, None) for name in adapters]
 
 
-def save_members(members: Members, folder: Any, **kwargs: Any) -> None:
+def save_members(members: Members, orders: Sequence[Sequence[int]], folder: Any, **kwargs: Any) -> None:
     """Write all models but the first into folders of their own; of adapters on one base, only the adapters.
 
     Args:
         members: The models.
+        orders: For each model but the first, its class ids in the order of the first one's. Its labels get the first
+            one's names, which may have changed.
         folder: The folder of the first model.
         **kwargs: Arguments of the models' and the tokenizers' `save_pretrained`.
 
@@ -106,7 +108,9 @@ def save_members(members: Members, folder: Any, **kwargs: Any) -> None:
     """
     root = Path(folder) / MEMBERS
     on_one_base = are_adapters_of_one_base(members)
-    for number, (model, tokenizer) in enumerate(zip(members.models[1:], members.tokenizers[1:], strict=True), start=1):
+    names = members.models[0].config.id2label
+    others = zip(members.models[1:], members.tokenizers[1:], orders, strict=True)
+    for number, (model, tokenizer, order) in enumerate(others, start=1):
         # Other threads may be reading the caller's config.
         copied: Any = shared_copy(getattr(model, "_orig_mod", model))
         target = root / str(number)
@@ -116,6 +120,8 @@ def save_members(members: Members, folder: Any, **kwargs: Any) -> None:
         for name in (KEY, "custom_pipelines"):  # the options are those of the ensemble, at the root
             if hasattr(copied.config, name):
                 delattr(copied.config, name)
+        copied.config.id2label = {own: names[i] for i, own in enumerate(order)}
+        copied.config.label2id = {names[i]: own for i, own in enumerate(order)}
         copied.save_pretrained(target, **kwargs)
         tokenizer.save_pretrained(target, **kwargs)
 

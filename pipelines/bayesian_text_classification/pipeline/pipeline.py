@@ -203,7 +203,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         if options.num_samples == 0:
             raise ValueError("num_samples=0; sample_proba needs at least 1")
         self._check_members(options, first_sample)
-        if options.posterior != "ensemble" and (reason := self._sampler.why_not(options.rates)):
+        if options.posterior == "dropout" and (reason := self._sampler.why_not(options.rates)):
             raise ValueError(reason)
         samples = self._sampler.samples(texts, options, first_sample=first_sample, progress=progress, **call)
         values = (draws.values for _, draws in samples)

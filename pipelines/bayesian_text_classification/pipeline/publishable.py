@@ -22,6 +22,10 @@ class PublishablePipeline(OrdinaryPipeline):
     def _members_to_save(self) -> Members:
         """The models of the pipeline. Raises ValueError if they cannot be saved together."""
 
+    @abstractmethod
+    def _orders(self) -> list[list[int]]:
+        """The class ids of each model but the first, in the order of the first one's classes."""
+
     def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
         """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
 
@@ -39,7 +43,7 @@ class PublishablePipeline(OrdinaryPipeline):
             raise ValueError("save_pretrained does not accept push_to_hub=True; call classifier.push_to_hub(repo_id)")
         members = self._members_to_save()
         save(type(self), self.model, self.tokenizer, self.saved_options(), save_directory, **kwargs)
-        save_members(members, save_directory, **kwargs)
+        save_members(members, self._orders(), save_directory, **kwargs)
 
     def push_to_hub(
         self,

@@ -9,6 +9,7 @@ import torch
 
 from .calibrated import KINDS, CalibratedPipeline
 from .dropout_choice import INSERTED, candidates
+from .ensemble import EnsembleSampler
 from .members import Members, are_adapters_of_one_base, check_code, default_count
 from .options import MEMBERS, POSTERIORS, Options
 from .probe import DropoutSite
@@ -164,12 +165,16 @@ class SampledPipeline(CalibratedPipeline):
                 f"of {count}" + f", and as first_sample too (now {first_sample})" * (first_sample % count > 0)
             )
 
+    def _orders(self) -> list[list[int]]:
+        sampler = self._sampler
+        return [member.order for member in sampler.others] if isinstance(sampler, EnsembleSampler) else []
+
     def _members_to_save(self) -> Members:
         members = replace(self._members, models=self.members)
         are_adapters_of_one_base(members)
         check_code(members)
         options = self.sampling
-        sampled = options.num_samples > 0 and options.posterior != "ensemble"
+        sampled = options.num_samples > 0 and options.posterior == "dropout"
         if sampled and options.dropout is not None and (reason := self._sampler.why_not(options.rates)):
             raise ValueError(f"the classifier would fail at every call: {reason}")
         return members
@@ -181,4 +186,4 @@ class SampledPipeline(CalibratedPipeline):
         return (1 if options.posterior == "ensemble" else options.num_samples // len(self._members.models)), True
 
     def _dropout_rate(self, options: Options) -> float:
-        return self._sampler.sampling_twin(options.rates).dropout_rate(options.rates)
+        return self._sampler.dropout_rate(options)

@@ -199,6 +199,10 @@ class TextSampler:
             raise ValueError(f"{reason}, or pass num_samples=0 for ordinary text classification")
         return twin
 
+    def dropout_rate(self, options: Options) -> float:
+        """Mean rate of the dropout calls of a sampled pass. Raises ValueError if there are none at these rates."""
+        return self.sampling_twin(options.rates).dropout_rate(options.rates)
+
     def why_not(self, rates: Rates) -> str:
         """Why the model cannot be sampled at these rates, and what to do about it; empty if it can."""
         return self._why_not(self.sites(rates), rates)

@@ -11,10 +11,13 @@ from bayesian_text_classification import BayesianTextClassificationPipeline, loa
 from bayesian_text_classification.loading.classifiers import ModelError
 from bayesian_text_classification.loading.fingerprint import fingerprint
 from bayesian_text_classification.pipeline.ensemble import order_of_labels
+from bayesian_text_classification.pipeline.probe import mean_rate
+from bayesian_text_classification.pipeline.rates import OWN, Rates
 from bayesian_text_classification.pipeline.uncertainty import error_of_members
 from pipeline_cases import TASK, TEXTS
 from transformers import pipeline
 
+RATE = Rates(inserted=0.1)
 NAMES = ["calm", "glad", "sad"]
 MANY = [f"{word} film, number {i}" for i in range(15) for word in ("a good", "a bad")]
 
@@ -277,6 +280,37 @@ def test_members_of_another_kind_are_refused(models, tokenizer):
     other.config.problem_type = "multi_label_classification"
     with pytest.raises(ValueError, match="model 2 of the ensemble is a model of independent labels, and model 1 is a"):
         BayesianTextClassificationPipeline(model=[models[0], other], tokenizer=tokenizer)
+
+
+def test_labels_that_were_renamed_after_loading_are_saved_for_all_members(models, tokenizer, tmp_path):
+    turned = named(copy.deepcopy(models[1]), NAMES[::-1])
+    ours = BayesianTextClassificationPipeline(model=[copy.deepcopy(models[0]), turned], tokenizer=tokenizer)
+    expected = ours.predict_proba(TEXTS)
+    named(ours.model, ["x", "y", "z"])
+    ours.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    assert again.members[1].config.id2label == {0: "z", 1: "y", 2: "x"} and turned.config.id2label[0] == "sad"
+    np.testing.assert_allclose(again.predict_proba(TEXTS), expected, rtol=0, atol=1e-6)
+
+
+def test_members_with_dropout_keep_it_and_others_get_it(tiny, models, tokenizer):
+    still = named(tiny("bert", num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    ours = BayesianTextClassificationPipeline(model=[models[0], still], tokenizer=tokenizer)
+    options = {"num_samples": 8, "posterior": "ensemble+dropout"}
+    with pytest.raises(
+        ValueError, match=r'model 2 of the ensemble: .* pass dropout=0\.1 .*; posterior="ensemble" needs'
+    ):
+        ours.sample_proba(TEXTS, **options)
+    found = ours.sample_proba(TEXTS, dropout=0.1, **options)
+    for k, (model, rate) in enumerate([(models[0], None), (still, 0.1)]):
+        alone = BayesianTextClassificationPipeline(model=model, tokenizer=tokenizer, dropout=rate, seed=k)
+        own = alone.sample_proba(TEXTS, num_samples=4)
+        np.testing.assert_allclose(found[:, :, 4 * k : 4 * k + 4], own, rtol=0, atol=1e-6)
+    answers = ours.predict_proba(MANY, dropout=0.1, **options).argmax(1)
+    ours.calibrate(MANY, [(int(one) + (i % 5 == 0)) % 3 for i, one in enumerate(answers)], dropout=0.1, **options)
+    sites = ours._sampler.sites(OWN), ours._sampler.others[0].sampler.sites(RATE)
+    rates = [mean_rate(of_model) for of_model in sites]
+    assert ours.calibration["ensemble+dropout"].dropout_rate == pytest.approx(np.mean(rates))
 
 
 def test_a_saved_ensemble_is_no_member_and_an_incomplete_one_is_refused(calibrated, tmp_path, folders):
