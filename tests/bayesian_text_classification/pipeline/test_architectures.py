@@ -348,9 +348,8 @@ def case(request, same_model, same_random_state):
 # --- the checks -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("case", [*PLAIN, *WITH_LORA], indirect=True)
 def test_calls_match_those_of_train_mode(case, active_calls):
-    if case.inserted:
-        pytest.skip("train() mode has none")
     for variant in case.variants.values():
         trained = copy.deepcopy(variant.model).train()
         trained.config.get_text_config().pad_token_id = 0
@@ -401,10 +400,11 @@ def test_a_text_has_the_same_samples_alone_and_in_a_batch(case):
             torch.testing.assert_close(found[row], variant.samples([text])[0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("case", [*PLAIN, *WITH_LORA], indirect=True)
 def test_special_tokens_in_a_text_do_not_stop_the_other_texts(case, words_tokenizer):
     """Each row gets what it gets alone: a score, or an error of its own."""
     variant = next(iter(case.variants.values()))
-    if case.inserted or not variant.sites:
+    if not variant.sites:
         pytest.skip("no dropout of its own")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
