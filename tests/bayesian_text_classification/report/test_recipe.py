@@ -130,6 +130,17 @@ def independent(request, tiny, tokenizer, tmp_path_factory):
     return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}), folder
 
 
+def classified_by(command, source, here):
+    """The rows that the pasted lines write, in the folder `here`, for the texts in the folder `source`."""
+    shutil.rmtree(here / "calibrated", ignore_errors=True)  # from the Python code
+    os.symlink(source / "my-texts.csv", here / "my-texts.csv")
+    for line in command.splitlines():
+        done = commands.asked(*shlex.split(line)[1:])
+        assert done.exit_code == 0, done
+    with (here / "classified.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 @pytest.mark.parametrize("arm", ["frequentist", "frequentist_platt", "bayesian", "bayesian_platt"])
 def test_code_and_commands_for_independent_labels(arm, independent, tmp_path, monkeypatch):
     found, sources, folder = independent
@@ -140,14 +151,8 @@ def test_code_and_commands_for_independent_labels(arm, independent, tmp_path, mo
         exec(code.python, space)
     assert "'score': " in shown.getvalue()
     np.testing.assert_allclose(space["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
-    shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)
-    os.symlink(folder / "my-texts.csv", tmp_path / "my-texts.csv")
-    for line in code.command.splitlines():
-        done = commands.asked(*shlex.split(line)[1:])
-        assert done.exit_code == 0, done
-    with (tmp_path / "classified.csv").open(newline="") as file:
-        columns = [f"score_{name}" for name in found.names] if len(found.names) > 1 else ["score"]
-        scores = [[float(row[name]) for name in columns] for row in csv.DictReader(file)]
+    columns = [f"score_{name}" for name in found.names] if len(found.names) > 1 else ["score"]
+    scores = [[float(row[name]) for name in columns] for row in classified_by(code.command, folder, tmp_path)]
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
@@ -176,13 +181,7 @@ def test_code_and_commands_for_inserted_dropout(arm, without, tmp_path, monkeypa
     with contextlib.redirect_stdout(io.StringIO()):
         exec(code.python, space)
     np.testing.assert_allclose(space["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
-    shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)
-    os.symlink(folder / "my-texts.csv", tmp_path / "my-texts.csv")
-    for line in code.command.splitlines():
-        done = commands.asked(*shlex.split(line)[1:])
-        assert done.exit_code == 0, done
-    with (tmp_path / "classified.csv").open(newline="") as file:
-        scores = [float(row["score"]) for row in csv.DictReader(file)]
+    scores = [float(row["score"]) for row in classified_by(code.command, folder, tmp_path)]
     np.testing.assert_allclose(scores, expected.max(1), atol=1e-5)
     assert "num_samples=10, dropout=0.1)" in advice(chosen(found, arm))[0]
 
