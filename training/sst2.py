@@ -24,12 +24,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with train.tsv and validation.tsv (columns label, text)")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--encoder", default=None)
+    parser.add_argument("--sentences", action="store_true", help="train on whole sentences, about a tenth of the rows")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dropout", type=float, help="rate of every site in training; default: the encoder's own")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
 
     texts, labels = read_split(args.data, "train")
+    if args.sentences:
+        keep = sentences(texts)
+        texts, labels = [texts[i] for i in keep], [labels[i] for i in keep]
     encoder = args.encoder or packaged_encoder()
     recipe = Recipe(seed=args.seed, dropout=args.dropout)
     fine_tune(encoder, texts, torch.tensor(labels), NAMES, args.output, recipe, torch.device(args.device))
@@ -46,6 +50,16 @@ def read_split(folder: Path | None, split: str) -> tuple[list[str], list[int]]:
         return list(rows["sentence"]), list(rows["label"])
     rows = read_rows(folder / f"{split}.tsv")
     return [row["text"] for row in rows], [int(row["label"]) for row in rows]
+
+
+def sentences(texts: list[str]) -> list[int]:
+    """Indices of the texts that are not part of another one. SST-2 has a row for every phrase of its sentences."""
+    parts = set()
+    for words in map(str.split, texts):
+        spans = ((i, j) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
+        parts |= {" ".join(words[i:j]) for i, j in spans if j - i < len(words)}
+    first = {text: i for i, text in reversed(list(enumerate(texts)))}  # a text that is there twice counts once
+    return sorted(i for text, i in first.items() if " ".join(text.split()) not in parts)
 
 
 @torch.inference_mode()

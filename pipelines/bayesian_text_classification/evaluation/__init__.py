@@ -1,6 +1,7 @@
 """Compare models on the same rows and judge the differences. Only `run` uses a model; everything else takes arrays."""
 
-from .comparison import Comparison, Outputs, compare_outputs
+from .comparison import Comparison, compare_outputs
+from .outputs import Outputs
 from .run import compare, outputs_of, total_rows
 from .verdict import Verdict, advice, verdict
 

@@ -26,9 +26,10 @@ from ..pipeline.targets import labeled
 from ..wording import row_name
 from .arms import Cost, Probabilities
 from .baal_arm import baal_probabilities, patched_by_baal
-from .comparison import Calibration, Comparison, Outputs, compare_outputs
+from .comparison import Comparison, compare_outputs
 from .dropout_choice import choice_in_folds, choice_on_others
 from .heads import head_of
+from .outputs import Calibration, Outputs
 from .sample_sweep import MOST_TEXTS, POOL
 
 ARM_MASKS = "balanced"  # dropout masks of the Bayesian arms

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
 from bayesian_text_classification.evaluation.arms import Cost
-from bayesian_text_classification.evaluation.comparison import Calibration, _recommended
+from bayesian_text_classification.evaluation.comparison import _recommended
 from bayesian_text_classification.evaluation.heads import ONE_LABEL
+from bayesian_text_classification.evaluation.outputs import Calibration
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.loading import LabelledTexts

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
-from bayesian_text_classification.evaluation.comparison import Calibration
+from bayesian_text_classification.evaluation.outputs import Calibration
 from bayesian_text_classification.evaluation.sample_sweep import POOL, sample_sweep
 from scipy import special
 
