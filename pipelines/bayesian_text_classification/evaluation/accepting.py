@@ -1,7 +1,8 @@
 """Advice on thresholds: which texts or labels an arm can accept at an error rate, and what is reachable otherwise."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def _of_texts(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> lis
     for target, threshold in found:
         if threshold is not None:
             lines.append(
-                f"{_call(arm, comparison.rival.cost.passes, repr(_shorter(threshold.threshold)))} keeps the error "
+                f"{_call(comparison, arm, _shorter(threshold.threshold))} keeps the error "
                 f"among accepted texts below {percent(target)}, with {CONFIDENCE:.0%} confidence for texts like these. "
                 f"Here it accepts {threshold.accepted / threshold.rows:.0%} of the texts."
             )
@@ -76,7 +77,7 @@ def _of_labels(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> li
         lines.append(
             f"For {len(found)} of {len(names)} labels, a threshold keeps the error among the texts that get the label "
             f"below {percent(target)}, with {CONFIDENCE:.0%} confidence for each label by itself: "
-            f"{_call(arm, comparison.rival.cost.passes, repr(thresholds))}. The other labels are then never accepted."
+            f"{_call(comparison, arm, thresholds)}. The other labels are then never accepted."
         )
     if missed:
         needed = listed([f"{rows_for(0.0, target, CONFIDENCE):,}" for target in missed])
@@ -94,10 +95,14 @@ def _shorter(threshold: float) -> float:
     return up if (up := math.ceil(threshold * 1e6) / 1e6) < 1 else threshold
 
 
-def _call(arm: Arm, passes: int, threshold: str) -> str:
-    samples = "" if arm.name == "saved" else f", num_samples={passes if 'bayesian' in arm.name else 0}"
+def called(options: Mapping[str, Any]) -> str:
+    """A call of the classifier with these options, as code."""
+    return f"classifier({', '.join(['texts', *(f'{name}={value!r}' for name, value in options.items())])})"
+
+
+def _call(comparison: Comparison, arm: Arm, threshold: float | dict[str, float]) -> str:
     after = "" if arm.scaling is None else " at that temperature" if arm.temperature else " after that calibration"
-    return f"classifier(texts{samples}, threshold={threshold}){after}"
+    return called({**comparison.call_options(arm), "threshold": threshold}) + after
 
 
 def _reachable(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,18 @@ class Comparison:
     def scaled(self, name: str) -> Arm:
         """The arm that adds a scaling to the arm with this name."""
         return self.arm(self.head.scaled[name])
+
+    def call_options(self, arm: Arm) -> dict[str, Any]:
+        """Options of a classifier's call that give the probabilities of an arm, before its scaling.
+
+        The arm "saved" needs none.
+        """
+        if arm.name == "saved":
+            return {}
+        if "bayesian" not in arm.name:
+            return {"num_samples": 0}
+        dropout = {} if self.dropout is None else {"dropout": self.dropout}
+        return {"num_samples": arm.cost.passes, **dropout}
 
     def arm(self, name: str) -> Arm:
         """The arm with this name."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .accepting import accepting, number_of_texts, rounded
+from .accepting import accepting, called, number_of_texts, rounded
 from .arms import TITLES, Arm
 from .comparison import MATTERS, Comparison
 from .heads import ENTROPY, INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
@@ -326,12 +326,8 @@ def _significance(difference: Difference, least: str, no_interval: str, what: st
 
 def _how(arm: Arm, comparison: Comparison) -> str:
     if arm.name == "saved":
-        return "Use the classifier as it is: classifier(texts)."
-    options = "num_samples=0"
-    if "bayesian" in arm.name:
-        options = f"num_samples={arm.cost.passes}"
-        options += "" if comparison.dropout is None else f", dropout={comparison.dropout!r}"
-    call = f"classifier(texts, {options})"
+        return f"Use the classifier as it is: {called({})}."
+    call = called(comparison.call_options(arm))
     if arm.scaling is None:
         return f"Use {call}."
     found = "fits Platt scaling" if arm.temperature is None else f"finds a temperature of {arm.temperature:.6g}"

@@ -47,7 +47,7 @@ def recipe(comparison: Comparison, sources: Sources | None) -> Recipe | None:
 
 def _python(comparison: Comparison, sources: Sources) -> str:
     model = [] if sources.model is None else [repr(sources.model)]
-    loading = {**_samples(comparison), **sources.load}
+    loading = {**_options(comparison), **sources.load}
     loaded = ", ".join([*model, *(f"{name}={value!r}" for name, value in loading.items())])
     scaling = comparison.arm(comparison.recommended).scaling
     if scaling is None:
@@ -79,7 +79,7 @@ def _example(sources: Sources) -> str:
 
 def _commands(comparison: Comparison, sources: Sources) -> str:
     model = {} if sources.model is None else {"model": sources.model}
-    samples, files = _samples(comparison), {"input": "my-texts.csv", "output": "classified.csv"}
+    samples, files = _options(comparison), {"input": "my-texts.csv", "output": "classified.csv"}
     if "text_pair_column" in sources.columns:
         names = ("text_column", "text_pair_column")
         files = {**{name: sources.columns[name] for name in names if name in sources.columns}, **files}
@@ -96,14 +96,9 @@ def _commands(comparison: Comparison, sources: Sources) -> str:
     )
 
 
-def _samples(comparison: Comparison) -> dict[str, Any]:
-    """How many samples, and at which dropout; nothing for a classifier that is used as it was saved."""
-    if comparison.recommended == "saved":
-        return {}
-    if not comparison.recommended.startswith("bayesian"):
-        return {"num_samples": 0}
-    dropout = {} if comparison.dropout is None else {"dropout": comparison.dropout}
-    return {"num_samples": comparison.arm(comparison.recommended).cost.passes, **dropout}
+def _options(comparison: Comparison) -> dict[str, Any]:
+    """The options of the recommended arm's calls."""
+    return comparison.call_options(comparison.arm(comparison.recommended))
 
 
 def _line(command: str, options: Mapping[str, Any]) -> str:
