@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesian_text_classification import BayesianTextClassificationPipeline
-from bayesian_text_classification.evaluation import run as evaluation
+from bayesian_text_classification.evaluation.run import from_model
 from bayesian_text_classification_command.app import app
 
 from benchmarks.results import table, write_section
@@ -34,7 +34,7 @@ def main() -> None:
 
     for name in ("sample_proba", "predict_proba"):
         setattr(BayesianTextClassificationPipeline, name, timed(getattr(BayesianTextClassificationPipeline, name)))
-    evaluation.baal_probabilities = timed(evaluation.baal_probabilities)
+    from_model.baal_probabilities = timed(from_model.baal_probabilities)
     started = time.perf_counter()
     if app(["evaluate", *arguments], standalone_mode=False):  # the exit code of a failure
         sys.exit(2)

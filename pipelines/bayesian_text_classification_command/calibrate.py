@@ -13,6 +13,7 @@ from .options import (
     Device,
     DropoutOrAuto,
     Dtype,
+    Ensemble,
     LabelColumn,
     Masks,
     Model,
@@ -21,6 +22,7 @@ from .options import (
     Split,
     TextColumn,
     TextPairColumn,
+    models_of,
     not_empty,
     writable_folder,
 )
@@ -31,6 +33,7 @@ def calibrate(
         str, typer.Option(help="Folder for the calibrated classifier; new or empty.", callback=not_empty)
     ],
     model: Model = None,
+    ensemble: Ensemble = None,
     allow_pickle: AllowPickle = False,
     dataset: Dataset = None,
     config: Config = None,
@@ -65,6 +68,7 @@ def calibrate(
 
     Use the saved folder as --model of every command, or load it in Python.
     """
+    models = models_of(model, ensemble)
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
     from bayesian_text_classification.loading.classifiers import load_classifier
@@ -81,7 +85,7 @@ def calibrate(
         fail(f"--output {folder} already exists and is not empty; choose a new folder")
     try:
         with STDERR.status("loading"):
-            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle, **options)
+            classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle, **options)
             source = str(embedded_reviews()) if dataset is None else dataset
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             data = labelled_texts_for(classifier, source, config=config, split=split, **columns)

@@ -14,12 +14,14 @@ from .options import (
     Device,
     DropoutOrAuto,
     Dtype,
+    Ensemble,
     LabelColumn,
     Model,
     Seed,
     Split,
     TextColumn,
     TextPairColumn,
+    models_of,
     not_empty,
     writable_folder,
 )
@@ -39,6 +41,7 @@ def _rates(values: list[float] | None) -> list[float] | None:
 
 def evaluate(
     model: Model = None,
+    ensemble: Ensemble = None,
     allow_pickle: AllowPickle = False,
     dataset: Dataset = None,
     config: Config = None,
@@ -89,9 +92,11 @@ def evaluate(
 
     Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
     """
+    models = models_of(model, ensemble)
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
-    from bayesian_text_classification.evaluation.run import ARM_MASKS, compare, total_rows
+    from bayesian_text_classification.evaluation.arms import ARM_MASKS
+    from bayesian_text_classification.evaluation.run import compare, total_rows
     from bayesian_text_classification.evaluation.verdict import verdict
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.fingerprint import fingerprint
@@ -106,7 +111,7 @@ def evaluate(
         fail(f"--output {folder} holds other files; choose a new folder, or that of an earlier report")
     with STDERR.status("loading"):
         try:
-            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
+            classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             check_probabilities(classifier)
             source = str(embedded_reviews()) if dataset is None else dataset
@@ -138,6 +143,7 @@ def evaluate(
     settings = ReportSettings(
         model=model or "embedded classifier",
         dataset=dataset or "embedded reviews",
+        ensemble=", ".join(ensemble) if ensemble else None,
         config=config,
         split=data.split,
         text_column=data.text_column,
@@ -153,7 +159,13 @@ def evaluate(
         dtype=str(classifier.run_dtype).removeprefix("torch."),
         masks=ARM_MASKS if samples else None,
         fingerprint=fingerprint(classifier),
-        sources=Sources(model, _load_options(classifier, device, dtype, seed, allow_pickle), labeled, columns_of),
+        sources=Sources(
+            model,
+            _load_options(classifier, device, dtype, seed, allow_pickle),
+            labeled,
+            columns_of,
+            tuple(ensemble or ()),
+        ),
     )
     _print_tables(comparison, data)
     STDOUT.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
@@ -182,8 +194,6 @@ def _load_options(
     """Arguments of `load` that give the arms of the comparison again, besides the number of samples."""
     given = {"seed": seed or None, "device": device, "dtype": dtype, "allow_pickle": allow_pickle or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if classifier.sampling.posterior != "dropout":  # all arms but "as saved", which needs no options, are of one model
-        options["posterior"] = "dropout"
     if classifier.sampling.masks != "balanced":
         options["masks"] = "balanced"
     if classifier.sampling.tolerance is not None:

@@ -16,6 +16,12 @@ def not_empty(value: str | None) -> str | None:
     return value
 
 
+def _each_not_empty(values: list[str] | None) -> list[str] | None:
+    for value in values or []:
+        not_empty(value)
+    return values
+
+
 def _device(value: str | None) -> str | None:
     if value is None:
         return None
@@ -59,6 +65,14 @@ def _dropout(value: str | None) -> "float | str | None":
 
 Model = Annotated[
     str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded model", callback=not_empty)
+]
+Ensemble = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Folder or Hub id of another model of an ensemble with --model. May be repeated.",
+        show_default="no ensemble",
+        callback=_each_not_empty,
+    ),
 ]
 TextColumn = Annotated[
     str | None, typer.Option(help="Column of the texts.", show_default="text, else sentence", callback=not_empty)
@@ -130,6 +144,15 @@ AllowPickle = Annotated[
         "--allow-pickle", help="Also load weights from .bin files. Only use this for models from people you trust."
     ),
 ]
+
+
+def models_of(model: str | None, ensemble: list[str] | None) -> "str | list[str] | None":
+    """What to load: a model, or the list of an ensemble. A usage error if the first model is missing."""
+    if not ensemble:
+        return model
+    if model is None:
+        fail("--ensemble needs --model, the first model of the ensemble")
+    return [model, *ensemble]
 
 
 def threshold_of(values: list[str] | None) -> float | dict[str, float] | None:

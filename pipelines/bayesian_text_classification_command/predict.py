@@ -16,12 +16,14 @@ from .options import (
     Device,
     Dropout,
     Dtype,
+    Ensemble,
     Masks,
     Model,
     Posterior,
     Seed,
     TextColumn,
     TextPairColumn,
+    models_of,
     not_empty,
     threshold_of,
 )
@@ -63,6 +65,7 @@ def predict(
         ),
     ] = None,
     model: Model = None,
+    ensemble: Ensemble = None,
     allow_pickle: AllowPickle = False,
     text_column: TextColumn = None,
     text_pair_column: TextPairColumn = None,
@@ -137,6 +140,7 @@ def predict(
 
     If a row cannot be classified, the column error says why, and the exit code is 3.
     """
+    models = models_of(model, ensemble)
     quiet_libraries()
     from bayesian_text_classification.files.formats import output_format_of
     from bayesian_text_classification.files.journal import working_files
@@ -186,7 +190,7 @@ def predict(
             source = source_of(input, input_format)
             output_format_of(None if output == STDIN else output, output_format)
         with STDERR.status("loading"):
-            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle)
+            classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)
         if source is None:
             scorer = RowScorer(classifier, "", options)
             answers = scorer(texts or [], [None] * len(texts or []))
@@ -201,7 +205,7 @@ def predict(
         cluster = None
         if ray is not None:
             connect(ray)
-            cluster = Cluster(model, workers, cpus, gpus, device, dtype, allow_pickle)
+            cluster = Cluster(models, workers, cpus, gpus, device, dtype, allow_pickle)
         if isinstance(target, Path) and input != STDIN:
             say_later("; run the same command with --resume to continue")
         with speed_bar() as show:

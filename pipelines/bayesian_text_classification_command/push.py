@@ -12,11 +12,13 @@ from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_librari
 from .options import (
     AllowPickle,
     Dropout,
+    Ensemble,
     LabelColumn,
     Model,
     Posterior,
     TextColumn,
     TextPairColumn,
+    models_of,
     not_empty,
     threshold_of,
 )
@@ -52,6 +54,7 @@ def push_metric(
 def push_pipeline(
     repo_id: _RepoId,
     model: Model = None,
+    ensemble: Ensemble = None,
     allow_pickle: AllowPickle = False,
     report: Annotated[
         str | None,
@@ -99,6 +102,7 @@ def push_pipeline(
     message: _Message = None,
 ) -> None:
     """Publish a classifier with the code that samples it, for pipeline(model="user/name", trust_remote_code=True)."""
+    models = models_of(model, ensemble)
     quiet_libraries()
     from bayesian_text_classification.hub.uploads import check_repo_id, pipeline_upload
     from bayesian_text_classification.loading.classifiers import load_classifier
@@ -122,7 +126,7 @@ def push_pipeline(
         try:
             check_repo_id(repo_id)
             with STDERR.status("loading"):
-                classifier = load_classifier(model, allow_pickle=allow_pickle, **options)
+                classifier = load_classifier(models, allow_pickle=allow_pickle, **options)
             if limit is not None:
                 check_threshold(limit, classifier.activation, classifier.model.config)
             if calibration_dataset is not None:

@@ -6,7 +6,20 @@ from typing import Annotated, Any, Literal
 import typer
 
 from .console import STDERR, STDOUT, fail, quiet_libraries, rows_bar
-from .options import AllowPickle, Device, Dropout, Dtype, Model, Posterior, Seed, TextColumn, TextPairColumn, not_empty
+from .options import (
+    AllowPickle,
+    Device,
+    Dropout,
+    Dtype,
+    Ensemble,
+    Model,
+    Posterior,
+    Seed,
+    TextColumn,
+    TextPairColumn,
+    models_of,
+    not_empty,
+)
 
 
 def _heuristic(value: str) -> str:
@@ -21,6 +34,7 @@ def rank(
     input: Annotated[str, typer.Option(help="Unlabeled texts: a csv, tsv, jsonl or parquet file.", callback=not_empty)],
     output: Annotated[str, typer.Option(help="Output file: csv, jsonl or parquet.", callback=not_empty)],
     model: Model = None,
+    ensemble: Ensemble = None,
     allow_pickle: AllowPickle = False,
     heuristic: Annotated[
         str,
@@ -57,8 +71,9 @@ def rank(
 
     Writes the rows of the input in that order, with the new columns rank (from 1) and score in front.
     """
+    models = models_of(model, ensemble)
     quiet_libraries()
-    from bayesian_text_classification.evaluation.run import refuse_nan
+    from bayesian_text_classification.evaluation.run.finite import refuse_nan
     from bayesian_text_classification.files.columns import check_can_write, write_columns
     from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
     from bayesian_text_classification.loading.labelled_texts import load_texts
@@ -72,7 +87,7 @@ def rank(
         try:
             asked = {"dropout": dropout, "posterior": posterior}
             options = {name: value for name, value in asked.items() if value is not None}
-            classifier = load_classifier(model, device, dtype, allow_pickle=allow_pickle, **options)
+            classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle, **options)
             activation = check_probabilities(classifier)
             if activation == "sigmoid" and heuristic == "batch_bald":
                 fail("--heuristic batch_bald needs a model that chooses one label; use --heuristic bald")

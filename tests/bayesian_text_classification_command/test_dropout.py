@@ -1,4 +1,4 @@
-"""Commands at other dropout rates than the model's own, and on ensembles."""
+"""Commands at other dropout rates than the model's own."""
 
 import csv
 import json
@@ -87,13 +87,3 @@ def test_rates_that_do_not_fit_the_model_are_refused_in_one_line(folder, tmp_pat
     assert "all of" in line and "no --dropout" in line
     push = ["push", "pipeline", "me/mine", "--dry-run", "--model", folder / "own", "--dropout", "0.2"]
     assert "would fail at every call" in refused(commands.asked(*push))
-
-
-def test_an_ensemble_is_ranked_with_its_own_number_of_samples(tiny, tokenizer, folder, tmp_path, bayesian):
-    bayesian([tiny("bert"), tiny("distilbert")]).save_pretrained(tmp_path / "both")
-    files = ["--input", folder / "texts.csv", "--output", tmp_path / "ranked.csv"]
-    assert commands.asked("rank", "--model", tmp_path / "both", *files).exit_code == 0
-    more = ["--num-samples", 4, "--posterior", "ensemble+dropout"]
-    assert commands.asked("rank", "--model", tmp_path / "both", *more, *files).exit_code == 0
-    line = refused(commands.asked("rank", "--model", tmp_path / "both", "--num-samples", 5, *files))
-    assert line.startswith("--num-samples 5; an ensemble of 2 models has 2 samples: pass --num-samples 2")

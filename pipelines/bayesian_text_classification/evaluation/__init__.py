@@ -1,4 +1,4 @@
-"""Compare models on the same rows and judge the differences. Only `run` uses a model; everything else takes arrays."""
+"""Compare models on the same rows and judge the differences. Only `run/` uses a model; everything else takes arrays."""
 
 from .comparison import Comparison, compare_outputs
 from .outputs import Outputs

@@ -26,8 +26,12 @@ TITLES: dict[str, str] = {
     "bayesian": "Bayesian",
     "bayesian_temperature": "Bayesian + temperature",
     "bayesian_platt": "Bayesian + Platt",
+    "ensemble": "Ensemble",
+    "ensemble_temperature": "Ensemble + temperature",
+    "ensemble_platt": "Ensemble + Platt",
     "saved": "As saved",
 }
+ARM_MASKS = "balanced"  # dropout masks of the Bayesian arms
 
 
 @dataclass(frozen=True)

@@ -28,15 +28,16 @@ class Comparison:
     Attributes:
         labels: True labels, in the form of `Outputs`. *Shape:* (texts,) or (texts, labels).
         arms: The arms in this order: frequentist, frequentist_temperature, baal (if it was run), bayesian and
-            bayesian_temperature (if there are samples), saved (if the classifier was saved with a calibration). For
-            independent labels, "platt" takes the place of "temperature".
-        beyond_temperature: Each measure of the Bayesian arm with a scaling minus that of the frequentist one, by its
-            key. Empty without samples.
+            bayesian_temperature (if there are samples), ensemble and ensemble_temperature (if there are several
+            models), saved (if the classifier was saved with a calibration). For independent labels, "platt" takes the
+            place of "temperature".
+        beyond_temperature: For "bayesian" and "ensemble", if there are such arms: each measure of the arm with a
+            scaling minus that of the frequentist arm with one, by its key.
         uncertainty: Uncertainty of each text, from the Bayesian arm's samples; None without samples.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         sweep: Measures against the number of samples. None if no pool was given.
-        recommended: The cheapest arm whose NLL no more expensive arm improves significantly and by at least 1%. An arm
-            "saved" counts as cheaper than the arm with a new scaling and as many passes.
+        recommended: The cheapest arm whose NLL no more expensive arm improves significantly and by at least 1%. The
+            cheapest has the fewest passes per text; of several, one without a scaling, then "saved".
         calibrated_on: Number of other texts that the scalings were fitted on. None if they were fitted on these.
         shared_texts: Number of measured texts that are also among those. They flatter the arms with a scaling.
         determined: Whether the labels determine a best scaling without the prior, for all arms that have one.
@@ -48,7 +49,7 @@ class Comparison:
 
     labels: Labels
     arms: tuple[Arm, ...]
-    beyond_temperature: dict[str, Difference]
+    beyond_temperature: dict[str, dict[str, Difference]]
     uncertainty: Uncertainty | None
     out_of_scope: list[Detection]
     sweep: Sweep | None
@@ -77,6 +78,11 @@ class Comparison:
         return self.uncertainty is not None
 
     @property
+    def several_models(self) -> bool:
+        """Whether there is an ensemble."""
+        return any(arm.name == "ensemble" for arm in self.arms)
+
+    @property
     def conclusive(self) -> bool:
         """Whether there are enough answers for a recommendation."""
         others = [arm for arm in self.arms if arm.name in self.head.candidates and arm.differences]
@@ -87,7 +93,7 @@ class Comparison:
         """The arm that the ordinary model is compared with: the Bayesian one, or without samples the scaled one."""
         return self.arm("bayesian") if self.sampled else self.scaled("frequentist")
 
-    def scaled(self, name: str) -> Arm:
+    def scaled(self, name: ArmName) -> Arm:
         """The arm that adds a scaling to the arm with this name."""
         return self.arm(self.head.scaled[name])
 
@@ -98,10 +104,14 @@ class Comparison:
         """
         if arm.name == "saved":
             return {}
-        if "bayesian" not in arm.name:
+        if arm.name.startswith("frequentist"):
             return {"num_samples": 0}
-        dropout = {} if self.dropout is None else {"dropout": self.dropout}
-        return {"num_samples": arm.cost.passes, **dropout}
+        options: dict[str, Any] = {"num_samples": arm.cost.passes}
+        if self.several_models:
+            options["posterior"] = "ensemble" if arm.name.startswith("ensemble") else "dropout"
+        if arm.name.startswith("bayesian") and self.dropout is not None:
+            options["dropout"] = self.dropout
+        return options
 
     def arm(self, name: str) -> Arm:
         """The arm with this name."""
@@ -120,30 +130,34 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
     measured, arms = MeasuredArms(head, labels, seed, groups), []
     if known is not None:
         known = replace(known, labels=np.asarray(known.labels), ordinary=np.asarray(known.ordinary))
-    fits = [(ordinary, labels) if known is None else (known.ordinary, known.labels)]
+    fits: list[tuple[Probabilities, Labels]] = []
+    beyond: dict[str, dict[str, Difference]] = {}
 
     def measure(name: ArmName, p: Probabilities, cost: Cost | None = None, fit: Fit | None = None) -> None:
         arms.append(measured.arm(name, p, outputs.costs.get(name, cost), fit))
 
-    cold = head.fitted(ordinary, labels, None if known is None else fits[0], groups)
-    measure("frequentist", ordinary)
-    measure(head.scaled["frequentist"], ordinary, fit=cold)
+    def measure_both(name: ArmName, p: Probabilities, p_known: Probabilities | None, cost: Cost | None = None) -> None:
+        """Without and with a scaling. `p_known` are the probabilities of the texts that it is fitted on."""
+        others = None if known is None else (np.asarray(p_known), known.labels)
+        fits.append(others or (p, labels))
+        measure(name, p, cost)
+        measure(head.scaled[name], p, cost, head.fitted(p, labels, others, groups))
+        if name != "frequentist":
+            beyond[name] = measured.differences(head.scaled[name], head.scaled["frequentist"])
+
+    measure_both("frequentist", ordinary, None if known is None else known.ordinary)
     if outputs.baal is not None:
         measure("baal", outputs.baal)
-    uncertainty, beyond = None, {}
+    uncertainty, members = None, outputs.members
     if outputs.samples is not None:
         samples = np.asarray(outputs.samples)
-        mean, averaged = samples.mean(2, dtype=np.float64), Cost(passes=samples.shape[2])
-        if known is None:
-            fits.append((mean, labels))
-        else:
-            assert known.averaged is not None  # checked by `Outputs`
-            fits.append((np.asarray(known.averaged), known.labels))
-        warm = head.fitted(mean, labels, None if known is None else fits[1], groups)
-        measure("bayesian", mean, averaged)
-        measure(head.scaled["bayesian"], mean, averaged, warm)
+        cost = Cost(passes=samples.shape[2])
+        averaged = None if known is None else known.averaged
+        measure_both("bayesian", samples.mean(2, dtype=np.float64), averaged, cost)
         uncertainty = head.uncertainty(samples, GROUP_SIZE)
-        beyond = measured.differences(head.scaled["bayesian"], head.scaled["frequentist"])
+    if members is not None:
+        each = np.asarray(members.samples)
+        measure_both("ensemble", each.mean(2, dtype=np.float64), members.averaged, Cost(passes=each.shape[2]))
     if outputs.saved is not None:
         measure("saved", outputs.saved)
     sweep = None
@@ -178,10 +192,13 @@ def error_rates(probabilities: Probabilities, labels: Labels, groups: Sequence[s
 def _recommended(measured: MeasuredArms, head: Head, arms: Sequence[Arm]) -> ArmName:
     """The cheapest arm that no more expensive one beats in NLL: significantly, and by at least 1%."""
     by_name = {arm.name: arm for arm in arms}
-    order = [name for name in head.candidates if name in by_name]
+    passes = {name: arm.cost.passes for name, arm in by_name.items()}
+    ways = sorted((way for way in head.scaled if way in by_name), key=passes.__getitem__)
+    order = [name for way in ways for name in (way, head.scaled[way])]
     if "saved" in by_name:
-        made = "bayesian" if by_name["saved"].cost.passes > 1 else "frequentist"
-        order.insert(order.index(head.scaled[made]), "saved")
+        own, fitted = passes["saved"], head.scaled.values()
+        dearer = [i for i, name in enumerate(order) if (passes[name], name in fitted) > (own, False)]
+        order.insert(dearer[0] if dearer else len(order), "saved")
 
     nll = next(measure for measure in head.measures if measure.key == "nll")
 
@@ -202,5 +219,8 @@ def _detections(outputs: Outputs, head: Head, uncertainty: Uncertainty | None, s
     if uncertainty is not None and samples is not None:
         inside["bayesian"] = head.scores(uncertainty, True)
         outside["bayesian"] = head.scores(head.uncertainty(samples), True)
+    if outputs.members is not None and outputs.members.outside is not None:
+        for scores, p in ((inside, outputs.members.samples), (outside, outputs.members.outside)):
+            scores["ensemble"] = head.scores(head.uncertainty(np.asarray(p)), True)
     groups = numbered(outputs.groups), numbered(outputs.outside_groups)
     return detect(inside, outside, seed=seed, groups=groups)

@@ -26,6 +26,9 @@ ArmName = Literal[
     "bayesian",
     "bayesian_temperature",
     "bayesian_platt",
+    "ensemble",
+    "ensemble_temperature",
+    "ensemble_platt",
     "saved",
 ]
 ENTROPY = "predictive entropy"
@@ -43,7 +46,7 @@ class Head(ABC):
 
     measures: ClassVar[tuple[Measure, ...]]
     scaling: ClassVar[str]
-    scaled: ClassVar[Mapping[str, ArmName]]
+    scaled: ClassVar[Mapping[ArmName, ArmName]]
 
     def title(self, key: str) -> str:
         """Name of a measure for people."""
@@ -51,8 +54,8 @@ class Head(ABC):
 
     @property
     def candidates(self) -> tuple[ArmName, ...]:
-        """Arms that may be recommended, cheapest first. Where "saved" comes depends on its passes."""
-        return ("frequentist", self.scaled["frequentist"], "bayesian", self.scaled["bayesian"])
+        """Arms that may be recommended, besides "saved"."""
+        return (*self.scaled, *self.scaled.values())
 
     @abstractmethod
     def predictions(self, probabilities: Probabilities, labels: Labels, groups: Groups = None) -> Predictions:
@@ -106,9 +109,10 @@ class OneLabel(Head):
 
     measures = MEASURES
     scaling = "a temperature"
-    scaled: ClassVar[Mapping[str, ArmName]] = {
+    scaled: ClassVar[Mapping[ArmName, ArmName]] = {
         "frequentist": "frequentist_temperature",
         "bayesian": "bayesian_temperature",
+        "ensemble": "ensemble_temperature",
     }
 
     def predictions(self, probabilities: Probabilities, labels: Labels, groups: Groups = None) -> Predictions:
@@ -154,7 +158,11 @@ class IndependentLabels(Head):
 
     measures: ClassVar[tuple[Measure, ...]] = LABEL_MEASURES
     scaling = "Platt scaling"
-    scaled: ClassVar[Mapping[str, ArmName]] = {"frequentist": "frequentist_platt", "bayesian": "bayesian_platt"}
+    scaled: ClassVar[Mapping[ArmName, ArmName]] = {
+        "frequentist": "frequentist_platt",
+        "bayesian": "bayesian_platt",
+        "ensemble": "ensemble_platt",
+    }
 
     def predictions(self, probabilities: Probabilities, labels: Labels, groups: Groups = None) -> Predictions:
         """Rows with all labels."""

@@ -33,7 +33,7 @@ class Detection:
     """One score of one arm as a detector: the higher, the more likely out of scope. The intervals are 95% intervals.
 
     Attributes:
-        arm: "frequentist" or "bayesian".
+        arm: "frequentist", "bayesian" or "ensemble".
         score: "1 - max probability", "predictive entropy" or "mutual information".
         inside: Scores of the in-scope texts.
         outside: Scores of the out-of-scope texts.

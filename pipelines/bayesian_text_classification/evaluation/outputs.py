@@ -30,6 +30,21 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class MemberOutputs:
+    """Probabilities of the models of an ensemble, one ordinary pass each, on the texts of `Outputs`.
+
+    Attributes:
+        samples: *Shape:* (texts, classes, models).
+        averaged: Mean over the models, on the texts of `Outputs.calibration`. *Shape:* (texts, classes).
+        outside: On the out-of-scope texts. *Shape:* (texts, classes, models).
+    """
+
+    samples: Probabilities
+    averaged: Probabilities | None = None
+    outside: Probabilities | None = None
+
+
+@dataclass(frozen=True)
 class Outputs:
     """Probabilities from an ordinary model and from its samples, on the same labeled texts.
 
@@ -37,8 +52,8 @@ class Outputs:
         labels: Ids of the true classes, *shape* (texts,). For independent labels, 1 where a label applies, else 0,
             *shape* (texts, labels); then classes below are labels. A model with one output has one label.
         ordinary: Probabilities from one ordinary pass. *Shape:* (texts, classes).
-        samples: Probabilities from stochastic passes, or from the members of an ensemble. None for a comparison of the
-            ordinary model with and without a scaling. *Shape:* (texts, classes, samples).
+        samples: Probabilities from stochastic passes. None for a comparison without them.
+            *Shape:* (texts, classes, samples).
         baal: Mean probabilities of BaaL's patched copy; None for no such arm. *Shape:* (texts, classes).
         calibration: Texts to fit the scalings on. If None, they are fitted on the measured texts, and the measures
             are corrected for that; see `Temperatures`.
@@ -48,6 +63,8 @@ class Outputs:
             *Shape:* (some texts, classes, pool), with a pool of at least 180.
         pool_rows: Indices of the texts in the pool. *Shape:* (some texts,).
         costs: Cost of each arm, by its name.
+        members: Probabilities from the models of an ensemble, of which the first is the ordinary model; None for no
+            ensemble.
         saved: Probabilities with the calibration that the classifier was saved with; None if it has none.
             *Shape:* (texts, classes).
         names: Names of the classes; None: their ids.
@@ -74,6 +91,7 @@ class Outputs:
     pool: Probabilities | None = None
     pool_rows: NDArray[np.integer] | None = None
     costs: dict[str, Cost] = field(default_factory=dict)
+    members: MemberOutputs | None = None
     saved: Probabilities | None = None
     groups: NDArray[Any] | None = None
     outside_groups: NDArray[Any] | None = None
@@ -102,16 +120,27 @@ class Outputs:
                 check(name, getattr(self, name), texts, classes)
         if self.calibration is not None:
             others, _ = check("calibration.ordinary", self.calibration.ordinary, None, classes)
-            _check_beside_samples("calibration.averaged", self.calibration.averaged, self.samples)
+            _check_beside("calibration.averaged", self.calibration.averaged, "samples", self.samples)
             if self.calibration.averaged is not None:
                 check("calibration.averaged", self.calibration.averaged, others, classes)
             check_labels("calibration.labels", self.calibration.labels, others, classes)
         if self.outside is not None:
             others, _ = check("outside[0]", self.outside[0], None, classes)
-            _check_beside_samples("outside[1]", self.outside[1], self.samples)
+            _check_beside("outside[1]", self.outside[1], "samples", self.samples)
             if self.outside[1] is not None:
                 check("outside[1]", self.outside[1], others, classes, None)
             _check_groups("outside_groups", self.outside_groups, others)
+        if self.members is not None:
+            check("members.samples", self.members.samples, texts, classes, None)
+            fitted_on = None if self.calibration is None else self.calibration.ordinary
+            outside = None if self.outside is None else self.outside[0]
+            for name, p, beside, there, shape in (
+                ("averaged", self.members.averaged, "calibration", fitted_on, ()),
+                ("outside", self.members.outside, "outside", outside, (None,)),
+            ):
+                _check_beside(f"members.{name}", p, beside, there)
+                if p is not None and there is not None:
+                    check(f"members.{name}", p, len(there), classes, *shape)
         _check_groups("groups", self.groups, texts)
         if self.names is not None and len(self.names) != classes:
             raise ValueError(f"names holds {len(self.names)} names; it must hold one for each of {classes} classes")
@@ -153,9 +182,9 @@ def _check_shape(name: str, values: Probabilities, *shape: int | None) -> tuple[
     return found
 
 
-def _check_beside_samples(name: str, values: Probabilities | None, samples: Probabilities | None) -> None:
-    if (values is None) != (samples is None):
-        raise ValueError(f"{name} must be {'None, as samples is' if samples is None else 'given, as samples is'}")
+def _check_beside(name: str, values: Probabilities | None, other: str, given: object) -> None:
+    if (values is None) != (given is None):
+        raise ValueError(f"{name} must be {f'None, as {other} is' if given is None else f'given, as {other} is'}")
 
 
 def _check_groups(name: str, groups: NDArray[Any] | None, texts: int) -> None:

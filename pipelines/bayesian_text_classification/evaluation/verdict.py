@@ -14,7 +14,7 @@ from .sample_sweep import Sweep
 from .statistics.intervals import LEAST_ROWS, Difference
 
 _ALWAYS = ("ece", "nll", "brier", "error_auroc", "accuracy")  # measures that have a sentence of their own
-_IN_SENTENCE = {name: title.replace("Frequentist", "frequentist") for name, title in TITLES.items()}
+_IN_SENTENCE = {name: title.replace("Freq", "freq").replace("Ens", "ens") for name, title in TITLES.items()}
 # What a verdict needs.
 _BOTH_SCOPES = f"{LEAST_ROWS} in-scope and {LEAST_ROWS} out-of-scope texts"
 _AT_RECALL = f"{LEAST_ROWS} in-scope and {LEAST_OUTSIDE} out-of-scope texts"
@@ -107,7 +107,7 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
     if best.name not in (before.name, after.name):
         lines += _losses(comparison, best, keys)
     lines.append(_scalings(comparison))
-    lines += comparison.notes
+    lines += comparison.notes + _ensemble(comparison)
     if any(arm.name == "saved" for arm in comparison.arms):
         saved = comparison.arm("saved")
         lines += [f"As saved, {_sentence(comparison, key, saved)}" for key in ("ece", "nll")]
@@ -141,9 +141,10 @@ def _headline(comparison: Comparison) -> str:
     scaling = comparison.head.scaling
     if best.name == "saved":
         scaling = f"a new {scaling[2:]}" if scaling.startswith("a ") else f"new {scaling}"
+    rivals = [scaling, *["sampling"] * comparison.sampled, *["the ensemble"] * comparison.several_models]
     others = f"{scaling[0].upper()}{scaling[1:]} does not improve"
-    if comparison.sampled:
-        others = f"Neither {scaling} nor sampling improves"
+    if len(rivals) > 1:
+        others = f"Neither {' nor '.join(rivals)} improves"
     if best.name == "saved":
         return (
             f"Recommended: the classifier as it was saved (NLL {nll[1]:.4f}, ECE {ece[1]:.4f}; the ordinary model has "
@@ -156,6 +157,8 @@ def _headline(comparison: Comparison) -> str:
         )
     passes = best.cost.passes
     cost = f"for {passes} passes per text instead of 1" if passes > 1 else "without more passes"
+    if best.name.startswith("ensemble"):
+        cost += f", and {passes} models in memory"
     return (
         f"Recommended: {_IN_SENTENCE[best.name]}. The NLL goes from {nll[0]:.4f} to {nll[1]:.4f} and the ECE from "
         f"{ece[0]:.4f} to {ece[1]:.4f}, {cost}."
@@ -227,7 +230,20 @@ def _scalings(comparison: Comparison) -> str:
     return (
         f"{line} Sampling with {own} reaches {warm.estimates['ece'].value:.4f} and "
         f"{warm.estimates['nll'].value:.4f}. Effect of sampling on the NLL when both have {comparison.head.scaling}: "
-        f"{_significance(comparison.beyond_temperature['nll'], words.answers, words.few)}. {_fitted(comparison)}"
+        f"{_significance(comparison.beyond_temperature['bayesian']['nll'], words.answers, words.few)}. "
+        f"{_fitted(comparison)}"
+    )
+
+
+def _ensemble(comparison: Comparison) -> tuple[str, ...]:
+    """How the average over several models differs from the ordinary model."""
+    if not comparison.several_models:
+        return ()
+    own, words = comparison.arm("ensemble"), _WORDS[comparison.head]
+    beyond = _significance(comparison.beyond_temperature["ensemble"]["nll"], words.answers, words.few)
+    return (
+        *(f"With the ensemble, {_sentence(comparison, key, own)}" for key in ("ece", "nll", "accuracy")),
+        f"Effect of the ensemble on the NLL when both have {comparison.head.scaling}: {beyond}.",
     )
 
 
@@ -292,17 +308,20 @@ def _out_of_scope(comparison: Comparison) -> str:
             f"{before.auroc.value:.4f}. At 95% recall, {before.false_positive_rate.value:.1%} of the in-scope texts "
             "are flagged by mistake."
         )
-    (after,) = others
-    auroc, rate = (
-        _significance(after.differences[key], least, _FEW_OUTSIDE, "texts in all")
-        for key, least in (("auroc", _BOTH_SCOPES), ("false_positive_rate", _AT_RECALL))
-    )
-    return (
-        f"Detecting {len(before.outside):,} out-of-scope texts by predictive entropy: AUROC from "
-        f"{before.auroc.value:.4f} to {after.auroc.value:.4f}, {auroc}. At 95% recall, the share of in-scope texts "
-        f"flagged by mistake goes from {before.false_positive_rate.value:.4f} to "
-        f"{after.false_positive_rate.value:.4f}, {rate}."
-    )
+    sentences = []
+    for after in others:
+        auroc, rate = (
+            _significance(after.differences[key], least, _FEW_OUTSIDE, "texts in all")
+            for key, least in (("auroc", _BOTH_SCOPES), ("false_positive_rate", _AT_RECALL))
+        )
+        by = "predictive entropy" + " of the ensemble" * (after.arm == "ensemble")
+        sentences.append(
+            f"Detecting {len(before.outside):,} out-of-scope texts by {by}: AUROC from "
+            f"{before.auroc.value:.4f} to {after.auroc.value:.4f}, {auroc}. At 95% recall, the share of in-scope texts "
+            f"flagged by mistake goes from {before.false_positive_rate.value:.4f} to "
+            f"{after.false_positive_rate.value:.4f}, {rate}."
+        )
+    return " ".join(sentences)
 
 
 def _significance(difference: Difference, least: str, no_interval: str, what: str = "texts") -> str:

@@ -28,6 +28,9 @@ COLORS = {
     "bayesian_temperature": "#009E73",
     "frequentist_platt": "#CC79A7",
     "bayesian_platt": "#009E73",
+    "ensemble": "#000000",
+    "ensemble_temperature": "#7F7F7F",
+    "ensemble_platt": "#7F7F7F",
     "saved": "#56B4E9",
 }
 _DASHES = {
@@ -38,6 +41,9 @@ _DASHES = {
     "bayesian_temperature": (0, (5, 1, 1, 1, 1, 1)),
     "frequentist_platt": ":",
     "bayesian_platt": (0, (5, 1, 1, 1, 1, 1)),
+    "ensemble": (0, (4, 1)),
+    "ensemble_temperature": (0, (1, 2)),
+    "ensemble_platt": (0, (1, 2)),
     "saved": (0, (1, 1)),
 }
 _GAP = "#808080"

@@ -19,6 +19,7 @@ class Sources:
 
     Attributes:
         model: Folder or Hub id of the model; None for the embedded one.
+        ensemble: Those of the other models that were loaded with it as an ensemble.
         load: Other arguments of `load`.
         labeled: Path or Hub id of the texts that the scalings were fitted on; None for the embedded reviews.
         columns: Other arguments of `load_labelled_texts`.
@@ -28,6 +29,7 @@ class Sources:
     load: Mapping[str, Any]
     labeled: str | None
     columns: Mapping[str, Any]
+    ensemble: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,9 @@ def recipe(comparison: Comparison, sources: Sources | None) -> Recipe | None:
 
 
 def _python(comparison: Comparison, sources: Sources) -> str:
-    model = [] if sources.model is None else [repr(sources.model)]
-    loading = {**_options(comparison), **sources.load}
-    loaded = ", ".join([*model, *(f"{name}={value!r}" for name, value in loading.items())])
+    models, options = _loading(comparison, sources)
+    model = repr(models) if len(models) > 1 else "".join(map(repr, models))
+    loaded = ", ".join(filter(None, [model, *(f"{name}={value!r}" for name, value in options.items())]))
     scaling = comparison.arm(comparison.recommended).scaling
     if scaling is None:
         return (
@@ -78,33 +80,45 @@ def _example(sources: Sources) -> str:
 
 
 def _commands(comparison: Comparison, sources: Sources) -> str:
-    model = {} if sources.model is None else {"model": sources.model}
-    samples, files = _options(comparison), {"input": "my-texts.csv", "output": "classified.csv"}
+    models, options = _loading(comparison, sources)
+    named: dict[str, Any] = {"model": models[0], "ensemble": models[1:]} if models else {}
+    files = {"input": "my-texts.csv", "output": "classified.csv"}
     if "text_pair_column" in sources.columns:
         names = ("text_column", "text_pair_column")
         files = {**{name: sources.columns[name] for name in names if name in sources.columns}, **files}
     if comparison.arm(comparison.recommended).scaling is None:
-        return _line("predict", {**model, **samples, **sources.load, **files})
+        return _line("predict", {**named, **options, **files})
     labeled = {} if sources.labeled is None else {"dataset": sources.labeled}
     # What is saved with the classifier need not be said again.
     again = {name: value for name, value in sources.load.items() if name in ("device", "dtype", "seed")}
     return "\n".join(
         [
-            _line("calibrate", {**model, **labeled, **sources.columns, **samples, **sources.load, "output": FOLDER}),
+            _line("calibrate", {**named, **labeled, **sources.columns, **options, "output": FOLDER}),
             _line("predict", {"model": FOLDER, **again, **files}),
         ]
     )
 
 
-def _options(comparison: Comparison) -> dict[str, Any]:
-    """The options of the recommended arm's calls."""
-    return comparison.call_options(comparison.arm(comparison.recommended))
+def _loading(comparison: Comparison, sources: Sources) -> tuple[list[str], dict[str, Any]]:
+    """Names of the models that the recommended arm needs, and the options to load them with."""
+    models = [name for name in (sources.model, *sources.ensemble) if name is not None]
+    options = comparison.call_options(comparison.arm(comparison.recommended))
+    if sources.ensemble:
+        if options.pop("posterior", None) == "ensemble":  # the defaults of a list of models
+            return models, dict(sources.load)
+        models = models[:1]
+    return models, {**options, **sources.load}
 
 
 def _line(command: str, options: Mapping[str, Any]) -> str:
-    """A command with its options. True stands for a flag; None cannot be said on the command line and is left out."""
+    """A command with its options.
+
+    True stands for a flag, and a list for an option that is repeated. None cannot be said on the command line and is
+    left out.
+    """
     words = [_COMMAND, command]
     for name, value in options.items():
-        if value is not None:
-            words.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {shlex.quote(str(value))}"))
+        for one in value if isinstance(value, list) else [value]:
+            if one is not None:
+                words.append(f"--{name.replace('_', '-')}" + ("" if one is True else f" {shlex.quote(str(one))}"))
     return " ".join(words)

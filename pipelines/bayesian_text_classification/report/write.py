@@ -77,7 +77,10 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSetting
         "settings": {**settings.as_dict(), "n_bins": BINS},
         "data": {"rows": len(data.texts), "distinct_texts": comparison.distinct},  # the name is in the settings
         "arms": {arm.name: _arm(arm, comparison, data) for arm in comparison.arms},
-        "beyond_temperature": {key: asdict(value) for key, value in comparison.beyond_temperature.items()},
+        "beyond_temperature": {
+            name: {key: asdict(value) for key, value in found.items()}
+            for name, found in comparison.beyond_temperature.items()
+        },
         "out_of_scope": [
             {
                 "arm": one.arm,

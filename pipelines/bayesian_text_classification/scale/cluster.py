@@ -54,7 +54,7 @@ class Cluster:
         ValueError: The number of workers, CPUs or GPUs, or the dtype, is invalid.
     """
 
-    model: str | None
+    model: str | Sequence[str] | None
     workers: int | tuple[int, int] = 1
     cpus: float = 1
     gpus: float = 0
@@ -96,11 +96,8 @@ class Cluster:
         from ray.data import ActorPoolStrategy
 
         least, most = self._range()
-        if self.model is not None and not isinstance(self.model, (str, os.PathLike)):
-            raise ValueError("a cluster loads one folder or id; save the ensemble, and pass its folder as model")
-        # Workers run in other folders, so a relative path would not work there.
-        folder = self.model is not None and Path(self.model).exists()
-        model = str(Path(str(self.model)).absolute()) if folder else self.model
+        several = isinstance(self.model, Sequence) and not isinstance(self.model, str)
+        model = [_absolute(one) for one in self.model or ()] if several else _absolute(self.model)
         known = None
         if like is not None:
             asked = like.with_options(options)
@@ -228,6 +225,11 @@ class _Known:
     fingerprint: str
     calibration: Calibration
     spread: Spread | None
+
+
+def _absolute(model: Any) -> str | None:
+    """The name of a model for workers, which run in other folders, so that a relative path would not work there."""
+    return str(Path(model).absolute()) if model is not None and Path(model).exists() else model
 
 
 def _loaded(arguments: Mapping[str, Any], known: _Known | None) -> BayesianTextClassificationPipeline:

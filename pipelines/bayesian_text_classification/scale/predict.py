@@ -200,7 +200,7 @@ def predict_file(
 
 def predict_dataset(
     dataset: "ray.data.Dataset",
-    model: str | None = None,
+    model: str | Sequence[str] | None = None,
     *,
     text_column: str = TEXT,
     text_pair_column: str | None = None,
@@ -221,7 +221,8 @@ def predict_dataset(
 
     Args:
         dataset: Ray dataset with a column of texts.
-        model: Folder that every worker can read, or Hub id. None loads the embedded one.
+        model: Folder that every worker can read, or Hub id; a list of them for an ensemble. None loads the embedded
+            one.
         text_column: Column of the texts. A row whose text is null, empty, or longer than
             `labelled_texts.MOST_CHARACTERS` characters gets no label, and the reason in the column `error`.
         text_pair_column: Column of the second texts, for a model of pairs. Default: single texts.

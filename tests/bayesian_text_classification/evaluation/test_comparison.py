@@ -4,11 +4,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
+from bayesian_text_classification.evaluation import compare_outputs, verdict
 from bayesian_text_classification.evaluation.arms import Cost
 from bayesian_text_classification.evaluation.comparison import _recommended
 from bayesian_text_classification.evaluation.heads import ONE_LABEL
-from bayesian_text_classification.evaluation.outputs import Calibration
+from bayesian_text_classification.evaluation.outputs import Calibration, MemberOutputs, Outputs
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.loading import LabelledTexts
@@ -79,11 +79,55 @@ def test_the_cheapest_arm_that_no_other_beats_by_a_percent_is_recommended(nll, e
         values["saved"] = values["frequentist_temperature" if saved == 1 else "bayesian_temperature"]
         same = "frequentist_temperature" if saved == 1 else "bayesian_temperature"
         expected = "saved" if expected == same else expected
-    arms = [
-        SimpleNamespace(name=name, estimates={"nll": SimpleNamespace(value=value)}, cost=Cost(saved or 1))
-        for name, value in values.items()
+    passes = {"saved": saved or 1, "bayesian": 20, "bayesian_temperature": 20}
+    assert _recommended(Measured(values), ONE_LABEL, with_values(values, passes)) == expected
+
+
+def with_values(nll, passes):
+    return [
+        SimpleNamespace(name=name, estimates={"nll": SimpleNamespace(value=value)}, cost=Cost(passes.get(name, 1)))
+        for name, value in nll.items()
     ]
-    assert _recommended(Measured(values), ONE_LABEL, arms) == expected
+
+
+@pytest.mark.parametrize(
+    ("nll", "models", "expected"),
+    [
+        ((1.0, 0.98, 0.9, 0.895, 0.903, 0.895), 3, "ensemble"),  # as good as sampling, for fewer passes
+        ((1.0, 0.98, 0.9, 0.89, 0.91, 0.86), 3, "ensemble_temperature"),
+        ((1.0, 0.98, 0.9, 0.85, 0.91, 0.86), 3, "bayesian_temperature"),
+        ((1.0, 0.98, 0.9, 0.91, 0.9, 0.91), 30, "bayesian"),  # as good as the ensemble, for fewer passes
+        ((1.0, 0.995, 0.995, 0.995, 0.992, 0.992), 3, "frequentist"),
+    ],
+)
+def test_an_ensemble_is_as_expensive_as_its_models(nll, models, expected):
+    names = [*ONE_LABEL.scaled, *ONE_LABEL.scaled.values()]
+    order = [names[i] for i in (0, 3, 1, 4, 2, 5)]
+    passes = {name: 20 if "bayesian" in name else models for name in names if "frequentist" not in name}
+    values = dict(zip(order, nll, strict=True))
+    assert _recommended(Measured(values), ONE_LABEL, with_values(values, passes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"samples": drawn()[2][:5]}, r"members.samples has the shape \(5, 2, 20\)"),
+        ({"averaged": drawn()[1]}, "members.averaged must be None, as calibration is"),
+        ({"outside": drawn()[2]}, "members.outside must be None, as outside is"),
+        ({"samples": -drawn()[2]}, "members.samples must hold probabilities"),
+    ],
+)
+def test_arrays_of_members_are_checked(changes, message):
+    labels, ordinary, samples = drawn()
+    with pytest.raises(ValueError, match=message):
+        Outputs(labels, ordinary, members=MemberOutputs(**{"samples": samples, **changes}))
+    p = samples.mean(2)
+    given = {"calibration": Calibration(labels, ordinary), "outside": (ordinary, None)}
+    whole = Outputs(labels, ordinary, members=MemberOutputs(samples, p, samples), **given)
+    assert compare_outputs(whole).arm("ensemble").cost.passes == 20
+    for lacking in (MemberOutputs(samples, p), MemberOutputs(samples, None, samples)):
+        with pytest.raises(ValueError, match="must be given, as "):
+            Outputs(labels, ordinary, members=lacking, **given)
 
 
 def test_a_comparison_without_samples_has_two_arms():

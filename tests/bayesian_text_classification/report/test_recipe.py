@@ -186,6 +186,43 @@ def test_code_and_commands_for_inserted_dropout(arm, without, tmp_path, monkeypa
     assert "num_samples=10, dropout=0.1)" in advice(chosen(found, arm))[0]
 
 
+@pytest.fixture(scope="module", params=["listed", "saved"])
+def together(request, tiny, tokenizer, tmp_path_factory):
+    """The comparison of an ensemble, given as a list or as a saved folder, and what it was made from."""
+    folder = tmp_path_factory.mktemp("together")
+    paths = [str(folder / name) for name in ("one", "two", "three")]
+    for path, kind in zip(paths, ("bert", "distilbert", "bert"), strict=True):
+        for part in (tiny(kind, num_labels=2), tokenizer):
+            part.save_pretrained(path)
+    ours = load(paths)
+    if request.param == "saved":
+        ours.save_pretrained(folder / "all")
+        ours = load(folder / "all")
+    answers = ours.predict_proba(TEXTS).argmax(1)  # a quarter of the labels is wrong
+    rows = [{"text": text, "label": int(answers[i] ^ (i % 4 == 0))} for i, text in enumerate(TEXTS)]
+    (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    found = compare(ours, labelled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3)
+    names = (str(folder / "all"), ()) if request.param == "saved" else (paths[0], tuple(paths[1:]))
+    return found, Sources(names[0], {"seed": 3}, str(folder / "labeled.jsonl"), {}, names[1]), folder
+
+
+@pytest.mark.parametrize("arm", ["frequentist", "bayesian", "ensemble", "ensemble_temperature"])
+def test_code_and_commands_for_ensembles(arm, together, tmp_path, monkeypatch):
+    found, sources, folder = together
+    monkeypatch.chdir(tmp_path)
+    code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
+    listed = bool(sources.ensemble) and arm.startswith("ensemble")
+    assert code.command.count("--ensemble ") == (2 if listed else 0)
+    space = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code.python, space)
+    assert len(space["classifier"].members) == (1 if sources.ensemble and not listed else 3)
+    np.testing.assert_allclose(space["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
+    scores = [float(row["score"]) for row in classified_by(code.command, folder, tmp_path)]
+    np.testing.assert_allclose(scores, expected.max(1), atol=1e-5)
+
+
 def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
     """The dict in the advice is one that a call takes, and it accepts only what it promises."""
     found, sources, _ = independent

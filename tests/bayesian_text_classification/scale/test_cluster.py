@@ -183,6 +183,21 @@ def test_files_match_those_written_by_one_process(kind, folder, rows, tmp_path):
             assert float(left["score"]) == pytest.approx(float(right["score"]), abs=1e-5)
 
 
+def test_workers_load_an_ensemble(folder, tiny, tokenizer, tmp_path, monkeypatch):
+    for part in (tiny("distilbert", num_labels=2), tokenizer):
+        part.save_pretrained(tmp_path / "other")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.csv").write_text("text\n" + "\n".join(f"good film {i}" for i in range(40)) + "\n")
+    models = [folder, "other"]  # workers run elsewhere
+    classifier, scores = load_classifier(models), []
+    for name, cluster in (("one.csv", None), ("many.csv", Cluster(models, workers=2))):
+        predict_file(classifier, source_of("texts.csv"), tmp_path / name, cluster=cluster)
+        scores.append([float(row["score"]) for row in source_rows(tmp_path / name)])
+    np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="the workers load a different model"):
+        predict_file(classifier, source_of("texts.csv"), tmp_path / "c.csv", cluster=Cluster(folder))
+
+
 def source_rows(path):
     """Yield all rows of a file."""
     from bayesian_text_classification.files.sources import Reading

@@ -12,27 +12,25 @@ from typing import Any
 
 import numpy as np
 
-from ..loading.labelled_texts import LabelledTexts
-from ..loading.problem import check_probabilities
-from ..pipeline.calibration import SCORES, way_of
-from ..pipeline.dropout_choice import groups_of
-from ..pipeline.fitting import METHODS
-from ..pipeline.inputs import text_key
-from ..pipeline.pipeline import BayesianTextClassificationPipeline
-from ..pipeline.probe import mean_rate
-from ..pipeline.rates import Dropout, Rates
-from ..pipeline.scaling import Scaling
-from ..pipeline.targets import labeled
-from ..wording import row_name
-from .arms import Cost, Probabilities
+from ...loading.labelled_texts import LabelledTexts
+from ...loading.problem import check_probabilities
+from ...pipeline.dropout_choice import groups_of
+from ...pipeline.fitting import METHODS
+from ...pipeline.inputs import text_key
+from ...pipeline.pipeline import BayesianTextClassificationPipeline
+from ...pipeline.probe import mean_rate
+from ...pipeline.rates import Dropout, Rates
+from ...pipeline.targets import labeled
+from ..arms import ARM_MASKS, Cost, Probabilities
+from ..comparison import Comparison, compare_outputs
+from ..dropout_choice import choice_in_folds, choice_on_others
+from ..heads import head_of
+from ..outputs import Calibration, Outputs
+from ..sample_sweep import MOST_TEXTS, POOL
 from .baal_arm import baal_probabilities, patched_by_baal
-from .comparison import Comparison, compare_outputs
-from .dropout_choice import choice_in_folds, choice_on_others
-from .heads import head_of
-from .outputs import Calibration, Outputs
-from .sample_sweep import MOST_TEXTS, POOL
-
-ARM_MASKS = "balanced"  # dropout masks of the Bayesian arms
+from .ensemble_arm import with_members
+from .finite import finite, refuse_nan
+from .saved_arm import own_passes, with_saved
 
 
 def compare(
@@ -50,6 +48,7 @@ def compare(
 
     Args:
         classifier: A classifier whose scores are probabilities: of one label among several, or of independent labels.
+            An ensemble (`load([...])`) gets arms of its own; all other arms are of its first model.
         data: Labeled texts.
         calibration: Other labeled texts to fit the scalings on. Without them, they are fitted on `data`, and the
             measures are corrected for that; see `Temperatures`.
@@ -104,13 +103,13 @@ def outputs_of(
         raise ValueError("two labels of the model have the same name; give every label its own in config.id2label")
 
     def ordinary(texts: Sequence[Any]) -> Probabilities:
-        return _finite(classifier.predict_proba(texts, num_samples=0, progress=advance))
+        return finite(classifier.predict_proba(texts, num_samples=0, progress=advance))
 
     started = time.perf_counter()
     point = ordinary(texts)
     frequentist = Cost(1, seconds=time.perf_counter() - started)
     costs: dict[str, Cost] = {"frequentist": frequentist, head_of(labels).scaled["frequentist"]: frequentist}
-    known = None
+    known, given = None, None
     if calibration is not None:
         others = set(map(text_key, calibration.texts))
         shared = sum(text_key(text) in others for text in texts)
@@ -130,9 +129,9 @@ def outputs_of(
     if candidates:
         run = _Sampling(classifier, num_samples, seed, advance)
         found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
-    if as_saved.sampling.num_samples and as_saved.sampling.posterior != "dropout":
-        return _with_ensemble(found, as_saved, texts, advance)
-    return _with_saved(found, as_saved)
+    if len(classifier.members) > 1:
+        found = with_members(found, classifier, texts, given, out_of_scope, advance)
+    return with_saved(found, as_saved, texts, advance)
 
 
 def _candidates(
@@ -162,7 +161,7 @@ class _Sampling:
         self, texts: Sequence[Any], dropout: Dropout, first: int = 0, count: int | None = None
     ) -> Probabilities:
         """The samples of some texts. *Shape:* (texts, classes, samples)."""
-        return _finite(
+        return finite(
             self.classifier.sample_proba(
                 texts,
                 first_sample=first,
@@ -256,60 +255,6 @@ def _with_baal(outputs: Outputs, sampled: _Sampling, data: LabelledTexts) -> Out
     return replace(outputs, baal=patched, costs={**outputs.costs, "baal": cost})
 
 
-def _with_ensemble(
-    outputs: Outputs,
-    classifier: BayesianTextClassificationPipeline,
-    texts: Sequence[Any],
-    advance: Callable[[int], None],
-) -> Outputs:
-    """The outputs with the probabilities of an ensemble's default calls. All other arms are of its first model."""
-    started, passes = time.perf_counter(), classifier.sampling.num_samples
-    p = _finite(classifier.predict_proba(texts, progress=advance))
-    cost = Cost(passes, seconds=time.perf_counter() - started)
-    scaling = classifier.calibration.get(way_of(classifier.sampling))
-    fitted = "without a calibration" if scaling is None else f"with the calibration that it was saved with ({scaling})"
-    note = (
-        f'"As saved" is the ensemble of {len(classifier.members)} models {fitted}, in {passes} passes. The other arms '
-        "are of its first model."
-    )
-    return replace(outputs, saved=p, costs={**outputs.costs, "saved": cost}, notes=(*outputs.notes, note))
-
-
-def _with_saved(outputs: Outputs, classifier: BayesianTextClassificationPipeline) -> Outputs:
-    """The outputs with the probabilities of a calibrated classifier's default calls, but with this run's samples."""
-    way = way_of(classifier.sampling)
-    scaling, p, cost = classifier.calibration.get(way), outputs.ordinary, outputs.costs["frequentist"]
-    if scaling is None:
-        if not classifier.calibration:
-            return outputs
-        note = f"The classifier was saved with a calibration, but not for its default, {SCORES[way]}."
-        return replace(outputs, notes=(*outputs.notes, note))
-    made = "one ordinary pass"
-    if way == "dropout":
-        why = _not_measured(outputs, classifier, scaling)
-        if why:
-            note = f"The calibration that the classifier was saved with ({scaling}) was not measured: {why}."
-            return replace(outputs, notes=(*outputs.notes, note))
-        assert outputs.samples is not None
-        p, cost = outputs.samples.mean(2, dtype=np.float64), outputs.costs["bayesian"]
-        made = f"{cost.passes} samples with {ARM_MASKS} masks"
-    saved = scaling.apply(p)
-    note = f'"As saved" has the calibration that the classifier was saved with ({scaling}), on {made}.'
-    return replace(outputs, saved=saved, costs={**outputs.costs, "saved": cost}, notes=(*outputs.notes, note))
-
-
-def _not_measured(outputs: Outputs, classifier: BayesianTextClassificationPipeline, scaling: Scaling) -> str:
-    """Why the samples do not have the saved calibration; empty if they have it."""
-    if outputs.samples is None:
-        return "nothing was sampled"
-    if not outputs.one_dropout:
-        return "the dropout was chosen for each fifth of the texts"
-    measured = replace(classifier.sampling, masks=ARM_MASKS, dropout=outputs.dropout)
-    if scaling.is_for(measured, outputs.dropout_rate):
-        return ""
-    return f"the samples here have {classifier.sampling.other_draws(measured) or 'another mean dropout rate'}"
-
-
 def total_rows(
     classifier: BayesianTextClassificationPipeline,
     data: LabelledTexts,
@@ -327,21 +272,6 @@ def total_rows(
         of_arms = texts + others * count if others else texts * count
         rows += num_samples * (baal + of_arms + outside)
         rows += max(POOL - num_samples, 0) * min(texts, MOST_TEXTS)
-    if classifier.sampling.posterior != "dropout":
-        rows += texts * classifier.sampling.num_samples
-    return rows
-
-
-def refuse_nan(probabilities: Probabilities) -> None:
-    """Raise ValueError that names the first text whose probabilities are NaN. *Shape:* (texts, ...)."""
-    (bad,) = np.nonzero(np.isnan(probabilities).reshape(len(probabilities), -1).any(1))
-    if bad.size:
-        raise ValueError(
-            f"the model's probabilities are NaN for {bad.size} of {len(probabilities)} texts, first for "
-            f"{row_name(int(bad[0]))}; its weights are damaged or need a wider dtype"
-        )
-
-
-def _finite(probabilities: Probabilities) -> Probabilities:
-    refuse_nan(probabilities)
-    return probabilities
+    if len(classifier.members) > 1:
+        rows += len(classifier.members) * (texts + others + outside)
+    return rows + texts * own_passes(classifier)

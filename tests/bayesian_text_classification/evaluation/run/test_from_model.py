@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import dropout_choice as choice_module
-from bayesian_text_classification.evaluation import run
-from bayesian_text_classification.evaluation.baal_arm import baal_probabilities, patched_by_baal
 from bayesian_text_classification.evaluation.comparison import error_rates
-from bayesian_text_classification.evaluation.run import compare, outputs_of, total_rows
+from bayesian_text_classification.evaluation.run import compare, from_model, outputs_of, total_rows
+from bayesian_text_classification.evaluation.run.baal_arm import baal_probabilities, patched_by_baal
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.evaluation.verdict import verdict
@@ -193,22 +192,6 @@ def test_own_rates_are_said_where_they_are_not_the_default(tiny, bayesian):
     np.testing.assert_allclose(result.arm("bayesian").probabilities, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("calibrated", [False, True])
-def test_a_saved_ensemble_is_measured_next_to_its_first_model(tiny, tokenizer, bayesian, tmp_path, calibrated):
-    models = [tiny("bert", num_labels=2), tiny("distilbert", num_labels=2)]
-    ours, rows = bayesian(models), []
-    if calibrated:
-        ours.calibration = Calibration({"ensemble": TemperatureScaling(2.0)})
-    result = compare(ours, DATA, num_samples=2, progress=rows.append)
-    assert sum(rows) == total_rows(ours, DATA, num_samples=2)
-    saved = result.arm("saved")
-    np.testing.assert_allclose(saved.probabilities, ours.predict_proba(TEXTS), atol=1e-6)
-    assert saved.cost.passes == 2 and '"As saved" is the ensemble of 2 models' in result.notes[0]
-    alone = compare(bayesian(models[0]), DATA, num_samples=2)
-    for arm, expected in zip(result.arms, alone.arms, strict=False):
-        np.testing.assert_allclose(arm.probabilities, expected.probabilities, atol=1e-6)
-
-
 def test_baal_arm_reaches_fewer_sites_because_attention_dropout_is_functional(comparison, classifier):
     """Known counts: BERT with 2 layers has 6 of 8. Here 6 layers: 1 + 2 x 6 + 1 modules, and 6 more attention calls."""
     baal, bayesian = comparison.arm("baal"), comparison.arm("bayesian")
@@ -284,7 +267,7 @@ def test_every_arm_has_every_measure(comparison):
             assert arm.differences[key].value == pytest.approx(gap, abs=1e-9, nan_ok=True)
     both, cold = comparison.arm("bayesian_temperature"), comparison.arm("frequentist_temperature")
     gap = both.estimates["nll"].value - cold.estimates["nll"].value
-    assert comparison.beyond_temperature["nll"].value == pytest.approx(gap)
+    assert comparison.beyond_temperature["bayesian"]["nll"].value == pytest.approx(gap)
 
 
 def test_uncertainty_comes_from_the_bayesian_arms_samples(comparison, classifier):
@@ -304,7 +287,7 @@ def test_pool_is_three_times_the_largest_size(comparison):
 
 def test_sweep_uses_a_seeded_subset_of_many_texts_and_reports_its_size(tiny, bayesian, monkeypatch):
     classifier = bayesian(tiny("bert"))
-    monkeypatch.setattr(run, "MOST_TEXTS", 3)
+    monkeypatch.setattr(from_model, "MOST_TEXTS", 3)
     rows = []
     found = [
         compare(classifier, DATA, num_samples=2, seed=seed, progress=rows.append).sweep.frequentist["nll"]

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..pipeline.dropout import count_active_calls
-from ..pipeline.pipeline import BayesianTextClassificationPipeline
-from ..pipeline.text_sampler import activated
-from ..pipeline.twin import allow_batches
-from .arms import Probabilities
+from ...pipeline.dropout import count_active_calls
+from ...pipeline.pipeline import BayesianTextClassificationPipeline
+from ...pipeline.text_sampler import activated
+from ...pipeline.twin import allow_batches
+from ..arms import Probabilities
 
 
 def patched_by_baal(classifier: BayesianTextClassificationPipeline) -> torch.nn.Module:
