@@ -88,7 +88,7 @@ def evaluate(
     """Compare the ordinary and the Bayesian model on labeled texts, and recommend one.
 
     Also compares BaaL's patched copy, and temperature scaling of both models; for independent labels, Platt scaling. A
-    model without dropout is compared with and without such a scaling.
+    model without dropout is compared with and without such a scaling. An ensemble is compared with its first model.
 
     Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
     """
