@@ -337,7 +337,10 @@ PLAIN = [name for name in TYPES if name not in REFUSED]
 WITH_LORA = [f"{name} with LoRA" for name in LORA]
 
 
-INSERTING = [f"{name} with dropout=0.1" for name in PLAIN]
+USUAL = ("bert", "deberta-v2", "falcon", "gpt2", "llama", "modernbert", "qwen3", "t5")  # the others take minutes
+INSERTING = [
+    pytest.param(f"{name} with dropout=0.1", marks=[] if name in USUAL else pytest.mark.slow) for name in PLAIN
+]
 
 
 @pytest.fixture(scope="module", params=[*PLAIN, *WITH_LORA, *INSERTING])
