@@ -33,7 +33,7 @@ PILOT = (
     "Not bad at all, although the second half drags and the ending makes little sense.",
     "I am so angry about this that I do not know what to say.",
 )
-_BALANCE = 0.35  # prior of `Spread.balance`: 0.07 to 0.43 in five models with a dropout rate of 0.1
+_BALANCE = 0.42  # prior of `Spread.balance`, which is 0.07 to 0.51 in five models with a dropout rate of 0.1
 _HIGH_RATE = 0.25  # dropout rate above which no balance is expected
 _TEXTS = 5  # its weight, in texts that vary equally
 _LEAST_BALANCE = 1e-3
@@ -103,7 +103,7 @@ def spread_of(
 
     `log_odds` is the mean over texts and classes. `share` is the sum of the variances over texts and classes, divided
     by that of m (1 - m). `balance` compares the variance of the two group means, which has one degree of freedom per
-    text, with that of single samples. Its logarithm is shrunk toward that of 0.35, which counts as five texts that vary
+    text, with that of single samples. Its logarithm is shrunk toward that of 0.42, which counts as five texts that vary
     equally: in a model with two classes, a few of the texts account for most of the variance. At dropout rates above
     0.25 it is at least 1: groups are hardly balanced there, and with what a pilot found at a rate of 0.5, intervals of
     1.96 standard errors held only 85% of the limits.
