@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .console import STDERR, STDOUT, fail, quiet_libraries, rows_bar
+from .console import STDERR, STDOUT, fail, quiet_libraries
 from .options import (
     OR_SAVED,
     AllowPickle,
@@ -26,6 +26,7 @@ from .options import (
     not_empty,
     writable_folder,
 )
+from .progress import passes_progress
 
 
 def calibrate(
@@ -89,15 +90,12 @@ def calibrate(
             source = str(embedded_reviews()) if dataset is None else dataset
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             data = labelled_texts_for(classifier, source, config=config, split=split, **columns)
-        with rows_bar() as progress:
-            passes = max(classifier.sampling.num_samples, 1)
-            if choose:
-                passes = 1 + (num_samples or passes) * len(classifier.dropout_candidates())
-            task = progress.add_task("calibrating", total=len(data.texts) * passes)
-            how = {"dropout": "auto"} if choose else {}
-            classifier.calibrate(
-                data.texts, data.labels, method=method, progress=lambda n: progress.advance(task, n), **how
-            )
+        passes = max(classifier.sampling.num_samples, 1)
+        if choose:
+            passes = 1 + (num_samples or passes) * len(classifier.dropout_candidates())
+        how = {"dropout": "auto"} if choose else {}
+        with passes_progress("calibrating", len(data.texts) * passes) as advance:
+            classifier.calibrate(data.texts, data.labels, method=method, progress=advance, **how)
     except ValueError as error:  # ours: the model, the data or an option
         fail(first_line(error))
     except Exception as error:  # out of memory, or what a model's own code raises

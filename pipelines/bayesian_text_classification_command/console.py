@@ -5,16 +5,13 @@ import logging
 import re
 import shlex
 import sys
-import time
 import warnings
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 STDOUT = Console()
@@ -68,45 +65,6 @@ def print_table(table: Table) -> None:
     wide = STDOUT.options.update(width=1_000)
     table.width = STDOUT.measure(table, options=wide).maximum
     STDOUT.print(table, soft_wrap=True)
-
-
-def rows_bar() -> Progress:
-    """A progress bar on stderr: rows done of all rows, and the time left. Hidden if stderr is not a terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=STDERR,
-        transient=True,
-        disable=not STDERR.is_terminal,
-    )
-
-
-@contextmanager
-def speed_bar() -> Iterator[Callable[[float, float | None], None]]:
-    """A progress bar on stderr: texts done, texts per second, time left. Hidden if stderr is not a terminal."""
-    with Progress(
-        SpinnerColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[rows]:,.0f} texts, {task.fields[speed]} per second"),
-        TimeRemainingColumn(),
-        console=STDERR,
-        transient=True,
-        disable=not STDERR.is_terminal,
-    ) as progress:
-        task = progress.add_task("", total=None, rows=0.0, speed="0")
-        rows, started = 0.0, time.monotonic()
-
-        def show(more: float, done: float | None) -> None:
-            nonlocal rows
-            rows += more
-            speed = rows / max(time.monotonic() - started, 1e-9)
-            total = None if done is None else 1.0
-            shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
-            progress.update(task, total=total, completed=done or 0.0, rows=rows, speed=shown)
-
-        yield show
 
 
 def plain(value: Any) -> str:

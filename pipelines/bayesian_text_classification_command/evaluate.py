@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries, rows_bar
+from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries
 from .options import (
     AllowPickle,
     Config,
@@ -25,6 +25,7 @@ from .options import (
     not_empty,
     writable_folder,
 )
+from .progress import passes_progress
 
 if TYPE_CHECKING:
     from bayesian_text_classification.evaluation import Comparison
@@ -124,16 +125,15 @@ def evaluate(
                 strange = load_texts(ood_dataset, text_column=text_column, text_pair_column=text_pair_column).texts
         except ValueError as error:  # ours: the model, its problem type or the data
             fail(first_line(error))
-    with rows_bar() as progress:
-        run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
-        run["dropout"] = dropout
-        try:
-            task = progress.add_task("sampling", total=total_rows(classifier, data, **run))
-            comparison = compare(classifier, data, **run, seed=seed, progress=lambda rows: progress.advance(task, rows))
-        except ValueError as error:  # ours: the model or the data
-            fail(first_line(error))
-        except Exception as error:  # out of memory, or an error in the model's code
-            fail(f"the comparison failed with {type(error).__name__}: {first_line(error)}")
+    run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
+    run["dropout"] = dropout
+    try:
+        with passes_progress("sampling", total_rows(classifier, data, **run)) as advance:
+            comparison = compare(classifier, data, **run, seed=seed, progress=advance)
+    except ValueError as error:  # ours: the model or the data
+        fail(first_line(error))
+    except Exception as error:  # out of memory, or an error in the model's code
+        fail(f"the comparison failed with {type(error).__name__}: {first_line(error)}")
     found = verdict(comparison, target_error)
     samples = comparison.rival.cost.passes if comparison.sampled else 0
     labeled, where = dataset, {"config": config, "split": split}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from .console import STDERR, STDOUT, fail, new_table, plain, print_table, quiet_libraries, speed_bar
+from .console import STDERR, STDOUT, fail, new_table, plain, print_table, quiet_libraries
 from .interrupts import say_later
 from .options import (
     OR_SAVED,
@@ -27,6 +27,7 @@ from .options import (
     not_empty,
     threshold_of,
 )
+from .progress import texts_progress
 
 
 def predict(
@@ -208,7 +209,7 @@ def predict(
             cluster = Cluster(models, workers, cpus, gpus, device, dtype, allow_pickle)
         if isinstance(target, Path) and input != STDIN:
             say_later("; run the same command with --resume to continue")
-        with speed_bar() as show:
+        with texts_progress() as show:
             summary = predict_file(
                 classifier,
                 source,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries, rows_bar
+from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries
 from .options import (
     AllowPickle,
     Dropout,
@@ -22,6 +22,7 @@ from .options import (
     not_empty,
     threshold_of,
 )
+from .progress import passes_progress
 
 if TYPE_CHECKING:
     from bayesian_text_classification.hub.uploads import Upload
@@ -136,10 +137,9 @@ def push_pipeline(
                     "label_column": label_column,
                 }
                 data = labelled_texts_for(classifier, calibration_dataset, **columns)
-                with rows_bar() as progress:
-                    rows = len(data.texts) * max(classifier.sampling.num_samples, 1)
-                    task = progress.add_task("calibrating", total=rows)
-                    classifier.calibrate(data.texts, data.labels, progress=lambda n: progress.advance(task, n))
+                passes = len(data.texts) * max(classifier.sampling.num_samples, 1)
+                with passes_progress("calibrating", passes) as advance:
+                    classifier.calibrate(data.texts, data.labels, progress=advance)
             if limit is not None:  # for the calibrated scores
                 classifier.threshold = limit
             upload = pipeline_upload(

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .console import STDERR, STDOUT, fail, quiet_libraries, rows_bar
+from .console import STDERR, STDOUT, fail, quiet_libraries
 from .options import (
     AllowPickle,
     Device,
@@ -20,6 +20,7 @@ from .options import (
     models_of,
     not_empty,
 )
+from .progress import passes_progress
 
 
 def _heuristic(value: str) -> str:
@@ -100,14 +101,11 @@ def rank(
             check_can_write(output)
         except (ModelError, DataError, ValueError) as error:
             fail(first_line(error))
-    with rows_bar() as progress:
-        several = classifier.sampling.posterior != "dropout"
-        passes = num_samples or (max(classifier.sampling.num_samples, len(classifier.members)) if several else 20)
-        task = progress.add_task("sampling", total=len(data.texts) * passes)
+    several = classifier.sampling.posterior != "dropout"
+    passes = num_samples or (max(classifier.sampling.num_samples, len(classifier.members)) if several else 20)
+    with passes_progress("sampling", len(data.texts) * passes) as advance:
         try:
-            samples = classifier.sample_proba(
-                data.texts, progress=lambda n: progress.advance(task, n), num_samples=passes, seed=seed
-            )
+            samples = classifier.sample_proba(data.texts, progress=advance, num_samples=passes, seed=seed)
             refuse_nan(samples.mean(2))
         except ValueError as error:  # our own: what is wrong with model or data
             fail(first_line(error))

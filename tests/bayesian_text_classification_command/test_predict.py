@@ -99,7 +99,8 @@ def test_closing_stdout_early_is_handled():
     )  # fmt: skip
     first.stdout.close()
     _, said = first.communicate(b"good\n" * 3_000)
-    assert first.returncode == 141 and said == b""
+    others = [line for line in said.splitlines() if b" per second" not in line]  # a slow machine says how far it is
+    assert first.returncode == 141 and not others
 
 
 # Bad rows of every kind, by file, with the expected value of the column `error`.

@@ -2,11 +2,15 @@
 
 import contextlib
 import io
+import math
 import sys
 from typing import NamedTuple
 from unittest import mock
 
+from bayesian_text_classification_command import progress
 from bayesian_text_classification_command.app import run
+
+FIRST_LINE = math.inf  # seconds until a command says how far it is, which depends on the machine
 
 
 class Done(NamedTuple):
@@ -21,7 +25,9 @@ def asked(*arguments):
     """Run `bayesian-text-classification` with these arguments."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
     arguments = ["bayesian-text-classification", *map(str, arguments)]
-    with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    quiet = mock.patch.object(progress, "FIRST", FIRST_LINE)
+    argv = mock.patch.object(sys, "argv", arguments)
+    with quiet, argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             run()
         except SystemExit as ended:

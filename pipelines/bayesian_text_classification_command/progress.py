@@ -1,0 +1,108 @@
+"""Progress of long work, on stderr: a bar in a terminal, elsewhere a line after 5 seconds and then every 15."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from .console import STDERR
+
+FIRST, EVERY = 5.0, 15.0  # seconds until the first line, and between lines
+
+
+@contextmanager
+def passes_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show the passes done of all passes. Yields a function that takes the number of further ones.
+
+    Args:
+        what: What is done, such as "sampling".
+        total: Number of passes: of texts, each through the model once.
+    """
+    if not STDERR.is_terminal:
+        lines, done = _Lines(), 0
+
+        def count(more: int) -> None:
+            nonlocal done
+            done += more
+            lines.show(f"{what}: {done:,} of {total:,} passes", done, done / total)
+
+        yield count
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=STDERR, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda more: progress.advance(task, more)
+
+
+@contextmanager
+def texts_progress() -> Iterator[Callable[[float, float | None], None]]:
+    """Show texts done, texts per second and the time left.
+
+    Yields a function that takes the number of further texts, and the share of the input that is done, if it is known.
+    """
+    if not STDERR.is_terminal:
+        lines, texts = _Lines(), 0.0
+
+        def count(more: float, done: float | None) -> None:
+            nonlocal texts
+            texts += more
+            lines.show(f"{texts:,.0f} texts", texts, done)
+
+        yield count
+        return
+    columns = (
+        SpinnerColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[texts]:,.0f} texts, {task.fields[speed]} per second"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=STDERR, transient=True) as progress:
+        task = progress.add_task("", total=None, texts=0.0, speed="0")
+        texts, started = 0.0, time.monotonic()
+
+        def show(more: float, done: float | None) -> None:
+            nonlocal texts
+            texts += more
+            speed = texts / max(time.monotonic() - started, 1e-9)
+            total = None if done is None else 1.0
+            progress.update(task, total=total, completed=done or 0.0, texts=texts, speed=_rate(speed))
+
+        yield show
+
+
+class _Lines:
+    """Lines on stderr, at most one in 15 seconds."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._next = self._started + FIRST
+
+    def show(self, what: str, count: float, done: float | None) -> None:
+        """Print what is done, how fast, and the time left, if it is time for a line. The end needs none.
+
+        Args:
+            what: What is done so far.
+            count: The same as a number.
+            done: The same as a share of all, if it is known.
+        """
+        now = time.monotonic()
+        if now < self._next or done == 1:
+            return
+        seconds = now - self._started
+        left = f", {_left(seconds * (1 - done) / done)}" if done else ""
+        print(f"{what}, {_rate(count / seconds)} per second{left}", file=sys.stderr, flush=True)
+        self._next = now + EVERY
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+
+
+def _left(seconds: float) -> str:
+    """A duration in words: about how long it will take."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s left"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
