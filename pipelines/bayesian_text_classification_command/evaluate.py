@@ -21,6 +21,7 @@ from .options import (
     Split,
     TextColumn,
     TextPairColumn,
+    file_or_id,
     models_of,
     not_empty,
     writable_folder,
@@ -67,12 +68,12 @@ def evaluate(
         typer.Option(
             help="Other labeled texts to fit the temperatures (or Platt scalings) on.",
             show_default="the measured texts; the measures are corrected for that",
-            callback=not_empty,
+            callback=file_or_id,
         ),
     ] = None,
     ood_dataset: Annotated[
         str | None,
-        typer.Option(help="Out-of-scope texts, to measure how well uncertainty detects them.", callback=not_empty),
+        typer.Option(help="Out-of-scope texts, to measure how well uncertainty detects them.", callback=file_or_id),
     ] = None,
     target_error: Annotated[
         list[float] | None,

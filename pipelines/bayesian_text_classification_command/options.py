@@ -1,5 +1,7 @@
 """Options that several commands share, and their checks."""
 
+import glob
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,11 +10,27 @@ import typer
 
 from .console import fail
 
+_FILES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+
 
 def not_empty(value: str | None) -> str | None:
     """The value; a usage error if it is blank."""
     if value is not None and not value.strip():  # such as an unset variable of a script
         raise typer.BadParameter("it is empty; pass a value or leave the option out")
+    return value
+
+
+def file_or_id(value: str | None) -> str | None:
+    """The value. Stops if it names a file, by its extension, that does not exist: the libraries take seconds to import.
+
+    Anything else may be the id of a dataset, which the library looks up.
+    """
+    not_empty(value)
+    if value is None or value == "-" or os.path.exists(value) or glob.glob(value, recursive=True):
+        return value
+    if Path(value.removesuffix(Path(value).suffix) if value.endswith(_COMPRESSED) else value).suffix.lower() in _FILES:
+        fail(f"{value}: no such file")
     return value
 
 
@@ -94,7 +112,7 @@ Dataset = Annotated[
     typer.Option(
         help="Labeled texts: a csv, tsv, jsonl or parquet file, or a Hub id.",
         show_default="the embedded reviews",
-        callback=not_empty,
+        callback=file_or_id,
     ),
 ]
 Masks = Annotated[

@@ -23,6 +23,7 @@ from .options import (
     Seed,
     TextColumn,
     TextPairColumn,
+    file_or_id,
     models_of,
     not_empty,
     threshold_of,
@@ -39,7 +40,7 @@ def predict(
         typer.Option(
             help="Input file: csv, tsv, jsonl, parquet or txt (one text per line), optionally compressed (.gz, .bz2, "
             ".xz, .zst). A pattern such as 'data/*.csv' reads several; - reads stdin.",
-            callback=not_empty,
+            callback=file_or_id,
         ),
     ] = None,
     output: Annotated[

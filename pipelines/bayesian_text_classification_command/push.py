@@ -18,6 +18,7 @@ from .options import (
     Posterior,
     TextColumn,
     TextPairColumn,
+    file_or_id,
     models_of,
     not_empty,
     threshold_of,
@@ -93,7 +94,7 @@ def push_pipeline(
         ),
     ] = None,
     calibration_dataset: Annotated[
-        str | None, typer.Option(help="Labeled texts to calibrate the scores on.", callback=not_empty)
+        str | None, typer.Option(help="Labeled texts to calibrate the scores on.", callback=file_or_id)
     ] = None,
     text_column: TextColumn = None,
     text_pair_column: TextPairColumn = None,

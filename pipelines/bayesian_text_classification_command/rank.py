@@ -17,6 +17,7 @@ from .options import (
     Seed,
     TextColumn,
     TextPairColumn,
+    file_or_id,
     models_of,
     not_empty,
 )
@@ -32,7 +33,9 @@ def _heuristic(value: str) -> str:
 
 
 def rank(
-    input: Annotated[str, typer.Option(help="Unlabeled texts: a csv, tsv, jsonl or parquet file.", callback=not_empty)],
+    input: Annotated[
+        str, typer.Option(help="Unlabeled texts: a csv, tsv, jsonl or parquet file.", callback=file_or_id)
+    ],
     output: Annotated[str, typer.Option(help="Output file: csv, jsonl or parquet.", callback=not_empty)],
     model: Model = None,
     ensemble: Ensemble = None,

@@ -138,7 +138,7 @@ EMPTY = "it is empty; pass a value or leave the option out"
 USAGE = [
     (["evalute"], "No such command 'evalute'."),
     (["evaluate", "--num-sample", "3"], "No such option: --num-sample"),
-    (["predict", "--input", "a.csv", "--input-format", ""], f"Invalid value for '--input-format': {EMPTY}"),
+    (["predict", "--input", "-", "--input-format", ""], f"Invalid value for '--input-format': {EMPTY}"),
     (["evaluate", "--num-samples", "-1"], "Invalid value for '--num-samples': "),
     (["evaluate", "--target-error", "5"], "Invalid value for '--target-error': 5.0; it must lie between 0 and 1"),
     *(
@@ -187,6 +187,25 @@ def test_bad_input_gives_one_line(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("d.csv").write_text("text,label\nfine,maybe\n")
     assert error_line(run("evaluate", *arguments, HF_HUB_OFFLINE="1")).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "--dataset", "none.csv"],
+        ["evaluate", "--calibration-dataset", "none.jsonl"],
+        ["evaluate", "--ood-dataset", "folder/none.parquet"],
+        ["calibrate", "--output", "out", "--dataset", "none.tsv.gz"],
+        ["predict", "--input", "none.txt", "--output", "a.csv"],
+        ["predict", "--input", "*.csv", "--output", "a.csv"],
+        ["rank", "--input", "none.CSV", "--output", "a.csv"],
+        ["push", "pipeline", "me/mine", "--calibration-dataset", "none.csv"],
+    ],
+)
+def test_a_missing_file_is_told_before_the_libraries_are_imported(arguments):
+    *_, name = [argument for argument in arguments if "none" in argument or "*" in argument]
+    done = run(*arguments, before="import sys; sys.modules['transformers'] = sys.modules['torch'] = None; ")
+    assert error_line(done) == f"{name}: no such file"
 
 
 @pytest.mark.parametrize("option", ["--model", "--dataset"])

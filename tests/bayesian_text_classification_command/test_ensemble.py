@@ -65,7 +65,7 @@ def test_push_publishes_the_models(both):
     assert done.exit_code == 0 and "members/1/config.json" in done.stdout, done
 
 
-@pytest.mark.parametrize("command", [["predict", "a text"], ["rank", "--input", "a.csv", "--output", "b.csv"]])
+@pytest.mark.parametrize("command", [["predict", "a text"], ["rank", "--input", __file__, "--output", "b.csv"]])
 def test_the_first_model_must_be_named(command):
     line = refused(commands.asked(*command, "--ensemble", "two"))
     assert line == "--ensemble needs --model, the first model of the ensemble"
