@@ -59,6 +59,12 @@ def evaluate(
             "the ordinary model with and without a temperature (or Platt scaling), as for a model without dropout.",
         ),
     ] = 20,
+    sweep: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Further passes with dropout, for a longer and finer curve of the effect of their number."
+        ),
+    ] = 0,
     dropout: DropoutOrAuto = None,
     seed: Seed = 0,
     device: Device = None,
@@ -127,7 +133,7 @@ def evaluate(
         except ValueError as error:  # ours: the model, its problem type or the data
             fail(first_line(error))
     run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
-    run["dropout"] = dropout
+    run |= {"sweep": sweep, "dropout": dropout}
     try:
         with passes_progress("sampling", total_rows(classifier, data, **run)) as advance:
             comparison = compare(classifier, data, **run, seed=seed, progress=advance)

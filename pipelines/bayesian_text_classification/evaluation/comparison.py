@@ -15,7 +15,7 @@ from .fits import Fit
 from .heads import ArmName, Head, head_of
 from .out_of_scope import Detection, detect
 from .outputs import Outputs, numbered
-from .sample_sweep import Sweep, sample_sweep
+from .sample_sweep import Sweep, rows_of_sweep, sample_sweep
 from .statistics.intervals import Difference, distinct
 
 MATTERS = 0.01  # the least relative gain in NLL that is worth a more expensive arm
@@ -35,7 +35,7 @@ class Comparison:
             scaling minus that of the frequentist arm with one, by its key.
         uncertainty: Uncertainty of each text, from the Bayesian arm's samples; None without samples.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
-        sweep: Measures against the number of samples. None if no pool was given.
+        sweep: Measures against the number of samples. None for fewer than two samples.
         recommended: The cheapest arm whose NLL no more expensive arm improves significantly and by at least 1%. The
             cheapest has the fewest passes per text; of several, one without a scaling, then "saved".
         calibrated_on: Number of other texts that the scalings were fitted on. None if they were fitted on these.
@@ -160,17 +160,13 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         measure_both("ensemble", each.mean(2, dtype=np.float64), members.averaged, Cost(passes=each.shape[2]))
     if outputs.saved is not None:
         measure("saved", outputs.saved)
-    sweep = None
-    if outputs.pool is not None:
-        rows = np.arange(len(labels)) if outputs.pool_rows is None else outputs.pool_rows
-        sweep = sample_sweep(outputs.pool, labels[rows], ordinary[rows], seed=seed, all_texts=len(labels))
     return Comparison(
         labels,
         tuple(arms),
         beyond,
         uncertainty,
         _detections(outputs, head, uncertainty, seed),
-        sweep,
+        _sweep(outputs, labels, seed),
         _recommended(measured, head, arms),
         None if known is None else len(known.labels),
         0 if known is None else known.shared,
@@ -180,6 +176,18 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         outputs.dropout,
         outputs.notes,
     )
+
+
+def _sweep(outputs: Outputs, labels: Labels, seed: int) -> Sweep | None:
+    """The effect of the number of samples; None for fewer than two."""
+    pool, rows = outputs.pool, outputs.pool_rows
+    if pool is None and outputs.samples is not None:
+        rows = rows_of_sweep(len(labels), seed)
+        pool = np.asarray(outputs.samples)[rows]
+    if pool is None or pool.shape[2] < 2:
+        return None
+    rows = np.arange(len(labels)) if rows is None else rows
+    return sample_sweep(pool, labels[rows], np.asarray(outputs.ordinary)[rows], seed=seed, all_texts=len(labels))
 
 
 def error_rates(probabilities: Probabilities, labels: Labels, groups: Sequence[str]) -> dict[str, float]:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ..pipeline.rates import Dropout
 from .arms import Cost, Labels, Probabilities
-from .sample_sweep import POOL
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Outputs:
             are corrected for that; see `Temperatures`.
         outside: Ordinary probabilities and samples (or None) of out-of-scope texts, with the shapes above; None if
             there are no such texts.
-        pool: More samples of some of the texts, to measure the effect of their number; None skips that part.
-            *Shape:* (some texts, classes, pool), with a pool of at least 180.
+        pool: Samples of some of the texts, to measure the effect of their number; None: `samples` themselves, at least
+            two. *Shape:* (some texts, classes, pool).
         pool_rows: Indices of the texts in the pool. *Shape:* (some texts,).
         costs: Cost of each arm, by its name.
         members: Probabilities from the models of an ensemble, of which the first is the ordinary model; None for no
@@ -147,8 +146,8 @@ class Outputs:
         if self.pool is not None:
             some = texts if self.pool_rows is None else len(self.pool_rows)
             *_, size = check("pool", self.pool, some, classes, None)
-            if size < POOL:
-                raise ValueError(f"pool holds {size} samples of each text; it must hold at least {POOL}, or be None")
+            if size < 2:
+                raise ValueError("pool holds 1 sample of each text; it must hold at least 2, or be None")
 
 
 def _checked(name: str, values: Probabilities, *shape: int | None) -> tuple[int, ...]:

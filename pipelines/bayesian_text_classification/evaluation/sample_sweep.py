@@ -1,5 +1,6 @@
-"""How many samples are enough: measures of the mean of 1, 2, ... samples, over random orders of a large pool."""
+"""How many samples are enough: measures of the mean of 1, 2, ... samples, and their distance from the limit."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,27 +9,30 @@ from numpy.typing import NDArray
 
 from ..metric import load_metric_module
 from ..pipeline.masks import GROUP_SIZE
+from ..pipeline.spread import Spread
 from ..pipeline.temperature import SMALLEST
 from .statistics.label_measures import pooled_ece
 from .statistics.label_predictions import LabelPredictions
 from .statistics.predictions import BINS, Array, unweighted
 
-SIZES = range(1, 61)  # numbers of samples
-POOL = 3 * SIZES[-1]  # in a smaller pool, the orders would repeat each other's samples
+MOST_SIZES = 60  # in the curves; a pool of more than three times as many samples has more
+MOST_SAMPLES = 200  # that are recommended
 ORDERS = 30
-MOST_TEXTS = 2_000  # the sweep takes 180 passes of each text
+MOST_TEXTS = 2_000  # of many texts, a random part is enough
 
-# Enough samples: from there on, the scores are this close to their limit in 19 of 20 orders, and the NLL is this close
-# to the pool's in 9 of 10. The ECE is not a guide: scores that cross a bin edge make it jump at any number of samples.
-NEAR_SCORE = 0.02
+# Enough samples: from there on, the scores and the NLL are expected to be this close to their limits. The ECE is not a
+# guide: scores that cross a bin edge make it jump at any number of samples.
+NEAR_SCORE = 0.02  # root mean square over the texts
 NEAR_NLL = 0.02  # relative to the NLL
 
-CURVES = ("ece", "accuracy", "nll", "rmse")
+CURVES = ("ece", "accuracy", "nll")
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Measures against the number of samples: 5th percentile, median and 95th percentile over orders of the pool.
+
+    The orders are of the same samples, so near the size of the pool they agree. `distances` has no such end.
 
     Attributes:
         sizes: Numbers of samples.
@@ -36,12 +40,12 @@ class Sweep:
         orders: Number of random orders of the pool.
         texts: Number of texts in the sweep: all texts of the comparison, or a random part of them.
         all_texts: Number of texts in the comparison.
-        curves: Measures by their names in `CURVES`. "rmse" is the root mean square distance of the score to its limit;
-            for independent labels, that of the label of each text that is farthest from its limit.
-            *Shape:* (3, sizes) each.
+        curves: ECE, accuracy and NLL. *Shape:* (3, sizes) each.
+        distances: Expected root mean square distance of the score from its limit; for independent labels, that of the
+            label of each text that is farthest from its limit. *Shape:* (sizes,).
         frequentist: ECE, accuracy and NLL of the frequentist arm on the same texts.
-        recommended: Smallest size from which on the scores stay within 0.02 of their limit (root mean square) and the
-            NLL stays within 2% of the pool's, in nearly all orders. None if no size does.
+        recommended: Smallest number of samples with scores that are expected within 0.02 of their limit (root mean
+            square) and an NLL within 2% of its limit. None if 200 samples are too few.
     """
 
     sizes: list[int]
@@ -50,6 +54,7 @@ class Sweep:
     texts: int
     all_texts: int
     curves: dict[str, Array]
+    distances: Array
     frequentist: dict[str, float]
     recommended: int | None
 
@@ -60,48 +65,111 @@ def sample_sweep(
     frequentist: NDArray[np.floating],
     *,
     seed: int = 0,
-    sizes: Sequence[int] = SIZES,
+    sizes: Sequence[int] | None = None,
     all_texts: int | None = None,
 ) -> Sweep:
     """Compute measures against the number of samples.
 
     Every order permutes whole groups of balanced samples, and the samples inside each group. So any prefix consists of
-    whole groups and a part of one more, as in a call of the pipeline. T samples from a pool of P are closer to the
-    pool's mean than to the limit, so their distance is divided by sqrt(1 - T / P).
+    whole groups and a part of one more, as in a call of the pipeline.
+
+    How far a mean is from its limit, the mean of infinitely many samples, is estimated from the G groups of the pool,
+    which are independent: the mean square of the distances of the group means from the pool's mean, times G / (G - 1).
+    Means of T samples vary in proportion to `Spread.variance_of_mean`. The NLL is higher than its limit by an excess
+    that does the same, to second order. With fewer than 20 samples, each counts as a group.
 
     Args:
         pool: Probabilities of the samples, in the pipeline's order. *Shape:* (texts, classes, samples).
         labels: True classes, or 0 and 1 for independent labels. *Shape:* (texts,) or (texts, labels).
         frequentist: Probabilities of the frequentist arm, for comparison. *Shape:* (texts, classes).
         seed: Seed of the orders.
-        sizes: Numbers of samples, each at most that of the pool.
+        sizes: Numbers of samples, each at most that of the pool. None: from 1 to 60, or to a third of a larger pool.
         all_texts: Total number of texts, if these are only a part of them.
     """
+    samples = pool.shape[2]
+    sizes = range(1, min(samples, max(MOST_SIZES, samples // 3)) + 1) if sizes is None else sizes
     random = np.random.default_rng(seed % 2**64)
     found = {name: np.empty((ORDERS, len(sizes))) for name in CURVES}
-    limit = pool.mean(axis=2, dtype=np.float64)[:, :, None]
-    part = np.asarray(sizes) / pool.shape[2]
-    measured, distance = (_of_labels, _largest_distance) if np.ndim(labels) == 2 else (_of_classes, _distance_of_score)
+    measured = _of_labels if np.ndim(labels) == 2 else _of_classes
     for i in range(ORDERS):
-        order = group_order(pool.shape[2], random)[: max(sizes)]
+        order = group_order(samples, random)[: max(sizes)]
         sums = np.cumsum(pool[:, :, order], axis=2, dtype=np.float64)[:, :, np.asarray(sizes) - 1]
-        means = sums / np.asarray(sizes)  # (texts, classes, sizes)
-        for name, values in measured(means, labels).items():
+        for name, values in measured(sums / np.asarray(sizes), labels).items():
             found[name][i] = values
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found["rmse"][i] = np.sqrt((distance(means, limit) ** 2).mean((0, 1)) / (1 - part))
-    curves = {name: np.quantile(values, [0.05, 0.5, 0.95], axis=0) for name, values in found.items()}
-    whole = {name: float(values[0]) for name, values in measured(limit, labels).items()}
+    limits = _Limits.of(pool, labels)
     return Sweep(
         list(sizes),
-        pool.shape[2],
+        samples,
         ORDERS,
         len(labels),
         all_texts or len(labels),
-        curves,
+        {name: np.quantile(values, [0.05, 0.5, 0.95], axis=0) for name, values in found.items()},
+        np.array([limits.distance(size) for size in sizes]),
         {name: float(values[0]) for name, values in measured(frequentist[:, :, None], labels).items()},
-        _recommended(sizes, curves, whole),
+        limits.enough(),
     )
+
+
+def rows_of_sweep(texts: int, seed: int) -> NDArray[np.intp]:
+    """The rows in the sweep: all, or a random part of many. *Shape:* (rows,)."""
+    if texts <= MOST_TEXTS:
+        return np.arange(texts)
+    return np.sort(np.random.default_rng(seed % 2**64).permutation(texts)[:MOST_TEXTS])
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """How far scores and the NLL are from their limits.
+
+    Attributes:
+        group: Samples in a group; 1 if each is a draw of its own.
+        square: Mean square distance of the score of a group's mean from its limit.
+        excess: NLL of a group's mean above its limit.
+        nll: The limit of the NLL.
+        spread: How the variance of a mean depends on its number of samples.
+    """
+
+    group: int
+    square: float
+    excess: float
+    nll: float
+    spread: Spread
+
+    @classmethod
+    def of(cls, pool: NDArray[np.floating], labels: NDArray[np.int64]) -> "_Limits":
+        """From at least two samples of each text. *Shape:* (texts, classes, samples)."""
+        group = GROUP_SIZE if pool.shape[2] >= 2 * GROUP_SIZE else 1
+        groups = pool.shape[2] // group
+        several = np.ndim(labels) == 2
+        measured, distance = (_of_labels, _largest_distance) if several else (_of_classes, _distance_of_score)
+        singles = np.asarray(pool[:, :, : groups * group], np.float64)
+        means = singles.reshape(*pool.shape[:2], groups, group).mean(3)
+        middle = means.mean(2)[:, :, None]
+        square, of_singles = (
+            float((distance(p, middle) ** 2).mean()) * p.shape[2] / (p.shape[2] - 1) for p in (means, singles)
+        )
+        nll = float(measured(middle, labels)["nll"][0])
+        excess = max(float(measured(means, labels)["nll"].mean()) - nll, 0.0) * groups / (groups - 1)
+        balance = min(square * group / of_singles, 1.0) if of_singles else 1.0
+        return cls(group, square, excess, nll - excess / groups, Spread(0.0, max(balance, 1e-3)))
+
+    def distance(self, count: int) -> float:
+        """Root mean square distance of the score from its limit, for a mean of so many samples."""
+        return math.sqrt(self.square * self._relative(count))
+
+    def enough(self) -> int | None:
+        """The smallest number of samples that is near both limits."""
+        near = (
+            count
+            for count in range(1, MOST_SAMPLES + 1)
+            if self.distance(count) <= NEAR_SCORE and self.excess * self._relative(count) <= NEAR_NLL * self.nll
+        )
+        return next(near, None)
+
+    def _relative(self, count: int) -> float:
+        """Variance of a mean of so many samples, relative to that of a group."""
+        own, of_group = (self.spread.variance_of_mean(size, self.group) for size in (count, self.group))
+        return own / of_group
 
 
 def group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:
@@ -142,10 +210,3 @@ def _of_classes(means: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[
     ]
     nll = -np.log(np.maximum(own, SMALLEST)).mean(0)
     return {"ece": np.array(ece), "accuracy": correct.mean(0), "nll": nll}
-
-
-def _recommended(sizes: Sequence[int], curves: dict[str, Array], whole: dict[str, float]) -> int | None:
-    far = curves["rmse"][2] > NEAR_SCORE
-    far |= (np.abs(curves["nll"][[0, 2]] - whole["nll"]) > NEAR_NLL * whole["nll"]).any(0)
-    last = int(np.flatnonzero(far)[-1]) if far.any() else -1
-    return sizes[last + 1] if last + 1 < len(sizes) else None

@@ -10,7 +10,7 @@ from .arms import TITLES, Arm
 from .comparison import MATTERS, Comparison
 from .heads import ENTROPY, INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
 from .out_of_scope import LEAST_OUTSIDE
-from .sample_sweep import Sweep
+from .sample_sweep import MOST_SAMPLES, Sweep
 from .statistics.intervals import LEAST_ROWS, Difference
 
 _ALWAYS = ("ece", "nll", "brier", "error_auroc", "accuracy")  # measures that have a sentence of their own
@@ -250,10 +250,10 @@ def _ensemble(comparison: Comparison) -> tuple[str, ...]:
 def _enough_samples(sweep: Sweep, several: bool) -> str:
     scores = "the scores of all labels" if several else "scores"
     if sweep.recommended is None:
-        return f"The scores or the NLL still change at {sweep.sizes[-1]} samples. If you sample, use more."
+        return f"The scores or the NLL are still changing at {MOST_SAMPLES} samples. If you sample, use more."
     return (
         f"{sweep.recommended} samples are enough. From there on, {scores} stay within 0.02 of their limit (root mean "
-        f"square over the texts), and the NLL within 2% of its value at {sweep.pool} samples."
+        "square over the texts), and the NLL within 2% of its limit."
     )
 
 

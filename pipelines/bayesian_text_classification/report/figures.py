@@ -50,7 +50,12 @@ _GAP = "#808080"
 _DOTS = 40  # labels in the picture of each label's ECE
 _PLAIN = {"alpha": 0.6, "color": "#56B4E9"}
 _HATCHED = {"alpha": 0.6, "facecolor": "#D55E00", "edgecolor": "#5E2900", "hatch": "//", "linewidth": 0}
-_PANELS = {"ece": "ECE", "accuracy": "accuracy", "nll": "NLL", "rmse": "distance of the score to its limit (RMSE)"}
+_PANELS = {
+    "ece": "ECE",
+    "accuracy": "accuracy",
+    "nll": "NLL",
+    "distances": "distance of the score from its limit (RMSE)",
+}
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ def pictures(comparison: Comparison) -> list[Picture]:
     if sweep is not None:
         best = comparison.arm(comparison.recommended)
         caption = f"Median and 5% to 95% band over {sweep.orders} random orders of {sweep.pool} samples."
+        if sweep.sizes[-1] == sweep.pool:
+            caption += " They are the same samples in every order, so the band ends in a point."
         shown.insert(1, Picture("samples", "Number of samples", sweep_curves(sweep, best), caption))
     if comparison.out_of_scope:
         shown.append(
@@ -196,8 +203,10 @@ def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
     figure = _figure(9.0, 6.4)
     figure.suptitle(f"Number of samples, {part} texts", fontsize=11)
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
-        low, middle, high = sweep.curves[name]
-        axes.fill_between(sweep.sizes, low, high, color=COLORS["bayesian"], alpha=0.25, linewidth=0, label="5% to 95%")
+        middle, band = sweep.distances, {"color": COLORS["bayesian"], "alpha": 0.25, "linewidth": 0}
+        if name in sweep.curves:
+            low, middle, high = sweep.curves[name]
+            axes.fill_between(sweep.sizes, low, high, label="5% to 95%", **band)
         axes.plot(sweep.sizes, middle, color=COLORS["bayesian"], label="Bayesian, median order")
         if name in sweep.frequentist:
             level = sweep.frequentist[name]
@@ -205,7 +214,7 @@ def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
         if recommended is not None and recommended.scaling is not None and name in recommended.estimates:
             style = {"color": COLORS[recommended.name], "linestyle": _DASHES[recommended.name]}
             axes.axhline(recommended.estimates[name].value, **style, label=TITLES[recommended.name])
-        if sweep.recommended is not None:
+        if sweep.recommended is not None and sweep.recommended <= sweep.sizes[-1]:
             axes.axvline(sweep.recommended, color=_GAP, linestyle=":", label=f"enough: {sweep.recommended}")
         axes.set_xlabel("number of samples")
         axes.set_title(title, fontsize=10)

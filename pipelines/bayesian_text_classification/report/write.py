@@ -106,6 +106,7 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
         "all_texts": sweep.all_texts,
         "percentiles": [5, 50, 95],
         **{name: curve.tolist() for name, curve in sweep.curves.items()},
+        "distances": sweep.distances.tolist(),
         "frequentist": sweep.frequentist,
         "recommended": sweep.recommended,
     }

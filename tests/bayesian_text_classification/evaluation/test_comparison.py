@@ -1,5 +1,6 @@
 """Comparisons from arrays: the statistics need no model."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_arms_have_the_measures_of_their_arrays(comparison):
         for measure in MEASURES:
             found = comparison.arm(name).estimates[measure.key].value
             assert found == pytest.approx(measure.value(Predictions.of(p, labels)), abs=1e-12), measure.key
-    assert comparison.arm("bayesian").cost.passes == 20 and comparison.sweep is None
+    assert comparison.arm("bayesian").cost.passes == 20 and comparison.sweep.pool == 20
     assert comparison.arm("bayesian").differences["nll"].verdict == "better"
     assert comparison.recommended != "frequentist"
 
@@ -175,7 +176,7 @@ def test_entropy_detects_out_of_scope_texts():
         ({"labels": drawn()[0][1:]}, "labels must hold 600 class ids"),
         ({"ordinary": np.empty((0, 2)), "labels": []}, r"ordinary has the shape \(0, 2\), so it is empty"),
         ({"baal": drawn()[2]}, r"baal has the shape \(600, 2, 20\)"),
-        ({"pool": drawn()[2]}, "pool holds 20 samples of each text; it must hold at least 180, or be None"),
+        ({"pool": drawn()[2][:, :, :1]}, "pool holds 1 sample of each text; it must hold at least 2, or be None"),
         ({"outside": (drawn()[1], drawn()[1])}, r"outside\[1\] has the shape"),
         ({"calibration": Calibration(drawn()[0] + 5, drawn()[1], drawn()[1])}, "calibration.labels must hold"),
     ],
@@ -213,6 +214,8 @@ def test_lists_are_accepted():
 
 def test_report_leaves_out_what_was_not_measured(comparison, tmp_path):
     """Without BaaL's arm and the sample sweep, the verdict, the page and the figures leave them out."""
+    assert any("samples are enough" in line for line in verdict(comparison).advice)
+    comparison = replace(comparison, sweep=None)
     assert not any("samples are enough" in line for line in verdict(comparison).advice)
     data = LabelledTexts("mine", [f"text {i}" for i in range(600)], comparison.labels.tolist(), [])
     paths = write_report(tmp_path, comparison, data, ["no", "yes"], ReportSettings("mine", "mine"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import Outputs, compare_outputs, verdict
 from bayesian_text_classification.evaluation.outputs import Calibration
-from bayesian_text_classification.evaluation.sample_sweep import POOL, sample_sweep
+from bayesian_text_classification.evaluation.sample_sweep import sample_sweep
 from scipy import special
 
 
@@ -101,8 +101,8 @@ def test_more_labels_do_not_need_fewer_samples():
     """One label of each text is unsure, and all others are near 0. The number of samples is that of the unsure one."""
     random, enough = np.random.default_rng(0), []
     for labels in (1, 20):
-        pool = np.full((60, labels, POOL), 1e-4)
-        pool[:, 0] = np.clip(0.5 + random.normal(0, 0.1, (60, POOL)), 0, 1)
+        pool = np.full((60, labels, 180), 1e-4)
+        pool[:, 0] = np.clip(0.5 + random.normal(0, 0.1, (60, 180)), 0, 1)
         y = (random.random((60, labels)) < pool.mean(2)).astype(int)
         enough.append(sample_sweep(pool, y, pool.mean(2)).recommended)
     assert enough[0] > 10 and enough[1] > 0.7 * enough[0]

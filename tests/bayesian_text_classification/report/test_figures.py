@@ -45,10 +45,11 @@ def test_curves_show_the_sweep(comparison):
     sweep = comparison.sweep
     figure = sweep_curves(sweep)
     assert figure.get_suptitle() == "Number of samples, 5 texts"
-    for axes, name in zip(figure.axes, ("ece", "accuracy", "nll", "rmse"), strict=True):
+    for axes, name in zip(figure.axes, ("ece", "accuracy", "nll", "distances"), strict=True):
         median, *levels = axes.lines
-        np.testing.assert_array_equal(median.get_ydata(), sweep.curves[name][1])
-        if name in sweep.frequentist and name != "rmse":
+        expected = sweep.distances if name == "distances" else sweep.curves[name][1]
+        np.testing.assert_array_equal(median.get_ydata(), expected)
+        if name in sweep.frequentist:
             assert set(levels[0].get_ydata()) == {sweep.frequentist[name]}
 
 

@@ -26,7 +26,7 @@ from ..comparison import Comparison, compare_outputs
 from ..dropout_choice import choice_in_folds, choice_on_others
 from ..heads import head_of
 from ..outputs import Calibration, Outputs
-from ..sample_sweep import MOST_TEXTS, POOL
+from ..sample_sweep import MOST_TEXTS, rows_of_sweep
 from .baal_arm import baal_probabilities, patched_by_baal
 from .ensemble_arm import with_members
 from .finite import finite, refuse_nan
@@ -40,6 +40,7 @@ def compare(
     calibration: LabelledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
+    sweep: int = 0,
     dropout: Dropout = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -55,6 +56,8 @@ def compare(
         out_of_scope: Texts that the classifier was not built for.
         num_samples: Number of passes of the BaaL arm and of the Bayesian arms. Without dropout, or for 0, there are no
             such arms.
+        sweep: Number of further passes, for a longer and finer curve of the effect of the number of samples. They run
+            on at most 2,000 texts.
         dropout: Dropout of the Bayesian arms, as in a call; None: the classifier's default. "auto" chooses from
             `classifier.dropout_candidates()`: on `calibration`, else on `data` in five folds of distinct texts, so that
             no text is measured with a choice that it took part in.
@@ -71,6 +74,7 @@ def compare(
         calibration=calibration,
         out_of_scope=out_of_scope,
         num_samples=num_samples,
+        sweep=sweep,
         dropout=dropout,
         seed=seed,
         progress=progress,
@@ -85,14 +89,15 @@ def outputs_of(
     calibration: LabelledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
+    sweep: int = 0,
     dropout: Dropout = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Outputs:
     """Compute the arrays of `compare`, which documents the arguments and the errors.
 
-    The pool of the sweep continues the Bayesian arm's samples. Each pass runs once: the two Bayesian arms share their
-    passes, and so do the two frequentist arms.
+    The further passes of the sweep continue the Bayesian arm's samples. Each pass runs once: the two Bayesian arms
+    share their passes, and so do the two frequentist arms.
     """
     activation = check_probabilities(classifier)
     advance, as_saved, classifier = progress or (lambda rows: None), classifier, classifier.uncalibrated()
@@ -127,7 +132,7 @@ def outputs_of(
     )
     candidates = _candidates(classifier, num_samples, dropout)
     if candidates:
-        run = _Sampling(classifier, num_samples, seed, advance)
+        run = _Sampling(classifier, num_samples, sweep, seed, advance)
         found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
     if len(classifier.members) > 1:
         found = with_members(found, classifier, texts, given, out_of_scope, advance)
@@ -154,6 +159,7 @@ class _Sampling:
 
     classifier: BayesianTextClassificationPipeline
     passes: int
+    further: int
     seed: int
     advance: Callable[[int], None]
 
@@ -220,12 +226,10 @@ def _with_samples(
     reached = classifier.sites_for({"dropout": dropout})
     bayesian = Cost(sampled.passes, len(reached), sum(site.calls for site in reached), seconds[dropout])
 
-    rows = np.arange(len(data.texts))
-    if len(rows) > MOST_TEXTS:
-        rows = np.sort(np.random.default_rng(sampled.seed % 2**64).permutation(rows)[:MOST_TEXTS])
+    rows = rows_of_sweep(len(data.texts), sampled.seed)
     pool = at_choice[rows]
-    if sampled.passes < POOL:
-        rest = sampled([data.texts[i] for i in rows], dropout, sampled.passes, POOL - sampled.passes)
+    if sampled.further:
+        rest = sampled([data.texts[i] for i in rows], dropout, sampled.passes, sampled.further)
         pool = np.concatenate([pool, rest], axis=2)
     if outside is not None:
         outside = (outside[0], sampled(out_of_scope, dropout))
@@ -234,7 +238,7 @@ def _with_samples(
         samples=samples,
         calibration=known,
         outside=outside,
-        pool=pool,
+        pool=pool if pool.shape[2] > 1 else None,
         pool_rows=rows,
         one_dropout=samples is at_choice or bool(np.array_equal(samples, at_choice)),
         costs={**outputs.costs, "bayesian": bayesian, head.scaled["bayesian"]: bayesian},
@@ -262,6 +266,7 @@ def total_rows(
     calibration: LabelledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
+    sweep: int = 0,
     dropout: Dropout = None,
 ) -> int:
     """Number of rows (a text in one pass) that `compare` runs with these arguments."""
@@ -271,7 +276,7 @@ def total_rows(
         baal = texts if classifier.sites_for({"dropout": None}) else 0
         of_arms = texts + others * count if others else texts * count
         rows += num_samples * (baal + of_arms + outside)
-        rows += max(POOL - num_samples, 0) * min(texts, MOST_TEXTS)
+        rows += sweep * min(texts, MOST_TEXTS)
     if len(classifier.members) > 1:
         rows += len(classifier.members) * (texts + others + outside)
     return rows + texts * own_passes(classifier)

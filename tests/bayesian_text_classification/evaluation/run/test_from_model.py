@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import dropout_choice as choice_module
+from bayesian_text_classification.evaluation import sample_sweep
 from bayesian_text_classification.evaluation.comparison import error_rates
 from bayesian_text_classification.evaluation.run import compare, from_model, outputs_of, total_rows
 from bayesian_text_classification.evaluation.run.baal_arm import baal_probabilities, patched_by_baal
@@ -172,10 +173,10 @@ def test_folds_with_different_choices_are_not_mixed_up(still, bayesian, monkeypa
     )
     choices = iter([0, 1, 0, 0, 0, 0])  # on all texts, then without each fifth
     monkeypatch.setattr(choice_module, "chosen", lambda losses, groups: next(choices))
-    outputs = outputs_of(ours, DATA, num_samples=2, dropout="auto")
+    outputs = outputs_of(ours, DATA, num_samples=2, sweep=18, dropout="auto")
     assert outputs.dropout == 0.02 and not outputs.one_dropout and outputs.saved is None
     assert "the dropout was chosen for each fifth of the texts" in outputs.notes[-1]
-    expected = ours.sample_proba(TEXTS, num_samples=180, dropout=0.02)
+    expected = ours.sample_proba(TEXTS, num_samples=20, dropout=0.02)
     np.testing.assert_allclose(outputs.pool, expected, rtol=0, atol=1e-6)
     other = ours.sample_proba(TEXTS, num_samples=2, dropout=0.05)
     apart = np.abs(outputs.samples - expected[:, :, :2]).max((1, 2)) > 1e-6
@@ -277,24 +278,34 @@ def test_uncertainty_comes_from_the_bayesian_arms_samples(comparison, classifier
     np.testing.assert_allclose(found.mean, comparison.arm("bayesian").probabilities, atol=1e-6)
 
 
-def test_pool_is_three_times_the_largest_size(comparison):
-    assert comparison.sweep.sizes == list(range(1, 61))
-    assert comparison.sweep.pool == 180
-    assert comparison.sweep.texts == comparison.sweep.all_texts == len(TEXTS)
+@pytest.mark.parametrize(("further", "sizes"), [(0, 4), (6, 10), (176, 60), (200, 68)])
+def test_the_sweep_is_over_the_samples_and_further_ones(tiny, bayesian, further, sizes):
+    ours, rows = bayesian(tiny("bert")), []
+    found = compare(ours, DATA, num_samples=4, sweep=further, progress=rows.append)
+    assert sum(rows) == total_rows(ours, DATA, num_samples=4, sweep=further) == 5 * (1 + 2 * 4 + further)
+    assert found.sweep.sizes == list(range(1, sizes + 1)) and found.sweep.pool == 4 + further
+    assert found.sweep.texts == found.sweep.all_texts == len(TEXTS)
     for key in ("ece", "accuracy", "nll"):
-        assert comparison.sweep.frequentist[key] == pytest.approx(comparison.arms[0].estimates[key].value, abs=1e-6)
+        assert found.sweep.frequentist[key] == pytest.approx(found.arms[0].estimates[key].value, abs=1e-6)
+        if not further:
+            assert found.sweep.curves[key][:, -1] == pytest.approx([found.arm("bayesian").estimates[key].value] * 3)
+
+
+def test_one_sample_has_no_sweep(tiny, bayesian):
+    assert compare(bayesian(tiny("bert")), DATA, num_samples=1).sweep is None
 
 
 def test_sweep_uses_a_seeded_subset_of_many_texts_and_reports_its_size(tiny, bayesian, monkeypatch):
     classifier = bayesian(tiny("bert"))
-    monkeypatch.setattr(from_model, "MOST_TEXTS", 3)
+    for module in (from_model, sample_sweep):
+        monkeypatch.setattr(module, "MOST_TEXTS", 3)
     rows = []
     found = [
-        compare(classifier, DATA, num_samples=2, seed=seed, progress=rows.append).sweep.frequentist["nll"]
+        compare(classifier, DATA, num_samples=2, sweep=4, seed=seed, progress=rows.append).sweep.frequentist["nll"]
         for seed in (0, 0, 1)
     ]
     assert found[0] == found[1] != found[2]
-    assert sum(rows) == 3 * total_rows(classifier, DATA, num_samples=2) == 3 * (5 * (1 + 2 * 2) + 3 * 178)
+    assert sum(rows) == 3 * total_rows(classifier, DATA, num_samples=2, sweep=4) == 3 * (5 * (1 + 2 * 2) + 3 * 4)
     sweep = compare(classifier, DATA, num_samples=2).sweep
     assert (sweep.texts, sweep.all_texts) == (3, 5)
 
