@@ -16,6 +16,7 @@ from .options import (
     Ensemble,
     LabelColumn,
     Masks,
+    MaxTexts,
     Model,
     Posterior,
     Seed,
@@ -42,6 +43,7 @@ def calibrate(
     text_column: TextColumn = None,
     text_pair_column: TextPairColumn = None,
     label_column: LabelColumn = None,
+    max_texts: MaxTexts = None,
     num_samples: Annotated[
         int | None,
         typer.Option(
@@ -89,7 +91,7 @@ def calibrate(
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle, **options)
             source = str(embedded_reviews()) if dataset is None else dataset
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
-            data = labelled_texts_for(classifier, source, config=config, split=split, **columns)
+            data = labelled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
         passes = max(classifier.sampling.num_samples, 1)
         if choose:
             passes = 1 + (num_samples or passes) * len(classifier.dropout_candidates())

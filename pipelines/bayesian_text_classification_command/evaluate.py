@@ -16,6 +16,7 @@ from .options import (
     Dtype,
     Ensemble,
     LabelColumn,
+    MaxTexts,
     Model,
     Seed,
     Split,
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from bayesian_text_classification.evaluation import Comparison
     from bayesian_text_classification.loading.labelled_texts import LabelledTexts
     from bayesian_text_classification.pipeline import BayesianTextClassificationPipeline
+
+
+QUICK = 200  # texts
 
 
 def _rates(values: list[float] | None) -> list[float] | None:
@@ -51,6 +55,18 @@ def evaluate(
     text_column: TextColumn = None,
     text_pair_column: TextPairColumn = None,
     label_column: LabelColumn = None,
+    max_texts: MaxTexts = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help=f"--max-texts {QUICK}. So few texts usually give no verdict.")
+    ] = False,
+    arms: Annotated[
+        str,
+        typer.Option(
+            help="What to run besides the ordinary model, separated by commas: baal, bayesian, ensemble.",
+            show_default="all that there are",
+            callback=not_empty,
+        ),
+    ] = "baal,bayesian,ensemble",
     num_samples: Annotated[
         int,
         typer.Option(
@@ -101,6 +117,9 @@ def evaluate(
     Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
     """
     models = models_of(model, ensemble)
+    if quick and max_texts is not None:
+        fail(f"--quick is --max-texts {QUICK}; pass one of the two")
+    max_texts = QUICK if quick else max_texts
     quiet_libraries()
     from bayesian_text_classification.embedded import embedded_reviews
     from bayesian_text_classification.evaluation.arms import ARM_MASKS
@@ -123,7 +142,7 @@ def evaluate(
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             check_probabilities(classifier)
             source = str(embedded_reviews()) if dataset is None else dataset
-            data = labelled_texts_for(classifier, source, config=config, split=split, **columns)
+            data = labelled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
             calibration = None
             if calibration_dataset is not None:
                 calibration = labelled_texts_for(classifier, calibration_dataset, **columns)
@@ -133,7 +152,7 @@ def evaluate(
         except ValueError as error:  # ours: the model, its problem type or the data
             fail(first_line(error))
     run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
-    run |= {"sweep": sweep, "dropout": dropout}
+    run |= {"sweep": sweep, "dropout": dropout, "arms": [arm.strip() for arm in arms.split(",")]}
     try:
         with passes_progress("sampling", total_rows(classifier, data, **run)) as advance:
             comparison = compare(classifier, data, **run, seed=seed, progress=advance)
@@ -143,7 +162,7 @@ def evaluate(
         fail(f"the comparison failed with {type(error).__name__}: {first_line(error)}")
     found = verdict(comparison, target_error)
     samples = comparison.rival.cost.passes if comparison.sampled else 0
-    labeled, where = dataset, {"config": config, "split": split}
+    labeled, where = dataset, {"config": config, "split": split, "max_texts": max_texts}
     if calibration_dataset is not None:
         labeled, where = calibration_dataset, {}
     columns_of = {name: value for name, value in {**where, **columns}.items() if value is not None}

@@ -143,6 +143,14 @@ Posterior = Annotated[
         show_default="ensemble, or the value saved with it",
     ),
 ]
+MaxTexts = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Take a random part of so many texts, always the same one; equal parts of the groups in a column kind.",
+        show_default="all texts",
+    ),
+]
 Config = Annotated[str | None, typer.Option(help="Configuration of a dataset on the Hub.", callback=not_empty)]
 Split = Annotated[
     str | None, typer.Option(help="Split of a dataset on the Hub.", show_default="validation", callback=not_empty)

@@ -202,7 +202,7 @@ def test_bad_input_gives_one_line(tmp_path, monkeypatch, arguments, message):
         ["push", "pipeline", "me/mine", "--calibration-dataset", "none.csv"],
     ],
 )
-def test_a_missing_file_is_told_before_the_libraries_are_imported(arguments):
+def test_a_missing_file_is_reported_before_the_libraries_are_imported(arguments):
     *_, name = [argument for argument in arguments if "none" in argument or "*" in argument]
     done = run(*arguments, before="import sys; sys.modules['transformers'] = sys.modules['torch'] = None; ")
     assert error_line(done) == f"{name}: no such file"

@@ -1,6 +1,7 @@
 """Arms of a comparison: several sets of probabilities for the same rows, measured on the same resamples."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ TITLES: dict[str, str] = {
     "ensemble_platt": "Ensemble + Platt",
     "saved": "As saved",
 }
+OptionalArm = Literal["baal", "bayesian", "ensemble"]
+OPTIONAL_ARMS: tuple[OptionalArm, ...] = ("baal", "bayesian", "ensemble")  # what runs besides the ordinary model
 ARM_MASKS = "balanced"  # dropout masks of the Bayesian arms
 
 

@@ -354,8 +354,8 @@ def _how(arm: Arm, comparison: Comparison) -> str:
 
 
 _NO_SAMPLES = (
-    "the model has no active dropout, or num_samples is 0. To see what sampling would do, pass --dropout 0.1, or "
-    "--dropout auto to choose the rate (dropout= in Python)."
+    "the model has no active dropout, num_samples is 0, or the Bayesian arm was left out. To see what sampling would "
+    "do to a model without dropout, pass --dropout 0.1, or --dropout auto to choose the rate (dropout= in Python)."
 )
 _UNDETERMINED = (
     "Warning: {which} do not determine a temperature (every answer is right, or the correct class gets no more "

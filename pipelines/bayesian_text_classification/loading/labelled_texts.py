@@ -3,10 +3,11 @@
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 
 from ..files.formats import FORMATS, format_of
@@ -35,6 +36,7 @@ class LabelledTexts:
         label_column: Column that the labels were read from, or None.
         split: Split of a dataset on the Hub, or None.
         text_pair_column: Column that second texts were read from, or None.
+        part_of: Number of texts of which these are a random part, or None.
     """
 
     name: str
@@ -45,6 +47,30 @@ class LabelledTexts:
     label_column: str | None = None
     split: str | None = None
     text_pair_column: str | None = None
+    part_of: int | None = None
+
+    def sample(self, count: int) -> "LabelledTexts":
+        """A random part of so many texts, always the same one, in their order; with groups, equal parts of each group.
+
+        All texts if there are no more. A group that has too few texts leaves its place to the others.
+        """
+        if count >= len(self.texts):
+            return self
+        random = np.random.default_rng(0)
+        groups = np.asarray(self.groups or [""] * len(self.texts))
+        # The k-th of each group in a random order comes before all k+1-st ones.
+        turn = np.empty(len(groups))
+        for name in np.unique(groups):
+            turn[random.permutation(np.flatnonzero(groups == name))] = np.arange((groups == name).sum())
+        rows = np.sort(np.lexsort((random.random(len(groups)), turn))[:count]).tolist()
+        texts, labels = ([values[i] for i in rows] for values in (self.texts, self.labels))
+        return replace(
+            self,
+            texts=texts,
+            labels=labels,
+            groups=[self.groups[i] for i in rows] if self.groups else [],
+            part_of=len(self.texts) if self.part_of is None else self.part_of,
+        )
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,7 @@ def load_labelled_texts(
     text_pair_column: str | None = None,
     label_column: str | None = None,
     multi_label: bool = False,
+    max_texts: int | None = None,
 ) -> LabelledTexts:
     """Read `source` and translate its labels to the model's class ids.
 
@@ -87,6 +114,7 @@ def load_labelled_texts(
         label_column: Column of the labels. Default: `label`, else `labels`.
         multi_label: Whether several labels may apply to a text. A cell is then a list of ids or names, a string of
             them (separated by commas, or a JSON list), or a list of one 0 or 1 for each label.
+        max_texts: Take a random part of so many texts if there are more; see `LabelledTexts.sample`.
 
     Raises:
         DataError: There is no such file, dataset, column or label, or there are no rows; a row is incomplete; a text
@@ -113,7 +141,8 @@ def load_labelled_texts(
     labels = read(table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, []))
     if multi_label:
         labels = [set(one) for one in labels]  # which cannot be mistaken for a row of zeros and ones
-    return LabelledTexts(source, texts, labels, groups, text_column, label_column, split, text_pair_column)
+    data = LabelledTexts(source, texts, labels, groups, text_column, label_column, split, text_pair_column)
+    return data if max_texts is None else data.sample(max_texts)
 
 
 def load_texts(

@@ -2,12 +2,15 @@
 
 import csv
 import json
+from collections import Counter
 
 import pandas as pd
 import pytest
 from bayesian_text_classification.embedded import embedded_reviews
-from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
+from bayesian_text_classification.loading.labelled_texts import LabelledTexts, load_labelled_texts
 from bayesian_text_classification.loading.labels import DataError, label_ids
+from hypothesis import given
+from hypothesis import strategies as st
 
 NAMES = {0: "NEGATIVE", 1: "POSITIVE"}
 
@@ -43,6 +46,31 @@ def test_embedded_reviews_have_groups_and_named_labels():
     data = load_labelled_texts(str(embedded_reviews()), NAMES)
     assert len(data.texts) == len(data.groups) >= 300
     assert sum(data.labels) * 2 == len(data.labels)
+
+
+def test_a_sample_is_an_equal_part_of_each_group_in_the_order_of_the_rows():
+    data = LabelledTexts("d", [f"text {i}" for i in range(90)], list(range(90)), ["a", "b", "c", "c", "c", "c"] * 15)
+    part = data.sample(30)
+    assert part == data.sample(30) and part.part_of == 90 and part.sample(30) is part
+    assert Counter(part.groups) == {"a": 10, "b": 10, "c": 10}
+    assert part.labels == sorted(part.labels) and part.texts == [f"text {i}" for i in part.labels]
+    assert Counter(data.sample(50).groups) == {"a": 15, "b": 15, "c": 20}  # there are no more of a and b
+    assert data.sample(90) is data and data.sample(1_000) is data and data.part_of is None
+    assert data.sample(45).sample(30).part_of == 90
+    assert sorted(Counter(data.sample(31).groups).values()) == [10, 10, 11]
+    assert data.sample(31).groups.count("a") + 1 >= 10
+
+
+@given(st.integers(1, 40), st.integers(1, 50))
+def test_a_sample_has_as_many_texts_as_asked_for(texts, count):
+    data = LabelledTexts("d", [str(i) for i in range(texts)], list(range(texts)), [])
+    part = data.sample(count)
+    assert len(part.texts) == min(texts, count) == len(set(part.texts)) and part.groups == []
+
+
+def test_max_texts_takes_a_sample():
+    data = load_labelled_texts(str(embedded_reviews()), NAMES)
+    assert load_labelled_texts(str(embedded_reviews()), NAMES, max_texts=20) == data.sample(20) != data
 
 
 def test_labels_can_be_ids_or_names():

@@ -6,7 +6,7 @@ fitted on.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from ...pipeline.pipeline import BayesianTextClassificationPipeline
 from ...pipeline.probe import mean_rate
 from ...pipeline.rates import Dropout, Rates
 from ...pipeline.targets import labeled
-from ..arms import ARM_MASKS, Cost, Probabilities
+from ..arms import ARM_MASKS, OPTIONAL_ARMS, Cost, OptionalArm, Probabilities
 from ..comparison import Comparison, compare_outputs
 from ..dropout_choice import choice_in_folds, choice_on_others
 from ..heads import head_of
@@ -42,6 +42,7 @@ def compare(
     num_samples: int = 20,
     sweep: int = 0,
     dropout: Dropout = None,
+    arms: Collection[OptionalArm] = OPTIONAL_ARMS,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Comparison:
@@ -61,12 +62,14 @@ def compare(
         dropout: Dropout of the Bayesian arms, as in a call; None: the classifier's default. "auto" chooses from
             `classifier.dropout_candidates()`: on `calibration`, else on `data` in five folds of distinct texts, so that
             no text is measured with a choice that it took part in.
+        arms: What to run besides the ordinary model, where there is such an arm: "baal", "bayesian", "ensemble".
         seed: Seed of both arms' dropout, of the resamples and of the sample orders in the sweep.
         progress: Function that is called with the number of rows done (a row is one text in one pass). `total_rows`
             gives the total.
 
     Raises:
-        ValueError: The classifier's scores are not probabilities (a regression model), or are NaN.
+        ValueError: The classifier's scores are not probabilities (a regression model), or are NaN; or an arm is
+            unknown.
     """
     outputs = outputs_of(
         classifier,
@@ -76,6 +79,7 @@ def compare(
         num_samples=num_samples,
         sweep=sweep,
         dropout=dropout,
+        arms=arms,
         seed=seed,
         progress=progress,
     )
@@ -91,6 +95,7 @@ def outputs_of(
     num_samples: int = 20,
     sweep: int = 0,
     dropout: Dropout = None,
+    arms: Collection[OptionalArm] = OPTIONAL_ARMS,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Outputs:
@@ -99,6 +104,8 @@ def outputs_of(
     The further passes of the sweep continue the Bayesian arm's samples. Each pass runs once: the two Bayesian arms
     share their passes, and so do the two frequentist arms.
     """
+    if unknown := set(arms) - set(OPTIONAL_ARMS):
+        raise ValueError(f"arms={sorted(unknown)}; they must be some of {', '.join(map(repr, OPTIONAL_ARMS))}")
     activation = check_probabilities(classifier)
     advance, as_saved, classifier = progress or (lambda rows: None), classifier, classifier.uncalibrated()
     texts, labels = labeled(data.texts, data.labels, classifier.model.config, activation)
@@ -129,21 +136,29 @@ def outputs_of(
         groups=np.asarray(list(map(text_key, texts))),
         names=names,
         outside_groups=np.asarray(list(map(text_key, out_of_scope))) if out_of_scope else None,
+        notes=() if data.part_of is None else (f"Measured on a random {len(texts):,} of {data.part_of:,} texts.",),
     )
-    candidates = _candidates(classifier, num_samples, dropout)
+    run = _Sampling(classifier, num_samples, sweep, seed, advance)
+    if _has_baal(classifier, num_samples, arms):
+        found = _with_baal(found, run, data)
+    candidates = _candidates(classifier, num_samples, dropout, arms)
     if candidates:
-        run = _Sampling(classifier, num_samples, sweep, seed, advance)
         found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
-    if len(classifier.members) > 1:
+    if "ensemble" in arms and len(classifier.members) > 1:
         found = with_members(found, classifier, texts, given, out_of_scope, advance)
     return with_saved(found, as_saved, texts, advance)
 
 
+def _has_baal(classifier: BayesianTextClassificationPipeline, num_samples: int, arms: Collection[OptionalArm]) -> bool:
+    """Whether there is BaaL's arm, at the model's own rates."""
+    return num_samples > 0 and "baal" in arms and bool(classifier.sites_for({"dropout": None}))
+
+
 def _candidates(
-    classifier: BayesianTextClassificationPipeline, num_samples: int, dropout: Dropout
+    classifier: BayesianTextClassificationPipeline, num_samples: int, dropout: Dropout, arms: Collection[OptionalArm]
 ) -> tuple[Dropout, ...]:
-    """What the Bayesian arms' dropout is, or is chosen from; empty if nothing is sampled."""
-    if num_samples == 0:
+    """What the Bayesian arms' dropout is, or is chosen from; empty if there are no such arms."""
+    if num_samples == 0 or "bayesian" not in arms:
         return ()
     if dropout == "auto":
         return classifier.dropout_candidates()
@@ -189,11 +204,8 @@ def _with_samples(
     calibration: LabelledTexts | None,
     out_of_scope: Sequence[Any],
 ) -> Outputs:
-    """The outputs with those of BaaL's copy and of the samples. Several candidates: the dropout is chosen from them."""
+    """The outputs with those of the samples. Several candidates: the dropout is chosen from them."""
     classifier, head = sampled.classifier, head_of(outputs.labels)
-    if classifier.sites_for({"dropout": None}):
-        outputs = _with_baal(outputs, sampled, data)
-
     known, outside, notes = outputs.calibration, outputs.outside, outputs.notes
     dropout, method = candidates[0], METHODS[classifier.activation][0]
     seconds: dict[Dropout, float] = {}
@@ -268,15 +280,16 @@ def total_rows(
     num_samples: int = 20,
     sweep: int = 0,
     dropout: Dropout = None,
+    arms: Collection[OptionalArm] = OPTIONAL_ARMS,
 ) -> int:
     """Number of rows (a text in one pass) that `compare` runs with these arguments."""
     texts, others, outside = len(data.texts), 0 if calibration is None else len(calibration.texts), len(out_of_scope)
-    rows, count = texts + others + outside, len(_candidates(classifier, num_samples, dropout))
+    rows, count = texts + others + outside, len(_candidates(classifier, num_samples, dropout, arms))
+    if _has_baal(classifier, num_samples, arms):
+        rows += num_samples * texts
     if count:
-        baal = texts if classifier.sites_for({"dropout": None}) else 0
         of_arms = texts + others * count if others else texts * count
-        rows += num_samples * (baal + of_arms + outside)
-        rows += sweep * min(texts, MOST_TEXTS)
-    if len(classifier.members) > 1:
+        rows += num_samples * (of_arms + outside) + sweep * min(texts, MOST_TEXTS)
+    if "ensemble" in arms and len(classifier.members) > 1:
         rows += len(classifier.members) * (texts + others + outside)
     return rows + texts * own_passes(classifier)

@@ -45,16 +45,16 @@ def with_saved(
             return outputs
         note = f"The classifier was saved with a calibration, but not for its default, {SCORES[way]}."
         return replace(outputs, notes=(*outputs.notes, note))
+    why = _not_measured(outputs, classifier, scaling)
+    if why:
+        note = f"The calibration that the classifier was saved with ({scaling}) was not measured: {why}."
+        return replace(outputs, notes=(*outputs.notes, note))
     made = "one ordinary pass"
     if way == "ensemble":
         assert outputs.members is not None
         p, cost = outputs.members.samples.mean(2, dtype=np.float64), outputs.costs["ensemble"]
         made = f"one pass of each of {cost.passes} models"
     elif way == "dropout":
-        why = _not_measured(outputs, classifier, scaling)
-        if why:
-            note = f"The calibration that the classifier was saved with ({scaling}) was not measured: {why}."
-            return replace(outputs, notes=(*outputs.notes, note))
         assert outputs.samples is not None
         p, cost = outputs.samples.mean(2, dtype=np.float64), outputs.costs["bayesian"]
         made = f"{cost.passes} samples with {ARM_MASKS} masks"
@@ -80,7 +80,12 @@ def _with_own_passes(
 
 
 def _not_measured(outputs: Outputs, classifier: BayesianTextClassificationPipeline, scaling: Scaling) -> str:
-    """Why the samples do not have the saved calibration; empty if they have it."""
+    """Why the saved calibration does not fit what was run; empty if it does."""
+    way = way_of(classifier.sampling)
+    if way == "ensemble":
+        return "the ensemble did not run" if outputs.members is None else ""
+    if way == "ordinary":
+        return ""
     if outputs.samples is None:
         return "nothing was sampled"
     if not outputs.one_dropout:

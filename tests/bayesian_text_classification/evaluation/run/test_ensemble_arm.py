@@ -99,6 +99,14 @@ def test_as_saved_is_an_arm_where_no_other_arm_is_the_same(saved, options, model
     assert len([note for note in outputs.notes if note.startswith("The ensemble averages 3 models")]) == 1
 
 
+def test_an_ensemble_that_does_not_run_has_no_saved_arm(models, bayesian):
+    ours = bayesian(models)
+    ours.calibration = Calibration({"ensemble": TemperatureScaling(2.0)})
+    outputs = outputs_of(ours, DATA, num_samples=0, arms=())
+    assert outputs.members is None and outputs.saved is None
+    assert outputs.notes[-1].endswith("(temperature 2) was not measured: the ensemble did not run.")
+
+
 def test_advice_names_the_posterior(models, bayesian):
     """A call of an ensemble without it is a call of all its models."""
     ours = bayesian(models)

@@ -291,6 +291,30 @@ def test_the_sweep_is_over_the_samples_and_further_ones(tiny, bayesian, further,
             assert found.sweep.curves[key][:, -1] == pytest.approx([found.arm("bayesian").estimates[key].value] * 3)
 
 
+@pytest.mark.parametrize(
+    ("arms", "names"),
+    [
+        ((), []),
+        (("baal",), ["baal"]),
+        (("bayesian",), ["bayesian", "bayesian_temperature"]),
+        (("baal", "bayesian", "ensemble"), ["baal", "bayesian", "bayesian_temperature"]),
+    ],
+)
+def test_arms_can_be_left_out(tiny, bayesian, arms, names):
+    ours, rows = bayesian(tiny("bert")), []
+    found = compare(ours, DATA, num_samples=2, arms=arms, progress=rows.append)
+    assert [arm.name for arm in found.arms] == ["frequentist", "frequentist_temperature", *names]
+    assert sum(rows) == total_rows(ours, DATA, num_samples=2, arms=arms)
+    assert verdict(found).headline
+    with pytest.raises(ValueError, match=r"arms=\['bayes'\]; they must be some of 'baal', 'bayesian', 'ensemble'"):
+        compare(ours, DATA, arms=["bayes"])
+
+
+def test_a_part_of_the_texts_is_said(tiny, bayesian):
+    part = DATA.sample(3)
+    assert compare(bayesian(tiny("bert")), part, num_samples=0).notes == ("Measured on a random 3 of 5 texts.",)
+
+
 def test_one_sample_has_no_sweep(tiny, bayesian):
     assert compare(bayesian(tiny("bert")), DATA, num_samples=1).sweep is None
 
