@@ -180,7 +180,7 @@ def test_the_first_command_reproduces_the_table_offline(tmp_path):
         experiment.split(), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=1800, env=environment
     )
     assert done.returncode == 0, done.stderr
-    printed, here = rows(done.stdout), written("300 reviews, 20 samples")
+    printed, here = rows(done.stdout), written("450 reviews, 20 samples")
     assert len(here) == 5
     # Keyed masks are the same on every machine; BaaL's come from PyTorch's generator, whose builds differ.
     for arm, numbers in here.items():

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import AutoModelForSequenceClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .embedded import embedded_model, embedded_reviews
+from .embedded import embedded_model
 from .metric import install_metric
 from .pipeline import (
     TASK,
@@ -66,7 +66,6 @@ __all__ = [
     "__version__",
     "compare",
     "embedded_model",
-    "embedded_reviews",
     "label_thresholds",
     "load",
     "load_classifier",

@@ -25,6 +25,7 @@ from .options import (
     TextPairColumn,
     models_of,
     not_empty,
+    texts_or_default,
     writable_folder,
 )
 from .progress import passes_progress
@@ -50,7 +51,7 @@ def calibrate(
             min=0,
             help="Forward passes with dropout per text; 0 calibrates the ordinary scores. It is also the default of "
             "the saved classifier.",
-            show_default=f"20, {OR_SAVED}",
+            show_default=f"20, the number of models of an ensemble, {OR_SAVED}",
         ),
     ] = None,
     method: Annotated[
@@ -73,7 +74,6 @@ def calibrate(
     """
     models = models_of(model, ensemble)
     quiet_libraries()
-    from bayesian_text_classification.embedded import embedded_reviews
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.problem import labelled_texts_for
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
@@ -89,7 +89,7 @@ def calibrate(
     try:
         with STDERR.status("loading"):
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle, **options)
-            source = str(embedded_reviews()) if dataset is None else dataset
+            source, max_texts = texts_or_default(dataset, max_texts)
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             data = labelled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
         passes = max(classifier.sampling.num_samples, 1)

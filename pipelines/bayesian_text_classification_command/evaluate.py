@@ -25,6 +25,7 @@ from .options import (
     file_or_id,
     models_of,
     not_empty,
+    texts_or_default,
     writable_folder,
 )
 from .progress import passes_progress
@@ -71,7 +72,7 @@ def evaluate(
         int,
         typer.Option(
             min=0,
-            help="Forward passes with dropout per text. (The report uses up to 180 to show their effect.) 0 compares "
+            help="Forward passes with dropout per text. 0 compares "
             "the ordinary model with and without a temperature (or Platt scaling), as for a model without dropout.",
         ),
     ] = 20,
@@ -114,14 +115,13 @@ def evaluate(
     Also compares BaaL's patched copy, and temperature scaling of both models; for independent labels, Platt scaling. A
     model without dropout is compared with and without such a scaling. An ensemble is compared with its first model.
 
-    Without arguments: the embedded sentiment classifier on the embedded reviews, offline.
+    Without arguments: the embedded sentiment classifier on 450 of the embedded reviews, offline.
     """
     models = models_of(model, ensemble)
     if quick and max_texts is not None:
         fail(f"--quick is --max-texts {QUICK}; pass one of the two")
     max_texts = QUICK if quick else max_texts
     quiet_libraries()
-    from bayesian_text_classification.embedded import embedded_reviews
     from bayesian_text_classification.evaluation.arms import ARM_MASKS
     from bayesian_text_classification.evaluation.run import compare, total_rows
     from bayesian_text_classification.evaluation.verdict import verdict
@@ -129,6 +129,7 @@ def evaluate(
     from bayesian_text_classification.loading.fingerprint import fingerprint
     from bayesian_text_classification.loading.labelled_texts import load_texts
     from bayesian_text_classification.loading.problem import check_probabilities, labelled_texts_for
+    from bayesian_text_classification.pipeline.saving import saved_options
     from bayesian_text_classification.report import ReportSettings, write_report
     from bayesian_text_classification.report.recipe import Sources, recipe
     from bayesian_text_classification.wording import first_line
@@ -141,7 +142,7 @@ def evaluate(
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             check_probabilities(classifier)
-            source = str(embedded_reviews()) if dataset is None else dataset
+            source, max_texts = texts_or_default(dataset, max_texts)
             data = labelled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
             calibration = None
             if calibration_dataset is not None:
@@ -162,14 +163,14 @@ def evaluate(
         fail(f"the comparison failed with {type(error).__name__}: {first_line(error)}")
     found = verdict(comparison, target_error)
     samples = comparison.rival.cost.passes if comparison.sampled else 0
-    labeled, where = dataset, {"config": config, "split": split, "max_texts": max_texts}
+    labeled, where = source, {"config": config, "split": split, "max_texts": max_texts}
     if calibration_dataset is not None:
         labeled, where = calibration_dataset, {}
     columns_of = {name: value for name, value in {**where, **columns}.items() if value is not None}
     settings = ReportSettings(
         model=model or "embedded classifier",
-        dataset=dataset or "embedded reviews",
-        ensemble=", ".join(ensemble) if ensemble else None,
+        dataset=source if dataset else f"embedded {source}",
+        ensemble=tuple(ensemble) if ensemble else None,
         config=config,
         split=data.split,
         text_column=data.text_column,
@@ -191,6 +192,7 @@ def evaluate(
             labeled,
             columns_of,
             tuple(ensemble or ()),
+            together=bool(saved_options(classifier.model.config)),
         ),
     )
     _print_tables(comparison, data)

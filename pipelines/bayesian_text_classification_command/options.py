@@ -10,6 +10,7 @@ import typer
 
 from .console import fail
 
+DEFAULT_DATASET, DEFAULT_TEXTS = "reviews", 450
 _FILES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
@@ -27,6 +28,8 @@ def file_or_id(value: str | None) -> str | None:
     Anything else may be the id of a dataset, which the library looks up.
     """
     not_empty(value)
+    if value is not None and "://" in value:
+        fail(f"{value} is an address; pass a local file, or the id of a dataset on the Hub (user/name)")
     if value is None or value == "-" or os.path.exists(value) or glob.glob(value, recursive=True):
         return value
     if Path(value.removesuffix(Path(value).suffix) if value.endswith(_COMPRESSED) else value).suffix.lower() in _FILES:
@@ -110,8 +113,9 @@ OR_SAVED = "or the value saved with the model"
 Dataset = Annotated[
     str | None,
     typer.Option(
-        help="Labeled texts: a csv, tsv, jsonl or parquet file, or a Hub id.",
-        show_default="the embedded reviews",
+        help="Labeled texts: a csv, tsv, jsonl or parquet file, a Hub id, or embedded ones: reviews (3,000 sentences), "
+        "hard (300).",
+        show_default=f"{DEFAULT_TEXTS} of reviews",
         callback=file_or_id,
     ),
 ]
@@ -138,7 +142,7 @@ DropoutOrAuto = Annotated[
 Posterior = Annotated[
     Literal["dropout", "ensemble", "ensemble+dropout"] | None,
     typer.Option(
-        help="What a sample is, for a saved ensemble: the ordinary pass of a model (ensemble), a pass of a model with "
+        help="What a sample is, for an ensemble: the ordinary pass of a model (ensemble), a pass of a model with "
         "dropout (ensemble+dropout), or a pass of its first model with dropout.",
         show_default="ensemble, or the value saved with it",
     ),
@@ -172,12 +176,21 @@ AllowPickle = Annotated[
 ]
 
 
+def texts_or_default(dataset: str | None, max_texts: int | None) -> tuple[str, int | None]:
+    """The labeled texts, and how many of them. Without a dataset, a part of the embedded reviews."""
+    if dataset is not None:
+        return dataset, max_texts
+    return DEFAULT_DATASET, DEFAULT_TEXTS if max_texts is None else max_texts
+
+
 def models_of(model: str | None, ensemble: list[str] | None) -> "str | list[str] | None":
     """What to load: a model, or the list of an ensemble. A usage error if the first model is missing."""
     if not ensemble:
         return model
     if model is None:
         fail("--ensemble needs --model, the first model of the ensemble")
+    if twice := [one for one in ensemble if [model, *ensemble].count(one) > 1]:
+        fail(f"the ensemble has {twice[0]} twice; name each model once")
     return [model, *ensemble]
 
 

@@ -82,7 +82,7 @@ def predict(
         typer.Option(
             min=0,
             help="Forward passes with dropout per text; 0 uses the ordinary model.",
-            show_default=f"20, {OR_SAVED}",
+            show_default=f"20, the number of models of an ensemble, {OR_SAVED}",
         ),
     ] = None,
     tolerance: Annotated[

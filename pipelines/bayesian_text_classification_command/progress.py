@@ -78,6 +78,7 @@ class _Lines:
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._next = self._started + FIRST
+        self._before = 0.0  # share of an earlier run, whose time is not known
 
     def show(self, what: str, count: float, done: float | None) -> None:
         """Print what is done, how fast, and the time left, if it is time for a line. The end needs none.
@@ -88,10 +89,12 @@ class _Lines:
             done: The same as a share of all, if it is known.
         """
         now = time.monotonic()
-        if now < self._next or done == 1:
+        if not count:  # rows of an earlier run
+            self._before = done or 0.0
+        if now < self._next or not count or (done or 0.0) >= 1:
             return
-        seconds = now - self._started
-        left = f", {_left(seconds * (1 - done) / done)}" if done else ""
+        seconds, own = now - self._started, (done or 0.0) - self._before
+        left = f", {_left(seconds * (1 - done) / own)}" if done is not None and own > 0 else ""
         print(f"{what}, {_rate(count / seconds)} per second{left}", file=sys.stderr, flush=True)
         self._next = now + EVERY
 

@@ -77,7 +77,7 @@ def rank(
     """
     models = models_of(model, ensemble)
     quiet_libraries()
-    from bayesian_text_classification.evaluation.run.finite import refuse_nan
+    from bayesian_text_classification.evaluation.run.nan import refuse_nan
     from bayesian_text_classification.files.columns import check_can_write, write_columns
     from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
     from bayesian_text_classification.loading.labelled_texts import load_texts

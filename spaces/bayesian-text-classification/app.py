@@ -11,7 +11,6 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from bayesian_text_classification import TASK
-from bayesian_text_classification.embedded import embedded_reviews
 from bayesian_text_classification.evaluation.arms import TITLES
 from bayesian_text_classification.evaluation.run import compare, total_rows
 from bayesian_text_classification.evaluation.verdict import verdict
@@ -232,10 +231,8 @@ def compare_csv(file: str | None, left: threading.Event | None = None) -> Iterat
 
 
 def compare_example(left: threading.Event | None = None) -> Iterator[tuple[str, Any, Any]]:
-    """The comparison on 60 of the reviews that come with the package."""
-    reviews = load_labelled_texts(str(embedded_reviews()), NAMES)
-    rows = range(0, len(reviews.texts), 5)
-    part = LabelledTexts("60 reviews", [reviews.texts[i] for i in rows], [reviews.labels[i] for i in rows], [])
+    """The comparison on 60 of the review sentences that come with the package."""
+    part = load_labelled_texts("reviews", NAMES, max_texts=60)
     yield from compared(part, "the reviews of the package", left or threading.Event())
 
 

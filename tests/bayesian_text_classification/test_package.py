@@ -178,8 +178,8 @@ def test_embedded_folder_leaks_no_path(package):
         assert "/root" not in text and "/work" not in text and "_name_or_path" not in text
 
 
-def test_reviews_are_balanced_and_cover_every_kind(package):
-    with (package / "embedded" / "reviews.csv").open(newline="", encoding="utf-8") as file:
+def test_hard_reviews_are_balanced_and_cover_every_kind(package):
+    with (package / "embedded" / "hard.csv").open(newline="", encoding="utf-8") as file:
         reviews = list(csv.DictReader(file))
     assert len(reviews) >= 300
     labels = Counter(review["label"] for review in reviews)
@@ -192,7 +192,7 @@ def test_reviews_are_balanced_and_cover_every_kind(package):
 
 def test_embedded_model_classifies_plain_reviews(classifier, package):
     """A broken export answers at random, so accuracy on plain reviews must be high."""
-    with (package / "embedded" / "reviews.csv").open(newline="", encoding="utf-8") as file:
+    with (package / "embedded" / "hard.csv").open(newline="", encoding="utf-8") as file:
         plain = [review for review in csv.DictReader(file) if review["kind"] == "plain"]
     found = classifier([review["text"] for review in plain], num_samples=2)
     right = sum(answer["label"] == review["label"] for answer, review in zip(found, plain, strict=True))

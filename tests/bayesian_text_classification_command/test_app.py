@@ -13,10 +13,11 @@ import forks
 import pandas
 import pytest
 from bayesian_text_classification import __version__
+from bayesian_text_classification.files.formats import COMPRESSIONS, FORMATS
 from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.loading.fingerprint import fingerprint
 from bayesian_text_classification.pipeline.options import Options
-from bayesian_text_classification_command import app
+from bayesian_text_classification_command import app, options
 from bayesian_text_classification_command.console import with_flags
 from typer.main import get_command
 
@@ -208,6 +209,17 @@ def test_a_missing_file_is_reported_before_the_libraries_are_imported(arguments)
     assert error_line(done) == f"{name}: no such file"
 
 
+def test_the_command_knows_the_formats_of_files():
+    """It does not import the package for that, which takes seconds."""
+    assert (options._FILES, options._COMPRESSED) == (FORMATS, COMPRESSIONS)
+
+
+@pytest.mark.parametrize("address", ["https://example.com/a.csv", "hf://datasets/me/mine/a.csv"])
+def test_addresses_are_refused_with_what_works(address):
+    words = f"{address} is an address; pass a local file, or the id of a dataset on the Hub (user/name)"
+    assert error_line(run("evaluate", "--dataset", address)) == words
+
+
 @pytest.mark.parametrize("option", ["--model", "--dataset"])
 def test_an_unreachable_hub_gives_one_line(option, tmp_path):
     """huggingface_hub retries five times with increasing delays, and logs each try."""
@@ -363,7 +375,7 @@ def test_predict_shows_the_defaults_of_the_pipeline():
     for name, value in (
         ("num_samples", defaults.num_samples), ("masks", defaults.masks), ("tolerance", "off"), ("threshold", "none")
     ):  # fmt: skip
-        assert shown[name] == f"{value}, or the value saved with the model"
+        assert shown[name].startswith(f"{value}, ") and shown[name].endswith("or the value saved with the model")
 
 
 def test_no_arguments_show_the_help():

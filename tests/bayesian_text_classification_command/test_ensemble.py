@@ -7,6 +7,7 @@ import commands
 import numpy as np
 import pytest
 from bayesian_text_classification import load
+from bayesian_text_classification.report import recipe as recipe_module
 from commands import refused
 
 pytestmark = pytest.mark.usefixtures("loud_libraries")
@@ -51,7 +52,7 @@ def test_evaluate_and_calibrate_measure_and_fit_the_ensemble(folder, both, tmp_p
     done = commands.asked("evaluate", *both, *data, "--num-samples", 2, "--output", tmp_path / "report")
     assert done.exit_code == 0 and "Ensemble + temperature" in done.stdout, done
     report = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert report["settings"]["ensemble"] == str(folder / "two") and report["arms"]["ensemble"]["passes"] == 2
+    assert report["settings"]["ensemble"] == [str(folder / "two")] and report["arms"]["ensemble"]["passes"] == 2
     done = commands.asked("calibrate", *both, *data, "--output", tmp_path / "calibrated")
     assert done.exit_code == 0, done
     fitted = load(tmp_path / "calibrated")
@@ -65,10 +66,34 @@ def test_push_publishes_the_models(both):
     assert done.exit_code == 0 and "members/1/config.json" in done.stdout, done
 
 
+def test_a_report_is_for_the_models_that_it_names(folder, both, tmp_path):
+    data = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", tmp_path / "report"]
+    assert commands.asked("evaluate", *both, *data).exit_code == 0
+    push = ["push", "pipeline", "me/mine", "--dry-run", "--report", tmp_path / "report"]
+    assert commands.asked(*push, *both).exit_code == 0
+    line = refused(commands.asked(*push, "--model", folder / "two"))
+    assert f"is the report of another model, an ensemble, {folder / 'one'}, {folder / 'two'}; evaluate" in line
+
+
+def test_a_first_model_with_saved_options_is_loaded_as_it_was_measured(folder, tmp_path, monkeypatch):
+    """Alone, it would bring its calibration and its dropout."""
+    first, seen = load(folder / "one", dropout="2x"), []
+    first.calibrate(TEXTS, [i % 2 for i in range(len(TEXTS))], num_samples=0)
+    first.save_pretrained(tmp_path / "first")
+    monkeypatch.setattr(recipe_module, "recipe", lambda comparison, sources: seen.append(sources))
+    for name in (tmp_path / "first", folder / "one"):
+        models = ["--model", name, "--ensemble", folder / "two", "--dataset", folder / "labeled.csv"]
+        done = commands.asked("evaluate", *models, "--num-samples", 0, "--output", tmp_path / "report")
+        assert done.exit_code == 0, done
+    assert [sources.together for sources in seen] == [True, False]
+
+
 @pytest.mark.parametrize("command", [["predict", "a text"], ["rank", "--input", __file__, "--output", "b.csv"]])
 def test_the_first_model_must_be_named(command):
     line = refused(commands.asked(*command, "--ensemble", "two"))
     assert line == "--ensemble needs --model, the first model of the ensemble"
+    line = refused(commands.asked(*command, "--model", "one", "--ensemble", "two", "--ensemble", "two"))
+    assert line == "the ensemble has two twice; name each model once"
     done = commands.asked(*command, "--model", "one", "--ensemble", " ")
     assert done.exit_code == 2 and "it is empty" in " ".join(done.stderr.split())
 

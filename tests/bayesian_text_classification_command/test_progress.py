@@ -59,6 +59,21 @@ def test_texts_of_a_stream_have_no_time_left(clock, capsys):
     ]
 
 
+def test_a_resumed_run_counts_its_own_time(clock, capsys):
+    """Nine tenths are from an earlier run; a percent takes a minute."""
+    with progress.texts_progress() as show:
+        for done in (0.5, 0.9):
+            clock.now += 0.01
+            show(0, done)
+        for percent in (91, 92):
+            clock.now += 60.0
+            show(1_000, percent / 100)
+    assert capsys.readouterr().err.splitlines() == [
+        "1,000 texts, 17 per second, about 9 min left",
+        "2,000 texts, 17 per second, about 8 min left",
+    ]
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(89, "about 89 s"), (90, "about 2 min"), (9_000, "about 2.5 h")])
 def test_durations(seconds, words):
     assert progress._left(seconds) == f"{words} left"

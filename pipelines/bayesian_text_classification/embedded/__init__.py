@@ -1,6 +1,8 @@
-"""The embedded classifier and review set, which need no network."""
+"""The embedded classifier and labeled texts, which need no network."""
 
 from pathlib import Path
+
+EMBEDDED_TEXTS = ("reviews", "hard")
 
 
 def embedded_model() -> Path:
@@ -8,6 +10,11 @@ def embedded_model() -> Path:
     return Path(__file__).parent / "model"
 
 
-def embedded_reviews() -> Path:
-    """The csv file of the review set."""
-    return Path(__file__).parent / "reviews.csv"
+def embedded_texts(name: str) -> Path:
+    """The csv file of one of `EMBEDDED_TEXTS`: columns text, label and kind (the site, or the kind of difficulty).
+
+    "reviews" are the sentences of Kotzias et al. 2015 ("From Group to Individual Labels Using Deep Features", KDD):
+    1,000 each from imdb, amazon and yelp, UCI Machine Learning Repository, dataset 331, CC BY 4.0. "hard" are 300 that
+    were written for this project.
+    """
+    return Path(__file__).parent / f"{name}.csv"

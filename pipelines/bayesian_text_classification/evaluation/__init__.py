@@ -1,12 +1,14 @@
 """Compare models on the same rows and judge the differences. Only `run/` uses a model; everything else takes arrays."""
 
 from .comparison import Comparison, compare_outputs
-from .outputs import Outputs
+from .outputs import Calibration, MemberOutputs, Outputs
 from .run import compare, outputs_of, total_rows
 from .verdict import Verdict, advice, verdict
 
 __all__ = [
+    "Calibration",
     "Comparison",
+    "MemberOutputs",
     "Outputs",
     "Verdict",
     "advice",

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from ..pipeline.rates import Dropout
 from .arms import Cost, Labels, Probabilities
 
+NO_SAMPLES = (
+    "the model has no active dropout, num_samples is 0, or the Bayesian arm was left out. To see what sampling would "
+    "do to a model without dropout, pass --dropout 0.1, or --dropout auto to choose the rate (dropout= in Python)."
+)
+
 
 @dataclass(frozen=True)
 class Calibration:

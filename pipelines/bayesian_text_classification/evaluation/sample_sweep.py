@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..metric import load_metric_module
 from ..pipeline.masks import GROUP_SIZE
-from ..pipeline.spread import Spread
+from ..pipeline.spread import EXPECTED_BALANCE, Spread
 from ..pipeline.temperature import SMALLEST
 from .statistics.label_measures import pooled_ece
 from .statistics.label_predictions import LabelPredictions
@@ -32,7 +32,8 @@ CURVES = ("ece", "accuracy", "nll")
 class Sweep:
     """Measures against the number of samples: 5th percentile, median and 95th percentile over orders of the pool.
 
-    The orders are of the same samples, so near the size of the pool they agree. `distances` has no such end.
+    The orders are of the same samples, so near the size of the pool they agree. `distances` has no such end: it goes up
+    to the recommended number of samples.
 
     Attributes:
         sizes: Numbers of samples.
@@ -42,10 +43,10 @@ class Sweep:
         all_texts: Number of texts in the comparison.
         curves: ECE, accuracy and NLL. *Shape:* (3, sizes) each.
         distances: Expected root mean square distance of the score from its limit; for independent labels, that of the
-            label of each text that is farthest from its limit. *Shape:* (sizes,).
+            label of each text that is farthest from its limit. For 1, 2, ... samples.
         frequentist: ECE, accuracy and NLL of the frequentist arm on the same texts.
-        recommended: Smallest number of samples with scores that are expected within 0.02 of their limit (root mean
-            square) and an NLL within 2% of its limit. None if 200 samples are too few.
+        recommended: Number of samples from which on the scores are expected within 0.02 of their limit (root mean
+            square), and the NLL within 2% of its limit. None if 200 samples are too few.
     """
 
     sizes: list[int]
@@ -73,10 +74,10 @@ def sample_sweep(
     Every order permutes whole groups of balanced samples, and the samples inside each group. So any prefix consists of
     whole groups and a part of one more, as in a call of the pipeline.
 
-    How far a mean is from its limit, the mean of infinitely many samples, is estimated from the G groups of the pool,
-    which are independent: the mean square of the distances of the group means from the pool's mean, times G / (G - 1).
-    Means of T samples vary in proportion to `Spread.variance_of_mean`. The NLL is higher than its limit by an excess
-    that does the same, to second order. With fewer than 20 samples, each counts as a group.
+    How far a mean of T samples is from its limit, the mean of infinitely many, follows from the variance of single
+    samples and `Spread.variance_of_mean`. The balance of a group of ten comes from how far the means of the groups in
+    the pool are apart. With fewer than 20 samples there are no two groups, and the balance is the one that is expected
+    at a dropout rate of 0.1.
 
     Args:
         pool: Probabilities of the samples, in the pipeline's order. *Shape:* (texts, classes, samples).
@@ -97,6 +98,7 @@ def sample_sweep(
         for name, values in measured(sums / np.asarray(sizes), labels).items():
             found[name][i] = values
     limits = _Limits.of(pool, labels)
+    enough = limits.enough()
     return Sweep(
         list(sizes),
         samples,
@@ -104,9 +106,9 @@ def sample_sweep(
         len(labels),
         all_texts or len(labels),
         {name: np.quantile(values, [0.05, 0.5, 0.95], axis=0) for name, values in found.items()},
-        np.array([limits.distance(size) for size in sizes]),
+        np.array([limits.distance(count) for count in range(1, max(*sizes, enough or 1) + 1)]),
         {name: float(values[0]) for name, values in measured(frequentist[:, :, None], labels).items()},
-        limits.enough(),
+        enough,
     )
 
 
@@ -119,17 +121,15 @@ def rows_of_sweep(texts: int, seed: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class _Limits:
-    """How far scores and the NLL are from their limits.
+    """How far the scores and the NLL of a mean of samples are from their limits.
 
     Attributes:
-        group: Samples in a group; 1 if each is a draw of its own.
-        square: Mean square distance of the score of a group's mean from its limit.
-        excess: NLL of a group's mean above its limit.
+        square: Mean square distance of the score of one sample from its limit.
+        excess: NLL of one sample above its limit, to second order.
         nll: The limit of the NLL.
         spread: How the variance of a mean depends on its number of samples.
     """
 
-    group: int
     square: float
     excess: float
     nll: float
@@ -138,38 +138,44 @@ class _Limits:
     @classmethod
     def of(cls, pool: NDArray[np.floating], labels: NDArray[np.int64]) -> "_Limits":
         """From at least two samples of each text. *Shape:* (texts, classes, samples)."""
-        group = GROUP_SIZE if pool.shape[2] >= 2 * GROUP_SIZE else 1
-        groups = pool.shape[2] // group
+        samples, groups = pool.shape[2], pool.shape[2] // GROUP_SIZE
         several = np.ndim(labels) == 2
         measured, distance = (_of_labels, _largest_distance) if several else (_of_classes, _distance_of_score)
-        singles = np.asarray(pool[:, :, : groups * group], np.float64)
-        means = singles.reshape(*pool.shape[:2], groups, group).mean(3)
-        middle = means.mean(2)[:, :, None]
-        square, of_singles = (
-            float((distance(p, middle) ** 2).mean()) * p.shape[2] / (p.shape[2] - 1) for p in (means, singles)
-        )
-        nll = float(measured(middle, labels)["nll"][0])
-        excess = max(float(measured(means, labels)["nll"].mean()) - nll, 0.0) * groups / (groups - 1)
-        balance = min(square * group / of_singles, 1.0) if of_singles else 1.0
-        return cls(group, square, excess, nll - excess / groups, Spread(0.0, max(balance, 1e-3)))
+        p = np.asarray(pool, np.float64)
+        middle = p.mean(2)
+        square = float((distance(p, middle[:, :, None]) ** 2).mean()) * samples / (samples - 1)
+        balance = EXPECTED_BALANCE
+        if groups > 1:
+            means = p[:, :, : groups * GROUP_SIZE].reshape(*middle.shape, groups, GROUP_SIZE).mean(3)
+            apart = float((distance(means, means.mean(2)[:, :, None]) ** 2).mean()) * groups / (groups - 1)
+            balance = max(apart * GROUP_SIZE / square, 1e-3) if square else 1.0
+        spread = Spread(0.0, balance)
+        # -log(p) at the mean of T samples exceeds its value at the limit by variance / (2 T p^2), to second order.
+        if several:
+            own = np.where(np.asarray(labels)[:, :, None] == 1, p, 1 - p)
+        else:
+            own = np.take_along_axis(p, np.asarray(labels)[:, None, None], 1)
+        excess = float((own.var(2, ddof=1) / np.maximum(own.mean(2), SMALLEST) ** 2).mean()) / 2
+        nll = float(measured(middle[:, :, None], labels)["nll"][0])
+        limit = nll - excess * spread.variance_of_mean(samples, GROUP_SIZE)
+        return cls(square, excess, max(limit, nll / 2), spread)
 
     def distance(self, count: int) -> float:
         """Root mean square distance of the score from its limit, for a mean of so many samples."""
-        return math.sqrt(self.square * self._relative(count))
+        return math.sqrt(self.square * self.spread.variance_of_mean(count, GROUP_SIZE))
 
     def enough(self) -> int | None:
-        """The smallest number of samples that is near both limits."""
-        near = (
-            count
-            for count in range(1, MOST_SAMPLES + 1)
-            if self.distance(count) <= NEAR_SCORE and self.excess * self._relative(count) <= NEAR_NLL * self.nll
-        )
-        return next(near, None)
+        """The smallest number of samples from which on both are near their limits.
 
-    def _relative(self, count: int) -> float:
-        """Variance of a mean of so many samples, relative to that of a group."""
-        own, of_group = (self.spread.variance_of_mean(size, self.group) for size in (count, self.group))
-        return own / of_group
+        Between whole groups, a balanced mean is farther from its limit than at the last whole one.
+        """
+        far = [count for count in range(1, MOST_SAMPLES + 1) if not self._near(count)]
+        last = far[-1] if far else 0
+        return None if last == MOST_SAMPLES else last + 1
+
+    def _near(self, count: int) -> bool:
+        excess = self.excess * self.spread.variance_of_mean(count, GROUP_SIZE)
+        return self.distance(count) <= NEAR_SCORE and excess <= NEAR_NLL * self.nll
 
 
 def group_order(samples: int, random: np.random.Generator) -> NDArray[np.intp]:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..pipeline.masks import GROUP_SIZE
 from .accepting import accepting, called, number_of_texts, rounded
 from .arms import TITLES, Arm
 from .comparison import MATTERS, Comparison
 from .heads import ENTROPY, INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
 from .out_of_scope import LEAST_OUTSIDE
+from .outputs import NO_SAMPLES
 from .sample_sweep import MOST_SAMPLES, Sweep
 from .statistics.intervals import LEAST_ROWS, Difference
 
@@ -102,7 +104,7 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
     for key in ("nll", "brier", "error_auroc"):
         if key in keys:
             lines.append(_sentence(comparison, key, after))
-    lines.append(_accuracy(comparison, after))
+    lines.append(_accuracy(comparison, after, "sampling" if comparison.sampled else comparison.head.scaling))
     lines += _losses(comparison, after, [key for key in keys if key not in _ALWAYS])
     if best.name not in (before.name, after.name):
         lines += _losses(comparison, best, keys)
@@ -111,8 +113,7 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
     if any(arm.name == "saved" for arm in comparison.arms):
         saved = comparison.arm("saved")
         lines += [f"As saved, {_sentence(comparison, key, saved)}" for key in ("ece", "nll")]
-    if comparison.out_of_scope:
-        lines.append(_out_of_scope(comparison))
+    lines += _out_of_scope(comparison)
     return Verdict(_outcome(comparison), _headline(comparison), lines, advice(comparison, targets))
 
 
@@ -158,7 +159,7 @@ def _headline(comparison: Comparison) -> str:
     passes = best.cost.passes
     cost = f"for {passes} passes per text instead of 1" if passes > 1 else "without more passes"
     if best.name.startswith("ensemble"):
-        cost += f", and {passes} models in memory"
+        cost += f", one of each of {passes} models"
     return (
         f"Recommended: {_IN_SENTENCE[best.name]}. The NLL goes from {nll[0]:.4f} to {nll[1]:.4f} and the ECE from "
         f"{ece[0]:.4f} to {ece[1]:.4f}, {cost}."
@@ -223,7 +224,7 @@ def _scalings(comparison: Comparison) -> str:
         f"{cold.estimates['nll'].value:.4f}."
     )
     if not comparison.sampled:
-        return f"{line} {_fitted(comparison)} Nothing was sampled: {_NO_SAMPLES}"
+        return f"{line} {_fitted(comparison)} Nothing was sampled: {NO_SAMPLES}"
     warm, words = comparison.scaled("bayesian"), _WORDS[comparison.head]
     if warm.temperature is not None:
         own = "its own temperature"
@@ -242,7 +243,9 @@ def _ensemble(comparison: Comparison) -> tuple[str, ...]:
     own, words = comparison.arm("ensemble"), _WORDS[comparison.head]
     beyond = _significance(comparison.beyond_temperature["ensemble"]["nll"], words.answers, words.few)
     return (
-        *(f"With the ensemble, {_sentence(comparison, key, own)}" for key in ("ece", "nll", "accuracy")),
+        *(f"With the ensemble, {_sentence(comparison, key, own)}" for key in ("ece", "nll")),
+        f"With the ensemble: {_accuracy(comparison, own, 'it')}",
+        *_losses(comparison, own, [measure.key for measure in comparison.head.measures if measure.key not in _ALWAYS]),
         f"Effect of the ensemble on the NLL when both have {comparison.head.scaling}: {beyond}.",
     )
 
@@ -251,9 +254,10 @@ def _enough_samples(sweep: Sweep, several: bool) -> str:
     scores = "the scores of all labels" if several else "scores"
     if sweep.recommended is None:
         return f"The scores or the NLL are still changing at {MOST_SAMPLES} samples. If you sample, use more."
+    few = f" This is rough: it takes {2 * GROUP_SIZE} samples to see how they vary." * (sweep.pool < 2 * GROUP_SIZE)
     return (
-        f"{sweep.recommended} samples are enough. From there on, {scores} stay within 0.02 of their limit (root mean "
-        "square over the texts), and the NLL within 2% of its limit."
+        f"About {sweep.recommended} samples are enough. From there on, {scores} stay within 0.02 of their limit (root "
+        f"mean square over the texts), and the NLL within 2% of its limit.{few}"
     )
 
 
@@ -269,19 +273,19 @@ def _sentence(comparison: Comparison, key: str, after: Arm) -> str:
     return f"{title}: {values}, {_significance(difference, words.answers, words.few)}{remark}."
 
 
-def _accuracy(comparison: Comparison, after: Arm) -> str:
+def _accuracy(comparison: Comparison, after: Arm, what: str) -> str:
+    """The verdict on the accuracy of an arm. `what` is the subject of the sentence if it is worse."""
     before, difference = comparison.arm("frequentist"), after.differences["accuracy"]
     words, least = _WORDS[comparison.head], f"{LEAST_ROWS} texts"
     values = f"from {before.estimates['accuracy'].value:.4f} to {after.estimates['accuracy'].value:.4f}"
     if difference.verdict == "worse":
-        what = "sampling" if comparison.sampled else comparison.head.scaling
         return f"Warning: {what} costs accuracy here: {values}, {_significance(difference, least, words.few)}."
     return f"Accuracy: {values}, {_significance(difference, least, words.few)}."
 
 
 def _fitted(comparison: Comparison) -> str:
     words = _WORDS[comparison.head]
-    which = words.fitted if comparison.sampled else words.fitted_once
+    which = words.fitted if comparison.sampled or comparison.several_models else words.fitted_once
     undetermined = _UNDETERMINED if comparison.head is ONE_LABEL else _UNDETERMINED_LABELS
     if comparison.calibrated_on is None:
         if not comparison.determined:
@@ -299,15 +303,18 @@ def _fitted(comparison: Comparison) -> str:
     return line
 
 
-def _out_of_scope(comparison: Comparison) -> str:
+def _out_of_scope(comparison: Comparison) -> list[str]:
+    """A line for each arm that is compared with the ordinary model; none without out-of-scope texts."""
+    if not comparison.out_of_scope:
+        return []
     # The same score for both, chosen before looking at the data: picking the best of several would favor one arm.
     before, *others = (one for one in comparison.out_of_scope if one.score == ENTROPY)
     if not others:
-        return (
+        return [
             f"Detecting {len(before.outside):,} out-of-scope texts by predictive entropy: AUROC "
             f"{before.auroc.value:.4f}. At 95% recall, {before.false_positive_rate.value:.1%} of the in-scope texts "
             "are flagged by mistake."
-        )
+        ]
     sentences = []
     for after in others:
         auroc, rate = (
@@ -321,7 +328,7 @@ def _out_of_scope(comparison: Comparison) -> str:
             f"flagged by mistake goes from {before.false_positive_rate.value:.4f} to "
             f"{after.false_positive_rate.value:.4f}, {rate}."
         )
-    return " ".join(sentences)
+    return sentences
 
 
 def _significance(difference: Difference, least: str, no_interval: str, what: str = "texts") -> str:
@@ -353,10 +360,6 @@ def _how(arm: Arm, comparison: Comparison) -> str:
     return f"Call {call.replace('(texts', '.calibrate(texts, labels')}, which {found} on these texts, and then {call}."
 
 
-_NO_SAMPLES = (
-    "the model has no active dropout, num_samples is 0, or the Bayesian arm was left out. To see what sampling would "
-    "do to a model without dropout, pass --dropout 0.1, or --dropout auto to choose the rate (dropout= in Python)."
-)
 _UNDETERMINED = (
     "Warning: {which} do not determine a temperature (every answer is right, or the correct class gets no more "
     "probability than the others). Only the prior keeps it away from 0 and infinity."

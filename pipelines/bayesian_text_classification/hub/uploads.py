@@ -120,7 +120,9 @@ def _results(report: Path, classifier: BayesianTextClassificationPipeline) -> Mo
     if not results.data.to_dict().get("model-index"):
         raise PublishError(f"{report / 'model-card.md'} has no results; run evaluate again")
     if settings.get("fingerprint") != fingerprint(classifier):
-        raise PublishError(f"{report} is the report of another model, {settings.get('model')}; evaluate this one first")
+        others = settings.get("ensemble")
+        what = f"an ensemble, {', '.join([settings.get('model'), *others])}" if others else settings.get("model")
+        raise PublishError(f"{report} is the report of another model, {what}; evaluate this one first")
     return results  # type: ignore[no-any-return]
 
 

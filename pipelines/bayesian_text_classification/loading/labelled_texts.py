@@ -1,4 +1,4 @@
-"""Load labeled texts from a file, a dataset on the Hub, or the review set that ships with the package."""
+"""Load labeled texts from a file, a dataset on the Hub, or those that ship with the package."""
 
 import os
 import re
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow
 
+from ..embedded import EMBEDDED_TEXTS, embedded_texts
 from ..files.formats import FORMATS, format_of
 from ..files.readers import DAMAGE, TEXT_COLUMNS, RowFile, open_rows, pairs_of
 from ..pipeline.inputs import shown
@@ -103,8 +104,8 @@ def load_labelled_texts(
     """Read `source` and translate its labels to the model's class ids.
 
     Args:
-        source: A .csv (standard quoting), .tsv (no quoting), .jsonl or .parquet file, or the id of a dataset on the
-            Hub.
+        source: A .csv (standard quoting), .tsv (no quoting), .jsonl or .parquet file, the id of a dataset on the Hub,
+            or the name of embedded texts: "reviews" or "hard".
         id2label: Classes of the model. Labels may be ids or names; for a model with one output, 0 or 1. If the dataset
             and the model share class names, the dataset's ids are mapped by name, whatever their order.
         config: Configuration of a dataset on the Hub.
@@ -170,7 +171,12 @@ class _Table:
 
 def _read(source: str, config: str | None, split: str | None) -> tuple[_Table, str | None]:
     """The table, and the split if it is a dataset on the Hub."""
-    if _is_file_name(source):
+    if source in EMBEDDED_TEXTS and not Path(source).exists():
+        for option, value in (("config", config), ("split", split)):
+            if value is not None:
+                raise DataError(f"{option}={value} is for datasets on the Hub, and {source} is embedded; leave it out")
+        table = _read_file(embedded_texts(source))
+    elif _is_file_name(source):
         for option, value in (("config", config), ("split", split)):
             if value is not None:
                 raise DataError(f"{option}={value} is for datasets on the Hub, and {source} is a file; leave it out")

@@ -136,6 +136,8 @@ class SampledPipeline(CalibratedPipeline):
 
     def _count_for(self, given: Mapping[str, Any]) -> dict[str, Any]:
         posterior, count = given.get("posterior", self.sampling.posterior), len(self._members.models)
+        if given.get("posterior") == "ensemble":  # whose samples have no dropout, whatever the default is
+            given = {"dropout": None, **given}
         if posterior == self.sampling.posterior or "num_samples" in given or posterior not in POSTERIORS:
             return dict(given)
         return {**given, "num_samples": Options.num_samples if count == 1 else default_count(posterior, count)}

@@ -55,6 +55,8 @@ class Saved:
 def resolved(options: Mapping[str, Any], model: Any) -> dict[str, Any]:
     """Options by name, with each `Saved` replaced by the value in the model's config, or else by its default."""
     saved = saved_options(getattr(model, "config", None))
+    if options.get("posterior") == "ensemble":  # given for this classifier, and its samples have no dropout
+        saved = {**saved, "dropout": None}
     return {
         name: saved.get(name, value.default) if isinstance(value, Saved) else value for name, value in options.items()
     }

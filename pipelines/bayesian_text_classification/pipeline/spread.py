@@ -33,7 +33,7 @@ PILOT = (
     "Not bad at all, although the second half drags and the ending makes little sense.",
     "I am so angry about this that I do not know what to say.",
 )
-_BALANCE = 0.42  # prior of `Spread.balance`, which is 0.07 to 0.51 in five models with a dropout rate of 0.1
+EXPECTED_BALANCE = 0.42  # prior of `Spread.balance`, which is 0.07 to 0.51 in five models with a dropout rate of 0.1
 _HIGH_RATE = 0.25  # dropout rate above which no balance is expected
 _TEXTS = 5  # its weight, in texts that vary equally
 _LEAST_BALANCE = 1e-3
@@ -128,7 +128,7 @@ def spread_of(
     texts = total**2 / float((of_texts**2).sum())  # that vary equally
     found = max(float(groups.var(2, ddof=1).sum()) / total, _LEAST_BALANCE)
     log = math.log(found) + 1 / texts  # log(x) of a mean x of so many squares is low by about this much
-    balance = math.exp((_TEXTS * math.log(_BALANCE) + texts * log) / (_TEXTS + texts))
+    balance = math.exp((_TEXTS * math.log(EXPECTED_BALANCE) + texts * log) / (_TEXTS + texts))
     if dropout_rate > _HIGH_RATE:
         balance = max(balance, 1.0)
     odds = float(logits(p).var(2, ddof=1).mean())

@@ -4,7 +4,7 @@ import re
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ..evaluation.arms import TITLES
+from ..evaluation.arms import TITLES, Arm
 from ..evaluation.comparison import Comparison
 from ..evaluation.heads import INDEPENDENT_LABELS
 from ..evaluation.statistics.measures import MEASURES
@@ -42,14 +42,19 @@ def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalR
             dataset_config=settings.config,
             dataset_split=settings.split,
             metric_type=key,
-            metric_name=f"{_NAMES[key]}{over}, {TITLES[arm.name]}"
-            + (f", {arm.cost.passes} samples" if arm.cost.passes > 1 else ""),
+            metric_name=f"{_NAMES[key]}{over}, {TITLES[arm.name]}{_passes(arm)}",
             metric_value=round(arm.estimates[key].value, 6),
         )
         for arm in comparison.arms
         if arm.name != "baal"
         for key in _KEYS
     ]
+
+
+def _passes(arm: Arm) -> str:
+    """The passes of an arm in words, after a comma; empty for one."""
+    what = "models" if arm.name.startswith("ensemble") else "samples"
+    return f", {arm.cost.passes} {what}" if arm.cost.passes > 1 else ""
 
 
 def section(comparison: Comparison, found: Verdict, settings: ReportSettings) -> str:

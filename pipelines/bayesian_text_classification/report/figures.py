@@ -203,22 +203,23 @@ def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
     figure = _figure(9.0, 6.4)
     figure.suptitle(f"Number of samples, {part} texts", fontsize=11)
     for axes, (name, title) in zip(figure.subplots(2, 2).flat, _PANELS.items(), strict=True):
-        middle, band = sweep.distances, {"color": COLORS["bayesian"], "alpha": 0.25, "linewidth": 0}
+        sizes, middle = list(range(1, len(sweep.distances) + 1)), sweep.distances
         if name in sweep.curves:
-            low, middle, high = sweep.curves[name]
-            axes.fill_between(sweep.sizes, low, high, label="5% to 95%", **band)
-        axes.plot(sweep.sizes, middle, color=COLORS["bayesian"], label="Bayesian, median order")
+            sizes, (low, middle, high) = sweep.sizes, sweep.curves[name]
+            band = {"color": COLORS["bayesian"], "alpha": 0.25, "linewidth": 0, "label": "5% to 95%"}
+            axes.fill_between(sizes, low, high, **band)
+        axes.plot(sizes, middle, color=COLORS["bayesian"], label="Bayesian, median order")
         if name in sweep.frequentist:
             level = sweep.frequentist[name]
             axes.axhline(level, color=COLORS["frequentist"], linestyle="--", label="Frequentist")
         if recommended is not None and recommended.scaling is not None and name in recommended.estimates:
             style = {"color": COLORS[recommended.name], "linestyle": _DASHES[recommended.name]}
             axes.axhline(recommended.estimates[name].value, **style, label=TITLES[recommended.name])
-        if sweep.recommended is not None and sweep.recommended <= sweep.sizes[-1]:
+        if sweep.recommended is not None and sweep.recommended <= sizes[-1]:
             axes.axvline(sweep.recommended, color=_GAP, linestyle=":", label=f"enough: {sweep.recommended}")
         axes.set_xlabel("number of samples")
         axes.set_title(title, fontsize=10)
-        axes.set_xlim(sweep.sizes[0], sweep.sizes[-1])
+        axes.set_xlim(sizes[0], sizes[-1])
         axes.margins(y=0.15)
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, 0.0), max(top, 1e-3))  # if all values are 0, there is no range

@@ -67,7 +67,11 @@ def as_html(
         groups=_groups(comparison, data),
         note_on_measures=note_on_measures(comparison),
         tables=tables(comparison, data, names),
-        settings=[(name.replace("_", " "), value) for name, value in settings.as_dict().items() if value is not None]
+        settings=[
+            (name.replace("_", " "), ", ".join(value) if isinstance(value, tuple) else value)
+            for name, value in settings.as_dict().items()
+            if value is not None
+        ]
         + [(f"version of {name}", version) for name, version in versions().items() if version is not None],
     )
 

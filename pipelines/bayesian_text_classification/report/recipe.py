@@ -20,16 +20,19 @@ class Sources:
     Attributes:
         model: Folder or Hub id of the model; None for the embedded one.
         ensemble: Those of the other models that were loaded with it as an ensemble.
+        together: Whether the first model is loaded with the others even if they are not used: alone, it would bring
+            options or a calibration that it was saved with.
         load: Other arguments of `load`.
-        labeled: Path or Hub id of the texts that the scalings were fitted on; None for the embedded reviews.
+        labeled: Path, Hub id or name of the texts that the scalings were fitted on.
         columns: Other arguments of `load_labelled_texts`.
     """
 
     model: str | None
     load: Mapping[str, Any]
-    labeled: str | None
+    labeled: str
     columns: Mapping[str, Any]
     ensemble: tuple[str, ...] = ()
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,14 @@ def _python(comparison: Comparison, sources: Sources) -> str:
             "from bayesian_text_classification import load\n\n"
             f"classifier = load({loaded})\nprint(classifier({_example(sources)}))"
         )
-    names = "embedded_reviews, load, load_labelled_texts" if sources.labeled is None else "load, load_labelled_texts"
-    source = "embedded_reviews()" if sources.labeled is None else repr(sources.labeled)
     several = comparison.head is INDEPENDENT_LABELS
     options = {**({"multi_label": True} if several else {}), **sources.columns}
     columns = "".join(f", {name}={value!r}" for name, value in options.items())
     found = f"temperature {scaling.temperature:.6g}" if isinstance(scaling, TemperatureScaling) else str(scaling)
     return (
-        f"from bayesian_text_classification import {names}\n\n"
+        "from bayesian_text_classification import load, load_labelled_texts\n\n"
         f"classifier = load({loaded})\n"
-        f"data = load_labelled_texts({source}, classifier.model.config.id2label{columns})\n"
+        f"data = load_labelled_texts({sources.labeled!r}, classifier.model.config.id2label{columns})\n"
         f"classifier.calibrate(data.texts, data.labels)  # {found}\n"
         f'classifier.save_pretrained("{FOLDER}")\n'
         f"print(classifier({_example(sources)}))"
@@ -88,7 +89,7 @@ def _commands(comparison: Comparison, sources: Sources) -> str:
         files = {**{name: sources.columns[name] for name in names if name in sources.columns}, **files}
     if comparison.arm(comparison.recommended).scaling is None:
         return _line("predict", {**named, **options, **files})
-    labeled = {} if sources.labeled is None else {"dataset": sources.labeled}
+    labeled = {"dataset": sources.labeled}
     # What is saved with the classifier need not be said again.
     again = {name: value for name, value in sources.load.items() if name in ("device", "dtype", "seed")}
     return "\n".join(
@@ -103,9 +104,10 @@ def _loading(comparison: Comparison, sources: Sources) -> tuple[list[str], dict[
     """Names of the models that the recommended arm needs, and the options to load them with."""
     models = [name for name in (sources.model, *sources.ensemble) if name is not None]
     options = comparison.call_options(comparison.arm(comparison.recommended))
-    if sources.ensemble:
-        if options.pop("posterior", None) == "ensemble":  # the defaults of a list of models
-            return models, dict(sources.load)
+    if sources.ensemble and options.get("posterior") == "ensemble":  # the defaults of a list of models
+        return models, dict(sources.load)
+    if sources.ensemble and not sources.together:
+        options.pop("posterior", None)
         models = models[:1]
     return models, {**options, **sources.load}
 

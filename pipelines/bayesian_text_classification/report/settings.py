@@ -33,7 +33,7 @@ class ReportSettings:
     Attributes:
         model: Name, path or Hub id of the model.
         dataset: Name, path or Hub id of the labeled texts.
-        ensemble: The other models of an ensemble, separated by commas.
+        ensemble: The other models of an ensemble.
         config: Configuration of a dataset on the Hub.
         split: Split of a dataset on the Hub.
         text_column: Column that the texts were read from.
@@ -54,7 +54,7 @@ class ReportSettings:
 
     model: str
     dataset: str
-    ensemble: str | None = None
+    ensemble: tuple[str, ...] | None = None
     config: str | None = None
     split: str | None = None
     text_column: str | None = None

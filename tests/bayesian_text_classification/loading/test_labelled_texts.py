@@ -6,8 +6,7 @@ from collections import Counter
 
 import pandas as pd
 import pytest
-from bayesian_text_classification.embedded import embedded_reviews
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts, load_labelled_texts
+from bayesian_text_classification.loading.labelled_texts import LabelledTexts, load_labelled_texts, load_texts
 from bayesian_text_classification.loading.labels import DataError, label_ids
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,10 +41,22 @@ def test_unclosed_quote_in_tsv_does_not_swallow_the_next_rows(tmp_path):
     assert load_labelled_texts(str(path), NAMES).texts == ['" a quote that never ends', "next"]
 
 
-def test_embedded_reviews_have_groups_and_named_labels():
-    data = load_labelled_texts(str(embedded_reviews()), NAMES)
-    assert len(data.texts) == len(data.groups) >= 300
+@pytest.mark.parametrize(("name", "texts", "groups"), [("reviews", 3_000, 3), ("hard", 300, 6)])
+def test_embedded_texts_have_groups_and_named_labels(name, texts, groups):
+    data = load_labelled_texts(name, NAMES)
+    assert len(data.texts) == len(data.groups) == texts and data.name == name
+    assert set(Counter(data.groups).values()) == {texts // groups}
     assert sum(data.labels) * 2 == len(data.labels)
+    assert load_texts(name).texts == data.texts
+    with pytest.raises(DataError, match=f"split=test is for datasets on the Hub, and {name} is embedded; leave it out"):
+        load_labelled_texts(name, NAMES, split="test")
+
+
+def test_a_file_comes_before_embedded_texts_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hard").mkdir()
+    with pytest.raises(DataError, match="hard is a folder"):
+        load_labelled_texts("./hard", NAMES)
 
 
 def test_a_sample_is_an_equal_part_of_each_group_in_the_order_of_the_rows():
@@ -69,8 +80,8 @@ def test_a_sample_has_as_many_texts_as_asked_for(texts, count):
 
 
 def test_max_texts_takes_a_sample():
-    data = load_labelled_texts(str(embedded_reviews()), NAMES)
-    assert load_labelled_texts(str(embedded_reviews()), NAMES, max_texts=20) == data.sample(20) != data
+    data = load_labelled_texts("hard", NAMES)
+    assert load_labelled_texts("hard", NAMES, max_texts=20) == data.sample(20) != data
 
 
 def test_labels_can_be_ids_or_names():

@@ -223,6 +223,16 @@ def test_code_and_commands_for_ensembles(arm, together, tmp_path, monkeypatch):
     np.testing.assert_allclose(scores, expected.max(1), atol=1e-5)
 
 
+def test_a_first_model_that_brings_options_is_loaded_with_the_others(together):
+    found, sources, _ = together
+    if not sources.ensemble:
+        pytest.skip("a saved ensemble is one folder")
+    for arm in ("frequentist", "bayesian"):
+        code = recipe(chosen(found, arm), replace(sources, together=True))
+        assert code.python.count("one") == code.python.count("two") and code.command.count("--ensemble ") == 2
+    assert "posterior='dropout'" in code.python and "--posterior dropout" in code.command
+
+
 def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
     """The dict in the advice is one that a call takes, and it accepts only what it promises."""
     found, sources, _ = independent
@@ -242,12 +252,14 @@ def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
         assert outputs.labels[chosen_texts, k].mean() > 0.8
 
 
-def test_what_is_embedded_needs_no_names(comparison):
-    code = recipe(chosen(comparison, "bayesian_temperature"), Sources(None, {}, None, {}))
+def test_the_embedded_model_needs_no_name(comparison):
+    code = recipe(chosen(comparison, "bayesian_temperature"), Sources(None, {}, "reviews", {"max_texts": 450}))
     assert "load(num_samples=10)" in code.python
-    assert "load_labelled_texts(embedded_reviews(), classifier.model.config.id2label)" in code.python
+    assert "load_labelled_texts('reviews', classifier.model.config.id2label, max_texts=450)" in code.python
     first, second = code.command.splitlines()
-    assert first == "bayesian-text-classification calibrate --num-samples 10 --output calibrated"
+    assert first == (
+        "bayesian-text-classification calibrate --dataset reviews --max-texts 450 --num-samples 10 --output calibrated"
+    )
     assert second.startswith("bayesian-text-classification predict --model calibrated --input my-texts.csv")
 
 
@@ -277,7 +289,7 @@ def test_pairs_of_texts_name_their_columns(comparison):
 
 
 def test_a_saved_classifier_is_used_as_it_is(comparison):
-    code = recipe(chosen(comparison, "frequentist", recommended="saved"), Sources("mine", {}, None, {}))
+    code = recipe(chosen(comparison, "frequentist", recommended="saved"), Sources("mine", {}, "mine.csv", {}))
     assert "load('mine')" in code.python and "calibrate" not in code.python
     assert (
         code.command == "bayesian-text-classification predict --model mine --input my-texts.csv --output classified.csv"

@@ -11,7 +11,7 @@ from ...pipeline.pipeline import BayesianTextClassificationPipeline
 from ..arms import Cost, Probabilities
 from ..heads import head_of
 from ..outputs import MemberOutputs, Outputs
-from .finite import finite
+from .nan import refuse_nan
 
 
 def with_members(
@@ -38,7 +38,7 @@ def with_members(
         samples = classifier.sample_proba(
             texts, num_samples=len(models), posterior="ensemble", dropout=None, progress=advance
         )
-        return finite(samples)
+        return refuse_nan(samples)
 
     started = time.perf_counter()
     samples = each(texts)

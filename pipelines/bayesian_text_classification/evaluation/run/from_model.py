@@ -18,18 +18,18 @@ from ...pipeline.dropout_choice import groups_of
 from ...pipeline.fitting import METHODS
 from ...pipeline.inputs import text_key
 from ...pipeline.pipeline import BayesianTextClassificationPipeline
-from ...pipeline.probe import mean_rate
+from ...pipeline.probe import DropoutSite, mean_rate
 from ...pipeline.rates import Dropout, Rates
 from ...pipeline.targets import labeled
 from ..arms import ARM_MASKS, OPTIONAL_ARMS, Cost, OptionalArm, Probabilities
 from ..comparison import Comparison, compare_outputs
 from ..dropout_choice import choice_in_folds, choice_on_others
 from ..heads import head_of
-from ..outputs import Calibration, Outputs
-from ..sample_sweep import MOST_TEXTS, rows_of_sweep
+from ..outputs import NO_SAMPLES, Calibration, Outputs
+from ..sample_sweep import rows_of_sweep
 from .baal_arm import baal_probabilities, patched_by_baal
 from .ensemble_arm import with_members
-from .finite import finite, refuse_nan
+from .nan import refuse_nan
 from .saved_arm import own_passes, with_saved
 
 
@@ -115,7 +115,7 @@ def outputs_of(
         raise ValueError("two labels of the model have the same name; give every label its own in config.id2label")
 
     def ordinary(texts: Sequence[Any]) -> Probabilities:
-        return finite(classifier.predict_proba(texts, num_samples=0, progress=advance))
+        return refuse_nan(classifier.predict_proba(texts, num_samples=0, progress=advance))
 
     started = time.perf_counter()
     point = ordinary(texts)
@@ -142,6 +142,8 @@ def outputs_of(
     if _has_baal(classifier, num_samples, arms):
         found = _with_baal(found, run, data)
     candidates = _candidates(classifier, num_samples, dropout, arms)
+    if sweep and not candidates:
+        raise ValueError(f"sweep={sweep} takes further samples, and nothing is sampled: {NO_SAMPLES}")
     if candidates:
         found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
     if "ensemble" in arms and len(classifier.members) > 1:
@@ -149,9 +151,14 @@ def outputs_of(
     return with_saved(found, as_saved, texts, advance)
 
 
+def _sites(classifier: BayesianTextClassificationPipeline, dropout: Dropout) -> list[DropoutSite]:
+    """Where a sampled pass of the (first) model applies dropout."""
+    return list(classifier.sites_for({"posterior": "dropout", "dropout": dropout}))
+
+
 def _has_baal(classifier: BayesianTextClassificationPipeline, num_samples: int, arms: Collection[OptionalArm]) -> bool:
     """Whether there is BaaL's arm, at the model's own rates."""
-    return num_samples > 0 and "baal" in arms and bool(classifier.sites_for({"dropout": None}))
+    return num_samples > 0 and "baal" in arms and bool(_sites(classifier, None))
 
 
 def _candidates(
@@ -163,7 +170,7 @@ def _candidates(
     if dropout == "auto":
         return classifier.dropout_candidates()
     own = Rates.of_option(classifier.sampling.dropout if dropout is None else dropout).option
-    if own is None and not classifier.sites_for({"dropout": None}):
+    if own is None and not _sites(classifier, None):
         return ()
     return (own,)  # rates that the model cannot be sampled at are refused later
 
@@ -182,7 +189,7 @@ class _Sampling:
         self, texts: Sequence[Any], dropout: Dropout, first: int = 0, count: int | None = None
     ) -> Probabilities:
         """The samples of some texts. *Shape:* (texts, classes, samples)."""
-        return finite(
+        return refuse_nan(
             self.classifier.sample_proba(
                 texts,
                 first_sample=first,
@@ -235,14 +242,16 @@ def _with_samples(
         rate = "inserted with a rate of" if isinstance(dropout, float) else "at"
         own = "" if isinstance(dropout, float) else " the model's own rates"
         notes = (*notes, f"Dropout is {rate} {dropout}{own}, which the model was not trained with.")
-    reached = classifier.sites_for({"dropout": dropout})
+    reached = _sites(classifier, dropout)
     bayesian = Cost(sampled.passes, len(reached), sum(site.calls for site in reached), seconds[dropout])
 
-    rows = rows_of_sweep(len(data.texts), sampled.seed)
-    pool = at_choice[rows]
+    one_dropout = samples is at_choice or bool(np.array_equal(samples, at_choice))
+    pool, rows = None, rows_of_sweep(len(data.texts), sampled.seed)
     if sampled.further:
         rest = sampled([data.texts[i] for i in rows], dropout, sampled.passes, sampled.further)
-        pool = np.concatenate([pool, rest], axis=2)
+        pool = np.concatenate([at_choice[rows], rest], axis=2)
+    elif not one_dropout and sampled.passes > 1:
+        pool = at_choice[rows]
     if outside is not None:
         outside = (outside[0], sampled(out_of_scope, dropout))
     return replace(
@@ -250,9 +259,9 @@ def _with_samples(
         samples=samples,
         calibration=known,
         outside=outside,
-        pool=pool if pool.shape[2] > 1 else None,
-        pool_rows=rows,
-        one_dropout=samples is at_choice or bool(np.array_equal(samples, at_choice)),
+        pool=pool,
+        pool_rows=None if pool is None else rows,
+        one_dropout=one_dropout,
         costs={**outputs.costs, "bayesian": bayesian, head.scaled["bayesian"]: bayesian},
         dropout="1x" if dropout is None and classifier.sampling.dropout is not None else dropout,
         dropout_rate=mean_rate(reached),
@@ -267,8 +276,7 @@ def _with_baal(outputs: Outputs, sampled: _Sampling, data: LabelledTexts) -> Out
     started = time.perf_counter()
     patched, sites, calls = baal_probabilities(model, classifier, data.texts, passes, sampled.seed, sampled.advance)
     cost = Cost(passes, sites, calls, time.perf_counter() - started)
-    refuse_nan(patched)
-    return replace(outputs, baal=patched, costs={**outputs.costs, "baal": cost})
+    return replace(outputs, baal=refuse_nan(patched), costs={**outputs.costs, "baal": cost})
 
 
 def total_rows(
@@ -289,7 +297,7 @@ def total_rows(
         rows += num_samples * texts
     if count:
         of_arms = texts + others * count if others else texts * count
-        rows += num_samples * (of_arms + outside) + sweep * min(texts, MOST_TEXTS)
+        rows += num_samples * (of_arms + outside) + sweep * len(rows_of_sweep(texts, 0))
     if "ensemble" in arms and len(classifier.members) > 1:
         rows += len(classifier.members) * (texts + others + outside)
     return rows + texts * own_passes(classifier)

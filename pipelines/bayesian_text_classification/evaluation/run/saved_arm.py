@@ -12,7 +12,7 @@ from ...pipeline.pipeline import BayesianTextClassificationPipeline
 from ...pipeline.scaling import Scaling
 from ..arms import ARM_MASKS, Cost
 from ..outputs import Outputs
-from .finite import finite
+from .nan import refuse_nan
 
 
 def own_passes(classifier: BayesianTextClassificationPipeline) -> int:
@@ -70,7 +70,7 @@ def _with_own_passes(
     advance: Callable[[int], None],
 ) -> Outputs:
     started = time.perf_counter()
-    p = finite(classifier.predict_proba(texts, progress=advance))
+    p = refuse_nan(classifier.predict_proba(texts, progress=advance))
     cost = Cost(own_passes(classifier), seconds=time.perf_counter() - started)
     scaling = classifier.calibration.get(way_of(classifier.sampling))
     fitted = "without a calibration" if scaling is None else f"with the calibration that it was saved with ({scaling})"

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from bayesian_text_classification import load
+from bayesian_text_classification.evaluation import Calibration as Known
+from bayesian_text_classification.evaluation import MemberOutputs, Outputs, compare_outputs
 from bayesian_text_classification.evaluation.run import compare, outputs_of, total_rows
 from bayesian_text_classification.evaluation.run.ensemble_arm import weight_bytes
 from bayesian_text_classification.evaluation.verdict import advice, verdict
@@ -128,3 +131,80 @@ def test_shared_weights_count_once():
     one = torch.nn.Linear(10, 10, bias=False)
     assert weight_bytes([one]) == weight_bytes([one, one]) == 400
     assert weight_bytes([one, torch.nn.Linear(10, 10, bias=False)]) == 800
+
+
+@pytest.mark.parametrize("dropout", [0.1, "auto", "2x"])
+def test_dropout_of_the_bayesian_arm_is_that_of_the_first_model(tiny, bayesian, dropout):
+    own = [tiny("bert", num_labels=2) for _ in range(2)]
+    still = [tiny("llama", num_labels=2, attention_dropout=0.0, pad_token_id=0) for _ in range(2)]
+    two = own if dropout == "2x" else still
+    ours, rows = bayesian(two), []
+    found = compare(ours, DATA, num_samples=2, dropout=dropout, progress=rows.append)
+    assert sum(rows) == total_rows(ours, DATA, num_samples=2, dropout=dropout)
+    assert {"bayesian", "ensemble"} <= set(names_of(found)) and found.dropout is not None
+    expected = bayesian(two[0]).predict_proba(TEXTS, num_samples=2, dropout=found.dropout)
+    if dropout != "auto":  # which may choose otherwise for each fifth of the texts
+        np.testing.assert_allclose(found.arm("bayesian").probabilities, expected, rtol=0, atol=1e-6)
+    for arm in ("bayesian", "ensemble"):
+        assert len(ours(TEXTS, **found.call_options(found.arm(arm)))) == len(TEXTS)
+
+
+def test_an_ensemble_with_dropout_of_its_own_can_be_asked_without(models, bayesian, tmp_path):
+    """The advice names the posterior, and no dropout."""
+    ours = bayesian(models, posterior="ensemble+dropout", dropout="2x", num_samples=6)
+    found = compare(ours, DATA, num_samples=2)
+    options = found.call_options(found.arm("ensemble"))
+    expected = found.arm("ensemble").probabilities
+    np.testing.assert_allclose(ours.predict_proba(TEXTS, **options), expected, rtol=0, atol=1e-6)
+    ours.save_pretrained(tmp_path / "saved")
+    np.testing.assert_allclose(load(tmp_path / "saved", **options).predict_proba(TEXTS), expected, rtol=0, atol=1e-6)
+
+
+def test_further_passes_need_samples(tiny, bayesian):
+    with pytest.raises(ValueError, match="sweep=50 takes further samples, and nothing is sampled"):
+        compare(bayesian(tiny("bert")), DATA, num_samples=0, sweep=50)
+
+
+def drawn(rows=1_000):
+    """An overconfident model, and three that are better and agree with the truth on average."""
+    random = np.random.default_rng(0)
+    z = random.normal(0, 2, rows)
+    labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
+
+    def probabilities(logits):
+        p = 1 / (1 + np.exp(-logits))
+        return np.stack([1 - p, p], 1)
+
+    members = probabilities(z[:, None] + random.normal(0, 0.3, (rows, 3)))
+    return labels, probabilities(3 * z + random.normal(0, 2, rows)), members, probabilities(random.normal(0, 1, 150))
+
+
+def test_the_verdict_recommends_an_ensemble_and_says_what_it_costs():
+    labels, ordinary, members, strange = drawn()
+    outside = np.repeat(strange[:, :, None], 3, axis=2)
+    known = Known(labels, ordinary)
+    found = compare_outputs(
+        Outputs(
+            labels,
+            ordinary,
+            calibration=known,
+            outside=(strange, None),
+            members=MemberOutputs(members, members.mean(2), outside),
+        )
+    )
+    told = verdict(found)
+    assert found.recommended == "ensemble"
+    assert told.headline.startswith("Recommended: ensemble. The NLL goes from ")
+    assert told.headline.endswith(", for 3 passes per text instead of 1, one of each of 3 models.")
+    assert any("by predictive entropy of the ensemble: AUROC from" in line for line in told.lines)
+    assert any(line.startswith("With the ensemble: Accuracy: from ") for line in told.lines)
+    assert any("The temperatures were fitted on 1,000" in line for line in told.lines)
+
+
+def test_an_ensemble_that_costs_accuracy_is_warned_about():
+    labels, ordinary, members, _ = drawn()
+    worse = verdict(compare_outputs(Outputs(labels, members[:, :, 0], members=MemberOutputs(1 - members))))
+    assert any("With the ensemble: Warning: it costs accuracy here: " in line for line in worse.lines)
+    assert any(line.startswith("Warning for ensemble: ") for line in worse.lines)
+    better = Outputs(labels, ordinary, members=MemberOutputs(np.repeat(ordinary[:, :, None], 3, axis=2)))
+    assert "Neither a temperature nor the ensemble improves" not in verdict(compare_outputs(better)).headline

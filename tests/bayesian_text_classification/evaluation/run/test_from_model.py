@@ -7,7 +7,7 @@ import pytest
 from bayesian_text_classification.evaluation import dropout_choice as choice_module
 from bayesian_text_classification.evaluation import sample_sweep
 from bayesian_text_classification.evaluation.comparison import error_rates
-from bayesian_text_classification.evaluation.run import compare, from_model, outputs_of, total_rows
+from bayesian_text_classification.evaluation.run import compare, outputs_of, total_rows
 from bayesian_text_classification.evaluation.run.baal_arm import baal_probabilities, patched_by_baal
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
@@ -321,8 +321,7 @@ def test_one_sample_has_no_sweep(tiny, bayesian):
 
 def test_sweep_uses_a_seeded_subset_of_many_texts_and_reports_its_size(tiny, bayesian, monkeypatch):
     classifier = bayesian(tiny("bert"))
-    for module in (from_model, sample_sweep):
-        monkeypatch.setattr(module, "MOST_TEXTS", 3)
+    monkeypatch.setattr(sample_sweep, "MOST_TEXTS", 3)
     rows = []
     found = [
         compare(classifier, DATA, num_samples=2, sweep=4, seed=seed, progress=rows.append).sweep.frequentist["nll"]
