@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..evaluation.arms import TITLES, Arm, Probabilities
@@ -19,7 +20,8 @@ from ..evaluation.out_of_scope import Detection
 from ..evaluation.sample_sweep import Sweep
 from ..evaluation.statistics.measures import risk_coverage
 
-# Okabe & Ito (2008): distinguishable with every common color vision deficiency, and in print.
+# Okabe & Ito (2008): distinguishable with every common color vision deficiency, and in print. Their palette has no two
+# more that show black whiskers, so the ensemble is purple; its dashes differ too.
 COLORS = {
     "frequentist": "#D55E00",
     "frequentist_temperature": "#CC79A7",
@@ -28,9 +30,9 @@ COLORS = {
     "bayesian_temperature": "#009E73",
     "frequentist_platt": "#CC79A7",
     "bayesian_platt": "#009E73",
-    "ensemble": "#000000",
-    "ensemble_temperature": "#7F7F7F",
-    "ensemble_platt": "#7F7F7F",
+    "ensemble": "#6A51A3",
+    "ensemble_temperature": "#9E9AC8",
+    "ensemble_platt": "#9E9AC8",
     "saved": "#56B4E9",
 }
 _DASHES = {
@@ -220,6 +222,7 @@ def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
         axes.set_xlabel("number of samples")
         axes.set_title(title, fontsize=10)
         axes.set_xlim(sizes[0], sizes[-1])
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(y=0.15)
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, 0.0), max(top, 1e-3))  # if all values are 0, there is no range
