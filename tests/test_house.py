@@ -138,3 +138,13 @@ def test_every_folder_is_shipped():
     folders = {".".join(path.parent.relative_to(source).parts) for path in source.rglob("__init__.py")}
     mapped = {name for name in config["options"]["package_dir"].split() if name.startswith(PACKAGE.name)}
     assert set(config["options"]["packages"].split()) == folders | mapped | {f"{PACKAGE.name}.embedded.model"}
+
+
+def test_ci_runs_the_whole_check_from_the_first_python_version_on():
+    yaml, tomllib = pytest.importorskip("yaml"), pytest.importorskip("tomllib")
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    first, *_ = jobs["check"]["strategy"]["matrix"]["python"]
+    assert project["requires-python"] == f">={first}"
+    assert ".ci/run" in [step.get("run") for step in jobs["check"]["steps"]]
+    assert (ROOT / ".ci" / "run").stat().st_mode & 0o111

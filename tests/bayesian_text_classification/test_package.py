@@ -6,8 +6,10 @@ import os
 import pickle
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -25,6 +27,7 @@ def quiet(tmp_path):
 def test_importing_registers_the_task_and_loads_nothing_heavy(python, quiet):
     code = f"""
 import sys
+import tarfile
 import bayesian_text_classification as package
 from transformers.pipelines import PIPELINE_REGISTRY
 assert package.TASK == "bayesian-text-classification"
@@ -103,6 +106,7 @@ def test_the_package_runs_as_the_command(quiet):
 def test_help_and_typos_import_nothing_heavy(python):
     code = """
 import sys
+import tarfile
 sys.argv = ["bayesian-text-classification", "evalute"]
 from bayesian_text_classification_command import main
 try:
@@ -131,6 +135,7 @@ def test_second_import_works_and_is_silent(python, quiet):
 import importlib
 import logging
 import sys
+import tarfile
 import warnings
 warnings.simplefilter("error", UserWarning)
 import transformers
@@ -228,3 +233,22 @@ def raised(tree):
     """Lines of all raise statements."""
     found = [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
     return {line for node in found for line in range(node.lineno, node.end_lineno + 1)}
+
+
+def test_the_source_distribution_holds_every_tracked_file(tmp_path):
+    """Its users can run the tests."""
+    pytest.importorskip("setuptools")
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        pytest.skip("not a git checkout")
+    tracked = subprocess.run(["git", "ls-files"], cwd=checkout, capture_output=True, text=True, check=True)
+    names = set(tracked.stdout.splitlines())
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(checkout / name, tmp_path / name)
+    code = "from setuptools import build_meta; print(build_meta.build_sdist('dist'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / "dist" / done.stdout.splitlines()[-1]) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert not names - held
