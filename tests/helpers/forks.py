@@ -42,8 +42,9 @@ def run(code, *arguments, **variables):
 
 
 def command(*arguments, before="", **variables):
-    """Run `bayesian-text-classification` in the same way. `before` is code that runs first."""
-    return run(f"{before}from bayesian_text_classification_command import main; main()", *arguments, **variables)
+    """Run `bayesian-text-classification` in the same way, without lines of progress. `before` is code that runs first."""
+    code = "from bayesian_text_classification_command import main, progress; progress.FIRST = float('inf'); main()"
+    return run(before + code, *arguments, **variables)
 
 
 def _program(code, arguments, variables, paths):
