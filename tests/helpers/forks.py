@@ -42,7 +42,7 @@ def run(code, *arguments, **variables):
 
 
 def command(*arguments, before="", **variables):
-    """Run `bayesian-text-classification` in the same way, without lines of progress. `before` is code that runs first."""
+    """Run `bayesian-text-classification` in the same way, but silently. `before` is code that runs first."""
     code = "from bayesian_text_classification_command import main, progress; progress.FIRST = float('inf'); main()"
     return run(before + code, *arguments, **variables)
 
