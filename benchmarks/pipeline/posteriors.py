@@ -9,7 +9,6 @@ medians of the ratios of their CPU times, with the middle half in parentheses.
 
 import argparse
 import copy
-import platform
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,17 +20,14 @@ from bayesian_text_classification import TASK
 from bayesian_text_classification.evaluation.run.ensemble_arm import weight_bytes
 from transformers import pipeline
 
-from benchmarks.common import distilbert_shaped, embedded, tokenizer
+from benchmarks.common import embedded, tokenizer
 from benchmarks.pipeline.cost import of_length
 from benchmarks.results import table, write_section
 
 LENGTHS = (25, 128, 512)  # tokens
 TOKENS = 1024  # of all texts of a call
 SAMPLES = 10
-RATES = {  # names of the rates in the configs
-    "embedded (6 layers, 384 wide)": (embedded, ("hidden_dropout_prob", "attention_probs_dropout_prob")),
-    "DistilBERT-base's size (6, 768)": (distilbert_shaped, ("dropout", "attention_dropout", "seq_classif_dropout")),
-}
+RATES = ("hidden_dropout_prob", "attention_probs_dropout_prob")  # of the embedded model's config
 
 
 def main() -> None:
@@ -40,32 +36,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    own, inserted = classifier_of(with_rates(0.1)), classifier_of(with_rates(0.0), dropout=0.1)
+    alone = classifier_of(embedded(torch.float32), num_samples=0)
+    three = classifier_of([embedded(torch.float32) for _ in range(3)])
     rows = []
-    for title, (build, names) in RATES.items():
-        own = classifier_of(with_rates(build, names, 0.1))
-        inserted = classifier_of(with_rates(build, names, 0.0), dropout=0.1)
-        alone = classifier_of(build(torch.float32), num_samples=0)
-        three = classifier_of([build(torch.float32) for _ in range(3)])
-        for length in LENGTHS:
-            texts = of_length(length, max(TOKENS // length, 1))
-            sampled = ratios(partial(inserted, texts), partial(own, texts), args.rounds)
-            several = ratios(partial(three, texts), partial(three_times, alone, texts), args.rounds)
-            rows.append([f"{title}, {length} tokens", shown(sampled), shown(several)])
-            print(rows[-1], flush=True)
-        memory = weight_bytes(three.members) / weight_bytes(alone.members)
-        print(f"weights of three models / of one: {memory:.2f}")
-        rows.append([f"{title}, memory of the weights", "", f"{memory:.2f} of one model"])
-    header = ["model", f"inserted / own rates ({SAMPLES} samples)", "ensemble of 3 / 3 ordinary passes"]
-    body = f"{args.rounds} rounds, one thread, {platform.processor() or platform.machine()}.\n\n" + table(header, rows)
+    for length in LENGTHS:
+        texts = of_length(length, max(TOKENS // length, 1))
+        sampled = ratios(partial(inserted, texts), partial(own, texts), args.rounds)
+        several = ratios(partial(three, texts), partial(three_times, alone, texts), args.rounds)
+        rows.append([f"{length} tokens", shown(sampled), shown(several)])
+        print(rows[-1], flush=True)
+    memory = weight_bytes(three.members) / weight_bytes(alone.members)
+    header = ["", f"inserted / own rates ({SAMPLES} samples)", "ensemble of 3 / 3 ordinary passes"]
+    body = (
+        f"The embedded model, {args.rounds} rounds, one thread.\n\n{table(header, rows)}\n\nThe weights of the ensemble "
+        f"take {memory:.2f} times the memory of one model's."
+    )
     command = f"python -m benchmarks.pipeline.posteriors --rounds {args.rounds}"
     write_section("Inserted dropout and ensembles", command, body)
 
 
-def with_rates(build: Callable[[torch.dtype], Any], names: tuple[str, ...], rate: float) -> Any:
-    """The model with all its rates set, in the config and in the modules."""
-    model = build(torch.float32)
+def with_rates(rate: float) -> Any:
+    """The embedded model with all its rates set, in the config and in the modules."""
+    model = embedded(torch.float32)
     config = copy.deepcopy(model.config)
-    for name in names:
+    for name in RATES:
         setattr(config, name, rate)
     other = type(model)(config)
     other.load_state_dict(model.state_dict())
