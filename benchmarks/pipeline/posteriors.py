@@ -49,8 +49,8 @@ def main() -> None:
     memory = weight_bytes(three.members) / weight_bytes(alone.members)
     header = ["", f"inserted / own rates ({SAMPLES} samples)", "ensemble of 3 / 3 ordinary passes"]
     body = (
-        f"The embedded model, {args.rounds} rounds, one thread.\n\n{table(header, rows)}\n\nThe weights of the ensemble "
-        f"take {memory:.2f} times the memory of one model's."
+        f"The embedded model, {args.rounds} rounds, one thread.\n\n{table(header, rows)}\n\n"
+        f"The weights of the ensemble take {memory:.2f} times the memory of one model's."
     )
     command = f"python -m benchmarks.pipeline.posteriors --rounds {args.rounds}"
     write_section("Inserted dropout and ensembles", command, body)
