@@ -32,7 +32,8 @@ def file_or_id(value: str | None) -> str | None:
         fail(f"{value} is an address; pass a local file, or the id of a dataset on the Hub (user/name)")
     if value is None or value == "-" or os.path.exists(value) or glob.glob(value, recursive=True):
         return value
-    if Path(value.removesuffix(Path(value).suffix) if value.endswith(_COMPRESSED) else value).suffix.lower() in _FILES:
+    endings = [suffix.lower() for suffix in Path(value).suffixes if suffix.lower() not in _COMPRESSED]
+    if endings and endings[-1] in _FILES:
         fail(f"{value}: no such file")
     return value
 

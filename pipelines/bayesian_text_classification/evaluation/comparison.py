@@ -205,8 +205,8 @@ def _recommended(measured: MeasuredArms, head: Head, arms: Sequence[Arm]) -> Arm
     order = [name for way in ways for name in (way, head.scaled[way])]
     if "saved" in by_name:
         own, fitted = passes["saved"], head.scaled.values()
-        dearer = [i for i, name in enumerate(order) if (passes[name], name in fitted) > (own, False)]
-        order.insert(dearer[0] if dearer else len(order), "saved")
+        more_expensive = [i for i, name in enumerate(order) if (passes[name], name in fitted) > (own, False)]
+        order.insert(more_expensive[0] if more_expensive else len(order), "saved")
 
     nll = next(measure for measure in head.measures if measure.key == "nll")
 

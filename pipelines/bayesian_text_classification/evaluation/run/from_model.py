@@ -107,6 +107,9 @@ def outputs_of(
     if unknown := set(arms) - set(OPTIONAL_ARMS):
         raise ValueError(f"arms={sorted(unknown)}; they must be some of {', '.join(map(repr, OPTIONAL_ARMS))}")
     activation = check_probabilities(classifier)
+    candidates = _candidates(classifier, num_samples, dropout, arms)
+    if sweep and not candidates:
+        raise ValueError(f"sweep={sweep} takes further samples, and nothing is sampled: {NO_SAMPLES}")
     advance, as_saved, classifier = progress or (lambda rows: None), classifier, classifier.uncalibrated()
     texts, labels = labeled(data.texts, data.labels, classifier.model.config, activation)
 
@@ -141,9 +144,6 @@ def outputs_of(
     run = _Sampling(classifier, num_samples, sweep, seed, advance)
     if _has_baal(classifier, num_samples, arms):
         found = _with_baal(found, run, data)
-    candidates = _candidates(classifier, num_samples, dropout, arms)
-    if sweep and not candidates:
-        raise ValueError(f"sweep={sweep} takes further samples, and nothing is sampled: {NO_SAMPLES}")
     if candidates:
         found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
     if "ensemble" in arms and len(classifier.members) > 1:

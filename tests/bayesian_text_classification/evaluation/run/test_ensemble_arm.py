@@ -161,8 +161,10 @@ def test_an_ensemble_with_dropout_of_its_own_can_be_asked_without(models, bayesi
 
 
 def test_further_passes_need_samples(tiny, bayesian):
+    rows = []
     with pytest.raises(ValueError, match="sweep=50 takes further samples, and nothing is sampled"):
-        compare(bayesian(tiny("bert")), DATA, num_samples=0, sweep=50)
+        compare(bayesian(tiny("bert")), DATA, num_samples=0, sweep=50, progress=rows.append)
+    assert not rows  # before any pass
 
 
 def drawn(rows=1_000):
