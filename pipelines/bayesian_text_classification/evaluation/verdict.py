@@ -256,8 +256,8 @@ def _enough_samples(sweep: Sweep, several: bool) -> str:
         return f"The scores or the NLL are still changing at {MOST_SAMPLES} samples. If you sample, use more."
     few = f" This is rough: it takes {2 * GROUP_SIZE} samples to see how they vary." * (sweep.pool < 2 * GROUP_SIZE)
     return (
-        f"About {sweep.recommended} samples are enough. From there on, {scores} stay within 0.02 of their limit (root "
-        f"mean square over the texts), and the NLL within 2% of its limit.{few}"
+        f"If you sample, about {sweep.recommended} samples are enough. From there on, {scores} stay within 0.02 of "
+        f"their limit (root mean square over the texts), and the NLL within 2% of its limit.{few}"
     )
 
 
@@ -346,7 +346,7 @@ def _significance(difference: Difference, least: str, no_interval: str, what: st
     needed = ""
     if difference.rows_needed is not None:
         count = f"{rounded(difference.rows_needed):,} {what}"
-        needed = f"; a difference this large would need about {count} to detect (80% power)"
+        needed = f"; a difference this large would need about {count} to detect with 80% power"
     return f"no significant difference ({interval}{reason}{needed})"
 
 

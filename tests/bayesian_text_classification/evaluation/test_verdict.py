@@ -61,7 +61,7 @@ def test_the_first_lines_state_the_verdict_on_the_ece(told, words, comparison):
     }
     assert second.startswith(f"ECE: from {before:.4f} to {after:.4f}, {words[told.verdict]} (difference ")
     assert f"difference {told.value:+.4f}, 95% interval {told.low:+.4f} to {told.high:+.4f}" in second
-    needed = "a difference this large would need about 1,300 texts to detect (80% power)"
+    needed = "a difference this large would need about 1,300 texts to detect with 80% power"
     assert (needed in second) == (told.rows_needed is not None)
 
 
