@@ -6,12 +6,13 @@
 The models are those of one recipe with several seeds. The temperature (or Platt scaling) of each rate is fitted on the
 validation texts, and so is the choice of a rate; everything is measured on `test.tsv`. A difference is that of the NLL
 from the ordinary pass with its own temperature, averaged over the models, with the 95% interval of the mean over texts.
-With `oos_test.tsv` in the folder, the last column says how well the entropy finds its texts.
+With `oos_test.tsv` in the folder, the last column says how well the entropy finds its texts. `--kept FOLDER` keeps what
+was measured of each model, so that a stopped run goes on with the next one.
 """
 
 import argparse
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def main() -> None:
     parser.add_argument("--validation", default="validation.tsv")
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--kept", type=Path, help="folder for the measurements of each model")
     args = parser.parse_args()
-    found = [measured(load(model), args) for model in args.models]
+    found = [kept(model, args) for model in args.models]
     cases = list(found[0])
     groups = groups_of(read_texts(args.data / args.validation))
     ordinary = [one["0"] for one in found]
@@ -66,6 +68,23 @@ def main() -> None:
     command = f"--name {args.name} --data FOLDER --validation {args.validation} --models MODEL... --samples"
     title = f"Inserted dropout, {args.name}"
     write_section(title, f"python -m benchmarks.evaluation.inserted_dropout {command} {args.samples}", body)
+
+
+def kept(model: str, args: argparse.Namespace) -> dict[str, Measured]:
+    """What was measured of a model in an earlier run with the same settings, or now."""
+    if args.kept is None:
+        return measured(load(model), args)
+    names = [field.name for field in fields(Measured)]
+    args.kept.mkdir(parents=True, exist_ok=True)
+    path = args.kept / f"{args.name}-{args.samples}-{Path(model).name}.npz"
+    if not path.exists():
+        found = measured(load(model), args)
+        arrays = {f"{case}|{name}": value for case, one in found.items() for name, value in asdict(one).items()}
+        np.savez(path, **arrays)
+        return found
+    with np.load(path) as file:
+        cases = dict.fromkeys(key.split("|")[0] for key in file)
+        return {case: Measured(**{name: file[f"{case}|{name}"] for name in names}) for case in cases}
 
 
 def measured(classifier: Any, args: argparse.Namespace) -> dict[str, Measured]:
