@@ -9,11 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES += [*(ROOT / "docs").glob("*.md"), ROOT / "metrics" / "ece" / "README.md"]
+PAGES += [*(ROOT / "docs").rglob("*.md"), ROOT / "metrics" / "ece" / "README.md"]
 PAGES += [*(ROOT / "spaces").glob("*/README.md"), *(ROOT / "pipelines").rglob("embedded/model/README.md")]
 CODE = [
     path
-    for folder in ("pipelines", "metrics", "spaces", "training", "benchmarks")
+    for folder in ("pipelines", "metrics", "spaces", "training", "benchmarks", "docs")
     for path in sorted((ROOT / folder).rglob("*"))
     if path.suffix in (".py", ".jinja") and "build" not in path.parts
 ]

@@ -7,7 +7,7 @@ The models are those of one recipe with several seeds. The temperature (or Platt
 validation texts, and so is the choice of a rate; everything is measured on `test.tsv`. A difference is that of the NLL
 from the ordinary pass with its own temperature, averaged over the models, with the 95% interval of the mean over texts.
 With `oos_test.tsv` in the folder, the last column says how well the entropy finds its texts. `--kept FOLDER` keeps what
-was measured of each model, so that a stopped run goes on with the next one.
+was measured of each model, so a stopped run continues with the next one.
 """
 
 import argparse

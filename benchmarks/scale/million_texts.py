@@ -3,7 +3,7 @@
     python -m benchmarks.scale.million_texts [--rows 1000000]
 
 Texts are short and the model is tiny, so the cost is that of everything around the model. Runs in a temporary folder,
-which needs about a gigabyte. The curves go to docs/growth.svg.
+which needs about a gigabyte. The curves go to docs/how-to/growth.svg.
 """
 
 import argparse
@@ -31,7 +31,7 @@ COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classificatio
 SAMPLES = 4
 KILLS = 10
 ROUNDS = 10  # of the speed comparison
-PICTURE = Path(__file__).parents[2] / "docs" / "growth.svg"
+PICTURE = Path(__file__).parents[2] / "docs" / "how-to" / "growth.svg"
 _WORDS = (
     "a the good bad film plot long dull joy bore never ever not quite what one would call worth seeing again at all"
 )

@@ -1,6 +1,6 @@
 """Every kind of classifier goes through every door, or gets one line that says what to do instead.
 
-`docs/classifiers.md` holds the table. To rewrite it, run
+`docs/reference/classifiers.md` holds the table. To rewrite it, run
 `python -m pytest tests/bayesian_text_classification/test_doors.py --write-docs`.
 """
 
@@ -21,7 +21,7 @@ from bayesian_text_classification.loading.labelled_texts import LabelledTexts
 from bayesian_text_classification.loading.problem import check_probabilities, has_independent_labels
 from transformers import PreTrainedTokenizerBase, pipeline
 
-DOCS = Path(__file__).parents[2] / "docs" / "classifiers.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "classifiers.md"
 TEXTS = [f"{word} film {i}" for i in range(12) for word in ("a good", "a bad", "an odd", "no", "the last")]
 WITHOUT = {"attention_dropout": 0.0}
 KINDS = {

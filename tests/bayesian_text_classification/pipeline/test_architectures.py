@@ -1,7 +1,7 @@
 """For every sequence classifier of transformers, in tiny: the twin applies all dropout of `train()` mode, nothing else.
 
 The types come from transformers' own list. A new type fails here until it has a tiny configuration and a row in
-`docs/architectures.md`. Settings are found by name, also in nested configurations; `SPECIAL` holds the rest.
+`docs/reference/architectures.md`. Settings are found by name, also in nested configurations; `SPECIAL` holds the rest.
 """
 
 import copy
@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as TYPES
 
-DOCS = Path(__file__).parents[3] / "docs" / "architectures.md"
+DOCS = Path(__file__).parents[3] / "docs" / "reference" / "architectures.md"
 # Lengths that a factor of 4 (CANINE) and a window of 4 (Longformer) treat differently. The text under test never comes
 # first in a batch.
 TEXTS = ["no it is", "a b c d e", "what a terribly long and boring film this was i say", "he or she"]
