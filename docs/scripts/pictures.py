@@ -23,10 +23,9 @@ def main() -> None:
     arms = [comparison.arm(name) for name in ("frequentist", "bayesian_temperature")]
     picture = inline_svg(reliability_diagrams(arms), "reliability")
     for scheme, color in TEXT.items():
-        (FOLDER / f"reliability-{scheme}.svg").write_text(
-            picture.replace("currentColor", color).replace("<svg", '<svg font-family="sans-serif"', 1) + "\n",
-            encoding="utf-8",
-        )
+        root = f'<svg font-family="sans-serif" fill="{color}"'  # of text, which has no color of its own
+        colored = picture.replace("currentColor", color).replace("<svg", root, 1)
+        (FOLDER / f"reliability-{scheme}.svg").write_text(colored + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
