@@ -44,7 +44,9 @@ def help_of_the_command() -> str:
     module = "bayesian_text_classification_command.app"
     command = [sys.executable, "-m", "typer", module, "utils", "docs", "--name", "bayesian-text-classification"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return text.replace("# `bayesian-text-classification`", "# The command", 1)
+    text = text.replace("# `bayesian-text-classification`", "# The command", 1)
+    text = re.sub(r"\*\*Commands\*\*:\n\n(?:\* .*\n)+", "", text)  # these sentences are cut, and the sections follow
+    return re.sub(r"^(#+ `)bayesian-text-classification ", r"\1", text, flags=re.MULTILINE)
 
 
 def notebook(path: Path) -> dict[str, str | bytes]:
