@@ -1,10 +1,12 @@
 """`bayesian-text-classification evaluate`: the comparison, on the screen and in files."""
 
 import datetime
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries
 from .options import (
@@ -32,11 +34,13 @@ from .progress import passes_progress
 
 if TYPE_CHECKING:
     from bayesian_text_classification.evaluation import Comparison
+    from bayesian_text_classification.evaluation.arms import Arm
     from bayesian_text_classification.loading.labelled_texts import LabelledTexts
     from bayesian_text_classification.pipeline import BayesianTextClassificationPipeline
 
 
 QUICK = 200  # texts
+_MEASURES = {"ece": "ECE", "accuracy": "accuracy", "nll": "NLL", "brier": "Brier"}  # on the screen
 
 
 def _rates(values: list[float] | None) -> list[float] | None:
@@ -155,8 +159,14 @@ def evaluate(
     run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
     run |= {"sweep": sweep, "dropout": dropout, "arms": [arm.strip() for arm in arms.split(",")]}
     try:
-        with passes_progress("sampling", total_rows(classifier, data, **run)) as advance:
-            comparison = compare(classifier, data, **run, seed=seed, progress=advance)
+        with passes_progress("sampling", total_rows(classifier, data, **run)) as passes:
+            known: list[Arm] = []
+
+            def show(arm: "Arm") -> None:
+                known.append(arm)
+                passes.show(_arms_table(known, len(data.texts)), _line(arm))
+
+            comparison = compare(classifier, data, **run, seed=seed, progress=passes, on_arm=show)
     except ValueError as error:  # ours: the model or the data
         fail(first_line(error))
     except Exception as error:  # out of memory, or an error in the model's code
@@ -229,20 +239,38 @@ def _load_options(
     return options
 
 
+def _numbers(arm: "Arm") -> list[str]:
+    """The measures of an arm, in the order of `_MEASURES`."""
+    return [f"{arm.estimates[key].value:.4f}" for key in _MEASURES]
+
+
+def _line(arm: "Arm") -> str:
+    """An arm as a line of a log."""
+    from bayesian_text_classification.evaluation.arms import TITLES
+
+    measures = ", ".join(map(" ".join, zip(_MEASURES.values(), _numbers(arm), strict=True)))
+    return f"{TITLES[arm.name]}: {measures} ({arm.cost.seconds:.1f} s)"
+
+
+def _arms_table(arms: "Sequence[Arm]", texts: int) -> Table:
+    from bayesian_text_classification.evaluation.arms import TITLES
+
+    passes = next((arm.cost.passes for arm in arms if arm.name == "bayesian"), None)
+    samples = "" if passes is None else f", {passes} sample{'s' * (passes != 1)}"
+    table = new_table(f"{texts:,} text{'s' * (texts != 1)}{samples}")
+    table.add_column("")
+    for name in (*_MEASURES.values(), "dropout\nsites", "seconds"):
+        table.add_column(name, justify="right")
+    for arm in arms:
+        table.add_row(TITLES[arm.name], *_numbers(arm), str(arm.cost.dropout_sites), f"{arm.cost.seconds:.1f}")
+    return table
+
+
 def _print_tables(comparison: "Comparison", data: "LabelledTexts") -> None:
     from bayesian_text_classification.evaluation.arms import TITLES
     from bayesian_text_classification.evaluation.comparison import error_rates
 
-    texts, passes = len(data.texts), comparison.rival.cost.passes
-    samples = f", {passes} sample{'s' * (passes != 1)}" if comparison.sampled else ""
-    table = new_table(f"{texts:,} text{'s' * (texts != 1)}{samples}")
-    table.add_column("")
-    for name in ("ECE", "accuracy", "NLL", "Brier", "dropout\nsites", "seconds"):
-        table.add_column(name, justify="right")
-    for arm in comparison.arms:
-        numbers = [f"{arm.estimates[key].value:.4f}" for key in ("ece", "accuracy", "nll", "brier")]
-        table.add_row(TITLES[arm.name], *numbers, str(arm.cost.dropout_sites), f"{arm.cost.seconds:.1f}")
-    print_table(table)
+    print_table(_arms_table(comparison.arms, len(data.texts)))
     if data.groups:
         first, last = comparison.arm("frequentist"), comparison.rival
         before = error_rates(first.probabilities, comparison.labels, data.groups)

@@ -4,36 +4,82 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from .console import STDERR
 
 FIRST, EVERY = 5.0, 15.0  # seconds until the first line, and between lines
 
 
+class Passes(Protocol):
+    """The passes of a run, and the results that are known before its end."""
+
+    def __call__(self, more: int) -> None:
+        """Count further passes."""
+
+    def show(self, results: Table, line: str) -> None:
+        """Show the results so far: in a terminal all of them, elsewhere a line with the last one."""
+
+
 @contextmanager
-def passes_progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show the passes done of all passes. Yields a function that takes the number of further ones.
+def passes_progress(what: str, total: int) -> Iterator[Passes]:
+    """Show the passes done of all passes.
 
     Args:
         what: What is done, such as "sampling".
         total: Number of passes: of texts, each through the model once.
     """
     if not STDERR.is_terminal:
-        lines, done = _Lines(), 0
-
-        def count(more: int) -> None:
-            nonlocal done
-            done += more
-            lines.show(f"{what}: {done:,} of {total:,} passes", done, done / total)
-
-        yield count
+        yield _PassLines(what, total)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=STDERR, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda more: progress.advance(task, more)
+    with _PassBar(what, total) as bar:
+        yield bar
+
+
+class _PassLines:
+    """Passes in a log."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._what, self._total, self._done, self._lines = what, total, 0, _Lines()
+
+    def __call__(self, more: int) -> None:
+        self._done += more
+        share = self._done / self._total
+        self._lines.show(f"{self._what}: {self._done:,} of {self._total:,} passes", self._done, share)
+
+    def show(self, results: Table, line: str) -> None:
+        if self._done < self._total:  # else all results follow at once
+            print(line, file=sys.stderr, flush=True)
+
+
+class _PassBar(Progress):
+    """Passes in a terminal: a bar below the results so far. Both disappear at the end, but stay if the run fails."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._results: Table | None = None
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        super().__init__(*columns, console=STDERR, transient=True)
+        self._task = self.add_task(what, total=total)
+
+    def __call__(self, more: int) -> None:
+        self.advance(self._task, more)
+
+    def show(self, results: Table, line: str) -> None:
+        self._results = results
+        self.refresh()
+
+    def __exit__(self, kind: type[BaseException] | None, *more: Any) -> None:
+        self.live.transient = kind is None or self._results is None
+        super().__exit__(kind, *more)
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        if self._results is not None:
+            yield self._results
+        yield self.make_tasks_table(self.tasks)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Options of `evaluate` that say how much is run."""
 
 import json
+import re
 
 import commands
 import pytest
@@ -22,3 +23,20 @@ def test_quick_takes_a_part_of_the_texts_and_the_code_takes_the_same(tmp_path):
         "--quick is --max-texts 200; pass one of the two"
     )
     assert refused(commands.asked("evaluate", *common[:2], "--arms", "bayes")).startswith("--arms ['bayes']; they must")
+
+
+def test_results_are_shown_as_soon_as_they_are_known(tmp_path, monkeypatch):
+    """In a log as lines of stderr; the table on stdout has the same numbers, once."""
+    (tmp_path / "d.csv").write_text("text,label\na wonderful film,1\ndull,0\nI want my money back,0\n")
+    names, numbers = [], r"ECE (0\.\d{4}), accuracy (\d\.\d{4}), NLL (\d\.\d{4}), Brier (0\.\d{4}) \((\d+\.\d) s\)"
+    run = ["evaluate", "--dataset", tmp_path / "d.csv", "--num-samples", 2, "--output", tmp_path / "out"]
+    done = commands.asked(*run)
+    assert done.exit_code == 0, done
+    for line in done.stderr.splitlines():
+        name, found = line.partition(": ")[0], re.fullmatch(r".*?: " + numbers, line)
+        (row,) = [row for row in done.stdout.splitlines() if row.strip().startswith(f"{name}   ")]
+        *measures, _sites, seconds = row.removeprefix(f" {name}").split()
+        assert [*measures, seconds] == list(found.groups())
+        names.append(name)
+    assert names == ["Frequentist", "Frequentist + temperature", "BaaL (patch_module)"]
+    assert commands.asked(*run[:3], "--num-samples", 0, *run[5:]).stderr == ""  # the table follows at once

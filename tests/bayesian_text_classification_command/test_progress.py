@@ -1,10 +1,13 @@
-"""Progress in a log: few lines, with what a reader wants to know."""
+"""Progress in a log, with few lines, and in a terminal; and the results that are known before the end."""
 
+import io
 import re
 
 import commands
 import pytest
 from bayesian_text_classification_command import progress
+from bayesian_text_classification_command.console import new_table
+from rich.console import Console
 
 
 class Clock:
@@ -45,6 +48,81 @@ def test_short_work_and_the_end_are_silent(clock, capsys):
         clock.now += 10
         show(1, 1.0)
     assert capsys.readouterr() == ("", "")
+
+
+def rows_table(*rows):
+    table = new_table("all")
+    table.add_column("")
+    for row in rows:
+        table.add_row(row)
+    return table
+
+
+def test_results_are_lines_of_a_log_as_soon_as_they_are_known(clock, capsys):
+    """The last ones follow at once in full."""
+    with progress.passes_progress("sampling", 3_000) as passes:
+        for name in ("first", "second", "third"):
+            clock.now += 6.0
+            passes(1_000)
+            passes.show(rows_table(name), f"{name}: ECE 0.1")
+    assert capsys.readouterr() == (
+        "",
+        "sampling: 1,000 of 3,000 passes, 167 per second, about 12 s left\nfirst: ECE 0.1\nsecond: ECE 0.1\n",
+    )
+
+
+def on_screen(written):
+    """The lines that a terminal shows after these characters."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[\??([0-9;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)", written):
+        count, code, end, text = part
+        if code == "A":
+            row -= int(count)
+        elif code == "K":
+            lines[row] = ""
+        elif end == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row == len(lines))
+        elif end == "\r":
+            column = 0
+        else:
+            assert text or code in "hlm", part
+            lines[row] = lines[row].ljust(column)[:column] + text + lines[row][column + len(text) :]
+            column += len(text)
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """What is written to a terminal of 80 columns."""
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80, height=24, legacy_windows=False, _environ={})
+    monkeypatch.setattr(progress, "STDERR", console)
+    return written
+
+
+def test_results_are_above_the_bar_of_a_terminal_until_the_end(terminal):
+    """Then they are printed in full, so that no row is there twice."""
+    with progress.passes_progress("sampling", 3_000) as passes:
+        passes(1_000)
+        passes.show(rows_table("first"), "a line of a log")
+        *table, bar = on_screen(terminal.getvalue())
+        assert [line.strip() for line in table if line.strip("─ ")] == ["all", "first"]
+        assert bar.startswith("sampling ━") and "1000/3000" in bar
+        passes(1_000)
+        passes.show(rows_table("first", "second"), "a line of a log")
+        shown = on_screen(terminal.getvalue())
+        assert [sum(word in line for line in shown) for word in ("first", "second", "sampling")] == [1, 1, 1]
+    assert on_screen(terminal.getvalue()) == []
+
+
+def test_results_stay_in_the_terminal_if_the_run_fails(terminal):
+    for results in (0, 1):
+        with pytest.raises(MemoryError), progress.passes_progress("sampling", 3_000) as passes:
+            if results:
+                passes.show(rows_table("first"), "a line of a log")
+            raise MemoryError
+        assert any("first" in line for line in on_screen(terminal.getvalue())) == bool(results)
 
 
 def test_texts_of_a_stream_have_no_time_left(clock, capsys):

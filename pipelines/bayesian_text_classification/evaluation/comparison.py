@@ -1,7 +1,7 @@
 """From arrays to a comparison: arms, measures, verdicts on differences, a recommendation. No model, no timing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -125,57 +125,100 @@ def compare_outputs(outputs: Outputs, *, seed: int = 0) -> Comparison:
         outputs: Probabilities from this package or from your own model.
         seed: Seed of the resamples and of the sample orders in the sweep.
     """
-    labels, ordinary = np.asarray(outputs.labels, dtype=np.int64), np.asarray(outputs.ordinary)
-    known, groups, head = outputs.calibration, numbered(outputs.groups), head_of(labels)
-    measured, arms = MeasuredArms(head, labels, seed, groups), []
-    if known is not None:
-        known = replace(known, labels=np.asarray(known.labels), ordinary=np.asarray(known.ordinary))
-    fits: list[tuple[Probabilities, Labels]] = []
-    beyond: dict[str, dict[str, Difference]] = {}
+    growing = GrowingComparison(seed, others=outputs.calibration is not None)
+    growing.add(outputs)
+    return growing.whole()
 
-    def measure(name: ArmName, p: Probabilities, cost: Cost | None = None, fit: Fit | None = None) -> None:
-        arms.append(measured.arm(name, p, outputs.costs.get(name, cost), fit))
 
-    def measure_both(name: ArmName, p: Probabilities, p_known: Probabilities | None, cost: Cost | None = None) -> None:
-        """Without and with a scaling. `p_known` are the probabilities of the texts that it is fitted on."""
-        others = None if known is None else (np.asarray(p_known), known.labels)
-        fits.append(others or (p, labels))
-        measure(name, p, cost)
-        measure(head.scaled[name], p, cost, head.fitted(p, labels, others, groups))
+class GrowingComparison:
+    """A comparison of outputs that come one after the other. Each arm is measured once, when its outputs are there.
+
+    Args:
+        seed: Seed of the resamples and of the sample orders in the sweep.
+        others: Whether the scalings are fitted on other texts. Arms with a scaling then wait for `Outputs.calibration`.
+    """
+
+    def __init__(self, seed: int, *, others: bool) -> None:
+        self._seed, self._others = seed, others
+        self._arms: list[Arm] = []
+        self._fits: list[tuple[Probabilities, Labels]] = []
+        self._beyond: dict[str, dict[str, Difference]] = {}
+
+    def add(self, outputs: Outputs) -> list[Arm]:
+        """Measure and return the new arms. `outputs` holds those of the last call too, unchanged."""
+        if not self._arms:
+            self._labels, self._groups = np.asarray(outputs.labels, dtype=np.int64), numbered(outputs.groups)
+            self._head = head_of(self._labels)
+            self._measured = MeasuredArms(self._head, self._labels, self._seed, self._groups)
+        self._outputs, before = outputs, len(self._arms)
+        samples, members, known = outputs.samples, outputs.members, outputs.calibration
+        self._measure_both("frequentist", outputs.ordinary, None if known is None else known.ordinary)
+        if outputs.baal is not None:
+            self._measure("baal", outputs.baal)
+        if samples is not None:
+            cost = Cost(passes=np.shape(samples)[2])
+            self._measure_both("bayesian", samples, None if known is None else known.averaged, cost)
+        if members is not None:
+            cost = Cost(passes=np.shape(members.samples)[2])
+            self._measure_both("ensemble", members.samples, members.averaged, cost)
+        if outputs.saved is not None:
+            self._measure("saved", outputs.saved)
+        return self._arms[before:]
+
+    def _has(self, name: ArmName) -> bool:
+        return any(arm.name == name for arm in self._arms)
+
+    def _measure(self, name: ArmName, p: Probabilities, cost: Cost | None = None, fit: Fit | None = None) -> None:
+        if not self._has(name):
+            self._arms.append(self._measured.arm(name, p, self._outputs.costs.get(name, cost), fit))
+
+    def _measure_both(
+        self, name: ArmName, values: Probabilities, p_known: Probabilities | None, cost: Cost | None = None
+    ) -> None:
+        """Without and with a scaling.
+
+        Args:
+            name: The arm without one.
+            values: Its probabilities, or those of its samples. *Shape:* (texts, classes) or (texts, classes, samples).
+            p_known: Its probabilities of the texts that the scaling is fitted on. *Shape:* (texts, classes).
+            cost: Its cost, if it was not measured.
+        """
+        scaled, known = self._head.scaled[name], self._outputs.calibration
+        if self._has(scaled):
+            return
+        p = np.asarray(values)
+        p = p.mean(2, dtype=np.float64) if p.ndim == 3 else p
+        self._measure(name, p, cost)
+        if known is None and self._others:
+            return
+        others = None if known is None else (np.asarray(p_known), np.asarray(known.labels))
+        self._fits.append(others or (p, self._labels))
+        self._measure(scaled, p, cost, self._head.fitted(p, self._labels, others, self._groups))
         if name != "frequentist":
-            beyond[name] = measured.differences(head.scaled[name], head.scaled["frequentist"])
+            self._beyond[name] = self._measured.differences(scaled, self._head.scaled["frequentist"])
 
-    measure_both("frequentist", ordinary, None if known is None else known.ordinary)
-    if outputs.baal is not None:
-        measure("baal", outputs.baal)
-    uncertainty, members = None, outputs.members
-    if outputs.samples is not None:
-        samples = np.asarray(outputs.samples)
-        cost = Cost(passes=samples.shape[2])
-        averaged = None if known is None else known.averaged
-        measure_both("bayesian", samples.mean(2, dtype=np.float64), averaged, cost)
-        uncertainty = head.uncertainty(samples, GROUP_SIZE)
-    if members is not None:
-        each = np.asarray(members.samples)
-        measure_both("ensemble", each.mean(2, dtype=np.float64), members.averaged, Cost(passes=each.shape[2]))
-    if outputs.saved is not None:
-        measure("saved", outputs.saved)
-    return Comparison(
-        labels,
-        tuple(arms),
-        beyond,
-        uncertainty,
-        _detections(outputs, head, uncertainty, seed),
-        _sweep(outputs, labels, seed),
-        _recommended(measured, head, arms),
-        None if known is None else len(known.labels),
-        0 if known is None else known.shared,
-        all(head.determined(p, y) for p, y in fits),
-        tuple(map(str, range(ordinary.shape[1]) if outputs.names is None else outputs.names)),
-        groups,
-        outputs.dropout,
-        outputs.notes,
-    )
+    def whole(self) -> Comparison:
+        """The comparison of all arms so far."""
+        outputs, head, labels, known = self._outputs, self._head, self._labels, self._outputs.calibration
+        samples = None if outputs.samples is None else np.asarray(outputs.samples)
+        uncertainty = None if samples is None else head.uncertainty(samples, GROUP_SIZE)
+        names = range(np.shape(outputs.ordinary)[1]) if outputs.names is None else outputs.names
+        return Comparison(
+            labels,
+            tuple(self._arms),
+            self._beyond,
+            uncertainty,
+            _detections(outputs, head, uncertainty, self._seed),
+            _sweep(outputs, labels, self._seed),
+            _recommended(self._measured, head, self._arms),
+            None if known is None else len(known.labels),
+            0 if known is None else known.shared,
+            all(head.determined(p, y) for p, y in self._fits),
+            tuple(map(str, names)),
+            self._groups,
+            outputs.dropout,
+            outputs.notes,
+        )
 
 
 def _sweep(outputs: Outputs, labels: Labels, seed: int) -> Sweep | None:

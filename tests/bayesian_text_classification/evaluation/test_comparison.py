@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import compare_outputs, verdict
 from bayesian_text_classification.evaluation.arms import Cost
-from bayesian_text_classification.evaluation.comparison import _recommended
+from bayesian_text_classification.evaluation.comparison import GrowingComparison, _recommended
 from bayesian_text_classification.evaluation.heads import ONE_LABEL
 from bayesian_text_classification.evaluation.outputs import Calibration, MemberOutputs, Outputs
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
@@ -154,6 +154,31 @@ def test_calibration_texts_determine_the_temperatures():
     assert found.arm("frequentist_temperature").temperature == fit_temperature(p, others)
     assert found.arm("bayesian_temperature").temperature == fit_temperature(q.mean(2), others)
     assert found.calibrated_on == 600
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_outputs_may_come_one_after_the_other(known):
+    labels, ordinary, samples = drawn(60)
+    others, p, q = drawn(40, seed=1)
+    members, baal, saved = MemberOutputs(samples[:, :, :3], q.mean(2) if known else None), samples.mean(2), ordinary
+    first = Outputs(labels, ordinary)
+    stages = [first]
+    if known:
+        stages.append(replace(first, calibration=Calibration(others, p)))
+    stages.append(replace(stages[-1], baal=baal))
+    averaged = Calibration(others, p, q.mean(2)) if known else None
+    stages.append(replace(stages[-1], samples=samples, calibration=averaged))
+    stages.append(replace(stages[-1], members=members))
+    stages.append(replace(stages[-1], saved=saved))
+    growing = GrowingComparison(0, others=known)
+    arms = [[arm.name for arm in growing.add(outputs)] for outputs in stages]
+    assert [name for names in arms for name in names] == [arm.name for arm in growing.whole().arms]
+    assert arms[0] == ["frequentist"] + ["frequentist_temperature"] * (not known)
+    assert arms[-3:] == [["bayesian", "bayesian_temperature"], ["ensemble", "ensemble_temperature"], ["saved"]]
+    found, once = growing.whole(), compare_outputs(stages[-1])
+    assert repr(found.arms) == repr(once.arms) and repr(found.beyond_temperature) == repr(once.beyond_temperature)
+    assert repr(found.sweep) == repr(once.sweep) and found.recommended == once.recommended
+    assert (found.calibrated_on, found.determined) == (once.calibrated_on, once.determined)
 
 
 def test_entropy_detects_out_of_scope_texts():

@@ -6,7 +6,7 @@ fitted on.
 """
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,8 +21,8 @@ from ...pipeline.pipeline import BayesianTextClassificationPipeline
 from ...pipeline.probe import DropoutSite, mean_rate
 from ...pipeline.rates import Dropout, Rates
 from ...pipeline.targets import labeled
-from ..arms import ARM_MASKS, OPTIONAL_ARMS, Cost, OptionalArm, Probabilities
-from ..comparison import Comparison, compare_outputs
+from ..arms import ARM_MASKS, OPTIONAL_ARMS, Arm, Cost, OptionalArm, Probabilities
+from ..comparison import Comparison, GrowingComparison
 from ..dropout_choice import choice_in_folds, choice_on_others
 from ..heads import head_of
 from ..outputs import NO_SAMPLES, Calibration, Outputs
@@ -45,6 +45,7 @@ def compare(
     arms: Collection[OptionalArm] = OPTIONAL_ARMS,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    on_arm: Callable[[Arm], None] | None = None,
 ) -> Comparison:
     """Run the arms on the same texts, measure them on the same resamples, and sweep the number of samples.
 
@@ -66,24 +67,21 @@ def compare(
         seed: Seed of both arms' dropout, of the resamples and of the sample orders in the sweep.
         progress: Function that is called with the number of rows done (a row is one text in one pass). `total_rows`
             gives the total.
+        on_arm: Function that is called with each arm as soon as it is measured, in the order of `Comparison.arms`; the
+            ordinary model's comes first, after one pass.
 
     Raises:
         ValueError: The classifier's scores are not probabilities (a regression model), or are NaN; or an arm is
             unknown.
     """
-    outputs = outputs_of(
-        classifier,
-        data,
-        calibration=calibration,
-        out_of_scope=out_of_scope,
-        num_samples=num_samples,
-        sweep=sweep,
-        dropout=dropout,
-        arms=arms,
-        seed=seed,
-        progress=progress,
-    )
-    return compare_outputs(outputs, seed=seed)
+    growing = GrowingComparison(seed, others=calibration is not None)
+    for outputs in _stages(
+        classifier, data, calibration, out_of_scope, num_samples, sweep, dropout, arms, seed, progress
+    ):
+        for arm in growing.add(outputs):
+            if on_arm is not None:
+                on_arm(arm)
+    return growing.whole()
 
 
 def outputs_of(
@@ -104,6 +102,25 @@ def outputs_of(
     The further passes of the sweep continue the Bayesian arm's samples. Each pass runs once: the two Bayesian arms
     share their passes, and so do the two frequentist arms.
     """
+    *_, outputs = _stages(
+        classifier, data, calibration, out_of_scope, num_samples, sweep, dropout, arms, seed, progress
+    )
+    return outputs
+
+
+def _stages(
+    classifier: BayesianTextClassificationPipeline,
+    data: LabelledTexts,
+    calibration: LabelledTexts | None,
+    out_of_scope: Sequence[Any],
+    num_samples: int,
+    sweep: int,
+    dropout: Dropout,
+    arms: Collection[OptionalArm],
+    seed: int,
+    progress: Callable[[int], None] | None,
+) -> Iterator[Outputs]:
+    """Yield the outputs so far, each time with those of a further arm."""
     if unknown := set(arms) - set(OPTIONAL_ARMS):
         raise ValueError(f"arms={sorted(unknown)}; they must be some of {', '.join(map(repr, OPTIONAL_ARMS))}")
     activation = check_probabilities(classifier)
@@ -124,31 +141,36 @@ def outputs_of(
     point = ordinary(texts)
     frequentist = Cost(1, seconds=time.perf_counter() - started)
     costs: dict[str, Cost] = {"frequentist": frequentist, head_of(labels).scaled["frequentist"]: frequentist}
-    known, given = None, None
+    found = Outputs(
+        labels,
+        point,
+        costs=costs,
+        groups=np.asarray(list(map(text_key, texts))),
+        names=names,
+        notes=() if data.part_of is None else (f"Measured on a random {len(texts):,} of {data.part_of:,} texts.",),
+    )
+    yield found
+    given = None
     if calibration is not None:
         others = set(map(text_key, calibration.texts))
         shared = sum(text_key(text) in others for text in texts)
         given, known_labels = labeled(calibration.texts, calibration.labels, classifier.model.config, activation)
-        known = Calibration(known_labels, ordinary(given), shared=shared)
-    found = Outputs(
-        labels,
-        point,
-        calibration=known,
-        outside=(ordinary(out_of_scope), None) if out_of_scope else None,
-        costs=costs,
-        groups=np.asarray(list(map(text_key, texts))),
-        names=names,
-        outside_groups=np.asarray(list(map(text_key, out_of_scope))) if out_of_scope else None,
-        notes=() if data.part_of is None else (f"Measured on a random {len(texts):,} of {data.part_of:,} texts.",),
-    )
+        found = replace(found, calibration=Calibration(known_labels, ordinary(given), shared=shared))
+        yield found
+    if out_of_scope:
+        groups = np.asarray(list(map(text_key, out_of_scope)))
+        found = replace(found, outside=(ordinary(out_of_scope), None), outside_groups=groups)
     run = _Sampling(classifier, num_samples, sweep, seed, advance)
     if _has_baal(classifier, num_samples, arms):
         found = _with_baal(found, run, data)
+        yield found
     if candidates:
         found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
+        yield found
     if "ensemble" in arms and len(classifier.members) > 1:
         found = with_members(found, classifier, texts, given, out_of_scope, advance)
-    return with_saved(found, as_saved, texts, advance)
+        yield found
+    yield with_saved(found, as_saved, texts, advance)
 
 
 def _sites(classifier: BayesianTextClassificationPipeline, dropout: Dropout) -> list[DropoutSite]:

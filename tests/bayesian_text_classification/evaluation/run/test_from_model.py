@@ -310,6 +310,52 @@ def test_arms_can_be_left_out(tiny, bayesian, arms, names):
         compare(ours, DATA, arms=["bayes"])
 
 
+def events_of(ours, data, **options):
+    """What `compare` says in order: numbers of passes, and the names of arms. They are the arms of the comparison."""
+    events, arms = [], []
+
+    def advance(rows):
+        if events and isinstance(events[-1], int):
+            rows += events.pop()
+        events.append(rows)
+
+    def show(arm):
+        events.append(arm.name)
+        arms.append(arm)
+
+    result = compare(ours, data, progress=advance, on_arm=show, **options)
+    assert all(arm is one for arm, one in zip(arms, result.arms, strict=True))
+    return events
+
+
+def test_each_arm_is_shown_before_the_next_one_runs(tiny, bayesian):
+    ours = bayesian(tiny("bert"))
+    first, both = [5, "frequentist", "frequentist_temperature"], ["bayesian", "bayesian_temperature"]
+    assert events_of(ours, DATA, num_samples=2) == [*first, 10, "baal", 10, *both]
+    assert events_of(ours, DATA, num_samples=2, dropout="auto", arms=["bayesian"])[:4] == [*first, 10 * 4]
+    assert events_of(ours, DATA, num_samples=0) == first
+    assert events_of(ours, DATA, num_samples=2, arms=()) == first
+    # A temperature that is fitted on other texts waits for their passes.
+    others = LabelledTexts("three", ["awful", "a joy", "so so"], [0, 1, 0], [])
+    found = events_of(ours, DATA, num_samples=2, calibration=others, out_of_scope=["2 + 2 = 4"], sweep=3)
+    sampled = 2 * (3 + 5 + 1) + 3 * 5
+    assert found == [5, "frequentist", 3, "frequentist_temperature", 1 + 10, "baal", sampled, *both]
+
+
+def test_arms_of_other_heads_and_of_saved_classifiers_are_shown_too(tiny, bayesian):
+    independent = bayesian(tiny("bert", problem_type="multi_label_classification"))
+    labels = LabelledTexts("texts", TEXTS, [{0}, set(), {0, 1}, {1}, set()], [])
+    first, both = [5, "frequentist", "frequentist_platt"], ["bayesian", "bayesian_platt"]
+    assert events_of(independent, labels, num_samples=2) == [*first, 10, "baal", 10, *both]
+    one_output = bayesian(tiny("bert", num_labels=1, problem_type="multi_label_classification"))
+    assert events_of(one_output, replace(DATA, groups=[]), num_samples=2) == [*first, 10, "baal", 10, *both]
+    assert events_of(one_output, DATA, calibration=DATA, num_samples=0) == [5, "frequentist", 5, "frequentist_platt"]
+    ours = bayesian([tiny("bert"), tiny("distilbert")], num_samples=6, posterior="ensemble+dropout")
+    first = [5, "frequentist", "frequentist_temperature"]
+    found = events_of(ours, DATA, num_samples=2, arms=["ensemble"])
+    assert found == [*first, 10, "ensemble", "ensemble_temperature", 30, "saved"]
+
+
 def test_a_part_of_the_texts_is_said(tiny, bayesian):
     part = DATA.sample(3)
     assert compare(bayesian(tiny("bert")), part, num_samples=0).notes == ("Measured on a random 3 of 5 texts.",)
