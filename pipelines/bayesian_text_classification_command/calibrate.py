@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from .columns import check_labeled
 from .console import STDERR, STDOUT, fail, quiet_libraries
 from .options import (
     OR_SAVED,
@@ -73,6 +74,10 @@ def calibrate(
     Use the saved folder as --model of every command, or load it in Python.
     """
     models = models_of(model, ensemble)
+    check_labeled(dataset, text_column, text_pair_column, label_column)
+    folder = writable_folder(output)
+    if folder.is_dir() and any(folder.iterdir()):
+        fail(f"--output {folder} already exists and is not empty; choose a new folder")
     quiet_libraries()
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.problem import labelled_texts_for
@@ -83,9 +88,6 @@ def calibrate(
     asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "seed": seed}
     asked |= {"dropout": None if choose else dropout, "posterior": posterior}
     options = {name: value for name, value in asked.items() if value is not None}
-    folder = writable_folder(output)
-    if folder.is_dir() and any(folder.iterdir()):
-        fail(f"--output {folder} already exists and is not empty; choose a new folder")
     try:
         with STDERR.status("loading"):
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle, **options)

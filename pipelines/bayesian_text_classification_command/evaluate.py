@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from .columns import check_labeled, check_unlabeled
 from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries
 from .options import (
     AllowPickle,
@@ -125,6 +126,12 @@ def evaluate(
     if quick and max_texts is not None:
         fail(f"--quick is --max-texts {QUICK}; pass one of the two")
     max_texts = QUICK if quick else max_texts
+    check_labeled(dataset, text_column, text_pair_column, label_column)
+    check_labeled(calibration_dataset, text_column, text_pair_column, label_column)
+    check_unlabeled(ood_dataset, text_column, text_pair_column)
+    folder = writable_folder(output)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "report.json").is_file():
+        fail(f"--output {folder} holds other files; choose a new folder, or that of an earlier report")
     quiet_libraries()
     from bayesian_text_classification.evaluation.arms import ARM_MASKS
     from bayesian_text_classification.evaluation.run import compare, total_rows
@@ -138,9 +145,6 @@ def evaluate(
     from bayesian_text_classification.report.recipe import Sources, recipe
     from bayesian_text_classification.wording import first_line
 
-    folder = writable_folder(output)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "report.json").is_file():
-        fail(f"--output {folder} holds other files; choose a new folder, or that of an earlier report")
     with STDERR.status("loading"):
         try:
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)

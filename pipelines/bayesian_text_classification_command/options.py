@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from .columns import without_torch
 from .console import fail
 
 DEFAULT_DATASET, DEFAULT_TEXTS = "reviews", 450
-_FILES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
-_COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def not_empty(value: str | None) -> str | None:
@@ -32,8 +31,7 @@ def file_or_id(value: str | None) -> str | None:
         fail(f"{value} is an address; pass a local file, or the id of a dataset on the Hub (user/name)")
     if value is None or value == "-" or os.path.exists(value) or glob.glob(value, recursive=True):
         return value
-    endings = [suffix.lower() for suffix in Path(value).suffixes if suffix.lower() not in _COMPRESSED]
-    if endings and endings[-1] in _FILES:
+    if without_torch("files.formats").format_of(value)[0]:
         fail(f"{value}: no such file")
     return value
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from .columns import check_rows
 from .console import STDERR, STDOUT, fail, new_table, plain, print_table, quiet_libraries
 from .interrupts import say_later
 from .options import (
@@ -143,16 +144,6 @@ def predict(
     If a row cannot be classified, the column error says why, and the exit code is 3.
     """
     models = models_of(model, ensemble)
-    quiet_libraries()
-    from bayesian_text_classification.files.formats import output_format_of
-    from bayesian_text_classification.files.journal import working_files
-    from bayesian_text_classification.files.sources import STDIN, source_of
-    from bayesian_text_classification.loading.classifiers import load_classifier
-    from bayesian_text_classification.scale.cluster import Cluster, connect
-    from bayesian_text_classification.scale.predict import predict_file
-    from bayesian_text_classification.scale.row_scorer import ERROR, RowScorer, check_options, why_not
-    from bayesian_text_classification.wording import first_line
-
     if bool(texts) == (input is not None):
         fail("pass texts or --input" + (", not both" if texts else ""))
     if input is not None and output is None:
@@ -166,6 +157,17 @@ def predict(
                 fail(f"--{option} needs --input")
     if ray is None and (workers, cpus, gpus) != (1, 1, 0):
         fail("--workers, --cpus and --gpus need --ray")
+    check_rows(input, input_format, text_column, text_pair_column)
+    quiet_libraries()
+    from bayesian_text_classification.files.formats import output_format_of
+    from bayesian_text_classification.files.journal import working_files
+    from bayesian_text_classification.files.sources import STDIN, source_of
+    from bayesian_text_classification.loading.classifiers import load_classifier
+    from bayesian_text_classification.scale.cluster import Cluster, connect
+    from bayesian_text_classification.scale.predict import predict_file
+    from bayesian_text_classification.scale.row_scorer import ERROR, RowScorer, check_options, why_not
+    from bayesian_text_classification.wording import first_line
+
     if input == STDIN and (resume or ray is not None):
         fail("--resume and --ray need a file: stdin can only be read once, by this process")
     taken = output not in (None, STDIN) and os.path.isfile(output or "")

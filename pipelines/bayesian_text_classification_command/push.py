@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from .columns import check_labeled
 from .console import STDERR, STDOUT, fail, new_table, print_table, quiet_libraries
 from .options import (
     AllowPickle,
@@ -105,6 +106,15 @@ def push_pipeline(
 ) -> None:
     """Publish a classifier with the code that samples it, for pipeline(model="user/name", trust_remote_code=True)."""
     models = models_of(model, ensemble)
+    given_columns = {
+        "--text-column": text_column,
+        "--text-pair-column": text_pair_column,
+        "--label-column": label_column,
+    }
+    for option, given in given_columns.items():
+        if given is not None and calibration_dataset is None:
+            fail(f"{option} {given} needs a --calibration-dataset")
+    check_labeled(calibration_dataset, text_column, text_pair_column, label_column)
     quiet_libraries()
     from bayesian_text_classification.hub.uploads import check_repo_id, pipeline_upload
     from bayesian_text_classification.loading.classifiers import load_classifier
@@ -116,14 +126,6 @@ def push_pipeline(
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "dropout": dropout}
     asked["posterior"] = posterior
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    given_columns = {
-        "--text-column": text_column,
-        "--text-pair-column": text_pair_column,
-        "--label-column": label_column,
-    }
-    for option, given in given_columns.items():
-        if given is not None and calibration_dataset is None:
-            fail(f"{option} {given} needs a --calibration-dataset")
     with tempfile.TemporaryDirectory() as folder:
         try:
             check_repo_id(repo_id)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from .columns import check_unlabeled
 from .console import STDERR, STDOUT, fail, quiet_libraries
 from .options import (
     AllowPickle,
@@ -24,14 +25,6 @@ from .options import (
 from .progress import passes_progress
 
 
-def _heuristic(value: str) -> str:
-    from bayesian_text_classification.selection.heuristics import HEURISTICS
-
-    if value not in HEURISTICS:
-        raise typer.BadParameter(f"{value!r}; it must be one of {', '.join(HEURISTICS)}")
-    return value
-
-
 def rank(
     input: Annotated[
         str, typer.Option(help="Unlabeled texts: a csv, tsv, jsonl or parquet file.", callback=file_or_id)
@@ -41,11 +34,10 @@ def rank(
     ensemble: Ensemble = None,
     allow_pickle: AllowPickle = False,
     heuristic: Annotated[
-        str,
+        Literal["bald", "entropy", "margin", "variance", "batch_bald"],
         typer.Option(
             help="bald, entropy or variance (largest scores first), margin (smallest first), or batch_bald "
-            "(picks a diverse batch first; the other texts follow in the order of bald, with score 0).",
-            callback=_heuristic,
+            "(picks a diverse batch first; the other texts follow in the order of bald, with score 0)."
         ),
     ] = "bald",
     batch: Annotated[int, typer.Option(min=1, help="Number of texts in the batch of batch_bald.")] = 10,
@@ -76,6 +68,7 @@ def rank(
     Writes the rows of the input in that order, with the new columns rank (from 1) and score in front.
     """
     models = models_of(model, ensemble)
+    check_unlabeled(input, text_column, text_pair_column)
     quiet_libraries()
     from bayesian_text_classification.evaluation.run.nan import refuse_nan
     from bayesian_text_classification.files.columns import check_can_write, write_columns

@@ -13,11 +13,10 @@ import forks
 import pandas
 import pytest
 from bayesian_text_classification import __version__
-from bayesian_text_classification.files.formats import COMPRESSIONS, FORMATS
 from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.loading.fingerprint import fingerprint
 from bayesian_text_classification.pipeline.options import Options
-from bayesian_text_classification_command import app, options
+from bayesian_text_classification_command import app
 from bayesian_text_classification_command.console import with_flags
 from typer.main import get_command
 
@@ -210,11 +209,6 @@ def test_a_missing_file_is_reported_before_the_libraries_are_imported(arguments)
     assert error_line(done) == f"{name}: no such file"
 
 
-def test_the_command_knows_the_formats_of_files():
-    """It does not import the package for that, which takes seconds."""
-    assert (options._FILES, options._COMPRESSED) == (FORMATS, COMPRESSIONS)
-
-
 @pytest.mark.parametrize("address", ["https://example.com/a.csv", "hf://datasets/me/mine/a.csv"])
 def test_addresses_are_refused_with_what_works(address):
     words = f"{address} is an address; pass a local file, or the id of a dataset on the Hub (user/name)"
@@ -297,7 +291,7 @@ def test_rank_refuses_bad_input_in_one_line(tmp_path, monkeypatch, capsys, loud_
     for arguments, words in (
         ([*given, tmp_path / "out.xls"], "cannot write .xls files; use .csv, .jsonl, .parquet"),
         ([*given, tmp_path / "no" / "out.csv"], "cannot be written: No such file or directory"),
-        ([*given, tmp_path / "out.csv", "--heuristic", "bold"], "'bold'; it must be one of bald, entropy, margin"),
+        ([*given, tmp_path / "out.csv", "--heuristic", "bold"], "'bold' is not one of 'bald', 'entropy', 'margin'"),
         (["rank", "--input", tmp_path / "no.csv", "--output", tmp_path / "out.csv"], "no.csv: no such file"),
         (["rank", "--input", tmp_path / "scored.csv", "--output", tmp_path / "o.csv"], "already has a column 'score'"),
         (["rank", "--input", tmp_path / "in.csv"], "Missing option '--output'"),

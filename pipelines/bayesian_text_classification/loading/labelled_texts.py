@@ -12,14 +12,14 @@ import pyarrow
 
 from ..embedded import EMBEDDED_TEXTS, embedded_texts
 from ..files.formats import FORMATS, format_of
-from ..files.readers import DAMAGE, TEXT_COLUMNS, RowFile, open_rows, pairs_of
+from ..files.readers import DAMAGE, RowFile, open_rows, pairs_of
 from ..pipeline.inputs import shown
-from ..wording import first_line, row_name, some
+from ..wording import first_line, row_name
+from .columns import labeled_columns, unlabeled_column
 from .labels import DataError, label_ids, label_lists, yes_or_no
 
 HUB_SPLIT = "validation"  # default split of a dataset on the Hub
 
-_LABEL_COLUMNS = ("label", "labels")
 MOST_CHARACTERS = 1_000_000  # per text, because a tokenizer holds all tokens in memory before it truncates
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -123,14 +123,7 @@ def load_labelled_texts(
     """
     source = os.fspath(source)
     table, split = _read(source, config, split)
-    text_column = _column(table, text_column, TEXT_COLUMNS, "text")
-    label_column = _column(table, label_column, _LABEL_COLUMNS, "label")
-    if text_column == label_column:
-        raise DataError(
-            f"column {text_column!r} cannot be both text and label; choose others with text_column= and label_column="
-        )
-    if text_pair_column == label_column:
-        raise DataError(f"column {label_column!r} cannot be both text and label; choose another with text_pair_column=")
+    text_column, label_column = labeled_columns(source, table.columns, text_column, text_pair_column, label_column)
     texts = _items(source, table, text_column, text_pair_column)
     groups = [str(name) for name in table.columns.get("kind", [])]
     _check_unicode(source, "kind", groups)
@@ -157,7 +150,7 @@ def load_texts(
     """Read texts without labels. Sources, options and errors are those of `load_labelled_texts`."""
     source = os.fspath(source)
     table, _ = _read(source, config, split)
-    text_column = _column(table, text_column, TEXT_COLUMNS, "text")
+    text_column = unlabeled_column(source, table.columns, text_column, text_pair_column)
     return Texts(source, _items(source, table, text_column, text_pair_column), table.columns)
 
 
@@ -201,14 +194,7 @@ def _items(source: str, table: _Table, text_column: str, text_pair_column: str |
     _check_texts(source, text_column, texts)
     if text_pair_column is None:
         return texts
-    if text_pair_column not in table.columns:
-        raise DataError(
-            f"{source} has no column {text_pair_column!r}; the columns are {some(table.columns)} (choose with "
-            "text_pair_column=)"
-        )
     others = table.columns[text_pair_column]
-    if text_pair_column == text_column:
-        raise DataError(f"column {text_column!r} cannot be both texts of a pair; choose another with text_pair_column=")
     _check_texts(source, text_pair_column, others, "the second text")
     return pairs_of(texts, others)
 
@@ -282,17 +268,6 @@ def _class_names(features: Mapping[str, Any]) -> dict[str, list[str]]:
 
     inner = {key: getattr(feature, "feature", feature) for key, feature in features.items()}  # of a list of labels
     return {key: feature.names or [] for key, feature in inner.items() if isinstance(feature, ClassLabel)}
-
-
-def _column(table: _Table, wanted: str | None, usual: Sequence[str], role: str) -> str:
-    candidates = [wanted] if wanted is not None else list(usual)
-    for name in candidates:
-        if name in table.columns:
-            return name
-    raise DataError(
-        f"no {role} column {' or '.join(map(repr, candidates))}; the columns are "
-        f"{some(table.columns)} (choose with {role}_column=)"
-    )
 
 
 def why_no_text(value: Any) -> str | None:

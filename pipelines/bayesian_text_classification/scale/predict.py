@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ..files.formats import COMPRESSIONS, output_format_of
 from ..files.journal import Blocks, Journal, StreamOutput, working_files
-from ..files.readers import TEXT, TEXT_COLUMNS, TextColumns, Window
+from ..files.readers import TEXT, TextColumns, Window
 from ..files.sources import Reading, Source, SourceError, source_of
+from ..files.text_columns import check_apart, names_in, text_columns
 from ..files.writers import Added, writer_for
 from ..loading.fingerprint import fingerprint
 from ..pipeline.options import OF_CALLS, check_tokenizer_options
@@ -114,8 +115,8 @@ def predict_file(
     reading = Reading(source)
     windows = reading.windows()
     first = next(windows, None)
-    columns = reading.columns if reading.columns is not None else _keys(first)
-    texts = _text_columns(source, columns, text_column, text_pair_column)
+    columns = names_in(reading, first)
+    texts = text_columns(source, columns, text_column, text_pair_column)
     for name, column in (("text_column", texts.text), ("text_pair_column", texts.pair)):
         _check_type(source, reading.schema, column, name)
     if prefix is None and set(scorer.added.names) & set(columns):
@@ -257,7 +258,7 @@ def predict_dataset(
             prefix = IF_TAKEN
         _check_names("the dataset", columns, [*ON_THE_WAY, *((prefix or "") + name for name in NAMES)])
     texts = TextColumns(text_column, text_pair_column)
-    _check_apart(texts)
+    check_apart(texts)
     return cluster.classify(dataset, texts, prefix or "", {**options, "scores": scores})
 
 
@@ -297,43 +298,6 @@ def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
         "processor": torch.backends.cpu.get_cpu_capability(),
         **{f"version of {name}": version_of(name) for name in _VERSIONS},
     }
-
-
-def _keys(window: Window | None) -> list[str]:
-    rows = [] if window is None else window.as_dicts()
-    return list(dict.fromkeys(name for row in rows for name in row))
-
-
-def _text_columns(source: Source, columns: Sequence[str], wanted: str | None, pair: str | None) -> TextColumns:
-    found = TextColumns(_text_column(source, columns, wanted), pair)
-    _check_apart(found)
-    if pair is not None and columns and pair not in columns:
-        raise SourceError(
-            f"{source.name} has no column {pair!r}; its columns are {some(columns)} (choose one with text_pair_column=)"
-        )
-    return found
-
-
-def _check_apart(columns: TextColumns) -> None:
-    if columns.pair == columns.text:
-        raise SourceError(
-            f"column {columns.pair!r} cannot be both texts of a pair; choose another with text_pair_column="
-        )
-
-
-def _text_column(source: Source, columns: Sequence[str], wanted: str | None) -> str:
-    candidates = TEXT_COLUMNS if wanted is None else (wanted,)
-    for name in candidates:
-        if name in columns:
-            return name
-    if not columns and source.file_format == ".jsonl":  # later rows may be readable even if none of the first ones was
-        return candidates[0]
-    if not columns:
-        raise SourceError(f"{source.name} has no rows")
-    raise SourceError(
-        f"{source.name} has no column {' or '.join(map(repr, candidates))}; its columns are {some(columns)} (choose "
-        "one with text_column=; without a header, the first row is read as the header)"
-    )
 
 
 def _check_type(source: Source, schema: pyarrow.Schema | None, column: str | None, option: str) -> None:
