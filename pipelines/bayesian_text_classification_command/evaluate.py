@@ -168,7 +168,7 @@ def evaluate(
 
             def show(arm: "Arm") -> None:
                 known.append(arm)
-                passes.show(_arms_table(known, len(data.texts)), _line(arm))
+                passes.show(_arms_table(known, data.size), _line(arm))
 
             comparison = compare(classifier, data, **run, seed=seed, progress=passes, on_arm=show)
     except ValueError as error:  # ours: the model or the data
@@ -256,12 +256,12 @@ def _line(arm: "Arm") -> str:
     return f"{TITLES[arm.name]}: {measures} ({arm.cost.seconds:.1f} s)"
 
 
-def _arms_table(arms: "Sequence[Arm]", texts: int) -> Table:
+def _arms_table(arms: "Sequence[Arm]", size: str) -> Table:
     from bayesian_text_classification.evaluation.arms import TITLES
 
     passes = next((arm.cost.passes for arm in arms if arm.name == "bayesian"), None)
     samples = "" if passes is None else f", {passes} sample{'s' * (passes != 1)}"
-    table = new_table(f"{texts:,} text{'s' * (texts != 1)}{samples}")
+    table = new_table(f"{size}{samples}")
     table.add_column("")
     for name in (*_MEASURES.values(), "dropout\nsites", "seconds"):
         table.add_column(name, justify="right")
@@ -274,7 +274,7 @@ def _print_tables(comparison: "Comparison", data: "LabelledTexts") -> None:
     from bayesian_text_classification.evaluation.arms import TITLES
     from bayesian_text_classification.evaluation.comparison import error_rates
 
-    print_table(_arms_table(comparison.arms, len(data.texts)))
+    print_table(_arms_table(comparison.arms, data.size))
     if data.groups:
         first, last = comparison.arm("frequentist"), comparison.rival
         before = error_rates(first.probabilities, comparison.labels, data.groups)

@@ -13,9 +13,9 @@ pytestmark = pytest.mark.usefixtures("loud_libraries")
 def test_quick_takes_a_part_of_the_texts_and_the_code_takes_the_same(tmp_path):
     common = ["--num-samples", 2, "--arms", "bayesian"]
     done = commands.asked("evaluate", "--dataset", "hard", "--quick", *common, "--output", tmp_path / "a")
-    assert done.exit_code == 0 and "Measured on a random 200 of 300 texts." in done.stdout, done
+    assert done.exit_code == 0 and "a random 200 of 300 texts, 2 samples" in done.stdout, done
     report = json.loads((tmp_path / "a" / "report.json").read_text())
-    assert report["data"]["rows"] == 200
+    assert report["data"] == {"rows": 200, "part_of": 300, "distinct_texts": 200}
     assert list(report["arms"]) == ["frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature"]
     assert "--dataset hard --max-texts 200" in report["recipe"]["command"]
     assert "load_labelled_texts('hard', classifier.model.config.id2label, max_texts=200)" in report["recipe"]["python"]

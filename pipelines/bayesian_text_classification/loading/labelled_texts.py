@@ -50,6 +50,14 @@ class LabelledTexts:
     text_pair_column: str | None = None
     part_of: int | None = None
 
+    @property
+    def size(self) -> str:
+        """How many texts these are, in words: "1 text", or "a random 450 of 3,000 texts"."""
+        count, whole = len(self.texts), self.part_of
+        if whole is None:
+            return f"{count:,} text{'s' * (count != 1)}"
+        return f"a random {count:,} of {whole:,} texts"
+
     def sample(self, count: int) -> "LabelledTexts":
         """A random part of so many texts, always the same one, in their order; with groups, equal parts of each group.
 

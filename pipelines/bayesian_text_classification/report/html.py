@@ -43,10 +43,9 @@ def as_html(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
     )
-    number = f"{len(data.texts):,} {'text' if len(data.texts) == 1 else 'texts'}"
     return environment.get_template("report.html.jinja").render(
         title="How far can this classifier be trusted?",
-        subtitle=f"{settings.model_name}, {number} of {settings.dataset_name}"
+        subtitle=f"{settings.model_name}, {data.size} of {settings.dataset_name}"
         + f", {comparison.rival.cost.passes} samples" * comparison.sampled,
         verdict=found,
         recipe=recipe(comparison, settings.sources),

@@ -75,7 +75,8 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSetting
         "recommended": comparison.recommended if comparison.conclusive else None,
         "recipe": None if code is None else asdict(code),
         "settings": {**settings.as_dict(), "n_bins": BINS},
-        "data": {"rows": len(data.texts), "distinct_texts": comparison.distinct},  # the name is in the settings
+        # The name is in the settings.
+        "data": {"rows": len(data.texts), "part_of": data.part_of, "distinct_texts": comparison.distinct},
         "arms": {arm.name: _arm(arm, comparison, data) for arm in comparison.arms},
         "beyond_temperature": {
             name: {key: asdict(value) for key, value in found.items()}

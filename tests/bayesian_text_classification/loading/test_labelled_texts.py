@@ -68,6 +68,11 @@ def test_a_sample_is_an_equal_part_of_each_group_in_the_order_of_the_rows():
     assert Counter(data.sample(50).groups) == {"a": 15, "b": 15, "c": 20}  # there are no more of a and b
     assert data.sample(90) is data and data.sample(1_000) is data and data.part_of is None
     assert data.sample(45).sample(30).part_of == 90
+    assert (data.size, part.size, data.sample(1).size) == (
+        "90 texts",
+        "a random 30 of 90 texts",
+        "a random 1 of 90 texts",
+    )
     assert sorted(Counter(data.sample(31).groups).values()) == [10, 10, 11]
 
 

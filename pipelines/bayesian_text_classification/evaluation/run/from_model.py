@@ -147,7 +147,6 @@ def _stages(
         costs=costs,
         groups=np.asarray(list(map(text_key, texts))),
         names=names,
-        notes=() if data.part_of is None else (f"Measured on a random {len(texts):,} of {data.part_of:,} texts.",),
     )
     yield found
     given = None

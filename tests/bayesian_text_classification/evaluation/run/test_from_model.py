@@ -356,11 +356,6 @@ def test_arms_of_other_heads_and_of_saved_classifiers_are_shown_too(tiny, bayesi
     assert found == [*first, 10, "ensemble", "ensemble_temperature", 30, "saved"]
 
 
-def test_a_part_of_the_texts_is_said(tiny, bayesian):
-    part = DATA.sample(3)
-    assert compare(bayesian(tiny("bert")), part, num_samples=0).notes == ("Measured on a random 3 of 5 texts.",)
-
-
 def test_one_sample_has_no_sweep(tiny, bayesian):
     assert compare(bayesian(tiny("bert")), DATA, num_samples=1).sweep is None
 
