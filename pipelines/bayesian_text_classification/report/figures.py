@@ -102,6 +102,8 @@ def pictures(comparison: Comparison) -> list[Picture]:
                 "Scores of in-scope and out-of-scope texts. Less overlap makes a better detector.",
             )
         )
+    for picture in shown:
+        _fix_layout(picture.figure)
     return shown
 
 
@@ -398,6 +400,14 @@ def _reliability(top: Axes, bottom: Axes, arm: Arm, words: Words) -> None:
 def _plain(axes: Axes) -> None:
     axes.grid(alpha=0.25, color=_GAP)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _fix_layout(figure: Figure) -> None:
+    """Compute the layout now, and not for every file again, which takes longer than to draw the file."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
 
 
 def _figure(width: float, height: float) -> Figure:
