@@ -63,16 +63,17 @@ def evaluate(
     label_column: LabelColumn = None,
     max_texts: MaxTexts = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help=f"--max-texts {QUICK}. So few texts usually give no verdict.")
+        bool,
+        typer.Option("--quick", help=f"--max-texts {QUICK}, without BaaL's arm. So few texts usually give no verdict."),
     ] = False,
     arms: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What to run besides the ordinary model, separated by commas: baal, bayesian, ensemble.",
-            show_default="all that there are",
+            show_default="all that there are; with --quick all but baal",
             callback=not_empty,
         ),
-    ] = "baal,bayesian,ensemble",
+    ] = None,
     num_samples: Annotated[
         int,
         typer.Option(
@@ -126,6 +127,7 @@ def evaluate(
     if quick and max_texts is not None:
         fail(f"--quick is --max-texts {QUICK}; pass one of the two")
     max_texts = QUICK if quick else max_texts
+    wanted = ("bayesian,ensemble" if quick else "baal,bayesian,ensemble") if arms is None else arms
     check_labeled(dataset, text_column, text_pair_column, label_column)
     check_labeled(calibration_dataset, text_column, text_pair_column, label_column)
     check_unlabeled(ood_dataset, text_column, text_pair_column)
@@ -161,7 +163,7 @@ def evaluate(
         except ValueError as error:  # ours: the model, its problem type or the data
             fail(first_line(error))
     run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
-    run |= {"sweep": sweep, "dropout": dropout, "arms": [arm.strip() for arm in arms.split(",")]}
+    run |= {"sweep": sweep, "dropout": dropout, "arms": [arm.strip() for arm in wanted.split(",")]}
     try:
         with passes_progress("sampling", total_rows(classifier, data, **run)) as passes:
             known: list[Arm] = []

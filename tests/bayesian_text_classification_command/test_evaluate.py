@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("loud_libraries")
 
 
 def test_quick_takes_a_part_of_the_texts_and_the_code_takes_the_same(tmp_path):
-    common = ["--num-samples", 2, "--arms", "bayesian"]
+    common = ["--num-samples", 2]
     done = commands.asked("evaluate", "--dataset", "hard", "--quick", *common, "--output", tmp_path / "a")
     assert done.exit_code == 0 and "a random 200 of 300 texts, 2 samples" in done.stdout, done
     report = json.loads((tmp_path / "a" / "report.json").read_text())
