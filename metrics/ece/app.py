@@ -28,10 +28,15 @@ MOST_BINS = 50
 INK = "#4b5563"  # for a white page; on the dark theme, CSS inverts the plots
 
 HELP = """
-Use a csv with a header. The column **label** holds the true class (0, 1, 2, ...). Every other column is the probability
-of one class, in the order of the classes. A single column of probabilities is that of the positive class (config
-"binary"); the label is then 0 or 1. Messages count rows from 0, starting below the header. Uploads are deleted after
-about an hour.
+# Expected calibration error
+How far is your classifier's confidence from its accuracy?
+
+**Limits:** ECE is not an error rate. A model that is often wrong can have an ECE of 0, and on a few hundred rows,
+sampling noise alone raises it.
+
+Use a csv with a header. The column **label** holds the true class (0, 1, 2, ...). Every other column holds the
+probability of one class, in the order of the classes. A single such column holds the probability of class 1. Row 1 is
+the first row below the header. Uploads are deleted after about an hour.
 """
 PLACEHOLDER = "label,p0,p1\n1,0.05,0.95\n0,0.80,0.20\n1,0.61,0.39"
 
@@ -51,18 +56,18 @@ class Table:
 
 
 def read_csv(text: str, divide: bool = False) -> Table:
-    """Parse a csv, and optionally divide rows by their sum. The ValueErrors count data rows from 0."""
+    """Parse a csv, and optionally divide rows by their sum. The ValueErrors count rows from 1, below the header."""
     lines = text.strip("\ufeff \r\n")
     if not lines:
         raise ValueError("There are no rows: paste a csv, upload one, or load the example.")
     if len(lines) > MAX_BYTES:
-        raise ValueError(f"The csv has {len(lines):,} characters; this page takes up to {MAX_BYTES:,}.")
+        raise ValueError(f"The csv has {len(lines):,} characters; shorten it to {MAX_BYTES:,}.")
     first = lines.splitlines()[0]
     delimiter = max(",;\t", key=first.count)
     try:
         header, *rows = list(csv.reader(io.StringIO(lines, newline=None), delimiter=delimiter))
     except csv.Error as error:  # such as a quote that is never closed
-        raise ValueError(f"The csv cannot be read: {error}. Is a quote missing?") from None
+        raise ValueError(f"The csv cannot be read ({error}); look for a quote that is never closed.") from None
     rows = [row for row in rows if row]
     names = [name.strip().lower() for name in header]
     classes = [name for name in names if name != "label"]
@@ -72,30 +77,29 @@ def read_csv(text: str, divide: bool = False) -> Table:
     numbers = [re.fullmatch(r"\D*(\d+)", name) for name in classes]
     ids = [int(number[1]) for number in numbers if number]
     if len(classes) > 1 and all(numbers) and ids != [*range(ids[0], ids[0] + len(ids))]:
-        raise ValueError(f"The columns are {', '.join(classes[:6])}; they must be in the order of the classes.")
+        raise ValueError(f"The columns are {', '.join(classes[:6])}; put them in the order of the classes.")
     if "" in names or len(set(names)) < len(names):
-        raise ValueError(f"The header is {header[:6]}; every column must have a unique name.")
+        raise ValueError(f"The header is {_start(header)}; give every column a unique name.")
     if "label" not in names:
-        raise ValueError(f"The header is {header[:6]}; it must have a column label and one column for each class.")
+        raise ValueError(f"The first line is {_start(header)}; name a column label there, and one for each class.")
     if len(names) < 2:
-        raise ValueError("There is no column of probabilities, only the column label.")
+        raise ValueError("There is only the column label; add a column of probabilities for each class.")
     if not rows:
-        raise ValueError("There are no rows below the header.")
+        raise ValueError("There are no rows below the header; add one for each prediction.")
     if len(classes) > MAX_CLASSES:
+        raise ValueError(f"The csv has {len(classes):,} classes; use at most {MAX_CLASSES:,} on this page.")
+    values = len(rows) * len(classes)
+    if len(rows) > MAX_ROWS or values > MAX_VALUES:
         raise ValueError(
-            f"The csv has {len(classes):,} classes; this page takes up to {MAX_CLASSES:,}. The metric itself takes any "
-            "number."
-        )
-    if len(rows) > MAX_ROWS or len(rows) * (len(names) - 1) > MAX_VALUES:
-        raise ValueError(
-            f"The csv has {len(rows):,} rows of {len(names) - 1} probabilities; this page takes up to {MAX_ROWS:,} "
-            f"rows and {MAX_VALUES:,} probabilities. The metric itself takes any number."
+            f"The csv has {len(rows):,} rows with {values:,} probabilities; use at most {MAX_ROWS:,} rows and "
+            f"{MAX_VALUES:,} probabilities on this page."
         )
     at = names.index("label")
     labels, probabilities = [], np.empty((len(rows), len(names) - 1))
     for i, row in enumerate(rows):
         if len(row) != len(names):
-            raise ValueError(f"Row {i} has {len(row)} cells; the header has {len(names)}.")
+            cells = "1 cell" if len(row) == 1 else f"{len(row)} cells"
+            raise ValueError(f"Row {i + 1} has {cells}; give it {len(names)}, like the header.")
         labels.append(_number(row[at], i, header[at], whole=True))
         others = [(cell, name) for j, (cell, name) in enumerate(zip(row, header, strict=True)) if j != at]
         probabilities[i] = [_number(cell, i, name) for cell, name in others]
@@ -105,32 +109,54 @@ def read_csv(text: str, divide: bool = False) -> Table:
     return Table(labels, probabilities, [name for name in header if name.strip().lower() != "label"])
 
 
+def _start(header: list[str]) -> str:
+    """The first names of a header, shortened."""
+    return ", ".join(repr(name[:40]) for name in header[:6]) + (", ..." if len(header) > 6 else "")
+
+
 def _number(cell: str, row: int, column: str, whole: bool = False) -> float | int:
     try:
-        if "_" in cell:  # Python would read 1_0 as 10
+        if "_" in cell or not np.isfinite(number := float(cell)):  # Python would read 1_0 as 10
             raise ValueError
-        number = float(cell)
         return int(number) if whole and number.is_integer() else number  # pandas writes 1.0 if a label is missing
     except ValueError:
-        hint = " Use a point as the decimal separator." if "," in cell else ""
-        raise ValueError(f"Row {row}, column {column}: {cell[:40]!r} is not a number.{hint}") from None
+        way_out = "use a point as the decimal separator" if "," in cell else "correct it, or remove the row"
+        raise ValueError(f"Row {row + 1}, column {column}: {cell[:40]!r} is not a finite number; {way_out}.") from None
 
 
 def measure(table: Table, kind: str, n_bins: int, binning: str, norm: str, from_logits: bool) -> dict[str, Any]:
     """All results of the metric, at the 95% level."""
     metric = ECE(config_name="binary" if table.binary else "default", keep_in_memory=True)
-    result: dict[str, Any] = metric.compute(
-        predictions=(table.probabilities[:, 0] if table.binary else table.probabilities).tolist(),
-        references=table.labels,
-        n_bins=n_bins,
-        binning=binning,
-        norm=norm,
-        class_wise=kind == "class-wise" and not table.binary,
-        from_logits=from_logits,
-        confidence_level=0.95,
-        return_bins=True,
-    )
+    try:
+        result: dict[str, Any] = metric.compute(
+            predictions=(table.probabilities[:, 0] if table.binary else table.probabilities).tolist(),
+            references=table.labels,
+            n_bins=n_bins,
+            binning=binning,
+            norm=norm,
+            class_wise=kind == "class-wise" and not table.binary,
+            from_logits=from_logits,
+            confidence_level=0.95,
+            return_bins=True,
+        )
+    except ValueError as error:
+        raise ValueError(in_words_of_the_page(str(error), table)) from None
     return result
+
+
+def in_words_of_the_page(message: str, table: Table) -> str:
+    """The metric's message about a row, with the page's rows, columns and checkboxes in place of Python names."""
+    found = re.match(r"(predictions|references)\[(\d+)\](?:\[(\d+)\])? (?:is|sums to) ([^ ;]+)", message)
+    if not found:
+        return message
+    row, column, value = f"Row {int(found[2]) + 1}", int(found[3] or 0), found[4]
+    if found[1] == "references":
+        highest = 1 if table.binary else len(table.columns) - 1
+        return f"{row}, column label: {value} is not a class; use 0 to {highest}, or remove the row."
+    if "sums to" in found[0]:
+        return f"{row} sums to {value}, not to 1; correct it, or check the box for rounding or logits under Options."
+    place = f"{row}, column {table.columns[column]}"
+    return f"{place}: {value} is not a probability; correct it, or check the box for logits under Options."
 
 
 def summary(result: dict[str, Any], table: Table, name: str) -> str:
@@ -247,7 +273,7 @@ def run(
     try:
         if divide and from_logits:
             raise ValueError(
-                "Logits are not divided: the softmax makes rows sum to 1. Check only one of the two boxes."
+                "Check only one of the two boxes: logits are not divided, because the softmax makes rows sum to 1."
             )
         bins_asked = number_of_bins(n_bins)
         chosen = (chosen_of(MEASURES, kind), chosen_of(BINNINGS, binning), chosen_of(NORMS, norm))
@@ -325,7 +351,7 @@ CSS = """
 def build() -> gr.Blocks:
     """Build the page."""
     with gr.Blocks(title="Expected calibration error", delete_cache=(600, 3600)) as page:
-        gr.Markdown("# Expected calibration error\nCan you trust your classifier's confidence?\n" + HELP)
+        gr.Markdown(HELP)
         with gr.Row():
             with gr.Column(scale=2):
                 text = gr.Textbox(label="Paste a csv", lines=9, max_lines=14, placeholder=PLACEHOLDER, elem_id="csv")
@@ -339,7 +365,7 @@ def build() -> gr.Blocks:
                     binning = gr.Radio(list(BINNINGS), value=next(iter(BINNINGS)), label="Binning")
                     norm = gr.Radio(list(NORMS), value=next(iter(NORMS)), label="Norm")
                     divide = gr.Checkbox(label="Divide each row by its sum (rounded probabilities)")
-                    from_logits = gr.Checkbox(label="The columns are logits (from_logits=True)")
+                    from_logits = gr.Checkbox(label="The columns are logits")
             with gr.Column(scale=3):
                 result = gr.HTML("<p class='verdict'>Load the example, or use your own csv.</p>", elem_id="result")
                 plot = gr.Plot(show_label=False, elem_id="diagram", visible=False)

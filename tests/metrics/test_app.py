@@ -73,13 +73,13 @@ def test_a_single_column_is_the_positive_class():
 
 def test_rounded_rows_are_divided_by_their_sum_on_request():
     text = "label,a,b,c\n0,0.33,0.33,0.33\n1,0.1,0.9,0"
-    assert "sums to 0.99" in run(text)[0]
+    assert "Row 1 sums to 0.99, not to 1; correct it, or check the box for rounding or logits" in run(text)[0]
     assert value_in(run(text, divide=True)[0]) > 0
 
 
 def test_logits_are_accepted_with_from_logits():
     text = "label,a,b\n0,2,-1\n1,0.5,0\n1,-3,1"
-    assert "Pass from_logits=True for logits." in run(text)[0]
+    assert "Row 1, column a: 2.0 is not a probability; correct it, or check the box for logits" in run(text)[0]
     assert value_in(run(text, from_logits=True)[0]) == 0.2293  # the card's example
 
 
@@ -90,7 +90,7 @@ def test_changing_options_without_data_does_nothing():
 
 def test_logits_cannot_be_divided():
     page = run("label,a,b\n1,3,1", divide=True, from_logits=True)[0]
-    assert "Logits are not divided" in page
+    assert "Check only one of the two boxes" in page
     assert "inf" in run("label,a,b\n1,inf,1", divide=True)[0]
 
 
@@ -143,35 +143,50 @@ def test_one_row_is_written_in_the_singular():
     ("text", "sentence"),
     [
         ("", "There are no rows: paste a csv, upload one, or load the example."),
-        ("label,p0,p1", "There are no rows below the header."),
-        ("a,b\n1,2", "it must have a column label"),
-        ("label\n1", "There is no column of probabilities"),
-        ("label,p\n1,x", "Row 0, column p: 'x' is not a number."),
-        ("label,p\n1,0.5\n1", "Row 1 has 1 cells; the header has 2."),
-        ("label,p\n1,1.5", "predictions[0] is 1.5; probabilities must lie in [0, 1]."),
-        ("label,p0,p1\n7,0.5,0.5", "references[0] is 7; labels must be integers in [0, 1]."),
-        ("label,p0,p1\n1,inf,0", "predictions[0][0] is inf; every value must be finite."),
-        ("label,p\n0.9,0.5", "references[0] is 0.9 (float64); labels must be integers in [0, 1]."),
-        ("label,p\n1,nan", "predictions[0] is nan; every value must be finite."),
-        ("label,label,p\n1,0,1", "every column must have a unique name"),
-        (",label,p\n0,1,1", "every column must have a unique name"),
-        ("label,p\n1,0.1_5", "'0.1_5' is not a number."),
+        ("label,p0,p1", "There are no rows below the header; add one for each prediction."),
+        ("a,b\n1,2", "The first line is 'a', 'b'; name a column label there, and one for each class."),
+        ("label\n1", "There is only the column label; add a column of probabilities for each class."),
+        ("label,p\n1,x", "Row 1, column p: 'x' is not a finite number; correct it, or remove the row."),
+        ("label,p\n1,0.5\n1", "Row 2 has 1 cell; give it 2, like the header."),
+        ("label,p\n1,1.5", "Row 1, column p: 1.5 is not a probability; correct it, or check the box for logits"),
+        ("label,p0,p1\n1,0,1\n1,0,-2", "Row 2, column p1: -2.0 is not a probability; correct it, or check"),
+        ("label,p0,p1\n7,0.5,0.5", "Row 1, column label: 7 is not a class; use 0 to 1, or remove the row."),
+        ("label,p0,p1,p2\n-100,1,0,0", "Row 1, column label: -100 is not a class; use 0 to 2, or remove the row."),
+        ("label,p0,p1\n1,inf,0", "Row 1, column p0: 'inf' is not a finite number; correct it, or remove the row."),
+        ("label,p\n0.9,0.5", "Row 1, column label: 0.9 is not a class; use 0 to 1, or remove the row."),
+        ("label,p\n1,nan", "Row 1, column p: 'nan' is not a finite number; correct it, or remove the row."),
+        ("label,p\n0,0.5\ninf,0.5", "Row 2, column label: 'inf' is not a finite number"),
+        ("label,label,p\n1,0,1", "The header is 'label', 'label', 'p'; give every column a unique name."),
+        (",label,p\n0,1,1", "give every column a unique name."),
+        ("label,p\n1,0.1_5", "'0.1_5' is not a finite number"),
         ("id,label,p0,p1\n7,1,0.5,0.5", "Column 'id' is not a class; remove it."),
-        ("label,p1,p0\n1,0.5,0.5", "The columns are p1, p0; they must be in the order of the classes."),
-        ("label," + ",".join(f"p{k}" for k in range(1_001)) + "\n0" + ",0" * 1_001, "The csv has 1,001 classes"),
-        ("label;p\n1;0,5", "'0,5' is not a number. Use a point as the decimal separator."),
-        ("label,p\n,0.5", "Row 0, column label: '' is not a number."),
+        ("label,p1,p0\n1,0.5,0.5", "The columns are p1, p0; put them in the order of the classes."),
+        ("label," + ",".join(f"p{k}" for k in range(1_001)) + "\n0" + ",0" * 1_001, "The csv has 1,001 classes; use"),
+        ("label;p\n1;0,5", "'0,5' is not a finite number; use a point as the decimal separator."),
+        ("label,p\n,0.5", "Row 1, column label: '' is not a finite number"),
         ("label,<script>alert(1)</script>\n1,x", "&lt;script&gt;alert(1)&lt;/script&gt;"),
-        ('label,p\n1,"0.5\n' + "1,0.5\n" * 30_000, "The csv cannot be read: field larger than field limit"),
-        ("label,p\n" + "1,0.5\n" * 50_001, "this page takes up to 50,000 rows"),
-        ("label,p\n" + "1,0.5\n" * 900_000, "this page takes up to 2,000,000"),
+        ('label,p\n1,"0.5\n' + "1,0.5\n" * 30_000, "look for a quote that is never closed."),
+        (
+            "label,p\n" + "1,0.5\n" * 50_001,
+            "The csv has 50,001 rows with 50,001 probabilities; use at most 50,000 rows",
+        ),
+        ("label,p\n" + "1,0.5\n" * 900_000, "shorten it to 2,000,000."),
     ],
     ids=lambda value: value[:12],
 )
-def test_an_invalid_csv_shows_a_message(text, sentence):
+def test_an_invalid_csv_shows_one_sentence_in_words_of_the_page(text, sentence):
     page, figure, table = run(text)
-    assert sentence.replace("'", "&#x27;") in page and "Traceback" not in page
+    assert sentence.replace("'", "&#x27;") in page
+    assert re.fullmatch(r'<p class="refusal" role="alert">[A-Z]([^.]|[.]\S)*[.]</p>', page)
+    assert not re.search(r"predictions|references|from_logits|float64|--\w", page)
     assert figure is None and table == []
+
+
+def test_a_message_of_the_metric_about_no_row_stays_as_it_is():
+    table = app.Table([1], np.array([[0.5]]), ["p"])
+    assert app.in_words_of_the_page("predictions is empty; at least one row is needed.", table).startswith(
+        "predictions is"
+    )
 
 
 def test_a_file_that_is_not_text_shows_a_message(tmp_path):
@@ -228,7 +243,7 @@ def test_the_page_in_a_browser(page, tmp_path):
     page.fill("#csv textarea", "label,p\n1,1.5")
     page.click("#measure")
     page.wait_for_selector("#result [role=alert]")
-    assert "predictions[0] is 1.5; probabilities must lie in [0, 1]" in page.inner_text("#result")
+    assert "Row 1, column p: 1.5 is not a probability" in page.inner_text("#result")
     page.wait_for_selector("#diagram", state="hidden")
     page.wait_for_selector("#bins", state="hidden")
     page.screenshot(path=ARTEFACTS / "ece-page-refusal.png")
