@@ -347,6 +347,8 @@ CSS = """
 .dark #diagram img { filter: invert(1) hue-rotate(180deg); }
 """
 
+INTO_VIEW = "() => document.querySelector('#result').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
+
 
 def build() -> gr.Blocks:
     """Build the page."""
@@ -354,12 +356,13 @@ def build() -> gr.Blocks:
         gr.Markdown(HELP)
         with gr.Row():
             with gr.Column(scale=2):
-                text = gr.Textbox(label="Paste a csv", lines=9, max_lines=14, placeholder=PLACEHOLDER, elem_id="csv")
+                text = gr.Textbox(label="Paste a csv", lines=6, max_lines=8, placeholder=PLACEHOLDER, elem_id="csv")
                 with gr.Row():
-                    file = gr.UploadButton("Upload a csv", file_types=[".csv", ".tsv", ".txt"], elem_id="file")
-                    load = gr.Button("Load an example", elem_id="example")
-                    go = gr.Button("Measure", variant="primary", elem_id="measure")
-                with gr.Accordion("Options", open=True):
+                    types = [".csv", ".tsv", ".txt"]
+                    file = gr.UploadButton("Upload a csv", file_types=types, elem_id="file", min_width=120)
+                    load = gr.Button("Load example", elem_id="example", min_width=120)
+                go = gr.Button("Measure", variant="primary", elem_id="measure")
+                with gr.Accordion("Options", open=False, elem_id="options"):
                     kind = gr.Radio(list(MEASURES), value=next(iter(MEASURES)), label="Which probability")
                     n_bins = gr.Slider(1, MOST_BINS, value=10, step=1, label="Bins")
                     binning = gr.Radio(list(BINNINGS), value=next(iter(BINNINGS)), label="Binning")
@@ -367,7 +370,10 @@ def build() -> gr.Blocks:
                     divide = gr.Checkbox(label="Divide each row by its sum (rounded probabilities)")
                     from_logits = gr.Checkbox(label="The columns are logits")
             with gr.Column(scale=3):
-                result = gr.HTML("<p class='verdict'>Load the example, or use your own csv.</p>", elem_id="result")
+                result = gr.HTML(
+                    "<p class='verdict'>The result will be here: load the example, or measure your own csv.</p>",
+                    elem_id="result",
+                )
                 plot = gr.Plot(show_label=False, elem_id="diagram", visible=False)
                 table = gr.Dataframe(
                     headers=["bin", "rows", "mean confidence", "accuracy", "gap"],
@@ -378,10 +384,11 @@ def build() -> gr.Blocks:
         inputs, outputs = [text, kind, n_bins, binning, norm, divide, from_logits], [result, plot, table]
         for option in (kind, n_bins, binning, norm):  # Gradio's own checks crash on None; `run` has a message
             option.preprocess = lambda given: given
-        go.click(run, inputs, outputs)
+        into_view: dict[str, Any] = {"fn": None, "js": INTO_VIEW, "api_visibility": "private"}
+        go.click(run, inputs, outputs).then(**into_view)
         inner: dict[str, Any] = {"api_visibility": "private"}  # not part of the public API
-        file.upload(upload, [file, *inputs[1:]], [text, *outputs], **inner)
-        load.click(example, None, text, **inner).then(run, inputs, outputs, **inner)
+        file.upload(upload, [file, *inputs[1:]], [text, *outputs], **inner).then(**into_view)
+        load.click(example, None, text, **inner).then(run, inputs, outputs, **inner).then(**into_view)
         for option in (kind, binning, norm, divide, from_logits):
             option.input(run_again, inputs, outputs, **inner)
         n_bins.change(run_again, inputs, outputs, **inner)  # fires for mouse, keyboard and typed numbers

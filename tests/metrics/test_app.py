@@ -227,6 +227,13 @@ def page(address):
 def test_the_page_in_a_browser(page, tmp_path):
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.wait_for_selector("#csv")
+    first = page.inner_text("body")
+    assert "ECE is not an error rate." in first and "on a few hundred rows, sampling noise alone raises it" in first
+    assert "Row 1 is the first row below the header." in first
+    page.get_by_role("button", name="Options").click()
+    page.wait_for_selector("text=The columns are logits")
+    assert not re.search(r"--\w|\w=True", page.inner_text("body"))
 
     page.click("#example")
     page.wait_for_selector("#value")
@@ -276,6 +283,14 @@ def test_the_page_on_a_phone(page):
     page.wait_for_timeout(1_500)
     page.screenshot(path=ARTEFACTS / "ece-page-telephone.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("scrollY") > 0  # to the result
+    page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+    page.fill("#csv textarea", "label,p\n1,1.5")
+    page.click("#measure")
+    page.wait_for_selector("#result [role=alert]")
+    page.wait_for_timeout(1_500)
+    place = page.locator("#result [role=alert]").bounding_box()
+    assert place["y"] >= 0 and place["y"] + place["height"] <= 844
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -299,6 +314,7 @@ def test_the_number_of_bins_can_be_set_by_keyboard_and_cleared(page):
     page.click("#example")
     page.wait_for_selector("#value")
     text = app.example()
+    page.get_by_role("button", name="Options").click()
     slider = page.get_by_role("slider", name="Bins")
     for key, bins in (("ArrowRight", 11), ("ArrowLeft", 10), ("Home", 1)):
         slider.press(key)
