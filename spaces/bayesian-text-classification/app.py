@@ -1,5 +1,6 @@
 """The demo: the frequentist and Bayesian confidence of a text side by side, and a comparison on labeled texts."""
 
+import copy
 import html
 import tempfile
 import threading
@@ -28,7 +29,8 @@ from matplotlib.ticker import MaxNLocator
 from transformers import pipeline
 from transformers.utils import logging
 
-MAX_CHARACTERS = 400  # of a text; with 100 samples this takes a few seconds on two cores
+MAX_CHARACTERS = 400  # of a text in a csv
+MAX_TYPED = 20_000  # characters of a typed text; the model reads the beginning
 MAX_BYTES = 200_000
 MAX_ROWS = 200
 LEAST_SAMPLES, MOST_SAMPLES = 10, 100
@@ -46,9 +48,21 @@ EXAMPLES = [
     "I expected nothing and got a little more.",
     "A joy from start to finish.",
 ]
+STRANGE = ["asdf qwer", "Der Film war furchtbar langweilig und viel zu lang."]  # the model answers these too
+
+INTRODUCTION = """
+# How confident should this classifier be?
+A sentiment classifier answers once as usual, and many times with dropout left on (MC-Dropout). Where its answers
+differ, trust them less.
+
+**Limits:** the model only knows the sentiment of English film reviews (SST-2). Noise and other languages get confident
+answers too.
+"""
 
 logging.set_verbosity_error()
 CLASSIFIER = pipeline(TASK)
+MOST_TOKENS = CLASSIFIER.tokenizer.model_max_length
+COUNTER = copy.deepcopy(CLASSIFIER.tokenizer)  # never truncates; threads that share a tokenizer share its truncation
 NAMES = CLASSIFIER.model.config.id2label
 
 
@@ -59,15 +73,29 @@ def classify(text: str | None, num_samples: float | None) -> tuple[str, Any, Any
     try:
         if not text:
             raise ValueError("Type a sentence, or click an example.")
-        if len(text) > MAX_CHARACTERS:
-            raise ValueError(f"The text has {len(text):,} characters; this page takes up to {MAX_CHARACTERS:,}.")
+        if len(text) > MAX_TYPED:
+            raise ValueError(f"The text has {len(text):,} characters; shorten it to {MAX_TYPED:,}.")
         count = number_of_samples(num_samples)
         ordinary = CLASSIFIER.predict_proba([text], num_samples=0)[0]
         samples = CLASSIFIER.sample_proba([text], num_samples=count)
     except ValueError as error:
         return refusal(error), hidden, hidden
     drawn = spread(ordinary, samples[0]), running_average(ordinary, samples)
-    return summary(ordinary, samples), *(gr.update(value=figure, visible=True) for figure in drawn)
+    shown = cut(number_of_tokens(text)) + summary(ordinary, samples)
+    return shown, *(gr.update(value=figure, visible=True) for figure in drawn)
+
+
+def number_of_tokens(text: str) -> int:
+    """Number of tokens of a text before truncation, including those that the tokenizer adds."""
+    return len(COUNTER(text)["input_ids"])
+
+
+def cut(tokens: int) -> str:
+    """A note, as HTML, that a text of this many tokens was truncated; "" if it was not."""
+    if tokens <= MOST_TOKENS:
+        return ""
+    return f"""<p class="cut" role="note"><b>This text was cut.</b> It has {tokens:,} tokens (words and pieces of
+words), and the model reads at most {MOST_TOKENS}, from the beginning.</p>"""
 
 
 def number_of_samples(given: Any) -> int:
@@ -144,7 +172,7 @@ def words(ordinary: np.ndarray, mean: np.ndarray, of_text: float, of_model: floa
     else:
         first = "The two agree."
     if not doubtful:
-        return f"{first} There is little doubt about this text."
+        return f"{first} The model has little doubt about this text, which does not make it right."
     if of_model > of_text / 2:
         what = "differ in their confidence" if one_mind else "contradict each other"
         return f"{first} The samples {what}, which is common for texts unlike the training data."
@@ -202,9 +230,10 @@ def _finished(figure: Figure) -> Figure:
     return figure
 
 
-def refusal(error: Exception) -> str:
-    """The error message as HTML."""
-    return f'<p class="refusal" role="alert">{html.escape(str(error))}</p>'
+def refusal(error: Exception | str) -> str:
+    """The error message as an HTML paragraph."""
+    message = str(error).rstrip(".")
+    return f'<p class="refusal" role="alert">{html.escape(message[:1].upper() + message[1:])}.</p>'
 
 
 class Stopped(Exception):  # not an error: nothing went wrong
@@ -331,7 +360,8 @@ i.text { background: #E69F00; } i.model { background: #CC79A7; }
 .key span { display: inline-block; margin-right: .8rem; }
 .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; vertical-align: -.1rem; }
 .verdict { font-size: 1.05rem; margin: .8rem 0 0; }
-.refusal { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
+.refusal, .cut { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
+.cut { border-color: #E69F00; margin-bottom: .8rem; }
 #panels img { max-width: min(30rem, 100%); margin: auto; }
 .wide, #diagrams .matplotlib { overflow-x: auto; }
 #diagrams .matplotlib { align-items: safe center; }
@@ -352,23 +382,15 @@ i.text { background: #E69F00; } i.model { background: #CC79A7; }
 def build() -> gr.Blocks:
     """Build the page."""
     with gr.Blocks(title="Bayesian text classification", delete_cache=(600, 3600)) as page:
-        gr.Markdown(
-            "# How confident should this classifier be?\nA sentiment classifier answers once as usual, and many times "
-            "with dropout left on (MC-Dropout). Where its answers differ, trust them less."
-        )
+        gr.Markdown(INTRODUCTION)
         with gr.Tab("One text"):
-            text = gr.Textbox(
-                label="A sentence in English", value=EXAMPLES[0], lines=2, max_length=MAX_CHARACTERS, elem_id="text"
-            )
-            with gr.Row():
-                num_samples = gr.Slider(
-                    LEAST_SAMPLES, MOST_SAMPLES, value=20, step=10, label="Samples", elem_id="samples"
-                )
-                # Gradio's own check crashes on an empty field; `number_of_samples` has a message for each case.
-                num_samples.preprocess = lambda given: given
-                go = gr.Button("Classify", variant="primary", elem_id="classify")
-            gr.Examples(EXAMPLES, text, label="Or click one", api_visibility="private")
-            result = gr.HTML(elem_id="result")
+            text = gr.Textbox(label="A sentence in English", value=EXAMPLES[0], lines=2, max_lines=6, elem_id="text")
+            go = gr.Button("Classify", variant="primary", elem_id="classify")
+            ready = gr.Examples([*EXAMPLES, *STRANGE], text, label="Or click one", api_visibility="private")
+            result = gr.HTML(status("Sampling ..."), elem_id="result")
+            num_samples = gr.Slider(LEAST_SAMPLES, MOST_SAMPLES, value=20, step=10, label="Samples", elem_id="samples")
+            # Gradio's own check crashes on an empty field; `number_of_samples` has a message for each case.
+            num_samples.preprocess = lambda given: given
             with gr.Row(elem_id="panels"):
                 drawn = [gr.Plot(show_label=False, min_width=300, visible=False) for _ in range(2)]
             asked = [go.click, text.submit, text.change, num_samples.change, page.load]

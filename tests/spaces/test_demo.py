@@ -2,6 +2,7 @@
 
 import html
 import importlib.util
+import re
 import sys
 import time
 
@@ -91,10 +92,17 @@ SURER = "The ordinary model is 19 points more confident than the average of its 
             0.1,
             0.04,
             True,
-            "The average of the samples is 18 points more confident than the ordinary model. There is",
+            "The average of the samples is 18 points more confident than the ordinary model. The model has",
         ),
         (0.7, 0.68, 0.85, 0.05, False, "The two agree. Most of the uncertainty is in every sample"),
-        (0.99, 0.98, 0.1, 0.01, True, "The two agree. There is little doubt"),
+        (
+            0.99,
+            0.98,
+            0.1,
+            0.01,
+            True,
+            "The two agree. The model has little doubt about this text, which does not make it right.",
+        ),
     ],
 )
 def test_words_explain_the_result(app, ordinary, mean, of_text, of_model, one_mind, said):
@@ -103,11 +111,34 @@ def test_words_explain_the_result(app, ordinary, mean, of_text, of_model, one_mi
     assert found.startswith(said) and "trained on" not in found
 
 
-@pytest.mark.parametrize("text", [None, "", " \n", "long " * 500])
-def test_empty_or_long_text_shows_a_message(app, text):
+ONE_SENTENCE = r'<p class="refusal" role="alert">[A-Z]([^.]|[.]\S)*[.]</p>'
+
+
+@pytest.mark.parametrize("text", [None, "", " \n", "long " * 5_000, "\ud800"])
+def test_empty_or_too_long_text_shows_one_sentence(app, text):
     shown, *drawn = app.classify(text, 20)
-    assert 'class="refusal"' in shown and [one["value"] for one in drawn] == [None, None]
-    assert ("this page takes up to 400" if text and text.strip() else "Type a sentence") in shown
+    assert re.fullmatch(ONE_SENTENCE, shown) and [one["value"] for one in drawn] == [None, None]
+    if text != "\ud800":
+        said = "The text has 24,999 characters; shorten it to 20,000." if text and text.strip() else "Type a sentence"
+        assert said in shown
+
+
+@pytest.mark.parametrize("words", [510, 511, 900])
+def test_a_text_that_was_cut_is_announced(app, classifier, words):
+    text = "film " * words  # one token per word, and two that the tokenizer adds
+    shown, *_ = app.classify(text, 10)
+    (result,) = classifier(text, num_samples=1)
+    assert result["truncated"] is ('class="cut"' in shown) is (words > 510)
+    assert (f"<b>This text was cut.</b> It has {words + 2} tokens" in shown) is result["truncated"]
+    assert ("the model reads at most 512, from the beginning" in shown) is result["truncated"]
+
+
+def test_counting_tokens_leaves_the_truncation_of_the_classifier_alone(app):
+    tokenizer = app.CLASSIFIER.tokenizer
+    tokenizer("a film", truncation=True, max_length=512)
+    before = tokenizer.backend_tokenizer.truncation
+    assert app.number_of_tokens("film " * 900) == 902
+    assert tokenizer.backend_tokenizer.truncation == before and before["max_length"] == 512
 
 
 @pytest.mark.parametrize("number", [None, 0, -20, 9, 101, 10**6, 20.5, float("nan"), float("inf"), "20", True, [20]])
@@ -327,6 +358,12 @@ def test_the_page_in_a_browser(address, tmp_path):
         page.screenshot(path=ARTEFACTS / "demo.png", full_page=True)
         first = page.inner_text("#words")
         assert "contradict each other" in first
+        said = page.inner_text("body")
+        assert "the model only knows the sentiment of English film reviews (SST-2)." in said
+        assert "Noise and other languages get confident answers too." in said
+        assert not re.search(r"--\w", said)
+        page.get_by_role("button", name="asdf qwer").click()
+        page.wait_for_function("first => document.querySelector('#words')?.innerText !== first", arg=first)
 
         page.focus("#samples input[type=range]")
         for key, samples in (("ArrowRight", 30), ("ArrowRight", 40), ("Home", 10)):
@@ -345,6 +382,11 @@ def test_the_page_in_a_browser(address, tmp_path):
             "first => ![undefined, first].includes(document.querySelector('#words')?.innerText)", arg=first
         )
         assert page.title() != "taken"
+        review = "A long review of a film. " * 100
+        page.fill("#text textarea", review)
+        page.wait_for_selector("#result .cut")
+        assert page.input_value("#text textarea") == review
+        assert "This text was cut. It has 702 tokens" in page.inner_text("#result")
         page.get_by_text("A joy from start to finish.").click()
         page.wait_for_function("document.querySelector('#words')?.innerText.includes('little doubt')")
         page.fill("#samples input[type=number]", "60")
@@ -416,6 +458,9 @@ def test_text_has_enough_contrast(app, address, theme):
         assert len(small) == 13 and min(small) >= 4.5
         assert len(large) == 2 and min(large) >= 3
         assert turned == ("none" if theme == "light" else "invert(1) hue-rotate(180deg)")  # the ink is for a white page
+        page.fill("#text textarea", "film " * 600)
+        page.wait_for_selector("#result .cut")
+        assert min(page.evaluate(CONTRASTS, ".cut, .cut b")) >= 4.5
         page.fill("#text textarea", "")
         page.wait_for_selector("#result [role=alert]")
         assert min(page.evaluate(CONTRASTS, ".refusal")) >= 4.5
