@@ -2,6 +2,7 @@
 
 import copy
 import html
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from bayesian_text_classification.pipeline.uncertainty import over_classes
 from bayesian_text_classification.report import ReportSettings
 from bayesian_text_classification.report.figures import pictures, reliability_diagrams
 from bayesian_text_classification.report.html import as_html
+from bayesian_text_classification.wording import row_name
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -248,15 +250,25 @@ def compare_csv(file: str | None, left: threading.Event | None = None) -> Iterat
             raise ValueError("Upload a csv with the columns text and label, or use the example.")
         data = load_labelled_texts(file, NAMES)
         if len(data.texts) > MAX_ROWS:
-            raise ValueError(
-                f"The file has {len(data.texts):,} rows; this page takes up to {MAX_ROWS}, the package any number."
-            )
-        longest = max(map(len, data.texts))
-        if longest > MAX_CHARACTERS:
-            raise ValueError(f"A text has {longest:,} characters; this page takes up to {MAX_CHARACTERS:,}.")
+            raise ValueError(f"The file has {len(data.texts):,} rows; upload at most {MAX_ROWS} of them.")
+        for i, text in enumerate(data.texts):
+            characters, tokens = len(text), number_of_tokens(text)
+            if characters > MAX_CHARACTERS or tokens > MOST_TOKENS:
+                raise ValueError(
+                    f"Shorten or remove the text in {row_name(i)}: it has {characters:,} characters (at most "
+                    f"{MAX_CHARACTERS}) and {tokens:,} tokens (at most {MOST_TOKENS})."
+                )
         yield from compared(data, "your csv", left or threading.Event())
-    except (DataError, ValueError) as error:
-        yield refusal(str(error).replace(str(file), "the file")), hidden, hidden
+    except DataError as error:
+        yield refusal(f"correct the csv and upload it again: {of_csv(str(error), str(file))}"), hidden, hidden
+    except ValueError as error:
+        yield refusal(error), hidden, hidden
+
+
+def of_csv(message: str, file: str) -> str:
+    """The package's message about a csv, without its path or an option of Python."""
+    message = re.sub(rf"{re.escape(file)}, (row \d+ \([^)]*\)): ", r"in \1, ", message).replace(file, "the file")
+    return re.sub(r" \(choose with \w+=\)", "; name the columns text and label in the first line", message)
 
 
 def compare_example(left: threading.Event | None = None) -> Iterator[tuple[str, Any, Any]]:
@@ -371,12 +383,17 @@ i.text { background: #E69F00; } i.model { background: #CC79A7; }
   padding: .25rem .5rem; text-align: right; font-size: .85rem; font-variant-numeric: tabular-nums;
 }
 .arms td:first-child { text-align: left; }
+/* If the next answer takes more than a second, the last one fades and the time is shown. */
+#result .pending { opacity: .3; }
+#result .pending, #result [data-testid=status-tracker]:not(.hide) { transition: opacity .1s 1s; }
 /* Gradio's own status sometimes reports a stopped run as an error. */
 #comparison-result [data-testid=status-tracker] { display: none; }
 /* Plots are drawn in dark ink. On the dark theme, invert the lightness and keep the hues. */
 .dark #panels img { filter: invert(1) hue-rotate(180deg); }
 .dark #diagrams img { filter: invert(1) hue-rotate(180deg); }
 """
+
+INTO_VIEW = "() => document.querySelector('#result').scrollIntoView({block: 'nearest', behavior: 'smooth'})"
 
 
 def build() -> gr.Blocks:
@@ -395,12 +412,13 @@ def build() -> gr.Blocks:
                 drawn = [gr.Plot(show_label=False, min_width=300, visible=False) for _ in range(2)]
             asked = [go.click, text.submit, text.change, num_samples.change, page.load]
             inputs, outputs = [text, num_samples], [result, *drawn]
-            gr.on(asked, classify, inputs, outputs, trigger_mode="always_last", show_progress="hidden")
+            gr.on(asked, classify, inputs, outputs, trigger_mode="always_last", show_progress_on=result)
+            gr.on([go.click, ready.dataset.click], None, js=INTO_VIEW, api_visibility="private")
         with gr.Tab("Your labeled texts"):
             gr.Markdown(
                 f"Upload a csv with the columns **text** and **label** (0 or 1, or "
-                f"{' and '.join(map(str, NAMES.values()))}) and up to {MAX_ROWS} rows. It takes one or two seconds per "
-                f"row. Uploads are deleted after about an hour."
+                f"{' and '.join(map(str, NAMES.values()))}), up to {MAX_ROWS} rows and {MAX_CHARACTERS} characters per "
+                f"text. It takes one or two seconds per row. Uploads are deleted after about an hour."
             )
             with gr.Row():
                 file = gr.File(label="csv", file_types=[".csv", ".tsv"], elem_id="file")

@@ -4,6 +4,7 @@ import html
 import importlib.util
 import re
 import sys
+import threading
 import time
 
 import numpy as np
@@ -152,19 +153,34 @@ def test_an_invalid_number_of_samples_shows_a_message(app, number):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "Upload a csv with the columns text and label"),
-        ("text,label\n" + "good,1\n" * 201, "The file has 201 rows; this page takes up to 200"),
-        ("text,label\n" + "x" * 401 + ",1\n", "A text has 401 characters"),
-        ("text,label\ngood,7\n", "7"),
-        ("words,label\ngood,1\n", "text"),
+        (None, "Upload a csv with the columns text and label, or use the example."),
+        ("text,label\n" + "good,1\n" * 201, "The file has 201 rows; upload at most 200 of them."),
+        (
+            "text,label\ngood,1\n" + "x" * 401 + ",1\n",
+            "Shorten or remove the text in row 2 (the first text is row 1): it has 401 characters (at most 400) and 3",
+        ),
+        ("text,label\n" + "가나다 " * 99 + ",1\n", "(at most 400) and 596 tokens (at most 512)."),
+        (
+            "text,label\ngood,1\ngood,7\n",
+            "Correct the csv and upload it again: in row 2 (the first text is row 1), label '7' is not one of",
+        ),
+        (
+            "words,label\ngood,1\n",
+            "no text column 'text' or 'sentence'; the columns are 'words', 'label'; name the columns text and label in "
+            "the first line.",
+        ),
+        ("text,rating\ngood,1\n", "'rating'; name the columns text and label in the first line."),
+        ("text,label\n", "Correct the csv and upload it again: the file has no rows."),
+        ("text,label\ngood\n", "Correct the csv and upload it again: the file cannot be read: row 1"),
     ],
 )
-def test_an_invalid_csv_shows_a_message_without_a_path(app, tmp_path, content, words):
+def test_an_invalid_csv_shows_one_sentence_without_a_path(app, tmp_path, content, words):
     file = tmp_path / "mine.csv"
     if content is not None:
         file.write_text(content)
     *_, (shown, diagrams, report) = app.compare_csv(None if content is None else str(file))
-    assert 'class="refusal"' in shown and words in shown and str(tmp_path) not in shown
+    assert re.fullmatch(ONE_SENTENCE, shown) and html.escape(words) in shown
+    assert str(tmp_path) not in shown and not re.search(r"--\w|\w=", shown.removeprefix('<p class="refusal" role='))
     assert diagrams["value"] is None and report["value"] is None
 
 
@@ -338,6 +354,23 @@ def test_the_api_has_two_functions_and_returns_error_messages(app, here):
     assert "Upload a csv" in client.predict(None, api_name="/compare_csv")[0]
 
 
+def test_an_answer_that_takes_long_fades_the_last_one_and_shows_the_time(app, here, monkeypatch):
+    ready, cut = threading.Event(), app.cut
+    last, timer = (
+        f"getComputedStyle(document.querySelector('#result {part}'))"
+        for part in (".html-container", "[data-testid=status-tracker]")
+    )
+    with opened(here) as page:
+        page.wait_for_selector("#words")
+        monkeypatch.setattr(app, "cut", lambda tokens: cut(tokens) if ready.wait(60) else "")
+        page.fill("#text textarea", "A fine film.")
+        page.wait_for_function(f"{last}.transitionDelay === '1s' && {timer}.transitionDelay === '1s'")  # no flicker
+        page.wait_for_function(f"{last}.opacity === '0.3' && {timer}.opacity === '1'")
+        ready.set()
+        page.wait_for_function(f"{last}.opacity === '1' && {timer}.opacity === '0'")
+        page.wait_for_function("document.querySelector('#words').innerText.includes('The model has little doubt')")
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The page that `push space` published, with only the packages of its requirements and gradio installed."""
@@ -406,6 +439,7 @@ def test_the_page_in_a_browser(address, tmp_path):
         page.click("#compare")
         page.wait_for_selector("#verdict")
         assert "No recommendation on 3 texts" in page.inner_text("#verdict")
+        assert not re.search(r"--\w", page.inner_text("body"))
         page.wait_for_selector("#diagrams img")
         assert page.locator("#comparison-result table.arms tr").count() == 6
         with page.expect_download() as download:
@@ -428,6 +462,11 @@ def test_the_page_on_a_phone_with_the_dark_theme(address, tmp_path):
         assert len(sizes) == 2 and min(sizes) >= 1
         for one in page.locator("#panels img").all():
             assert one.bounding_box()["x"] >= 0 and one.bounding_box()["x"] + one.bounding_box()["width"] <= 390
+        for shown in (page.locator("#classify"), page.get_by_text("A joy from start to finish.")):
+            page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+            shown.click()
+            page.wait_for_timeout(1_500)
+            assert page.locator(".figures b").last.bounding_box()["y"] < 800
 
         page.get_by_role("tab", name="Your labeled texts").click()
         (tmp_path / "mine.csv").write_text(TWO_TEXTS)
