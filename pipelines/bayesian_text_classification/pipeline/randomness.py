@@ -80,7 +80,7 @@ class _RandomState:
         self.cpu = torch.get_rng_state()
         in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         self.cuda = torch.cuda.get_rng_state_all() if in_use else []
-        self.numpy = np.random.get_state()  # noqa: NPY002  # the legacy state is the global one
+        self.numpy: Any = np.random.get_state()  # noqa: NPY002  # the legacy state is the global one
         self.python = random.getstate()
 
     def moved(self) -> bool:

@@ -95,7 +95,7 @@ class LabelPredictions(Predictions):
         would have, because those of a model that is off are larger.
         """
         for first in range(0, rounds, _SIGNS):
-            signs = random.choice([-1.0, 1.0], (min(_SIGNS, rounds - first), self.draws))
+            signs = np.asarray(random.choice([-1.0, 1.0], (min(_SIGNS, rounds - first), self.draws)), np.float64)
             yield Flipped(self, signs if self.groups is None else signs[:, self.groups])
 
 
