@@ -342,6 +342,8 @@ CSS = """
 .figures b { font-size: 2.2rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .verdict { font-size: 1.05rem; margin: .8rem 0 0; }
 .columns { margin: .3rem 0 0; }
+#csv textarea::placeholder { color: var(--neutral-500); }
+.dark #csv textarea::placeholder { color: var(--neutral-300); }
 .refusal { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
 /* Plots are drawn in dark ink. On the dark theme, invert the lightness and keep the hues. */
 .dark #diagram img { filter: invert(1) hue-rotate(180deg); }
@@ -360,7 +362,7 @@ def build() -> gr.Blocks:
                 with gr.Row():
                     types = [".csv", ".tsv", ".txt"]
                     file = gr.UploadButton("Upload a csv", file_types=types, elem_id="file", min_width=120)
-                    load = gr.Button("Load example", elem_id="example", min_width=120)
+                    load = gr.Button("An example", elem_id="example", min_width=120)
                 go = gr.Button("Measure", variant="primary", elem_id="measure")
                 with gr.Accordion("Options", open=False, elem_id="options"):
                     kind = gr.Radio(list(MEASURES), value=next(iter(MEASURES)), label="Which probability")

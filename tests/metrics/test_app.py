@@ -278,6 +278,8 @@ def test_the_page_on_the_dark_theme(page, address):
 
 def test_the_page_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
+    heights = {page.locator(name).bounding_box()["height"] for name in ("#file", "#example", "#measure")}
+    assert len(heights) == 1  # no label is broken into two lines
     page.click("#example")
     page.wait_for_selector("#value")
     page.wait_for_timeout(1_500)
@@ -296,6 +298,14 @@ def test_the_page_on_a_phone(page):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_enough_contrast(page, address, theme):
     page.goto(f"{address}?__theme={theme}")
+    page.wait_for_selector("#csv textarea")
+    page.evaluate(
+        """() => {
+            const box = document.querySelector("#csv textarea");
+            box.style.color = getComputedStyle(box, "::placeholder").color;
+        }"""
+    )
+    assert min(page.evaluate(CONTRASTS, "#csv textarea")) >= 4.5  # it shows the format
     page.click("#example")
     page.wait_for_selector("#diagram img")
     small = page.evaluate(CONTRASTS, ".figures span, .verdict, .columns")
