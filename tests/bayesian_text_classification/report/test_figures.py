@@ -1,5 +1,6 @@
 """Figures show the numbers they are given."""
 
+import io
 import re
 from dataclasses import replace
 
@@ -39,6 +40,17 @@ def test_gaps_in_the_reliability_diagram_add_up_to_the_ece(comparison):
             assert total == pytest.approx(arm.estimates["ece"].value)
         assert sum(counts.values()) == len(TEXTS)
         assert top.get_title().startswith(TITLES[arm.name])
+
+
+def test_the_layout_is_computed_once_and_no_pixel_changes(comparison):
+    picture, *_ = pictures(comparison)
+    saved = []
+    for figure in (picture.figure, reliability_diagrams(comparison.arms)):
+        file = io.BytesIO()
+        figure.savefig(file, format="png")
+        saved.append(file.getvalue())
+    assert saved[0] == saved[1]
+    assert all(one.figure.get_layout_engine() is None for one in pictures(comparison))
 
 
 def test_curves_show_the_sweep(comparison):
