@@ -23,6 +23,7 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
 # Regular expressions, without regard to case.
 ODD = [
+    r"@@",
     r"\bdearer\b",
     r"\b(is|are|was|be) told\b",
     r"\bno knowing\b",

@@ -10,15 +10,17 @@ import nbformat
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[2]
-COPIED = {
+COPIED = {  # pages, and their sources, which other pages link to
     "benchmarks.md": "benchmarks/RESULTS.md",
     "reference/changelog.md": "CHANGELOG.md",
     "reference/metric.md": "metrics/ece/README.md",
     "reference/security.md": "SECURITY.md",
 }
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)  # that of a Space's card says nothing to MkDocs
 
 
@@ -28,14 +30,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = FRONT_MATTER.sub("", (ROOT / source).read_text(encoding="utf-8"))
         files.append(File.generated(config, page, content=text))
     files.append(File.generated(config, "reference/command.md", content=help_of_the_command()))
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        for page, content in notebook(path).items():
-            files.append(File.generated(config, f"notebooks/{page}", content=content))
+    for path in NOTEBOOKS:
+        for name, content in notebook(path).items():
+            files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Turn `$$ ... $$` into MathML, which browsers show without a script."""
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Point links at pages in place of their sources, and turn `$$ ... $$` into MathML, which needs no script."""
+    up = "../" * page.file.src_uri.count("/")
+    for target, source in [
+        *COPIED.items(),
+        *((f"notebooks/{path.stem}.md", f"notebooks/{path.name}") for path in NOTEBOOKS),
+    ]:
+        markdown = markdown.replace(f"](../{up}{source}", f"]({up}{target}")
     return re.sub(r"\$\$(.+?)\$\$", lambda found: convert(found[1].strip(), display="block"), markdown, flags=re.DOTALL)
 
 

@@ -139,3 +139,11 @@ def test_the_csv_of_the_multi_label_page_is_read(tmp_path):
 
 def test_the_readme_is_one_page():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_links_lead_to_files():
+    """Where pages are read as files, too. The help of the command is only a page of the site."""
+    for page in PAGES:
+        links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+        missing = [link for link in links if not (page.parent / link).exists() and not link.endswith("command.md")]
+        assert not missing, (page, missing)
