@@ -124,9 +124,10 @@ def _reachable(
     )
     hopeless = []
     for target in targets:
-        share = max((share for share, error in errors.items() if error < target), default=None)
-        if share is not None:
-            needed = rounded(math.ceil(rows_for(errors[share], target, CONFIDENCE) / share))
+        # Of all these shares, the one that needs the fewest: a stricter target then never takes fewer texts.
+        needs = [rows_for(error, target, CONFIDENCE) / share for share, error in errors.items() if error < target]
+        if needs:
+            needed = rounded(math.ceil(min(needs)))
             number = f"at least about {needed:,}" if needed > len(scores) else "more"
             line += f" At these rates, {percent(target)} would take {number} texts."
         elif all(lower_bound(wrong[share], accepted[share], CONFIDENCE) > target for share in _SHARES):

@@ -1,9 +1,11 @@
 """The verdict in words, from comparisons whose numbers are known."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from bayesian_text_classification.evaluation.accepting import _reachable
 from bayesian_text_classification.evaluation.out_of_scope import ENTROPY, detect
 from bayesian_text_classification.evaluation.run import compare
 from bayesian_text_classification.evaluation.statistics.intervals import Difference
@@ -95,6 +97,17 @@ def test_twenty_texts_give_no_threshold(comparison):
     assert "At these rates, 5% would take at least about 57 texts." in lines[-1]
     (line,) = [line for line in advice(comparison, [0.2]) if "below 20%" in line]
     assert "keeps the error among accepted texts" in line
+
+
+def test_a_stricter_target_takes_more_texts():
+    """The most confident fifth has no errors; in the most confident half, 4% of the answers are wrong."""
+    correct = np.ones(100, bool)
+    correct[[30, 40, *range(50, 100, 2)]] = False
+    line = _reachable(np.linspace(1, 0.5, 100), correct, [0.05, 0.02], None)
+    assert "0.0%, 4.0% and 21.2% of the answers are wrong" in line
+    # Without errors, 45 accepted texts show an error rate below 5%, and 114 one below 2%.
+    needed = [int(number.replace(",", "")) for number in re.findall(r"at least about ([\d,]+)", line)]
+    assert needed == pytest.approx([45 / 0.2, 114 / 0.2], rel=0.05)
 
 
 def test_texts_cannot_help_if_the_most_confident_are_wrong_too(comparison):
