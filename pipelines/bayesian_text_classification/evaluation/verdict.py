@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from ..pipeline.masks import GROUP_SIZE
 from .accepting import accepting, called, number_of_texts, rounded
 from .arms import TITLES, Arm
@@ -35,6 +37,7 @@ class _Words:
         few: Why a difference has no interval.
         answers: What a verdict needs.
         wrong: The rarest part of that.
+        directions: What a model is whose probabilities are too high, or too low; and the two means that show it.
     """
 
     fitted: str
@@ -43,6 +46,7 @@ class _Words:
     few: str
     answers: str
     wrong: str
+    directions: tuple[str, str, str]
 
 
 _OF_LABELS = _Words(
@@ -52,6 +56,11 @@ _OF_LABELS = _Words(
     "too few texts with a wrong label, with a right one or with one that applies for an interval",
     f"{LEAST_ROWS} texts with a wrong label, {LEAST_ROWS} with a right one and {LEAST_ROWS} with one that applies",
     f"has {LEAST_ROWS} texts with a wrong label, and {LEAST_ROWS} with one that applies",
+    (
+        "too confident that labels apply",
+        "not confident enough that labels apply",
+        "their mean probability is {:.4f}, and a share of {:.4f} applies",
+    ),
 )
 _WORDS: dict[Head, _Words] = {
     ONE_LABEL: _Words(
@@ -61,6 +70,7 @@ _WORDS: dict[Head, _Words] = {
         "too few right or wrong answers for an interval",
         f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers",
         f"has {LEAST_ROWS} wrong answers",
+        ("overconfident", "underconfident", "its mean confidence is {:.4f}, its accuracy {:.4f}"),
     ),
     INDEPENDENT_LABELS: _OF_LABELS,
     ONE_OUTPUT: _OF_LABELS,
@@ -92,7 +102,7 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
     """
     before, after, best = comparison.arm("frequentist"), comparison.rival, comparison.arm(comparison.recommended)
     rows, keys = len(comparison.labels), [measure.key for measure in comparison.head.measures]
-    lines = [_calibration(comparison), _sentence(comparison, "ece", after)]
+    lines = [*_miscalibrated(comparison), _calibration(comparison), _sentence(comparison, "ece", after)]
     if comparison.distinct < rows:
         lines.append(
             f"{number_of_texts(comparison.distinct, 'distinct')} among {rows:,}. Copies say nothing new, so intervals, "
@@ -170,6 +180,27 @@ def _outcome(comparison: Comparison) -> Literal["change", "keep", "unknown"]:
     if not comparison.conclusive:
         return "unknown"
     return "keep" if comparison.recommended in ("frequentist", "saved") else "change"
+
+
+def _miscalibrated(comparison: Comparison) -> list[str]:
+    """Whether the ordinary model is overconfident; no line if its ECE may be noise."""
+    before, words = comparison.arm("frequentist"), _WORDS[comparison.head]
+    ece, noise, bins = before.estimates["ece"].value, before.null_ece.high, before.reliability
+    if not ece > noise:
+        return []
+    filled = [i for i, count in enumerate(bins.counts) if count]
+    weights = [bins.counts[i] for i in filled]
+    confidence, share = (
+        np.average([one[i] for i in filled], weights=weights) for one in (bins.mean_confidence, bins.accuracy)
+    )
+    gap = float(confidence - share)
+    high, low, means = words.directions
+    what = (high if gap > 0 else low) if abs(gap) > ece / 2 else "miscalibrated in both directions"
+    return [
+        f"The ordinary model is {what}: {means.format(confidence, share)}. Its ECE of {ece:.4f} is above the range "
+        f"that sampling noise gives a perfectly calibrated model on {number_of_texts(len(comparison.labels))} (up to "
+        f"{noise:.4f})."
+    ]
 
 
 def _calibration(comparison: Comparison) -> str:

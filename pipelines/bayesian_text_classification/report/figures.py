@@ -407,7 +407,9 @@ def _fix_layout(figure: Figure) -> None:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+    # "none" would leave a placeholder, for which `savefig` draws everything twice; None is what the settings say.
+    with matplotlib.rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
 
 
 def _figure(width: float, height: float) -> Figure:
