@@ -323,7 +323,12 @@ def test_ctrl_c_gives_one_line_at_any_moment(moment, tmp_path):
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=50)
-    assert (process.returncode, err) == (130, "interrupted\n")
+    *before, last = err.splitlines()
+    assert (process.returncode, last) == (130, "interrupted")
+    # Sampling begins after the ordinary model's results.
+    assert [line.partition(":")[0] for line in before] == ["Frequentist", "Frequentist + temperature"] * (
+        moment == "baal"
+    )
 
 
 def test_the_command_ignores_an_unwritable_evaluate_cache(tmp_path):
