@@ -1,10 +1,14 @@
-"""`bayesian-text-classification rank`: output that cannot be written gives one line."""
+"""`bayesian-text-classification rank`: its options, and output that cannot be written."""
 
 import errno
+import inspect
 import os
+from typing import get_args
 
 import pytest
 from bayesian_text_classification.files import columns
+from bayesian_text_classification.selection.heuristics import HEURISTICS
+from bayesian_text_classification_command.rank import rank
 from commands import asked, refused
 
 pytestmark = pytest.mark.usefixtures("loud_libraries")
@@ -38,3 +42,9 @@ def test_full_disk_gives_one_line(tmp_path, monkeypatch):
     line = refused(asked("rank", "--input", tmp_path / "in.csv", "--output", output, "--num-samples", 2))
     assert line == f"{output} cannot be written: No space left on device"
     assert [path.name for path in tmp_path.iterdir()] == ["in.csv"]
+
+
+def test_the_command_offers_the_heuristics_of_the_library():
+    """It spells them out, because importing the library takes seconds."""
+    offered = inspect.signature(rank).parameters["heuristic"].annotation
+    assert get_args(get_args(offered)[0]) == HEURISTICS

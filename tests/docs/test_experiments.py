@@ -1,9 +1,7 @@
 """The tables of the documents are what their commands print."""
 
-import os
 import re
 import subprocess
-import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +10,10 @@ from bayesian_text_classification import load_labelled_texts
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from documents import README, ROOT, blocks, table
+from environments import WITH_COMMAND
 from hub_server import Hub
 
 REPORT, EXPERIMENTS = ROOT / "docs" / "how-to" / "report.md", ROOT / "docs" / "explanation" / "experiments.md"
-ENVIRONMENT = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"}
 
 
 def test_the_2021_command_runs_on_a_hub_like_the_real_one(tiny, tokenizer, tmp_path):
@@ -40,7 +38,7 @@ def test_the_2021_command_runs_on_a_hub_like_the_real_one(tiny, tokenizer, tmp_p
         data = (tmp_path / "rows.parquet").read_bytes()
         files = {"README.md": card.encode(), "sst2/validation-00000-of-00001.parquet": data}
         hub.add("dataset", "nyu-mll/glue", files)
-        environment = {**ENVIRONMENT, **hub.environment(tmp_path / "home", token=None)}
+        environment = {**WITH_COMMAND, **hub.environment(tmp_path / "home", token=None)}
         done = subprocess.run(
             of_2021.code, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
         )
@@ -71,7 +69,7 @@ def rows(text):
 def test_the_first_command_reproduces_the_table_offline(tmp_path):
     install, experiment = blocks(README)[0].code.split("&&")
     assert install.strip() == "pip install ."  # already done in the test environment
-    environment = {**ENVIRONMENT, "HF_HUB_OFFLINE": "1"}
+    environment = {**WITH_COMMAND, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         experiment.split(), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=1800, env=environment
     )

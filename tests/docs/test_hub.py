@@ -1,23 +1,22 @@
 """What the page about the Hub publishes loads as the page says."""
 
-import os
 import subprocess
 import sys
-import sysconfig
 
 from documents import ROOT, blocks
-from environments import only, run
+from environments import WITH_COMMAND, only, run
 from hub_server import Hub
 
 SAVED, INSTALLED, PUSH = (
     block.code for block in blocks(ROOT / "docs" / "how-to" / "hub.md") if block.needs == "needs the Hub"
 )
 EVALUATE = "bayesian-text-classification evaluate --model my-model --dataset my-labeled-texts.csv --num-samples 4"
-ENVIRONMENT = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"}
 
 
 def shell(command, folder):
-    return subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+    return subprocess.run(
+        command, shell=True, cwd=folder, capture_output=True, text=True, check=False, env=WITH_COMMAND
+    )
 
 
 def test_pushed_repositories_load_as_described(tiny, tokenizer, tmp_path):
@@ -27,7 +26,7 @@ def test_pushed_repositories_load_as_described(tiny, tokenizer, tmp_path):
     done = shell(EVALUATE, tmp_path)  # it writes the report that is pushed
     assert done.returncode == 0, done.stderr
     with Hub() as hub:
-        environment = {**ENVIRONMENT, **hub.environment(tmp_path / "home")}
+        environment = {**WITH_COMMAND, **hub.environment(tmp_path / "home")}
         for command in PUSH.splitlines():
             done = subprocess.run(
                 command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment

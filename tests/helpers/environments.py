@@ -2,12 +2,16 @@
 
 import os
 import subprocess
+import sysconfig
 import venv
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+# The environment of a command that is started by its name.
+WITH_COMMAND = {**os.environ, "PATH": f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"}
 
 
 def only(folder, *packages):
