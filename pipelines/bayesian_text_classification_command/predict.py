@@ -237,6 +237,8 @@ def predict(
     except Exception as error:  # out of memory, or what a model's own code raises
         fail(f"classification failed with {type(error).__name__}: {first_line(error)}")
     done = f"{summary.rows:,} row{'s' * (summary.rows != 1)}"
+    if summary.threshold is not None:
+        done += f", {summary.abstained:,} of them without a label (score below the threshold)"
     if summary.errors:
         reasons = ", ".join(f"{count:,} x {reason}" for reason, count in summary.errors.most_common())
         done += f", {summary.errors.total():,} of them with an error: {reasons}"

@@ -291,7 +291,9 @@ def test_interrupts_work_while_connecting_to_a_cluster(name, code, word):
 def test_columns_depend_on_threshold_and_samples(tmp_path):
     (tmp_path / "mine.txt").write_text("a wonderful film\nSo bad that it is almost good.\n")
     common = ("--input", tmp_path / "mine.txt", "--output")
-    assert asked(*common, tmp_path / "a.csv", "--threshold", 0.9, "--num-samples", 20).exit_code == 0
+    done = asked(*common, tmp_path / "a.csv", "--threshold", 0.9, "--num-samples", 20)
+    assert done.exit_code == 0
+    assert "2 rows, 1 of them without a label (score below the threshold)\n" in done.stderr
     sure, unsure = rows_of(tmp_path / "a.csv")
     assert (sure["label"], sure["abstained"], sure["reason"]) == ("POSITIVE", "False", "")
     assert (unsure["label"], unsure["abstained"]) == ("", "True") and unsure["reason"] and unsure["candidate"]

@@ -15,10 +15,9 @@ from .fits import Fit
 from .heads import ArmName, Head, head_of
 from .out_of_scope import Detection, detect
 from .outputs import Outputs, numbered
+from .recommendation import Recommendation, recommendation
 from .sample_sweep import Sweep, rows_of_sweep, sample_sweep
 from .statistics.intervals import Difference, distinct
-
-MATTERS = 0.01  # the least relative gain in NLL that is worth a more expensive arm
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,7 @@ class Comparison:
         uncertainty: Uncertainty of each text, from the Bayesian arm's samples; None without samples.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         sweep: Measures against the number of samples. None for fewer than two samples.
-        recommended: The cheapest arm whose NLL no more expensive arm improves significantly and by at least 1%. The
-            cheapest has the fewest passes per text; of several, one without a scaling, then "saved".
+        recommendation: The recommended arm, and the comparisons that decided.
         calibrated_on: Number of other texts that the scalings were fitted on. None if they were fitted on these.
         shared_texts: Number of measured texts that are also among those. They flatter the arms with a scaling.
         determined: Whether the labels determine a best scaling without the prior, for all arms that have one.
@@ -53,7 +51,7 @@ class Comparison:
     uncertainty: Uncertainty | None
     out_of_scope: list[Detection]
     sweep: Sweep | None
-    recommended: ArmName
+    recommendation: Recommendation
     calibrated_on: int | None
     shared_texts: int
     determined: bool
@@ -61,6 +59,11 @@ class Comparison:
     groups: NDArray[np.intp] | None = None
     dropout: Dropout = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def recommended(self) -> ArmName:
+        """Name of the recommended arm."""
+        return self.recommendation.arm
 
     @property
     def head(self) -> Head:
@@ -210,7 +213,7 @@ class GrowingComparison:
             uncertainty,
             _detections(outputs, head, uncertainty, self._seed),
             _sweep(outputs, labels, self._seed),
-            _recommended(self._measured, head, self._arms),
+            recommendation(self._measured, head, self._arms),
             None if known is None else len(known.labels),
             0 if known is None else known.shared,
             all(head.determined(p, y) for p, y in self._fits),
@@ -238,26 +241,6 @@ def error_rates(probabilities: Probabilities, labels: Labels, groups: Sequence[s
     names, rows = np.asarray(groups), head_of(labels).predictions(np.asarray(probabilities), np.asarray(labels))
     wrong = 1 - rows.correct
     return {str(name): float(wrong[names == name].mean()) for name in np.unique(names)}
-
-
-def _recommended(measured: MeasuredArms, head: Head, arms: Sequence[Arm]) -> ArmName:
-    """The cheapest arm that no more expensive one beats in NLL: significantly, and by at least 1%."""
-    by_name = {arm.name: arm for arm in arms}
-    passes = {name: arm.cost.passes for name, arm in by_name.items()}
-    ways = sorted((way for way in head.scaled if way in by_name), key=passes.__getitem__)
-    order = [name for way in ways for name in (way, head.scaled[way])]
-    if "saved" in by_name:
-        own, fitted = passes["saved"], head.scaled.values()
-        more_expensive = [i for i, name in enumerate(order) if (passes[name], name in fitted) > (own, False)]
-        order.insert(more_expensive[0] if more_expensive else len(order), "saved")
-
-    nll = next(measure for measure in head.measures if measure.key == "nll")
-
-    def beats(name: ArmName, base: ArmName) -> bool:
-        gain = measured.difference(nll, name, base)
-        return gain.verdict == "better" and -gain.value >= MATTERS * by_name[base].estimates["nll"].value
-
-    return next(name for i, name in enumerate(order) if not any(beats(other, name) for other in order[i + 1 :]))
 
 
 def _detections(outputs: Outputs, head: Head, uncertainty: Uncertainty | None, seed: int) -> list[Detection]:

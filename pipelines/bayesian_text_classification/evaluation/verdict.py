@@ -10,15 +10,17 @@ import numpy as np
 from ..pipeline.masks import GROUP_SIZE
 from .accepting import accepting, called, number_of_texts, rounded
 from .arms import TITLES, Arm
-from .comparison import MATTERS, Comparison
-from .heads import ENTROPY, INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
+from .comparison import Comparison
+from .heads import ENTROPY, INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, ArmName, Head
 from .out_of_scope import LEAST_OUTSIDE
 from .outputs import NO_SAMPLES
+from .recommendation import MATTERS, Contest
 from .sample_sweep import MOST_SAMPLES, Sweep
 from .statistics.intervals import LEAST_ROWS, Difference
 
 _ALWAYS = ("ece", "nll", "brier", "error_auroc", "accuracy")  # measures that have a sentence of their own
 _IN_SENTENCE = {name: title.replace("Freq", "freq").replace("Ens", "ens") for name, title in TITLES.items()}
+_IN_SENTENCE["saved"] = "the classifier as saved"
 # What a verdict needs.
 _BOTH_SCOPES = f"{LEAST_ROWS} in-scope and {LEAST_ROWS} out-of-scope texts"
 _AT_RECALL = f"{LEAST_ROWS} in-scope and {LEAST_OUTSIDE} out-of-scope texts"
@@ -102,7 +104,12 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
     """
     before, after, best = comparison.arm("frequentist"), comparison.rival, comparison.arm(comparison.recommended)
     rows, keys = len(comparison.labels), [measure.key for measure in comparison.head.measures]
-    lines = [*_miscalibrated(comparison), _calibration(comparison), _sentence(comparison, "ece", after)]
+    lines = [
+        *_miscalibrated(comparison),
+        *_why(comparison),
+        _calibration(comparison),
+        _sentence(comparison, "ece", after),
+    ]
     if comparison.distinct < rows:
         lines.append(
             f"{number_of_texts(comparison.distinct, 'distinct')} among {rows:,}. Copies say nothing new, so intervals, "
@@ -203,6 +210,30 @@ def _miscalibrated(comparison: Comparison) -> list[str]:
     ]
 
 
+def _why(comparison: Comparison) -> list[str]:
+    """The comparisons that decided: why nothing cheaper, and why nothing more expensive."""
+    found = comparison.recommendation
+    sentences = []
+    if comparison.conclusive and found.lost is not None:
+        sentences.append(_contest(comparison, found.lost, found.lost.base, "needs no fit"))
+    if comparison.conclusive and found.won is not None:
+        sentences.append(_contest(comparison, found.won, found.won.rival, "has to be fitted"))
+    return sentences
+
+
+def _contest(comparison: Comparison, found: Contest, other: ArmName, fit: str) -> str:
+    """Why `other`, one of the two arms, is not recommended. `fit` tells them apart if they take as many passes."""
+    base, rival, words = comparison.arm(found.base), comparison.arm(found.rival), _WORDS[comparison.head]
+    before, after = (arm.estimates["nll"].value for arm in (base, rival))
+    passes = comparison.arm(other).cost.passes
+    cost = fit if base.cost.passes == rival.cost.passes else f"takes {passes} pass{'es' * (passes > 1)} per text"
+    difference = _significance(found.nll, words.answers, words.few) + _small(found.nll, before)
+    return (
+        f"Why not {_IN_SENTENCE[other]}, which {cost}? With {_IN_SENTENCE[rival.name]} instead of "
+        f"{_IN_SENTENCE[base.name]}, the NLL goes from {before:.4f} to {after:.4f}, {difference}."
+    )
+
+
 def _calibration(comparison: Comparison) -> str:
     """The verdict on the ECE in words."""
     before, after, words = comparison.arm("frequentist"), comparison.rival, _WORDS[comparison.head]
@@ -256,28 +287,35 @@ def _scalings(comparison: Comparison) -> str:
     )
     if not comparison.sampled:
         return f"{line} {_fitted(comparison)} Nothing was sampled: {NO_SAMPLES}"
-    warm, words = comparison.scaled("bayesian"), _WORDS[comparison.head]
+    warm = comparison.scaled("bayesian")
     if warm.temperature is not None:
         own = "its own temperature"
-    return (
-        f"{line} Sampling with {own} reaches {warm.estimates['ece'].value:.4f} and "
-        f"{warm.estimates['nll'].value:.4f}. Effect of sampling on the NLL when both have {comparison.head.scaling}: "
-        f"{_significance(comparison.beyond_temperature['bayesian']['nll'], words.answers, words.few)}. "
-        f"{_fitted(comparison)}"
-    )
+    sampled = f"Sampling with {own} reaches {warm.estimates['ece'].value:.4f} and {warm.estimates['nll'].value:.4f}."
+    return " ".join([line, sampled, *_beyond(comparison, "bayesian", "sampling"), _fitted(comparison)])
+
+
+def _beyond(comparison: Comparison, way: ArmName, what: str) -> list[str]:
+    """The effect of `what` where both arms have a scaling; none if these two arms decided, as they have a line then."""
+    found, pair = comparison.recommendation, (comparison.head.scaled["frequentist"], comparison.head.scaled[way])
+    if comparison.conclusive and pair in [(one.base, one.rival) for one in (found.lost, found.won) if one is not None]:
+        return []
+    words, difference = _WORDS[comparison.head], comparison.beyond_temperature[way]["nll"]
+    return [
+        f"Effect of {what} on the NLL when both have {comparison.head.scaling}: "
+        f"{_significance(difference, words.answers, words.few)}."
+    ]
 
 
 def _ensemble(comparison: Comparison) -> tuple[str, ...]:
     """How the average over several models differs from the ordinary model."""
     if not comparison.several_models:
         return ()
-    own, words = comparison.arm("ensemble"), _WORDS[comparison.head]
-    beyond = _significance(comparison.beyond_temperature["ensemble"]["nll"], words.answers, words.few)
+    own = comparison.arm("ensemble")
     return (
         *(f"With the ensemble, {_sentence(comparison, key, own)}" for key in ("ece", "nll")),
         f"With the ensemble: {_accuracy(comparison, own, 'it')}",
         *_losses(comparison, own, [measure.key for measure in comparison.head.measures if measure.key not in _ALWAYS]),
-        f"Effect of the ensemble on the NLL when both have {comparison.head.scaling}: {beyond}.",
+        *_beyond(comparison, "ensemble", "the ensemble"),
     )
 
 
@@ -298,10 +336,15 @@ def _sentence(comparison: Comparison, key: str, after: Arm) -> str:
         return f"{title}: not defined here."
     values = f"from {before.estimates[key].value:.4f} to {after.estimates[key].value:.4f}"
     difference = after.differences[key]
-    small = key == "nll" and abs(difference.value) < MATTERS * before.estimates[key].value
-    remark = ", but too small to matter" if small and difference.verdict != "cannot tell" else ""
+    remark = _small(difference, before.estimates[key].value) if key == "nll" else ""
     words = _WORDS[comparison.head]
     return f"{title}: {values}, {_significance(difference, words.answers, words.few)}{remark}."
+
+
+def _small(difference: Difference, nll: float) -> str:
+    """A remark about a significant difference from this NLL that is too small to matter; else empty."""
+    small = abs(difference.value) < MATTERS * nll and difference.verdict != "cannot tell"
+    return ", but too small to matter" if small else ""
 
 
 def _accuracy(comparison: Comparison, after: Arm, what: str) -> str:

@@ -60,6 +60,7 @@ class StreamOutput:
         self._stream.flush()
         self.rows += rows
         self.errors += errors
+        self.state = dict(state)
 
     def finish(self, move: Callable[[Path, Path], None]) -> None:
         """Do nothing: all blocks are written."""

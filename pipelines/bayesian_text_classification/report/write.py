@@ -73,6 +73,9 @@ def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSetting
         "verdict": {"kind": found.outcome, "sentences": [found.headline, *found.lines]},
         "advice": found.advice,
         "recommended": comparison.recommended if comparison.conclusive else None,
+        "decided_by": [
+            asdict(one) for one in (comparison.recommendation.lost, comparison.recommendation.won) if one is not None
+        ],
         "recipe": None if code is None else asdict(code),
         "settings": {**settings.as_dict(), "n_bins": BINS},
         # The name is in the settings.

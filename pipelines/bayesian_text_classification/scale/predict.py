@@ -4,7 +4,7 @@ import copy
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -42,10 +42,14 @@ class Summary:
     Attributes:
         rows: Number of rows in the output.
         errors: Number of these rows that were not classified, by kind of error.
+        abstained: Number of these rows that were classified, but got no label because of the threshold.
+        threshold: That threshold; None for none.
     """
 
     rows: int
     errors: Counter[str]
+    abstained: int
+    threshold: float | Mapping[str, float] | None
 
 
 def predict_file(
@@ -189,14 +193,15 @@ def predict_file(
         classifier.batch_tokens = blocks.state.get("batch_tokens", classifier.batch_tokens)
         for window, added in answers:
             # After running out of memory, batches are smaller. A resumed run must use the same size.
-            state = {"batch_tokens": classifier.batch_tokens}
+            abstained = blocks.state.get("abstained", 0) + scorer.abstained(added)
+            state = {"batch_tokens": classifier.batch_tokens, "abstained": abstained}
             blocks.append(writer.block(window, added), len(window), scorer.counts(added), state)
             if cluster is not None:
                 progress(len(window), None)
         blocks.finish(writer.finish)
     finally:
         blocks.close()
-    return Summary(blocks.rows, blocks.errors)
+    return Summary(blocks.rows, blocks.errors, blocks.state.get("abstained", 0), scorer.threshold)
 
 
 def predict_dataset(

@@ -149,6 +149,14 @@ class RowScorer:
             answers.append(answer)
         return answers
 
+    def abstained(self, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Number of rows whose text was classified, but got no label because of the threshold."""
+        if self.threshold is None:
+            return 0
+        key = PREDICTED if self._labels and self.scores == "all" else ACCEPTED if self._labels else "label"
+        classified = [row for row in rows if row[self.prefix + ERROR] is None]
+        return sum(not row[self.prefix + key] for row in classified)
+
     def counts(self, rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
         """Count the rows with an error, by kind of error."""
         return Counter(_error_class(row[self.prefix + ERROR]) for row in rows if row[self.prefix + ERROR] is not None)

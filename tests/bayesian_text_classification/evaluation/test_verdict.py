@@ -8,6 +8,7 @@ import pytest
 from bayesian_text_classification.evaluation import Outputs, compare_outputs
 from bayesian_text_classification.evaluation.accepting import _reachable
 from bayesian_text_classification.evaluation.out_of_scope import ENTROPY, detect
+from bayesian_text_classification.evaluation.recommendation import Contest, Recommendation
 from bayesian_text_classification.evaluation.run import compare
 from bayesian_text_classification.evaluation.statistics.intervals import Difference
 from bayesian_text_classification.evaluation.verdict import advice, rounded, verdict
@@ -126,7 +127,7 @@ def test_every_significant_loss_has_a_sentence(comparison):
         replace(arm, differences={**arm.differences, "brier": worse}) if arm.name == "bayesian_temperature" else arm
         for arm in comparison.arms
     )
-    lines = verdict(replace(comparison, arms=arms, recommended="bayesian_temperature")).lines
+    lines = verdict(replace(comparison, arms=arms, recommendation=Recommendation("bayesian_temperature"))).lines
     assert any(line.startswith("Warning for Bayesian + temperature: Brier: from ") for line in lines)
     assert not any(line.startswith("Warning for") for line in verdict(comparison).lines)
 
@@ -148,7 +149,7 @@ def test_small_gains_are_called_too_small_to_matter(comparison):
     ],
 )
 def test_the_headline_has_the_recommendation_its_effect_and_its_cost(arm, words, comparison):
-    found = verdict(replace(comparison, recommended=arm))
+    found = verdict(replace(comparison, recommendation=Recommendation(arm)))
     assert found.headline.startswith(words) and found.outcome == "change"
     cost = "for 10 passes per text instead of 1." if "bayesian" in arm else "without more passes."
     assert found.headline.endswith(cost)
@@ -194,7 +195,9 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
         )
         for one in comparison.arms
     )
-    lines = advice(replace(comparison, arms=arms, recommended=arm, labels=np.ones(400, int), groups=None))
+    lines = advice(
+        replace(comparison, arms=arms, recommendation=Recommendation(arm), labels=np.ones(400, int), groups=None)
+    )
     assert how in lines[0]
     (promised,) = [line for line in lines if "below 5%" in line]
     assert promised.startswith(accept)
@@ -205,7 +208,9 @@ def test_a_threshold_near_1_accepts_the_reported_share(comparison):
     p = 1 - np.logspace(-7.5, -6.5, 400)
     arms = tuple(replace(one, probabilities=np.stack([1 - p, p], 1)) for one in comparison.arms)
     labels = np.repeat([1, 0], [300, 100])
-    lines = advice(replace(comparison, arms=arms, recommended="bayesian", labels=labels, groups=None))
+    lines = advice(
+        replace(comparison, arms=arms, recommendation=Recommendation("bayesian"), labels=labels, groups=None)
+    )
     (promised,) = [line for line in lines if "below 5%" in line]
     least = float(promised.split("threshold=")[1].split(")")[0])
     assert 0 < (p >= least).mean() < 1 and f"accepts {(p >= least).mean():.0%}" in promised
@@ -243,6 +248,28 @@ def test_fewer_than_20_wrong_answers_give_no_recommendation(comparison):
     assert headline.startswith("Recommended: the ordinary model as it is (NLL ") and headline.endswith("least 1%.")
 
 
+def test_the_comparisons_that_decided_are_printed(comparison):
+    better, open_ = Difference(-0.2, -0.3, -0.1, "better", None), Difference(-0.1, -0.3, 0.1, "cannot tell", 1234)
+    names = ["frequentist", "frequentist_temperature", "bayesian_temperature"]
+    plain, cold, warm = (f"{comparison.arm(name).estimates['nll'].value:.4f}" for name in names)
+    lost, won = Contest(names[0], names[1], better), Contest(names[1], names[2], open_)
+    lines = verdict(replace(comparison, recommendation=Recommendation(names[1], lost, won))).lines
+    assert [line for line in lines if line.startswith("Why not ")] == [
+        "Why not frequentist, which needs no fit? With frequentist + temperature instead of frequentist, the NLL goes "
+        f"from {plain} to {cold}, significantly better (difference -0.2000, 95% interval -0.3000 to -0.1000).",
+        "Why not Bayesian + temperature, which takes 10 passes per text? With Bayesian + temperature instead of "
+        f"frequentist + temperature, the NLL goes from {cold} to {warm}, no significant difference (difference "
+        "-0.1000, 95% interval -0.3000 to +0.1000; a difference this large would need about 1,300 texts to detect with "
+        "80% power).",
+    ]
+    small = Contest("bayesian", names[2], Difference(-1e-6, -2e-6, -1e-7, "better", None))
+    lines = verdict(replace(comparison, recommendation=Recommendation("bayesian", won=small))).lines
+    (line,) = [line for line in lines if line.startswith("Why not ")]
+    assert line.startswith("Why not Bayesian + temperature, which has to be fitted? With Bayesian + temperature")
+    assert line.endswith("but too small to matter.")
+    assert not any(line.startswith("Why not ") for line in verdict(comparison).lines)  # no recommendation
+
+
 @pytest.mark.parametrize(
     ("confidence", "right", "sentence"),
     [
@@ -254,7 +281,7 @@ def test_fewer_than_20_wrong_answers_give_no_recommendation(comparison):
 def test_the_first_line_says_whether_the_ordinary_model_is_overconfident(confidence, right, sentence):
     labels = (np.arange(400) >= 400 * right).astype(int)
     found = verdict(compare_outputs(Outputs(labels, np.tile([confidence, 1 - confidence], (400, 1)))))
-    assert found.lines[0].startswith(sentence or "With a temperature, the model is")
+    assert found.lines[0].startswith(sentence or "Why not frequentist + temperature, which has to be fitted?")
     assert (f"Its ECE of {abs(confidence - right):.4f} is above the range" in found.lines[0]) == bool(sentence)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bayesian_text_classification.evaluation.recommendation import Recommendation
 from bayesian_text_classification.evaluation.run import compare
 from bayesian_text_classification.loading.labelled_texts import LabelledTexts
 from bayesian_text_classification.metric import load_metric_module
@@ -84,7 +85,7 @@ def test_risk_and_coverage_end_at_the_error_rate(comparison):
 
 @pytest.mark.parametrize("arm", ["frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature"])
 def test_the_recommended_arm_is_in_every_picture(arm, comparison):
-    for picture in pictures(replace(comparison, recommended=arm)):
+    for picture in pictures(replace(comparison, recommendation=Recommendation(arm))):
         words = [text.get_text() for axes in picture.figure.axes for text in axes.texts]
         for axes in picture.figure.axes:
             words += [axes.get_title(), *axes.get_legend_handles_labels()[1]]

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from bayesian_text_classification import load
 from bayesian_text_classification.evaluation import Outputs, advice, compare, compare_outputs
+from bayesian_text_classification.evaluation.recommendation import Recommendation
 from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
 from bayesian_text_classification.loading.problem import labelled_texts_for
 from bayesian_text_classification.report import Sources
@@ -68,7 +69,7 @@ def chosen(comparison, arm, recommended=None):
         replace(one, differences={key: replace(change, enough=True) for key, change in one.differences.items()})
         for one in arms
     ]
-    return replace(comparison, arms=tuple(arms), recommended=recommended or arm)
+    return replace(comparison, arms=tuple(arms), recommendation=Recommendation(recommended or arm))
 
 
 def scores_of(comparison, arm):

@@ -239,7 +239,7 @@ def test_interrupted_run_resumes_to_the_same_bytes(small, tmp_path, monkeypatch,
         path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     else:
         path = written_csv(tmp_path / "a.csv", texts)
-    arguments = {"compression": compression, "num_samples": 2}
+    arguments = {"compression": compression, "num_samples": 2, "threshold": 0.52}
     whole, killed = tmp_path / f"whole{kind}", tmp_path / f"killed{kind}"
     told = predict_file(small, source_of(str(path)), whole, kind, **arguments)
 
@@ -253,6 +253,8 @@ def test_interrupted_run_resumes_to_the_same_bytes(small, tmp_path, monkeypatch,
         predict_file(small, source_of(str(path)), killed, kind, resume=True, compression=compression, num_samples=3)
     again = predict_file(small, source_of(str(path)), killed, kind, resume=True, **arguments)
     assert killed.read_bytes() == whole.read_bytes() and again == told and again.errors == {"the text is empty": 2}
+    assert 0 < told.abstained < len(texts) - 2 and told.threshold == 0.52
+    assert predict_file(small, source_of(str(path)), io.BytesIO(), ".jsonl", **arguments) == told
     assert {p.name for p in tmp_path.iterdir()} == {path.name, whole.name, killed.name}
 
 

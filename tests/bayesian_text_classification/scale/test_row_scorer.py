@@ -209,6 +209,21 @@ def test_independent_labels_all_have_a_column(bayesian, tiny, samples):
     assert row["label"] == f"LABEL_{p.argmax()}"
 
 
+@pytest.mark.parametrize("scores", ["top", "all"])
+@pytest.mark.parametrize("labels", [False, True])
+def test_rows_without_a_label_are_counted(bayesian, tiny, labels, scores):
+    ours = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification" if labels else None))
+    texts = ["A film.", "Another film, and a longer one.", "", "No.", "Yes!"]
+    errors = [None, None, "the text is empty", None, None]
+    best = ours.predict_proba([text for text in texts if text], num_samples=0).max(1)
+    limit = float(np.sort(best)[1:3].mean())  # two of the four texts are below
+    threshold = dict.fromkeys(ours.model.config.id2label.values(), limit) if labels else limit
+    scorer = RowScorer(ours, "p_", {"num_samples": 0, "threshold": threshold, "scores": scores})
+    assert scorer.abstained(scorer(texts, errors)) == 2
+    open_ = RowScorer(ours, "p_", {"num_samples": 0, "scores": scores})
+    assert open_.threshold is None and open_.abstained(open_(texts, errors)) == 0
+
+
 def test_unknown_scores_raise(classifier):
     with pytest.raises(ValueError, match="scores='some'; it must be 'top' or 'all'"):
         RowScorer(classifier, "", {"scores": "some"})
