@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from bayesian_text_classification import TASK, load_labelled_texts
+from bayesian_text_classification import TASK, load_labeled_texts
 from bayesian_text_classification.evaluation.fits import Temperatures
 from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES, Measure
@@ -205,7 +205,7 @@ def sampled(draw: Callable[[int], tuple[Array, np.ndarray]], measure: Measure, r
 def score_rows(counts: tuple[int, ...]) -> list[list[str]]:
     """Bias of the winner's score, which the same samples pick, and of the uncertainty, for the embedded model."""
     ours = pipeline(TASK)
-    texts = load_labelled_texts("hard", ours.model.config.id2label).texts
+    texts = load_labeled_texts("hard", ours.model.config.id2label).texts
     limit = over_classes(ours.sample_proba(texts, num_samples=400, seed=10**6))
     rows, asked = [], "mean score minus the limit of the same label's probability"
     for count in counts:

@@ -50,7 +50,7 @@ ODD = [
     r"\bsafetensors alone\b",
     r"\bthere may be nothing\b",
     r"\ba (model|folder|process|file|mask|temperature) of (its|their|your) own\b",
-    r"\b(un)?labelled\b",
+    r"\b(un)?labelled(?! Sentences)\b",
     r"\bcolours?\b",
     r"\blicence\b",
     r"\bneighbours?\b",

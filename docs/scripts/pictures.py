@@ -8,7 +8,7 @@ and takes some minutes. The pictures are `docs/reliability-light.svg` and `docs/
 
 from pathlib import Path
 
-from bayesian_text_classification import compare, load, load_labelled_texts
+from bayesian_text_classification import compare, load, load_labeled_texts
 from bayesian_text_classification.report.figures import inline_svg, reliability_diagrams
 
 FOLDER = Path(__file__).parents[1]
@@ -18,7 +18,7 @@ TEXT = {"light": "#1f2328", "dark": "#e6edf3"}  # colors of text and axes
 def main() -> None:
     """Measure, and write both pictures."""
     classifier = load()
-    data = load_labelled_texts("reviews", classifier.model.config.id2label)
+    data = load_labeled_texts("reviews", classifier.model.config.id2label)
     comparison = compare(classifier, data, arms=["bayesian"])
     arms = [comparison.arm(name) for name in ("frequentist", "bayesian_temperature")]
     picture = inline_svg(reliability_diagrams(arms), "reliability")

@@ -33,7 +33,7 @@ from .pipeline.versions import version_of
 
 if TYPE_CHECKING:
     from .evaluation import compare
-    from .loading import load, load_classifier, load_labelled_texts
+    from .loading import load, load_classifier, load_labeled_texts
     from .report import ReportSettings, write_report
     from .scale import predict_dataset, predict_file
     from .selection import label_thresholds, rank, threshold_for
@@ -45,7 +45,7 @@ _LATER = {
     "compare": "evaluation",
     "load": "loading",
     "load_classifier": "loading",
-    "load_labelled_texts": "loading",
+    "load_labeled_texts": "loading",
     "predict_dataset": "scale",
     "predict_file": "scale",
     "rank": "selection",
@@ -69,7 +69,7 @@ __all__ = [
     "label_thresholds",
     "load",
     "load_classifier",
-    "load_labelled_texts",
+    "load_labeled_texts",
     "predict_dataset",
     "predict_file",
     "rank",

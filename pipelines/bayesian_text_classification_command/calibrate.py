@@ -80,7 +80,7 @@ def calibrate(
         fail(f"--output {folder} already exists and is not empty; choose a new folder")
     quiet_libraries()
     from bayesian_text_classification.loading.classifiers import load_classifier
-    from bayesian_text_classification.loading.problem import labelled_texts_for
+    from bayesian_text_classification.loading.problem import labeled_texts_for
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
     from bayesian_text_classification.wording import first_line
 
@@ -93,7 +93,7 @@ def calibrate(
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle, **options)
             source, max_texts = texts_or_default(dataset, max_texts)
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
-            data = labelled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
+            data = labeled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
         passes = max(classifier.sampling.num_samples, 1)
         if choose:
             passes = 1 + (num_samples or passes) * len(classifier.dropout_candidates())

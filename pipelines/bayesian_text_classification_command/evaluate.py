@@ -36,7 +36,7 @@ from .progress import passes_progress
 if TYPE_CHECKING:
     from bayesian_text_classification.evaluation import Comparison
     from bayesian_text_classification.evaluation.arms import Arm
-    from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+    from bayesian_text_classification.loading.labeled_texts import LabeledTexts
     from bayesian_text_classification.pipeline import BayesianTextClassificationPipeline
 
 
@@ -140,8 +140,8 @@ def evaluate(
     from bayesian_text_classification.evaluation.verdict import verdict
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.fingerprint import fingerprint
-    from bayesian_text_classification.loading.labelled_texts import load_texts
-    from bayesian_text_classification.loading.problem import check_probabilities, labelled_texts_for
+    from bayesian_text_classification.loading.labeled_texts import load_texts
+    from bayesian_text_classification.loading.problem import check_probabilities, labeled_texts_for
     from bayesian_text_classification.pipeline.saving import saved_options
     from bayesian_text_classification.report import ReportSettings, write_report
     from bayesian_text_classification.report.recipe import Sources, recipe
@@ -153,10 +153,10 @@ def evaluate(
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             check_probabilities(classifier)
             source, max_texts = texts_or_default(dataset, max_texts)
-            data = labelled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
+            data = labeled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
             calibration = None
             if calibration_dataset is not None:
-                calibration = labelled_texts_for(classifier, calibration_dataset, **columns)
+                calibration = labeled_texts_for(classifier, calibration_dataset, **columns)
             strange = []
             if ood_dataset is not None:
                 strange = load_texts(ood_dataset, text_column=text_column, text_pair_column=text_pair_column).texts
@@ -272,7 +272,7 @@ def _arms_table(arms: "Sequence[Arm]", size: str) -> Table:
     return table
 
 
-def _print_tables(comparison: "Comparison", data: "LabelledTexts") -> None:
+def _print_tables(comparison: "Comparison", data: "LabeledTexts") -> None:
     from bayesian_text_classification.evaluation.arms import TITLES
     from bayesian_text_classification.evaluation.comparison import error_rates
 

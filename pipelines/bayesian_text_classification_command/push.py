@@ -118,7 +118,7 @@ def push_pipeline(
     quiet_libraries()
     from bayesian_text_classification.hub.uploads import check_repo_id, pipeline_upload
     from bayesian_text_classification.loading.classifiers import load_classifier
-    from bayesian_text_classification.loading.problem import labelled_texts_for
+    from bayesian_text_classification.loading.problem import labeled_texts_for
     from bayesian_text_classification.pipeline.calibrated import check_threshold
     from bayesian_text_classification.wording import first_line
 
@@ -139,7 +139,7 @@ def push_pipeline(
                     "text_pair_column": text_pair_column,
                     "label_column": label_column,
                 }
-                data = labelled_texts_for(classifier, calibration_dataset, **columns)
+                data = labeled_texts_for(classifier, calibration_dataset, **columns)
                 passes = len(data.texts) * max(classifier.sampling.num_samples, 1)
                 with passes_progress("calibrating", passes) as advance:
                     classifier.calibrate(data.texts, data.labels, progress=advance)

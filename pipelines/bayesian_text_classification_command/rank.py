@@ -73,7 +73,7 @@ def rank(
     from bayesian_text_classification.evaluation.run.nan import refuse_nan
     from bayesian_text_classification.files.columns import check_can_write, write_columns
     from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
-    from bayesian_text_classification.loading.labelled_texts import load_texts
+    from bayesian_text_classification.loading.labeled_texts import load_texts
     from bayesian_text_classification.loading.labels import DataError
     from bayesian_text_classification.loading.problem import check_probabilities
     from bayesian_text_classification.pipeline.errors import BayesianTextClassificationError

@@ -16,7 +16,7 @@ from bayesian_text_classification import TASK
 from bayesian_text_classification.evaluation.arms import TITLES
 from bayesian_text_classification.evaluation.run import compare, total_rows
 from bayesian_text_classification.evaluation.verdict import verdict
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts, load_labelled_texts
+from bayesian_text_classification.loading.labeled_texts import LabeledTexts, load_labeled_texts
 from bayesian_text_classification.loading.labels import DataError
 from bayesian_text_classification.pipeline.masks import GROUP_SIZE
 from bayesian_text_classification.pipeline.uncertainty import over_classes
@@ -248,7 +248,7 @@ def compare_csv(file: str | None, left: threading.Event | None = None) -> Iterat
     try:
         if not file:
             raise ValueError("Upload a csv with the columns text and label, or use the example.")
-        data = load_labelled_texts(file, NAMES)
+        data = load_labeled_texts(file, NAMES)
         if len(data.texts) > MAX_ROWS:
             raise ValueError(f"The file has {len(data.texts):,} rows; upload at most {MAX_ROWS} of them.")
         for i, text in enumerate(data.texts):
@@ -273,11 +273,11 @@ def of_csv(message: str, file: str) -> str:
 
 def compare_example(left: threading.Event | None = None) -> Iterator[tuple[str, Any, Any]]:
     """The comparison on 60 of the review sentences that come with the package."""
-    part = load_labelled_texts("reviews", NAMES, max_texts=60)
+    part = load_labeled_texts("reviews", NAMES, max_texts=60)
     yield from compared(part, "the reviews of the package", left or threading.Event())
 
 
-def compared(data: LabelledTexts, source: str, left: threading.Event) -> Iterator[tuple[str, Any, Any]]:
+def compared(data: LabeledTexts, source: str, left: threading.Event) -> Iterator[tuple[str, Any, Any]]:
     """Progress, and finally the verdict as HTML, the diagrams, and the full report.
 
     The work runs in its own thread. Once `left` is set, the thread ends after its current batch. Stop sets `left`, and
@@ -324,7 +324,7 @@ def waiting(share: float) -> str:
 <div class="bar"><i class="averaged" style="width: {share:.0%}"></i></div>"""
 
 
-def comparison_result(data: LabelledTexts, source: str, advance: Callable[[int], None]) -> tuple[str, Figure, str]:
+def comparison_result(data: LabeledTexts, source: str, advance: Callable[[int], None]) -> tuple[str, Figure, str]:
     """Verdict and numbers as HTML, the diagrams, and the report as a separate page.
 
     The advice is only in the report, because it is for users of the package.

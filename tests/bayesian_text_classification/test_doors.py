@@ -17,7 +17,7 @@ import torch
 from bayesian_text_classification import TASK, compare, label_thresholds, load, predict_file, rank, threshold_for
 from bayesian_text_classification.evaluator import BayesianTextClassificationEvaluator
 from bayesian_text_classification.hub.uploads import pipeline_upload
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.loading.problem import check_probabilities, has_independent_labels
 from transformers import PreTrainedTokenizerBase, pipeline
 
@@ -145,7 +145,7 @@ def predict(case):
 
 def evaluates(case):
     check_probabilities(case.classifier)
-    data = LabelledTexts("mine", case.texts, case.labels.tolist(), [])
+    data = LabeledTexts("mine", case.texts, case.labels.tolist(), [])
     found = compare(case.classifier, data, num_samples=4)
     assert found.scaled("frequentist").scaling.activation == case.classifier.activation
     assert np.isfinite([arm.estimates["nll"].value for arm in found.arms]).all()

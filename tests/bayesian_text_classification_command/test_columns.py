@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from bayesian_text_classification.files.sources import SourceError
-from bayesian_text_classification.loading.labelled_texts import DataError, load_labelled_texts, load_texts
+from bayesian_text_classification.loading.labeled_texts import DataError, load_labeled_texts, load_texts
 from bayesian_text_classification.scale import predict_file
 from bayesian_text_classification_command import columns
 from bayesian_text_classification_command.console import Refusal, with_flags
@@ -71,7 +71,7 @@ def test_the_words_are_those_of_the_libraries(wrong, files):
     flags = ("--" + wrong.replace("_", "-"), "nope")
     for name in files:
         with pytest.raises(DataError) as late:
-            load_labelled_texts(name, NAMES, **{wrong: "nope"})
+            load_labeled_texts(name, NAMES, **{wrong: "nope"})
         words = with_flags(str(late.value), COLUMNS)
         for command in (COMMANDS[0], COMMANDS[1], COMMANDS[3], COMMANDS[6]):
             assert commands.refused(commands.asked(*command, name, *flags)) == words

@@ -18,7 +18,7 @@ def test_quick_takes_a_part_of_the_texts_and_the_code_takes_the_same(tmp_path):
     assert report["data"] == {"rows": 200, "part_of": 300, "distinct_texts": 200}
     assert list(report["arms"]) == ["frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature"]
     assert "--dataset hard --max-texts 200" in report["recipe"]["command"]
-    assert "load_labelled_texts('hard', classifier.model.config.id2label, max_texts=200)" in report["recipe"]["python"]
+    assert "load_labeled_texts('hard', classifier.model.config.id2label, max_texts=200)" in report["recipe"]["python"]
     assert refused(commands.asked("evaluate", "--quick", "--max-texts", 5)) == (
         "--quick is --max-texts 200; pass one of the two"
     )

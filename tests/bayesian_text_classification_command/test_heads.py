@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bayesian_text_classification import BayesianTextClassificationPipeline, load
 from bayesian_text_classification.loading.labels import label_lists
-from bayesian_text_classification.loading.problem import labelled_texts_for
+from bayesian_text_classification.loading.problem import labeled_texts_for
 from bayesian_text_classification.pipeline.targets import label_matrix
 from commands import refused
 
@@ -144,7 +144,7 @@ def test_evaluate_reports_on_labels_that_may_apply(model, samples, folders):
         ["baal", "bayesian", "bayesian_platt"] if samples else []
     )
     ours = load(folders / model)
-    data = labelled_texts_for(ours, folders / f"{model}.csv")
+    data = labeled_texts_for(ours, folders / f"{model}.csv")
     ours.calibrate(data.texts, data.labels, num_samples=samples)
     way = "dropout" if samples else "ordinary"
     scaling = found["arms"]["bayesian_platt" if samples else "frequentist_platt"]["scaling"]

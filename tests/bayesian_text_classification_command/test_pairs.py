@@ -6,7 +6,7 @@ import json
 import commands
 import numpy as np
 import pytest
-from bayesian_text_classification import load, load_labelled_texts, predict_file
+from bayesian_text_classification import load, load_labeled_texts, predict_file
 from commands import refused
 
 pytestmark = pytest.mark.usefixtures("loud_libraries")
@@ -79,7 +79,7 @@ def test_a_column_that_does_not_exist_or_is_the_first_is_refused(folder):
 def test_calibrate_evaluate_rank_and_push_take_pairs(folder, monkeypatch):
     monkeypatch.chdir(folder)
     model, data = ("--model", folder / "nli"), ("--dataset", folder / "nli.csv")
-    labeled = load_labelled_texts("nli.csv", {0: "0", 1: "1", 2: "2"}, text_column="premise",
+    labeled = load_labeled_texts("nli.csv", {0: "0", 1: "1", 2: "2"}, text_column="premise",
                                   text_pair_column="hypothesis")  # fmt: skip
     assert labeled.texts == ITEMS
     ours = load(folder / "nli", num_samples=0)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bayesian_text_classification import load_labelled_texts
+from bayesian_text_classification import load_labeled_texts
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from documents import README, ROOT, blocks, table
@@ -89,7 +89,7 @@ def test_the_readme_shows_the_table_of_the_experiment(classifier):
     title = "3,000 review sentences, 20 samples"
     whole, short = rows(table(EXPERIMENTS, title)), rows(table(README, title))
     assert {arm: numbers[:3] for arm, numbers in whole.items()} == {arm: numbers[:3] for arm, numbers in short.items()}
-    data = load_labelled_texts("reviews", classifier.model.config.id2label)
+    data = load_labeled_texts("reviews", classifier.model.config.id2label)
     found = measured(classifier.predict_proba(data.texts, num_samples=0), data.labels)
     assert found == pytest.approx(whole["Frequentist"][:4], abs=5e-4)
 
@@ -102,7 +102,7 @@ VALIDATION = Path(__file__).parents[2] / "shared" / "data" / "sst2" / "validatio
 @pytest.mark.skipif(not VALIDATION.exists(), reason=f"needs SST-2 validation in {VALIDATION}")
 def test_the_sst2_table_is_reproduced(classifier):
     """Only the two arms that are the same on every machine. The averaged model is better calibrated."""
-    data = load_labelled_texts(str(VALIDATION), classifier.model.config.id2label)
+    data = load_labeled_texts(str(VALIDATION), classifier.model.config.id2label)
     point = measured(classifier.predict_proba(data.texts, num_samples=0), data.labels)
     mean = measured(classifier.predict_proba(data.texts, num_samples=40), data.labels)
     assert len(data.texts) == 872 and point[1] >= 0.89

@@ -128,12 +128,12 @@ def test_every_option_that_a_page_names_exists():
 
 
 def test_the_csv_of_the_multi_label_page_is_read(tmp_path):
-    from bayesian_text_classification import load_labelled_texts
+    from bayesian_text_classification import load_labeled_texts
 
     (page,) = [page for page in PAGES if page.stem == "independent-labels"]
     (block,) = [block for block in blocks(page) if block.language == "csv"]
     (tmp_path / block.title).write_text(block.code)
-    data = load_labelled_texts(tmp_path / block.title, LABELS["id2label"], multi_label=True)
+    data = load_labeled_texts(tmp_path / block.title, LABELS["id2label"], multi_label=True)
     assert data.labels == [{0}, {1, 2}, set()]
 
 

@@ -447,7 +447,7 @@ def test_the_page_in_a_browser(address, tmp_path):
         report = download.value.path().read_text()
         assert "<title>How far can this classifier be trusted?" in report and "<b>good" not in report
         page.wait_for_timeout(1_000)
-        page.screenshot(path=ARTEFACTS / "demo-labelled.png", full_page=True)
+        page.screenshot(path=ARTEFACTS / "demo-labeled.png", full_page=True)
         assert errors == []
 
 
@@ -475,7 +475,7 @@ def test_the_page_on_a_phone_with_the_dark_theme(address, tmp_path):
         page.click("#compare")
         page.wait_for_selector("#diagrams img")
         page.wait_for_timeout(1_000)
-        page.screenshot(path=ARTEFACTS / "demo-labelled-telephone.png", full_page=True)
+        page.screenshot(path=ARTEFACTS / "demo-labeled-telephone.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert min(page.evaluate(PIXELS_PER_POINT, ["#diagrams img", 150])) >= 1
         for part, scroller in (("#diagrams img", "#diagrams .matplotlib"), (".arms", ".wide")):

@@ -2,12 +2,12 @@
 
 from .classifiers import ModelError, available_devices, load, load_classifier
 from .fingerprint import fingerprint
-from .labelled_texts import LabelledTexts, Texts, load_labelled_texts, load_texts
+from .labeled_texts import LabeledTexts, Texts, load_labeled_texts, load_texts
 from .labels import DataError, label_ids
 
 __all__ = [
     "DataError",
-    "LabelledTexts",
+    "LabeledTexts",
     "ModelError",
     "Texts",
     "available_devices",
@@ -15,6 +15,6 @@ __all__ = [
     "label_ids",
     "load",
     "load_classifier",
-    "load_labelled_texts",
+    "load_labeled_texts",
     "load_texts",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..pipeline.options import Activation
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
-from .labelled_texts import LabelledTexts, load_labelled_texts
+from .labeled_texts import LabeledTexts, load_labeled_texts
 
 
 def check_probabilities(classifier: BayesianTextClassificationPipeline) -> Activation:
@@ -28,15 +28,15 @@ def has_independent_labels(classifier: BayesianTextClassificationPipeline) -> bo
     return classifier.activation == "sigmoid" and classifier.model.config.num_labels > 1
 
 
-def labelled_texts_for(
+def labeled_texts_for(
     classifier: BayesianTextClassificationPipeline, source: str | os.PathLike[str], **columns: Any
-) -> LabelledTexts:
-    """`load_labelled_texts` with the labels in the form that the classifier takes: sets of ids for independent labels.
+) -> LabeledTexts:
+    """`load_labeled_texts` with the labels in the form that the classifier takes: sets of ids for independent labels.
 
     Raises:
         ValueError: The classifier's scores are not probabilities.
-        DataError: As `load_labelled_texts`.
+        DataError: As `load_labeled_texts`.
     """
     check_probabilities(classifier)
     several = has_independent_labels(classifier)
-    return load_labelled_texts(source, classifier.model.config.id2label, multi_label=several, **columns)
+    return load_labeled_texts(source, classifier.model.config.id2label, multi_label=several, **columns)

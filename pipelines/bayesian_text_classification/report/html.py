@@ -12,7 +12,7 @@ from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison, error_rates
 from ..evaluation.statistics.intervals import Difference, Estimate
 from ..evaluation.verdict import Verdict
-from ..loading.labelled_texts import LabelledTexts
+from ..loading.labeled_texts import LabeledTexts
 from .figures import Picture, inline_svg
 from .recipe import recipe
 from .settings import ReportSettings, versions
@@ -21,7 +21,7 @@ from .tables import note_on_measures, tables
 
 def as_html(
     comparison: Comparison,
-    data: LabelledTexts,
+    data: LabeledTexts,
     names: Sequence[str],
     settings: ReportSettings,
     found: Verdict,
@@ -119,7 +119,7 @@ _SHOWN = {
 }
 
 
-def _groups(comparison: Comparison, data: LabelledTexts) -> dict[str, Any] | None:
+def _groups(comparison: Comparison, data: LabeledTexts) -> dict[str, Any] | None:
     if not data.groups:
         return None
     rates = [error_rates(arm.probabilities, comparison.labels, data.groups) for arm in comparison.arms]

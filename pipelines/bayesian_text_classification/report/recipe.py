@@ -24,7 +24,7 @@ class Sources:
             options or a calibration that it was saved with.
         load: Other arguments of `load`.
         labeled: Path, Hub id or name of the texts that the scalings were fitted on.
-        columns: Other arguments of `load_labelled_texts`.
+        columns: Other arguments of `load_labeled_texts`.
     """
 
     model: str | None
@@ -65,9 +65,9 @@ def _python(comparison: Comparison, sources: Sources) -> str:
     columns = "".join(f", {name}={value!r}" for name, value in options.items())
     found = f"temperature {scaling.temperature:.6g}" if isinstance(scaling, TemperatureScaling) else str(scaling)
     return (
-        "from bayesian_text_classification import load, load_labelled_texts\n\n"
+        "from bayesian_text_classification import load, load_labeled_texts\n\n"
         f"classifier = load({loaded})\n"
-        f"data = load_labelled_texts({sources.labeled!r}, classifier.model.config.id2label{columns})\n"
+        f"data = load_labeled_texts({sources.labeled!r}, classifier.model.config.id2label{columns})\n"
         f"classifier.calibrate(data.texts, data.labels)  # {found}\n"
         f'classifier.save_pretrained("{FOLDER}")\n'
         f"print(classifier({_example(sources)}))"

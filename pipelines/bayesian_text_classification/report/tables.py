@@ -12,7 +12,7 @@ from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison
 from ..evaluation.heads import INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
 from ..evaluation.statistics.intervals import Estimate
-from ..loading.labelled_texts import LabelledTexts
+from ..loading.labeled_texts import LabeledTexts
 from ..pipeline.inputs import text_and_pair
 
 MISTAKES = 12  # rows of the table of mistakes
@@ -50,7 +50,7 @@ class Table:
     after: str = ""
 
 
-def tables(comparison: Comparison, data: LabelledTexts, names: Sequence[str]) -> list[Table]:
+def tables(comparison: Comparison, data: LabeledTexts, names: Sequence[str]) -> list[Table]:
     """The tables that a comparison of its kind has."""
     if comparison.head is ONE_LABEL:
         return [*_classes(comparison, names), _mistakes(comparison, data, names)]
@@ -146,7 +146,7 @@ def _labels(comparison: Comparison, names: Sequence[str]) -> list[Table]:
     ]
 
 
-def _mistakes(comparison: Comparison, data: LabelledTexts, names: Sequence[str]) -> Table:
+def _mistakes(comparison: Comparison, data: LabeledTexts, names: Sequence[str]) -> Table:
     before, after = comparison.arm("frequentist").probabilities, comparison.rival.probabilities
     labels = comparison.labels
     (wrong,) = np.nonzero(before.argmax(1) != labels)
@@ -164,7 +164,7 @@ def _mistakes(comparison: Comparison, data: LabelledTexts, names: Sequence[str])
     )
 
 
-def _mistaken_labels(comparison: Comparison, data: LabelledTexts, names: Sequence[str]) -> Table:
+def _mistaken_labels(comparison: Comparison, data: LabeledTexts, names: Sequence[str]) -> Table:
     before, after = comparison.arm("frequentist").probabilities, comparison.rival.probabilities
     apart = np.where(comparison.labels == 1, 1 - before, before)
     rows = []

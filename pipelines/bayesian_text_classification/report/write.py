@@ -14,7 +14,7 @@ from ..evaluation.sample_sweep import Sweep
 from ..evaluation.statistics.predictions import BINS
 from ..evaluation.verdict import Verdict, verdict
 from ..files.disk import replace_file, staged_beside, write_whole
-from ..loading.labelled_texts import LabelledTexts
+from ..loading.labeled_texts import LabeledTexts
 from .card import model_card
 from .figures import pictures
 from .html import as_html
@@ -27,7 +27,7 @@ SCHEMA_VERSION = 1  # of `report.json`; raise it when a key is removed or change
 def write_report(
     folder: str | os.PathLike[str],
     comparison: Comparison,
-    data: LabelledTexts,
+    data: LabeledTexts,
     names: Sequence[str],
     settings: ReportSettings,
     found: Verdict | None = None,
@@ -65,7 +65,7 @@ def write_report(
     return paths
 
 
-def as_dict(comparison: Comparison, data: LabelledTexts, settings: ReportSettings, found: Verdict) -> dict[str, Any]:
+def as_dict(comparison: Comparison, data: LabeledTexts, settings: ReportSettings, found: Verdict) -> dict[str, Any]:
     """The content of `report.json`."""
     code = recipe(comparison, settings.sources)
     return {
@@ -116,7 +116,7 @@ def _sweep(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _arm(arm: Arm, comparison: Comparison, data: LabelledTexts) -> dict[str, Any]:
+def _arm(arm: Arm, comparison: Comparison, data: LabeledTexts) -> dict[str, Any]:
     entry: dict[str, Any] = {
         **asdict(arm.cost),
         "temperature": arm.temperature,

@@ -230,7 +230,7 @@ def predict_dataset(
         model: Folder that every worker can read, or Hub id; a list of them for an ensemble. None loads the embedded
             one.
         text_column: Column of the texts. A row whose text is null, empty, or longer than
-            `labelled_texts.MOST_CHARACTERS` characters gets no label, and the reason in the column `error`.
+            `labeled_texts.MOST_CHARACTERS` characters gets no label, and the reason in the column `error`.
         text_pair_column: Column of the second texts, for a model of pairs. Default: single texts.
         prefix: Prefix of the added columns' names. None: "predicted_" if the dataset has a column of a name that a
             classifier may add, else none.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow
 
-from ..loading.labelled_texts import why_no_text, why_unfit
+from ..loading.labeled_texts import why_no_text, why_unfit
 from ..loading.labels import joined_labels
 from ..pipeline.answers import decided
 from ..pipeline.errors import InputError

@@ -9,7 +9,7 @@ from bayesian_text_classification.evaluation.comparison import GrowingComparison
 from bayesian_text_classification.evaluation.outputs import Calibration, MemberOutputs, Outputs
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
-from bayesian_text_classification.loading import LabelledTexts
+from bayesian_text_classification.loading import LabeledTexts
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.report import ReportSettings, write_report
 
@@ -180,7 +180,7 @@ def test_report_leaves_out_what_was_not_measured(comparison, tmp_path):
     assert any("samples are enough" in line for line in verdict(comparison).advice)
     comparison = replace(comparison, sweep=None)
     assert not any("samples are enough" in line for line in verdict(comparison).advice)
-    data = LabelledTexts("mine", [f"text {i}" for i in range(600)], comparison.labels.tolist(), [])
+    data = LabeledTexts("mine", [f"text {i}" for i in range(600)], comparison.labels.tolist(), [])
     paths = write_report(tmp_path, comparison, data, ["no", "yes"], ReportSettings("mine", "mine"))
     assert {path.name for path in paths} >= {"report.html", "reliability.png"}
     assert not (tmp_path / "samples.png").exists() and "BaaL" not in (tmp_path / "report.html").read_text()

@@ -12,12 +12,12 @@ from bayesian_text_classification.evaluation.recommendation import Contest, Reco
 from bayesian_text_classification.evaluation.run import compare
 from bayesian_text_classification.evaluation.statistics.intervals import Difference
 from bayesian_text_classification.evaluation.verdict import advice, rounded, verdict
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
-DATA = LabelledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
+DATA = LabeledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
 
 
 @pytest.fixture(scope="module")

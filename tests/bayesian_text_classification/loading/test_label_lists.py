@@ -6,7 +6,7 @@ import json
 import datasets
 import pyarrow.parquet
 import pytest
-from bayesian_text_classification import load_labelled_texts
+from bayesian_text_classification import load_labeled_texts
 from bayesian_text_classification.loading.labels import DataError, joined_labels, label_lists, yes_or_no
 
 NAMES = {0: "joy", 1: "anger", 2: "fear, or worry"}
@@ -64,7 +64,7 @@ def test_files_and_datasets(tmp_path):
     rows = datasets.Dataset.from_dict({"text": texts, "label": [[2], [0, 2], [], [1]]}, features=features)
     rows.to_parquet(tmp_path / "a.parquet")
     for name in ("a.csv", "a.jsonl", "a.parquet"):
-        found = load_labelled_texts(tmp_path / name, NAMES, multi_label=True)
+        found = load_labeled_texts(tmp_path / name, NAMES, multi_label=True)
         assert (found.texts, found.labels) == (texts, [set(one) for one in EXPECTED]), name
     assert pyarrow.parquet.read_schema(tmp_path / "a.parquet").metadata  # which has the names of the ids
 

@@ -2,13 +2,13 @@
 
 import pytest
 from bayesian_text_classification.evaluation import compare, verdict
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.report import ReportSettings
 from bayesian_text_classification.report.card import model_card
 from huggingface_hub import ModelCard
 
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
-DATA = LabelledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
+DATA = LabeledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
 
 
 @pytest.fixture(scope="module")

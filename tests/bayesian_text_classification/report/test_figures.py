@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bayesian_text_classification.evaluation.recommendation import Recommendation
 from bayesian_text_classification.evaluation.run import compare
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.metric import load_metric_module
 from bayesian_text_classification.report.figures import (
     TITLES,
@@ -21,7 +21,7 @@ from bayesian_text_classification.report.figures import (
 )
 
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"]
-DATA = LabelledTexts("five texts", TEXTS, [1, 0, 1, 0, 1], [])
+DATA = LabeledTexts("five texts", TEXTS, [1, 0, 1, 0, 1], [])
 
 
 @pytest.fixture(scope="module")

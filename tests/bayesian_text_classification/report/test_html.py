@@ -6,7 +6,7 @@ from html import unescape
 
 import pytest
 from bayesian_text_classification.evaluation import compare, verdict
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.report import ReportSettings, Sources, write
 from bayesian_text_classification.report.html import as_html
 from pages import ARTEFACTS, opened
@@ -21,7 +21,7 @@ def data(classifier):
     """All answers are right except for the text with markup, so that text is listed among the mistakes."""
     said = classifier.predict_proba(TEXTS, num_samples=0).argmax(1)
     labels = [int(1 - label) if text == MARKUP else int(label) for text, label in zip(TEXTS, said, strict=True)]
-    return LabelledTexts("five <b>texts</b>", TEXTS, labels, ["a", "b", "<i>c</i>", "b", "a"] * 4)
+    return LabeledTexts("five <b>texts</b>", TEXTS, labels, ["a", "b", "<i>c</i>", "b", "a"] * 4)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_page_without_samples_has_no_words_about_them(tiny, bayesian, data):
 
 
 def test_long_texts_are_shortened(comparison, data):
-    long = LabelledTexts(data.name, ["long " * 1_000 + text for text in TEXTS], data.labels, [])
+    long = LabeledTexts(data.name, ["long " * 1_000 + text for text in TEXTS], data.labels, [])
     page = as_html(comparison, long, ["NEGATIVE", "POSITIVE"], SETTINGS, verdict(comparison), [])
     assert "long long ..." in page and "long " * 100 not in page
 

@@ -16,8 +16,8 @@ import pytest
 from bayesian_text_classification import load
 from bayesian_text_classification.evaluation import Outputs, advice, compare, compare_outputs
 from bayesian_text_classification.evaluation.recommendation import Recommendation
-from bayesian_text_classification.loading.labelled_texts import load_labelled_texts
-from bayesian_text_classification.loading.problem import labelled_texts_for
+from bayesian_text_classification.loading.labeled_texts import load_labeled_texts
+from bayesian_text_classification.loading.problem import labeled_texts_for
 from bayesian_text_classification.report import Sources
 from bayesian_text_classification.report.recipe import recipe
 
@@ -44,7 +44,7 @@ def saved(classifier, place):
 @pytest.fixture(scope="module")
 def comparison(saved, place):
     model = load(saved)
-    data = load_labelled_texts(
+    data = load_labeled_texts(
         place / "my texts.jsonl", model.model.config.id2label, text_column="words", label_column="class"
     )
     return compare(model, data, num_samples=10, seed=3)
@@ -126,7 +126,7 @@ def independent(request, tiny, tokenizer, tmp_path_factory):
     (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
     ours = load(folder / "model")
-    data = labelled_texts_for(ours, folder / "labeled.jsonl")
+    data = labeled_texts_for(ours, folder / "labeled.jsonl")
     found = compare(ours, data, num_samples=10, seed=3)
     return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}), folder
 
@@ -168,7 +168,7 @@ def without(tiny, tokenizer, tmp_path_factory):
     rows = [{"text": text, "label": int(answers[i] ^ (i % 4 == 0))} for i, text in enumerate(TEXTS)]
     (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
-    found = compare(ours, labelled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3, dropout=0.1)
+    found = compare(ours, labeled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3, dropout=0.1)
     return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}), folder
 
 
@@ -203,7 +203,7 @@ def together(request, tiny, tokenizer, tmp_path_factory):
     rows = [{"text": text, "label": int(answers[i] ^ (i % 4 == 0))} for i, text in enumerate(TEXTS)]
     (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
-    found = compare(ours, labelled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3)
+    found = compare(ours, labeled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3)
     names = (str(folder / "all"), ()) if request.param == "saved" else (paths[0], tuple(paths[1:]))
     return found, Sources(names[0], {"seed": 3}, str(folder / "labeled.jsonl"), {}, names[1]), folder
 
@@ -256,7 +256,7 @@ def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
 def test_the_embedded_model_needs_no_name(comparison):
     code = recipe(chosen(comparison, "bayesian_temperature"), Sources(None, {}, "reviews", {"max_texts": 450}))
     assert "load(num_samples=10)" in code.python
-    assert "load_labelled_texts('reviews', classifier.model.config.id2label, max_texts=450)" in code.python
+    assert "load_labeled_texts('reviews', classifier.model.config.id2label, max_texts=450)" in code.python
     first, second = code.command.splitlines()
     assert first == (
         "bayesian-text-classification calibrate --dataset reviews --max-texts 450 --num-samples 10 --output calibrated"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.files.writers import added_columns
-from bayesian_text_classification.loading.labelled_texts import MOST_CHARACTERS
+from bayesian_text_classification.loading.labeled_texts import MOST_CHARACTERS
 from bayesian_text_classification.pipeline.inputs import InputError
 from bayesian_text_classification.scale.row_scorer import RowScorer
 from fuzzing import tried

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...loading.labelled_texts import LabelledTexts
+from ...loading.labeled_texts import LabeledTexts
 from ...loading.problem import check_probabilities
 from ...pipeline.dropout_choice import groups_of
 from ...pipeline.fitting import METHODS
@@ -35,9 +35,9 @@ from .saved_arm import own_passes, with_saved
 
 def compare(
     classifier: BayesianTextClassificationPipeline,
-    data: LabelledTexts,
+    data: LabeledTexts,
     *,
-    calibration: LabelledTexts | None = None,
+    calibration: LabeledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
     sweep: int = 0,
@@ -86,9 +86,9 @@ def compare(
 
 def outputs_of(
     classifier: BayesianTextClassificationPipeline,
-    data: LabelledTexts,
+    data: LabeledTexts,
     *,
-    calibration: LabelledTexts | None = None,
+    calibration: LabeledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
     sweep: int = 0,
@@ -110,8 +110,8 @@ def outputs_of(
 
 def _stages(
     classifier: BayesianTextClassificationPipeline,
-    data: LabelledTexts,
-    calibration: LabelledTexts | None,
+    data: LabeledTexts,
+    calibration: LabeledTexts | None,
     out_of_scope: Sequence[Any],
     num_samples: int,
     sweep: int,
@@ -228,8 +228,8 @@ def _with_samples(
     outputs: Outputs,
     sampled: _Sampling,
     candidates: tuple[Dropout, ...],
-    data: LabelledTexts,
-    calibration: LabelledTexts | None,
+    data: LabeledTexts,
+    calibration: LabeledTexts | None,
     out_of_scope: Sequence[Any],
 ) -> Outputs:
     """The outputs with those of the samples. Several candidates: the dropout is chosen from them."""
@@ -290,7 +290,7 @@ def _with_samples(
     )
 
 
-def _with_baal(outputs: Outputs, sampled: _Sampling, data: LabelledTexts) -> Outputs:
+def _with_baal(outputs: Outputs, sampled: _Sampling, data: LabeledTexts) -> Outputs:
     """The outputs with those of BaaL's copy of the model, at the model's own rates."""
     classifier, passes = sampled.classifier, sampled.passes
     model = patched_by_baal(classifier)
@@ -302,9 +302,9 @@ def _with_baal(outputs: Outputs, sampled: _Sampling, data: LabelledTexts) -> Out
 
 def total_rows(
     classifier: BayesianTextClassificationPipeline,
-    data: LabelledTexts,
+    data: LabeledTexts,
     *,
-    calibration: LabelledTexts | None = None,
+    calibration: LabeledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
     num_samples: int = 20,
     sweep: int = 0,

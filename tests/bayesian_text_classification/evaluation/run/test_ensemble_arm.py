@@ -9,15 +9,15 @@ from bayesian_text_classification.evaluation import MemberOutputs, Outputs, comp
 from bayesian_text_classification.evaluation.run import compare, outputs_of, total_rows
 from bayesian_text_classification.evaluation.run.ensemble_arm import weight_bytes
 from bayesian_text_classification.evaluation.verdict import advice, verdict
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.pipeline.calibration import Calibration
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
 from bayesian_text_classification.pipeline.uncertainty import over_classes
 
 TEXTS = [f"{word} film, number {i}" for i in range(4) for word in ("a good", "a bad", "an odd")]
-DATA = LabelledTexts("texts", TEXTS, [1, 0, 1] * 4, [])
-OTHER = LabelledTexts("others", ["awful", "a joy", "so so"], [0, 1, 0], [])
+DATA = LabeledTexts("texts", TEXTS, [1, 0, 1] * 4, [])
+OTHER = LabeledTexts("others", ["awful", "a joy", "so so"], [0, 1, 0], [])
 STRANGE = ["what is the weather", "book a table"]
 
 
@@ -71,7 +71,7 @@ def test_independent_labels_have_an_ensemble_too(tiny, bayesian):
         "problem_type": "multi_label_classification",
     }
     two = [tiny("bert", **labels) for _ in range(2)]
-    found = compare(bayesian(two), LabelledTexts("texts", TEXTS, [["joy"], [], ["anger"]] * 4, []), num_samples=2)
+    found = compare(bayesian(two), LabeledTexts("texts", TEXTS, [["joy"], [], ["anger"]] * 4, []), num_samples=2)
     assert names_of(found)[-2:] == ["ensemble", "ensemble_platt"]
     mean = np.mean([bayesian(model).predict_proba(TEXTS, num_samples=0) for model in two], axis=0)
     np.testing.assert_allclose(found.arm("ensemble").probabilities, mean, rtol=0, atol=1e-6)

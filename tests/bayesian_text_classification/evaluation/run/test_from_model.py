@@ -12,7 +12,7 @@ from bayesian_text_classification.evaluation.run.baal_arm import baal_probabilit
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.evaluation.verdict import verdict
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts
+from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.pipeline.calibration import Calibration
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
@@ -25,7 +25,7 @@ TEXTS = [
     "I want my money back",
     "fine, I suppose",
 ]
-DATA = LabelledTexts("five texts", TEXTS, [1, 0, 1, 0, 1], ["a", "a", "b", "b", "b"])
+DATA = LabeledTexts("five texts", TEXTS, [1, 0, 1, 0, 1], ["a", "a", "b", "b", "b"])
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_temperature_does_not_change_rank_measures_for_two_classes(comparison):
 
 
 def test_temperatures_fitted_on_other_texts_are_used_unchanged(classifier):
-    other = LabelledTexts("three", ["awful", "a joy", "so so"], [0, 1, 0], [])
+    other = LabeledTexts("three", ["awful", "a joy", "so so"], [0, 1, 0], [])
     rows = []
     result = compare(classifier, DATA, calibration=other, num_samples=4, seed=3, progress=rows.append)
     assert sum(rows) == total_rows(classifier, DATA, calibration=other, num_samples=4)
@@ -336,7 +336,7 @@ def test_each_arm_is_shown_before_the_next_one_runs(tiny, bayesian):
     assert events_of(ours, DATA, num_samples=0) == first
     assert events_of(ours, DATA, num_samples=2, arms=()) == first
     # A temperature that is fitted on other texts waits for their passes.
-    others = LabelledTexts("three", ["awful", "a joy", "so so"], [0, 1, 0], [])
+    others = LabeledTexts("three", ["awful", "a joy", "so so"], [0, 1, 0], [])
     found = events_of(ours, DATA, num_samples=2, calibration=others, out_of_scope=["2 + 2 = 4"], sweep=3)
     sampled = 2 * (3 + 5 + 1) + 3 * 5
     assert found == [5, "frequentist", 3, "frequentist_temperature", 1 + 10, "baal", sampled, *both]
@@ -344,7 +344,7 @@ def test_each_arm_is_shown_before_the_next_one_runs(tiny, bayesian):
 
 def test_arms_of_other_heads_and_of_saved_classifiers_are_shown_too(tiny, bayesian):
     independent = bayesian(tiny("bert", problem_type="multi_label_classification"))
-    labels = LabelledTexts("texts", TEXTS, [{0}, set(), {0, 1}, {1}, set()], [])
+    labels = LabeledTexts("texts", TEXTS, [{0}, set(), {0, 1}, {1}, set()], [])
     first, both = [5, "frequentist", "frequentist_platt"], ["bayesian", "bayesian_platt"]
     assert events_of(independent, labels, num_samples=2) == [*first, 10, "baal", 10, *both]
     one_output = bayesian(tiny("bert", num_labels=1, problem_type="multi_label_classification"))

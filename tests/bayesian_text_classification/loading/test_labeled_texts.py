@@ -6,7 +6,7 @@ from collections import Counter
 
 import pandas as pd
 import pytest
-from bayesian_text_classification.loading.labelled_texts import LabelledTexts, load_labelled_texts, load_texts
+from bayesian_text_classification.loading.labeled_texts import LabeledTexts, load_labeled_texts, load_texts
 from bayesian_text_classification.loading.labels import DataError, label_ids
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +30,7 @@ def write(path, rows):
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
 def test_every_format_gives_the_same_texts_and_labels(tmp_path, ending):
     rows = [{"text": 'say "no", twice', "label": 1}, {"text": "NA", "label": 0}, {"text": "007", "label": 0}]
-    data = load_labelled_texts(write(tmp_path / f"d.{ending}", rows), NAMES)
+    data = load_labeled_texts(write(tmp_path / f"d.{ending}", rows), NAMES)
     assert data.texts == ['say "no", twice', "NA", "007"]
     assert data.labels == [1, 0, 0]
 
@@ -38,29 +38,29 @@ def test_every_format_gives_the_same_texts_and_labels(tmp_path, ending):
 def test_unclosed_quote_in_tsv_does_not_swallow_the_next_rows(tmp_path):
     path = tmp_path / "d.tsv"
     path.write_text('label\ttext\n0\t" a quote that never ends\n1\tnext\n')
-    assert load_labelled_texts(str(path), NAMES).texts == ['" a quote that never ends', "next"]
+    assert load_labeled_texts(str(path), NAMES).texts == ['" a quote that never ends', "next"]
 
 
 @pytest.mark.parametrize(("name", "texts", "groups"), [("reviews", 3_000, 3), ("hard", 300, 6)])
 def test_embedded_texts_have_groups_and_named_labels(name, texts, groups):
-    data = load_labelled_texts(name, NAMES)
+    data = load_labeled_texts(name, NAMES)
     assert len(data.texts) == len(data.groups) == texts and data.name == name
     assert set(Counter(data.groups).values()) == {texts // groups}
     assert sum(data.labels) * 2 == len(data.labels)
     assert load_texts(name).texts == data.texts
     with pytest.raises(DataError, match=f"split=test is for datasets on the Hub, and {name} is embedded; leave it out"):
-        load_labelled_texts(name, NAMES, split="test")
+        load_labeled_texts(name, NAMES, split="test")
 
 
 def test_a_file_comes_before_embedded_texts_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hard").mkdir()
     with pytest.raises(DataError, match="hard is a folder"):
-        load_labelled_texts("./hard", NAMES)
+        load_labeled_texts("./hard", NAMES)
 
 
 def test_a_sample_is_an_equal_part_of_each_group_in_the_order_of_the_rows():
-    data = LabelledTexts("d", [f"text {i}" for i in range(90)], list(range(90)), ["a", "b", "c", "c", "c", "c"] * 15)
+    data = LabeledTexts("d", [f"text {i}" for i in range(90)], list(range(90)), ["a", "b", "c", "c", "c", "c"] * 15)
     part = data.sample(30)
     assert part == data.sample(30) and part.part_of == 90 and part.sample(30) is part
     assert Counter(part.groups) == {"a": 10, "b": 10, "c": 10}
@@ -78,14 +78,14 @@ def test_a_sample_is_an_equal_part_of_each_group_in_the_order_of_the_rows():
 
 @given(st.integers(1, 40), st.integers(1, 50))
 def test_a_sample_has_as_many_texts_as_asked_for(texts, count):
-    data = LabelledTexts("d", [str(i) for i in range(texts)], list(range(texts)), [])
+    data = LabeledTexts("d", [str(i) for i in range(texts)], list(range(texts)), [])
     part = data.sample(count)
     assert len(part.texts) == min(texts, count) == len(set(part.texts)) and part.groups == []
 
 
 def test_max_texts_takes_a_sample():
-    data = load_labelled_texts("hard", NAMES)
-    assert load_labelled_texts("hard", NAMES, max_texts=20) == data.sample(20) != data
+    data = load_labeled_texts("hard", NAMES)
+    assert load_labeled_texts("hard", NAMES, max_texts=20) == data.sample(20) != data
 
 
 def test_labels_can_be_ids_or_names():
@@ -131,20 +131,20 @@ THREE = {0: "negative", 1: "neutral", 2: "positive"}
     ],
 )
 def test_class_names_of_a_dataset_take_precedence_over_ids(dataset_of, names, model, expected):
-    assert load_labelled_texts(dataset_of(*names), model).labels == expected
+    assert load_labeled_texts(dataset_of(*names), model).labels == expected
 
 
 def test_partly_shared_class_names_raise(dataset_of):
     with pytest.raises(
         DataError, match=r"its class 'neutral' is not one of the model's labels 0 \(NEGATIVE\), .*others are"
     ):
-        load_labelled_texts(dataset_of("negative", "neutral"), NAMES)
+        load_labeled_texts(dataset_of("negative", "neutral"), NAMES)
 
 
 def test_row_without_a_label_raises(dataset_of):
     """`datasets` writes -1 for a missing label."""
     with pytest.raises(DataError, match="label -1 is not one of the model's labels"):
-        load_labelled_texts(dataset_of("negative", "positive", labels=(0, -1)), NAMES)
+        load_labeled_texts(dataset_of("negative", "positive", labels=(0, -1)), NAMES)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_bad_csv_files_raise(tmp_path, content, options, message):
     path = tmp_path / "d.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
-        load_labelled_texts(str(path), NAMES, **options)
+        load_labeled_texts(str(path), NAMES, **options)
 
 
 GOOD = '{"text": "a", "label": 0}\n'
@@ -210,14 +210,14 @@ GOOD = '{"text": "a", "label": 0}\n'
 def test_bad_jsonl_files_raise(tmp_path, content, message):
     (tmp_path / "d.jsonl").write_text(content)
     with pytest.raises(DataError, match=message) as caught:
-        load_labelled_texts(str(tmp_path / "d.jsonl"), NAMES)
+        load_labeled_texts(str(tmp_path / "d.jsonl"), NAMES)
     assert "\n" not in str(caught.value)
 
 
 def test_cell_may_exceed_the_csv_field_limit(tmp_path):
     limit = csv.field_size_limit()
     path = write(tmp_path / "d.csv", [{"text": "long " * 40_000, "label": 1}])
-    assert len(load_labelled_texts(path, NAMES).texts[0]) == 200_000
+    assert len(load_labeled_texts(path, NAMES).texts[0]) == 200_000
     assert csv.field_size_limit() == limit
 
 
@@ -228,19 +228,19 @@ def test_duplicate_parquet_columns_raise(tmp_path):
     table = pyarrow.table([["a"], [0], ["b"]], names=["text", "label", "text"])
     pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
     with pytest.raises(DataError, match="duplicate column name 'text'; names must be unique"):
-        load_labelled_texts(str(tmp_path / "d.parquet"), NAMES)
+        load_labeled_texts(str(tmp_path / "d.parquet"), NAMES)
 
 
 def test_result_names_the_columns_and_the_split(tmp_path, dataset_of):
-    data = load_labelled_texts(write(tmp_path / "d.jsonl", [{"sentence": "a", "labels": 0}]), NAMES)
+    data = load_labeled_texts(write(tmp_path / "d.jsonl", [{"sentence": "a", "labels": 0}]), NAMES)
     assert (data.text_column, data.label_column, data.split) == ("sentence", "labels", None)
-    data = load_labelled_texts(dataset_of("no", "yes"), NAMES)
+    data = load_labeled_texts(dataset_of("no", "yes"), NAMES)
     assert data.split == (None if data.name.endswith("parquet") else "validation")
 
 
 def test_folder_raises(tmp_path):
     with pytest.raises(DataError, match="is a folder; pass one of its files"):
-        load_labelled_texts(str(tmp_path), NAMES)
+        load_labeled_texts(str(tmp_path), NAMES)
 
 
 def test_folder_is_not_loaded_as_a_dataset_of_the_same_name(tmp_path, monkeypatch):
@@ -256,26 +256,26 @@ def test_folder_is_not_loaded_as_a_dataset_of_the_same_name(tmp_path, monkeypatc
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     monkeypatch.chdir(tmp_path)
-    load_labelled_texts("imdb", NAMES)
+    load_labeled_texts("imdb", NAMES)
     (tmp_path / "imdb").mkdir()
-    load_labelled_texts("imdb", NAMES)
+    load_labeled_texts("imdb", NAMES)
     assert asked == ["imdb", "hf://datasets/imdb"]  # `load_dataset` itself would load the folder
     with pytest.raises(DataError, match=r"no such split \(the folder imdb is not read; pass one of its files\)"):
-        load_labelled_texts("imdb", NAMES, split="none")
+        load_labeled_texts("imdb", NAMES, split="none")
 
 
 def test_missing_file_and_unknown_extension_raise(tmp_path):
     with pytest.raises(DataError, match="no such file"):
-        load_labelled_texts(str(tmp_path / "none.csv"), NAMES)
+        load_labeled_texts(str(tmp_path / "none.csv"), NAMES)
     (tmp_path / "d.xlsx").write_text("x")
     with pytest.raises(DataError, match=r"cannot read \.xlsx files; use \.csv, \.tsv, \.jsonl, \.parquet"):
-        load_labelled_texts(str(tmp_path / "d.xlsx"), NAMES)
+        load_labeled_texts(str(tmp_path / "d.xlsx"), NAMES)
 
 
 def test_unicode_line_separator_in_json_does_not_split_the_line(tmp_path):
     path = tmp_path / "d.jsonl"
     path.write_text(json.dumps({"text": "one\u2028two\u0085three", "label": 1}, ensure_ascii=False) + "\n")
-    assert load_labelled_texts(str(path), NAMES).texts == ["one\u2028two\u0085three"]
+    assert load_labeled_texts(str(path), NAMES).texts == ["one\u2028two\u0085three"]
 
 
 @pytest.mark.parametrize("value", ["²", "--1", ""])
@@ -286,4 +286,4 @@ def test_values_that_only_look_like_numbers_raise(value):
 
 def test_group_name_may_be_empty(tmp_path):
     (tmp_path / "a.csv").write_text('text,label,kind\nfine,1,""\n')
-    assert load_labelled_texts(str(tmp_path / "a.csv"), {0: "NO", 1: "YES"}).groups == [""]
+    assert load_labeled_texts(str(tmp_path / "a.csv"), {0: "NO", 1: "YES"}).groups == [""]

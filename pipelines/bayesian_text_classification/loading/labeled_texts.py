@@ -25,7 +25,7 @@ _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 @dataclass(frozen=True)
-class LabelledTexts:
+class LabeledTexts:
     """Texts and their true labels.
 
     Attributes:
@@ -58,7 +58,7 @@ class LabelledTexts:
             return f"{count:,} text{'s' * (count != 1)}"
         return f"a random {count:,} of {whole:,} texts"
 
-    def sample(self, count: int) -> "LabelledTexts":
+    def sample(self, count: int) -> "LabeledTexts":
         """A random part of so many texts, always the same one, in their order; with groups, equal parts of each group.
 
         All texts if there are no more. A group that has too few texts leaves its place to the others.
@@ -97,7 +97,7 @@ class Texts:
     columns: dict[str, list[Any]]
 
 
-def load_labelled_texts(
+def load_labeled_texts(
     source: str | os.PathLike[str],
     id2label: Mapping[int, str],
     *,
@@ -108,7 +108,7 @@ def load_labelled_texts(
     label_column: str | None = None,
     multi_label: bool = False,
     max_texts: int | None = None,
-) -> LabelledTexts:
+) -> LabeledTexts:
     """Read `source` and translate its labels to the model's class ids.
 
     Args:
@@ -123,7 +123,7 @@ def load_labelled_texts(
         label_column: Column of the labels. Default: `label`, else `labels`.
         multi_label: Whether several labels may apply to a text. A cell is then a list of ids or names, a string of
             them (separated by commas, or a JSON list), or a list of one 0 or 1 for each label.
-        max_texts: Take a random part of so many texts if there are more; see `LabelledTexts.sample`.
+        max_texts: Take a random part of so many texts if there are more; see `LabeledTexts.sample`.
 
     Raises:
         DataError: There is no such file, dataset, column or label, or there are no rows; a row is incomplete; a text
@@ -143,7 +143,7 @@ def load_labelled_texts(
     labels = read(table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, []))
     if multi_label:
         labels = [set(one) for one in labels]  # which cannot be mistaken for a row of zeros and ones
-    data = LabelledTexts(source, texts, labels, groups, text_column, label_column, split, text_pair_column)
+    data = LabeledTexts(source, texts, labels, groups, text_column, label_column, split, text_pair_column)
     return data if max_texts is None else data.sample(max_texts)
 
 
@@ -155,7 +155,7 @@ def load_texts(
     text_column: str | None = None,
     text_pair_column: str | None = None,
 ) -> Texts:
-    """Read texts without labels. Sources, options and errors are those of `load_labelled_texts`."""
+    """Read texts without labels. Sources, options and errors are those of `load_labeled_texts`."""
     source = os.fspath(source)
     table, _ = _read(source, config, split)
     text_column = unlabeled_column(source, table.columns, text_column, text_pair_column)
