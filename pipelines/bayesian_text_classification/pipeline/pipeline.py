@@ -19,6 +19,7 @@ from .fitting import Method, check_method, fitted
 from .inputs import LazyResults, form_of, not_finite
 from .members import Members
 from .options import NAMES, Options, Posterior, as_dtype, check_batch_size, is_int
+from .progress import Progress
 from .rates import Dropout
 from .sampled import SampledPipeline
 from .sampling import Draws, joined
@@ -26,7 +27,7 @@ from .saving import Saved, resolved, saved_options, with_adapter
 from .scaling import Scaling, TemperatureScaling
 from .spread import PILOT, PILOT_TEXTS, UNKNOWN, spread_of_saved
 from .targets import labeled
-from .text_sampler import Progress, TextSampler
+from .text_sampler import TextSampler
 from .uncertainty import summarized
 
 TASK = "bayesian-text-classification"
@@ -129,7 +130,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         Args:
             inputs: The text or texts, as described for the class.
             progress: Called after each batch with the number of passes (rows) in it, or with the number of texts for
-                `num_samples=0`.
+                `num_samples=0`. None: a bar appears after 5 seconds, in a terminal or a notebook.
             **kwargs: Options for this call only.
 
         Returns:
@@ -172,7 +173,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
 
         def results() -> Iterator[Any]:
             scaling = self._scaling_for(options, activation, settings.calibration)
-            samples = self._sampler.samples(inputs, options, progress=progress, scaling=scaling, **call)
+            samples = self._samples(inputs, options, progress=progress, scaling=scaling, **call)
             return self._answers(samples, options, scaling, call, answers)
 
         if form == "one":
@@ -205,7 +206,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         self._check_members(options, first_sample)
         if options.posterior == "dropout" and (reason := self._sampler.why_not(options.rates)):
             raise ValueError(reason)
-        samples = self._sampler.samples(texts, options, first_sample=first_sample, progress=progress, **call)
+        samples = self._samples(texts, options, first_sample=first_sample, progress=progress, **call)
         values = (draws.values for _, draws in samples)
         return joined(values, self.model.config.num_labels, options.num_samples)
 
@@ -388,7 +389,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         self, texts: Iterable[Any], scaling: Scaling | None, progress: Progress | None, options: Options, call: _Call
     ) -> NDArray[np.float32]:
         """`predict_proba` with an explicit scaling, which may differ from the pipeline's."""
-        samples = self._sampler.samples(texts, options, progress=progress, scaling=scaling, **call)
+        samples = self._samples(texts, options, progress=progress, scaling=scaling, **call)
         means = (draws.means() if scaling is None else scaling.apply(draws.means()) for _, draws in samples)
         return joined(means, self.model.config.num_labels)
 

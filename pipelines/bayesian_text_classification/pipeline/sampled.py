@@ -1,7 +1,7 @@
 """The base class for what a pipeline takes from its sampler: dropout sites, spread, token budget and dtype."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +9,15 @@ import torch
 
 from .calibrated import KINDS, CalibratedPipeline
 from .dropout_choice import INSERTED, candidates
+from .encoding import Encoded
 from .ensemble import EnsembleSampler
+from .inputs import form_of
 from .members import Members, are_adapters_of_one_base, check_code, default_count
 from .options import MEMBERS, POSTERIORS, Options
 from .probe import DropoutSite
+from .progress import Progress, progress_bar
 from .rates import OWN, Dropout, Rates
+from .sampling import Draws
 from .spread import UNKNOWN, Spread
 from .text_sampler import TextSampler
 
@@ -81,6 +85,15 @@ class SampledPipeline(CalibratedPipeline):
     def spread_for(self, options: Mapping[str, Any]) -> Spread:
         """The spread of samples of a call with these options; see `spread`."""
         return self._sampler.spread(self.activation_for(options), self.with_options(options).rates)
+
+    def _samples(
+        self, texts: Iterable[Any], options: Options, *, progress: Progress | None, **how: Any
+    ) -> Iterator[tuple[Encoded, Draws]]:
+        """The samples of `TextSampler.samples`, with a progress bar if `progress` is None."""
+        passes = max(options.num_samples, 1)
+        total = passes * len(texts) if isinstance(texts, Sized) and form_of(texts) != "one" else None
+        with progress_bar(progress, total) as advance:
+            yield from self._sampler.samples(texts, options, progress=advance, **how)
 
     def dropout_candidates(self) -> tuple[Dropout, ...]:
         """What `calibrate(..., dropout="auto")` chooses from, besides one ordinary pass."""

@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from .errors import InputError
 from .inputs import items_of
 from .options import Activation, Options, is_int
 from .probe import DropoutSite
+from .progress import Progress
 from .rates import OWN, Dropout, Rates
 from .sampling import Draws, Passes, fixed, until_precise
 from .scaling import Scaling
@@ -27,8 +28,6 @@ from .uncertainty import error_of_score, summarized
 
 WINDOW = 1024  # texts tokenized and sorted together; a stream holds one window in memory
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; leaves room for the batch's attention weights
-
-Progress = Callable[[int], None]
 
 
 class TextSampler:

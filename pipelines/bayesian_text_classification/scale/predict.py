@@ -5,6 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..files.writers import Added, writer_for
 from ..loading.fingerprint import fingerprint
 from ..pipeline.options import OF_CALLS, check_tokenizer_options
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.progress import progress_bar
 from ..pipeline.versions import version_of
 from ..wording import first_line, some
 from .cluster import ON_THE_WAY, Cluster
@@ -65,7 +67,7 @@ def predict_file(
     scores: str | None = None,
     resume: bool = False,
     cluster: Cluster | None = None,
-    progress: Callable[[float, float | None], object] = lambda rows, done: None,
+    progress: Callable[[float, float | None], object] | None = None,
     **options: Any,
 ) -> Summary:
     """Classify every row of a file in constant memory. Rows keep their columns and order, and get the answers.
@@ -93,7 +95,8 @@ def predict_file(
         progress: Function called after each batch with two numbers. The first is the number of rows that the batch
             amounts to: a fraction, because batches hold passes, not rows; 0 for rows of an earlier run. The second is
             the share of the input that is done, or None if unknown. With a tolerance, rows that stop early count in
-            full only when their window is done. With workers, it is called after each block.
+            full only when their window is done. With workers, it is called after each block. None: the number of texts
+            appears after 5 seconds, in a terminal or a notebook.
         **options: Options of the pipeline's calls.
 
     Raises:
@@ -168,12 +171,12 @@ def predict_file(
             if reading.columns is None:  # otherwise the names were checked above
                 window = window.apart_from(scorer.added.names)
             if read > blocks.rows:
-                parts = _Parts(len(window), before or 0.0, reading.done, progress)
+                parts = _Parts(len(window), before or 0.0, reading.done, show)
                 added = scorer(texts.of(window), window.errors, parts.advance)
                 yield window, added
                 parts.finish()
             else:
-                progress(0, reading.done)
+                show(0, reading.done)
             before = reading.done
 
     if cluster is None:
@@ -191,13 +194,14 @@ def predict_file(
         )
     try:
         classifier.batch_tokens = blocks.state.get("batch_tokens", classifier.batch_tokens)
-        for window, added in answers:
-            # After running out of memory, batches are smaller. A resumed run must use the same size.
-            abstained = blocks.state.get("abstained", 0) + scorer.abstained(added)
-            state = {"batch_tokens": classifier.batch_tokens, "abstained": abstained}
-            blocks.append(writer.block(window, added), len(window), scorer.counts(added), state)
-            if cluster is not None:
-                progress(len(window), None)
+        with _shown(progress) as show:
+            for window, added in answers:
+                # After running out of memory, batches are smaller. A resumed run must use the same size.
+                abstained = blocks.state.get("abstained", 0) + scorer.abstained(added)
+                state = {"batch_tokens": classifier.batch_tokens, "abstained": abstained}
+                blocks.append(writer.block(window, added), len(window), scorer.counts(added), state)
+                if cluster is not None:
+                    show(len(window), None)
         blocks.finish(writer.finish)
     finally:
         blocks.close()
@@ -265,6 +269,25 @@ def predict_dataset(
     texts = TextColumns(text_column, text_pair_column)
     check_apart(texts)
     return cluster.classify(dataset, texts, prefix or "", {**options, "scores": scores})
+
+
+@contextmanager
+def _shown(
+    progress: Callable[[float, float | None], object] | None,
+) -> Iterator[Callable[[float, float | None], object]]:
+    """Yield `progress`, or if it is None, a function that shows the number of texts in a bar."""
+    if progress is not None:
+        yield progress
+        return
+    texts = 0.0
+    with progress_bar(None, None, "text") as advance:
+
+        def show(more: float, done: float | None) -> None:
+            nonlocal texts
+            before, texts = int(texts), texts + more
+            advance(int(texts) - before)
+
+        yield show
 
 
 @dataclass

@@ -19,6 +19,7 @@ from ...pipeline.fitting import METHODS
 from ...pipeline.inputs import text_key
 from ...pipeline.pipeline import BayesianTextClassificationPipeline
 from ...pipeline.probe import DropoutSite, mean_rate
+from ...pipeline.progress import progress_bar
 from ...pipeline.rates import Dropout, Rates
 from ...pipeline.targets import labeled
 from ..arms import ARM_MASKS, OPTIONAL_ARMS, Arm, Cost, OptionalArm, Probabilities
@@ -66,7 +67,7 @@ def compare(
         arms: What to run besides the ordinary model, where there is such an arm: "baal", "bayesian", "ensemble".
         seed: Seed of both arms' dropout, of the resamples and of the sample orders in the sweep.
         progress: Function that is called with the number of rows done (a row is one text in one pass). `total_rows`
-            gives the total.
+            gives the total. None: a bar appears after 5 seconds, in a terminal or a notebook.
         on_arm: Function that is called with each arm as soon as it is measured, in the order of `Comparison.arms`; the
             ordinary model's comes first, after one pass.
 
@@ -127,49 +128,53 @@ def _stages(
     candidates = _candidates(classifier, num_samples, dropout, arms)
     if sweep and not candidates:
         raise ValueError(f"sweep={sweep} takes further samples, and nothing is sampled: {NO_SAMPLES}")
-    advance, as_saved, classifier = progress or (lambda rows: None), classifier, classifier.uncalibrated()
     texts, labels = labeled(data.texts, data.labels, classifier.model.config, activation)
-
     names = [str(classifier.model.config.id2label[i]) for i in range(classifier.model.config.num_labels)]
     if activation == "sigmoid" and len(set(names)) < len(names):
         raise ValueError("two labels of the model have the same name; give every label its own in config.id2label")
 
-    def ordinary(texts: Sequence[Any]) -> Probabilities:
-        return refuse_nan(classifier.predict_proba(texts, num_samples=0, progress=advance))
+    more: dict[str, Any] = {"calibration": calibration, "out_of_scope": out_of_scope, "num_samples": num_samples}
+    more |= {"sweep": sweep, "dropout": dropout, "arms": arms}
+    total = total_rows(classifier, data, **more) if progress is None else None
+    as_saved, classifier = classifier, classifier.uncalibrated()
+    with progress_bar(progress, total) as advance:
 
-    started = time.perf_counter()
-    point = ordinary(texts)
-    frequentist = Cost(1, seconds=time.perf_counter() - started)
-    costs: dict[str, Cost] = {"frequentist": frequentist, head_of(labels).scaled["frequentist"]: frequentist}
-    found = Outputs(
-        labels,
-        point,
-        costs=costs,
-        groups=np.asarray(list(map(text_key, texts))),
-        names=names,
-    )
-    yield found
-    given = None
-    if calibration is not None:
-        others = set(map(text_key, calibration.texts))
-        shared = sum(text_key(text) in others for text in texts)
-        given, known_labels = labeled(calibration.texts, calibration.labels, classifier.model.config, activation)
-        found = replace(found, calibration=Calibration(known_labels, ordinary(given), shared=shared))
+        def ordinary(texts: Sequence[Any]) -> Probabilities:
+            return refuse_nan(classifier.predict_proba(texts, num_samples=0, progress=advance))
+
+        started = time.perf_counter()
+        point = ordinary(texts)
+        frequentist = Cost(1, seconds=time.perf_counter() - started)
+        costs: dict[str, Cost] = {"frequentist": frequentist, head_of(labels).scaled["frequentist"]: frequentist}
+        found = Outputs(
+            labels,
+            point,
+            costs=costs,
+            groups=np.asarray(list(map(text_key, texts))),
+            names=names,
+        )
         yield found
-    if out_of_scope:
-        groups = np.asarray(list(map(text_key, out_of_scope)))
-        found = replace(found, outside=(ordinary(out_of_scope), None), outside_groups=groups)
-    run = _Sampling(classifier, num_samples, sweep, seed, advance)
-    if _has_baal(classifier, num_samples, arms):
-        found = _with_baal(found, run, data)
-        yield found
-    if candidates:
-        found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
-        yield found
-    if "ensemble" in arms and len(classifier.members) > 1:
-        found = with_members(found, classifier, texts, given, out_of_scope, advance)
-        yield found
-    yield with_saved(found, as_saved, texts, advance)
+        given = None
+        if calibration is not None:
+            others = set(map(text_key, calibration.texts))
+            shared = sum(text_key(text) in others for text in texts)
+            given, known_labels = labeled(calibration.texts, calibration.labels, classifier.model.config, activation)
+            found = replace(found, calibration=Calibration(known_labels, ordinary(given), shared=shared))
+            yield found
+        if out_of_scope:
+            groups = np.asarray(list(map(text_key, out_of_scope)))
+            found = replace(found, outside=(ordinary(out_of_scope), None), outside_groups=groups)
+        run = _Sampling(classifier, num_samples, sweep, seed, advance)
+        if _has_baal(classifier, num_samples, arms):
+            found = _with_baal(found, run, data)
+            yield found
+        if candidates:
+            found = _with_samples(found, run, candidates, data, calibration, out_of_scope)
+            yield found
+        if "ensemble" in arms and len(classifier.members) > 1:
+            found = with_members(found, classifier, texts, given, out_of_scope, advance)
+            yield found
+        yield with_saved(found, as_saved, texts, advance)
 
 
 def _sites(classifier: BayesianTextClassificationPipeline, dropout: Dropout) -> list[DropoutSite]:
