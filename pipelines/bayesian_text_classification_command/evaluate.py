@@ -1,7 +1,10 @@
 """`bayesian-text-classification evaluate`: the comparison, on the screen and in files."""
 
 import datetime
+import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -134,6 +137,10 @@ def evaluate(
     folder = writable_folder(output)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "report.json").is_file():
         fail(f"--output {folder} holds other files; choose a new folder, or that of an earlier report")
+    if before := _earlier(folder / "report.json"):
+        print(
+            f"The report in {folder} ({before}) will be replaced; --output writes to another folder.", file=sys.stderr
+        )
     quiet_libraries()
     from bayesian_text_classification.evaluation.arms import ARM_MASKS
     from bayesian_text_classification.evaluation.run import compare, total_rows
@@ -226,6 +233,17 @@ def evaluate(
     except OSError as error:
         fail(f"cannot write to {folder}: {error.strerror or error}")
     STDOUT.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
+
+
+def _earlier(report: Path) -> str:
+    """What an existing report is about, in words; empty if there is none."""
+    if not report.is_file():
+        return ""
+    try:
+        settings = json.loads(report.read_text(encoding="utf-8"))["settings"]
+        return f"{settings['model']} on {settings['dataset']}, {settings['date']}"
+    except (ValueError, KeyError, TypeError, OSError):
+        return "it cannot be read"
 
 
 def _load_options(

@@ -165,7 +165,11 @@ Device = Annotated[
 ]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="Data type: float32, bfloat16 or float16.", show_default="the model's own", callback=_dtype),
+    typer.Option(
+        help="Data type: float32, bfloat16 or float16.",
+        show_default="the model's own; float32 for a float16 model on a CPU",
+        callback=_dtype,
+    ),
 ]
 AllowPickle = Annotated[
     bool,

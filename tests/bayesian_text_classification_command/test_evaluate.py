@@ -25,6 +25,19 @@ def test_quick_takes_a_part_of_the_texts_and_the_code_takes_the_same(tmp_path):
     assert refused(commands.asked("evaluate", *common[:2], "--arms", "bayes")).startswith("--arms ['bayes']; they must")
 
 
+def test_a_report_that_will_be_replaced_is_named(tmp_path):
+    (tmp_path / "d.csv").write_text("text,label\na wonderful film,1\ndull,0\nI want my money back,0\n")
+    run = ["evaluate", "--dataset", tmp_path / "d.csv", "--num-samples", 0, "--output", tmp_path / "out"]
+    first, second = (commands.asked(*run) for _ in range(2))
+    assert first.exit_code == second.exit_code == 0 and "replaced" not in first.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    about = f"embedded classifier on {tmp_path / 'd.csv'}, {report['settings']['date']}"
+    said = f"The report in {tmp_path / 'out'} ({about}) will be replaced; --output writes to another folder."
+    assert said in second.stderr.splitlines()
+    (tmp_path / "out" / "report.json").write_text("{")
+    assert "(it cannot be read) will be replaced" in commands.asked(*run).stderr
+
+
 def test_results_are_shown_as_soon_as_they_are_known(tmp_path, monkeypatch):
     """In a log as lines of stderr; the table on stdout has the same numbers, once."""
     (tmp_path / "d.csv").write_text("text,label\na wonderful film,1\ndull,0\nI want my money back,0\n")

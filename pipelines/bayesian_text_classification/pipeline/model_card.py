@@ -87,7 +87,19 @@ This repository also works as an Inference Endpoint (`handler.py`). A request lo
 
 ### What the answers mean
 
-| key | meaning |
+{keys}
+The same text, seed and options give the same answer in any batch, order or process.
+
+{ordinary}
+
+### Limits of the scores
+
+- **Cost.** {cost}
+- **Honesty.** The scores are only as good as the model. {method} makes them more honest, not always honest. Measure
+  the calibration on your own labeled texts before you rely on a threshold.
+- **Calibration.** It is fitted on labeled texts. Other texts may need a different one.
+"""
+_SAMPLED_KEYS = """| key | meaning |
 |---|---|
 | `label`, `score` | the predicted label, and its probability averaged over the {draws}s |
 | `score_std` | standard deviation of that probability over the {draws}s |
@@ -97,19 +109,19 @@ This repository also works as an Inference Endpoint (`handler.py`). A request lo
 | `mutual_information` | the part from disagreement between {draws}s: training did not settle how to classify the text |
 | `num_samples` | number of {passes} for this text |
 | `truncated` | whether the text was longer than the model's limit |
-
-The same text, seed and options give the same answer in any batch, order or process.
-
-With `num_samples=0`, the answer is that of one ordinary pass, and has `label` and `score`. {decided} Ordinary and
-sampled scores are calibrated separately.
-
-### Limits of the scores
-
-- **Cost.** {cost}
-- **Honesty.** The scores are only as good as the model. {method} makes them more honest, not always honest. Measure
-  the calibration on your own labeled texts before you rely on a threshold.
-- **Calibration.** It is fitted on labeled texts. Other texts may need a different one.
 """
+_ORDINARY_KEYS = """| key | meaning |
+|---|---|
+| `label`, `score` | the predicted label, and its probability |
+
+{decided} With samples (`num_samples=20`), the score is an average over dropout masks, and there are more keys:
+`score_std`, `standard_error`, `predictive_entropy`, `expected_entropy`, `mutual_information`, `num_samples` and
+`truncated`.
+"""
+_WITHOUT_SAMPLES = """\
+With `num_samples=0`, the answer is that of one ordinary pass, and has `label` and `score`. {decided} Ordinary and
+sampled scores are calibrated separately."""
+_WITH_SAMPLES = "Ordinary and sampled scores are calibrated separately."
 
 
 def card(
@@ -140,8 +152,10 @@ def card(
     if of_models:
         sampling = _ENSEMBLE.format(count=count) + _WITH_DROPOUT * (posterior == "ensemble+dropout")
     words = {
+        "keys": _SAMPLED_KEYS if sampled else _ORDINARY_KEYS,
+        "ordinary": _WITHOUT_SAMPLES if sampled else _WITH_SAMPLES,
         "draws": "model" if of_models else "dropout mask",
-        "method": "An ensemble" if of_models else "MC-Dropout",
+        "method": "An ensemble" if of_models else "MC-Dropout" if sampled else "A calibration",
         "request": str(options.get("num_samples") if of_models else 20),
         "passes": "passes" if of_models else "dropout masks",
         "cost": _COST_OF_MODELS.format(count=count) if of_models else _COST,

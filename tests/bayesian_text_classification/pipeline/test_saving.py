@@ -1,6 +1,7 @@
 """Saved pipelines, also loaded where this package is not installed."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -149,6 +150,19 @@ def test_a_model_card_is_written_if_there_is_none(tuned, tmp_path):
     card = (tmp_path / "mine" / "README.md").read_bytes()
     assert b"license: mit\r\n" in card and b"\r\n# Mine\r\n" in card and card.count(b"## Scores with uncertainty") == 1
     assert (tmp_path / "mine" / "requirements.txt").read_text() == "numpy\ntorch>=2.5\ntransformers>=5\n"
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+def test_the_card_explains_the_keys_of_the_answers(small, samples, tmp_path):
+    ours = BayesianTextClassificationPipeline(model=small.model, tokenizer=small.tokenizer, num_samples=samples)
+    ours.save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    explained = [
+        key for row in re.findall(r"^\| (`.+?) \| ", card, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)
+    ]
+    (answer,) = ours("a film")
+    assert explained == list(answer)
+    assert "{" not in card.partition("### What the answers mean")[2]
 
 
 @pytest.mark.parametrize(
