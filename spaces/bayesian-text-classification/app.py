@@ -36,7 +36,7 @@ MAX_TYPED = 20_000  # characters of a typed text; the model reads the beginning
 MAX_BYTES = 200_000
 MAX_ROWS = 200
 LEAST_SAMPLES, MOST_SAMPLES = 10, 100
-LABELLED_SAMPLES = 20
+LABELED_SAMPLES = 20
 LITTLE_DOUBT = 0.25  # share of the maximum uncertainty
 MANY_POINTS = 0.1  # difference between the two probabilities
 GLANCE = 0.5  # seconds between two progress updates of a comparison
@@ -285,7 +285,7 @@ def compared(data: LabeledTexts, source: str, left: threading.Event) -> Iterator
     report stays in a temporary folder until Gradio has copied it; Gradio does that before it asks for the next item.
     """
     hidden = gr.update(value=None, visible=False)
-    done, total = 0, total_rows(CLASSIFIER, data, num_samples=LABELLED_SAMPLES)
+    done, total = 0, total_rows(CLASSIFIER, data, num_samples=LABELED_SAMPLES)
 
     def advance(rows: int) -> None:
         nonlocal done
@@ -330,7 +330,7 @@ def comparison_result(data: LabeledTexts, source: str, advance: Callable[[int], 
     The advice is only in the report, because it is for users of the package.
     """
     advance(0)  # Stop may have been clicked while the run was waiting in the queue
-    comparison = compare(CLASSIFIER, data, num_samples=LABELLED_SAMPLES, progress=advance)
+    comparison = compare(CLASSIFIER, data, num_samples=LABELED_SAMPLES, progress=advance)
     found = verdict(comparison)
     lines = "".join(f"<li>{html.escape(line)}</li>" for line in found.lines)
     keys = ("ece", "accuracy", "nll", "brier")
@@ -345,7 +345,7 @@ def comparison_result(data: LabeledTexts, source: str, advance: Callable[[int], 
 </table></div>
 <ul>{lines}</ul>
 <p>The report below adds the pictures, the misclassified texts, and what to do.</p>"""
-    settings = ReportSettings("the demo's classifier", source, num_samples=LABELLED_SAMPLES)
+    settings = ReportSettings("the demo's classifier", source, num_samples=LABELED_SAMPLES)
     report = as_html(comparison, data, list(NAMES.values()), settings, found, pictures(comparison))
     return page, reliability_diagrams(comparison.arms), report
 

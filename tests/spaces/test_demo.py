@@ -254,7 +254,7 @@ def test_closing_a_comparison_stops_its_sampling(app, monkeypatch):
     assert watch.wait(1) == [app.Stopped]
     before = watch.calls
     assert "</b>" in app.classify("A joy from start to finish.", 10)[0]
-    assert watch.calls == before < 60 * (1 + 2 * app.LABELLED_SAMPLES)
+    assert watch.calls == before < 60 * (1 + 2 * app.LABELED_SAMPLES)
 
 
 @pytest.fixture(scope="module")
