@@ -18,10 +18,10 @@ from .ensemble import EnsembleSampler
 from .fitting import Method, check_method, fitted
 from .inputs import LazyResults, form_of, not_finite
 from .members import Members
-from .options import NAMES, Options, Posterior, as_dtype, check_batch_size, is_int
+from .options import Options, Posterior, as_dtype, check_batch_size, is_int
 from .progress import Progress
 from .rates import Dropout
-from .sampled import SampledPipeline
+from .sampled import Call, SampledPipeline, remove_options
 from .sampling import Draws, joined
 from .saving import Saved, resolved, saved_options, with_adapter
 from .scaling import Scaling, TemperatureScaling
@@ -31,7 +31,6 @@ from .text_sampler import TextSampler
 from .uncertainty import summarized
 
 TASK = "bayesian-text-classification"
-_Call = dict[str, Any]  # arguments of `TextSampler.samples`
 
 
 class BayesianTextClassificationPipeline(SampledPipeline):
@@ -162,7 +161,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         """
         form, settings = form_of(inputs), self._settings  # fixed for this call, even if another thread calibrates
         options = self._options_for(kwargs, settings)
-        _remove_options(kwargs)
+        remove_options(kwargs)
         call, answers = self._for_call(kwargs)
         activation = call["activation"]
         if options.threshold is not None:
@@ -327,33 +326,12 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         other.__dict__.update(vars(self), _text_sampler=copy.copy(self._text_sampler), _said=set(self._said))
         return other
 
-    def _for_call(self, kwargs: Mapping[str, Any]) -> tuple[_Call, dict[str, Any]]:
-        """The arguments of `TextSampler.samples` for a call, and its postprocessing options."""
-        check_batch_size(kwargs.get("batch_size"))
-        tokenizer_options, answers = self._merged(kwargs)
-        activation = self._activation(answers.get("function_to_apply"))
-        batch_size = kwargs.get("batch_size") or self._batch_size
-        return {"activation": activation, "tokenizer_options": tokenizer_options, "batch_size": batch_size}, answers
-
-    def _for_arrays(self, kwargs: dict[str, Any]) -> tuple[Options, _Call]:
-        """The options of a method that returns arrays, and its arguments of `TextSampler.samples`."""
-        if "top_k" in kwargs:
-            raise TypeError("'top_k' is not accepted here: the arrays hold every class")
-        if "threshold" in kwargs:
-            raise TypeError(
-                "'threshold' is not accepted here: the arrays hold every text; "
-                f"classifier(texts, threshold={kwargs['threshold']!r}) shows which texts are accepted"
-            )
-        options = self.with_options({**kwargs, "threshold": None})
-        _remove_options(kwargs)
-        return options, self._for_call(kwargs)[0]
-
     def _answers(
         self,
         samples: Iterable[tuple[Encoded, Draws]],
         options: Options,
         scaling: Scaling | None,
-        call: _Call,
+        call: Call,
         asked: Mapping[str, Any],
     ) -> Iterator[Any]:
         """Yield the result of each text."""
@@ -384,17 +362,3 @@ class BayesianTextClassificationPipeline(SampledPipeline):
                 yield from results_in_text_order(draws, described, encoded.truncated)
             else:
                 yield from results_in_text_order(draws, described)
-
-    def _averages(
-        self, texts: Iterable[Any], scaling: Scaling | None, progress: Progress | None, options: Options, call: _Call
-    ) -> NDArray[np.float32]:
-        """`predict_proba` with an explicit scaling, which may differ from the pipeline's."""
-        samples = self._samples(texts, options, progress=progress, scaling=scaling, **call)
-        means = (draws.means() if scaling is None else scaling.apply(draws.means()) for _, draws in samples)
-        return joined(means, self.model.config.num_labels)
-
-
-def _remove_options(kwargs: dict[str, Any]) -> None:
-    """Remove the options of a call from its arguments. The others are for the tokenizer and the results."""
-    for name in NAMES:
-        kwargs.pop(name, None)

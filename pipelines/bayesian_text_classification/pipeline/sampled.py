@@ -5,7 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .calibrated import KINDS, CalibratedPipeline
 from .dropout_choice import INSERTED, candidates
@@ -13,13 +15,16 @@ from .encoding import Encoded
 from .ensemble import EnsembleSampler
 from .inputs import form_of
 from .members import Members, are_adapters_of_one_base, check_code, default_count
-from .options import MEMBERS, POSTERIORS, Options
+from .options import MEMBERS, NAMES, POSTERIORS, Options, check_batch_size
 from .probe import DropoutSite
 from .progress import Progress, progress_bar
 from .rates import OWN, Dropout, Rates
-from .sampling import Draws
+from .sampling import Draws, joined
+from .scaling import Scaling
 from .spread import UNKNOWN, Spread
 from .text_sampler import TextSampler
+
+Call = dict[str, Any]  # arguments of `TextSampler.samples`
 
 
 class SampledPipeline(CalibratedPipeline):
@@ -202,3 +207,38 @@ class SampledPipeline(CalibratedPipeline):
 
     def _dropout_rate(self, options: Options) -> float:
         return self._sampler.dropout_rate(options)
+
+    def _for_call(self, kwargs: Mapping[str, Any]) -> tuple[Call, dict[str, Any]]:
+        """The arguments of `TextSampler.samples` for a call, and its postprocessing options."""
+        check_batch_size(kwargs.get("batch_size"))
+        tokenizer_options, answers = self._merged(kwargs)
+        activation = self._activation(answers.get("function_to_apply"))
+        batch_size = kwargs.get("batch_size") or self._batch_size
+        return {"activation": activation, "tokenizer_options": tokenizer_options, "batch_size": batch_size}, answers
+
+    def _for_arrays(self, kwargs: dict[str, Any]) -> tuple[Options, Call]:
+        """The options of a method that returns arrays, and its arguments of `TextSampler.samples`."""
+        if "top_k" in kwargs:
+            raise TypeError("'top_k' is not accepted here: the arrays hold every class")
+        if "threshold" in kwargs:
+            raise TypeError(
+                "'threshold' is not accepted here: the arrays hold every text; "
+                f"classifier(texts, threshold={kwargs['threshold']!r}) shows which texts are accepted"
+            )
+        options = self.with_options({**kwargs, "threshold": None})
+        remove_options(kwargs)
+        return options, self._for_call(kwargs)[0]
+
+    def _averages(
+        self, texts: Iterable[Any], scaling: Scaling | None, progress: Progress | None, options: Options, call: Call
+    ) -> NDArray[np.float32]:
+        """`predict_proba` with an explicit scaling, which may differ from the pipeline's."""
+        samples = self._samples(texts, options, progress=progress, scaling=scaling, **call)
+        means = (draws.means() if scaling is None else scaling.apply(draws.means()) for _, draws in samples)
+        return joined(means, self.model.config.num_labels)
+
+
+def remove_options(kwargs: dict[str, Any]) -> None:
+    """Remove the options of a call from its arguments. The others are for the tokenizer and the results."""
+    for name in NAMES:
+        kwargs.pop(name, None)
