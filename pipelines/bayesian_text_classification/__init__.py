@@ -27,13 +27,14 @@ from .pipeline import (
     DropoutSite,
     InputError,
     PlattScaling,
+    Scope,
     TemperatureScaling,
 )
 from .pipeline.versions import version_of
 
 if TYPE_CHECKING:
     from .evaluation import compare
-    from .loading import load, load_classifier, load_labeled_texts
+    from .loading import load, load_classifier, load_labeled_texts, load_texts
     from .report import ReportSettings, write_report
     from .scale import predict_dataset, predict_file
     from .selection import label_thresholds, rank, threshold_for
@@ -46,6 +47,7 @@ _LATER = {
     "load": "loading",
     "load_classifier": "loading",
     "load_labeled_texts": "loading",
+    "load_texts": "loading",
     "predict_dataset": "scale",
     "predict_file": "scale",
     "rank": "selection",
@@ -62,6 +64,7 @@ __all__ = [
     "InputError",
     "PlattScaling",
     "ReportSettings",
+    "Scope",
     "TemperatureScaling",
     "__version__",
     "compare",
@@ -70,6 +73,7 @@ __all__ = [
     "load",
     "load_classifier",
     "load_labeled_texts",
+    "load_texts",
     "predict_dataset",
     "predict_file",
     "rank",

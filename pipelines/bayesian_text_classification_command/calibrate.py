@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from .columns import check_labeled
+from .columns import check_labeled, check_unlabeled
 from .console import STDERR, STDOUT, fail, quiet_libraries
 from .options import (
     OR_SAVED,
@@ -24,6 +24,7 @@ from .options import (
     Split,
     TextColumn,
     TextPairColumn,
+    file_or_id,
     models_of,
     not_empty,
     texts_or_default,
@@ -62,6 +63,29 @@ def calibrate(
             show_default="temperature, or platt",
         ),
     ] = None,
+    scope_dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Texts like those that the classifier is for, to report how novel each text is. May be its training "
+            "texts if there is --scope-held-out. No labels are needed.",
+            callback=file_or_id,
+        ),
+    ] = None,
+    scope_held_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Other such texts, which the model was not trained on.",
+            show_default="half of --scope-dataset",
+            callback=file_or_id,
+        ),
+    ] = None,
+    novelty_level: Annotated[
+        float | None,
+        typer.Option(
+            help="With --scope-dataset: texts whose novelty_p_value is at most this get no label. It is the share of "
+            "texts like those of the scope that is refused, such as 0.01.",
+        ),
+    ] = None,
     masks: Masks = None,
     dropout: DropoutOrAuto = None,
     posterior: Posterior = None,
@@ -69,17 +93,23 @@ def calibrate(
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
-    """Calibrate a classifier on labeled texts, and save it.
+    """Calibrate a classifier on labeled texts, learn what is new to it, and save it.
 
     Use the saved folder as --model of every command, or load it in Python.
     """
     models = models_of(model, ensemble)
+    for name, value in (("scope-held-out", scope_held_out), ("novelty-level", novelty_level)):
+        if value is not None and scope_dataset is None:
+            fail(f"--{name} needs --scope-dataset")
     check_labeled(dataset, text_column, text_pair_column, label_column)
+    for path in (scope_dataset, scope_held_out):
+        check_unlabeled(path, text_column, text_pair_column)
     folder = writable_folder(output)
     if folder.is_dir() and any(folder.iterdir()):
         fail(f"--output {folder} already exists and is not empty; choose a new folder")
     quiet_libraries()
     from bayesian_text_classification.loading.classifiers import load_classifier
+    from bayesian_text_classification.loading.labeled_texts import load_texts
     from bayesian_text_classification.loading.problem import labeled_texts_for
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
     from bayesian_text_classification.wording import first_line
@@ -94,12 +124,21 @@ def calibrate(
             source, max_texts = texts_or_default(dataset, max_texts)
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             data = labeled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
+            scope, held_out = (
+                None if path is None else load_texts(path, text_column=text_column, text_pair_column=text_pair_column)
+                for path in (scope_dataset, scope_held_out)
+            )
         passes = max(classifier.sampling.num_samples, 1)
         if choose:
             passes = 1 + (num_samples or passes) * len(classifier.dropout_candidates())
         how = {"dropout": "auto"} if choose else {}
         with passes_progress("calibrating", len(data.texts) * passes) as advance:
             classifier.calibrate(data.texts, data.labels, method=method, progress=advance, **how)
+        if scope is not None:
+            others = None if held_out is None else held_out.texts
+            with passes_progress("learning the scope", len(scope.texts) + len(others or ())) as advance:
+                learned = classifier.learn_scope(scope.texts, held_out=others, progress=advance)
+            classifier.novelty_level = novelty_level
     except ValueError as error:  # ours: the model, the data or an option
         fail(first_line(error))
     except Exception as error:  # out of memory, or what a model's own code raises
@@ -112,4 +151,6 @@ def calibrate(
         fail(f"cannot write to --output {folder}: {error.strerror or error}")
     way = way_of(classifier.sampling)
     STDOUT.print(f"{SCORES[way]}: {classifier.calibration[way]}", highlight=False, soft_wrap=True)
+    if scope is not None:
+        STDOUT.print(f"novelty: {learned}", highlight=False, soft_wrap=True, markup=False)
     STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)

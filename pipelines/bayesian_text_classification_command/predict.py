@@ -104,6 +104,14 @@ def predict(
             show_default=f"none, {OR_SAVED}",
         ),
     ] = None,
+    novelty_level: Annotated[
+        float | None,
+        typer.Option(
+            help="Texts unlike those that the model was made for get no label: those whose novelty_p_value is at most "
+            "this. It needs a scope (calibrate --scope-dataset).",
+            show_default=f"none, {OR_SAVED}",
+        ),
+    ] = None,
     scores: Annotated[
         Literal["top", "all"] | None,
         typer.Option(
@@ -182,7 +190,7 @@ def predict(
             fail("--resume needs an output file, not stdout")
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "seed": seed}
     asked |= {"dropout": dropout, "posterior": posterior, "threshold": threshold_of(threshold), "scores": scores}
-    asked["batch_size"] = batch_size
+    asked |= {"batch_size": batch_size, "novelty_level": novelty_level}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for number, text in enumerate(texts or [], start=1):
         if why := why_not(text):
@@ -237,8 +245,8 @@ def predict(
     except Exception as error:  # out of memory, or what a model's own code raises
         fail(f"classification failed with {type(error).__name__}: {first_line(error)}")
     done = f"{summary.rows:,} row{'s' * (summary.rows != 1)}"
-    if summary.threshold is not None:
-        done += f", {summary.abstained:,} of them without a label (score below the threshold)"
+    if summary.abstained is not None:
+        done += f", {summary.abstained:,} of them without a label"
     if summary.errors:
         reasons = ", ".join(f"{count:,} x {reason}" for reason, count in summary.errors.most_common())
         done += f", {summary.errors.total():,} of them with an error: {reasons}"

@@ -34,10 +34,11 @@ def rank(
     ensemble: Ensemble = None,
     allow_pickle: AllowPickle = False,
     heuristic: Annotated[
-        Literal["bald", "entropy", "margin", "variance", "batch_bald"],
+        Literal["bald", "entropy", "margin", "variance", "batch_bald", "novelty"],
         typer.Option(
             help="bald, entropy or variance (largest scores first), margin (smallest first), or batch_bald "
-            "(picks a diverse batch first; the other texts follow in the order of bald, with score 0)."
+            "(picks a diverse batch first; the other texts follow in the order of bald, with score 0). novelty: texts "
+            "unlike those that the model was made for first; it takes one ordinary pass, and a scope."
         ),
     ] = "bald",
     batch: Annotated[int, typer.Option(min=1, help="Number of texts in the batch of batch_bald.")] = 10,
@@ -70,6 +71,7 @@ def rank(
     models = models_of(model, ensemble)
     check_unlabeled(input, text_column, text_pair_column)
     quiet_libraries()
+    import numpy as np
     from bayesian_text_classification.evaluation.run.nan import refuse_nan
     from bayesian_text_classification.files.columns import check_can_write, write_columns
     from bayesian_text_classification.loading.classifiers import ModelError, load_classifier
@@ -97,18 +99,30 @@ def rank(
             check_can_write(output)
         except (ModelError, DataError, ValueError) as error:
             fail(first_line(error))
+    if heuristic == "novelty" and classifier.scope is None:
+        fail("--heuristic novelty needs a scope; learn it with calibrate --scope-dataset")
     several = classifier.sampling.posterior != "dropout"
-    passes = num_samples or (max(classifier.sampling.num_samples, len(classifier.members)) if several else 20)
+    passes = (
+        1
+        if heuristic == "novelty"
+        else num_samples or (max(classifier.sampling.num_samples, len(classifier.members)) if several else 20)
+    )
     with passes_progress("sampling", len(data.texts) * passes) as advance:
         try:
-            samples = classifier.sample_proba(data.texts, progress=advance, num_samples=passes, seed=seed)
-            refuse_nan(samples.mean(2))
+            if heuristic == "novelty":
+                none = {"threshold": None, "novelty_level": None}
+                results = classifier(data.texts, num_samples=0, top_k=1, progress=advance, **none)
+                scores = np.array([entry["novelty"] for (entry,) in results])
+                order = np.argsort(-scores, kind="stable")
+            else:
+                samples = classifier.sample_proba(data.texts, progress=advance, num_samples=passes, seed=seed)
+                refuse_nan(samples.mean(2))
+                pooled = over_labels if activation == "sigmoid" else None
+                order, scores = rank_texts(samples, heuristic, batch=batch, seed=seed, over_labels=pooled)
         except ValueError as error:  # our own: what is wrong with model or data
             fail(first_line(error))
         except Exception as error:  # out of memory, or what a model's own code raises
             fail(f"sampling failed with {type(error).__name__}: {first_line(error)}")
-    pooled = over_labels if activation == "sigmoid" else None
-    order, scores = rank_texts(samples, heuristic, batch=batch, seed=seed, over_labels=pooled)
     columns = {name: [values[i] for i in order] for name, values in data.columns.items()}
     first: dict[str, list[Any]] = {"rank": list(range(1, len(order) + 1)), "score": [float(scores[i]) for i in order]}
     try:

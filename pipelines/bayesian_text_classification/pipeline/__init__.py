@@ -8,6 +8,7 @@ from .errors import BayesianTextClassificationError, InputError
 from .pipeline import TASK, BayesianTextClassificationPipeline
 from .probe import DropoutSite
 from .scaling import PlattScaling, TemperatureScaling
+from .scope import Scope
 
 __all__ = [
     "TASK",
@@ -16,5 +17,6 @@ __all__ = [
     "DropoutSite",
     "InputError",
     "PlattScaling",
+    "Scope",
     "TemperatureScaling",
 ]

@@ -1,7 +1,7 @@
 """The results for a text: the dicts of `text-classification`, with uncertainty estimates from its samples."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,37 @@ def results_in_text_order(
         for entry in found[i] if isinstance(found[i], list) else [found[i]]:
             entry["truncated"] = truncated[i]
         yield found[i]
+
+
+def with_novelty(
+    results: Iterable[dict[str, Any] | list[dict[str, Any]]],
+    distances: NDArray[np.float64],
+    p_values: NDArray[np.float64],
+    level: float | None,
+) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
+    """Yield results with novelty and p-value. With a level, a text whose p-value is at most that abstains."""
+    for result, distance, p_value in zip(results, distances.tolist(), p_values.tolist(), strict=True):
+        found: dict[str, Any] = {"novelty": distance, "novelty_p_value": p_value}
+        if isinstance(result, list):
+            yield [_unlike(entry | found, level) for entry in result]
+        else:
+            entry = _unlike(result | found, level)
+            yield entry if level is None else decided({**entry, "label": entry.get("candidate", entry["label"])})
+
+
+def _unlike(entry: dict[str, Any], level: float | None) -> dict[str, Any]:
+    """A dict that abstains, for the reason that it had, and for its novelty."""
+    if level is None:
+        return entry
+    reasons = [entry["reason"]] if entry.get("reason") else []
+    if entry["novelty_p_value"] <= level:
+        reasons.append(
+            f"novelty p-value {entry['novelty_p_value']:.3g} is at most {level:g}: it is unlike the texts that the "
+            "model was made for"
+        )
+        if "accepted" in entry:
+            entry = {**entry, "accepted": False}
+    return {**entry, "abstained": bool(reasons), "reason": "; ".join(reasons) or None}
 
 
 def _uncertainty_keys(summary: Uncertainty, text: int, label: int, erring: int) -> dict[str, float | None]:

@@ -17,6 +17,7 @@ from .encoding import Encoded
 from .inputs import items_of
 from .options import Activation, Options
 from .sampling import Draws
+from .scope import Scope
 from .text_sampler import WINDOW, TextSampler
 
 
@@ -64,15 +65,17 @@ class EnsembleSampler(TextSampler):
         *,
         first: int = 0,
         first_sample: int = 0,
+        scope: Scope | None = None,
         **how: Any,
     ) -> Iterator[tuple[Encoded, Draws]]:
         """Yield the samples of each text, one window of texts at a time.
 
         For "ensemble", sample t is the ordinary pass of member t. For "ensemble+dropout", each member draws an equal
-        share of the samples, and those of a member are next to each other.
+        share of the samples, and those of a member are next to each other. Novelty is that of the first model.
         """
         if options.num_samples == 0 or options.posterior == "dropout":
-            yield from super().samples(texts, options, activation, first=first, first_sample=first_sample, **how)
+            given: dict[str, Any] = {"first": first, "first_sample": first_sample, "scope": scope}
+            yield from super().samples(texts, options, activation, **given, **how)
             return
         chosen = [Member(self, list(range(self.model.config.num_labels))), *self.others]
         own, start = replace(options, num_samples=0, posterior="dropout"), 0
@@ -89,13 +92,24 @@ class EnsembleSampler(TextSampler):
             ]
         for window in windows(items_of(texts), WINDOW):
             drawn = [
-                next(member.sampler.samples(window, own, activation, first=first, first_sample=start, **how))
+                next(
+                    member.sampler.samples(
+                        window,
+                        own,
+                        activation,
+                        first=first,
+                        first_sample=start,
+                        scope=scope if member.sampler is self else None,
+                        **how,
+                    )
+                )
                 for member, own in zip(chosen, each, strict=True)
             ]
             values = [draws.values[:, member.order] for member, (_, draws) in zip(chosen, drawn, strict=True)]
             cut = [any(flags) for flags in zip(*(encoded.truncated for encoded, _ in drawn), strict=True)]
             joined = np.concatenate(values, axis=2)
-            yield replace(drawn[0][0], truncated=cut), Draws(joined, np.full(len(joined), joined.shape[2]))
+            counts = np.full(len(joined), joined.shape[2])
+            yield replace(drawn[0][0], truncated=cut), Draws(joined, counts, drawn[0][1].novelty)
             first += len(window)
 
     def dropout_rate(self, options: Options) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import ModelCard, hf_hub_download
 
 from .calibration import SCORES, Calibration
-from .options import MEMBERS
+from .options import MEMBERS, SCOPE
 
 PART = "bayesian-text-classification"  # name of our section, in its marker comments
 
@@ -88,7 +88,7 @@ This repository also works as an Inference Endpoint (`handler.py`). A request lo
 ### What the answers mean
 
 {keys}
-The same text, seed and options give the same answer in any batch, order or process.
+{novelty}The same text, seed and options give the same answer in any batch, order or process.
 
 {ordinary}
 
@@ -98,6 +98,12 @@ The same text, seed and options give the same answer in any batch, order or proc
 - **Honesty.** The scores are only as good as the model. {method} makes them more honest, not always honest. Measure
   the calibration on your own labeled texts before you rely on a threshold.
 - **Calibration.** It is fitted on labeled texts. Other texts may need a different one.
+"""
+_NOVELTY = """\
+There are also `novelty`, the distance of the text from those that the classifier was made for, and `novelty_p_value`,
+the share of them that are at least as far. With `novelty_level=0.05`, a text whose p-value is at most 0.05 gets no
+label.
+
 """
 _SAMPLED_KEYS = """| key | meaning |
 |---|---|
@@ -142,7 +148,9 @@ def card(
         adapted: Whether the section warns that there is an adapter.
     """
     shown = ", ".join(
-        f"{name}={value!r}" for name, value in options.items() if name not in ("calibration", "spread", MEMBERS, _WAY)
+        f"{name}={value!r}"
+        for name, value in options.items()
+        if name not in ("calibration", "spread", MEMBERS, SCOPE, _WAY)
     )
     warning = _ADAPTER_WARNING if adapted else ""
     sampled, dropout = options.get("num_samples") != 0, options.get("dropout")
@@ -152,6 +160,7 @@ def card(
     if of_models:
         sampling = _ENSEMBLE.format(count=count) + _WITH_DROPOUT * (posterior == "ensemble+dropout")
     words = {
+        "novelty": _NOVELTY if options.get(SCOPE) else "",
         "keys": _SAMPLED_KEYS if sampled else _ORDINARY_KEYS,
         "ordinary": _WITHOUT_SAMPLES if sampled else _WITH_SAMPLES,
         "draws": "model" if of_models else "dropout mask",

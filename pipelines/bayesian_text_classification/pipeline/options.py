@@ -17,6 +17,7 @@ POSTERIORS: tuple[Posterior, ...] = get_args(Posterior)
 Activation = Literal["sigmoid", "softmax", "none"]  # for independent labels, one label among several, raw outputs
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
+SCOPE = "scope"  # says in the saved options that there is a scope, and is its folder
 MEMBERS = "members"  # the saved number of models of an ensemble, and the folder of all but the first: 1, 2, ...
 
 # Tokenizer arguments that decide how many rows it returns, or in what form.
@@ -45,6 +46,7 @@ class Options:
             member with dropout.
         threshold: The lowest score of an accepted text, or for independent labels that of each accepted label, by its
             name; None: everything is accepted.
+        novelty_level: The largest p-value of a text that is too new to be classified; None: none is.
 
     Raises:
         ValueError: An option is out of range.
@@ -57,6 +59,7 @@ class Options:
     dropout: Dropout = None
     posterior: Posterior = "dropout"
     threshold: float | Mapping[str, float] | None = field(default=None, hash=False)  # a dict has no hash
+    novelty_level: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "seed"):
@@ -85,6 +88,13 @@ class Options:
             object.__setattr__(self, "tolerance", float(self.tolerance))
         if self.threshold is not None:
             object.__setattr__(self, "threshold", _checked_threshold(self.threshold))
+        if self.novelty_level is not None:
+            if not (is_real(self.novelty_level) and 0 < self.novelty_level < 1):
+                raise ValueError(
+                    f"novelty_level={self.novelty_level!r}; it must lie between 0 and 1 (the share of texts of the "
+                    "scope that may be refused; try 0.01), or be None"
+                )
+            object.__setattr__(self, "novelty_level", float(self.novelty_level))
 
     @property
     def group_size(self) -> int:
@@ -103,7 +113,11 @@ class Options:
 
     def saved(self) -> dict[str, Any]:
         """The options that are saved with a model, as JSON values."""
-        own = {"dropout": None, "posterior": "dropout"}  # not saved, for folders like those of earlier versions
+        own = {
+            "dropout": None,
+            "posterior": "dropout",
+            "novelty_level": None,
+        }  # not saved, for folders like those of earlier versions
         return {
             name: value
             for name, value in asdict(self).items()

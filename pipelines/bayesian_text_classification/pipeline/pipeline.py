@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .answers import ordinary_labels, ranked_labels, results_in_text_order, winning_labels
+from .answers import ordinary_labels, ranked_labels, results_in_text_order, winning_labels, with_novelty
 from .calibrated import check_threshold
 from .calibration import has_masks, way_of
 from .dropout_choice import best_options, groups_of
@@ -21,10 +21,12 @@ from .members import Members
 from .options import Options, Posterior, as_dtype, check_batch_size, is_int
 from .progress import Progress
 from .rates import Dropout
-from .sampled import Call, SampledPipeline, remove_options
+from .sampled import Call, remove_options
 from .sampling import Draws, joined
 from .saving import Saved, resolved, saved_options, with_adapter
 from .scaling import Scaling, TemperatureScaling
+from .scope import Scope
+from .scoped import ScopedPipeline, saved_scope
 from .spread import PILOT, PILOT_TEXTS, UNKNOWN, spread_of_saved
 from .targets import labeled
 from .text_sampler import TextSampler
@@ -33,7 +35,7 @@ from .uncertainty import summarized
 TASK = "bayesian-text-classification"
 
 
-class BayesianTextClassificationPipeline(SampledPipeline):
+class BayesianTextClassificationPipeline(ScopedPipeline):
     """Text classification whose score is the mean over `num_samples` dropout masks, with uncertainty estimates.
 
         score = mean_t softmax(f(x, mask_t))        (MC-Dropout, Gal & Ghahramani 2016, arXiv:1506.02142)
@@ -65,14 +67,17 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             models (their default, with as many samples as models). "ensemble+dropout": a pass of one of them with
             dropout, equally many of each, so `num_samples` is a multiple of their number. For the last two, there is no
             `tolerance`, and `standard_error` is s / sqrt(K) over the means of the K models.
+        novelty_level: A text gets no label if its `novelty_p_value` is at most this: at most this share of the texts
+            that the classifier was made for. It needs a scope; see `learn_scope`. None: every text gets a label.
         **kwargs: Arguments of `text-classification`: `model` (one, or a list of models with the same labels),
             `tokenizer` (one, or one for each model), `device`, `dtype`, `top_k`, `function_to_apply`, `batch_size` (the
             most texts in a batch), and arguments of the tokenizer's call. Each call also accepts `num_samples`,
-            `tolerance`, `seed`, `masks`, `dropout`, `threshold` and `posterior`.
+            `tolerance`, `seed`, `masks`, `dropout`, `threshold`, `posterior` and `novelty_level`.
 
     Attributes:
         calibration: What `calibrate` has fitted, for ordinary and for sampled scores; saved with the model.
         temperature: Temperature of the sampled scores; 1.0 if there is none.
+        scope: What `learn_scope` has learned; None if nothing. It is saved with the model.
         members: The models: one, or those of an ensemble.
 
     Raises:
@@ -93,10 +98,11 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         dropout: Dropout | Saved = Saved(Options.dropout),
         threshold: float | Mapping[str, float] | Saved | None = Saved(Options.threshold),
         posterior: Posterior | Saved = Saved(Options.posterior),
+        novelty_level: float | Saved | None = Saved(Options.novelty_level),
         **kwargs: Any,
     ) -> None:
         given: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks}
-        given |= {"dropout": dropout, "posterior": posterior, "threshold": threshold}
+        given |= {"dropout": dropout, "posterior": posterior, "threshold": threshold, "novelty_level": novelty_level}
         members = Members.given(kwargs.get("model"), kwargs.get("tokenizer"))
         kwargs |= {"model": members.models[0], "tokenizer": members.tokenizers[0]}
         listed = len(members.models) > 1
@@ -121,7 +127,11 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         saved = {} if listed else saved_options(self.model.config)
         self.spread = spread_of_saved(saved)
         self._check_members(options)
+        self._sampler.know_scope(saved_scope(self.model.config, saved))
+        if isinstance(novelty_level, Saved) and self.scope is None:
+            options = replace(options, novelty_level=None)
         self._set_calibration(options, saved, isinstance(threshold, Saved))
+        self._scope_for(options)
 
     def __call__(self, inputs: Any, *, progress: Progress | None = None, **kwargs: Any) -> Any:
         """Classify the text(s).
@@ -158,6 +168,9 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             text or the model is to blame. With `top_k` the labels stay, and there is no candidate. A model with one
             output, whose score s is that of the label, abstains where max(s, 1 - s) is below the threshold. For a model
             of independent labels, the only further key is accepted: whether the label reaches its own threshold.
+
+            With a scope, there are also novelty and novelty_p_value (see `learn_scope`). With `novelty_level`, a text
+            whose p-value is at most that abstains in the same way, and none of its independent labels is accepted.
         """
         form, settings = form_of(inputs), self._settings  # fixed for this call, even if another thread calibrates
         options = self._options_for(kwargs, settings)
@@ -166,14 +179,15 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         activation = call["activation"]
         if options.threshold is not None:
             check_threshold(options.threshold, activation, self.model.config)
-        plain = options.num_samples == 0 and options.threshold is None
+        scope = self._scope_for(options)
+        plain = options.num_samples == 0 and options.threshold is None and scope is None
         if plain and self._scaling_for(options, activation, settings.calibration) is None:
             return super().__call__(inputs, progress=progress, **kwargs)
 
         def results() -> Iterator[Any]:
             scaling = self._scaling_for(options, activation, settings.calibration)
-            samples = self._samples(inputs, options, progress=progress, scaling=scaling, **call)
-            return self._answers(samples, options, scaling, call, answers)
+            samples = self._samples(inputs, options, progress=progress, scaling=scaling, scope=scope, **call)
+            return self._answers(samples, options, scaling, scope, call, answers)
 
         if form == "one":
             (result,) = results()
@@ -331,6 +345,7 @@ class BayesianTextClassificationPipeline(SampledPipeline):
         samples: Iterable[tuple[Encoded, Draws]],
         options: Options,
         scaling: Scaling | None,
+        scope: Scope | None,
         call: Call,
         asked: Mapping[str, Any],
     ) -> Iterator[Any]:
@@ -359,6 +374,10 @@ class BayesianTextClassificationPipeline(SampledPipeline):
             if options.num_samples:
                 if options.num_samples > 1 and not of_members:  # one sample has no standard error
                     spread = self._sampler.spread(activation, options.rates, call["batch_size"])
-                yield from results_in_text_order(draws, described, encoded.truncated)
+                results = results_in_text_order(draws, described, encoded.truncated)
             else:
-                yield from results_in_text_order(draws, described)
+                results = results_in_text_order(draws, described)
+            if scope is None or draws.novelty is None:
+                yield from results
+            else:
+                yield from with_novelty(results, draws.novelty, scope.p_values(draws.novelty), options.novelty_level)

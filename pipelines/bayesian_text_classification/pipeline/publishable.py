@@ -23,6 +23,10 @@ class PublishablePipeline(OrdinaryPipeline):
         """The models of the pipeline. Raises ValueError if they cannot be saved together."""
 
     @abstractmethod
+    def _save_scope(self, folder: Any) -> None:
+        """Write the scope into its subfolder, if there is one."""
+
+    @abstractmethod
     def _orders(self) -> list[list[int]]:
         """The class ids of each model but the first, in the order of the first one's classes."""
 
@@ -30,10 +34,11 @@ class PublishablePipeline(OrdinaryPipeline):
         """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
 
         It holds the model, the tokenizer, the code they need, and `handler.py` for Inference Endpoints. `config.json`
-        has the calibration and the options `num_samples`, `tolerance`, `masks`, `dropout` and `threshold`. The model's
-        card is copied, with a section on the scores; in an existing README.md only that section changes. A PEFT adapter
-        goes into the folder `adapter`; loading it requires `peft`. Weights and code of an earlier save are removed from
-        the folder. The caller's model is not changed.
+        has the calibration and the options `num_samples`, `tolerance`, `masks`, `dropout`, `threshold` and
+        `novelty_level`; the folder `scope` has what `learn_scope` has learned. The model's card is copied, with a
+        section on the scores; in an existing README.md only that section changes. A PEFT adapter goes into the folder
+        `adapter`; loading it requires `peft`. Weights, scope and code of an earlier save are removed from the folder.
+        The caller's model is not changed.
 
         Args:
             save_directory: The folder; created if it does not exist.
@@ -44,6 +49,7 @@ class PublishablePipeline(OrdinaryPipeline):
         members = self._members_to_save()
         save(type(self), self.model, self.tokenizer, self.saved_options(), save_directory, **kwargs)
         save_members(members, self._orders(), save_directory, **kwargs)
+        self._save_scope(save_directory)
 
     def push_to_hub(
         self,

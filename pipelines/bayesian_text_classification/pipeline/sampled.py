@@ -95,7 +95,7 @@ class SampledPipeline(CalibratedPipeline):
         self, texts: Iterable[Any], options: Options, *, progress: Progress | None, **how: Any
     ) -> Iterator[tuple[Encoded, Draws]]:
         """The samples of `TextSampler.samples`, with a progress bar if `progress` is None."""
-        passes = max(options.num_samples, 1)
+        passes = max(options.num_samples, 1) + (how.get("scope") is not None and options.num_samples > 0)
         total = passes * len(texts) if isinstance(texts, Sized) and form_of(texts) != "one" else None
         with progress_bar(progress, total) as advance:
             yield from self._sampler.samples(texts, options, progress=advance, **how)

@@ -27,10 +27,12 @@ class Draws:
     Attributes:
         values: Samples; entries past `counts` are undefined. *Shape:* (texts, classes, samples).
         counts: Number of samples of each text. *Shape:* (texts,).
+        novelty: Distance of each text from the classifier's scope; None if there is none. *Shape:* (texts,).
     """
 
     values: Values
     counts: NDArray[np.int64]
+    novelty: NDArray[np.float64] | None = None
 
     def not_finite(self) -> list[int]:
         """Indices of the texts with a NaN among their samples."""

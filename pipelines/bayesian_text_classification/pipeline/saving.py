@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 
 from .handler import EndpointHandler  # noqa: F401  # imported so that its file is copied too
 from .model_card import card, own_card
-from .options import MEMBERS
+from .options import MEMBERS, SCOPE
 from .publishing import Check
 from .twin import shared_copy
 from .versions import version_of
@@ -36,6 +36,7 @@ STALE = (
     "adapter_*",
     f"{ADAPTER}/*",
     f"{MEMBERS}/*/*",
+    f"{SCOPE}/*",
 )
 
 _PACKAGE = "bayesian-text-classification"

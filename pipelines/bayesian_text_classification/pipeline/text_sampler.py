@@ -2,8 +2,9 @@
 
 import copy
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,11 +23,13 @@ from .progress import Progress
 from .rates import OWN, Dropout, Rates
 from .sampling import Draws, Passes, fixed, until_precise
 from .scaling import Scaling
+from .scope import Scope
 from .spread import PILOT, PILOT_SAMPLES, UNKNOWN, Spread, spread_of
 from .twin import OrdinaryTwin, StochasticTwin
 from .uncertainty import error_of_score, summarized
 
 WINDOW = 1024  # texts tokenized and sorted together; a stream holds one window in memory
+_ORDINARY = Options(num_samples=0)
 TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; leaves room for the batch's attention weights
 
 
@@ -50,6 +53,7 @@ class TextSampler:
         self._settings: tuple[Any, ...] = ()  # the caller's settings when the twins were created
         self._pilot_lock = threading.Lock()
         self._known: tuple[Spread | None, tuple[int, int]] = (None, (0, 0))  # for this version of the model
+        self._scope: tuple[Scope | None, tuple[int, int]] = (None, (0, 0))  # the same
         self._budgets = {kind: TokenBudget(tokens) for kind, tokens in TOKENS_PER_BATCH.items()}
 
     def samples(
@@ -63,6 +67,7 @@ class TextSampler:
         first: int = 0,
         first_sample: int = 0,
         scaling: Scaling | None = None,
+        scope: Scope | None = None,
         progress: Progress | None = None,
     ) -> Iterator[tuple[Encoded, Draws]]:
         """Yield the samples of each text, one window of texts at a time.
@@ -78,6 +83,8 @@ class TextSampler:
             first: Number of the first text, for error messages.
             first_sample: Number of the first pass.
             scaling: Calibration of the scores that the tolerance applies to. The samples have none.
+            scope: What novelty is the distance from. It takes the features of an ordinary pass: that of
+                `num_samples=0`, else a further one.
             progress: Called after each batch with the number of passes (rows) in it.
         """
         tolerance = options.tolerance if options.num_samples > 1 else None
@@ -87,14 +94,53 @@ class TextSampler:
 
         for window in windows(items_of(texts), WINDOW):
             encoded = self.encoder.encode(window, tokenizer_options, first)
-            passes = self._passes(encoded, options, activation, batch_size, progress, first)
+            how: dict[str, Any] = {"batch_size": batch_size, "progress": progress, "first": first}
             first += len(window)
+            if options.num_samples == 0:
+                yield encoded, self._ordinary_draws(encoded, activation, scope, **how)
+                continue
+            passes = self._passes(encoded, options, activation, **how)
             if tolerance is None:
-                samples = range(first_sample, first_sample + max(options.num_samples, 1))
-                yield encoded, fixed(passes, len(encoded), samples)
+                draws = fixed(passes, len(encoded), range(first_sample, first_sample + options.num_samples))
             else:
                 of_score = partial(error, spread=self.spread(activation, options.rates, batch_size))
-                yield encoded, until_precise(passes, len(encoded), options.num_samples, tolerance, of_score)
+                draws = until_precise(passes, len(encoded), options.num_samples, tolerance, of_score)
+            if scope is not None:
+                draws = replace(draws, novelty=self._ordinary_draws(encoded, activation, scope, **how).novelty)
+            yield encoded, draws
+
+    def features(
+        self,
+        texts: Iterable[Any],
+        activation: Activation,
+        *,
+        tokenizer_options: dict[str, Any],
+        batch_size: int | None,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Yield the probabilities and the features of an ordinary pass, one window of texts at a time.
+
+        *Shape:* (texts, classes), (texts, features). If a text's outputs are NaN or infinite, its probabilities are
+        NaN. Raises ValueError if the model has no hidden states to take features from.
+        """
+        first = 0
+        for window in windows(items_of(texts), WINDOW):
+            encoded = self.encoder.encode(window, tokenizer_options, first)
+            passes = self._passes(
+                encoded, _ORDINARY, activation, batch_size, progress, first, extra=lambda features: features
+            )
+            first += len(window)
+            values = fixed(passes, len(encoded), range(1)).values[:, :, 0]
+            classes = self.model.config.num_labels
+            yield values[:, :classes], values[:, classes:]
+
+    def _ordinary_draws(self, encoded: Encoded, activation: Activation, scope: Scope | None, **how: Any) -> Draws:
+        """One ordinary pass of each text, with its novelty if there is a scope."""
+        if scope is None:
+            return fixed(self._passes(encoded, _ORDINARY, activation, **how), len(encoded), range(1))
+        passes = self._passes(encoded, _ORDINARY, activation, **how, extra=lambda x: scope.distances(x)[:, None])
+        draws = fixed(passes, len(encoded), range(1))
+        return replace(draws, values=draws.values[:, :-1], novelty=draws.values[:, -1, 0].astype(np.float64))
 
     def spread(self, activation: Activation, rates: Rates, batch_size: int | None = None) -> Spread:
         """How much the model's samples vary: what is known, else what a pilot finds at first use.
@@ -122,6 +168,19 @@ class TextSampler:
     def know(self, spread: Spread | None) -> None:
         """Use this spread from now on, as long as the model does not change. None: measure it."""
         self._known = spread, self._version()
+
+    def known_scope(self) -> Scope | None:
+        """The scope that `know_scope` was given, if the model has not changed since."""
+        scope, version = self._scope
+        return scope if version == self._version() else None
+
+    def has_scope(self) -> bool:
+        """Whether there is a scope, for these weights or for earlier ones."""
+        return self._scope[0] is not None
+
+    def know_scope(self, scope: Scope | None) -> None:
+        """Use this scope from now on, as long as the model does not change."""
+        self._scope = scope, self._version()
 
     def _version(self) -> tuple[int, int]:
         """The model and the version of its weights, which changes in place, as in training, raise."""
@@ -253,15 +312,23 @@ class TextSampler:
         batch_size: int | None,
         progress: Progress | None,
         first: int,
+        extra: Callable[[NDArray[np.float32]], NDArray[np.floating]] | None = None,
     ) -> Passes:
-        """Stochastic passes, or one ordinary pass for `num_samples=0`."""
+        """Stochastic passes, or one ordinary pass for `num_samples=0`.
+
+        `extra` maps the features of an ordinary pass to further columns behind the probabilities.
+        """
         sampling = self.sampling_twin(options.rates) if options.num_samples else None
         twin, encoder = sampling or self.ordinary_twin(), self.encoder
 
         def run(texts: Sequence[int], samples: range) -> NDArray[np.float32]:
             with self._placement():
                 inputs = encoder.tensors(encoded, texts, self.device)
-                if sampling is None:
+                further = None
+                if sampling is None and extra is not None:
+                    logits, features = twin.logits_and_features(inputs)
+                    logits, further = logits.unsqueeze(1), extra(features.cpu().numpy()).astype(np.float32)
+                elif sampling is None:
                     logits = twin.logits(inputs).unsqueeze(1)
                 else:
                     how: dict[str, Any] = {"balanced": options.masks == "balanced", "rates": options.rates}
@@ -269,7 +336,7 @@ class TextSampler:
                 finite = logits.isfinite().all(-1, keepdim=True)  # sigmoid(inf) would be a confident 1
                 probabilities = activated(logits.float(), activation).where(finite, torch.nan)
                 values: NDArray[np.float32] = probabilities.cpu().numpy()
-            return values
+            return values if further is None else np.concatenate([values, further[:, None]], axis=2)
 
         apart = self._apart(encoded, twin)
         lengths, samples_are_rows = encoded.padded_lengths, sampling is None or not sampling.loops_over_samples
@@ -310,12 +377,13 @@ class TextSampler:
 
     def __getstate__(self) -> dict[str, Any]:
         gone: dict[str, Any] = {"_lock": None, "_pilot_lock": None, "_twins": {}, "_ordinary": None}
-        spread = self.known_spread()
-        return {**vars(self), **gone, "_settings": (), "_known": spread}
+        spread, scope = self.known_spread(), self.known_scope()
+        return {**vars(self), **gone, "_settings": (), "_known": spread, "_scope": scope}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock(), _pilot_lock=threading.Lock())
         self.know(state["_known"])
+        self.know_scope(state["_scope"])
 
 
 def activated(logits: Tensor, activation: Activation) -> Tensor:

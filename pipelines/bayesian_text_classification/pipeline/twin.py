@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .block_outputs import add_output_dropout
+from .features import add_tap, pooled, taking
 from .forward import Forward, Inputs
 from .onednn_linear import use_the_whole_processor
 from .probe import DropoutSite, Encode, mean_rate, padding_changes_logits, probe
@@ -64,6 +65,7 @@ class _Twin:
         switch_off_other_noise(self._model)
         allow_batches(self._model)
         self._frequency_limits = make_stateless(self._model)
+        add_tap(self._model)
         use_the_whole_processor(self._model)
         self._forward = Forward(self._model)
 
@@ -82,6 +84,16 @@ class _Twin:
     def logits(self, inputs: Inputs) -> Tensor:
         """Deterministic logits with dropout off. *Shape:* (texts, classes)."""
         return self._forward.logits(inputs)
+
+    def logits_and_features(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """Deterministic logits, and features (`features.py`). *Shape:* (texts, classes), (texts, features).
+
+        Raises:
+            ValueError: The model has no hidden states to take them from.
+        """
+        with taking() as taken:
+            logits = self.logits(inputs)
+        return logits, pooled(taken, inputs)
 
 
 class OrdinaryTwin(_Twin):

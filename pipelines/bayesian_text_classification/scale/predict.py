@@ -4,7 +4,7 @@ import copy
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -44,14 +44,13 @@ class Summary:
     Attributes:
         rows: Number of rows in the output.
         errors: Number of these rows that were not classified, by kind of error.
-        abstained: Number of these rows that were classified, but got no label because of the threshold.
-        threshold: That threshold; None for none.
+        abstained: Number of these rows that were classified, but got no label because of the threshold or the novelty
+            level. None if there is neither.
     """
 
     rows: int
     errors: Counter[str]
-    abstained: int
-    threshold: float | Mapping[str, float] | None
+    abstained: int | None
 
 
 def predict_file(
@@ -205,7 +204,8 @@ def predict_file(
         blocks.finish(writer.finish)
     finally:
         blocks.close()
-    return Summary(blocks.rows, blocks.errors, blocks.state.get("abstained", 0), scorer.threshold)
+    abstained = blocks.state.get("abstained", 0) if scorer.may_abstain else None
+    return Summary(blocks.rows, blocks.errors, abstained)
 
 
 def predict_dataset(
@@ -319,6 +319,7 @@ def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
     return {
         "default options": f"{classifier.sampling}, {json.dumps(classifier.defaults, default=str)}",
         "calibration": json.dumps(classifier.calibration.saved(), sort_keys=True),
+        "scope": None if classifier.scope is None else classifier.scope.digest(),
         "model": fingerprint(classifier),
         "device": str(classifier.device),
         "dtype": str(classifier.run_dtype).removeprefix("torch."),

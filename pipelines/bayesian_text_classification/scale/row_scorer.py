@@ -27,10 +27,21 @@ _SAMPLED = {
     "num_samples": pyarrow.int64(),
     "truncated": pyarrow.bool_(),
 }
-_DECIDED = {"abstained": pyarrow.bool_(), "reason": _TEXT, "candidate": _TEXT}
-_OF_TEXTS = ("num_samples", "truncated")  # that all labels of a text share
+_NOVELTY = {"novelty": _NUMBER, "novelty_p_value": _NUMBER}
+_REFUSED = {"abstained": pyarrow.bool_(), "reason": _TEXT}
+_DECIDED = {**_REFUSED, "candidate": _TEXT}
+_OF_TEXTS = ("num_samples", "truncated", *_NOVELTY, *_REFUSED)  # that all labels of a text share
 ACCEPTED, PREDICTED = "accepted", "predicted_labels"
-NAMES = ("label", "score", *_SAMPLED, *_DECIDED, ACCEPTED, PREDICTED, ERROR)  # of all columns that can be added
+NAMES = (
+    "label",
+    "score",
+    *_SAMPLED,
+    *_NOVELTY,
+    *_DECIDED,
+    ACCEPTED,
+    PREDICTED,
+    ERROR,
+)  # of all columns that can be added
 
 
 class RowScorer:
@@ -41,6 +52,7 @@ class RowScorer:
         options: Options of the pipeline's calls.
         prefix: Prefix of the added columns' names.
         threshold: Threshold of the calls; None for none.
+        level: Novelty level of the calls; None for none.
         scores: "top" for the winning label, or "all" for the score of every label.
     """
 
@@ -68,7 +80,10 @@ class RowScorer:
         classifier([], **options)
         self._classifier, self.prefix = classifier, prefix
         self.options = options
-        self.threshold = classifier.with_options(options).threshold
+        asked = classifier.with_options(options)
+        self.threshold, self.level = asked.threshold, asked.novelty_level
+        self._scoped = classifier.scope is not None
+        self._per_text = max(self._passes + (self._scoped and self._passes > 0), 1)
         columns = {prefix + name: kind for name, kind in {**self._columns(), ERROR: _TEXT}.items()}
         self.added = pyarrow.schema(list(columns.items()))
 
@@ -81,11 +96,14 @@ class RowScorer:
         if self._labels and each:
             if sampled:
                 each |= {f"standard_error_{name}": _NUMBER for name in names}
-                each |= {name: _SAMPLED[name] for name in _OF_TEXTS}
+                each |= {name: _SAMPLED[name] for name in _OF_TEXTS if name in _SAMPLED}
+            each |= (_NOVELTY if self._scoped else {}) | (_REFUSED if self.level is not None else {})
             return each | ({} if self.threshold is None else {PREDICTED: _TEXT})
-        keys = {"label": _TEXT, "score": _NUMBER, **(_SAMPLED if sampled else {})}
-        if self.threshold is not None:
-            keys |= {ACCEPTED: pyarrow.bool_()} if self._labels else _DECIDED
+        keys = {"label": _TEXT, "score": _NUMBER, **(_SAMPLED if sampled else {}), **(_NOVELTY if self._scoped else {})}
+        if self.level is not None or (self.threshold is not None and not self._labels):
+            keys |= _DECIDED
+        if self.threshold is not None and self._labels:
+            keys[ACCEPTED] = pyarrow.bool_()
         if taken := [name for name in each if name in keys]:
             raise ValueError(
                 f"a label of the model gives a column {taken[0]!r}, which exists already; use scores='top'"
@@ -111,7 +129,7 @@ class RowScorer:
         """
 
         def advance(passes: int) -> None:
-            progress(passes / max(self._passes, 1))
+            progress(passes / self._per_text)
 
         found = [error or why_not(text) for text, error in zip(texts, errors, strict=True)]
         rows: list[dict[str, Any]] = [{} for _ in texts]
@@ -150,12 +168,20 @@ class RowScorer:
         return answers
 
     def abstained(self, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Number of rows whose text was classified, but got no label because of the threshold."""
-        if self.threshold is None:
-            return 0
-        key = PREDICTED if self._labels and self.scores == "all" else ACCEPTED if self._labels else "label"
-        classified = [row for row in rows if row[self.prefix + ERROR] is None]
-        return sum(not row[self.prefix + key] for row in classified)
+        """Number of rows whose text was classified, but got no label because of the threshold or the novelty level."""
+        found = [
+            {key: row.get(self.prefix + key) for key in ("abstained", "label", ACCEPTED, PREDICTED)}
+            for row in rows
+            if row[self.prefix + ERROR] is None
+        ]
+        if self.threshold is None or not self._labels:
+            return sum(bool(row["abstained"]) for row in found)
+        return sum(not row[PREDICTED if self.scores == "all" else ACCEPTED] for row in found)
+
+    @property
+    def may_abstain(self) -> bool:
+        """Whether a text may get no label."""
+        return self.threshold is not None or self.level is not None
 
     def counts(self, rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
         """Count the rows with an error, by kind of error."""

@@ -404,6 +404,20 @@ def test_a_text_has_the_same_samples_alone_and_in_a_batch(case):
 
 
 @pytest.mark.parametrize("case", [*PLAIN, *WITH_LORA], indirect=True)
+def test_features_are_the_same_alone_and_in_a_batch(case):
+    """One pass gives them with the logits, and different texts have different ones."""
+    for variant in case.variants.values():
+        together = [TEXTS[3], TEXTS[0], TEXTS[3]] if variant.twin.needs_equal_lengths else [TEXTS[2], *TEXTS]
+        logits, found = variant.twin.logits_and_features(encode(together))
+        torch.testing.assert_close(logits, variant.twin.logits(encode(together)), rtol=0, atol=1e-6)
+        assert found.dtype == torch.float32 and found.ndim == 2 and len(found) == len(together)
+        for row, text in list(enumerate(together))[1:]:
+            alone = variant.twin.logits_and_features(encode([text]))[1][0]
+            torch.testing.assert_close(found[row], alone, rtol=1e-4, atol=1e-5)
+        assert (found[0] - found[1]).norm() > 1e-3 * found[0].norm()
+
+
+@pytest.mark.parametrize("case", [*PLAIN, *WITH_LORA], indirect=True)
 def test_special_tokens_in_a_text_do_not_stop_the_other_texts(case, words_tokenizer):
     """Each row gets what it gets alone: a score, or an error of its own."""
     variant = next(iter(case.variants.values()))

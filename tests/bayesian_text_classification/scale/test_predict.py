@@ -253,7 +253,7 @@ def test_interrupted_run_resumes_to_the_same_bytes(small, tmp_path, monkeypatch,
         predict_file(small, source_of(str(path)), killed, kind, resume=True, compression=compression, num_samples=3)
     again = predict_file(small, source_of(str(path)), killed, kind, resume=True, **arguments)
     assert killed.read_bytes() == whole.read_bytes() and again == told and again.errors == {"the text is empty": 2}
-    assert 0 < told.abstained < len(texts) - 2 and told.threshold == 0.52
+    assert 0 < told.abstained < len(texts) - 2
     assert predict_file(small, source_of(str(path)), io.BytesIO(), ".jsonl", **arguments) == told
     assert {p.name for p in tmp_path.iterdir()} == {path.name, whole.name, killed.name}
 

@@ -1,0 +1,194 @@
+"""The base class for what belongs to a classifier's scope: learning it, and the level below which a text is too new."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers.utils import cached_file
+
+from .errors import InputError
+from .features import NO_STATES
+from .inputs import text_key
+from .options import SCOPE, Activation, Options
+from .progress import Progress, progress_bar
+from .sampled import SampledPipeline
+from .scope import FILE, LEAST_TEXTS, Scope, in_first_half, scope_of
+from .targets import labeled
+
+_LEARN = "call classifier.learn_scope(texts)"
+
+
+class ScopedPipeline(SampledPipeline):
+    """A pipeline that knows what the texts that it was made for look like."""
+
+    @property
+    def scope(self) -> Scope | None:
+        """What `learn_scope` has learned; None if nothing. Set it to that of another classifier of the same weights."""
+        return self._sampler.known_scope()
+
+    @scope.setter
+    def scope(self, value: Scope | None) -> None:
+        if value is None and self.sampling.novelty_level is not None:
+            self.novelty_level = None
+        if value is not None:  # a classifier that was loaded with the code of a saved folder has classes of its own
+            value = Scope.of_saved(value.saved())
+        self._sampler.know_scope(value)
+
+    @property
+    def novelty_level(self) -> float | None:
+        """Default p-value at or below which a text is too new to be classified; None: every text is classified."""
+        return self.sampling.novelty_level
+
+    @novelty_level.setter
+    def novelty_level(self, value: float | None) -> None:
+        options = replace(self.sampling, novelty_level=value)
+        self._scope_for(options)
+        self._settings = replace(self._settings, options=options)
+
+    def learn_scope(
+        self,
+        texts: Sequence[Any],
+        labels: Sequence[Any] | None = None,
+        held_out: Sequence[Any] | None = None,
+        *,
+        progress: Progress | None = None,
+        **kwargs: Any,
+    ) -> Scope:
+        """Learn what texts of the classifier's scope look like, and report the novelty of every text from now on.
+
+        Each result then also has `novelty`, the distance of the text's features from the nearest class (see `Scope`),
+        and `novelty_p_value`: the share of texts of the scope that are at least as far. With `novelty_level=0.01`, a
+        text whose p-value is at most 0.01 gets no label. That happens to at most 1% of the texts of the scope, on
+        average over draws of the held-out texts and over all classes (not within each class).
+
+        Novelty takes one ordinary pass: that of `num_samples=0` itself, or one more for a sampled call. An ensemble
+        takes the features of its first model. `save_pretrained` saves the scope.
+
+        Args:
+            texts: Texts like those that the classifier is for, as in a call. They may be its training texts if
+                `held_out` is given.
+            labels: Their true classes, as for `calibrate`. None: the classes that the model predicts, which is nearly
+                as good.
+            held_out: Other such texts, for the p-values: texts that the model was not trained on. (Training texts are
+                closer to their classes than new ones, so too many new texts would seem strange.) Those that are also in
+                `texts` are left out. None: half of the distinct `texts`, chosen by their hash; the model must then have
+                been trained on none of them.
+            progress: Called after each batch with its number of texts. None: a bar appears after 5 seconds, in a
+                terminal or a notebook.
+            **kwargs: Arguments of the tokenizer's call, and `batch_size`.
+
+        Raises:
+            ValueError: There are too few texts, a label is unknown, the model's outputs are not finite, or it has no
+                hidden states.
+        """
+        _, call = self._for_arrays({**kwargs, "num_samples": 0})
+        activation = call["activation"]
+        texts = [texts] if isinstance(texts, (str, Mapping)) else list(texts)
+        targets = None
+        if labels is not None:
+            texts, targets = labeled(texts, labels, self.model.config, activation)
+        items = {text_key(item): i for i, item in reversed(list(enumerate(texts)))}  # a copy says nothing new
+        if held_out is None:
+            known = [i for key, i in items.items() if in_first_half(key)]
+            others = [texts[i] for key, i in items.items() if not in_first_half(key)]
+        else:
+            held_out = [held_out] if isinstance(held_out, (str, Mapping)) else list(held_out)
+            distinct = {text_key(item): item for item in held_out}
+            known, others = list(items.values()), [item for key, item in distinct.items() if key not in items]
+            if shared := len(distinct) - len(others):
+                warnings.warn(
+                    f"held_out shares {shared:,} texts with texts; they are left out of held_out", stacklevel=2
+                )
+        if min(len(known), len(others)) < LEAST_TEXTS:
+            raise ValueError(
+                f"a scope needs at least {LEAST_TEXTS} distinct texts to learn from and {LEAST_TEXTS} others to hold "
+                f"out, and there are {len(known)} and {len(others)}; pass more"
+            )
+        with progress_bar(progress, len(known) + len(others), "text") as advance:
+            run: dict[str, Any] = {**call, "progress": advance}
+            p, features = self._features([texts[i] for i in known], run)
+            _, held_features = self._features(others, run)
+        given = None if targets is None else targets[known]
+        scope = scope_of(features, _classes(p, given, activation), held_features)
+        self.scope = scope
+        return scope
+
+    def saved_options(self) -> dict[str, Any]:
+        """The options that are saved with the model, as JSON values."""
+        return super().saved_options() | ({SCOPE: True} if self.scope is not None else {})
+
+    def _save_scope(self, folder: Any) -> None:
+        if self.scope is not None:
+            target = Path(folder) / SCOPE
+            target.mkdir(exist_ok=True)
+            np.savez(target / FILE, **self.scope.saved())  # type: ignore[arg-type]  # the stubs take it for a flag
+
+    def _features(
+        self, texts: Sequence[Any], run: Mapping[str, Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Probabilities and features of texts. Raises ValueError if they are not finite, or the model has none."""
+        try:
+            parts = list(self._sampler.features(texts, **run))
+        except InputError as error:
+            if NO_STATES in str(error):
+                raise ValueError(f"{NO_STATES}; use another model") from error
+            raise
+        p, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        if not (np.isfinite(p).all() and np.isfinite(features).all()):
+            raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
+        return p, features
+
+    def _scope_for(self, options: Options) -> Scope | None:
+        """The scope for a call. Raises ValueError if its level needs another one. Warns once about old ones."""
+        scope, level = self.scope, options.novelty_level
+        if scope is None and self._sampler.has_scope():
+            old = f"the scope was learned for other weights of the model; {_LEARN} again"
+            if level is not None:
+                raise ValueError(f"novelty_level={level:g}: {old}")
+            self._warn_once(f"{old}; until then, results have no novelty")
+        elif scope is None and level is not None:
+            raise ValueError(f"novelty_level={level:g} needs a scope; {_LEARN}, or pass novelty_level=None")
+        elif scope is not None and level is not None:
+            scope.check_level(level)
+        return scope
+
+
+def saved_scope(config: Any, saved: Mapping[str, Any]) -> Scope | None:
+    """The scope that was saved next to a model. Warns if it is not there any more."""
+    if not saved.get(SCOPE):
+        return None
+    at = {"revision": getattr(config, "_commit_hash", None)}
+    try:
+        path = cached_file(config.name_or_path, f"{SCOPE}/{FILE}", **{key: one for key, one in at.items() if one})
+        with np.load(path, allow_pickle=False) as arrays:
+            return Scope.of_saved(arrays)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        warnings.warn(
+            f"the scope did not load from {SCOPE}/{FILE} ({reason}), so results have no novelty; call "
+            "classifier.learn_scope(texts), or write the folder with classifier.save_pretrained",
+            UserWarning,
+            stacklevel=3,
+        )
+        return None
+
+
+def _classes(p: NDArray[np.float32], targets: NDArray[np.int64] | None, activation: Activation) -> NDArray[np.int64]:
+    """The class of each text: its label, else the predicted one. *Shape:* (texts,).
+
+    Of several labels, the one with the highest probability. One output has two classes, numbers have one.
+    """
+    if activation == "none":
+        return np.zeros(len(p), dtype=np.int64)
+    if targets is None:
+        return (p[:, 0] >= 0.5).astype(np.int64) if p.shape[1] == 1 else p.argmax(1)
+    if targets.ndim == 1:
+        return targets
+    if targets.shape[1] == 1:
+        return targets[:, 0]
+    likeliest = np.where(targets == 1, p, -1.0).argmax(1)
+    return np.asarray(np.where(targets.any(1), likeliest, p.argmax(1)))

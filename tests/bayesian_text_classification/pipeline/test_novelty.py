@@ -1,0 +1,222 @@
+"""Novelty in the results of a classifier: what is learned, saved, and refused."""
+
+import copy
+import json
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from bayesian_text_classification import load
+from environments import only, run
+from transformers import pipeline
+
+WHAT, HOW = ("film", "story", "plot", "cast"), ("good", "bad", "long", "dull", "fine", "odd")
+IN = [f"{start} {what} was {how}" for start in ("the", "that", "this", "a") for what in WHAT for how in HOW]
+OUT = [
+    "0 1 2 3 4 5 6 7 8 9 . . . . ! ! ! !",
+    "der hund bellt sehr laut in der nacht",
+    "SELECT * FROM users WHERE 1 = 1",
+]
+KEYS = ["novelty", "novelty_p_value"]
+
+
+@pytest.fixture(scope="module")
+def scoped(small):
+    """A classifier with the scope of half of the texts above."""
+    ours = copy.copy(small)
+    ours.learn_scope(IN)
+    return ours
+
+
+@pytest.mark.parametrize("options", [{"num_samples": 0}, {"num_samples": 5}, {"num_samples": 20, "tolerance": 0.05}])
+def test_results_have_two_more_keys_and_nothing_else_changes(scoped, small, options):
+    """The same texts have the same novelty in every kind of call, alone and in a batch."""
+    texts = [*IN[:5], *OUT]
+    before, found = small(texts, **options), scoped(texts, **options)
+    for one, other in zip(before, found, strict=True):
+        assert list(other) == [*one, *KEYS]
+        assert {key: other[key] for key in one} == {
+            key: value if isinstance(value, (str, bool, int)) else pytest.approx(value, abs=1e-6)
+            for key, value in one.items()
+        }
+    expected = scoped(texts, num_samples=0)
+    for text, row, other in zip(texts, found, expected, strict=True):
+        (alone,) = scoped(text, **options)
+        for same in (alone, other):
+            assert same["novelty"] == pytest.approx(row["novelty"], rel=1e-5)
+            assert same["novelty_p_value"] == row["novelty_p_value"]
+    ranked = scoped(texts, **options, top_k=2)
+    assert [entry["novelty_p_value"] for entries in ranked for entry in entries] == [
+        row["novelty_p_value"] for row in found for _ in range(2)
+    ]
+
+
+def test_strange_texts_are_novel(scoped):
+    own, strange = ([row["novelty"] for row in scoped(texts, num_samples=0)] for texts in (IN, OUT))
+    assert np.mean(strange) > max(own)
+    strangest = scoped(OUT[int(np.argmax(strange))], num_samples=0)[0]
+    assert strangest["novelty_p_value"] == 1 / (len(scoped.scope.held_out) + 1)
+
+
+@pytest.mark.parametrize("samples", [0, 4])
+def test_a_level_abstains(scoped, samples):
+    new, known = scoped([OUT[0], IN[0]], num_samples=samples, novelty_level=0.05)
+    assert new["abstained"] and new["label"] is None and new["candidate"] in ("bad", "fine", "good")
+    assert "is at most 0.05: it is unlike the texts that the model was made for" in new["reason"]
+    assert not known["abstained"] and known["reason"] is None and known["label"] == known["candidate"]
+    both = scoped(OUT[0], num_samples=samples, novelty_level=0.05, threshold=1.0)[0]
+    assert both["reason"].startswith("score ") and both["reason"].endswith(new["reason"]) and both["label"] is None
+    only_score = scoped(IN[0], num_samples=samples, novelty_level=0.05, threshold=1.0)[0]
+    assert only_score["label"] is None and "novelty" not in only_score["reason"]
+    (ranked,) = scoped([OUT[0]], num_samples=samples, novelty_level=0.05, top_k=None)
+    assert len(ranked) == 3 and all(entry["abstained"] and entry["label"] for entry in ranked)
+
+
+def test_labels_and_held_out_texts_are_used(small):
+    ours = copy.copy(small)
+    labels = ["bad", "good"] * 24
+    scope = ours.learn_scope(IN[:48], labels, IN[48:])
+    assert len(scope.means) == 2 and len(scope.held_out) == 48
+    _, features = next(ours._sampler.features(IN[:48], "softmax", tokenizer_options={}, batch_size=None))
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    np.testing.assert_allclose(scope.means, [unit[::2].mean(0), unit[1::2].mean(0)], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        sorted(row["novelty"] for row in ours(IN[48:], num_samples=0)), scope.held_out, rtol=1e-5
+    )
+
+
+def test_copies_and_shared_texts_count_once(small):
+    ours = copy.copy(small)
+    with pytest.warns(UserWarning, match="held_out shares 3 texts with texts; they are left out of held_out"):
+        scope = ours.learn_scope(IN[:40] * 2, None, [*IN[37:], *IN[37:]])
+    assert len(scope.held_out) == len(IN) - 40
+    assert scope.digest() == ours.learn_scope(IN[:40], None, IN[40:]).digest()
+    halves, again = ours.learn_scope(IN), ours.learn_scope(IN[::-1] * 2)
+    np.testing.assert_allclose(again.held_out, halves.held_out, rtol=1e-5)
+    assert 20 <= len(halves.held_out) <= 76
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda ours: ours.learn_scope(IN[:30]), "at least 20 distinct texts to learn from and 20 others to hold out"),
+        (lambda ours: ours.learn_scope(IN[:30], None, IN[30:40]), "and there are 30 and 10; pass more"),
+        (lambda ours: ours.learn_scope(IN, ["bad"]), "got 96 texts and 1 labels"),
+        (lambda ours: ours.learn_scope(IN, ["awful"] * 96), "label 0 is 'awful'"),
+        (lambda ours: ours("a", novelty_level=0.05), r"novelty_level=0.05 needs a scope; call classifier.learn_scope"),
+        (lambda ours: setattr(ours, "novelty_level", 0.05), "needs a scope"),
+        (lambda ours: ours("a", novelty_level=0), "must lie between 0 and 1"),
+        (lambda ours: ours("a", novelty_level=True), "must lie between 0 and 1"),
+    ],
+)
+def test_what_cannot_work_is_refused(small, call, message):
+    ours = copy.copy(small)
+    with pytest.raises(ValueError, match=message):
+        call(ours)
+    assert ours.scope is None
+
+
+def test_a_level_that_no_text_can_reach_is_refused(scoped):
+    with pytest.raises(ValueError, match=r"novelty_level=0.001 needs at least 999 held-out texts, and the scope has"):
+        scoped("a", novelty_level=0.001)
+
+
+def test_other_weights_need_another_scope(tiny, tokenizer, bayesian):
+    ours = bayesian(tiny("bert"), num_samples=0)
+    ours.learn_scope(IN)
+    with torch.no_grad():
+        ours.model.classifier.bias[0] += 1
+    with pytest.warns(UserWarning, match="was learned for other weights of the model; call classifier.learn_scope"):
+        assert "novelty" not in ours("a")[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        ours("a")
+    with pytest.raises(ValueError, match=r"novelty_level=0.05: the scope was learned for other weights"):
+        ours("a", novelty_level=0.05)
+    ours.learn_scope(IN)
+    assert "novelty" in ours("a")[0]
+
+
+def test_a_scope_is_saved_loaded_and_removed(scoped, tmp_path):
+    ours = copy.copy(scoped)
+    ours.novelty_level = 0.05
+    expected = ours([*IN[:3], OUT[0]], num_samples=4)
+    ours.save_pretrained(tmp_path)
+    assert [path.name for path in (tmp_path / "scope").iterdir()] == ["scope.npz"]
+    card = (tmp_path / "README.md").read_text()
+    assert "novelty_level=0.05. " in card and "`novelty_p_value`,\nthe share of them" in card and "scope=" not in card
+    again = load(tmp_path)
+    assert again.novelty_level == 0.05 and again.scope.digest() == ours.scope.digest()
+    assert again([*IN[:3], OUT[0]], num_samples=4) == expected
+    own = pipeline("bayesian-text-classification", model=str(tmp_path), trust_remote_code=True)
+    assert own(OUT[0])[0]["abstained"]
+    for other in (pickle.loads(pickle.dumps(ours)), copy.copy(ours)):
+        assert other([*IN[:3], OUT[0]], num_samples=4) == expected
+    another = load(tmp_path, novelty_level=None)
+    another.scope = None
+    another.save_pretrained(tmp_path)
+    assert not list((tmp_path / "scope").glob("*")) and load(tmp_path).scope is None
+    config = json.loads((tmp_path / "config.json").read_text())["bayesian_text_classification"]
+    assert "scope" not in config and "novelty_level" not in config
+
+
+def test_a_missing_scope_is_a_warning(scoped, tmp_path):
+    ours = copy.copy(scoped)
+    ours.novelty_level = 0.05
+    ours.save_pretrained(tmp_path)
+    (tmp_path / "scope" / "scope.npz").unlink()
+    with pytest.warns(UserWarning, match="the scope did not load from scope/scope.npz"):
+        again = load(tmp_path)
+    assert again.scope is None and again.novelty_level is None and "novelty" not in again("a")[0]
+    (tmp_path / "scope" / "scope.npz").write_bytes(b"PK not an archive")
+    with pytest.warns(UserWarning, match="the scope did not load"):
+        assert load(tmp_path).scope is None
+
+
+def test_a_saved_folder_needs_no_package(scoped, tmp_path):
+    ours = copy.copy(scoped)
+    ours.save_pretrained(tmp_path / "model")
+    code = """
+import sys
+from transformers import pipeline
+own = pipeline("bayesian-text-classification", model=sys.argv[1], trust_remote_code=True)
+print(own("the film was good", num_samples=0)[0]["novelty_p_value"])
+"""
+    shown = run(only(tmp_path / "alone", "torch", "transformers"), code, tmp_path / "model")
+    assert float(shown) == scoped("the film was good", num_samples=0)[0]["novelty_p_value"]
+
+
+@pytest.mark.parametrize(("problem", "outputs"), [("multi_label_classification", 3), (None, 1), ("regression", 1)])
+def test_every_head_has_novelty(bayesian, tiny, problem, outputs):
+    ours = bayesian(tiny("bert", num_labels=outputs, problem_type=problem), num_samples=0)
+    scope = ours.learn_scope(IN)
+    assert 1 <= len(scope.means) <= 3 and (problem != "regression" or len(scope.means) == 1)
+    new, known = ours([OUT[0], IN[0]], novelty_level=0.05)
+    assert new["abstained"] and new["label"] is None and not known["abstained"]
+    if problem == "multi_label_classification":
+        limits = dict.fromkeys(ours.model.config.id2label.values(), 0.0)
+        (strange,) = ours([OUT[0]], novelty_level=0.05, threshold=limits, top_k=None)
+        assert not any(entry["accepted"] for entry in strange) and all(entry["abstained"] for entry in strange)
+        targets = np.tile(np.eye(3, dtype=int), (32, 1))
+        assert len(ours.learn_scope(IN, targets).means) == 3
+
+
+def test_an_ensemble_takes_the_features_of_its_first_model(tiny, tokenizer, bayesian):
+    first, second = tiny("bert"), tiny("distilbert")
+    alone = bayesian(first, num_samples=0)
+    alone.learn_scope(IN)
+    both = bayesian([first, second], tokenizer=tokenizer)
+    both.learn_scope(IN)
+    texts = [*IN[:3], OUT[0]]
+    expected = [row["novelty"] for row in alone(texts)]
+    for options in ({}, {"num_samples": 0}, {"posterior": "ensemble+dropout", "num_samples": 4}):
+        assert [row["novelty"] for row in both(texts, **options)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_novelty_costs_no_pass_without_samples_and_one_with_them(scoped):
+    for options, passes in (({"num_samples": 0}, 4), ({"num_samples": 5}, 24)):
+        counted = []
+        scoped(IN[:4], **options, progress=counted.append)
+        assert sum(counted) == passes
