@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bayesian_text_classification import load
+from bayesian_text_classification.pipeline.handler import EndpointHandler
 from environments import only, run
 from transformers import pipeline
 
@@ -160,6 +161,13 @@ def test_a_scope_is_saved_loaded_and_removed(scoped, tmp_path):
     assert not list((tmp_path / "scope").glob("*")) and load(tmp_path).scope is None
     config = json.loads((tmp_path / "config.json").read_text())["bayesian_text_classification"]
     assert "scope" not in config and "novelty_level" not in config
+
+
+def test_an_endpoint_reports_novelty(scoped, tmp_path):
+    copy.copy(scoped).save_pretrained(tmp_path)
+    parameters = {"num_samples": 0, "novelty_level": "0.05"}
+    (answer,) = EndpointHandler(str(tmp_path))({"inputs": [OUT[0]], "parameters": parameters})
+    assert answer["abstained"] and answer["novelty"] == scoped(OUT[0], num_samples=0)[0]["novelty"]
 
 
 def test_a_missing_scope_is_a_warning(scoped, tmp_path):

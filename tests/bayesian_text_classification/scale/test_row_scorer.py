@@ -224,6 +224,27 @@ def test_rows_without_a_label_are_counted(bayesian, tiny, labels, scores):
     assert open_.threshold is None and open_.abstained(open_(texts, errors)) == 0
 
 
+@pytest.mark.parametrize("samples", [0, 4])
+@pytest.mark.parametrize("scores", ["top", "all"])
+@pytest.mark.parametrize("labels", [False, True])
+def test_novelty_has_its_columns(bayesian, tiny, labels, scores, samples):
+    ours = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification" if labels else None))
+    ours.learn_scope([f"film {i} was {how}" for i in range(30) for how in ("good", "bad")])
+    options = {"num_samples": samples, "scores": scores}
+    scorer = RowScorer(ours, "", {**options, "novelty_level": 0.1})
+    texts, done = ["film 3 was good", "0 1 2 3 4 5 6 7 8 9 . . . ! ! !", ""], []
+    rows = scorer(texts, [None, None, "the text is empty"], done.append)
+    assert sum(done) == pytest.approx(2)
+    assert set(scorer.added.names) == set(rows[0]) == set(rows[1]) and rows[2] == {"error": "the text is empty"}
+    expected = ours(texts[:2], num_samples=0)
+    assert [row["novelty_p_value"] for row in rows[:2]] == [answer["novelty_p_value"] for answer in expected]
+    assert [row["abstained"] for row in rows[:2]] == [False, True] and "unlike" in rows[1]["reason"]
+    assert scorer.abstained(rows) == 1
+    plain = RowScorer(ours, "", options)
+    assert set(scorer.added.names) - set(plain.added.names) <= {"abstained", "reason", "candidate"}
+    assert "novelty" in plain.added.names and not plain.may_abstain
+
+
 def test_unknown_scores_raise(classifier):
     with pytest.raises(ValueError, match="scores='some'; it must be 'top' or 'all'"):
         RowScorer(classifier, "", {"scores": "some"})
