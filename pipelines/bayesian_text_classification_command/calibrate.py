@@ -28,6 +28,7 @@ from .options import (
     models_of,
     not_empty,
     texts_or_default,
+    threshold_of,
     writable_folder,
 )
 from .progress import passes_progress
@@ -61,6 +62,13 @@ def calibrate(
         typer.Option(
             help="temperature or bias-corrected for a model that chooses one label, platt for independent labels.",
             show_default="temperature, or platt",
+        ),
+    ] = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Texts with a lower score get no label; the report of evaluate has a number. For independent labels, "
+            "LABEL=NUMBER for each.",
         ),
     ] = None,
     scope_dataset: Annotated[
@@ -111,6 +119,7 @@ def calibrate(
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.labeled_texts import load_texts
     from bayesian_text_classification.loading.problem import labeled_texts_for
+    from bayesian_text_classification.pipeline.calibrated import check_threshold
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
     from bayesian_text_classification.wording import first_line
 
@@ -118,9 +127,12 @@ def calibrate(
     asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "seed": seed}
     asked |= {"dropout": None if choose else dropout, "posterior": posterior}
     options = {name: value for name, value in asked.items() if value is not None}
+    limit = threshold_of(threshold)
     try:
         with STDERR.status("loading"):
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle, **options)
+            if limit is not None:
+                check_threshold(limit, classifier.activation, classifier.model.config)
             source, max_texts = texts_or_default(dataset, max_texts)
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             data = labeled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
@@ -134,6 +146,8 @@ def calibrate(
         how = {"dropout": "auto"} if choose else {}
         with passes_progress("calibrating", len(data.texts) * passes) as advance:
             classifier.calibrate(data.texts, data.labels, method=method, progress=advance, **how)
+        if limit is not None:
+            classifier.threshold = limit
         if scope is not None:
             others = None if held_out is None else held_out.texts
             with passes_progress("learning the scope", len(scope.texts) + len(others or ())) as advance:

@@ -50,7 +50,7 @@ _MEASURES = {"ece": "ECE", "accuracy": "accuracy", "nll": "NLL", "brier": "Brier
 def _rates(values: list[float] | None) -> list[float] | None:
     for value in values or []:
         if not 0 < value < 1:
-            raise typer.BadParameter(f"{value}; it must lie between 0 and 1")
+            raise typer.BadParameter(f"{value}; it must lie between 0 and 1, such as 0.05 for 5%")
     return values or None
 
 
@@ -107,6 +107,23 @@ def evaluate(
         str | None,
         typer.Option(help="Out-of-scope texts, to measure how well uncertainty detects them.", callback=file_or_id),
     ] = None,
+    scope_dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="With --ood-dataset: texts like those that the classifier is for, to measure how well novelty detects "
+            "the others. May be its training texts if there is --scope-held-out.",
+            show_default="the scope that it was saved with, if there is one",
+            callback=file_or_id,
+        ),
+    ] = None,
+    scope_held_out: Annotated[
+        str | None,
+        typer.Option(
+            help="Other such texts, which the model was not trained on.",
+            show_default="half of --scope-dataset",
+            callback=file_or_id,
+        ),
+    ] = None,
     target_error: Annotated[
         list[float] | None,
         typer.Option(
@@ -133,7 +150,12 @@ def evaluate(
     wanted = ("bayesian,ensemble" if quick else "baal,bayesian,ensemble") if arms is None else arms
     check_labeled(dataset, text_column, text_pair_column, label_column)
     check_labeled(calibration_dataset, text_column, text_pair_column, label_column)
-    check_unlabeled(ood_dataset, text_column, text_pair_column)
+    if scope_dataset is not None and ood_dataset is None:
+        fail("--scope-dataset needs --ood-dataset")
+    if scope_held_out is not None and scope_dataset is None:
+        fail("--scope-held-out needs --scope-dataset")
+    for path in (ood_dataset, scope_dataset, scope_held_out):
+        check_unlabeled(path, text_column, text_pair_column)
     folder = writable_folder(output)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "report.json").is_file():
         fail(f"--output {folder} holds other files; choose a new folder, or that of an earlier report")
@@ -164,15 +186,30 @@ def evaluate(
             calibration = None
             if calibration_dataset is not None:
                 calibration = labeled_texts_for(classifier, calibration_dataset, **columns)
-            strange = []
-            if ood_dataset is not None:
-                strange = load_texts(ood_dataset, text_column=text_column, text_pair_column=text_pair_column).texts
+            strange, scope, held_out = (
+                []
+                if path is None
+                else load_texts(path, text_column=text_column, text_pair_column=text_pair_column).texts
+                for path in (ood_dataset, scope_dataset, scope_held_out)
+            )
         except ValueError as error:  # ours: the model, its problem type or the data
             fail(first_line(error))
-    run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
-    run |= {"sweep": sweep, "dropout": dropout, "arms": [arm.strip() for arm in wanted.split(",")]}
+    wants_samples = num_samples > 0 and dropout is None and "bayesian" in wanted
     try:
-        with passes_progress("sampling", total_rows(classifier, data, **run)) as passes:
+        unsampled = wants_samples and not classifier.sites_for({"posterior": "dropout"})
+    except (ValueError, RuntimeError):  # reported with the comparison
+        unsampled = False
+    if unsampled:
+        print(
+            "The model has no active dropout, so nothing is sampled; --dropout 0.1 samples it with dropout that it was "
+            "not trained with.",
+            file=sys.stderr,
+        )
+    run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
+    run |= {"scope": scope, "scope_held_out": held_out or None, "sweep": sweep, "dropout": dropout}
+    run |= {"arms": [arm.strip() for arm in wanted.split(",")]}
+    try:
+        with passes_progress("classifying" if unsampled else "sampling", total_rows(classifier, data, **run)) as passes:
             known: list[Arm] = []
 
             def show(arm: "Arm") -> None:
@@ -201,6 +238,8 @@ def evaluate(
         label_column=data.label_column,
         calibration_dataset=calibration_dataset,
         ood_dataset=ood_dataset,
+        scope_dataset=scope_dataset,
+        scope_held_out=scope_held_out,
         num_samples=samples,
         dropout=comparison.dropout,
         seed=seed,
@@ -216,11 +255,16 @@ def evaluate(
             columns_of,
             tuple(ensemble or ()),
             together=bool(saved_options(classifier.model.config)),
+            scope={
+                name: path
+                for name, path in (("scope_dataset", scope_dataset), ("scope_held_out", scope_held_out))
+                if path
+            },
         ),
     )
     _print_tables(comparison, data)
     STDOUT.print(f"[bold]{escape(found.headline)}[/bold]", highlight=False, soft_wrap=True)
-    code = recipe(comparison, settings.sources)
+    code = recipe(comparison, settings.sources, found.limit)
     if code is not None:
         _print_code("In Python:", code.python)
         _print_code("On the command line:", code.command)

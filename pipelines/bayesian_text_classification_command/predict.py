@@ -248,7 +248,8 @@ def predict(
     if summary.abstained is not None:
         done += f", {summary.abstained:,} of them without a label"
     if summary.errors:
-        reasons = ", ".join(f"{count:,} x {reason}" for reason, count in summary.errors.most_common())
+        each = summary.errors.most_common()
+        reasons = each[0][0] if len(each) == 1 else ", ".join(f"{reason} ({count:,})" for reason, count in each)
         done += f", {summary.errors.total():,} of them with an error: {reasons}"
     print(done, file=sys.stderr)
     if output != STDIN:

@@ -110,9 +110,7 @@ def rank(
     with passes_progress("sampling", len(data.texts) * passes) as advance:
         try:
             if heuristic == "novelty":
-                none = {"threshold": None, "novelty_level": None}
-                results = classifier(data.texts, num_samples=0, top_k=1, progress=advance, **none)
-                scores = np.array([entry["novelty"] for (entry,) in results])
+                scores = classifier.novelty(data.texts, progress=advance)
                 order = np.argsort(-scores, kind="stable")
             else:
                 samples = classifier.sample_proba(data.texts, progress=advance, num_samples=passes, seed=seed)

@@ -68,7 +68,7 @@ def test_evaluate_prints_only_the_table_the_verdict_and_the_paths_to_stdout(smal
     files = ("report.html", "report.json", "model-card.md", *pictures)
     assert lines[-13:] == [str(folder / "out" / name) for name in files]
     assert any(line.startswith("No recommendation on 3 texts: ") for line in lines)
-    assert any(line.startswith("- On 3 texts, the Bayesian model is not significantly better calib") for line in lines)
+    assert any(line.startswith("- On 3 texts, the Bayesian model is not significantly worse calib") for line in lines)
     assert "In Python:" not in lines  # nothing is recommended
     assert any(line.startswith("- Detecting 2 out-of-scope texts by predictive entropy: ") for line in lines)
 

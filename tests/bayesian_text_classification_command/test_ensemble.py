@@ -80,7 +80,7 @@ def test_a_first_model_with_saved_options_is_loaded_as_it_was_measured(folder, t
     first, seen = load(folder / "one", dropout="2x"), []
     first.calibrate(TEXTS, [i % 2 for i in range(len(TEXTS))], num_samples=0)
     first.save_pretrained(tmp_path / "first")
-    monkeypatch.setattr(recipe_module, "recipe", lambda comparison, sources: seen.append(sources))
+    monkeypatch.setattr(recipe_module, "recipe", lambda comparison, sources, limit: seen.append(sources))
     for name in (tmp_path / "first", folder / "one"):
         models = ["--model", name, "--ensemble", folder / "two", "--dataset", folder / "labeled.csv"]
         done = commands.asked("evaluate", *models, "--num-samples", 0, "--output", tmp_path / "report")

@@ -103,6 +103,22 @@ def test_what_cannot_work_is_refused(options, message, folder, tmp_path, monkeyp
     assert not (tmp_path / "model").exists()
 
 
+def test_evaluate_measures_novelty(folder, tmp_path):
+    write(tmp_path / "strange.csv", ["text"], [[f"{STRANGE} {i}"] for i in range(20)])
+    data = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", tmp_path / "report"]
+    scope = ["--scope-dataset", folder / "scope.csv", "--ood-dataset", tmp_path / "strange.csv"]
+    assert "at least 20 distinct texts" in refused(asked("evaluate", *data, *scope))  # all of them are measured
+    write(tmp_path / "few.csv", ["text", "label"], [[TEXTS[0], "POSITIVE"], [TEXTS[1], "NEGATIVE"]])
+    data[1] = tmp_path / "few.csv"
+    done = asked("evaluate", *data, *scope, "--scope-held-out", folder / "held-out.csv")
+    assert done.exit_code == 0 and "by novelty, in one pass: AUROC from" in done.stdout
+    for given, message in (
+        (scope[:2], "--scope-dataset needs --ood-dataset"),
+        (["--scope-held-out", folder / "held-out.csv"], "--scope-held-out needs --scope-dataset"),
+    ):
+        assert refused(asked("evaluate", *data, *given)) == message
+
+
 def test_predict_needs_a_scope_for_a_level(folder, tmp_path):
     files = ["--input", folder / "new.csv", "--output", tmp_path / "a.csv", "--novelty-level", 0.05]
     assert "--novelty-level 0.05 needs a scope" in refused(asked("predict", *files))

@@ -83,7 +83,7 @@ def test_predict_reads_stdin_and_writes_stdout():
         ("dull", "NEGATIVE", None),
     ]
     assert done.returncode == 3
-    assert done.stderr.decode() == "3 rows, 1 of them with an error: 1 x the text is empty\n"
+    assert done.stderr.decode() == "3 rows, 1 of them with an error: the text is empty\n"
 
 
 def test_empty_stdin_gives_empty_stdout():

@@ -35,7 +35,7 @@ def test_the_tutorial_leads_to_a_served_classifier(tmp_path, monkeypatch):
     )
     line = re.search(r"classifier\(texts, num_samples=0, threshold=(.*?)\) .*? below 5%, .* accepts 86%", printed)
     assert float(line[1]) == pytest.approx(0.9012, abs=1e-3)  # the line that the tutorial quotes
-    assert namespace["classifier"].threshold == 0.9
+    assert namespace["classifier"].threshold == 0.901171 and namespace["found"].rows
     monkeypatch.syspath_prepend(tmp_path)
     import serve
 

@@ -1,7 +1,7 @@
 """Compare models on the same rows and judge the differences. Only `run/` uses a model; everything else takes arrays."""
 
 from .comparison import Comparison, compare_outputs
-from .outputs import Calibration, MemberOutputs, Outputs
+from .outputs import Calibration, MemberOutputs, Novelty, Outputs
 from .run import compare, outputs_of, total_rows
 from .verdict import Verdict, advice, verdict
 
@@ -9,6 +9,7 @@ __all__ = [
     "Calibration",
     "Comparison",
     "MemberOutputs",
+    "Novelty",
     "Outputs",
     "Verdict",
     "advice",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,20 +30,78 @@ def accepting(comparison: Comparison, arm: Arm, targets: Sequence[float] | None 
     return _of_texts(comparison, arm, targets or TARGETS)
 
 
-def _of_texts(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> list[str]:
-    """Thresholds of the score: the largest probability, that of "no" included for a model with one output."""
-    p, lines = arm.probabilities, []
+@dataclass(frozen=True)
+class Limit:
+    """A threshold to deploy.
+
+    Attributes:
+        threshold: The lowest score of an accepted text; or that of each label, by its name.
+        target: Error rate among accepted texts that it stays below.
+    """
+
+    threshold: float | dict[str, float]
+    target: float
+
+    @property
+    def promise(self) -> str:
+        """What holds for accepted texts, in words."""
+        return f"error among accepted texts below {percent(self.target)}, with {CONFIDENCE:.0%} confidence"
+
+
+def limit_of(comparison: Comparison, arm: Arm, targets: Sequence[float] | None = None) -> Limit | None:
+    """The threshold for the first of these error rates that has one and needs one; None if there is none."""
+    several = comparison.head is INDEPENDENT_LABELS
+    for target in targets or (LABEL_TARGETS if several else TARGETS):
+        if several:
+            found = _label_thresholds(comparison, arm, target)
+            if found:
+                return Limit(found, target)
+            continue
+        scores, correct = answers_of(comparison, arm)
+        one = threshold_for(scores, correct, target, confidence=CONFIDENCE, groups=comparison.groups)
+        if one is not None and one.accepted < one.rows:
+            return Limit(_shorter(one.threshold), target)
+    return None
+
+
+def answers_of(comparison: Comparison, arm: Arm) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The score of each text's answer, that of "no" included for a model with one output, and whether it is right."""
+    p = arm.probabilities
     if comparison.labels.ndim == 2:
         correct = ((p > 0.5) == comparison.labels)[:, 0]
     else:
         correct = p.argmax(1) == comparison.labels
-    scores = comparison.head.confidence(p)
+    return comparison.head.confidence(p), correct
+
+
+def _label_thresholds(comparison: Comparison, arm: Arm, target: float) -> dict[str, float]:
+    """Thresholds of the labels that have one."""
+    found = label_thresholds(
+        arm.probabilities,
+        comparison.labels,
+        comparison.names,
+        precision=1 - target,
+        confidence=CONFIDENCE,
+        groups=comparison.groups,
+    )
+    return {name: _shorter(one.threshold) for name, one in found.items()}
+
+
+def _of_texts(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> list[str]:
+    """Thresholds of the score."""
+    p, lines = arm.probabilities, []
+    scores, correct = answers_of(comparison, arm)
     found = [
         (target, threshold_for(scores, correct, target, confidence=CONFIDENCE, groups=comparison.groups))
         for target in targets
     ]
     for target, threshold in found:
-        if threshold is not None:
+        if threshold is not None and threshold.accepted == threshold.rows:
+            lines.append(
+                f"The error is below {percent(target)} without a threshold, with {CONFIDENCE:.0%} confidence for texts "
+                "like these."
+            )
+        elif threshold is not None:
             lines.append(
                 f"{_call(comparison, arm, _shorter(threshold.threshold))} keeps the error "
                 f"among accepted texts below {percent(target)}, with {CONFIDENCE:.0%} confidence for texts like these. "
@@ -62,21 +121,13 @@ def _of_labels(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> li
     """Thresholds of each label."""
     lines, missed, names = [], [], comparison.names
     for target in targets:
-        found = label_thresholds(
-            arm.probabilities,
-            comparison.labels,
-            names,
-            precision=1 - target,
-            confidence=CONFIDENCE,
-            groups=comparison.groups,
-        )
-        if not found:
+        thresholds = _label_thresholds(comparison, arm, target)
+        if not thresholds:
             missed.append(target)
             continue
-        thresholds = {name: _shorter(one.threshold) for name, one in found.items()}
         lines.append(
-            f"For {len(found)} of {len(names)} labels, a threshold keeps the error among the texts that get the label "
-            f"below {percent(target)}, with {CONFIDENCE:.0%} confidence for each label by itself: "
+            f"For {len(thresholds)} of {len(names)} labels, a threshold keeps the error among the texts that get the "
+            f"label below {percent(target)}, with {CONFIDENCE:.0%} confidence for each label by itself: "
             f"{_call(comparison, arm, thresholds)}. The other labels are then never accepted."
         )
     if missed:

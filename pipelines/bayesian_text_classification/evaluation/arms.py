@@ -31,6 +31,7 @@ TITLES: dict[str, str] = {
     "ensemble_temperature": "Ensemble + temperature",
     "ensemble_platt": "Ensemble + Platt",
     "saved": "As saved",
+    "scope": "Scope",  # of out-of-scope detection alone
 }
 OptionalArm = Literal["baal", "bayesian", "ensemble"]
 OPTIONAL_ARMS: tuple[OptionalArm, ...] = ("baal", "bayesian", "ensemble")  # what runs besides the ordinary model

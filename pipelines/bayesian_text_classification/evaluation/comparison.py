@@ -12,12 +12,14 @@ from ..pipeline.rates import Dropout
 from ..pipeline.uncertainty import Uncertainty
 from .arms import Arm, Cost, Labels, MeasuredArms, Probabilities
 from .fits import Fit
-from .heads import ArmName, Head, head_of
-from .out_of_scope import Detection, detect
-from .outputs import Outputs, numbered
+from .heads import CONFIDENCE, ArmName, Head, head_of
+from .out_of_scope import BOTH, NOVELTY, Detection, detect, mean_ranks
+from .outputs import NO_SAMPLES, Novelty, Outputs, numbered
 from .recommendation import Recommendation, recommendation
 from .sample_sweep import Sweep, rows_of_sweep, sample_sweep
 from .statistics.intervals import Difference, distinct
+
+LEVEL = 0.05  # share of the in-scope texts that a scope may refuse
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Comparison:
             scaling minus that of the frequentist arm with one, by its key.
         uncertainty: Uncertainty of each text, from the Bayesian arm's samples; None without samples.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
+        novelty: Their novelty, and that of the measured texts; None without a scope.
         sweep: Measures against the number of samples. None for fewer than two samples.
         recommendation: The recommended arm, and the comparisons that decided.
         calibrated_on: Number of other texts that the scalings were fitted on. None if they were fitted on these.
@@ -43,6 +46,7 @@ class Comparison:
         groups: Number of each text's group of copies, from 0. None if all texts are distinct. *Shape:* (texts,).
         dropout: The option `dropout` of the samples.
         notes: What else to know about the run, one sentence each.
+        unsampled: Why there are no samples, if there are none.
     """
 
     labels: Labels
@@ -59,6 +63,16 @@ class Comparison:
     groups: NDArray[np.intp] | None = None
     dropout: Dropout = None
     notes: tuple[str, ...] = ()
+    unsampled: str = NO_SAMPLES
+    novelty: Novelty | None = None
+
+    @property
+    def novelty_level(self) -> float | None:
+        """A level for the scope: 0.05, or None if no text can reach it or there is no scope."""
+        if self.novelty is None:
+            return None
+        p = np.concatenate([self.novelty.p_inside, self.novelty.p_outside])
+        return LEVEL if p.min() <= LEVEL else None
 
     @property
     def recommended(self) -> ArmName:
@@ -221,6 +235,8 @@ class GrowingComparison:
             self._groups,
             outputs.dropout,
             outputs.notes,
+            outputs.unsampled,
+            outputs.novelty,
         )
 
 
@@ -256,5 +272,10 @@ def _detections(outputs: Outputs, head: Head, uncertainty: Uncertainty | None, s
     if outputs.members is not None and outputs.members.outside is not None:
         for scores, p in ((inside, outputs.members.samples), (outside, outputs.members.outside)):
             scores["ensemble"] = head.scores(head.uncertainty(np.asarray(p)), True)
+    if outputs.novelty is not None:
+        given = outputs.novelty.inside, outputs.novelty.outside
+        both = mean_ranks(given, (inside["frequentist"][CONFIDENCE], outside["frequentist"][CONFIDENCE]))
+        for scores, distance, rank in zip((inside, outside), given, both, strict=True):
+            scores["scope"] = {NOVELTY: np.asarray(distance), BOTH: rank}
     groups = numbered(outputs.groups), numbered(outputs.outside_groups)
     return detect(inside, outside, seed=seed, groups=groups)

@@ -31,6 +31,7 @@ ArmName = Literal[
     "ensemble_platt",
     "saved",
 ]
+CONFIDENCE = "1 - max probability"
 ENTROPY = "predictive entropy"
 MOST_LABELS = 100  # labels with estimates of their own
 
@@ -100,7 +101,7 @@ class Head(ABC):
     def scores(self, summary: Uncertainty, sampled: bool = False) -> dict[str, NDArray[np.float64]]:
         """Scores that may reveal an out-of-scope text. *Shape:* (texts,) each."""
         p = self.confidence(summary.mean)
-        scores = {"1 - max probability": 1 - p, ENTROPY: self.entropy(summary.predictive_entropy)}
+        scores = {CONFIDENCE: 1 - p, ENTROPY: self.entropy(summary.predictive_entropy)}
         return scores | ({"mutual information": self.entropy(summary.mutual_information)} if sampled else {})
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from .heads import ENTROPY
 from .statistics.intervals import (
@@ -21,6 +22,7 @@ from .statistics.intervals import (
 )
 from .statistics.rank_statistics import Array, auroc, false_positive_rate
 
+NOVELTY, BOTH = "novelty", "novelty and 1 - max probability"  # scores of a scope
 RECALL = 0.95
 LEAST_OUTSIDE = 100  # out-of-scope texts for an interval of the rate at that recall, which 5% of them decide
 
@@ -33,8 +35,9 @@ class Detection:
     """One score of one arm as a detector: the higher, the more likely out of scope. The intervals are 95% intervals.
 
     Attributes:
-        arm: "frequentist", "bayesian" or "ensemble".
-        score: "1 - max probability", "predictive entropy" or "mutual information".
+        arm: "frequentist", "bayesian", "ensemble" or "scope".
+        score: "1 - max probability", "predictive entropy" or "mutual information"; of a scope, "novelty", or its mean
+            rank with "1 - max probability" of the ordinary model.
         inside: Scores of the in-scope texts.
         outside: Scores of the out-of-scope texts.
         auroc: Probability that an out-of-scope text scores higher than an in-scope text.
@@ -78,6 +81,13 @@ def detect(
             rival = base[name] if name in base else base[ENTROPY]
             found.append(_Measured(scores, outside[arm][name], seed, groups).detection(arm, name, rival))
     return found
+
+
+def mean_ranks(*scores: tuple[NDArray[np.floating], NDArray[np.floating]]) -> tuple[Array, Array]:
+    """The mean rank of each in-scope and each out-of-scope text among all of them, over several scores."""
+    count = len(scores[0][0])
+    mean = np.mean([rankdata(np.concatenate(pair)) for pair in scores], axis=0)
+    return mean[:count], mean[count:]
 
 
 class _Measured:

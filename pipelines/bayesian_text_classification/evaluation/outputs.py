@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 from ..pipeline.rates import Dropout
 from .arms import Cost, Labels, Probabilities
 
-NO_SAMPLES = (
-    "the model has no active dropout, num_samples is 0, or the Bayesian arm was left out. To see what sampling would "
-    "do to a model without dropout, pass --dropout 0.1, or --dropout auto to choose the rate (dropout= in Python)."
-)
+NO_SAMPLES = "there are no samples."
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,23 @@ class MemberOutputs:
 
 
 @dataclass(frozen=True)
+class Novelty:
+    """How far texts are from what the classifier was made for, by one ordinary pass. *Shape:* (texts,) each.
+
+    Attributes:
+        inside: Distances of the texts of `Outputs`.
+        outside: Distances of the out-of-scope texts.
+        p_inside: P-values of the texts of `Outputs`.
+        p_outside: P-values of the out-of-scope texts.
+    """
+
+    inside: NDArray[np.floating]
+    outside: NDArray[np.floating]
+    p_inside: NDArray[np.floating]
+    p_outside: NDArray[np.floating]
+
+
+@dataclass(frozen=True)
 class Outputs:
     """Probabilities from an ordinary model and from its samples, on the same labeled texts.
 
@@ -80,7 +94,9 @@ class Outputs:
             scaling that its copies were fitted on. None: every row
             counts. *Shape:* (texts,).
         outside_groups: The same for the out-of-scope texts. *Shape:* (out-of-scope texts,).
+        novelty: Distances from a scope, next to `outside`; None without a scope.
         notes: What else to know about the run, one sentence each.
+        unsampled: Why there are no samples, if there are none.
 
     Raises:
         ValueError: An array has the wrong shape, a label is no class id, or numbers are not probabilities.
@@ -99,11 +115,13 @@ class Outputs:
     saved: Probabilities | None = None
     groups: NDArray[Any] | None = None
     outside_groups: NDArray[Any] | None = None
+    novelty: Novelty | None = None
     names: Sequence[str] | None = None
     dropout: Dropout = None
     dropout_rate: float = 0.1
     one_dropout: bool = True
     notes: tuple[str, ...] = ()
+    unsampled: str = NO_SAMPLES
 
     def __post_init__(self) -> None:
         if np.shape(self.ordinary)[1:] == (1,) and np.ndim(self.labels) == 1:  # one output

@@ -8,75 +8,22 @@ from typing import Literal
 import numpy as np
 
 from ..pipeline.masks import GROUP_SIZE
-from .accepting import accepting, called, number_of_texts, rounded
-from .arms import TITLES, Arm
+from .accepting import Limit, accepting, answers_of, called, limit_of, number_of_texts, rounded
+from .arms import Arm
 from .comparison import Comparison
-from .heads import ENTROPY, INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, ArmName, Head
-from .out_of_scope import LEAST_OUTSIDE
-from .outputs import NO_SAMPLES
+from .heads import ENTROPY, ONE_LABEL, ArmName
+from .out_of_scope import LEAST_OUTSIDE, NOVELTY
 from .recommendation import MATTERS, Contest
 from .sample_sweep import MOST_SAMPLES, Sweep
 from .statistics.intervals import LEAST_ROWS, Difference
+from .words import IN_SENTENCE, WORDS
 
 _ALWAYS = ("ece", "nll", "brier", "error_auroc", "accuracy")  # measures that have a sentence of their own
-_IN_SENTENCE = {name: title.replace("Freq", "freq").replace("Ens", "ens") for name, title in TITLES.items()}
-_IN_SENTENCE["saved"] = "the classifier as saved"
 # What a verdict needs.
 _BOTH_SCOPES = f"{LEAST_ROWS} in-scope and {LEAST_ROWS} out-of-scope texts"
 _AT_RECALL = f"{LEAST_ROWS} in-scope and {LEAST_OUTSIDE} out-of-scope texts"
 # Why a difference has no interval.
 _FEW_OUTSIDE = f"an interval needs at least {LEAST_OUTSIDE} out-of-scope texts"
-
-
-@dataclass(frozen=True)
-class _Words:
-    """How sentences call things.
-
-    Attributes:
-        fitted: The scalings of two arms, as the subject of a sentence.
-        fitted_once: The scaling of one arm, the same way.
-        off: What is off by the ECE.
-        few: Why a difference has no interval.
-        answers: What a verdict needs.
-        wrong: The rarest part of that.
-        directions: What a model is whose probabilities are too high, or too low; and the two means that show it.
-    """
-
-    fitted: str
-    fitted_once: str
-    off: str
-    few: str
-    answers: str
-    wrong: str
-    directions: tuple[str, str, str]
-
-
-_OF_LABELS = _Words(
-    "The Platt scalings were",
-    "The Platt scaling was",
-    "probabilities are",
-    "too few texts with a wrong label, with a right one or with one that applies for an interval",
-    f"{LEAST_ROWS} texts with a wrong label, {LEAST_ROWS} with a right one and {LEAST_ROWS} with one that applies",
-    f"has {LEAST_ROWS} texts with a wrong label, and {LEAST_ROWS} with one that applies",
-    (
-        "too confident that labels apply",
-        "not confident enough that labels apply",
-        "their mean probability is {:.4f}, and a share of {:.4f} applies",
-    ),
-)
-_WORDS: dict[Head, _Words] = {
-    ONE_LABEL: _Words(
-        "The temperatures were",
-        "The temperature was",
-        "confidence is",
-        "too few right or wrong answers for an interval",
-        f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers",
-        f"has {LEAST_ROWS} wrong answers",
-        ("overconfident", "underconfident", "its mean confidence is {:.4f}, its accuracy {:.4f}"),
-    ),
-    INDEPENDENT_LABELS: _OF_LABELS,
-    ONE_OUTPUT: _OF_LABELS,
-}
 
 
 @dataclass(frozen=True)
@@ -89,12 +36,14 @@ class Verdict:
         headline: The recommendation, its effect and its cost.
         lines: How the models differ, one line for each point.
         advice: What to do, one line for each point. The first carries out the recommendation.
+        limit: The threshold of the recommended arm; None if there is none.
     """
 
     outcome: Literal["change", "keep", "unknown"]
     headline: str
     lines: list[str]
     advice: list[str]
+    limit: Limit | None = None
 
 
 def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> Verdict:
@@ -131,12 +80,13 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
         saved = comparison.arm("saved")
         lines += [f"As saved, {_sentence(comparison, key, saved)}" for key in ("ece", "nll")]
     lines += _out_of_scope(comparison)
-    return Verdict(_outcome(comparison), _headline(comparison), lines, advice(comparison, targets))
+    limit = limit_of(comparison, best, targets) if comparison.conclusive else None
+    return Verdict(_outcome(comparison), _headline(comparison), lines, advice(comparison, targets), limit)
 
 
 def advice(comparison: Comparison, targets: Sequence[float] | None = None) -> list[str]:
     """What to do, one line for each point. The first carries out the recommendation."""
-    best, wrong = comparison.arm(comparison.recommended), _WORDS[comparison.head].wrong
+    best, wrong = comparison.arm(comparison.recommended), WORDS[comparison.head].wrong
     lines = [
         _how(best, comparison)
         if comparison.conclusive
@@ -144,16 +94,16 @@ def advice(comparison: Comparison, targets: Sequence[float] | None = None) -> li
     ]
     if comparison.sweep is not None and comparison.sweep.texts >= LEAST_ROWS:  # a few texts say little about others
         lines.append(_enough_samples(comparison.sweep, several=comparison.labels[0].size > 1))
-    return [*lines, *accepting(comparison, best, targets)]
+    return [*lines, *accepting(comparison, best, targets), *_refusing(comparison)]
 
 
 def _headline(comparison: Comparison) -> str:
     before, best = comparison.arm("frequentist"), comparison.arm(comparison.recommended)
-    words = _WORDS[comparison.head]
+    words = WORDS[comparison.head]
     if not comparison.conclusive:
         return (
             f"No recommendation on {number_of_texts(len(comparison.labels))}: it takes at least {words.answers} from "
-            "each model, and there are fewer."
+            f"each model, and there are fewer.{_needed(comparison)}"
         )
     nll, ece = ((before.estimates[key].value, best.estimates[key].value) for key in ("nll", "ece"))
     scaling = comparison.head.scaling
@@ -178,9 +128,20 @@ def _headline(comparison: Comparison) -> str:
     if best.name.startswith("ensemble"):
         cost += f", one of each of {passes} models"
     return (
-        f"Recommended: {_IN_SENTENCE[best.name]}. The NLL goes from {nll[0]:.4f} to {nll[1]:.4f} and the ECE from "
+        f"Recommended: {IN_SENTENCE[best.name]}. The NLL goes from {nll[0]:.4f} to {nll[1]:.4f} and the ECE from "
         f"{ece[0]:.4f} to {ece[1]:.4f}, {cost}."
     )
+
+
+def _needed(comparison: Comparison) -> str:
+    """How many texts a recommendation would take; empty if that is not known."""
+    if comparison.head is not ONE_LABEL:
+        return ""
+    right = [answers_of(comparison, arm)[1] for arm in comparison.arms if arm.name in comparison.head.candidates]
+    fewest = min(min(int(one.sum()), int((~one).sum())) for one in right)
+    if not 0 < fewest < LEAST_ROWS:
+        return ""
+    return f" At these rates, that is about {rounded(-(-len(right[0]) * LEAST_ROWS // fewest)):,} texts."
 
 
 def _outcome(comparison: Comparison) -> Literal["change", "keep", "unknown"]:
@@ -191,7 +152,7 @@ def _outcome(comparison: Comparison) -> Literal["change", "keep", "unknown"]:
 
 def _miscalibrated(comparison: Comparison) -> list[str]:
     """Whether the ordinary model is overconfident; no line if its ECE may be noise."""
-    before, words = comparison.arm("frequentist"), _WORDS[comparison.head]
+    before, words = comparison.arm("frequentist"), WORDS[comparison.head]
     ece, noise, bins = before.estimates["ece"].value, before.null_ece.high, before.reliability
     if not ece > noise:
         return []
@@ -223,20 +184,21 @@ def _why(comparison: Comparison) -> list[str]:
 
 def _contest(comparison: Comparison, found: Contest, other: ArmName, fit: str) -> str:
     """Why `other`, one of the two arms, is not recommended. `fit` tells them apart if they take as many passes."""
-    base, rival, words = comparison.arm(found.base), comparison.arm(found.rival), _WORDS[comparison.head]
+    base, rival, words = comparison.arm(found.base), comparison.arm(found.rival), WORDS[comparison.head]
+    names = IN_SENTENCE | {"frequentist": "the model as it is"}
     before, after = (arm.estimates["nll"].value for arm in (base, rival))
     passes = comparison.arm(other).cost.passes
     cost = fit if base.cost.passes == rival.cost.passes else f"takes {passes} pass{'es' * (passes > 1)} per text"
     difference = _significance(found.nll, words.answers, words.few) + _small(found.nll, before)
     return (
-        f"Why not {_IN_SENTENCE[other]}, which {cost}? With {_IN_SENTENCE[rival.name]} instead of "
-        f"{_IN_SENTENCE[base.name]}, the NLL goes from {before:.4f} to {after:.4f}, {difference}."
+        f"Why not {names[other]}, which {cost}? With {names[rival.name]} instead of "
+        f"{names[base.name]}, the NLL goes from {before:.4f} to {after:.4f}, {difference}."
     )
 
 
 def _calibration(comparison: Comparison) -> str:
     """The verdict on the ECE in words."""
-    before, after, words = comparison.arm("frequentist"), comparison.rival, _WORDS[comparison.head]
+    before, after, words = comparison.arm("frequentist"), comparison.rival, WORDS[comparison.head]
     subject = "The Bayesian model is" if comparison.sampled else f"With {comparison.head.scaling}, the model is"
     off = (
         f"On average its {words.off} off by {100 * after.estimates['ece'].value:.1f} percentage points, compared "
@@ -245,7 +207,8 @@ def _calibration(comparison: Comparison) -> str:
     difference = after.differences["ece"].verdict
     if difference == "cannot tell":
         texts = number_of_texts(len(comparison.labels))
-        return f"On {texts}, {_lowered(subject)} not significantly better calibrated. {off}"
+        how = "worse" if after.differences["ece"].value > 0 else "better"
+        return f"On {texts}, {_lowered(subject)} not significantly {how} calibrated. {off}"
     return f"{subject} significantly {difference} calibrated. {off}"
 
 
@@ -261,7 +224,7 @@ def _already_calibrated(comparison: Comparison) -> list[str]:
         return []
     which = " and ".join(f"{arm.estimates['ece'].value:.4f} (up to {arm.null_ece.high:.4f})" for arm in calibrated)
     both = len(calibrated) == 2
-    ece = "Both ECEs are" if both else f"The {_IN_SENTENCE[calibrated[0].name]} ECE is"
+    ece = "Both ECEs are" if both else f"The {IN_SENTENCE[calibrated[0].name]} ECE is"
     return [
         f"{ece} in the range that sampling noise gives a perfectly calibrated model on "
         f"{number_of_texts(len(comparison.labels))}: {which}. {'Both models' if both else 'That model'} may already be "
@@ -272,7 +235,7 @@ def _already_calibrated(comparison: Comparison) -> list[str]:
 def _losses(comparison: Comparison, after: Arm, keys: Sequence[str]) -> list[str]:
     """A line for each of these measures in which an arm is significantly worse."""
     return [
-        f"Warning for {_IN_SENTENCE[after.name]}: {_sentence(comparison, key, after)}"
+        f"Warning for {IN_SENTENCE[after.name]}: {_sentence(comparison, key, after)}"
         for key in keys
         if after.differences[key].verdict == "worse"
     ]
@@ -286,7 +249,7 @@ def _scalings(comparison: Comparison) -> str:
         f"{cold.estimates['nll'].value:.4f}."
     )
     if not comparison.sampled:
-        return f"{line} {_fitted(comparison)} Nothing was sampled: {NO_SAMPLES}"
+        return f"{line} {_fitted(comparison)} Nothing was sampled: {comparison.unsampled}"
     warm = comparison.scaled("bayesian")
     if warm.temperature is not None:
         own = "its own temperature"
@@ -299,7 +262,7 @@ def _beyond(comparison: Comparison, way: ArmName, what: str) -> list[str]:
     found, pair = comparison.recommendation, (comparison.head.scaled["frequentist"], comparison.head.scaled[way])
     if comparison.conclusive and pair in [(one.base, one.rival) for one in (found.lost, found.won) if one is not None]:
         return []
-    words, difference = _WORDS[comparison.head], comparison.beyond_temperature[way]["nll"]
+    words, difference = WORDS[comparison.head], comparison.beyond_temperature[way]["nll"]
     return [
         f"Effect of {what} on the NLL when both have {comparison.head.scaling}: "
         f"{_significance(difference, words.answers, words.few)}."
@@ -337,7 +300,7 @@ def _sentence(comparison: Comparison, key: str, after: Arm) -> str:
     values = f"from {before.estimates[key].value:.4f} to {after.estimates[key].value:.4f}"
     difference = after.differences[key]
     remark = _small(difference, before.estimates[key].value) if key == "nll" else ""
-    words = _WORDS[comparison.head]
+    words = WORDS[comparison.head]
     return f"{title}: {values}, {_significance(difference, words.answers, words.few)}{remark}."
 
 
@@ -350,7 +313,7 @@ def _small(difference: Difference, nll: float) -> str:
 def _accuracy(comparison: Comparison, after: Arm, what: str) -> str:
     """The verdict on the accuracy of an arm. `what` is the subject of the sentence if it is worse."""
     before, difference = comparison.arm("frequentist"), after.differences["accuracy"]
-    words, least = _WORDS[comparison.head], f"{LEAST_ROWS} texts"
+    words, least = WORDS[comparison.head], f"{LEAST_ROWS} texts"
     values = f"from {before.estimates['accuracy'].value:.4f} to {after.estimates['accuracy'].value:.4f}"
     if difference.verdict == "worse":
         return f"Warning: {what} costs accuracy here: {values}, {_significance(difference, least, words.few)}."
@@ -358,7 +321,7 @@ def _accuracy(comparison: Comparison, after: Arm, what: str) -> str:
 
 
 def _fitted(comparison: Comparison) -> str:
-    words = _WORDS[comparison.head]
+    words = WORDS[comparison.head]
     which = words.fitted if comparison.sampled or comparison.several_models else words.fitted_once
     undetermined = _UNDETERMINED if comparison.head is ONE_LABEL else _UNDETERMINED_LABELS
     if comparison.calibrated_on is None:
@@ -378,31 +341,48 @@ def _fitted(comparison: Comparison) -> str:
 
 
 def _out_of_scope(comparison: Comparison) -> list[str]:
-    """A line for each arm that is compared with the ordinary model; none without out-of-scope texts."""
+    """A line for each arm that is compared with the ordinary model, and for novelty; none without such texts."""
     if not comparison.out_of_scope:
         return []
-    # The same score for both, chosen before looking at the data: picking the best of several would favor one arm.
-    before, *others = (one for one in comparison.out_of_scope if one.score == ENTROPY)
+    # The same score for all arms, chosen before looking at the data: picking the best of several would favor one arm.
+    before, *others = (one for one in comparison.out_of_scope if one.score in (ENTROPY, NOVELTY))
     if not others:
         return [
             f"Detecting {len(before.outside):,} out-of-scope texts by predictive entropy: AUROC "
             f"{before.auroc.value:.4f}. At 95% recall, {before.false_positive_rate.value:.1%} of the in-scope texts "
             "are flagged by mistake."
         ]
+    by = {"ensemble": "predictive entropy of the ensemble", "scope": "novelty, in one pass"}
     sentences = []
     for after in others:
         auroc, rate = (
             _significance(after.differences[key], least, _FEW_OUTSIDE, "texts in all")
             for key, least in (("auroc", _BOTH_SCOPES), ("false_positive_rate", _AT_RECALL))
         )
-        by = "predictive entropy" + " of the ensemble" * (after.arm == "ensemble")
         sentences.append(
-            f"Detecting {len(before.outside):,} out-of-scope texts by {by}: AUROC from "
+            f"Detecting {len(before.outside):,} out-of-scope texts by {by.get(after.arm, ENTROPY)}: AUROC from "
             f"{before.auroc.value:.4f} to {after.auroc.value:.4f}, {auroc}. At 95% recall, the share of in-scope texts "
             f"flagged by mistake goes from {before.false_positive_rate.value:.4f} to "
             f"{after.false_positive_rate.value:.4f}, {rate}."
         )
     return sentences
+
+
+def _refusing(comparison: Comparison) -> list[str]:
+    """Which score finds the out-of-scope texts best, and what a novelty level does; none without a scope."""
+    if comparison.novelty is None:
+        return []
+    best = max(comparison.out_of_scope, key=lambda one: one.auroc.value)
+    arm = "" if best.arm == "scope" else f" of the {IN_SENTENCE[best.arm]} model"
+    line = f"Of all scores, {best.score}{arm} finds the out-of-scope texts best (AUROC {best.auroc.value:.4f})."
+    level = comparison.novelty_level
+    if level is None:
+        return [line]
+    outside, inside = ((p <= level).mean() for p in (comparison.novelty.p_outside, comparison.novelty.p_inside))
+    return [
+        f"{line} classifier.novelty_level = {level:g} refuses {outside:.0%} of them, and {inside:.1%} of the in-scope "
+        "texts, after classifier.learn_scope."
+    ]
 
 
 def _significance(difference: Difference, least: str, no_interval: str, what: str = "texts") -> str:

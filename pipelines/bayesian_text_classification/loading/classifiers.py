@@ -95,7 +95,8 @@ def _loaded(
     except SafetensorError as error:
         raise ModelError(f"cannot load {name!r}: its weights are damaged ({error}); download them again") from error
     except Exception as error:  # transformers and the Hub raise many classes
-        raise ModelError(f"cannot load {name!r}: {first_line(error)}") from error
+        absent = "" if Path(name).is_dir() else "there is no such folder, and it did not load from the Hub: "
+        raise ModelError(f"cannot load {name!r}: {absent}{first_line(error)}") from error
     return model, tokenizer
 
 

@@ -3,7 +3,8 @@
 Our section lies between two marker comments. Saving again replaces this section and nothing else.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from .options import MEMBERS, SCOPE
 PART = "bayesian-text-classification"  # name of our section, in its marker comments
 
 _WAY = "threshold_way"  # the option that says which scores the threshold is for
-_TAGS = ("bayesian-text-classification", "mc-dropout", "calibration", "uncertainty")
+_TAGS = ("bayesian-text-classification", "calibration", "uncertainty")
+_SAMPLING = "mc-dropout"  # the tag of a model that can be sampled
 _TITLE = "# A text classifier with honest confidence\n"
 _ADAPTER_WARNING = """> This classifier is a model with a LoRA adapter in the folder `adapter`. Load it as shown here.
 > Loaded in any other way (for example as plain `text-classification`), the model answers **without its adapter**.
@@ -35,10 +37,12 @@ _ORDINARY = """\
 This classifier answers with one ordinary pass (`num_samples=0`). If the model has dropout, it can also average its
 probabilities over many random dropout masks (MC-Dropout,
 [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)) and report its uncertainty."""
+_ORDINARY_ALONE = "This classifier answers with one ordinary pass of its model."
 _MORE = {
     True: 'classifier("More masks give a more precise score.", num_samples=100)',
     False: 'classifier("With dropout masks, and their uncertainty.", num_samples=20)',
 }
+_BOTH_LABELS = 'classifier("The two likeliest labels.", top_k=2)'
 _FIRST_ALONE = 'classifier("The first model alone.", num_samples=0)'
 _COST = """\
 Each text takes `num_samples` forward passes (one for 0). With `tolerance=0.02`, sampling of a text stops
@@ -46,14 +50,15 @@ Each text takes `num_samples` forward passes (one for 0). With `tolerance=0.02`,
 _COST_OF_MODELS = """\
 Each text takes `num_samples` forward passes, divided among {count} models, which are all in memory. With
   `num_samples=0`, it takes one pass of the first model."""
+_COST_OF_ONE = "Each text takes one forward pass."
 _THRESHOLD = """\
 classifier("A person should read this.", threshold=0.9)  # score below 0.9: label None, abstained True, and a reason
 """
 _THRESHOLDS = """\
 classifier("Which labels apply?", top_k=None, threshold={{{label}: 0.9}})  # each label says whether it is accepted
 """
-_DECIDED = "With a threshold, there\nare also `abstained`, `reason` and `candidate`."
-_ACCEPTED = "With thresholds,\neach label also has `accepted`."
+_DECIDED = "With a threshold, there are also `abstained`, `reason` and\n`candidate`."
+_ACCEPTED = "With thresholds, each label also has `accepted`."
 _TEXT = """## Scores with uncertainty
 
 {warning}{intro}
@@ -83,7 +88,7 @@ classifier = pipeline(
 ```
 
 This repository also works as an Inference Endpoint (`handler.py`). A request looks like this:
-`{"inputs": "a text", "parameters": {"num_samples": {request}}}`.
+`{"inputs": "a text", "parameters": {{request}}}`.
 
 ### What the answers mean
 
@@ -120,10 +125,11 @@ _ORDINARY_KEYS = """| key | meaning |
 |---|---|
 | `label`, `score` | the predicted label, and its probability |
 
-{decided} With samples (`num_samples=20`), the score is an average over dropout masks, and there are more keys:
-`score_std`, `standard_error`, `predictive_entropy`, `expected_entropy`, `mutual_information`, `num_samples` and
-`truncated`.
+{decided}{with_samples}
 """
+_WITH_MORE_KEYS = """
+With samples (`num_samples=20`), the score is an average over dropout masks, and there are more keys: `score_std`,
+`standard_error`, `predictive_entropy`, `expected_entropy`, `mutual_information`, `num_samples` and `truncated`."""
 _WITHOUT_SAMPLES = """\
 With `num_samples=0`, the answer is that of one ordinary pass, and has `label` and `score`. {decided} Ordinary and
 sampled scores are calibrated separately."""
@@ -137,6 +143,7 @@ def card(
     *,
     config: Any = None,
     adapted: bool = False,
+    can_sample: bool = True,
 ) -> str:
     """A model card with our section.
 
@@ -146,6 +153,7 @@ def card(
         base: Hub id of the base model that a new card names; None for none.
         config: The model's config, which says whether its labels are independent. None: it chooses one label.
         adapted: Whether the section warns that there is an adapter.
+        can_sample: Whether the model has dropout to sample.
     """
     shown = ", ".join(
         f"{name}={value!r}"
@@ -162,17 +170,18 @@ def card(
     words = {
         "novelty": _NOVELTY if options.get(SCOPE) else "",
         "keys": _SAMPLED_KEYS if sampled else _ORDINARY_KEYS,
-        "ordinary": _WITHOUT_SAMPLES if sampled else _WITH_SAMPLES,
+        "ordinary": _WITHOUT_SAMPLES if sampled else _WITH_SAMPLES if can_sample else "",
+        "with_samples": _WITH_MORE_KEYS if can_sample else "",
         "draws": "model" if of_models else "dropout mask",
         "method": "An ensemble" if of_models else "MC-Dropout" if sampled else "A calibration",
-        "request": str(options.get("num_samples") if of_models else 20),
+        "request": f'"num_samples": {options.get("num_samples") if of_models else 20}' if can_sample else '"top_k": 2',
         "passes": "passes" if of_models else "dropout masks",
-        "cost": _COST_OF_MODELS.format(count=count) if of_models else _COST,
+        "cost": _COST_OF_MODELS.format(count=count) if of_models else _COST if can_sample else _COST_OF_ONE,
         "options": shown,
         "warning": warning,
         "calibration": _fitted(options),
-        "intro": sampling if sampled else _ORDINARY,
-        "more": _FIRST_ALONE if of_models else _MORE[sampled],
+        "intro": sampling if sampled else _ORDINARY if can_sample else _ORDINARY_ALONE,
+        "more": _FIRST_ALONE if of_models else _MORE[sampled] if can_sample else _BOTH_LABELS,
         "threshold": _THRESHOLD,
         "decided": _DECIDED,
     }
@@ -183,12 +192,14 @@ def card(
     part = _TEXT
     for name, text in words.items():
         part = part.replace(f"{{{name}}}", text)
+    part = re.sub(r"\n{3,}", "\n\n", part)
+    tags = (*_TAGS, *[_SAMPLING] * can_sample)
     if own is None:
-        head = "".join(f"- {tag}\n" for tag in _TAGS)
+        head = "".join(f"- {tag}\n" for tag in tags)
         named = f"base_model: {base}\n" if base else ""
         front = f"---\n{named}library_name: transformers\npipeline_tag: text-classification\ntags:\n{head}---\n"
         return with_part(f"{front}\n{_TITLE}", PART, part)
-    return _with_ours(own, part)
+    return _with_ours(own, part, tags)
 
 
 def _fitted(options: Mapping[str, Any]) -> str:
@@ -199,8 +210,8 @@ def _fitted(options: Mapping[str, Any]) -> str:
     return f"Calibration: {'; '.join(f'{SCORES[way]}, {scaling}' for way, scaling in calibration.items())}."
 
 
-def _with_ours(own: str, part: str) -> str:
-    return with_part(own if has_part(own, PART) else _tagged(own), PART, part)
+def _with_ours(own: str, part: str, tags: Sequence[str] = _TAGS) -> str:
+    return with_part(own if has_part(own, PART) else _tagged(own, tags), PART, part)
 
 
 def own_card(config: Any) -> str | None:
@@ -242,21 +253,22 @@ def merged(there: str, new: str) -> str:
     Nothing else changes, except the metadata of a card that had no such section.
     """
     start, end = _ends(PART)
-    return _with_ours(there, new.partition(start)[2].partition(end)[0])
+    front, _, rest = new.partition(start)
+    return _with_ours(there, rest.partition(end)[0], (*_TAGS, *[_SAMPLING] * (f"- {_SAMPLING}\n" in front)))
 
 
 def _ends(name: str) -> tuple[str, str]:
     return f"<!-- {name} -->", f"<!-- /{name} -->"
 
 
-def _tagged(own: str) -> str:
+def _tagged(own: str, tags: Sequence[str]) -> str:
     """The card with our tags in its front matter; unchanged if the front matter cannot be parsed."""
     try:
         found = ModelCard(own, ignore_metadata_errors=False)
     except Exception:  # errors of the YAML parser, and ValueError
         return own
     data: Any = found.data
-    data.tags = [*(data.tags or []), *(tag for tag in _TAGS if tag not in (data.tags or []))]
+    data.tags = [*(data.tags or []), *(tag for tag in tags if tag not in (data.tags or []))]
     data.library_name = data.library_name or "transformers"
     data.pipeline_tag = data.pipeline_tag or "text-classification"
     return str(found)

@@ -23,6 +23,10 @@ class PublishablePipeline(OrdinaryPipeline):
         """The models of the pipeline. Raises ValueError if they cannot be saved together."""
 
     @abstractmethod
+    def _can_sample(self) -> bool:
+        """Whether the model has dropout to sample, or there are several models."""
+
+    @abstractmethod
     def _save_scope(self, folder: Any) -> None:
         """Write the scope into its subfolder, if there is one."""
 
@@ -47,7 +51,8 @@ class PublishablePipeline(OrdinaryPipeline):
         if kwargs.pop("push_to_hub", False):
             raise ValueError("save_pretrained does not accept push_to_hub=True; call classifier.push_to_hub(repo_id)")
         members = self._members_to_save()
-        save(type(self), self.model, self.tokenizer, self.saved_options(), save_directory, **kwargs)
+        options, can_sample = self.saved_options(), self._can_sample()
+        save(type(self), self.model, self.tokenizer, options, save_directory, can_sample, **kwargs)
         save_members(members, self._orders(), save_directory, **kwargs)
         self._save_scope(save_directory)
 

@@ -199,6 +199,12 @@ class SampledPipeline(CalibratedPipeline):
             raise ValueError(f"the classifier would fail at every call: {reason}")
         return members
 
+    def _can_sample(self) -> bool:
+        try:
+            return len(self._members.models) > 1 or not self._sampler.why_not(self.sampling.rates)
+        except (ValueError, RuntimeError):  # a model that cannot be probed
+            return False
+
     def _groups(self, options: Options) -> tuple[int, bool]:
         """How many samples belong together, and whether they are those of a member."""
         if options.posterior == "dropout":

@@ -69,6 +69,7 @@ def save(
     tokenizer: Any,
     options: Mapping[str, Any],
     folder: str | os.PathLike[str],
+    can_sample: bool,
     **kwargs: Any,
 ) -> None:
     """Write model, tokenizer, options, code, endpoint handler and model card into a folder.
@@ -81,6 +82,7 @@ def save(
         tokenizer: The tokenizer of the model.
         options: Options of the pipeline; any JSON values.
         folder: The target folder; created if it does not exist.
+        can_sample: Whether the model has dropout to sample, for the model card.
         **kwargs: Arguments for `save_pretrained` of the model and the tokenizer.
 
     Raises:
@@ -107,7 +109,7 @@ def save(
     write_code(files, folder)
     remove_orphans(files, folder)
     write_requirements(folder, adapted)
-    write_model_card(folder, options, model)
+    write_model_card(folder, options, model, can_sample)
 
 
 def saved_options(config: Any) -> dict[str, Any]:
@@ -206,7 +208,7 @@ def _package_of(line: str) -> str:
     return re.split(r"[^\w.-]", line.strip(), maxsplit=1)[0].lower().replace("_", "-")
 
 
-def write_model_card(folder: str | os.PathLike[str], options: Mapping[str, Any], model: Any) -> None:
+def write_model_card(folder: str | os.PathLike[str], options: Mapping[str, Any], model: Any, can_sample: bool) -> None:
     """Write README.md with the model's own card and our section; an existing README.md gets only our section."""
     path, adapted = Path(folder) / "README.md", bool(options.get(ADAPTER))
     shown = {name: value for name, value in options.items() if name != ADAPTER}
@@ -219,9 +221,10 @@ def write_model_card(folder: str | os.PathLike[str], options: Mapping[str, Any],
             base if _is_repo_id(base) and not os.path.exists(base) else None,
             config=model.config,
             adapted=True,
+            can_sample=can_sample,
         )
     else:
-        text = card(shown, there or own_card(model.config), config=model.config)
+        text = card(shown, there or own_card(model.config), config=model.config, can_sample=can_sample)
     path.write_text(text, encoding="utf-8", newline="")
 
 

@@ -1,7 +1,7 @@
 """The base class for what belongs to a classifier's scope: learning it, and the level below which a text is too new."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,26 @@ class ScopedPipeline(SampledPipeline):
         scope = scope_of(features, _classes(p, given, activation), held_features)
         self.scope = scope
         return scope
+
+    def novelty(self, texts: Iterable[Any], *, progress: Progress | None = None, **kwargs: Any) -> NDArray[np.float64]:
+        """How far texts are from the scope, in one ordinary pass. *Shape:* (texts,).
+
+        `scope.p_values` gives their p-values.
+
+        Args:
+            texts: The texts, in any form that a call accepts.
+            progress: Called after each batch with its number of texts.
+            **kwargs: Arguments of the tokenizer's call, and `batch_size`.
+
+        Raises:
+            ValueError: There is no scope for the model's weights.
+        """
+        if self.scope is None:
+            raise ValueError(f"novelty needs a scope of the model's present weights; {_LEARN}")
+        options, call = self._for_arrays({**kwargs, "num_samples": 0})
+        samples = self._samples(texts, options, progress=progress, scope=self.scope, **call)
+        found = [draws.novelty for _, draws in samples if draws.novelty is not None]
+        return np.concatenate(found) if found else np.empty(0)
 
     def saved_options(self) -> dict[str, Any]:
         """The options that are saved with the model, as JSON values."""

@@ -1,5 +1,6 @@
 """The true labels of texts, as arrays: class ids, or 0 and 1 for labels that may apply together."""
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .options import Activation
+
+_SHOWN = 10  # class names in an error
 
 
 def labeled(
@@ -72,7 +75,11 @@ def _yes_or_no(item: Any, index: int, config: Any) -> list[int]:
 def _id(label: Any, place: str, config: Any) -> int:
     known = config.label2id.get(label) if isinstance(label, str) else label
     if isinstance(known, bool) or known not in range(config.num_labels):
-        raise ValueError(f"{place} is {label!r}; the classes are {dict(config.id2label)}")
+        names = list(map(str, config.id2label.values()))
+        near = difflib.get_close_matches(str(label), names, n=1)
+        guess = f"; did you mean {near[0]!r}?" if near else ""
+        more = f", ... ({len(names):,} in all)" if len(names) > _SHOWN else ""
+        raise ValueError(f"{place} is {label!r}{guess} (the classes are {', '.join(map(repr, names[:_SHOWN]))}{more})")
     return int(known)
 
 

@@ -48,7 +48,7 @@ def as_html(
         subtitle=f"{settings.model_name}, {data.size} of {settings.dataset_name}"
         + f", {comparison.rival.cost.passes} samples" * comparison.sampled,
         verdict=found,
-        recipe=recipe(comparison, settings.sources),
+        recipe=recipe(comparison, settings.sources, found.limit),
         table=_table(comparison),
         figures=[
             {"title": one.title, "svg": inline_svg(one.figure, one.name), "caption": one.caption} for one in pictures

@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ..evaluation.accepting import Limit
 from ..evaluation.comparison import Comparison
 from ..evaluation.heads import INDEPENDENT_LABELS
 from ..pipeline.scaling import TemperatureScaling
@@ -25,6 +26,7 @@ class Sources:
         load: Other arguments of `load`.
         labeled: Path, Hub id or name of the texts that the scalings were fitted on.
         columns: Other arguments of `load_labeled_texts`.
+        scope: Files of the texts that a scope was learned from: "scope_dataset", and "scope_held_out" if there is one.
     """
 
     model: str | None
@@ -33,6 +35,7 @@ class Sources:
     columns: Mapping[str, Any]
     ensemble: tuple[str, ...] = ()
     together: bool = False
+    scope: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,35 +46,49 @@ class Recipe:
     command: str
 
 
-def recipe(comparison: Comparison, sources: Sources | None) -> Recipe | None:
-    """The recommendation as code; None if the data allow none, or if the sources are unknown."""
+def recipe(comparison: Comparison, sources: Sources | None, limit: Limit | None = None) -> Recipe | None:
+    """The recommendation as code, with its threshold; None if the data allow none, or if the sources are unknown."""
     if sources is None or not comparison.conclusive:
         return None
-    return Recipe(_python(comparison, sources), _commands(comparison, sources))
+    return Recipe(_python(comparison, sources, limit), _commands(comparison, sources, limit))
 
 
-def _python(comparison: Comparison, sources: Sources) -> str:
+def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> str:
     models, options = _loading(comparison, sources)
     model = repr(models) if len(models) > 1 else "".join(map(repr, models))
     loaded = ", ".join(filter(None, [model, *(f"{name}={value!r}" for name, value in options.items())]))
     scaling = comparison.arm(comparison.recommended).scaling
+    accept = "" if limit is None else f"classifier.threshold = {limit.threshold!r}  # {limit.promise}\n"
+    texts = [f"load_texts({path!r}{_text_columns(sources)}).texts" for path in sources.scope.values()]
+    if texts:
+        accept += f"classifier.learn_scope({', held_out='.join(texts)})\n"
+    if texts and comparison.novelty_level is not None:
+        accept += f"classifier.novelty_level = {comparison.novelty_level:g}\n"
+    more = ", load_texts" * bool(texts)
     if scaling is None:
         return (
-            "from bayesian_text_classification import load\n\n"
-            f"classifier = load({loaded})\nprint(classifier({_example(sources)}))"
+            f"from bayesian_text_classification import load{more}\n\n"
+            f"classifier = load({loaded})\n{accept}print(classifier({_example(sources)}))"
         )
     several = comparison.head is INDEPENDENT_LABELS
     options = {**({"multi_label": True} if several else {}), **sources.columns}
     columns = "".join(f", {name}={value!r}" for name, value in options.items())
     found = f"temperature {scaling.temperature:.6g}" if isinstance(scaling, TemperatureScaling) else str(scaling)
     return (
-        "from bayesian_text_classification import load, load_labeled_texts\n\n"
+        f"from bayesian_text_classification import load, load_labeled_texts{more}\n\n"
         f"classifier = load({loaded})\n"
         f"data = load_labeled_texts({sources.labeled!r}, classifier.model.config.id2label{columns})\n"
         f"classifier.calibrate(data.texts, data.labels)  # {found}\n"
+        f"{accept}"
         f'classifier.save_pretrained("{FOLDER}")\n'
         f"print(classifier({_example(sources)}))"
     )
+
+
+def _text_columns(sources: Sources) -> str:
+    """The columns of texts, as further arguments of `load_texts`."""
+    names = [name for name in ("text_column", "text_pair_column") if name in sources.columns]
+    return "".join(f", {name}={sources.columns[name]!r}" for name in names)
 
 
 def _example(sources: Sources) -> str:
@@ -80,21 +97,26 @@ def _example(sources: Sources) -> str:
     return '{"text": "Any text.", "text_pair": "Another text."}' if pairs else '"Any text."'
 
 
-def _commands(comparison: Comparison, sources: Sources) -> str:
+def _commands(comparison: Comparison, sources: Sources, limit: Limit | None) -> str:
     models, options = _loading(comparison, sources)
     named: dict[str, Any] = {"model": models[0], "ensemble": models[1:]} if models else {}
     files = {"input": "my-texts.csv", "output": "classified.csv"}
     if "text_pair_column" in sources.columns:
         names = ("text_column", "text_pair_column")
         files = {**{name: sources.columns[name] for name in names if name in sources.columns}, **files}
+    accept: dict[str, Any] = {} if limit is None else {"threshold": limit.threshold}
+    if limit is not None and isinstance(limit.threshold, dict):
+        accept = {"threshold": [f"{name}={value}" for name, value in limit.threshold.items()]}
     if comparison.arm(comparison.recommended).scaling is None:
-        return _line("predict", {**named, **options, **files})
+        return _line("predict", {**named, **options, **accept, **files})
     labeled = {"dataset": sources.labeled}
+    if sources.scope:
+        accept |= {**sources.scope, "novelty_level": comparison.novelty_level}
     # What is saved with the classifier need not be said again.
     again = {name: value for name, value in sources.load.items() if name in ("device", "dtype", "seed")}
     return "\n".join(
         [
-            _line("calibrate", {**named, **labeled, **sources.columns, **options, "output": FOLDER}),
+            _line("calibrate", {**named, **labeled, **sources.columns, **options, **accept, "output": FOLDER}),
             _line("predict", {"model": FOLDER, **again, **files}),
         ]
     )

@@ -41,6 +41,8 @@ class ReportSettings:
         label_column: Column that the labels were read from.
         calibration_dataset: Dataset that the scalings were fitted on.
         ood_dataset: Dataset of out-of-scope texts.
+        scope_dataset: Dataset of the texts that a scope was learned from.
+        scope_held_out: Dataset of the texts behind its p-values.
         num_samples: Forward passes of the sampled arms.
         dropout: The option `dropout` of the sampled arms.
         seed: Seed of all random draws.
@@ -62,6 +64,8 @@ class ReportSettings:
     label_column: str | None = None
     calibration_dataset: str | None = None
     ood_dataset: str | None = None
+    scope_dataset: str | None = None
+    scope_held_out: str | None = None
     num_samples: int | None = None
     dropout: Dropout = None
     seed: int | None = None

@@ -67,7 +67,7 @@ def write_report(
 
 def as_dict(comparison: Comparison, data: LabeledTexts, settings: ReportSettings, found: Verdict) -> dict[str, Any]:
     """The content of `report.json`."""
-    code = recipe(comparison, settings.sources)
+    code = recipe(comparison, settings.sources, found.limit)
     return {
         "schema_version": SCHEMA_VERSION,
         "verdict": {"kind": found.outcome, "sentences": [found.headline, *found.lines]},

@@ -101,6 +101,28 @@ def test_twenty_texts_give_no_threshold(comparison):
     assert "keeps the error among accepted texts" in line
 
 
+def test_the_threshold_to_deploy_is_the_first_that_is_needed():
+    """The error is 4% in all: 5% needs no threshold, 2% needs one."""
+    confidence = np.repeat([0.99, 0.6], [1_500, 500])
+    wrong = (np.arange(2_000) >= 1_500) & (np.arange(2_000) % 7 == 0)
+    p = np.stack([confidence, 1 - confidence], 1)
+    found = verdict(compare_outputs(Outputs(wrong.astype(int), p)), [0.05, 0.02])
+    assert "The error is below 5% without a threshold, with 90% confidence for texts like these." in found.advice
+    assert found.limit.target == 0.02 and "Here it accepts 75% of the texts." in found.advice[-1]
+    assert f"threshold={found.limit.threshold!r})" in found.advice[-1]
+    assert found.limit.promise == "error among accepted texts below 2%, with 90% confidence"
+    assert verdict(compare_outputs(Outputs(wrong.astype(int), p)), [0.05]).limit is None
+
+
+def test_too_few_wrong_answers_say_how_many_texts_would_do():
+    """5 of 100 answers are wrong, and a recommendation takes 20."""
+    p = np.tile([0.9, 0.1], (100, 1))
+    found = verdict(compare_outputs(Outputs((np.arange(100) % 20 == 0).astype(int), p)))
+    assert found.headline.endswith("and there are fewer. At these rates, that is about 400 texts.")
+    none = verdict(compare_outputs(Outputs(np.zeros(100, int), p)))
+    assert none.headline.endswith("and there are fewer.")
+
+
 def test_a_stricter_target_takes_more_texts():
     """The most confident fifth has no errors; in the most confident half, 4% of the answers are wrong."""
     correct = np.ones(100, bool)
@@ -185,6 +207,7 @@ def test_the_headline_has_the_recommendation_its_effect_and_its_cost(arm, words,
 )
 def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparison):
     p = {True: np.tile([0.1, 0.9], (400, 1)), False: np.tile([0.4, 0.6], (400, 1))}
+    p[True][360:] = [0.51, 0.49]  # wrong
     told = {"nll": Difference(0.0, -0.1, 0.1, "cannot tell", None)}
     arms = tuple(
         replace(
@@ -201,7 +224,7 @@ def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparis
     assert how in lines[0]
     (promised,) = [line for line in lines if "below 5%" in line]
     assert promised.startswith(accept)
-    assert promised.endswith("with 90% confidence for texts like these. Here it accepts 100% of the texts.")
+    assert promised.endswith("with 90% confidence for texts like these. Here it accepts 90% of the texts.")
 
 
 def test_a_threshold_near_1_accepts_the_reported_share(comparison):
@@ -255,8 +278,9 @@ def test_the_comparisons_that_decided_are_printed(comparison):
     lost, won = Contest(names[0], names[1], better), Contest(names[1], names[2], open_)
     lines = verdict(replace(comparison, recommendation=Recommendation(names[1], lost, won))).lines
     assert [line for line in lines if line.startswith("Why not ")] == [
-        "Why not frequentist, which needs no fit? With frequentist + temperature instead of frequentist, the NLL goes "
-        f"from {plain} to {cold}, significantly better (difference -0.2000, 95% interval -0.3000 to -0.1000).",
+        "Why not the model as it is, which needs no fit? With frequentist + temperature instead of the model as it is, "
+        f"the NLL goes from {plain} to {cold}, significantly better (difference -0.2000, 95% interval -0.3000 to "
+        "-0.1000).",
         "Why not Bayesian + temperature, which takes 10 passes per text? With Bayesian + temperature instead of "
         f"frequentist + temperature, the NLL goes from {cold} to {warm}, no significant difference (difference "
         "-0.1000, 95% interval -0.3000 to +0.1000; a difference this large would need about 1,300 texts to detect with "

@@ -54,8 +54,8 @@ def test_labels_come_in_three_forms(several):
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ([["joy"], ["hate"], []], "labels 1 is 'hate'; the classes are"),
-        ([[0], [1], [3]], "labels 2 is 3; the classes are"),
+        ([["joy"], ["hate"], []], "labels 1 is 'hate' (the classes are"),
+        ([[0], [1], [3]], "labels 2 is 3 (the classes are"),
         ([[0], [1]], "got 3 texts and 2 labels"),
         ([[], [], []], "no label applies to all of them"),
         ([[1, 0, 0], [0, 1, 0], [0, 0, 2]], "labels 0 are [1, 0, 0], which has 0 twice; pass the labels of each text"),

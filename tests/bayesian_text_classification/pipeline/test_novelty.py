@@ -54,6 +54,16 @@ def test_results_have_two_more_keys_and_nothing_else_changes(scoped, small, opti
     ]
 
 
+def test_novelty_as_an_array(scoped, small):
+    texts = [*IN[:5], *OUT]
+    found = scoped.novelty(iter(texts))
+    assert found.tolist() == [row["novelty"] for row in scoped(texts, num_samples=0)]
+    p = [row["novelty_p_value"] for row in scoped(texts)]
+    assert scoped.scope.p_values(found).tolist() == p and scoped.novelty([]).shape == (0,)
+    with pytest.raises(ValueError, match="novelty needs a scope of the model's present weights; call "):
+        small.novelty(texts)
+
+
 def test_strange_texts_are_novel(scoped):
     own, strange = ([row["novelty"] for row in scoped(texts, num_samples=0)] for texts in (IN, OUT))
     assert np.mean(strange) > max(own)

@@ -285,10 +285,11 @@ def test_invalid_calibration_raises_and_changes_nothing(ours, tiny, bayesian):
     for texts, labels, options, words in (
         (TEXTS, [0, 1], {}, "got 3 texts and 2 labels; pass at least one text, each with a label"),
         ([], [], {}, "got 0 texts and 0 labels"),
-        (TEXTS, [0, 1, 3], {}, "label 2 is 3; the classes are {0: 'bad', 1: 'fine', 2: 'good'}"),
-        (TEXTS, [0, "great", 1], {}, "label 1 is 'great'; the classes are"),
-        (TEXTS, [0, 1, 1.5], {}, "label 2 is 1.5; the classes are"),
-        (TEXTS, [0, 1, True], {}, "label 2 is True; the classes are"),
+        (TEXTS, [0, 1, 3], {}, "label 2 is 3 (the classes are 'bad', 'fine', 'good')"),
+        (TEXTS, [0, "godo", 1], {}, "label 1 is 'godo'; did you mean 'good'? (the classes are"),
+        (TEXTS, [0, "great", 1], {}, "label 1 is 'great' (the classes are"),
+        (TEXTS, [0, 1, 1.5], {}, "label 2 is 1.5 (the classes are"),
+        (TEXTS, [0, 1, True], {}, "label 2 is True (the classes are"),
         (
             TEXTS,
             [0, 1, 2],

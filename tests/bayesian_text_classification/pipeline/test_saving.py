@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.loading.classifiers import load_classifier
+from bayesian_text_classification.pipeline.handler import EndpointHandler
 from environments import only, run
 from hub_server import WRITER, Hub
 from pipeline_cases import TASK, TEXTS, assert_close
@@ -162,7 +163,19 @@ def test_the_card_explains_the_keys_of_the_answers(small, samples, tmp_path):
     ]
     (answer,) = ours("a film")
     assert explained == list(answer) and "novelty" not in card
-    assert "{" not in card.partition("### What the answers mean")[2]
+    assert "{" not in card.partition("### What the answers mean")[2] and "\n\n\n" not in card
+
+
+@pytest.mark.parametrize(("rate", "samples"), [(0.0, 0), (0.1, 0), (0.1, 4)])
+def test_the_examples_of_the_card_work(tiny, tokenizer, rate, samples, tmp_path):
+    model = tiny("bert", hidden_dropout_prob=rate, attention_probs_dropout_prob=rate)
+    BayesianTextClassificationPipeline(model=model, tokenizer=tokenizer, num_samples=samples).save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(from transformers import pipeline\n.*?)```", card, re.DOTALL)
+    exec(code.replace("<this repository>", str(tmp_path)), {})
+    request = json.loads(re.search(r'`(\{"inputs".*?\})`\.', card)[1])
+    assert EndpointHandler(str(tmp_path))(request)
+    assert ("mc-dropout" in card) == (rate > 0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import commands
 import numpy as np
 import pytest
 from bayesian_text_classification import load
-from bayesian_text_classification.evaluation import Outputs, advice, compare, compare_outputs
+from bayesian_text_classification.evaluation import Outputs, advice, compare, compare_outputs, verdict
+from bayesian_text_classification.evaluation.accepting import Limit
 from bayesian_text_classification.evaluation.recommendation import Recommendation
 from bayesian_text_classification.loading.labeled_texts import load_labeled_texts
 from bayesian_text_classification.loading.problem import labeled_texts_for
@@ -110,6 +111,26 @@ def test_the_commands_give_the_numbers_of_the_report(arm, comparison, sources, p
     if "temperature" in arm:
         done = commands.asked(*shlex.split(lines[0])[1:])
         assert commands.refused(done).startswith("--output calibrated already exists and is not empty; choose")
+
+
+@pytest.mark.parametrize("arm", ["frequentist", "bayesian_temperature"])
+def test_code_and_commands_set_the_threshold_of_the_report(arm, comparison, sources, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(place / "my-texts.csv", tmp_path / "my-texts.csv")
+    scores = np.sort(scores_of(comparison, arm))
+    limit = Limit(float(scores[3:5].mean()), 0.05)
+    code, space = recipe(chosen(comparison, arm), sources, limit), {}
+    assert f"classifier.threshold = {limit.threshold!r}  # error among accepted texts below 5%, with 90%" in code.python
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code.python, space)
+    assert [one["abstained"] for one in space["classifier"](TEXTS)].count(True) == 4
+    if "temperature" in arm:
+        assert load(tmp_path / "calibrated").threshold == limit.threshold
+        shutil.rmtree(tmp_path / "calibrated")
+    for line in code.command.splitlines():
+        assert commands.asked(*shlex.split(line)[1:]).exit_code == 0
+    with (tmp_path / "classified.csv").open(newline="") as file:
+        assert [row["abstained"] for row in csv.DictReader(file)].count("True") == 4
 
 
 @pytest.fixture(scope="module", params=["several", "alone"])
@@ -248,6 +269,13 @@ def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
     ours = load(sources.model)
     (answers,) = ours(["a wonderful film"], num_samples=0, threshold=thresholds, top_k=None)
     assert [one["accepted"] for one in answers] == [one["score"] >= thresholds[one["label"]] for one in answers]
+    limit = verdict(compare_outputs(outputs)).limit
+    assert limit.threshold == thresholds and limit.target == 0.2
+    code = recipe(chosen(found, "frequentist_platt"), sources, limit)
+    assert f"classifier.threshold = {thresholds!r}" in code.python
+    words = shlex.split(code.command.splitlines()[0])
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--threshold"]
+    assert given == [f"{name}={value}" for name, value in thresholds.items()]
     for k, name in enumerate(found.names):
         chosen_texts = p[:, k] >= thresholds[name]
         assert outputs.labels[chosen_texts, k].mean() > 0.8

@@ -26,11 +26,12 @@ from ..arms import ARM_MASKS, OPTIONAL_ARMS, Arm, Cost, OptionalArm, Probabiliti
 from ..comparison import Comparison, GrowingComparison
 from ..dropout_choice import choice_in_folds, choice_on_others
 from ..heads import head_of
-from ..outputs import NO_SAMPLES, Calibration, Outputs
+from ..outputs import Calibration, Outputs
 from ..sample_sweep import rows_of_sweep
 from .baal_arm import baal_probabilities, patched_by_baal
 from .ensemble_arm import with_members
 from .nan import refuse_nan
+from .novelty import with_novelty, with_scope
 from .saved_arm import own_passes, with_saved
 
 
@@ -40,6 +41,8 @@ def compare(
     *,
     calibration: LabeledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
+    scope: Sequence[Any] = (),
+    scope_held_out: Sequence[Any] | None = None,
     num_samples: int = 20,
     sweep: int = 0,
     dropout: Dropout = None,
@@ -57,6 +60,9 @@ def compare(
         calibration: Other labeled texts to fit the scalings on. Without them, they are fitted on `data`, and the
             measures are corrected for that; see `Temperatures`.
         out_of_scope: Texts that the classifier was not built for.
+        scope: Texts like those that it was built for, to measure how well novelty detects the others
+            (`learn_scope`). Measured texts among them are left out. Without them, a saved scope is measured.
+        scope_held_out: Other such texts, which it was not trained on; None: half of `scope`.
         num_samples: Number of passes of the BaaL arm and of the Bayesian arms. Without dropout, or for 0, there are no
             such arms.
         sweep: Number of further passes, for a longer and finer curve of the effect of the number of samples. They run
@@ -77,7 +83,17 @@ def compare(
     """
     growing = GrowingComparison(seed, others=calibration is not None)
     for outputs in _stages(
-        classifier, data, calibration, out_of_scope, num_samples, sweep, dropout, arms, seed, progress
+        classifier,
+        data,
+        calibration,
+        out_of_scope,
+        (scope, scope_held_out),
+        num_samples,
+        sweep,
+        dropout,
+        arms,
+        seed,
+        progress,
     ):
         for arm in growing.add(outputs):
             if on_arm is not None:
@@ -91,6 +107,8 @@ def outputs_of(
     *,
     calibration: LabeledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
+    scope: Sequence[Any] = (),
+    scope_held_out: Sequence[Any] | None = None,
     num_samples: int = 20,
     sweep: int = 0,
     dropout: Dropout = None,
@@ -104,7 +122,17 @@ def outputs_of(
     share their passes, and so do the two frequentist arms.
     """
     *_, outputs = _stages(
-        classifier, data, calibration, out_of_scope, num_samples, sweep, dropout, arms, seed, progress
+        classifier,
+        data,
+        calibration,
+        out_of_scope,
+        (scope, scope_held_out),
+        num_samples,
+        sweep,
+        dropout,
+        arms,
+        seed,
+        progress,
     )
     return outputs
 
@@ -114,6 +142,7 @@ def _stages(
     data: LabeledTexts,
     calibration: LabeledTexts | None,
     out_of_scope: Sequence[Any],
+    scope: tuple[Sequence[Any], Sequence[Any] | None],
     num_samples: int,
     sweep: int,
     dropout: Dropout,
@@ -127,14 +156,15 @@ def _stages(
     activation = check_probabilities(classifier)
     candidates = _candidates(classifier, num_samples, dropout, arms)
     if sweep and not candidates:
-        raise ValueError(f"sweep={sweep} takes further samples, and nothing is sampled: {NO_SAMPLES}")
+        why = _why_unsampled(num_samples, arms)
+        raise ValueError(f"sweep={sweep} takes further samples, and nothing is sampled: {why}")
     texts, labels = labeled(data.texts, data.labels, classifier.model.config, activation)
     names = [str(classifier.model.config.id2label[i]) for i in range(classifier.model.config.num_labels)]
     if activation == "sigmoid" and len(set(names)) < len(names):
         raise ValueError("two labels of the model have the same name; give every label its own in config.id2label")
 
     more: dict[str, Any] = {"calibration": calibration, "out_of_scope": out_of_scope, "num_samples": num_samples}
-    more |= {"sweep": sweep, "dropout": dropout, "arms": arms}
+    more |= {"sweep": sweep, "dropout": dropout, "arms": arms, "scope": scope[0], "scope_held_out": scope[1]}
     total = total_rows(classifier, data, **more) if progress is None else None
     as_saved, classifier = classifier, classifier.uncalibrated()
     with progress_bar(progress, total) as advance:
@@ -142,6 +172,7 @@ def _stages(
         def ordinary(texts: Sequence[Any]) -> Probabilities:
             return refuse_nan(classifier.predict_proba(texts, num_samples=0, progress=advance))
 
+        scoped, notes = with_scope(as_saved, [*texts, *out_of_scope], *scope, advance)
         started = time.perf_counter()
         point = ordinary(texts)
         frequentist = Cost(1, seconds=time.perf_counter() - started)
@@ -152,6 +183,8 @@ def _stages(
             costs=costs,
             groups=np.asarray(list(map(text_key, texts))),
             names=names,
+            unsampled=_why_unsampled(num_samples, arms),
+            notes=notes,
         )
         yield found
         given = None
@@ -164,6 +197,7 @@ def _stages(
         if out_of_scope:
             groups = np.asarray(list(map(text_key, out_of_scope)))
             found = replace(found, outside=(ordinary(out_of_scope), None), outside_groups=groups)
+            found = with_novelty(found, scoped, texts, out_of_scope, advance)
         run = _Sampling(classifier, num_samples, sweep, seed, advance)
         if _has_baal(classifier, num_samples, arms):
             found = _with_baal(found, run, data)
@@ -175,6 +209,18 @@ def _stages(
             found = with_members(found, classifier, texts, given, out_of_scope, advance)
             yield found
         yield with_saved(found, as_saved, texts, advance)
+
+
+def _why_unsampled(num_samples: int, arms: Collection[OptionalArm]) -> str:
+    """Why there are no samples, if there are none."""
+    if num_samples == 0:
+        return "num_samples is 0."
+    if "bayesian" not in arms:
+        return "the Bayesian arm was left out."
+    return (
+        "the model has no active dropout. To see what sampling would do to it, pass --dropout 0.1, or --dropout auto "
+        "to choose the rate (dropout= in Python)."
+    )
 
 
 def _sites(classifier: BayesianTextClassificationPipeline, dropout: Dropout) -> list[DropoutSite]:
@@ -311,6 +357,8 @@ def total_rows(
     *,
     calibration: LabeledTexts | None = None,
     out_of_scope: Sequence[Any] = (),
+    scope: Sequence[Any] = (),
+    scope_held_out: Sequence[Any] | None = None,
     num_samples: int = 20,
     sweep: int = 0,
     dropout: Dropout = None,
@@ -318,7 +366,10 @@ def total_rows(
 ) -> int:
     """Number of rows (a text in one pass) that `compare` runs with these arguments."""
     texts, others, outside = len(data.texts), 0 if calibration is None else len(calibration.texts), len(out_of_scope)
-    rows, count = texts + others + outside, len(_candidates(classifier, num_samples, dropout, arms))
+    rows = texts + others + outside
+    if outside and (scope or classifier.scope is not None):
+        rows += texts + outside + len(scope) + len(scope_held_out or ())
+    count = len(_candidates(classifier, num_samples, dropout, arms))
     if _has_baal(classifier, num_samples, arms):
         rows += num_samples * texts
     if count:

@@ -59,7 +59,10 @@ def with_saved(
         p, cost = outputs.samples.mean(2, dtype=np.float64), outputs.costs["bayesian"]
         made = f"{cost.passes} samples with {ARM_MASKS} masks"
     saved = scaling.apply(p)
-    note = f'"As saved" has the calibration that the classifier was saved with ({scaling}), on {made}.'
+    note = (
+        f'"As saved" has the calibration that the classifier was saved with ({scaling}), on {made}. If it was fitted '
+        "on these texts, it looks better than it is."
+    )
     return replace(outputs, saved=saved, costs={**outputs.costs, "saved": cost}, notes=(*outputs.notes, note))
 
 

@@ -1,0 +1,61 @@
+"""How the sentences of a verdict call things, for each kind of head."""
+
+from dataclasses import dataclass
+
+from .arms import TITLES
+from .heads import INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
+from .statistics.intervals import LEAST_ROWS
+
+IN_SENTENCE = {name: title.replace("Freq", "freq").replace("Ens", "ens") for name, title in TITLES.items()}
+IN_SENTENCE["saved"] = "the classifier as saved"
+
+
+@dataclass(frozen=True)
+class Words:
+    """How sentences call things.
+
+    Attributes:
+        fitted: The scalings of two arms, as the subject of a sentence.
+        fitted_once: The scaling of one arm, the same way.
+        off: What is off by the ECE.
+        few: Why a difference has no interval.
+        answers: What a verdict needs.
+        wrong: The rarest part of that.
+        directions: What a model is whose probabilities are too high, or too low; and the two means that show it.
+    """
+
+    fitted: str
+    fitted_once: str
+    off: str
+    few: str
+    answers: str
+    wrong: str
+    directions: tuple[str, str, str]
+
+
+_OF_LABELS = Words(
+    "The Platt scalings were",
+    "The Platt scaling was",
+    "probabilities are",
+    "too few texts with a wrong label, with a right one or with one that applies for an interval",
+    f"{LEAST_ROWS} texts with a wrong label, {LEAST_ROWS} with a right one and {LEAST_ROWS} with one that applies",
+    f"has {LEAST_ROWS} texts with a wrong label, and {LEAST_ROWS} with one that applies",
+    (
+        "too confident that labels apply",
+        "not confident enough that labels apply",
+        "their mean probability is {:.4f}, and a share of {:.4f} applies",
+    ),
+)
+WORDS: dict[Head, Words] = {
+    ONE_LABEL: Words(
+        "The temperatures were",
+        "The temperature was",
+        "confidence is",
+        "too few right or wrong answers for an interval",
+        f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers",
+        f"has {LEAST_ROWS} wrong answers",
+        ("overconfident", "underconfident", "its mean confidence is {:.4f}, its accuracy {:.4f}"),
+    ),
+    INDEPENDENT_LABELS: _OF_LABELS,
+    ONE_OUTPUT: _OF_LABELS,
+}
