@@ -94,7 +94,7 @@ def test_report_json_has_all_numbers_and_settings(small_run):
         "text_column": "text", "text_pair_column": None, "label_column": "label", "num_samples": 3, "seed": 7,
             "dropout": None, "ensemble": None,
         "device": "cpu", "dtype": "float32", "n_bins": 10, "masks": "balanced", "calibration_dataset": None,
-        "ood_dataset": str(folder / "other.csv"),
+        "ood_dataset": str(folder / "other.csv"), "scope_dataset": None, "scope_held_out": None,
         "fingerprint": fingerprint(load_classifier()),
     }  # fmt: skip
     assert report["data"]["rows"] == 3
