@@ -37,6 +37,8 @@ MAX_BYTES = 200_000
 MAX_ROWS = 200
 LEAST_SAMPLES, MOST_SAMPLES = 10, 100
 LABELED_SAMPLES = 20
+SCOPE_TEXTS = 1_000  # review sentences that novelty is measured from
+NEW = 0.01  # share of such sentences that may seem new
 LITTLE_DOUBT = 0.25  # share of the maximum uncertainty
 MANY_POINTS = 0.1  # difference between the two probabilities
 GLANCE = 0.5  # seconds between two progress updates of a comparison
@@ -50,7 +52,7 @@ EXAMPLES = [
     "I expected nothing and got a little more.",
     "A joy from start to finish.",
 ]
-STRANGE = ["asdf qwer", "Der Film war furchtbar langweilig und viel zu lang."]  # the model answers these too
+STRANGE = ["asdf qwer", "Der Film war furchtbar langweilig und viel zu lang."]  # answered too, with a note
 
 INTRODUCTION = """
 # How confident should this classifier be?
@@ -58,12 +60,13 @@ A sentiment classifier answers once as usual, and many times with dropout left o
 differ, trust them less.
 
 **Limits:** the model only knows the sentiment of English film reviews (SST-2). Noise and other languages get confident
-answers too.
+answers too; where the page notices, it says so.
 """
 
 logging.set_verbosity_error()
 CLASSIFIER = pipeline(TASK)
 MOST_TOKENS = CLASSIFIER.tokenizer.model_max_length
+CLASSIFIER.learn_scope(load_labeled_texts("reviews", CLASSIFIER.model.config.id2label, max_texts=SCOPE_TEXTS).texts)
 COUNTER = copy.deepcopy(CLASSIFIER.tokenizer)  # never truncates; threads that share a tokenizer share its truncation
 NAMES = CLASSIFIER.model.config.id2label
 
@@ -80,10 +83,11 @@ def classify(text: str | None, num_samples: float | None) -> tuple[str, Any, Any
         count = number_of_samples(num_samples)
         ordinary = CLASSIFIER.predict_proba([text], num_samples=0)[0]
         samples = CLASSIFIER.sample_proba([text], num_samples=count)
+        (p_value,) = CLASSIFIER.scope.p_values(CLASSIFIER.novelty([text]))
     except ValueError as error:
         return refusal(error), hidden, hidden
     drawn = spread(ordinary, samples[0]), running_average(ordinary, samples)
-    shown = cut(number_of_tokens(text)) + summary(ordinary, samples)
+    shown = cut(number_of_tokens(text)) + unlike(p_value) + summary(ordinary, samples)
     return shown, *(gr.update(value=figure, visible=True) for figure in drawn)
 
 
@@ -98,6 +102,14 @@ def cut(tokens: int) -> str:
         return ""
     return f"""<p class="cut" role="note"><b>This text was cut.</b> It has {tokens:,} tokens (words and pieces of
 words), and the model reads at most {MOST_TOKENS}, from the beginning.</p>"""
+
+
+def unlike(p_value: float) -> str:
+    """A note, as HTML, that a text is unlike reviews; "" if at least 1% of review sentences are as far away."""
+    if p_value > NEW:
+        return ""
+    return f"""<p class="unlike" role="note"><b>This text is unlike a review.</b> Fewer than {p_value:.1%} of review
+sentences look as strange to the model. Do not rely on either answer.</p>"""
 
 
 def number_of_samples(given: Any) -> int:
@@ -372,8 +384,10 @@ i.text { background: #E69F00; } i.model { background: #CC79A7; }
 .key span { display: inline-block; margin-right: .8rem; }
 .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: .2rem; vertical-align: -.1rem; }
 .verdict { font-size: 1.05rem; margin: .8rem 0 0; }
-.refusal, .cut { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
-.cut { border-color: #E69F00; margin-bottom: .8rem; }
+.refusal, .cut, .unlike {
+  padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary);
+}
+.cut, .unlike { border-color: #E69F00; margin-bottom: .8rem; }
 #panels img { max-width: min(30rem, 100%); margin: auto; }
 .wide, #diagrams .matplotlib { overflow-x: auto; }
 #diagrams .matplotlib { align-items: safe center; }

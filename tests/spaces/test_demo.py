@@ -134,6 +134,19 @@ def test_a_text_that_was_cut_is_announced(app, classifier, words):
     assert ("the model reads at most 512, from the beginning" in shown) is result["truncated"]
 
 
+def test_a_text_unlike_reviews_is_announced(app):
+    for text in app.STRANGE:
+        shown, *_ = app.classify(text, 10)
+        (p_value,) = app.CLASSIFIER.scope.p_values(app.CLASSIFIER.novelty([text]))
+        assert (
+            p_value <= app.NEW
+            and "<b>This text is unlike a review.</b>" in shown
+            and f"{p_value:.1%} of review" in shown
+        )
+    for text in app.EXAMPLES:
+        assert "unlike" not in app.classify(text, 10)[0]
+
+
 def test_counting_tokens_leaves_the_truncation_of_the_classifier_alone(app):
     tokenizer = app.CLASSIFIER.tokenizer
     tokenizer("a film", truncation=True, max_length=512)
