@@ -47,10 +47,14 @@ def test_the_out_of_scope_notebook_runs(tmp_path, monkeypatch, tiny, tokenizer):
     (tmp_path / "test.tsv").write_text("\n".join(["label\ttext", *rows]) + "\n")
     strange = [f"oos\twho was the king of spain in {year}" for year in range(1500, 1515)]
     (tmp_path / "oos_test.tsv").write_text("\n".join(["label\ttext", *strange]) + "\n")
+    for name, start in (("train.tsv", "please"), ("val.tsv", "now")):
+        others = [f"{intent}\t{start} {words[intent]} {'today ' * i}" for intent in intents for i in range(8)]
+        (tmp_path / name).write_text("\n".join(["label\ttext", *others]) + "\n")
     text, pictures = executed(
         "clinc.ipynb", tmp_path, monkeypatch, CLINC150_MODEL=tmp_path / "model", CLINC150_DATA=tmp_path
     )
-    assert text.count("AUROC 0.") + text.count("AUROC 1.") == 5
+    assert text.count("AUROC 0.") + text.count("AUROC 1.") == 7
+    assert "of the questions out of scope are refused" in text and "novelty p-value 0." in text
     assert "mutual information" in text
     assert len(pictures) == 2
 

@@ -726,7 +726,7 @@ class _Columns:
 
         def errors(draws: Iterator[_Sums]) -> NDArray[np.float64]:
             found = np.concatenate([error_from_sums(*sums, norm=norm) for sums in draws])
-            return np.sqrt(found) if norm == "l2" else found
+            return np.asarray(np.sqrt(found) if norm == "l2" else found)
 
         value = calibration_error(self.sums(edges), norm)
         resampled = errors(self._resampled(bins, widest, np.random.default_rng([seed, 0])))
@@ -1097,8 +1097,8 @@ def _to_array(values: Any, name: str) -> tuple[NDArray[Any], float]:
 
 def _refuse_masked(values: Any, name: str, *outer: int) -> None:
     """Raise ValueError for the first masked entry, because NumPy would otherwise use its value like any other."""
-    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
-        index = _first(np.ma.getmaskarray(values))
+    if isinstance(values, np.ma.MaskedArray) and np.any(values.mask):
+        index = _first(np.broadcast_to(np.asarray(values.mask), values.shape))
         raise ValueError(
             f"{_place(name, (*outer, *index))} is masked; no value may be masked. Leave the row out of predictions and "
             "references, or fill in the intended value."

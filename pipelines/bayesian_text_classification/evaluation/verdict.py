@@ -159,7 +159,7 @@ def _miscalibrated(comparison: Comparison) -> list[str]:
     filled = [i for i, count in enumerate(bins.counts) if count]
     weights = [bins.counts[i] for i in filled]
     confidence, share = (
-        np.average([one[i] for i in filled], weights=weights) for one in (bins.mean_confidence, bins.accuracy)
+        np.average(np.array(one, np.float64)[filled], weights=weights) for one in (bins.mean_confidence, bins.accuracy)
     )
     gap = float(confidence - share)
     high, low, means = words.directions

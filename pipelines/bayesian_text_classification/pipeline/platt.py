@@ -57,7 +57,9 @@ def fit_platt(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) 
         raise ValueError("a probability is NaN; fit on rows without NaN")
     x, y = logits(probabilities), np.asarray(labels, np.float64)
     count = x.shape[1]
-    theta, middle, spread = np.zeros((count, 2)), np.zeros(2), np.eye(2)
+    theta: NDArray[np.float64] = np.zeros((count, 2))
+    middle: NDArray[np.float64] = np.zeros(2)
+    spread: NDArray[np.float64] = np.eye(2)
     for _ in range(_ROUNDS):
         before = middle
         precision = _inverse(spread)

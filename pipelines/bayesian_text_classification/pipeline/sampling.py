@@ -153,7 +153,7 @@ def until_precise(
         error: A function from samples, *shape* (texts, classes, samples), to standard errors, *shape* (texts,).
     """
     left: list[tuple[NDArray[np.intp], Values]] = []
-    active = np.arange(texts)
+    active: NDArray[np.intp] = np.arange(texts)
     values: Values | None = None  # of the active texts only: `most` may be far more than any text needs
     done = 0
     for look, share in _looks(most):

@@ -68,7 +68,8 @@ class Spread:
         it does with an unsure one.
         """
         most = np.clip(mean * (1 - mean), 0, None)
-        return np.maximum(self.share, np.minimum(math.expm1(min(self.log_odds, 10.0)) * most, _MOST_SHARE))
+        of_log_odds = np.minimum(math.expm1(min(self.log_odds, 10.0)) * most, _MOST_SHARE)
+        return np.asarray(np.maximum(self.share, of_log_odds))
 
     def variance_of_mean(self, count: int, group_size: int) -> float:
         """Variance of the mean of `count` samples, as a share of that of one sample.

@@ -177,7 +177,7 @@ def _derivatives(
 
 
 def _logarithms(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.log(np.maximum(p, SMALLEST))
+    return np.asarray(np.log(np.maximum(p, SMALLEST)))
 
 
 def _log_sums(logits: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -216,7 +216,7 @@ def effective_counts(rows: LabelPredictions) -> Array:
     sums = pooled(unweighted(rows).column_sums)
     counts = sums.counts[0]
     share = sums.hits[0] / np.maximum(counts, 1)
-    apart = np.zeros((len(rows.labels), BINS))
+    apart: NDArray[np.float64] = np.zeros((len(rows.labels), BINS))
     texts = np.arange(len(rows.labels))
     for bins, (_, y) in zip(rows.column_bins, rows.columns, strict=True):
         apart[texts, bins] += y - share[bins]

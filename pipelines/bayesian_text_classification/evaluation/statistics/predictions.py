@@ -146,7 +146,7 @@ class Predictions:
     def nll(self) -> Array:
         """`-log p[y]` in nats, at most 87.3: a probability of 0 counts as the least of float32. *Shape:* (rows,)."""
         own = np.take_along_axis(self.probabilities, self.labels[:, None], 1)[:, 0]
-        return -np.log(np.maximum(own, SMALLEST))
+        return np.asarray(-np.log(np.maximum(own, SMALLEST)))
 
     @cached_property
     def brier(self) -> Array:
