@@ -58,9 +58,10 @@ def calibrate(
         ),
     ] = None,
     method: Annotated[
-        Literal["temperature", "bias-corrected", "platt"] | None,
+        Literal["temperature", "bias-corrected", "platt", "none"] | None,
         typer.Option(
-            help="temperature or bias-corrected for a model that chooses one label, platt for independent labels.",
+            help="temperature or bias-corrected for a model that chooses one label, platt for independent labels; none "
+            "only learns the scope and sets the threshold, without --dataset.",
             show_default="temperature, or platt",
         ),
     ] = None,
@@ -106,9 +107,12 @@ def calibrate(
     Use the saved folder as --model of every command, or load it in Python.
     """
     models = models_of(model, ensemble)
-    for name, value in (("scope-held-out", scope_held_out), ("novelty-level", novelty_level)):
-        if value is not None and scope_dataset is None:
-            fail(f"--{name} needs --scope-dataset")
+    if scope_held_out is not None and scope_dataset is None:
+        fail("--scope-held-out needs --scope-dataset")
+    if method == "none" and dataset is not None:
+        fail("--method none takes no --dataset: nothing is fitted to labels")
+    if method == "none" and scope_dataset is None and threshold is None:
+        fail("--method none needs --scope-dataset or --threshold")
     check_labeled(dataset, text_column, text_pair_column, label_column)
     for path in (scope_dataset, scope_held_out):
         check_unlabeled(path, text_column, text_pair_column)
@@ -134,8 +138,13 @@ def calibrate(
             if limit is not None:
                 check_threshold(limit, classifier.activation, classifier.model.config)
             source, max_texts = texts_or_default(dataset, max_texts)
+            if novelty_level is not None and scope_dataset is None and classifier.scope is None:
+                fail("--novelty-level needs --scope-dataset, or a model with a scope")
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
-            data = labeled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
+            data = None
+            if method != "none":
+                where: dict[str, Any] = {"config": config, "split": split, "max_texts": max_texts}
+                data = labeled_texts_for(classifier, source, **where, **columns)
             scope, held_out = (
                 None if path is None else load_texts(path, text_column=text_column, text_pair_column=text_pair_column)
                 for path in (scope_dataset, scope_held_out)
@@ -144,14 +153,16 @@ def calibrate(
         if choose:
             passes = 1 + (num_samples or passes) * len(classifier.dropout_candidates())
         how = {"dropout": "auto"} if choose else {}
-        with passes_progress("calibrating", len(data.texts) * passes) as advance:
-            classifier.calibrate(data.texts, data.labels, method=method, progress=advance, **how)
+        if data is not None and method != "none":
+            with passes_progress("calibrating", len(data.texts) * passes) as advance:
+                classifier.calibrate(data.texts, data.labels, method=method, progress=advance, **how)
         if limit is not None:
             classifier.threshold = limit
         if scope is not None:
             others = None if held_out is None else held_out.texts
             with passes_progress("learning the scope", len(scope.texts) + len(others or ())) as advance:
                 learned = classifier.learn_scope(scope.texts, held_out=others, progress=advance)
+        if novelty_level is not None:
             classifier.novelty_level = novelty_level
     except ValueError as error:  # ours: the model, the data or an option
         fail(first_line(error))
@@ -164,7 +175,8 @@ def calibrate(
     except OSError as error:
         fail(f"cannot write to --output {folder}: {error.strerror or error}")
     way = way_of(classifier.sampling)
-    STDOUT.print(f"{SCORES[way]}: {classifier.calibration[way]}", highlight=False, soft_wrap=True)
+    if data is not None:
+        STDOUT.print(f"{SCORES[way]}: {classifier.calibration[way]}", highlight=False, soft_wrap=True)
     if scope is not None:
         STDOUT.print(f"novelty: {learned}", highlight=False, soft_wrap=True, markup=False)
     STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)

@@ -277,7 +277,7 @@ class RayAlone(TyperCommand):
 def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
     table = new_table("")
     keys = ["label", "score", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"]
-    keys = [key for key in [*keys, "abstained", "accepted"] if key in answers[0]]
+    keys = [key for key in [*keys, "novelty", "novelty_p_value", "abstained", "accepted"] if key in answers[0]]
     table.add_column("text")
     for key in keys:
         table.add_column(key.replace("_", "\n"), justify="left" if key == "label" else "right")

@@ -86,7 +86,8 @@ def test_rank_puts_strange_texts_first(scoped, folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--novelty-level", 0.05], "--novelty-level needs --scope-dataset"),
+        (["--novelty-level", 0.05], "--novelty-level needs --scope-dataset, or a model with a scope"),
+        (["--method", "none"], "--method none takes no --dataset"),
         (["--scope-held-out", "held-out.csv"], "--scope-held-out needs --scope-dataset"),
         (["--scope-dataset", "nowhere.csv"], "nowhere.csv: no such file"),
         (
@@ -117,6 +118,20 @@ def test_evaluate_measures_novelty(folder, tmp_path):
         (["--scope-held-out", folder / "held-out.csv"], "--scope-held-out needs --scope-dataset"),
     ):
         assert refused(asked("evaluate", *data, *given)) == message
+
+
+def test_a_saved_scope_and_level_stay_unless_they_are_given(scoped, folder, tmp_path):
+    common = ["--model", scoped, "--dataset", folder / "labeled.csv"]
+    assert asked("calibrate", *common, "--output", tmp_path / "a").exit_code == 0
+    assert load(tmp_path / "a").novelty_level == 0.05
+    assert asked("calibrate", *common, "--novelty-level", 0.1, "--output", tmp_path / "b").exit_code == 0
+    again = load(tmp_path / "b")
+    assert again.novelty_level == 0.1 and again.scope.digest() == load(scoped).scope.digest()
+    assert refused(asked("calibrate", "--model", scoped, "--method", "none", "--output", tmp_path / "c")) == (
+        "--method none needs --scope-dataset or --threshold"
+    )
+    done = asked("predict", STRANGE, "--model", scoped)
+    assert done.exit_code == 0 and "novelty" in done.stdout
 
 
 def test_predict_needs_a_scope_for_a_level(folder, tmp_path):

@@ -58,7 +58,9 @@ def limit_of(comparison: Comparison, arm: Arm, targets: Sequence[float] | None =
                 return Limit(found, target)
             continue
         scores, correct = answers_of(comparison, arm)
-        one = threshold_for(scores, correct, target, confidence=CONFIDENCE, groups=comparison.groups)
+        kept = comparison.not_refused  # what a novelty level refuses is not accepted
+        groups = None if comparison.groups is None else comparison.groups[kept]
+        one = threshold_for(scores[kept], correct[kept], target, confidence=CONFIDENCE, groups=groups)
         if one is not None and one.accepted < one.rows:
             return Limit(_shorter(one.threshold), target)
     return None

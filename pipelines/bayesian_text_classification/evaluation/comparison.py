@@ -68,11 +68,21 @@ class Comparison:
 
     @property
     def novelty_level(self) -> float | None:
-        """A level for the scope: 0.05, or None if no text can reach it or there is no scope."""
-        if self.novelty is None:
+        """The level to deploy: 0.05, if novelty detects the out-of-scope texts significantly better than the entropy.
+
+        The entropy is that of the ordinary model. None without a scope, or with too few held-out texts for the level.
+        """
+        found = [one for one in self.out_of_scope if one.score == NOVELTY]
+        if self.novelty is None or found[0].differences["auroc"].verdict != "better":
             return None
-        p = np.concatenate([self.novelty.p_inside, self.novelty.p_outside])
-        return LEVEL if p.min() <= LEVEL else None
+        return LEVEL if 1 / (self.novelty.held_out + 1) <= LEVEL else None
+
+    @property
+    def not_refused(self) -> NDArray[np.bool_]:
+        """Which measured texts get an answer at that level. *Shape:* (texts,)."""
+        if self.novelty is None or self.novelty_level is None:
+            return np.ones(len(self.labels), dtype=bool)
+        return np.asarray(self.novelty.p_inside > self.novelty_level)
 
     @property
     def recommended(self) -> ArmName:

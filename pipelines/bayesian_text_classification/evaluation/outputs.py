@@ -54,12 +54,14 @@ class Novelty:
         outside: Distances of the out-of-scope texts.
         p_inside: P-values of the texts of `Outputs`.
         p_outside: P-values of the out-of-scope texts.
+        held_out: Number of texts behind the p-values.
     """
 
     inside: NDArray[np.floating]
     outside: NDArray[np.floating]
     p_inside: NDArray[np.floating]
     p_outside: NDArray[np.floating]
+    held_out: int
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,13 @@ class Outputs:
             if self.outside[1] is not None:
                 check("outside[1]", self.outside[1], others, classes, None)
             _check_groups("outside_groups", self.outside_groups, others)
+        if self.novelty is not None:
+            if self.outside is None:
+                raise ValueError("outside must be given, as novelty is")
+            for name, count in (("inside", texts), ("outside", len(self.outside[0]))):
+                for values in (getattr(self.novelty, name), getattr(self.novelty, f"p_{name}")):
+                    if np.shape(values) != (count,) or np.isnan(values).any():
+                        raise ValueError(f"novelty must hold a number for each of {count} texts {name} the scope")
         if self.members is not None:
             check("members.samples", self.members.samples, texts, classes, None)
             fitted_on = None if self.calibration is None else self.calibration.ordinary

@@ -188,6 +188,8 @@ def _contest(comparison: Comparison, found: Contest, other: ArmName, fit: str) -
     names = IN_SENTENCE | {"frequentist": "the model as it is"}
     before, after = (arm.estimates["nll"].value for arm in (base, rival))
     passes = comparison.arm(other).cost.passes
+    if other == "saved":
+        fit = "needs no new fit"
     cost = fit if base.cost.passes == rival.cost.passes else f"takes {passes} pass{'es' * (passes > 1)} per text"
     difference = _significance(found.nll, words.answers, words.few) + _small(found.nll, before)
     return (
@@ -369,19 +371,14 @@ def _out_of_scope(comparison: Comparison) -> list[str]:
 
 
 def _refusing(comparison: Comparison) -> list[str]:
-    """Which score finds the out-of-scope texts best, and what a novelty level does; none without a scope."""
-    if comparison.novelty is None:
-        return []
-    best = max(comparison.out_of_scope, key=lambda one: one.auroc.value)
-    arm = "" if best.arm == "scope" else f" of the {IN_SENTENCE[best.arm]} model"
-    line = f"Of all scores, {best.score}{arm} finds the out-of-scope texts best (AUROC {best.auroc.value:.4f})."
+    """What a novelty level does; none unless it is to be deployed."""
     level = comparison.novelty_level
-    if level is None:
-        return [line]
+    if comparison.novelty is None or level is None:
+        return []
     outside, inside = ((p <= level).mean() for p in (comparison.novelty.p_outside, comparison.novelty.p_inside))
     return [
-        f"{line} classifier.novelty_level = {level:g} refuses {outside:.0%} of them, and {inside:.1%} of the in-scope "
-        "texts, after classifier.learn_scope."
+        f"Novelty detects the out-of-scope texts better than the entropy. classifier.novelty_level = {level:g} refuses "
+        f"{outside:.0%} of them, and {inside:.1%} of the in-scope texts, after classifier.learn_scope."
     ]
 
 

@@ -19,16 +19,16 @@ _TAKEN: ContextVar[list[Any] | None] = ContextVar("taken", default=None)
 def add_tap(model: nn.Module) -> None:
     """Add the hook to a private copy of a classifier; a copy of that has it too.
 
-    It is on the encoder (the `base_model` of transformers). A model without one gets it on its last linear layer, whose
-    input is taken.
+    It is on the encoder (the `base_model` of transformers). In a model without one, it is on all linear layers, and the
+    input of the last one that runs counts.
     """
     encoder = _encoder(model)
     if encoder is not None:
         encoder.register_forward_hook(_take_output)
         return
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if layers:
-        layers[-1].register_forward_pre_hook(_take_input)
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_pre_hook(_take_input)
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def pooled(taken: list[Any], inputs: Mapping[str, Tensor]) -> Tensor:
         return states.float()
     if states.shape[1] != ids.shape[1]:
         return states[:, 0].float()
-    weights = inputs.get("attention_mask", torch.ones_like(ids)).unsqueeze(-1)
+    weights = inputs.get("attention_mask", torch.ones_like(ids)).unsqueeze(-1).to(states.device)
     total = torch.where(weights != 0, states.float(), 0.0).sum(1)
     return total / (weights != 0).sum(1).clamp(min=1)
 

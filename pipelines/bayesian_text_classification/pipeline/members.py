@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from .options import MEMBERS, Options, Posterior
+from .options import MEMBERS, SCOPE, Options, Posterior
 from .saving import KEY, Saved, loaded_adapter, save_adapter, saved_options, unloaded
 from .twin import shared_copy
 
@@ -45,11 +45,11 @@ class Members:
                 "a list of models needs tokenizer=...: one for all, or a list of one for each model; "
                 "bayesian_text_classification.load([...]) finds them"
             )
-        own = ("calibration", "threshold", "temperature")
+        own = ("calibration", "threshold", "temperature", SCOPE)
         if several and any(saved_options(model.config).get(name) for model in models for name in own):
             warnings.warn(
-                "what was fitted for one model alone (its calibration and its threshold) is not used for the ensemble; "
-                "call classifier.calibrate(texts, labels)",
+                "what was fitted for one model alone (its calibration, threshold and scope) is not used for the "
+                "ensemble; call classifier.calibrate(texts, labels), and classifier.learn_scope(texts) for a scope",
                 UserWarning,
                 stacklevel=3,
             )

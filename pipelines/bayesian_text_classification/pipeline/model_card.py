@@ -50,6 +50,7 @@ Each text takes `num_samples` forward passes (one for 0). With `tolerance=0.02`,
 _COST_OF_MODELS = """\
 Each text takes `num_samples` forward passes, divided among {count} models, which are all in memory. With
   `num_samples=0`, it takes one pass of the first model."""
+_COST_OF_NOVELTY = " Novelty takes one more."
 _COST_OF_ONE = "Each text takes one forward pass."
 _THRESHOLD = """\
 classifier("A person should read this.", threshold=0.9)  # score below 0.9: label None, abstained True, and a reason
@@ -176,7 +177,8 @@ def card(
         "method": "An ensemble" if of_models else "MC-Dropout" if sampled else "A calibration",
         "request": f'"num_samples": {options.get("num_samples") if of_models else 20}' if can_sample else '"top_k": 2',
         "passes": "passes" if of_models else "dropout masks",
-        "cost": _COST_OF_MODELS.format(count=count) if of_models else _COST if can_sample else _COST_OF_ONE,
+        "cost": (_COST_OF_MODELS.format(count=count) if of_models else _COST if can_sample else _COST_OF_ONE)
+        + _COST_OF_NOVELTY * (bool(options.get(SCOPE)) and sampled and not of_models),
         "options": shown,
         "warning": warning,
         "calibration": _fitted(options),

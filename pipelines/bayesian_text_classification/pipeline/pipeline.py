@@ -49,7 +49,8 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
 
     Args:
         num_samples: Forward passes with dropout per text; with `tolerance`, the maximum. 0 runs one ordinary pass:
-            that of the stock pipeline on the caller's own model, unless there is a calibration or a threshold for it.
+            that of the stock pipeline on the caller's own model, unless there is a calibration or a threshold for it,
+            or a scope.
         tolerance: Stop sampling a text once the standard error of its score drops below this value (of every label's
             score, for a multi-label model). It is checked after 4 passes, against a quarter of this value, and then
             after every 10. None: every text gets all passes.
@@ -127,11 +128,9 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
         saved = {} if listed else saved_options(self.model.config)
         self.spread = spread_of_saved(saved)
         self._check_members(options)
-        self._sampler.know_scope(saved_scope(self.model.config, saved))
-        if isinstance(novelty_level, Saved) and self.scope is None:
-            options = replace(options, novelty_level=None)
+        self._sampler.know_scope(saved_scope(self.model, saved))
         self._set_calibration(options, saved, isinstance(threshold, Saved))
-        self._scope_for(options)
+        self._scope_for(options)  # a saved level without its scope would accept everything
 
     def __call__(self, inputs: Any, *, progress: Progress | None = None, **kwargs: Any) -> Any:
         """Classify the text(s).
@@ -160,8 +159,9 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
             With `top_k`, each dict has its own label, score and score_std, and repeats the text's other keys. For a
             multi-label model, each label also has its own standard error and entropies.
 
-            With `num_samples=0`, there are only label and score, as in the stock pipeline. Without a calibration and a
-            threshold they are its own, bit for bit. With one, texts longer than the model's limit are truncated.
+            With `num_samples=0`, there are only label and score, as in the stock pipeline. Without a calibration, a
+            threshold and a scope they are its own, bit for bit. With one of these, texts longer than the model's limit
+            are truncated.
 
             With `threshold`, there are three more keys: abstained, reason and candidate. If the score is below the
             threshold, abstained is True, label is None, candidate is the winning label, and reason says whether the

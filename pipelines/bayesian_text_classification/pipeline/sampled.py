@@ -95,7 +95,7 @@ class SampledPipeline(CalibratedPipeline):
         self, texts: Iterable[Any], options: Options, *, progress: Progress | None, **how: Any
     ) -> Iterator[tuple[Encoded, Draws]]:
         """The samples of `TextSampler.samples`, with a progress bar if `progress` is None."""
-        passes = max(options.num_samples, 1) + (how.get("scope") is not None and options.num_samples > 0)
+        passes = passes_of(options, scoped=how.get("scope") is not None)
         total = passes * len(texts) if isinstance(texts, Sized) and form_of(texts) != "one" else None
         with progress_bar(progress, total) as advance:
             yield from self._sampler.samples(texts, options, progress=advance, **how)
@@ -226,6 +226,11 @@ class SampledPipeline(CalibratedPipeline):
         """The options of a method that returns arrays, and its arguments of `TextSampler.samples`."""
         if "top_k" in kwargs:
             raise TypeError("'top_k' is not accepted here: the arrays hold every class")
+        if kwargs.get("novelty_level") is not None:
+            raise TypeError(
+                "'novelty_level' is not accepted here: the arrays hold every text; classifier.novelty(texts) says how "
+                "new each is"
+            )
         if "threshold" in kwargs:
             raise TypeError(
                 "'threshold' is not accepted here: the arrays hold every text; "
@@ -242,6 +247,11 @@ class SampledPipeline(CalibratedPipeline):
         samples = self._samples(texts, options, progress=progress, scaling=scaling, **call)
         means = (draws.means() if scaling is None else scaling.apply(draws.means()) for _, draws in samples)
         return joined(means, self.model.config.num_labels)
+
+
+def passes_of(options: Options, *, scoped: bool) -> int:
+    """Passes per text of a call. Novelty takes one more, unless an ordinary pass is among them."""
+    return max(options.num_samples, 1) + (scoped and options.num_samples > 0 and options.posterior != "ensemble")
 
 
 def remove_options(kwargs: dict[str, Any]) -> None:

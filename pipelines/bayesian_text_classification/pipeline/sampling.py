@@ -35,8 +35,10 @@ class Draws:
     novelty: NDArray[np.float64] | None = None
 
     def not_finite(self) -> list[int]:
-        """Indices of the texts with a NaN among their samples."""
-        return sorted(int(i) for texts, samples in self.by_count() for i in texts[np.isnan(samples).any((1, 2))])
+        """Indices of the texts with a NaN among their samples, or as novelty."""
+        bad = {int(i) for texts, samples in self.by_count() for i in texts[np.isnan(samples).any((1, 2))]}
+        strange = [] if self.novelty is None else np.flatnonzero(np.isnan(self.novelty)).tolist()
+        return sorted(bad | set(strange))
 
     def means(self) -> NDArray[np.float64]:
         """The mean of each text over its own samples. *Shape:* (texts, classes)."""

@@ -20,6 +20,7 @@ from .handler import EndpointHandler  # noqa: F401  # imported so that its file 
 from .model_card import card, own_card
 from .options import MEMBERS, SCOPE
 from .publishing import Check
+from .scope import FILE
 from .twin import shared_copy
 from .versions import version_of
 
@@ -36,7 +37,7 @@ STALE = (
     "adapter_*",
     f"{ADAPTER}/*",
     f"{MEMBERS}/*/*",
-    f"{SCOPE}/*",
+    f"{SCOPE}/{FILE}",
 )
 
 _PACKAGE = "bayesian-text-classification"

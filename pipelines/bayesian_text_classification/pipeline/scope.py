@@ -2,13 +2,15 @@
 
 The distance is that of Mahalanobis to the nearest class mean (Lee et al. 2018, arXiv:1807.03888), on features of unit
 length (Müller & Hein 2025, arXiv:2505.18032), with the covariance within classes shrunk as by Ledoit & Wolf (2004).
-The p-value is conformal (Vovk et al. 2005): texts drawn like the held-out ones have one of at most a in at most a share
-a of draws.
+The p-value is conformal (Vovk et al. 2005): over draws of the held-out texts, and of a text like them, it is at most a
+with a probability of at most a. The held-out texts are a sample of what will come, so repeated ones count as often as
+they come.
 """
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,11 @@ Array = NDArray[np.float64]
 FILE = "scope.npz"  # in the folder `saving.SCOPE`
 LEAST_TEXTS = 20  # to learn a scope from, and to hold out
 MOST_NUMBERS = 1_250_000  # of means and precision: 5 MB in float32
+LEAST_DIRECTIONS = 64  # for any number of classes
 _SAME = 1e-5  # distances that differ by less, relatively, are equal: the same text, in another batch
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scope:
     """The texts that a classifier was made for, in the space of its features.
 
@@ -38,17 +41,25 @@ class Scope:
         directions: G. *Shape:* (features, directions).
         rest: The precision in every other direction.
         held_out: Distances of the held-out texts, ascending. *Shape:* (texts,).
+        weights: Some of the weights of the model that it was learned with; see `some_weights`. Empty if not known.
     """
 
     means: NDArray[np.float32]
     directions: NDArray[np.float32]
     rest: float
     held_out: Array
+    weights: Array = field(default_factory=lambda: np.empty(0))
 
     def distances(self, features: NDArray[np.floating]) -> Array:
-        """Distance of each text from the nearest class; NaN if a feature is. *Shape:* (texts,)."""
-        x, m, g = _unit(features), self.means.astype(np.float64), self.directions.astype(np.float64)
-        squared = self.rest * _squared(x, m) - _squared(x @ g, m @ g)
+        """Distance of each text from the nearest class; NaN if a feature is. *Shape:* (texts,).
+
+        Raises:
+            ValueError: The scope is that of a model with other features.
+        """
+        if features.shape[1] != self.means.shape[1]:
+            raise ValueError(f"the scope has {self.means.shape[1]} features, and the model has {features.shape[1]}")
+        x, (means, directions, projected) = _unit(features), self._exact
+        squared = self.rest * _squared(x, means) - _squared(x @ directions, projected)
         return np.asarray(np.sqrt(np.maximum(squared.min(1), 0)))
 
     def p_values(self, distances: Array) -> Array:
@@ -60,15 +71,33 @@ class Scope:
     def check_level(self, level: float) -> None:
         """Raise ValueError if no p-value can be as small as `level`."""
         n = len(self.held_out)
-        if level * (n + 1) < 1:
-            needed = int(np.ceil(1 / level - 1e-9)) - 1
+        if 1 / (n + 1) > level:
+            needed = int(1 / level)
+            needed += 1 / (needed + 1) > level
+            needed -= needed > 1 and 1 / needed <= level
             raise ValueError(
                 f"novelty_level={level:g} needs at least {needed:,} held-out texts, and the scope has {n:,}; call "
                 f"classifier.learn_scope with more, or pass novelty_level={_rounded_up(1 / (n + 1))}"
             )
 
+    def is_of(self, weights: Array) -> bool:
+        """Whether a model with these weights (`some_weights`) is the one that it was learned with, as far as is known.
+
+        Weights that were loaded in another dtype differ by their rounding.
+        """
+        return not self.weights.size or (
+            weights.shape == self.weights.shape and bool(np.allclose(weights, self.weights, rtol=1e-2, atol=1e-5))
+        )
+
+    @cached_property
+    def _exact(self) -> tuple[Array, Array, Array]:
+        """Means, directions, and the projected means, in double precision."""
+        means, directions = self.means.astype(np.float64), self.directions.astype(np.float64)
+        return means, directions, means @ directions
+
     def __str__(self) -> str:
-        return f"{len(self.means):,} classes, {len(self.held_out):,} held-out texts"
+        classes = len(self.means)
+        return f"{classes:,} class{'es' * (classes > 1)}, {len(self.held_out):,} held-out texts"
 
     def digest(self) -> str:
         """A hash of the arrays."""
@@ -84,12 +113,13 @@ class Scope:
             "directions": self.directions,
             "rest": np.array(self.rest),
             "held_out": self.held_out,
+            "weights": self.weights,
         }
 
     @classmethod
     def of_saved(cls, arrays: Mapping[str, NDArray[Any]]) -> "Scope":
         """The scope of the arrays of a file."""
-        return cls(arrays["means"], arrays["directions"], float(arrays["rest"]), arrays["held_out"])
+        return cls(arrays["means"], arrays["directions"], float(arrays["rest"]), arrays["held_out"], arrays["weights"])
 
 
 def scope_of(features: NDArray[np.floating], classes: NDArray[np.integer], held_out: NDArray[np.floating]) -> Scope:
@@ -109,16 +139,17 @@ def scope_of(features: NDArray[np.floating], classes: NDArray[np.integer], held_
     variances, vectors = np.linalg.eigh(shrunk_covariance(x - means[rows]))
     variances = np.maximum(variances, 1e-9 * max(float(variances[-1]), 1e-3))  # positive also if all texts are equal
     width = x.shape[1]
-    count = min(max(MOST_NUMBERS // width - len(means), 1), width)
+    count = min(max(MOST_NUMBERS // width - len(means), LEAST_DIRECTIONS), width)
     rest = 1 / (variances[: width - count].mean() if count < width else variances[0])
     directions = vectors[:, -count:] * np.sqrt(np.maximum(rest - 1 / variances[-count:], 0))
     found = Scope(means.astype(np.float32), directions.astype(np.float32), float(rest), np.empty(0))
     return replace(found, held_out=np.sort(found.distances(held_out)))
 
 
-def in_first_half(key: str) -> bool:
-    """Whether a text with this key is in the half that a scope is learned from; the others are held out."""
-    return hashlib.blake2b(key.encode(), digest_size=1).digest()[0] < 128
+def first_half(keys: Iterable[str]) -> set[str]:
+    """Half of the distinct texts with these keys, chosen by their hash: those that a scope is learned from."""
+    order = sorted(set(keys), key=lambda key: hashlib.blake2b(key.encode(), digest_size=16).digest())
+    return set(order[: len(order) // 2])
 
 
 def shrunk_covariance(deviations: Array) -> Array:

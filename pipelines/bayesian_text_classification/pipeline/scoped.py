@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +13,13 @@ from transformers.utils import cached_file
 
 from .errors import InputError
 from .features import NO_STATES
-from .inputs import text_key
+from .inputs import text_and_pair, text_key
 from .options import SCOPE, Activation, Options
 from .progress import Progress, progress_bar
 from .sampled import SampledPipeline
-from .scope import FILE, LEAST_TEXTS, Scope, in_first_half, scope_of
+from .scope import FILE, LEAST_TEXTS, Scope, first_half, scope_of
 from .targets import labeled
+from .text_sampler import some_weights
 
 _LEARN = "call classifier.learn_scope(texts)"
 
@@ -32,10 +34,12 @@ class ScopedPipeline(SampledPipeline):
 
     @scope.setter
     def scope(self, value: Scope | None) -> None:
-        if value is None and self.sampling.novelty_level is not None:
-            self.novelty_level = None
         if value is not None:  # a classifier that was loaded with the code of a saved folder has classes of its own
             value = Scope.of_saved(value.saved())
+            if self.novelty_level is not None:
+                value.check_level(self.novelty_level)
+        elif self.novelty_level is not None:
+            self.novelty_level = None
         self._sampler.know_scope(value)
 
     @property
@@ -63,7 +67,8 @@ class ScopedPipeline(SampledPipeline):
         Each result then also has `novelty`, the distance of the text's features from the nearest class (see `Scope`),
         and `novelty_p_value`: the share of texts of the scope that are at least as far. With `novelty_level=0.01`, a
         text whose p-value is at most 0.01 gets no label. That happens to at most 1% of the texts of the scope, on
-        average over draws of the held-out texts and over all classes (not within each class).
+        average over draws of the held-out texts and over all classes (not within each class). With n held-out texts,
+        the share is drawn from Beta(k, n + 1 - k), k = floor(0.01 (n + 1)): for n = 1,000, 0.5 to 1.7% in 95% of draws.
 
         Novelty takes one ordinary pass: that of `num_samples=0` itself, or one more for a sampled call. An ensemble
         takes the features of its first model. `save_pretrained` saves the scope.
@@ -71,9 +76,9 @@ class ScopedPipeline(SampledPipeline):
         Args:
             texts: Texts like those that the classifier is for, as in a call. They may be its training texts if
                 `held_out` is given.
-            labels: Their true classes, as for `calibrate`. None: the classes that the model predicts, which is nearly
-                as good.
-            held_out: Other such texts, for the p-values: texts that the model was not trained on. (Training texts are
+            labels: Their true classes, as for `calibrate`. None: the classes that the model predicts.
+            held_out: Other such texts, for the p-values, as they will come: repeated texts count as often as they are
+                there. The model must not have been trained on them. (Training texts are
                 closer to their classes than new ones, so too many new texts would seem strange.) Those that are also in
                 `texts` are left out. None: half of the distinct `texts`, chosen by their hash; the model must then have
                 been trained on none of them.
@@ -86,36 +91,40 @@ class ScopedPipeline(SampledPipeline):
                 hidden states.
         """
         _, call = self._for_arrays({**kwargs, "num_samples": 0})
-        activation = call["activation"]
+        head = self._activation_of(self.model.config)
         texts = [texts] if isinstance(texts, (str, Mapping)) else list(texts)
         targets = None
         if labels is not None:
-            texts, targets = labeled(texts, labels, self.model.config, activation)
-        items = {text_key(item): i for i, item in reversed(list(enumerate(texts)))}  # a copy says nothing new
+            texts, targets = labeled(texts, labels, self.model.config, head)
+        for i, item in enumerate(texts):
+            text_and_pair(item, i)  # an error names the text
+        keys = np.array(list(map(text_key, texts)), dtype=object)
         if held_out is None:
-            known = [i for key, i in items.items() if in_first_half(key)]
-            others = [texts[i] for key, i in items.items() if not in_first_half(key)]
+            half = first_half(keys)
+            known = np.array([key in half for key in keys], dtype=bool)
         else:
             held_out = [held_out] if isinstance(held_out, (str, Mapping)) else list(held_out)
-            distinct = {text_key(item): item for item in held_out}
-            known, others = list(items.values()), [item for key, item in distinct.items() if key not in items]
-            if shared := len(distinct) - len(others):
-                warnings.warn(
-                    f"held_out shares {shared:,} texts with texts; they are left out of held_out", stacklevel=2
-                )
-        if min(len(known), len(others)) < LEAST_TEXTS:
+            known, own = np.ones(len(texts), dtype=bool), set(keys)
+            kept = [item for item in held_out if text_key(item) not in own]
+            if left := len(held_out) - len(kept):
+                warnings.warn(f"held_out shares {left:,} texts with texts; they are left out of held_out", stacklevel=2)
+            held_out = kept
+        counts = len(set(keys[known])), len(set(map(text_key, held_out)) if held_out is not None else set(keys[~known]))
+        if min(counts) < LEAST_TEXTS:
             raise ValueError(
                 f"a scope needs at least {LEAST_TEXTS} distinct texts to learn from and {LEAST_TEXTS} others to hold "
-                f"out, and there are {len(known)} and {len(others)}; pass more"
+                f"out, and there are {counts[0]} and {counts[1]}; pass more"
             )
-        with progress_bar(progress, len(known) + len(others), "text") as advance:
+        with progress_bar(progress, len(texts) + len(held_out or ()), "text") as advance:
             run: dict[str, Any] = {**call, "progress": advance}
-            p, features = self._features([texts[i] for i in known], run)
-            _, held_features = self._features(others, run)
-        given = None if targets is None else targets[known]
-        scope = scope_of(features, _classes(p, given, activation), held_features)
-        self.scope = scope
-        return scope
+            p, features = self._features(texts, run)
+            others = features[~known] if held_out is None else self._features(held_out, run)[1]
+        _, first = np.unique(keys[known], return_index=True)  # a class is not the mean of what comes most often
+        distinct = np.flatnonzero(known)[first]
+        classes = _classes(p[distinct], None if targets is None else targets[distinct], head)
+        found = scope_of(features[distinct], classes, others)
+        self.scope = replace(found, weights=some_weights(self.model))
+        return self.scope
 
     def novelty(self, texts: Iterable[Any], *, progress: Progress | None = None, **kwargs: Any) -> NDArray[np.float64]:
         """How far texts are from the scope, in one ordinary pass. *Shape:* (texts,).
@@ -138,7 +147,8 @@ class ScopedPipeline(SampledPipeline):
         return np.concatenate(found) if found else np.empty(0)
 
     def saved_options(self) -> dict[str, Any]:
-        """The options that are saved with the model, as JSON values."""
+        """The options that are saved with the model, as JSON values. Raises ValueError for a level without a scope."""
+        self._scope_for(self.sampling)
         return super().saved_options() | ({SCOPE: True} if self.scope is not None else {})
 
     def _save_scope(self, folder: Any) -> None:
@@ -177,24 +187,27 @@ class ScopedPipeline(SampledPipeline):
         return scope
 
 
-def saved_scope(config: Any, saved: Mapping[str, Any]) -> Scope | None:
-    """The scope that was saved next to a model. Warns if it is not there any more."""
+def saved_scope(model: Any, saved: Mapping[str, Any]) -> Scope | None:
+    """The scope that was saved next to a model. Warns if it is not there, or belongs to other weights."""
     if not saved.get(SCOPE):
         return None
-    at = {"revision": getattr(config, "_commit_hash", None)}
+    at = {"revision": getattr(model.config, "_commit_hash", None)}
     try:
-        path = cached_file(config.name_or_path, f"{SCOPE}/{FILE}", **{key: one for key, one in at.items() if one})
+        path = cached_file(model.config.name_or_path, f"{SCOPE}/{FILE}", **{key: one for key, one in at.items() if one})
         with np.load(path, allow_pickle=False) as arrays:
-            return Scope.of_saved(arrays)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        warnings.warn(
-            f"the scope did not load from {SCOPE}/{FILE} ({reason}), so results have no novelty; call "
-            "classifier.learn_scope(texts), or write the folder with classifier.save_pretrained",
-            UserWarning,
-            stacklevel=3,
-        )
-        return None
+            scope = Scope.of_saved(arrays)
+        if scope.is_of(some_weights(model)):
+            return scope
+        reason = "it was learned for other weights"
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+    warnings.warn(
+        f"the scope did not load from {SCOPE}/{FILE} ({reason}), so results have no novelty; call "
+        "classifier.learn_scope(texts), and write the folder with classifier.save_pretrained",
+        UserWarning,
+        stacklevel=3,
+    )
+    return None
 
 
 def _classes(p: NDArray[np.float32], targets: NDArray[np.int64] | None, activation: Activation) -> NDArray[np.int64]:

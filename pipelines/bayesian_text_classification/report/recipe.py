@@ -60,11 +60,12 @@ def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> st
     scaling = comparison.arm(comparison.recommended).scaling
     accept = "" if limit is None else f"classifier.threshold = {limit.threshold!r}  # {limit.promise}\n"
     texts = [f"load_texts({path!r}{_text_columns(sources)}).texts" for path in sources.scope.values()]
-    if texts:
+    level = comparison.novelty_level
+    if level is not None and texts:
         accept += f"classifier.learn_scope({', held_out='.join(texts)})\n"
-    if texts and comparison.novelty_level is not None:
-        accept += f"classifier.novelty_level = {comparison.novelty_level:g}\n"
-    more = ", load_texts" * bool(texts)
+    if level is not None:
+        accept += f"classifier.novelty_level = {level:g}\n"
+    more = ", load_texts" * (level is not None and bool(texts))
     if scaling is None:
         return (
             f"from bayesian_text_classification import load{more}\n\n"
@@ -107,16 +108,22 @@ def _commands(comparison: Comparison, sources: Sources, limit: Limit | None) -> 
     accept: dict[str, Any] = {} if limit is None else {"threshold": limit.threshold}
     if limit is not None and isinstance(limit.threshold, dict):
         accept = {"threshold": [f"{name}={value}" for name, value in limit.threshold.items()]}
-    if comparison.arm(comparison.recommended).scaling is None:
+    level = comparison.novelty_level
+    learned = sources.scope if level is not None else {}
+    accept |= {} if level is None else {**learned, "novelty_level": level}
+    unscaled = comparison.arm(comparison.recommended).scaling is None
+    if unscaled and not learned:
         return _line("predict", {**named, **options, **accept, **files})
-    labeled = {"dataset": sources.labeled}
-    if sources.scope:
-        accept |= {**sources.scope, "novelty_level": comparison.novelty_level}
+    labeled = {"method": "none"} if unscaled else {"dataset": sources.labeled, **sources.columns}
+    if unscaled:
+        labeled |= {
+            name: sources.columns[name] for name in ("text_column", "text_pair_column") if name in sources.columns
+        }
     # What is saved with the classifier need not be said again.
     again = {name: value for name, value in sources.load.items() if name in ("device", "dtype", "seed")}
     return "\n".join(
         [
-            _line("calibrate", {**named, **labeled, **sources.columns, **options, **accept, "output": FOLDER}),
+            _line("calibrate", {**named, **labeled, **options, **accept, "output": FOLDER}),
             _line("predict", {"model": FOLDER, **again, **files}),
         ]
     )

@@ -13,6 +13,7 @@ from ..pipeline.answers import decided
 from ..pipeline.errors import InputError
 from ..pipeline.options import check_call_options
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.sampled import passes_of
 
 ERROR = "error"
 _SCORES = ("top", "all")
@@ -83,7 +84,7 @@ class RowScorer:
         asked = classifier.with_options(options)
         self.threshold, self.level = asked.threshold, asked.novelty_level
         self._scoped = classifier.scope is not None
-        self._per_text = max(self._passes + (self._scoped and self._passes > 0), 1)
+        self._per_text = passes_of(asked, scoped=self._scoped)
         columns = {prefix + name: kind for name, kind in {**self._columns(), ERROR: _TEXT}.items()}
         self.added = pyarrow.schema(list(columns.items()))
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bayesian_text_classification.pipeline import scope as module
-from bayesian_text_classification.pipeline.scope import Scope, in_first_half, scope_of, shrunk_covariance
+from bayesian_text_classification.pipeline.scope import Scope, first_half, scope_of, shrunk_covariance
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
@@ -44,6 +44,7 @@ def test_wide_features_keep_the_largest_directions(monkeypatch):
     """With 4 of 6 directions, the other two share the mean of their variances."""
     x, labels = drawn()
     monkeypatch.setattr(module, "MOST_NUMBERS", 6 * (3 + 4))
+    monkeypatch.setattr(module, "LEAST_DIRECTIONS", 1)
     found = scope_of(x, labels, x[:20])
     assert found.directions.shape == (6, 4) and found.means.size + found.directions.size <= 42
     means = np.stack([unit(x)[labels == k].mean(0) for k in range(3)])
@@ -56,12 +57,12 @@ def test_wide_features_keep_the_largest_directions(monkeypatch):
     np.testing.assert_allclose(found.distances(new), expected, rtol=1e-4)
 
 
-def test_a_scope_of_150_classes_takes_at_most_5_mb():
-    for width in (384, 768, 1024, 4096):
-        random = np.random.default_rng(0)
-        count = min(max(module.MOST_NUMBERS // width - 150, 1), width)
-        assert 4 * width * (150 + count) <= 5e6
-        del random
+@pytest.mark.parametrize(("width", "classes"), [(384, 150), (1024, 150), (1024, 1_500)])
+def test_a_scope_of_150_classes_takes_at_most_5_mb(width, classes):
+    x, labels = drawn(3_000, width, classes)
+    found = scope_of(x, labels, x[:20])
+    size = sum(array.nbytes for array in found.saved().values())
+    assert size <= 5.01e6 if classes == 150 else found.directions.shape[1] == 64
 
 
 def test_lengths_and_copies_of_classes_do_not_matter():
@@ -106,7 +107,7 @@ def test_the_share_of_false_alarms_is_the_level():
     assert binomtest(alarms, runs, level).pvalue > 0.001
 
 
-@pytest.mark.parametrize(("level", "needed"), [(0.05, 19), (0.01, 99), (0.5, 1), (0.3, 3)])
+@pytest.mark.parametrize(("level", "needed"), [(0.05, 19), (0.01, 99), (0.5, 1), (0.3, 3), (1 / 49, 48), (1 / 3, 2)])
 def test_a_level_needs_enough_held_out_texts(level, needed):
     scope = Scope(np.zeros((1, 1), np.float32), np.zeros((1, 0), np.float32), 1.0, np.arange(1.0, needed + 1))
     scope.check_level(level)
@@ -130,6 +131,8 @@ def test_a_scope_is_saved_as_arrays(tmp_path):
 
 
 def test_halves_are_fixed_by_the_text():
-    keys = [f"text {i}" for i in range(2_000)]
-    first = [in_first_half(key) for key in keys]
-    assert first == [in_first_half(key) for key in keys] and binomtest(sum(first), 2_000).pvalue > 0.001
+    keys = [f"text {i}" for i in range(2_001)]
+    half = first_half(keys)
+    assert half == first_half(keys[::-1] * 2) and len(half) == 1_000
+    low = sum(int(key.removeprefix("text ")) < 1_000 for key in half)
+    assert binomtest(low, 1_000).pvalue > 0.001

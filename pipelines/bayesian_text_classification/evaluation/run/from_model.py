@@ -75,7 +75,7 @@ def compare(
         progress: Function that is called with the number of rows done (a row is one text in one pass). `total_rows`
             gives the total. None: a bar appears after 5 seconds, in a terminal or a notebook.
         on_arm: Function that is called with each arm as soon as it is measured, in the order of `Comparison.arms`; the
-            ordinary model's comes first, after one pass.
+            ordinary model's comes first, after one pass (and after the scope, if there is one).
 
     Raises:
         ValueError: The classifier's scores are not probabilities (a regression model), or are NaN; or an arm is
@@ -118,8 +118,8 @@ def outputs_of(
 ) -> Outputs:
     """Compute the arrays of `compare`, which documents the arguments and the errors.
 
-    The further passes of the sweep continue the Bayesian arm's samples. Each pass runs once: the two Bayesian arms
-    share their passes, and so do the two frequentist arms.
+    The further passes of the sweep continue the Bayesian arm's samples. The two Bayesian arms share their passes, and
+    so do the two frequentist arms. With a scope, there is one more ordinary pass, for novelty.
     """
     *_, outputs = _stages(
         classifier,
@@ -158,6 +158,8 @@ def _stages(
     if sweep and not candidates:
         why = _why_unsampled(num_samples, arms)
         raise ValueError(f"sweep={sweep} takes further samples, and nothing is sampled: {why}")
+    if len(scope[0]) and not out_of_scope:
+        raise ValueError("scope needs out_of_scope: texts that the scope is to tell apart")
     texts, labels = labeled(data.texts, data.labels, classifier.model.config, activation)
     names = [str(classifier.model.config.id2label[i]) for i in range(classifier.model.config.num_labels)]
     if activation == "sigmoid" and len(set(names)) < len(names):

@@ -42,5 +42,7 @@ def with_novelty(
     """The outputs with novelty by the classifier's scope, if it has one."""
     if classifier.scope is None:
         return outputs
-    distances = [classifier.novelty(part, progress=advance) for part in (texts, out_of_scope)]
-    return replace(outputs, novelty=Novelty(*distances, *map(classifier.scope.p_values, distances)))
+    scope = classifier.scope
+    inside, outside = (classifier.novelty(part, progress=advance) for part in (texts, out_of_scope))
+    found = Novelty(inside, outside, scope.p_values(inside), scope.p_values(outside), len(scope.held_out))
+    return replace(outputs, novelty=found)

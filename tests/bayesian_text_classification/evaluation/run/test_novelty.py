@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bayesian_text_classification import load
-from bayesian_text_classification.evaluation import advice, compare, verdict
+from bayesian_text_classification.evaluation import Novelty, Outputs, advice, compare, compare_outputs, verdict
 from bayesian_text_classification.evaluation.recommendation import Recommendation
 from bayesian_text_classification.evaluation.run import total_rows
 from bayesian_text_classification.loading.labeled_texts import LabeledTexts
@@ -61,15 +61,26 @@ def test_novelty_is_that_of_the_classifier(comparison, classifier):
     assert change == pytest.approx(one["novelty"].auroc.value - entropy.auroc.value)
 
 
+def with_better_novelty(comparison):
+    """The comparison with a verdict for novelty, which so few texts seldom give."""
+    found = [
+        replace(one, differences={key: replace(change, verdict="better") for key, change in one.differences.items()})
+        for one in comparison.out_of_scope
+    ]
+    return replace(comparison, out_of_scope=found)
+
+
 def test_the_report_says_what_a_level_does(comparison, data, tmp_path):
+    comparison = with_better_novelty(comparison)
     lines, p = verdict(comparison).lines, comparison.novelty
     assert "4 of the texts to learn the scope from are among the measured ones and left out." in lines
     assert any("out-of-scope texts by novelty, in one pass: AUROC from " in line for line in lines)
+    assert comparison.novelty_level == 0.05
     (line,) = [line for line in advice(comparison) if "classifier.novelty_level" in line]
     shares = (
         f"refuses {(p.p_outside <= 0.05).mean():.0%} of them, and {(p.p_inside <= 0.05).mean():.1%} of the in-scope"
     )
-    assert shares in line and line.startswith("Of all scores, ")
+    assert shares in line and line.startswith("Novelty detects the out-of-scope texts better than the entropy.")
     paths = write_report(tmp_path, comparison, data, ["NEGATIVE", "POSITIVE"], ReportSettings("m", "d"))
     assert "Scope: novelty and 1 - max probability" in paths[0].read_text()
 
@@ -83,6 +94,40 @@ def test_a_saved_scope_is_measured(classifier, data):
     assert any("by novelty, in one pass" in line for line in verdict(found).lines)
 
 
+def test_novelty_that_is_no_better_is_not_deployed(comparison):
+    """Novelty whose two sides are exchanged; and too few held-out texts for the level."""
+    given = comparison.novelty
+    wrong = Outputs(
+        comparison.labels,
+        comparison.arm("frequentist").probabilities,
+        outside=(np.tile([0.5, 0.5], (30, 1)), None),
+        novelty=Novelty(given.outside[:24], np.resize(given.inside, 30), given.p_outside[:24], np.ones(30), 36),
+    )
+    found = compare_outputs(wrong)
+    assert found.novelty_level is None and not any("novelty_level" in line for line in advice(found))
+    better = with_better_novelty(comparison)
+    few = replace(better, novelty=replace(given, held_out=18))
+    assert few.novelty_level is None and better.novelty_level == 0.05
+    for broken, message in (
+        ({"outside": None}, "outside must be given, as novelty is"),
+        (
+            {"novelty": replace(given, inside=given.inside[:3])},
+            "novelty must hold a number for each of 24 texts inside",
+        ),
+        (
+            {"novelty": replace(given, p_outside=np.full(30, np.nan))},
+            "novelty must hold a number for each of 30 texts out",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(wrong, **broken)
+
+
+def test_a_scope_without_other_texts_is_refused(classifier, data):
+    with pytest.raises(ValueError, match="scope needs out_of_scope: texts that the scope is to tell apart"):
+        compare(classifier, data, scope=TEXTS[24:], num_samples=0)
+
+
 def test_the_code_learns_the_scope(comparison, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scope.txt.csv").write_text("text\n" + "\n".join(TEXTS[24:60]) + "\n")
@@ -90,6 +135,7 @@ def test_the_code_learns_the_scope(comparison, data, tmp_path, monkeypatch):
     (tmp_path / "my-texts.csv").write_text("text\n" + STRANGE[0] + "\n")
     rows = "".join(f"{text},{label}\n" for text, label in zip(data.texts, data.labels, strict=True))
     (tmp_path / "labeled.csv").write_text("text,label\n" + rows)
+    comparison = with_better_novelty(comparison)
     known = replace(comparison, recommendation=Recommendation("frequentist_temperature"))
     scope = {"scope_dataset": "scope.txt.csv", "scope_held_out": "held.csv"}
     code, space = recipe(known, Sources(None, {}, "labeled.csv", {}, scope=scope)), {}
@@ -98,6 +144,14 @@ def test_the_code_learns_the_scope(comparison, data, tmp_path, monkeypatch):
     expected = space["classifier"].novelty(STRANGE)
     np.testing.assert_allclose(expected, comparison.novelty.outside, rtol=1e-5)
     assert load("calibrated").novelty_level == 0.05
+    sure = [
+        replace(arm, differences={key: replace(one, enough=True) for key, one in arm.differences.items()})
+        for arm in known.arms
+    ]
+    as_is = replace(known, arms=tuple(sure), recommendation=Recommendation("frequentist"))
+    first, _ = recipe(as_is, Sources(None, {}, "x", {}, scope=scope)).command.splitlines()
+    assert asked(*first.replace("--output calibrated", "--output plain").split()[1:]).exit_code == 0
+    assert load("plain").scope.digest() == load("calibrated").scope.digest() and not load("plain").calibration
     first, second = code.command.splitlines()
     assert asked(*first.replace("--output calibrated", "--output by-command").split()[1:]).exit_code == 0
     assert load("by-command").scope.digest() == load("calibrated").scope.digest()
