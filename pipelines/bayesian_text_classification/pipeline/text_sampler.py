@@ -163,7 +163,7 @@ class TextSampler:
     def known_spread(self) -> Spread | None:
         """The spread that `know` was given, if the model has not changed since."""
         spread, version = self._known
-        return spread if version == self._version() else None
+        return spread if spread is not None and version == self._version() else None
 
     def know(self, spread: Spread | None) -> None:
         """Use this spread from now on, as long as the model does not change. None: measure it."""
@@ -172,7 +172,7 @@ class TextSampler:
     def known_scope(self) -> Scope | None:
         """The scope that `know_scope` was given, if the model has not changed since."""
         scope, version = self._scope
-        return scope if version == self._version() else None
+        return scope if scope is not None and version == self._version() else None
 
     def has_scope(self) -> bool:
         """Whether there is a scope, for these weights or for earlier ones."""
