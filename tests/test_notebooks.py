@@ -30,7 +30,7 @@ def test_the_2021_experiment_notebook_runs(tmp_path, monkeypatch):
     assert "20 sites in train() mode" in text
     assert "14 of them are reached by patch_module" in text
     assert "bert.encoder.layer.0.attention.self" in text
-    assert "On 12 texts, the Bayesian model is not significantly better calibrated. On average its confidence" in text
+    assert "On 12 texts, the Bayesian model is not significantly" in text and "calibrated. On average its" in text
     assert "No difference is called significant on fewer than 20 texts" in text
     assert len(pictures) == 2 and all(len(picture) > 10_000 for picture in pictures)
 

@@ -62,7 +62,7 @@ def workplace(models, tmp_path, monkeypatch):
         answers = load(models / MODEL_OF.get(page.stem, "my-model")).predict_proba(TEXTS, num_samples=0).argmax(1)
         labels = [NAMES["id2label"][int(answer) ^ (i % 5 == 0)] for i, answer in enumerate(answers)]
         write(tmp_path / "my-labeled-texts.csv", ["text", "label"], zip(TEXTS, labels, strict=True))
-        write(tmp_path / "my-training-texts.csv", ["text"], [[text] for text in TEXTS])
+        write(tmp_path / "my-training-texts.csv", ["text"], [[f"{text} then"] for text in TEXTS])
         write(tmp_path / "my-held-out-texts.csv", ["text"], [[f"{text} again"] for text in TEXTS])
         (tmp_path / "texts").mkdir()
         for name in ("my-texts.csv", "texts/1.csv", "texts/2.csv"):

@@ -406,7 +406,7 @@ def test_the_page_in_a_browser(address, tmp_path):
         assert "contradict each other" in first
         said = page.inner_text("body")
         assert "the model only knows the sentiment of English film reviews (SST-2)." in said
-        assert "Noise and other languages get confident answers too." in said
+        assert "Noise and other languages get confident answers too" in said
         assert not re.search(r"--\w", said)
         page.get_by_role("button", name="asdf qwer").click()
         page.wait_for_function("first => document.querySelector('#words')?.innerText !== first", arg=first)

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import lzma
+import sys
 from pathlib import Path
 
 import pyarrow
@@ -199,7 +200,8 @@ def test_windows_of_huge_rows_end_early(monkeypatch):
     assert [len(window) for window in file.windows] == [2, 1]
 
 
-CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+NUL = "\0" if sys.version_info < (3, 11) else ""  # which the csv module of Python 3.10 cannot write
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=NUL), max_size=20)
 _PARTS = [b'"', b",", b"\n", b"\r", b"\t", b"{", b"}", b"[", b"]", b"text", b":", b"\xff", b"\xef\xbb\xbf", b"null",
           b"1", b" ", b"\\u", b"\x00", b"\xf0\x9f\x98\x80", b"e9999"]  # fmt: skip
 BYTES = st.binary(max_size=400) | st.lists(st.sampled_from(_PARTS), max_size=60).map(b"".join)
