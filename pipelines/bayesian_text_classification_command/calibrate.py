@@ -20,6 +20,7 @@ from .options import (
     MaxTexts,
     Model,
     Posterior,
+    ScopeHeldOut,
     Seed,
     Split,
     TextColumn,
@@ -80,14 +81,7 @@ def calibrate(
             callback=file_or_id,
         ),
     ] = None,
-    scope_held_out: Annotated[
-        str | None,
-        typer.Option(
-            help="Other such texts, which the model was not trained on.",
-            show_default="half of --scope-dataset",
-            callback=file_or_id,
-        ),
-    ] = None,
+    scope_held_out: ScopeHeldOut = None,
     novelty_level: Annotated[
         float | None,
         typer.Option(

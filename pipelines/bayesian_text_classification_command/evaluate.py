@@ -24,6 +24,7 @@ from .options import (
     LabelColumn,
     MaxTexts,
     Model,
+    ScopeHeldOut,
     Seed,
     Split,
     TextColumn,
@@ -116,14 +117,7 @@ def evaluate(
             callback=file_or_id,
         ),
     ] = None,
-    scope_held_out: Annotated[
-        str | None,
-        typer.Option(
-            help="Other such texts, which the model was not trained on.",
-            show_default="half of --scope-dataset",
-            callback=file_or_id,
-        ),
-    ] = None,
+    scope_held_out: ScopeHeldOut = None,
     target_error: Annotated[
         list[float] | None,
         typer.Option(

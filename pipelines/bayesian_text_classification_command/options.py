@@ -171,6 +171,14 @@ Dtype = Annotated[
         callback=_dtype,
     ),
 ]
+ScopeHeldOut = Annotated[
+    str | None,
+    typer.Option(
+        help="Texts like those of --scope-dataset, which the model was not trained on.",
+        show_default="half of --scope-dataset",
+        callback=file_or_id,
+    ),
+]
 AllowPickle = Annotated[
     bool,
     typer.Option(

@@ -110,7 +110,7 @@ def rank(
     with passes_progress("sampling", len(data.texts) * passes) as advance:
         try:
             if heuristic == "novelty":
-                scores = classifier.novelty(data.texts, progress=advance)
+                scores = refuse_nan(classifier.novelty(data.texts, progress=advance))
                 order = np.argsort(-scores, kind="stable")
             else:
                 samples = classifier.sample_proba(data.texts, progress=advance, num_samples=passes, seed=seed)

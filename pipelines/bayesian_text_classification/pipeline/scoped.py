@@ -77,11 +77,11 @@ class ScopedPipeline(SampledPipeline):
             texts: Texts like those that the classifier is for, as in a call. They may be its training texts if
                 `held_out` is given.
             labels: Their true classes, as for `calibrate`. None: the classes that the model predicts.
-            held_out: Other such texts, for the p-values, as they will come: repeated texts count as often as they are
-                there. The model must not have been trained on them. (Training texts are
-                closer to their classes than new ones, so too many new texts would seem strange.) Those that are also in
-                `texts` are left out. None: half of the distinct `texts`, chosen by their hash; the model must then have
-                been trained on none of them.
+            held_out: Other such texts, for the p-values. The model must not have been trained on them: its training
+                texts are closer to their classes than new ones, so too many new texts would seem strange. Pass them as
+                they come; repeated texts count as often as they are there. Those that are also in `texts` are left out.
+                None: half of the distinct `texts`, chosen by their hash. The model must then have been trained on none
+                of them.
             progress: Called after each batch with its number of texts. None: a bar appears after 5 seconds, in a
                 terminal or a notebook.
             **kwargs: Arguments of the tokenizer's call, and `batch_size`.
@@ -127,7 +127,7 @@ class ScopedPipeline(SampledPipeline):
         return self.scope
 
     def novelty(self, texts: Iterable[Any], *, progress: Progress | None = None, **kwargs: Any) -> NDArray[np.float64]:
-        """How far texts are from the scope, in one ordinary pass. *Shape:* (texts,).
+        """How far texts are from the scope, in one ordinary pass; NaN if outputs are not finite. *Shape:* (texts,).
 
         `scope.p_values` gives their p-values.
 
