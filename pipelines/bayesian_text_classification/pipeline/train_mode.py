@@ -4,10 +4,13 @@ That is: LayerDrop, router jitter, gradient checkpointing, batch statistics, buf
 apply dropout internally.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 # Attributes of configs and modules that turn on noise other than dropout.
 _LAYERDROP = ("layerdrop", "encoder_layerdrop", "decoder_layerdrop")
@@ -35,7 +38,7 @@ def train_mode(model: nn.Module) -> Iterator[None]:
         if isinstance(module, nn.modules.batchnorm._NormBase):
             module.eval()  # in training mode it would use the statistics of the batch
     try:
-        with _own_buffers(model), _no_jitter(model):
+        with _own_buffers(model), _no_jitter(model), _no_layerdrop(model):
             yield
     finally:
         model.eval()
@@ -57,6 +60,23 @@ def _no_jitter(model: nn.Module) -> Iterator[None]:
     finally:
         for module, name, value in found:
             setattr(module, name, value)
+
+
+def _no_layerdrop(model: nn.Module) -> AbstractContextManager[object]:
+    """Keep every layer without drawing a number for it, as transformers before 5.22 does even at a rate of 0."""
+    has_rate = any(hasattr(module, name) for module in model.modules() for name in _LAYERDROP)
+    return _KeepLayers() if has_rate else nullcontext()
+
+
+class _KeepLayers(TorchFunctionMode):
+    """Answers `torch.rand([])`, the number that LayerDrop compares with its rate, with 1."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.rand and args == ([],) and not kwargs:
+            return torch.ones(())
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager

@@ -473,6 +473,8 @@ def test_inserted_dropout_equals_that_of_a_config_with_the_rate(case):
 @pytest.mark.parametrize("name", ["gpt_oss", "t5gemma"])
 def test_flash_attention_becomes_eager_if_there_is_no_sdpa(name):
     model = make(name, "eager")
+    if model._supports_sdpa:
+        pytest.skip(f"{name} has sdpa in this version of transformers")
     expected = StochasticTwin(model, encode).sample_logits(encode(TEXTS[:1]), range(4), seed=0, balanced=True)
     model.config._attn_implementation_internal = "flash_attention_2"
     found = StochasticTwin(model, encode).sample_logits(encode(TEXTS[:1]), range(4), seed=0, balanced=True)
