@@ -62,7 +62,7 @@ def calibrate(
         Literal["temperature", "bias-corrected", "platt", "none"] | None,
         typer.Option(
             help="temperature or bias-corrected for a model that chooses one label, platt for independent labels; none "
-            "only learns the scope and sets the threshold, without --dataset.",
+            "fits no calibration, only the scope, the prediction sets and the threshold.",
             show_default="temperature, or platt",
         ),
     ] = None,
@@ -89,6 +89,23 @@ def calibrate(
             "texts like those of the scope that is refused, such as 0.01.",
         ),
     ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Adds a prediction set to every answer: the labels that the text could have, which hold the true one "
+            "with this probability. Half of the distinct texts of --dataset fit the sets, the other half the "
+            "calibration; all of them with --method none.",
+            show_default="none",
+        ),
+    ] = None,
+    coverage_by: Annotated[
+        Literal["all", "class"],
+        typer.Option(help="With --coverage: the coverage is that of all texts together, or of each class."),
+    ] = "all",
+    coverage_score: Annotated[
+        Literal["lac", "aps"],
+        typer.Option(help="With --coverage: lac makes the smallest sets; aps makes larger ones for harder texts."),
+    ] = "lac",
     masks: Masks = None,
     dropout: DropoutOrAuto = None,
     posterior: Posterior = None,
@@ -96,17 +113,19 @@ def calibrate(
     device: Device = None,
     dtype: Dtype = None,
 ) -> None:
-    """Calibrate a classifier on labeled texts, learn what is new to it, and save it.
+    """Calibrate a classifier on labeled texts, fit prediction sets, learn what is new to it, and save it.
 
     Use the saved folder as --model of every command, or load it in Python.
     """
     models = models_of(model, ensemble)
     if scope_held_out is not None and scope_dataset is None:
         fail("--scope-held-out needs --scope-dataset")
-    if method == "none" and dataset is not None:
-        fail("--method none takes no --dataset: nothing is fitted to labels")
-    if method == "none" and scope_dataset is None and threshold is None:
-        fail("--method none needs --scope-dataset or --threshold")
+    if method == "none" and dataset is not None and coverage is None:
+        fail("--method none takes --dataset only with --coverage: nothing else is fitted to labels")
+    if method == "none" and scope_dataset is None and threshold is None and coverage is None:
+        fail("--method none needs --scope-dataset, --coverage or --threshold")
+    if coverage is None and (coverage_by, coverage_score) != ("all", "lac"):
+        fail("--coverage-by and --coverage-score need --coverage")
     check_labeled(dataset, text_column, text_pair_column, label_column)
     for path in (scope_dataset, scope_held_out):
         check_unlabeled(path, text_column, text_pair_column)
@@ -119,6 +138,7 @@ def calibrate(
     from bayesian_text_classification.loading.problem import labeled_texts_for
     from bayesian_text_classification.pipeline.calibrated import check_threshold
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
+    from bayesian_text_classification.pipeline.options import check_call_options
     from bayesian_text_classification.wording import first_line
 
     choose = dropout == "auto"
@@ -127,6 +147,7 @@ def calibrate(
     options = {name: value for name, value in asked.items() if value is not None}
     limit = threshold_of(threshold)
     try:
+        check_call_options({} if coverage is None else {"coverage": coverage})
         with STDERR.status("loading"):
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle, **options)
             if limit is not None:
@@ -136,7 +157,7 @@ def calibrate(
                 fail("--novelty-level needs --scope-dataset, or a model with a scope")
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
             data = None
-            if method != "none":
+            if method != "none" or coverage is not None:
                 where: dict[str, Any] = {"config": config, "split": split, "max_texts": max_texts}
                 data = labeled_texts_for(classifier, source, **where, **columns)
             scope, held_out = (
@@ -147,9 +168,17 @@ def calibrate(
         if choose:
             passes = 1 + (num_samples or passes) * len(classifier.dropout_candidates())
         how = {"dropout": "auto"} if choose else {}
+        for_sets = None
+        if data is not None and coverage is not None:
+            for_sets, data = (data, None) if method == "none" else data.halves()
         if data is not None and method != "none":
             with passes_progress("calibrating", len(data.texts) * passes) as advance:
                 classifier.calibrate(data.texts, data.labels, method=method, progress=advance, **how)
+        if for_sets is not None:
+            passes = max(classifier.sampling.num_samples, 1)
+            with passes_progress("fitting prediction sets", len(for_sets.texts) * passes) as advance:
+                of_sets: dict[str, Any] = {"coverage": coverage, "by": coverage_by, "score": coverage_score}
+                sets = classifier.conformalize(for_sets.texts, for_sets.labels, progress=advance, **of_sets)
         if limit is not None:
             classifier.threshold = limit
         if scope is not None:
@@ -171,6 +200,9 @@ def calibrate(
     way = way_of(classifier.sampling)
     if data is not None:
         STDOUT.print(f"{SCORES[way]}: {classifier.calibration[way]}", highlight=False, soft_wrap=True)
+    if for_sets is not None:
+        line = f"prediction sets with a coverage of {coverage:g}: {sets}"
+        STDOUT.print(line, highlight=False, soft_wrap=True, markup=False)
     if scope is not None:
         STDOUT.print(f"novelty: {learned}", highlight=False, soft_wrap=True, markup=False)
     STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)

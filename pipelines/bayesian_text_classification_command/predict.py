@@ -112,6 +112,14 @@ def predict(
             show_default=f"none, {OR_SAVED}",
         ),
     ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Adds the labels that a text could have: a set that holds the true one with this probability. It "
+            "needs prediction sets (calibrate --coverage).",
+            show_default=f"none, {OR_SAVED}",
+        ),
+    ] = None,
     scores: Annotated[
         Literal["top", "all"] | None,
         typer.Option(
@@ -190,7 +198,7 @@ def predict(
             fail("--resume needs an output file, not stdout")
     asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "seed": seed}
     asked |= {"dropout": dropout, "posterior": posterior, "threshold": threshold_of(threshold), "scores": scores}
-    asked |= {"batch_size": batch_size, "novelty_level": novelty_level}
+    asked |= {"batch_size": batch_size, "novelty_level": novelty_level, "coverage": coverage}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     for number, text in enumerate(texts or [], start=1):
         if why := why_not(text):
@@ -277,12 +285,13 @@ class RayAlone(TyperCommand):
 def _print_answers(texts: list[str], answers: list[dict[str, Any]]) -> None:
     table = new_table("")
     keys = ["label", "score", "standard_error", "predictive_entropy", "expected_entropy", "mutual_information"]
-    keys = [key for key in [*keys, "novelty", "novelty_p_value", "abstained", "accepted"] if key in answers[0]]
+    keys += ["novelty", "novelty_p_value", "abstained", "accepted", "prediction_set"]
+    keys = [key for key in keys if key in answers[0]]
     table.add_column("text")
     for key in keys:
-        table.add_column(key.replace("_", "\n"), justify="left" if key == "label" else "right")
+        table.add_column(key.replace("_", "\n"), justify="left" if key in ("label", "prediction_set") else "right")
     for text, answer in zip(texts, answers, strict=True):
-        cells = [answer[key] for key in keys]
+        cells = [answer[key].replace(",", ", ") if key == "prediction_set" else answer[key] for key in keys]
         table.add_row(plain(text), *(f"{cell:.4f}" if isinstance(cell, float) else plain(cell) for cell in cells))
     print_table(table)
 

@@ -13,7 +13,7 @@ import pyarrow
 from ..embedded import EMBEDDED_TEXTS, embedded_texts
 from ..files.formats import FORMATS, format_of
 from ..files.readers import DAMAGE, RowFile, open_rows, pairs_of
-from ..pipeline.inputs import shown
+from ..pipeline.inputs import first_half, shown, text_key
 from ..wording import first_line, row_name
 from .columns import labeled_columns, unlabeled_column
 from .labels import DataError, label_ids, label_lists, yes_or_no
@@ -72,14 +72,19 @@ class LabeledTexts:
         for name in np.unique(groups):
             turn[random.permutation(np.flatnonzero(groups == name))] = np.arange((groups == name).sum())
         rows = np.sort(np.lexsort((random.random(len(groups)), turn))[:count]).tolist()
+        return replace(self._rows(rows), part_of=len(self.texts) if self.part_of is None else self.part_of)
+
+    def halves(self) -> "tuple[LabeledTexts, LabeledTexts]":
+        """Two parts without a common text, each with half of the distinct texts, chosen by their hash."""
+        keys = list(map(text_key, self.texts))
+        half = first_half(keys)
+        first = [i for i, key in enumerate(keys) if key in half]
+        return self._rows(first), self._rows([i for i, key in enumerate(keys) if key not in half])
+
+    def _rows(self, rows: Sequence[int]) -> "LabeledTexts":
         texts, labels = ([values[i] for i in rows] for values in (self.texts, self.labels))
-        return replace(
-            self,
-            texts=texts,
-            labels=labels,
-            groups=[self.groups[i] for i in rows] if self.groups else [],
-            part_of=len(self.texts) if self.part_of is None else self.part_of,
-        )
+        groups = [self.groups[i] for i in rows] if self.groups else []
+        return replace(self, texts=texts, labels=labels, groups=groups)
 
 
 @dataclass(frozen=True)

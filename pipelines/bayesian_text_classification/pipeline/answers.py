@@ -133,6 +133,26 @@ def with_novelty(
             yield entry if level is None else decided({**entry, "label": entry.get("candidate", entry["label"])})
 
 
+def with_sets(
+    results: Iterable[dict[str, Any] | list[dict[str, Any]]],
+    probabilities: NDArray[np.floating],
+    inside: NDArray[np.bool_],
+    names: Mapping[int, str],
+) -> Iterator[dict[str, Any] | list[dict[str, Any]]]:
+    """Yield results with the prediction set of each text: its labels with their scores, by descending score.
+
+    Args:
+        results: The result of each text.
+        probabilities: *Shape:* (texts, labels).
+        inside: Whether each label is in the set. *Shape:* (texts, labels).
+        names: Label names by id.
+    """
+    for result, row, chosen in zip(results, probabilities, inside, strict=True):
+        order = [int(c) for c in np.argsort(-row, kind="stable") if chosen[c]]
+        found = {"prediction_set": [{"label": names[c], "score": float(row[c])} for c in order]}
+        yield [entry | found for entry in result] if isinstance(result, list) else result | found
+
+
 def _unlike(entry: dict[str, Any], level: float | None) -> dict[str, Any]:
     """A dict that abstains, for the reason that it had, and for its novelty."""
     if level is None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from .calibration import SCORES, Calibration, Way, has_masks, way_of
 from .options import NAMES, Activation, Options
+from .prediction_sets import PredictionSets
 from .publishable import PublishablePipeline
 from .scaling import Scaling, TemperatureScaling
 
@@ -22,18 +23,20 @@ _Own = TypeVar("_Own", bound="CalibratedPipeline")
 
 
 @dataclass(frozen=True)
-class _Settings:
+class Settings:
     """What a call reads once, so that another thread may calibrate meanwhile.
 
     Attributes:
         options: Default options of a call.
         calibration: What was fitted.
         threshold_for: Options of the scores that the default threshold was chosen for.
+        sets: Prediction sets; None if there are none.
     """
 
     options: Options
     calibration: Calibration
     threshold_for: Options
+    sets: PredictionSets | None = None
 
 
 class CalibratedPipeline(PublishablePipeline):
@@ -42,12 +45,12 @@ class CalibratedPipeline(PublishablePipeline):
     A threshold belongs to the scores that it was chosen for. If they change, it is dropped with a warning.
     """
 
-    _settings: _Settings
+    _settings: Settings
 
     def _set_calibration(self, options: Options, saved: Mapping[str, Any], threshold_is_saved: bool) -> None:
         """Set the options and the saved calibration, and check the threshold that was saved with it or given."""
         self._said: set[str] = set()
-        self._settings = _Settings(options, Calibration.of_saved(saved), options)
+        self._settings = Settings(options, Calibration.of_saved(saved), options)
         if options.threshold is None:
             return
         if not threshold_is_saved:
@@ -138,10 +141,10 @@ class CalibratedPipeline(PublishablePipeline):
         return self._activation(self._merged(given)[1].get("function_to_apply"))
 
     def uncalibrated(self: _Own) -> _Own:
-        """A pipeline of the same model and options without calibration and threshold."""
+        """A pipeline of the same model and options without calibration, threshold and prediction sets."""
         other = copy.copy(self)
-        options = replace(self.sampling, threshold=None)
-        other._settings = replace(self._settings, options=options, calibration=Calibration())
+        options = replace(self.sampling, threshold=None, coverage=None)
+        other._settings = replace(self._settings, options=options, calibration=Calibration(), sets=None)
         return other
 
     def with_options(self, given: Mapping[str, Any]) -> Options:
@@ -168,7 +171,7 @@ class CalibratedPipeline(PublishablePipeline):
     def _dropout_rate(self, options: Options) -> float:
         """Mean rate of the dropout calls in one pass. Raises ValueError without dropout."""
 
-    def _options_for(self, given: Mapping[str, Any], settings: _Settings) -> Options:
+    def _options_for(self, given: Mapping[str, Any], settings: Settings) -> Options:
         given = self._count_for(given)
         options = replace(settings.options, **{name: given[name] for name in NAMES if name in given})
         self._check_members(options)

@@ -16,10 +16,10 @@ class EndpointHandler:
 
     A request is `{"inputs": text or texts, "parameters": {...}}`. A text is a string, or `{"text": ..., "text_pair":
     ...}`. The parameters are `num_samples`, `tolerance`, `seed`, `masks`, `threshold`, `posterior`, `novelty_level`,
-    `top_k` and `function_to_apply`, as in a call of the pipeline. Parameters that are strings, as in a URL query, are
-    parsed as JSON ("20", "null"). The field "options", the client's hints to the server, is left to the server. The
-    response is the pipeline's result: a list of one dict for a string, a dict for a pair, and a list of dicts for a
-    list of texts.
+    `coverage`, `top_k` and `function_to_apply`, as in a call of the pipeline. Parameters that are strings, as in a URL
+    query, are parsed as JSON ("20", "null"). The field "options", the client's hints to the server, is left to the
+    server. The response is the pipeline's result: a list of one dict for a string, a dict for a pair, and a list of
+    dicts for a list of texts.
     """
 
     def __init__(self, path: str = "") -> None:

@@ -1,5 +1,6 @@
 """Inputs that a caller may pass: one text, a list of texts, or a stream of texts."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal
@@ -108,3 +109,9 @@ def text_key(item: Any) -> str:
     """A str that is the same for two texts, or two pairs of texts, in any form, only if they are the same."""
     text, pair = text_and_pair(item, 0)
     return text if pair is None else "\0" + json.dumps([text, pair])
+
+
+def first_half(keys: Iterable[str]) -> set[str]:
+    """Half of the distinct texts with these keys (`text_key`), chosen by their hash."""
+    order = sorted(set(keys), key=lambda key: hashlib.blake2b(key.encode(), digest_size=16).digest())
+    return set(order[: len(order) // 2])

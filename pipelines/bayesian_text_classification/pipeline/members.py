@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from .options import MEMBERS, SCOPE, Options, Posterior
+from .options import MEMBERS, PREDICTION_SETS, SCOPE, Options, Posterior
 from .saving import KEY, Saved, loaded_adapter, save_adapter, saved_options, unloaded
 from .twin import shared_copy
 
@@ -45,11 +45,12 @@ class Members:
                 "a list of models needs tokenizer=...: one for all, or a list of one for each model; "
                 "bayesian_text_classification.load([...]) finds them"
             )
-        own = ("calibration", "threshold", "temperature", SCOPE)
+        own = ("calibration", "threshold", "temperature", SCOPE, PREDICTION_SETS)
         if several and any(saved_options(model.config).get(name) for model in models for name in own):
             warnings.warn(
-                "what was fitted for one model alone (its calibration, threshold and scope) is not used for the "
-                "ensemble; call classifier.calibrate(texts, labels), and classifier.learn_scope(texts) for a scope",
+                "what was fitted for one model alone (its calibration, threshold, scope and prediction sets) is not "
+                "used for the ensemble; call classifier.calibrate(texts, labels), classifier.learn_scope(texts) for a "
+                "scope, and classifier.conformalize(texts, labels) for prediction sets",
                 UserWarning,
                 stacklevel=3,
             )

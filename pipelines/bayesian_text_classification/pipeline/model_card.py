@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import ModelCard, hf_hub_download
 
 from .calibration import SCORES, Calibration
-from .options import MEMBERS, SCOPE
+from .options import MEMBERS, PREDICTION_SETS, SCOPE
 
 PART = "bayesian-text-classification"  # name of our section, in its marker comments
 
@@ -94,7 +94,7 @@ This repository also works as an Inference Endpoint (`handler.py`). A request lo
 ### What the answers mean
 
 {keys}
-{novelty}The same text, seed and options give the same answer in any batch, order or process.
+{novelty}{sets}The same text, seed and options give the same answer in any batch, order or process.
 
 {ordinary}
 
@@ -109,6 +109,11 @@ _NOVELTY = """\
 There are also `novelty`, the distance of the text from those that the classifier was made for, and `novelty_p_value`,
 the share of them that are at least as far. With `novelty_level=0.05`, a text whose p-value is at most 0.05 gets no
 label.
+
+"""
+_SETS = """\
+With `coverage=0.95`, there is also `prediction_set`: the labels that the text could have. It holds the true label with
+a probability of at least 0.95, on average over texts like those that it was fitted on.
 
 """
 _SAMPLED_KEYS = """| key | meaning |
@@ -159,7 +164,7 @@ def card(
     shown = ", ".join(
         f"{name}={value!r}"
         for name, value in options.items()
-        if name not in ("calibration", "spread", MEMBERS, SCOPE, _WAY)
+        if name not in ("calibration", "spread", MEMBERS, SCOPE, PREDICTION_SETS, _WAY)
     )
     warning = _ADAPTER_WARNING if adapted else ""
     sampled, dropout = options.get("num_samples") != 0, options.get("dropout")
@@ -170,6 +175,7 @@ def card(
         sampling = _ENSEMBLE.format(count=count) + _WITH_DROPOUT * (posterior == "ensemble+dropout")
     words = {
         "novelty": _NOVELTY if options.get(SCOPE) else "",
+        "sets": _SETS if options.get(PREDICTION_SETS) else "",
         "keys": _SAMPLED_KEYS if sampled else _ORDINARY_KEYS,
         "ordinary": _WITHOUT_SAMPLES if sampled else _WITH_SAMPLES if can_sample else "",
         "with_samples": _WITH_MORE_KEYS if can_sample else "",

@@ -18,6 +18,7 @@ Activation = Literal["sigmoid", "softmax", "none"]  # for independent labels, on
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 SCOPE = "scope"  # says in the saved options that there is a scope, and is its folder
+PREDICTION_SETS = "prediction_sets"  # the same for prediction sets
 MEMBERS = "members"  # the saved number of models of an ensemble, and the folder of all but the first: 1, 2, ...
 
 # Tokenizer arguments that decide how many rows it returns, or in what form.
@@ -47,6 +48,7 @@ class Options:
         threshold: The lowest score of an accepted text, or for independent labels that of each accepted label, by its
             name; None: everything is accepted.
         novelty_level: The largest p-value of a text that is too new to be classified; None: none is.
+        coverage: Probability that the prediction set of a text holds its true label; None: there are no sets.
 
     Raises:
         ValueError: An option is out of range.
@@ -60,6 +62,7 @@ class Options:
     posterior: Posterior = "dropout"
     threshold: float | Mapping[str, float] | None = field(default=None, hash=False)  # a dict has no hash
     novelty_level: float | None = None
+    coverage: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "seed"):
@@ -95,6 +98,13 @@ class Options:
                     "scope that may be refused; try 0.01), or be None"
                 )
             object.__setattr__(self, "novelty_level", float(self.novelty_level))
+        if self.coverage is not None:
+            if not (is_real(self.coverage) and 0 < self.coverage < 1):
+                raise ValueError(
+                    f"coverage={self.coverage!r}; it must lie between 0 and 1 (the probability that a prediction set "
+                    "holds the true label; try 0.95), or be None"
+                )
+            object.__setattr__(self, "coverage", float(self.coverage))
 
     @property
     def group_size(self) -> int:
@@ -117,6 +127,7 @@ class Options:
             "dropout": None,
             "posterior": "dropout",
             "novelty_level": None,
+            "coverage": None,
         }  # not saved, for folders like those of earlier versions
         return {
             name: value

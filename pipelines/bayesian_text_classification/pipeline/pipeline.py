@@ -12,13 +12,15 @@ from torch import Tensor
 from .answers import ordinary_labels, ranked_labels, results_in_text_order, winning_labels, with_novelty
 from .calibrated import check_threshold
 from .calibration import has_masks, way_of
+from .conformal import ConformalPipeline
 from .dropout_choice import best_options, groups_of
 from .encoding import Encoded
 from .ensemble import EnsembleSampler
 from .fitting import Method, check_method, fitted
-from .inputs import LazyResults, form_of, not_finite
+from .inputs import LazyResults, form_of, not_finite, text_key
 from .members import Members
 from .options import Options, Posterior, as_dtype, check_batch_size, is_int
+from .prediction_sets import PredictionSets
 from .progress import Progress
 from .rates import Dropout
 from .sampled import Call, remove_options
@@ -26,7 +28,7 @@ from .sampling import Draws, joined
 from .saving import Saved, resolved, saved_options, with_adapter
 from .scaling import Scaling, TemperatureScaling
 from .scope import Scope
-from .scoped import ScopedPipeline, saved_scope
+from .scoped import saved_scope
 from .spread import PILOT, PILOT_TEXTS, UNKNOWN, spread_of_saved
 from .targets import labeled
 from .text_sampler import TextSampler
@@ -35,7 +37,7 @@ from .uncertainty import summarized
 TASK = "bayesian-text-classification"
 
 
-class BayesianTextClassificationPipeline(ScopedPipeline):
+class BayesianTextClassificationPipeline(ConformalPipeline):
     """Text classification whose score is the mean over `num_samples` dropout masks, with uncertainty estimates.
 
         score = mean_t softmax(f(x, mask_t))        (MC-Dropout, Gal & Ghahramani 2016, arXiv:1506.02142)
@@ -70,15 +72,18 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
             `tolerance`, and `standard_error` is s / sqrt(K) over the means of the K models.
         novelty_level: A text gets no label if its `novelty_p_value` is at most this: at most this share of the texts
             that the classifier was made for. It needs a scope; see `learn_scope`. None: every text gets a label.
+        coverage: Probability that the prediction set of a text holds its true label. It needs prediction sets; see
+            `conformalize`. None: results have no sets.
         **kwargs: Arguments of `text-classification`: `model` (one, or a list of models with the same labels),
             `tokenizer` (one, or one for each model), `device`, `dtype`, `top_k`, `function_to_apply`, `batch_size` (the
             most texts in a batch), and arguments of the tokenizer's call. Each call also accepts `num_samples`,
-            `tolerance`, `seed`, `masks`, `dropout`, `threshold`, `posterior` and `novelty_level`.
+            `tolerance`, `seed`, `masks`, `dropout`, `threshold`, `posterior`, `novelty_level` and `coverage`.
 
     Attributes:
         calibration: What `calibrate` has fitted, for ordinary and for sampled scores; saved with the model.
         temperature: Temperature of the sampled scores; 1.0 if there is none.
         scope: What `learn_scope` has learned; None if nothing. It is saved with the model.
+        prediction_sets: What `conformalize` has fitted; None if nothing. It is saved with the model.
         members: The models: one, or those of an ensemble.
 
     Raises:
@@ -100,10 +105,12 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
         threshold: float | Mapping[str, float] | Saved | None = Saved(Options.threshold),
         posterior: Posterior | Saved = Saved(Options.posterior),
         novelty_level: float | Saved | None = Saved(Options.novelty_level),
+        coverage: float | Saved | None = Saved(Options.coverage),
         **kwargs: Any,
     ) -> None:
         given: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks}
         given |= {"dropout": dropout, "posterior": posterior, "threshold": threshold, "novelty_level": novelty_level}
+        given["coverage"] = coverage
         members = Members.given(kwargs.get("model"), kwargs.get("tokenizer"))
         kwargs |= {"model": members.models[0], "tokenizer": members.tokenizers[0]}
         listed = len(members.models) > 1
@@ -131,6 +138,8 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
         self._sampler.know_scope(saved_scope(self.model, saved))
         self._set_calibration(options, saved, isinstance(threshold, Saved))
         self._scope_for(options)  # a saved level without its scope would accept everything
+        self._calibrated_on = {}
+        self._load_sets(saved)
 
     def __call__(self, inputs: Any, *, progress: Progress | None = None, **kwargs: Any) -> Any:
         """Classify the text(s).
@@ -171,6 +180,9 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
 
             With a scope, there are also novelty and novelty_p_value (see `learn_scope`). With `novelty_level`, a text
             whose p-value is at most that abstains in the same way, and none of its independent labels is accepted.
+
+            With `coverage`, there is also prediction_set: the labels that the text could have, each a dict of label and
+            score (see `conformalize`). A text that abstains has one too.
         """
         form, settings = form_of(inputs), self._settings  # fixed for this call, even if another thread calibrates
         options = self._options_for(kwargs, settings)
@@ -180,14 +192,14 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
         if options.threshold is not None:
             check_threshold(options.threshold, activation, self.model.config)
         scope = self._scope_for(options)
-        plain = options.num_samples == 0 and options.threshold is None and scope is None
+        plain = options.num_samples == 0 and options.threshold is None and scope is None and options.coverage is None
         if plain and self._scaling_for(options, activation, settings.calibration) is None:
             return super().__call__(inputs, progress=progress, **kwargs)
 
         def results() -> Iterator[Any]:
             scaling = self._scaling_for(options, activation, settings.calibration)
             samples = self._samples(inputs, options, progress=progress, scaling=scaling, scope=scope, **call)
-            return self._answers(samples, options, scaling, scope, call, answers)
+            return self._answers(samples, options, scaling, (scope, settings.sets), call, answers)
 
         if form == "one":
             (result,) = results()
@@ -322,6 +334,7 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
         default = self.sampling
         if choose:
             default = replace(default, num_samples=options.num_samples, masks=options.masks, dropout=options.dropout)
+        self._calibrated_on = {**self._calibrated_on, way: frozenset(map(text_key, texts))}
         self._replace(self.calibration.replaced(way, scaling), default)
         if way == "dropout" and len(texts) >= len(PILOT):  # the standard errors of an ensemble need no spread
             some = texts[:: -(-len(texts) // PILOT_TEXTS)]
@@ -345,11 +358,12 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
         samples: Iterable[tuple[Encoded, Draws]],
         options: Options,
         scaling: Scaling | None,
-        scope: Scope | None,
+        known: tuple[Scope | None, PredictionSets | None],
         call: Call,
         asked: Mapping[str, Any],
     ) -> Iterator[Any]:
-        """Yield the result of each text."""
+        """Yield the result of each text. `known` holds scope and prediction sets; None for what it does not have."""
+        scope, sets = known
         names, first, activation = self.model.config.id2label, 0, call["activation"]
         group_size, of_members = self._groups(options)
         spread = None if of_members else UNKNOWN
@@ -377,7 +391,6 @@ class BayesianTextClassificationPipeline(ScopedPipeline):
                 results = results_in_text_order(draws, described, encoded.truncated)
             else:
                 results = results_in_text_order(draws, described)
-            if scope is None or draws.novelty is None:
-                yield from results
-            else:
-                yield from with_novelty(results, draws.novelty, scope.p_values(draws.novelty), options.novelty_level)
+            if scope is not None and draws.novelty is not None:
+                results = with_novelty(results, draws.novelty, scope.p_values(draws.novelty), options.novelty_level)
+            yield from self._with_sets(results, sets, options, scaling, encoded, draws)

@@ -27,8 +27,8 @@ class PublishablePipeline(OrdinaryPipeline):
         """Whether the model has dropout to sample, or there are several models."""
 
     @abstractmethod
-    def _save_scope(self, folder: Any) -> None:
-        """Write the scope into its subfolder, if there is one."""
+    def _save_arrays(self, folder: Any) -> None:
+        """Write scope and prediction sets into their folders, if there are any."""
 
     @abstractmethod
     def _orders(self) -> list[list[int]]:
@@ -38,11 +38,12 @@ class PublishablePipeline(OrdinaryPipeline):
         """Write a folder that `pipeline(model=folder, trust_remote_code=True)` loads without this package.
 
         It holds the model, the tokenizer, the code they need, and `handler.py` for Inference Endpoints. `config.json`
-        has the calibration and the options `num_samples`, `tolerance`, `masks`, `dropout`, `threshold` and
-        `novelty_level`; the folder `scope` has what `learn_scope` has learned. The model's card is copied, with a
-        section on the scores; in an existing README.md only that section changes. A PEFT adapter goes into the folder
-        `adapter`; loading it requires `peft`. Weights, scope and code of an earlier save are removed from the folder.
-        The caller's model is not changed.
+        has the calibration and the options `num_samples`, `tolerance`, `masks`, `dropout`, `threshold`,
+        `novelty_level` and `coverage`; the folder `scope` has what `learn_scope` has learned, and `prediction_sets`
+        what `conformalize` has fitted. The model's card is copied, with a section on the scores; in an existing
+        README.md only that section changes. A PEFT adapter goes into the folder `adapter`; loading it requires `peft`.
+        Weights, scope, prediction sets and code of an earlier save are removed from the folder. The caller's model is
+        not changed.
 
         Args:
             save_directory: The folder; created if it does not exist.
@@ -54,7 +55,7 @@ class PublishablePipeline(OrdinaryPipeline):
         options, can_sample = self.saved_options(), self._can_sample()
         save(type(self), self.model, self.tokenizer, options, save_directory, can_sample, **kwargs)
         save_members(members, self._orders(), save_directory, **kwargs)
-        self._save_scope(save_directory)
+        self._save_arrays(save_directory)
 
     def push_to_hub(
         self,

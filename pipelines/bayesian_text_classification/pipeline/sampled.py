@@ -231,12 +231,17 @@ class SampledPipeline(CalibratedPipeline):
                 "'novelty_level' is not accepted here: the arrays hold every text; classifier.novelty(texts) says how "
                 "new each is"
             )
+        if kwargs.get("coverage") is not None:
+            raise TypeError(
+                "'coverage' is not accepted here: the arrays hold every label; "
+                f"classifier(texts, coverage={kwargs['coverage']!r}) gives the sets"
+            )
         if "threshold" in kwargs:
             raise TypeError(
                 "'threshold' is not accepted here: the arrays hold every text; "
                 f"classifier(texts, threshold={kwargs['threshold']!r}) shows which texts are accepted"
             )
-        options = self.with_options({**kwargs, "threshold": None})
+        options = self.with_options({**kwargs, "threshold": None, "coverage": None})
         remove_options(kwargs)
         return options, self._for_call(kwargs)[0]
 

@@ -18,9 +18,9 @@ from transformers.utils import cached_file
 
 from .handler import EndpointHandler  # noqa: F401  # imported so that its file is copied too
 from .model_card import card, own_card
-from .options import MEMBERS, SCOPE
+from .options import MEMBERS, PREDICTION_SETS, SCOPE
 from .publishing import Check
-from .scope import FILE
+from .saved_arrays import file_of
 from .twin import shared_copy
 from .versions import version_of
 
@@ -37,7 +37,8 @@ STALE = (
     "adapter_*",
     f"{ADAPTER}/*",
     f"{MEMBERS}/*/*",
-    f"{SCOPE}/{FILE}",
+    file_of(SCOPE),
+    file_of(PREDICTION_SETS),
 )
 
 _PACKAGE = "bayesian-text-classification"

@@ -8,7 +8,7 @@ they come.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-FILE = "scope.npz"  # in the folder `saving.SCOPE`
 LEAST_TEXTS = 20  # to learn a scope from, and to hold out
 MOST_NUMBERS = 1_250_000  # of means and precision: 5 MB in float32
 LEAST_DIRECTIONS = 64  # for any number of classes
@@ -144,12 +143,6 @@ def scope_of(features: NDArray[np.floating], classes: NDArray[np.integer], held_
     directions = vectors[:, -count:] * np.sqrt(np.maximum(rest - 1 / variances[-count:], 0))
     found = Scope(means.astype(np.float32), directions.astype(np.float32), float(rest), np.empty(0))
     return replace(found, held_out=np.sort(found.distances(held_out)))
-
-
-def first_half(keys: Iterable[str]) -> set[str]:
-    """Half of the distinct texts with these keys, chosen by their hash: those that a scope is learned from."""
-    order = sorted(set(keys), key=lambda key: hashlib.blake2b(key.encode(), digest_size=16).digest())
-    return set(order[: len(order) // 2])
 
 
 def shrunk_covariance(deviations: Array) -> Array:

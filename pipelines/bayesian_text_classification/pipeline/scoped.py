@@ -3,21 +3,19 @@
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers.utils import cached_file
 
 from .errors import InputError
 from .features import NO_STATES
-from .inputs import text_and_pair, text_key
+from .inputs import first_half, text_and_pair, text_key
 from .options import SCOPE, Activation, Options
 from .progress import Progress, progress_bar
 from .sampled import SampledPipeline
-from .scope import FILE, LEAST_TEXTS, Scope, first_half, scope_of
+from .saved_arrays import UNREADABLE, file_of, read_arrays, write_arrays
+from .scope import LEAST_TEXTS, Scope, scope_of
 from .targets import labeled
 from .text_sampler import some_weights
 
@@ -151,11 +149,9 @@ class ScopedPipeline(SampledPipeline):
         self._scope_for(self.sampling)
         return super().saved_options() | ({SCOPE: True} if self.scope is not None else {})
 
-    def _save_scope(self, folder: Any) -> None:
+    def _save_arrays(self, folder: Any) -> None:
         if self.scope is not None:
-            target = Path(folder) / SCOPE
-            target.mkdir(exist_ok=True)
-            np.savez(target / FILE, **self.scope.saved())  # type: ignore[arg-type]  # the stubs take it for a flag
+            write_arrays(folder, SCOPE, self.scope.saved())
 
     def _features(
         self, texts: Sequence[Any], run: Mapping[str, Any]
@@ -191,18 +187,15 @@ def saved_scope(model: Any, saved: Mapping[str, Any]) -> Scope | None:
     """The scope that was saved next to a model. Warns if it is not there, or belongs to other weights."""
     if not saved.get(SCOPE):
         return None
-    at = {"revision": getattr(model.config, "_commit_hash", None)}
     try:
-        path = cached_file(model.config.name_or_path, f"{SCOPE}/{FILE}", **{key: one for key, one in at.items() if one})
-        with np.load(path, allow_pickle=False) as arrays:
-            scope = Scope.of_saved(arrays)
+        scope = Scope.of_saved(read_arrays(model, SCOPE))
         if scope.is_of(some_weights(model)):
             return scope
         reason = "it was learned for other weights"
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
     warnings.warn(
-        f"the scope did not load from {SCOPE}/{FILE} ({reason}), so results have no novelty; call "
+        f"the scope did not load from {file_of(SCOPE)} ({reason}), so results have no novelty; call "
         "classifier.learn_scope(texts), and write the folder with classifier.save_pretrained",
         UserWarning,
         stacklevel=3,

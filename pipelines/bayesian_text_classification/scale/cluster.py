@@ -23,6 +23,7 @@ from ..loading.fingerprint import fingerprint
 from ..pipeline.calibration import Calibration
 from ..pipeline.options import is_int, is_real
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.prediction_sets import PredictionSets
 from ..pipeline.scope import Scope
 from ..pipeline.spread import Spread
 from ..wording import first_line
@@ -90,8 +91,8 @@ class Cluster:
             columns: Columns of the texts.
             prefix: Prefix of the added columns' names.
             options: Options of the pipeline's calls.
-            like: Classifier of the caller. The workers must load the same model, and get its calibration and scope.
-                None if only the workers have a model.
+            like: Classifier of the caller. The workers must load the same model, and get its calibration, scope and
+                prediction sets.                 None if only the workers have a model.
             batch_size: Minimum number of rows per call, combined from small blocks. None passes blocks unchanged.
         """
         from ray.data import ActorPoolStrategy
@@ -103,7 +104,7 @@ class Cluster:
         if like is not None:
             asked = like.with_options(options)
             spread = like.spread_for(options) if asked.num_samples > 1 and asked.posterior == "dropout" else None
-            known = _Known(fingerprint(like), like.calibration, spread, like.scope)
+            known = _Known(fingerprint(like), like.calibration, spread, like.scope, like.prediction_sets)
         loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
         function = None if like is None else like.defaults.get("function_to_apply")
         loaded |= {} if function is None else {"function_to_apply": function}
@@ -221,12 +222,13 @@ class _Worker:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the caller knows about the model: its hash, what was fitted, how much its samples vary, and its scope."""
+    """What the caller knows about the model: its hash, what was fitted, and how much its samples vary."""
 
     fingerprint: str
     calibration: Calibration
     spread: Spread | None
     scope: Scope | None
+    sets: PredictionSets | None
 
 
 def _absolute(model: Any) -> str | None:
@@ -239,7 +241,7 @@ def _loaded(arguments: Mapping[str, Any], known: _Known | None) -> BayesianTextC
     classifier = load_classifier(**arguments)
     if known is not None:
         classifier.calibration, classifier.spread = known.calibration, known.spread
-        classifier.scope = known.scope
+        classifier.scope, classifier.prediction_sets = known.scope, known.sets
         if fingerprint(classifier) != known.fingerprint:
             raise ValueError(
                 f"the workers load a different model or dtype ({arguments['name'] or 'the embedded one'}, "

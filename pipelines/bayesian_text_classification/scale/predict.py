@@ -320,6 +320,7 @@ def _settings(classifier: BayesianTextClassificationPipeline) -> dict[str, Any]:
         "default options": f"{classifier.sampling}, {json.dumps(classifier.defaults, default=str)}",
         "calibration": json.dumps(classifier.calibration.saved(), sort_keys=True),
         "scope": None if classifier.scope is None else classifier.scope.digest(),
+        "prediction sets": None if classifier.prediction_sets is None else classifier.prediction_sets.digest(),
         "model": fingerprint(classifier),
         "device": str(classifier.device),
         "dtype": str(classifier.run_dtype).removeprefix("torch."),

@@ -33,6 +33,7 @@ _REFUSED = {"abstained": pyarrow.bool_(), "reason": _TEXT}
 _DECIDED = {**_REFUSED, "candidate": _TEXT}
 _OF_TEXTS = ("num_samples", "truncated", *_NOVELTY, *_REFUSED)  # that all labels of a text share
 ACCEPTED, PREDICTED = "accepted", "predicted_labels"
+SET = "prediction_set"  # its labels, by descending score
 NAMES = (
     "label",
     "score",
@@ -41,6 +42,7 @@ NAMES = (
     *_DECIDED,
     ACCEPTED,
     PREDICTED,
+    SET,
     ERROR,
 )  # of all columns that can be added
 
@@ -54,6 +56,7 @@ class RowScorer:
         prefix: Prefix of the added columns' names.
         threshold: Threshold of the calls; None for none.
         level: Novelty level of the calls; None for none.
+        coverage: Coverage of the prediction sets; None for none.
         scores: "top" for the winning label, or "all" for the score of every label.
     """
 
@@ -82,10 +85,11 @@ class RowScorer:
         self._classifier, self.prefix = classifier, prefix
         self.options = options
         asked = classifier.with_options(options)
-        self.threshold, self.level = asked.threshold, asked.novelty_level
+        self.threshold, self.level, self.coverage = asked.threshold, asked.novelty_level, asked.coverage
         self._scoped = classifier.scope is not None
         self._per_text = passes_of(asked, scoped=self._scoped)
-        columns = {prefix + name: kind for name, kind in {**self._columns(), ERROR: _TEXT}.items()}
+        sets = {} if self.coverage is None else {SET: _TEXT}
+        columns = {prefix + name: kind for name, kind in {**self._columns(), **sets, ERROR: _TEXT}.items()}
         self.added = pyarrow.schema(list(columns.items()))
 
     def _columns(self) -> dict[str, pyarrow.DataType]:
@@ -150,23 +154,31 @@ class RowScorer:
 
     def _answers(self, texts: list[Any], progress: Callable[[int], None]) -> list[dict[str, Any]]:
         """The added cells of each text, without prefix."""
+        order = self._classifier.model.config.id2label.values()
         if self.scores == "top":
-            return list(self._classifier(texts, progress=progress, **self.options))
+            return [self._joined(one) for one in self._classifier(texts, progress=progress, **self.options)]
         answers = []
         for entries in self._classifier(texts, progress=progress, top_k=None, **self.options):
+            entries[0] = self._joined(entries[0])
             each = {f"score_{entry['label']}": entry["score"] for entry in entries}
             if not self._labels:
                 answers.append({**decided(entries[0]), **each})
                 continue
-            answer = {**each, **{name: entries[0][name] for name in _OF_TEXTS if name in entries[0]}}
+            answer = {**each, **{name: entries[0][name] for name in (*_OF_TEXTS, SET) if name in entries[0]}}
             if self._passes:
                 answer |= {f"standard_error_{entry['label']}": entry["standard_error"] for entry in entries}
             if self.threshold is not None:
                 names = {entry["label"] for entry in entries if entry[ACCEPTED]}
-                order = self._classifier.model.config.id2label.values()
                 answer[PREDICTED] = joined_labels([name for name in order if name in names], order)
             answers.append(answer)
         return answers
+
+    def _joined(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """An answer whose prediction set is one cell."""
+        if SET not in answer:
+            return answer
+        names = self._classifier.model.config.id2label.values()
+        return {**answer, SET: joined_labels([entry["label"] for entry in answer[SET]], names)}
 
     def abstained(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Number of rows whose text was classified, but got no label because of the threshold or the novelty level."""

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bayesian_text_classification.pipeline import scope as module
-from bayesian_text_classification.pipeline.scope import Scope, first_half, scope_of, shrunk_covariance
+from bayesian_text_classification.pipeline.inputs import first_half
+from bayesian_text_classification.pipeline.scope import Scope, scope_of, shrunk_covariance
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest

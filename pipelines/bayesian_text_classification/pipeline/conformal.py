@@ -1,0 +1,287 @@
+"""The base class for what belongs to prediction sets: fitting them, and their coverage."""
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .answers import with_sets
+from .calibrated import Settings
+from .calibration import SCORES as WAYS
+from .calibration import Calibration, has_masks, way_of
+from .encoding import Encoded
+from .inputs import first_half, text_key
+from .options import PREDICTION_SETS, Activation, Options
+from .prediction_sets import BYS, SCORES, By, PredictionSets, Score, fitted_sets, uniforms_of
+from .progress import Progress
+from .sampling import Draws
+from .saved_arrays import UNREADABLE, file_of, read_arrays, write_arrays
+from .scaling import Scaling
+from .scoped import ScopedPipeline
+from .targets import labeled
+
+_FIT = "call classifier.conformalize(texts, labels{})"
+
+
+class ConformalPipeline(ScopedPipeline):
+    """A pipeline whose results may hold prediction sets."""
+
+    _calibrated_on: Mapping[str, frozenset[str]]  # texts of `calibrate`, by the way of the scores
+
+    @property
+    def prediction_sets(self) -> PredictionSets | None:
+        """What `conformalize` has fitted; None if nothing. Set it to that of another classifier of the same model."""
+        return self._settings.sets
+
+    @prediction_sets.setter
+    def prediction_sets(self, value: PredictionSets | None) -> None:
+        options = self.sampling
+        if value is None:
+            options = replace(options, coverage=None)
+        else:  # a classifier that was loaded with the code of a saved folder has classes of its own
+            value = PredictionSets.of_saved(value.saved())
+            self._check_sets(value)
+            if options.coverage is not None:
+                value.check_coverage(options.coverage)
+        self._settings = replace(self._settings, options=options, sets=value)
+
+    @property
+    def coverage(self) -> float | None:
+        """Default probability that the prediction set of a text holds its true label; None: there are no sets."""
+        return self.sampling.coverage
+
+    @coverage.setter
+    def coverage(self, value: float | None) -> None:
+        options = replace(self.sampling, coverage=value)
+        _checked_sets(self._settings.sets, options)
+        self._settings = replace(self._settings, options=options)
+
+    def conformalize(
+        self,
+        texts: Sequence[Any],
+        labels: Sequence[Any],
+        *,
+        coverage: float = 0.95,
+        by: By = "all",
+        score: Score = "lac",
+        progress: Progress | None = None,
+        **kwargs: Any,
+    ) -> PredictionSets:
+        """Fit prediction sets on labeled texts, and add `prediction_set` to every result from now on.
+
+        A set lists the labels that a text could have, each with its score, by descending score. It holds the true label
+        with a probability of at least `coverage`, on average over draws of these texts and of a text like them (split
+        conformal prediction). With n texts, the coverage of texts to come is drawn from Beta(k, n + 1 - k),
+        k = ceil(coverage (n + 1)): for 0.95 and n = 1,000, 93.6 to 96.3% in 95% of draws. Repeated texts make it vary
+        more. A later call may ask for another `coverage`: all scores are kept.
+
+        The sets are for scores that are made in the same way: ordinary or sampled, with the same `num_samples`,
+        `tolerance`, masks, dropout and calibration. A later `calibrate` of these scores drops them with a warning, and
+        so does a change of the default options. `save_pretrained` saves them.
+
+        Args:
+            texts: Several texts, as in a call. The model must not have been trained on them, nor calibrated. Pass them
+                as they come; repeated texts count as often as they are there.
+            labels: Their true labels, as for `calibrate`. For independent labels, texts without a label do not count,
+                and `coverage` is the expected share of a text's labels that its set holds.
+            coverage: Between 0 and 1. It needs at least ceil(1 / (1 - coverage)) - 1 texts: 19 for 0.95.
+            by: "all": the coverage is that of all texts together. "class": it is that of every class, exactly for
+                classes that have as many texts; others share the scores of classes like them (clusters, Ding et al.
+                2023), or of all texts if they have fewer than 9, and their coverage is approximate.
+            score: "lac": the smallest sets on average; a set may be empty. "aps": larger sets for harder texts, whose
+                coverage depends less on the text; the label with the highest score is always in. For independent
+                labels, there is only "lac".
+            progress: Called after each batch with the number of passes (rows) in it. None: a bar appears after 5
+                seconds, in a terminal or a notebook.
+            **kwargs: Options of a call, except `top_k` and `threshold`.
+
+        Returns:
+            The sets, as `prediction_sets`.
+
+        Raises:
+            ValueError: The model predicts numbers, its outputs are not finite, a label is unknown, or there are too few
+                texts.
+        """
+        options, call = self._for_arrays(kwargs)
+        activation, default = call["activation"], replace(self.sampling, coverage=coverage)
+        if activation != self.activation:
+            raise ValueError(
+                "conformalize takes function_to_apply only from the constructor: the sets are for all later calls"
+            )
+        _check_kind(activation, self.model.config, by, score)
+        texts, targets = labeled(texts, labels, self.model.config, activation)
+        keys = list(map(text_key, texts))
+        way = way_of(options)
+        if shared := sum(key in self._calibrated_on.get(way, ()) for key in keys):
+            warnings.warn(
+                f"{shared:,} of the {len(texts):,} texts were also passed to calibrate, so the coverage may fall short "
+                f"of {coverage:g}; pass other texts",
+                UserWarning,
+                stacklevel=2,
+            )
+        scaling = self._scaling_for(options, activation, self.calibration)
+        p, u = [], []
+        for encoded, draws in self._samples(texts, options, progress=progress, scaling=scaling, **call):
+            p.append(draws.means() if scaling is None else scaling.apply(draws.means()))
+            u.append(uniforms_of(encoded.rows["input_ids"], options.seed))
+        if np.isnan(np.concatenate(p)).any():
+            raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
+        half = first_half(keys)
+        sets = fitted_sets(
+            np.concatenate(p),
+            targets,
+            score=score,
+            by=by,
+            uniforms=np.concatenate(u),
+            chooses=np.array([key in half for key in keys]),
+            made_by=_made_by(options, activation, scaling),
+        )
+        sets.check_coverage(coverage)
+        self._settings = replace(self._settings, options=default, sets=sets)
+        return sets
+
+    def saved_options(self) -> dict[str, Any]:
+        """The options that are saved with the model, as JSON values."""
+        return super().saved_options() | ({PREDICTION_SETS: True} if self.prediction_sets is not None else {})
+
+    def _save_arrays(self, folder: Any) -> None:
+        super()._save_arrays(folder)
+        if self.prediction_sets is not None:
+            write_arrays(folder, PREDICTION_SETS, self.prediction_sets.saved())
+
+    def _load_sets(self, saved: Mapping[str, Any]) -> None:
+        """Use the sets that were saved next to the model. Warn if they are not there."""
+        options = self.sampling
+        if not saved.get(PREDICTION_SETS):
+            _checked_sets(None, options)
+            return
+        try:
+            sets = PredictionSets.of_saved(read_arrays(self.model, PREDICTION_SETS))
+            self._check_sets(sets)
+        except UNREADABLE as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self._settings = replace(self._settings, options=replace(options, coverage=None))
+            warnings.warn(
+                f"the prediction sets did not load from {file_of(PREDICTION_SETS)} ({reason}), so results have none; "
+                f"{_FIT.format('')}, and write the folder with classifier.save_pretrained",
+                UserWarning,
+                stacklevel=3,
+            )
+            return
+        _checked_sets(sets, options)
+        self._settings = replace(self._settings, sets=sets)
+
+    def _check_sets(self, sets: PredictionSets) -> None:
+        """Raise ValueError unless the sets have the labels of the model."""
+        if len(sets.clusters) != self.model.config.num_labels:
+            raise ValueError(
+                f"the prediction sets have {len(sets.clusters)} labels, and the model has "
+                f"{self.model.config.num_labels}; {_FIT.format('')}"
+            )
+
+    def _options_for(self, given: Mapping[str, Any], settings: Settings) -> Options:
+        """The options of a call, without coverage if the sets are for other scores: it warns once.
+
+        Raises ValueError for such scores if `given` has a coverage, or if there are no sets.
+        """
+        options = super()._options_for(given, settings)
+        if (sets := _checked_sets(settings.sets, options)) is None:
+            return options
+        activation = self.activation_for(given)
+        scaling = self._scaling_for(options, activation, settings.calibration)
+        why = _other_scores(sets.made_by, _made_by(options, activation, scaling), calibrated=True)
+        if not why:
+            return options
+        fit = _FIT.format(f", {self._asked(options)}")
+        if "coverage" in given:
+            raise ValueError(f"coverage={options.coverage:g}: no prediction sets for these scores: {why}; {fit}")
+        self._warn_once(f"results have no prediction sets: {why}; {fit}")
+        return replace(options, coverage=None)
+
+    def _with_sets(
+        self,
+        results: Iterator[Any],
+        sets: PredictionSets | None,
+        options: Options,
+        scaling: Scaling | None,
+        encoded: Encoded,
+        draws: Draws,
+    ) -> Iterator[Any]:
+        """The results with the prediction set of each text; unchanged without sets."""
+        if sets is None or options.coverage is None:
+            return results
+        p = draws.means() if scaling is None else scaling.apply(draws.means())
+        inside = sets.of(p, options.coverage, uniforms_of(encoded.rows["input_ids"], options.seed))
+        return with_sets(results, p, inside, self.model.config.id2label)
+
+    def _replace(self, calibration: Calibration, options: Options) -> None:
+        before, sets = self._settings, self._settings.sets
+        super()._replace(calibration, options)
+        if sets is None:
+            return
+        way = json.loads(sets.made_by)["way"]
+        now, then = (_made_by(one, self.activation, None) for one in (options, before.options))
+        if calibration.numbers(way) != before.calibration.numbers(way):
+            self._drop_sets("their scores have another calibration now")
+        elif now != then and (why := _other_scores(sets.made_by, now, calibrated=False)):
+            self._drop_sets(why)
+
+    def _drop_sets(self, why: str) -> None:
+        self.prediction_sets = None
+        warnings.warn(f"the prediction sets are dropped: {why}; {_FIT.format('')}", UserWarning, stacklevel=4)
+
+
+def _checked_sets(sets: PredictionSets | None, options: Options) -> PredictionSets | None:
+    """The sets, if `options` ask for a coverage. Raises ValueError if there are none, or too few texts for it."""
+    if options.coverage is None:
+        return None
+    if sets is None:
+        raise ValueError(
+            f"coverage={options.coverage:g} needs prediction sets; {_FIT.format('')}, or pass coverage=None"
+        )
+    sets.check_coverage(options.coverage)
+    return sets
+
+
+def _check_kind(activation: Activation, config: Any, by: By, score: Score) -> None:
+    """Raise ValueError if a model has no such prediction sets."""
+    if score not in SCORES:
+        raise ValueError(f"score={score!r}; it must be one of {', '.join(map(repr, SCORES))}")
+    if by not in BYS:
+        raise ValueError(f"by={by!r}; it must be one of {', '.join(map(repr, BYS))}")
+    if activation == "none":
+        raise ValueError("prediction sets need probabilities, and this model predicts numbers; use them as they are")
+    if activation == "softmax" and config.num_labels < 2:
+        raise ValueError(
+            "prediction sets need at least two classes, because the softmax of one output is always 1; load the model "
+            "with function_to_apply='sigmoid'"
+        )
+    if activation == "sigmoid" and score != "lac":
+        raise ValueError(f"score={score!r} is for a model that chooses one label; independent labels take score='lac'")
+
+
+def _made_by(options: Options, activation: Activation, scaling: Scaling | None) -> str:
+    """How scores are made, as JSON: everything that changes their distribution."""
+    way = way_of(options)
+    made: dict[str, Any] = {"way": way, "activation": activation}
+    if options.num_samples:
+        made |= {"num_samples": options.num_samples, "tolerance": options.tolerance}
+    if has_masks(way):
+        made |= {"masks": options.masks, "dropout": options.dropout}
+    return json.dumps(made | {"calibration": None if scaling is None else list(map(float, scaling.numbers))})
+
+
+def _other_scores(then: str, now: str, *, calibrated: bool) -> str:
+    """Why sets for scores that were made like `then` are not for those made like `now`; empty if they are."""
+    made, given = json.loads(then), json.loads(now)
+    if made["way"] != given["way"]:
+        return f"they are for {WAYS[made['way']]}"
+    names = [name for name in made if name not in ("way", "calibration") and made[name] != given[name]]
+    if names:
+        return "they are for " + ", ".join(f"{name}={made[name]!r}" for name in names)
+    if calibrated and made["calibration"] != given["calibration"]:
+        return "they are for scores with another calibration"
+    return ""
