@@ -118,6 +118,14 @@ def evaluate(
         ),
     ] = None,
     scope_held_out: ScopeHeldOut = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Also measure prediction sets that hold the true label with this probability, such as 0.95: how many "
+            "labels they have. They are fitted on half of the texts and measured on the others.",
+            show_default="no prediction sets",
+        ),
+    ] = None,
     target_error: Annotated[
         list[float] | None,
         typer.Option(
@@ -148,6 +156,8 @@ def evaluate(
         fail("--scope-dataset needs --ood-dataset")
     if scope_held_out is not None and scope_dataset is None:
         fail("--scope-held-out needs --scope-dataset")
+    if coverage is not None and not 0 < coverage < 1:
+        fail(f"--coverage {coverage:g}: it must lie between 0 and 1; try 0.95")
     for path in (ood_dataset, scope_dataset, scope_held_out):
         check_unlabeled(path, text_column, text_pair_column)
     folder = writable_folder(output)
@@ -159,12 +169,14 @@ def evaluate(
         )
     quiet_libraries()
     from bayesian_text_classification.evaluation.arms import ARM_MASKS
+    from bayesian_text_classification.evaluation.prediction_sets import check_number
     from bayesian_text_classification.evaluation.run import compare, total_rows
     from bayesian_text_classification.evaluation.verdict import verdict
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.fingerprint import fingerprint
     from bayesian_text_classification.loading.labeled_texts import load_texts
     from bayesian_text_classification.loading.problem import check_probabilities, labeled_texts_for
+    from bayesian_text_classification.pipeline.inputs import text_key
     from bayesian_text_classification.pipeline.saving import saved_options
     from bayesian_text_classification.report import ReportSettings, write_report
     from bayesian_text_classification.report.recipe import Sources, recipe
@@ -177,6 +189,8 @@ def evaluate(
             check_probabilities(classifier)
             source, max_texts = texts_or_default(dataset, max_texts)
             data = labeled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
+            if coverage is not None:
+                check_number(len(set(map(text_key, data.texts))), coverage)
             calibration = None
             if calibration_dataset is not None:
                 calibration = labeled_texts_for(classifier, calibration_dataset, **columns)
@@ -211,6 +225,8 @@ def evaluate(
                 passes.show(_arms_table(known, data.size), _line(arm))
 
             comparison = compare(classifier, data, **run, seed=seed, progress=passes, on_arm=show)
+            if coverage is not None:
+                comparison = comparison.with_sets(coverage, seed=seed)
     except ValueError as error:  # ours: the model or the data
         fail(first_line(error))
     except Exception as error:  # out of memory, or an error in the model's code
@@ -234,6 +250,7 @@ def evaluate(
         ood_dataset=ood_dataset,
         scope_dataset=scope_dataset,
         scope_held_out=scope_held_out,
+        coverage=coverage,
         num_samples=samples,
         dropout=comparison.dropout,
         seed=seed,

@@ -1,7 +1,7 @@
 """From arrays to a comparison: arms, measures, verdicts on differences, a recommendation. No model, no timing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from .fits import Fit
 from .heads import CONFIDENCE, ArmName, Head, head_of
 from .out_of_scope import BOTH, NOVELTY, Detection, detect, mean_ranks
 from .outputs import NO_SAMPLES, Novelty, Outputs, numbered
+from .prediction_sets import MeasuredSets, measured_sets
 from .recommendation import Recommendation, recommendation
 from .sample_sweep import Sweep, rows_of_sweep, sample_sweep
 from .statistics.intervals import Difference, distinct
@@ -37,6 +38,7 @@ class Comparison:
         uncertainty: Uncertainty of each text, from the Bayesian arm's samples; None without samples.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         novelty: Their novelty, and that of the measured texts; None without a scope.
+        sets: The arms' prediction sets; None if they were not measured (`with_sets`).
         sweep: Measures against the number of samples. None for fewer than two samples.
         recommendation: The recommended arm, and the comparisons that decided.
         calibrated_on: Number of other texts that the scalings were fitted on. None if they were fitted on these.
@@ -65,6 +67,11 @@ class Comparison:
     notes: tuple[str, ...] = ()
     unsampled: str = NO_SAMPLES
     novelty: Novelty | None = None
+    sets: MeasuredSets | None = None
+
+    def with_sets(self, coverage: float, *, seed: int = 0) -> "Comparison":
+        """The comparison with prediction sets of this coverage; see `measured_sets`, also for the ValueError."""
+        return replace(self, sets=measured_sets(self.arms, self.labels, self.groups, coverage, seed=seed))
 
     @property
     def novelty_level(self) -> float | None:

@@ -13,6 +13,7 @@ from .arms import Arm
 from .comparison import Comparison
 from .heads import ENTROPY, ONE_LABEL, ArmName
 from .out_of_scope import LEAST_OUTSIDE, NOVELTY
+from .prediction_sets import sentences
 from .recommendation import MATTERS, Contest
 from .sample_sweep import MOST_SAMPLES, Sweep
 from .statistics.intervals import LEAST_ROWS, Difference
@@ -80,6 +81,7 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
         saved = comparison.arm("saved")
         lines += [f"As saved, {_sentence(comparison, key, saved)}" for key in ("ece", "nll")]
     lines += _out_of_scope(comparison)
+    lines += [] if comparison.sets is None else sentences(comparison.sets)
     limit = limit_of(comparison, best, targets) if comparison.conclusive else None
     return Verdict(_outcome(comparison), _headline(comparison), lines, advice(comparison, targets), limit)
 

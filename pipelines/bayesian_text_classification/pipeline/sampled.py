@@ -41,7 +41,7 @@ class SampledPipeline(CalibratedPipeline):
 
     def sites_for(self, options: Mapping[str, Any]) -> list[DropoutSite]:
         """Every module that applies dropout with p > 0 in a sampled pass with these options of a call."""
-        return list(self._sampler.sites(self.with_options(options).rates))
+        return list(self._sampler.sites(self._draws_for(options).rates))
 
     @property
     def batch_tokens(self) -> int:
@@ -89,7 +89,7 @@ class SampledPipeline(CalibratedPipeline):
 
     def spread_for(self, options: Mapping[str, Any]) -> Spread:
         """The spread of samples of a call with these options; see `spread`."""
-        return self._sampler.spread(self.activation_for(options), self.with_options(options).rates)
+        return self._sampler.spread(self.activation_for(options), self._draws_for(options).rates)
 
     def _samples(
         self, texts: Iterable[Any], options: Options, *, progress: Progress | None, **how: Any
@@ -241,9 +241,13 @@ class SampledPipeline(CalibratedPipeline):
                 "'threshold' is not accepted here: the arrays hold every text; "
                 f"classifier(texts, threshold={kwargs['threshold']!r}) shows which texts are accepted"
             )
-        options = self.with_options({**kwargs, "threshold": None, "coverage": None})
+        options = self._draws_for(kwargs)
         remove_options(kwargs)
         return options, self._for_call(kwargs)[0]
+
+    def _draws_for(self, given: Mapping[str, Any]) -> Options:
+        """The options of a call without what is decided from its scores: threshold and coverage."""
+        return self.with_options({**given, "threshold": None, "coverage": None})
 
     def _averages(
         self, texts: Iterable[Any], scaling: Scaling | None, progress: Progress | None, options: Options, call: Call

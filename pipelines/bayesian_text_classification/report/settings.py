@@ -43,6 +43,7 @@ class ReportSettings:
         ood_dataset: Dataset of out-of-scope texts.
         scope_dataset: Dataset of the texts that a scope was learned from.
         scope_held_out: Dataset of the texts behind its p-values.
+        coverage: Coverage of the prediction sets.
         num_samples: Forward passes of the sampled arms.
         dropout: The option `dropout` of the sampled arms.
         seed: Seed of all random draws.
@@ -66,6 +67,7 @@ class ReportSettings:
     ood_dataset: str | None = None
     scope_dataset: str | None = None
     scope_held_out: str | None = None
+    coverage: float | None = None
     num_samples: int | None = None
     dropout: Dropout = None
     seed: int | None = None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison
 from ..evaluation.heads import INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
+from ..evaluation.prediction_sets import MeasuredSets
 from ..evaluation.statistics.intervals import Estimate
 from ..loading.labeled_texts import LabeledTexts
 from ..pipeline.inputs import text_and_pair
@@ -52,9 +53,10 @@ class Table:
 
 def tables(comparison: Comparison, data: LabeledTexts, names: Sequence[str]) -> list[Table]:
     """The tables that a comparison of its kind has."""
+    sets = [] if comparison.sets is None else [_sets(comparison.sets, names)]
     if comparison.head is ONE_LABEL:
-        return [*_classes(comparison, names), _mistakes(comparison, data, names)]
-    return [*_labels(comparison, names), _mistaken_labels(comparison, data, names)]
+        return [*sets, *_classes(comparison, names), _mistakes(comparison, data, names)]
+    return [*sets, *_labels(comparison, names), _mistaken_labels(comparison, data, names)]
 
 
 def note_on_measures(comparison: Comparison) -> str:
@@ -72,6 +74,36 @@ def note_on_measures(comparison: Comparison) -> str:
         f"{verdict}. The number in parentheses is how many texts it would take to detect a difference this large (80% "
         f"power). Of the {count} verdicts on a model that is in truth equally good, at least one is significant in "
         "about 15% of reports. Choose the measures you care about before you look."
+    )
+
+
+def _sets(sets: MeasuredSets, names: Sequence[str]) -> Table:
+    """The prediction sets of each arm."""
+    rows: list[list[Cell]] = []
+    for one in sets.arms:
+        less = one.difference
+        remark = "" if less is None else f"{less.value:+.3f}, {less.low:+.3f} to {less.high:+.3f}"
+        covered, texts = one.worst_counts
+        sizes = [f"{size:.2f}" if size == size else "" for size in (one.size_if_right, one.size_if_wrong)]
+        rows.append(
+            [
+                (TITLES[one.arm], ""),
+                (f"{one.coverage:.1%}", ""),
+                (f"{one.size:.3f}", remark),
+                *((size, "") for size in sizes),
+                (f"{one.empty:.1%}", ""),
+                ("", "") if one.worst is None else (names[one.worst], f"{covered:,} of {texts:,} texts"),
+            ]
+        )
+    band = "" if sets.band is None else f", {sets.band[0]:.1%} to {sets.band[1]:.1%} in 95% of draws"
+    return Table(
+        "Prediction sets",
+        f"Sets of labels for a coverage of {sets.coverage:g}, fitted on {sets.fitted_on:,} of the texts and measured "
+        f"on {sets.measured_on:,} others{band}. The small print of a size is its difference from the first row, with a "
+        "95% interval. Lowest coverage: of labels with at least 10 measured texts; the lowest of many may be low by "
+        "chance. calibrate --coverage fits such sets.",
+        ["", "coverage", "mean size", "if the answer is right", "if it is wrong", "empty sets", "lowest coverage"],
+        rows,
     )
 
 

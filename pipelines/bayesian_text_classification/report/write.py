@@ -96,6 +96,7 @@ def as_dict(comparison: Comparison, data: LabeledTexts, settings: ReportSettings
             }
             for one in comparison.out_of_scope
         ],
+        "prediction_sets": None if comparison.sets is None else asdict(comparison.sets),
         "sweep": None if comparison.sweep is None else _sweep(comparison.sweep),
         "versions": versions(),
     }

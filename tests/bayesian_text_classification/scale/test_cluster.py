@@ -284,6 +284,19 @@ def test_workers_use_the_scope_of_the_pipeline(folder, rows, tmp_path):
     assert b"novelty_p_value,abstained" in (tmp_path / "b.csv").read_bytes()
 
 
+def test_workers_use_the_prediction_sets_of_the_pipeline(folder, rows, tmp_path):
+    (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n0 1 2 3 4 5 6 7 8 9 . ! !\n")
+    classifier = load_classifier(folder, num_samples=2)
+    texts = [row["text"] for row in rows[:200] if row["text"]]
+    classifier.conformalize(texts, [i % 2 for i in range(len(texts))], coverage=0.8, score="aps")
+    for coverage in ({}, {"coverage": 0.9}):
+        for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
+            source = source_of(str(tmp_path / "mine.txt"))
+            predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster, **coverage)
+        assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
+        assert b"prediction_set" in (tmp_path / "b.csv").read_bytes()
+
+
 @pytest.mark.parametrize("by_call", [True, False])
 def test_workers_sample_at_the_dropout_of_the_pipeline_or_the_call(by_call, folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n")

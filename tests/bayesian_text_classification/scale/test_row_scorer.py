@@ -245,6 +245,27 @@ def test_novelty_has_its_columns(bayesian, tiny, labels, scores, samples):
     assert "novelty" in plain.added.names and not plain.may_abstain
 
 
+@pytest.mark.parametrize("samples", [0, 4])
+@pytest.mark.parametrize("scores", ["top", "all"])
+@pytest.mark.parametrize("labels", [False, True])
+def test_prediction_sets_are_one_cell(bayesian, tiny, labels, scores, samples):
+    ours = bayesian(tiny("bert", num_labels=3, problem_type="multi_label_classification" if labels else None))
+    texts = [f"film {i} was {how}" for i in range(15) for how in ("good", "bad")]
+    targets = np.eye(3, dtype=int)[np.arange(30) % 3] if labels else np.arange(30) % 3
+    ours.conformalize(texts, targets, coverage=0.8, num_samples=samples)
+    scorer = RowScorer(ours, "p_", {"num_samples": samples, "scores": scores})
+    assert scorer.added.names[-2:] == ["p_prediction_set", "p_error"]
+    rows = scorer([*texts[:4], ""], [None] * 4 + ["the text is empty"])
+    assert set(scorer.added.names) == set(rows[0]) and set(rows[-1]) == {"p_error"}
+    for row, answer in zip(rows, ours(texts[:4], num_samples=samples), strict=False):
+        assert row["p_prediction_set"] == ",".join(entry["label"] for entry in answer["prediction_set"])
+    none = RowScorer(ours, "p_", {"num_samples": samples, "scores": scores, "coverage": None})
+    assert "p_prediction_set" not in none.added.names and "p_prediction_set" not in none(texts[:1], [None])[0]
+    with pytest.warns(UserWarning, match="results have no prediction sets"):
+        other = RowScorer(ours, "p_", {"num_samples": 5, "scores": scores})
+    assert "p_prediction_set" not in other.added.names
+
+
 def test_unknown_scores_raise(classifier):
     with pytest.raises(ValueError, match="scores='some'; it must be 'top' or 'all'"):
         RowScorer(classifier, "", {"scores": "some"})

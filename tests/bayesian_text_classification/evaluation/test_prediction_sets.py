@@ -1,0 +1,133 @@
+"""Prediction sets of a comparison's arms: against their definition, an exact law, and draws with a known truth."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from bayesian_text_classification.evaluation import compare_outputs, verdict
+from bayesian_text_classification.evaluation.outputs import Outputs
+from bayesian_text_classification.evaluation.prediction_sets import coverage_band, measured_sets
+from bayesian_text_classification.loading import LabeledTexts
+from bayesian_text_classification.report import ReportSettings, write_report
+from scipy.special import softmax
+
+
+def drawn(rows=600, classes=6, samples=4, seed=0):
+    """Labels, an ordinary model, and samples whose mean is closer to the truth."""
+    random = np.random.default_rng(seed)
+    truth = random.normal(0, 2, (rows, classes))
+    p = softmax(truth, axis=1)
+    labels = (random.random(rows)[:, None] > p.cumsum(1)).sum(1)
+    noise = random.normal(0, 1.5, (rows, classes, samples + 1))
+    found = softmax(truth[:, :, None] + noise, axis=1)
+    return labels, found[:, :, 0], found[:, :, 1:]
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    labels, ordinary, samples = drawn()
+    return compare_outputs(Outputs(labels, ordinary, samples)).with_sets(0.9)
+
+
+def test_sets_are_fitted_on_one_half_and_measured_on_the_other(comparison):
+    """By the definition, with the halves found again from the numbers of texts."""
+    sets, labels = comparison.sets, comparison.labels
+    assert (sets.fitted_on, sets.measured_on, sets.coverage) == (300, 300, 0.9)
+    first = np.isin(np.arange(600), np.random.default_rng(0).permutation(600)[:300])
+    assert [one.arm for one in sets.arms] == ["frequentist_temperature", "bayesian_temperature"]
+    for one in sets.arms:
+        p = comparison.arm(one.arm).probabilities
+        limit = np.sort(1 - p[first, labels[first]])[271 - 1]  # ceil(0.9 x 301)
+        inside = 1 - p[~first] <= limit
+        held, sizes = inside[np.arange(300), labels[~first]], inside.sum(1)
+        right = p[~first].argmax(1) == labels[~first]
+        assert one.coverage == held.mean() and one.size == sizes.mean() and one.empty == (sizes == 0).mean()
+        assert (one.size_if_right, one.size_if_wrong) == (sizes[right].mean(), sizes[~right].mean())
+        shares = [held[labels[~first] == k].mean() for k in range(6)]
+        assert one.worst == int(np.argmin(shares)) and one.worst_counts[0] / one.worst_counts[1] == min(shares)
+    low, high = sets.band
+    assert low <= sets.arms[0].coverage <= high
+    assert sets.arms[0].difference is None and sets.arms[1].difference.value < 0
+    assert sets.arms[1].difference.value == sets.arms[1].size - sets.arms[0].size
+
+
+@pytest.mark.parametrize(("coverage", "fitted", "measured"), [(0.9, 300, 300), (0.95, 59, 400), (0.99, 999, 50)])
+def test_the_band_holds_the_coverage_in_95_percent_of_draws(coverage, fitted, measured):
+    """Scores are uniform, so the limit is an order statistic of uniform numbers."""
+    random, runs = np.random.default_rng(0), 4_000
+    rank = int(np.ceil(coverage * (fitted + 1) - 1e-9))
+    limits = np.sort(random.random((runs, fitted)), axis=1)[:, rank - 1]
+    shares = random.binomial(measured, limits) / measured
+    low, high = coverage_band(coverage, fitted, measured)
+    assert ((shares < low).mean() <= 0.025 + 0.01) and ((shares > high).mean() <= 0.025 + 0.01)
+    assert ((shares < low - 1e-9) | (shares > high + 1e-9)).mean() < 0.06
+    assert low < coverage <= high
+
+
+def test_the_interval_of_the_difference_in_size_holds_the_truth():
+    """The mean over many draws is the truth; 95% intervals hold it in most draws, not in all."""
+    differences = []
+    for seed in range(200):
+        labels, ordinary, samples = drawn(160, 5, 2, seed)
+        arms = [
+            SimpleNamespace(name=f"{i}", scaling=1, probabilities=p) for i, p in enumerate((ordinary, samples.mean(2)))
+        ]
+        differences.append(measured_sets(arms, labels, None, 0.8, seed=seed).arms[1].difference)
+    truth = np.mean([one.value for one in differences])
+    assert 0.88 <= np.mean([one.low <= truth <= one.high for one in differences]) < 1
+    assert truth < 0 and "worse" not in {one.verdict for one in differences}
+
+
+def test_copies_stay_together_and_have_no_band():
+    labels, ordinary, _ = drawn(200)
+    groups = np.repeat(np.arange(200), 3)
+    once = compare_outputs(Outputs(labels, ordinary)).with_sets(0.9)
+    copied = compare_outputs(Outputs(np.repeat(labels, 3), np.repeat(ordinary, 3, axis=0), groups=groups)).with_sets(
+        0.9
+    )
+    assert copied.sets.band is None and once.sets.band is not None
+    assert (copied.sets.fitted_on, copied.sets.measured_on) == (300, 300)
+    assert copied.sets.arms[0].coverage == pytest.approx(once.sets.arms[0].coverage, abs=0.02)
+
+
+def test_independent_labels():
+    random = np.random.default_rng(0)
+    p = random.beta(0.5, 1.5, (400, 5))
+    labels = (random.random((400, 5)) < p).astype(int)
+    found = compare_outputs(Outputs(labels, p)).with_sets(0.8)
+    sets, (one,) = found.sets, found.sets.arms
+    assert sets.independent and sets.band is None and sets.fitted_on + sets.measured_on == labels.any(1).sum()
+    assert 0.7 < one.coverage < 0.9 and 1 < one.size < 5
+    assert "they should hold a label of a text in 80.0% of cases." in " ".join(verdict(found).lines)
+
+
+@pytest.mark.parametrize(("rows", "coverage", "needed"), [(30, 0.9, 40), (100, 0.99, 198)])
+def test_too_few_texts_are_refused(rows, coverage, needed):
+    labels, ordinary, _ = drawn(rows)
+    with pytest.raises(ValueError, match=f"needs at least {needed} distinct texts with a label, half of them to fit"):
+        compare_outputs(Outputs(labels, ordinary)).with_sets(coverage)
+    labels, ordinary, _ = drawn(needed)
+    assert compare_outputs(Outputs(labels, ordinary)).with_sets(coverage).sets.fitted_on == needed // 2
+
+
+def test_no_label_is_the_worst_with_few_texts():
+    labels, ordinary, _ = drawn(100, 40)
+    (one, *_) = compare_outputs(Outputs(labels, ordinary)).with_sets(0.9).sets.arms
+    assert one.worst is None
+
+
+def test_the_report_has_them(comparison, tmp_path):
+    names = [f"class {k}" for k in range(6)]
+    data = LabeledTexts("some", [f"text {i}" for i in range(600)], comparison.labels.tolist(), [])
+    write_report(tmp_path, comparison, data, names, ReportSettings("a model", "some data", coverage=0.9))
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["prediction_sets"]["arms"][1]["size"] == comparison.sets.arms[1].size
+    page = (tmp_path / "report.html").read_text()
+    assert "<h2>Prediction sets</h2>" in page and "lowest coverage" in page
+    told = " ".join(report["verdict"]["sentences"])
+    assert "Prediction sets with a coverage of 0.9, fitted on 300 of the texts and measured on 300 others" in told
+    assert "classifier.conformalize(texts, labels, coverage=0.9) adds such sets to every result" in told
+    without = replace(comparison, sets=None)
+    assert "rediction sets" not in " ".join(verdict(without).lines)

@@ -1,0 +1,101 @@
+"""Prediction sets on the command line: `calibrate`, `predict` and `evaluate`."""
+
+import csv
+import json
+
+import pytest
+from bayesian_text_classification import load, load_labeled_texts
+from commands import asked, refused
+
+pytestmark = pytest.mark.usefixtures("loud_libraries")
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """160 reviews with labels, and the embedded classifier with sets for ordinary scores, saved by the command."""
+    folder = tmp_path_factory.mktemp("data")
+    data = load_labeled_texts("reviews", {0: "NEGATIVE", 1: "POSITIVE"}, max_texts=160)
+    with (folder / "labeled.csv").open("w", newline="") as file:
+        names = ["NEGATIVE", "POSITIVE"]
+        csv.writer(file).writerows([["text", "label"], *zip(data.texts, [names[k] for k in data.labels], strict=True)])
+    common = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", folder / "model"]
+    done = asked("calibrate", *common, "--coverage", 0.9)
+    assert done.exit_code == 0, done
+    assert "prediction sets with a coverage of 0.9: lac, 80 texts\n" in done.stdout
+    return folder
+
+
+def test_half_of_the_texts_calibrate_and_the_others_fit_the_sets(folder):
+    again, ours = load(folder / "model"), load(num_samples=0)
+    first, second = load_labeled_texts(str(folder / "labeled.csv"), ours.model.config.id2label).halves()
+    assert not set(first.texts) & set(second.texts) and len(first.texts) == len(second.texts) == 80
+    ours.calibrate(second.texts, second.labels)
+    sets = ours.conformalize(first.texts, first.labels, coverage=0.9)
+    assert again.prediction_sets.digest() == sets.digest() and again.coverage == 0.9
+    assert again.calibration == ours.calibration
+
+
+def test_all_texts_fit_the_sets_without_a_calibration(folder, tmp_path):
+    common = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", tmp_path / "a"]
+    done = asked("calibrate", *common, "--method", "none", "--coverage", 0.95, "--coverage-by", "class")
+    assert done.exit_code == 0 and "coverage of 0.95: lac by class, 160 texts\n" in done.stdout
+    again = load(tmp_path / "a")
+    assert again.prediction_sets.num_texts == 160 and not again.calibration
+
+
+def test_predict_adds_a_column(folder, tmp_path):
+    files = ["--model", folder / "model", "--input", folder / "labeled.csv", "--prefix", "p_"]
+    assert asked("predict", *files, "--output", tmp_path / "a.csv").exit_code == 0
+    rows, ours = read(tmp_path / "a.csv"), load(folder / "model")
+    assert list(rows[0])[-2:] == ["p_prediction_set", "p_error"]
+    for row, answer in zip(rows, ours([row["text"] for row in rows]), strict=True):
+        assert row["p_prediction_set"] == ",".join(entry["label"] for entry in answer["prediction_set"])
+    done = asked("predict", *files, "--output", tmp_path / "b.jsonl", "--coverage", 0.98, "--scores", "all")
+    assert done.exit_code == 0
+    wide = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    held = sum(row["label"] in row["p_prediction_set"].split(",") for row in wide)
+    assert held / len(wide) > 0.95
+    shown = asked("predict", "--model", folder / "model", "a good film")
+    assert "prediction" in shown.stdout and shown.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--coverage", 1.5], "--coverage 1.5; it must lie between 0 and 1"),
+        (["--coverage", 0.99], "--coverage 0.99 needs at least 99 labeled texts, and the prediction sets have 80; "),
+        (["--coverage-by", "class"], "--coverage-by and --coverage-score need --coverage"),
+        (["--method", "none"], "--method none takes --dataset only with --coverage: nothing else is fitted to labels"),
+    ],
+)
+def test_what_cannot_work_is_refused(folder, options, message, tmp_path):
+    common = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", tmp_path / "a"]
+    assert refused(asked("calibrate", *common, *options)).startswith(message)
+    assert not (tmp_path / "a").exists()
+
+
+def test_predict_without_sets_is_refused(folder, tmp_path):
+    files = ["--input", folder / "labeled.csv", "--output", tmp_path / "a.csv"]
+    assert refused(asked("predict", *files, "--coverage", 0.9)).startswith("--coverage 0.9 needs prediction sets; ")
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_evaluate_measures_sets(folder, tmp_path):
+    data = ["--dataset", folder / "labeled.csv", "--num-samples", 2, "--arms", "bayesian"]
+    done = asked("evaluate", *data, "--coverage", 0.9, "--output", tmp_path / "report")
+    assert done.exit_code == 0 and "Prediction sets with a coverage of 0.9, fitted on 80 of the texts" in done.stdout
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report["settings"]["coverage"] == 0.9
+    assert [one["arm"] for one in report["prediction_sets"]["arms"]] == [
+        "frequentist_temperature",
+        "bayesian_temperature",
+    ]
+    few = refused(asked("evaluate", *data, "--coverage", 0.999, "--output", tmp_path / "b"))
+    assert few.startswith("--coverage 0.999 needs at least 1,998 distinct texts with a label")
+    wrong = refused(asked("evaluate", *data, "--coverage", 95, "--output", tmp_path / "c"))
+    assert wrong == "--coverage 95: it must lie between 0 and 1; try 0.95"
