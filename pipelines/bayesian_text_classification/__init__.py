@@ -27,6 +27,7 @@ from .pipeline import (
     DropoutSite,
     InputError,
     PlattScaling,
+    PredictionSets,
     Scope,
     TemperatureScaling,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "DropoutSite",
     "InputError",
     "PlattScaling",
+    "PredictionSets",
     "ReportSettings",
     "Scope",
     "TemperatureScaling",

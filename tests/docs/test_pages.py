@@ -20,6 +20,7 @@ MODEL_OF = {"without-dropout": "my-model-without-dropout", "ensembles": "run-1"}
 SEPARATE = {"tutorial"}  # runs on the embedded model, in a test of its own
 NOT_RUN = ("mkdocs serve", "python -m pytest")  # what runs this test, and a server
 THINGS = ["film", "story", "end", "actor", "scene", "song", "joke", "plot", "cast", "book", "hotel", "phone"]
+THINGS += ["meal", "room", "stay", "price", "color", "sound", "game", "trip"]
 TEXTS = [f"{adjective} {thing}" for adjective in ("a fine", "a dull", "not a bad") for thing in THINGS]
 PYTHON_PAGES = [page for page in PAGES if blocks(page) and page.stem not in SEPARATE]
 

@@ -6,6 +6,7 @@ transformers, numpy, huggingface_hub and peft.
 
 from .errors import BayesianTextClassificationError, InputError
 from .pipeline import TASK, BayesianTextClassificationPipeline
+from .prediction_sets import PredictionSets
 from .probe import DropoutSite
 from .scaling import PlattScaling, TemperatureScaling
 from .scope import Scope
@@ -17,6 +18,7 @@ __all__ = [
     "DropoutSite",
     "InputError",
     "PlattScaling",
+    "PredictionSets",
     "Scope",
     "TemperatureScaling",
 ]

@@ -1,4 +1,4 @@
-"""Arrays next to a saved model: `NAME/NAME.npz`, in a folder of its own, where no server looks for weights."""
+"""Arrays next to a saved model: `NAME/NAME.npz`, in a subfolder, where no server looks for weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
