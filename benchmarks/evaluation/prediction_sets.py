@@ -72,12 +72,13 @@ def main() -> None:
 PARTS = ("val", "test")
 
 
-def probabilities(args: argparse.Namespace) -> dict[str, Array]:
+def probabilities(args: argparse.Namespace) -> dict[str, Any]:
     """Probabilities and labels of the validation and the test texts, measured once."""
     if args.kept is not None and args.kept.exists():
         with np.load(args.kept) as arrays:
             return dict(arrays)
-    classifier, found = load(args.model, num_samples=args.samples), {}
+    classifier = load(args.model, num_samples=args.samples)
+    found: dict[str, Any] = {}
     for part, name in zip(PARTS, (args.validation, "test.tsv"), strict=True):
         with (args.data / name).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -92,7 +93,7 @@ def probabilities(args: argparse.Namespace) -> dict[str, Array]:
     return found
 
 
-def sets_of(p: Array, labels: NDArray[np.int64], score: Any, by: Any = "all", u: Array | None = None) -> PredictionSets:
+def sets_of(p: Array, labels: NDArray[np.int64], score: Any, by: Any = "all", u: Any = None) -> PredictionSets:
     """Prediction sets fitted on these texts."""
     u = np.zeros(len(p)) if u is None else u
     return fitted_sets(p, labels, score=score, by=by, uniforms=u, chooses=np.arange(len(p)) % 2 == 0)
