@@ -89,7 +89,7 @@ def probabilities(args: argparse.Namespace) -> dict[str, Any]:
         found[f"one pass {part}"] = classifier.predict_proba(texts, num_samples=0)
         found[f"samples {part}"] = classifier.uncalibrated().predict_proba(texts)
     if args.kept is not None:
-        np.savez(args.kept, **found)  # type: ignore[arg-type]  # the stubs take it for a flag
+        np.savez(args.kept, **found)
     return found
 
 
