@@ -32,6 +32,8 @@ def test_the_2021_experiment_notebook_runs(tmp_path, monkeypatch):
     assert "bert.encoder.layer.0.attention.self" in text
     assert "On 12 texts, the Bayesian model is not significantly" in text and "calibrated. On average its" in text
     assert "No difference is called significant on fewer than 20 texts" in text
+    assert "A joy from start to finish.\n  novelty p-value 0.808: POSITIVE" in text
+    assert text.count(": no answer (would be ") == 3
     assert len(pictures) == 2 and all(len(picture) > 10_000 for picture in pictures)
 
 
@@ -55,7 +57,7 @@ def test_the_out_of_scope_notebook_runs(tmp_path, monkeypatch, tiny, tokenizer):
     )
     assert text.count("AUROC 0.") + text.count("AUROC 1.") == 7
     assert "of the questions out of scope are refused" in text and "novelty p-value 0." in text
-    assert "mutual information" in text
+    assert "mutual information" in text and "of the sets hold the true intent" in text and "did you mean: " in text
     assert len(pictures) == 2
 
 
