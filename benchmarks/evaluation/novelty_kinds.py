@@ -15,6 +15,7 @@ import numpy as np
 from bayesian_text_classification import load, load_labeled_texts
 
 from benchmarks.common import read_texts
+from benchmarks.evaluation.novelty import alarms
 from benchmarks.results import table, write_section
 
 LEVEL, MOST = 0.05, 1_000
@@ -159,6 +160,7 @@ def main() -> None:
         rows.append([name, f"{len(texts):,}", f"{(p <= LEVEL).mean():.0%}", f"{np.median(p):.2f}", f"{unsure:.0%}"])
     body = table(["texts", "number", "refused by novelty at 5%", "median p-value", "refused by confidence"], rows)
     command = "python -m benchmarks.evaluation.novelty_kinds --clinc150 FILE --goemotions FILE"
+    body += "\n\n" + alarms(classifier.scope, classifier.novelty(own))
     write_section("What is new to the embedded classifier", command, body)
 
 
