@@ -107,15 +107,12 @@ _CITATION = """\
   year = {2021},
   url = {https://arxiv.org/abs/2009.14193}
 }
-@article{angelopoulos2023conformal,
-  title = {Conformal Prediction: A Gentle Introduction},
-  author = {Angelopoulos, Anastasios N. and Bates, Stephen},
-  journal = {Foundations and Trends in Machine Learning},
-  volume = {16},
-  number = {4},
-  pages = {494--591},
-  year = {2023},
-  url = {https://arxiv.org/abs/2107.07511}
+@article{marques2025universal,
+  title = {Universal distribution of the empirical coverage in split conformal prediction},
+  author = {Marques F., Paulo C.},
+  journal = {Statistics and Probability Letters},
+  year = {2025},
+  url = {https://arxiv.org/abs/2303.02770}
 }
 @inproceedings{ding2023class,
   title = {Class-Conditional Conformal Prediction with Many Classes},
@@ -213,8 +210,8 @@ def coverage_band(
 
     With m calibration rows, the sets hold the labels whose score is at most the k-th smallest calibration score,
     `k = ceil(coverage_level * (m + 1))`. If all rows are exchangeable and no scores are equal, the number of covered
-    rows is beta-binomial(n, k, m + 1 - k) (Vovk 2012, https://arxiv.org/abs/1209.2673; Angelopoulos and Bates 2023,
-    https://arxiv.org/abs/2107.07511, appendix C).
+    rows is beta-binomial(n, k, m + 1 - k) (Vovk 2012, https://arxiv.org/abs/1209.2673; Marques F. 2025,
+    https://arxiv.org/abs/2303.02770).
 
     The ends are the quantiles at `(1 - confidence_level) / 2` and `(1 + confidence_level) / 2`. The band holds the
     coverage with at least the probability confidence_level, because it is discrete.
@@ -295,7 +292,7 @@ class PredictionSetCoverage(evaluate.Metric):  # type: ignore[misc]  # evaluate 
             citation=_CITATION,
             inputs_description=_KWARGS_DESCRIPTION,
             features=datasets.Features(_CONFIGS[self.config_name]),
-            reference_urls=["https://arxiv.org/abs/2107.07511"],
+            reference_urls=["https://arxiv.org/abs/1209.2673", "https://arxiv.org/abs/2306.09335"],
         )
 
     def add(
