@@ -134,8 +134,8 @@ def promise(level: str | None, calibration: str | None) -> tuple[float, int] | N
     needed = int(np.ceil(share / (1 - share) - 1e-9))
     if rows < needed:
         raise ValueError(
-            f"A level of {100 * share:g}% needs at least {needed:,} calibration rows, not {rows:,}; with fewer, every set "
-            "must hold all labels."
+            f"A level of {100 * share:g}% needs at least {needed:,} calibration rows, not {rows:,}; with fewer, every "
+            "set must hold all labels."
         )
     return share, rows
 
@@ -303,11 +303,11 @@ CSS = """
 .legend .bar { width: 1.4rem; height: .8rem; border-radius: .2rem; background: #3b86b5; opacity: .45; }
 .legend .tick { height: 1rem; border-left: 2px dashed var(--body-text-color); }
 #csv textarea::placeholder { color: var(--neutral-500); }
-#level textarea::placeholder { color: var(--neutral-500); }
-#calibration textarea::placeholder { color: var(--neutral-500); }
+#level input::placeholder { color: var(--neutral-500); }
+#calibration input::placeholder { color: var(--neutral-500); }
 .dark #csv textarea::placeholder { color: var(--neutral-300); }
-.dark #level textarea::placeholder { color: var(--neutral-300); }
-.dark #calibration textarea::placeholder { color: var(--neutral-300); }
+.dark #level input::placeholder { color: var(--neutral-300); }
+.dark #calibration input::placeholder { color: var(--neutral-300); }
 .refusal { padding: .9rem 1.1rem; border-left: 4px solid #c1121f; background: var(--background-fill-secondary); }
 """
 
@@ -326,7 +326,7 @@ def build() -> gr.Blocks:
                     file = gr.UploadButton("Upload a csv", file_types=types, elem_id="file", min_width=120)
                     load = gr.Button("An example", elem_id="example", min_width=120)
                 with gr.Row():
-                    optional: dict[str, Any] = {"placeholder": "optional", "min_width": 120, "max_lines": 1}
+                    optional: dict[str, Any] = {"placeholder": "optional", "min_width": 180, "max_lines": 1}
                     level = gr.Textbox(label="Level in %", elem_id="level", **optional)
                     calibration = gr.Textbox(label="Calibration rows", elem_id="calibration", **optional)
                 go = gr.Button("Measure", variant="primary", elem_id="measure")
