@@ -117,8 +117,8 @@ def test_rows_added_before_are_named_and_kept(metric):
     with pytest.raises(ValueError, match=re.escape("predictions[3][1] is 5; label ids must be integers in [0, 2].")):
         shell.compute(num_classes=3)
     shell.add(prediction=[0], reference=6)
-    with pytest.raises(ValueError, match=re.escape("references[4] is 6; label ids must be integers in [0, 2].")):
-        shell.compute(num_classes=3)
+    with pytest.raises(ValueError, match=re.escape("references[4] is 6; label ids must be integers in [0, 5].")):
+        shell.compute(num_classes=6)
     assert shell.compute(num_classes=7)["coverage"] == 4 / 5
     assert shell.compute(predictions=[[0]], references=[0], num_classes=1)["coverage"] == 1  # nothing is remembered
 
