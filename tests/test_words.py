@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-PAGES += [*(ROOT / "docs").rglob("*.md"), ROOT / "metrics" / "ece" / "README.md"]
+PAGES += [*(ROOT / "docs").rglob("*.md"), *(ROOT / "metrics").glob("*/README.md")]
 PAGES += [*(ROOT / "spaces").glob("*/README.md"), *(ROOT / "pipelines").rglob("embedded/model/README.md")]
 CODE = [
     path

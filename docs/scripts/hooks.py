@@ -18,6 +18,7 @@ COPIED = {  # pages, and their sources, which other pages link to
     "benchmarks.md": "benchmarks/RESULTS.md",
     "reference/changelog.md": "CHANGELOG.md",
     "reference/metric.md": "metrics/ece/README.md",
+    "reference/prediction-set-coverage.md": "metrics/prediction_set_coverage/README.md",
     "reference/security.md": "SECURITY.md",
 }
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -4,8 +4,8 @@ Importing this package has two side effects:
 
 - It registers the task "bayesian-text-classification" with Transformers, so `pipeline("bayesian-text-classification")`
   works.
-- It copies the metric to Evaluate's cache, so `evaluate.load("ece")` works without a network. The environment variable
-  BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1 turns this off.
+- It copies the metrics to Evaluate's cache, so `evaluate.load("ece")` and `evaluate.load("prediction_set_coverage")`
+  work without a network. The environment variable BAYESIAN_TEXT_CLASSIFICATION_NO_CACHE=1 turns this off.
 
 Evaluate's `evaluator` learns the task only from `import bayesian_text_classification.evaluator`.
 
@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .embedded import embedded_model
-from .metric import install_metric
+from .metric import install_metrics
 from .pipeline import (
     TASK,
     BayesianTextClassificationError,
@@ -104,4 +104,4 @@ if TASK not in PIPELINE_REGISTRY.supported_tasks:
         default={"model": (str(embedded_model()), None)},
         type="text",
     )
-install_metric()
+install_metrics()

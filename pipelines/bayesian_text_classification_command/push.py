@@ -1,4 +1,4 @@
-"""`bayesian-text-classification push`: publish the metric, a classifier or the demo on the Hub."""
+"""`bayesian-text-classification push`: publish a metric, a classifier or the demo on the Hub."""
 
 import sys
 import tempfile
@@ -29,7 +29,7 @@ from .progress import passes_progress
 if TYPE_CHECKING:
     from bayesian_text_classification.hub.uploads import Upload
 
-push_app = typer.Typer(no_args_is_help=True, help="Publish the metric, a classifier or the demo on the Hub.")
+push_app = typer.Typer(no_args_is_help=True, help="Publish a metric, a classifier or the demo on the Hub.")
 
 _RepoId = Annotated[str, typer.Argument(help="user/name. Created if it does not exist.", show_default=False)]
 _Private = Annotated[bool, typer.Option("--private", help="Make the new repository private.")]
@@ -42,7 +42,7 @@ _Message = Annotated[str | None, typer.Option(help="Commit message.", callback=n
 def push_metric(
     repo_id: _RepoId, private: _Private = False, dry_run: _DryRun = False, message: _Message = None
 ) -> None:
-    """Publish the metric as a Space, so that evaluate.load("user/ece") finds it."""
+    """Publish a metric as a Space, user/ece or user/prediction_set_coverage, so that evaluate.load finds it."""
     quiet_libraries()
     from bayesian_text_classification.hub.uploads import PublishError, metric_upload
 

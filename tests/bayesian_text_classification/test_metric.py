@@ -88,7 +88,10 @@ def test_prefers_the_folder_inside_an_installed_package(tmp_path):
 
 def test_loads_the_module_once():
     module = metric.load_metric_module()
-    assert module is metric.load_metric_module()
+    assert module is metric.load_metric_module() is metric.load_metric_module("ece")
+    other = metric.load_metric_module("prediction_set_coverage")
+    assert other is metric.load_metric_module("prediction_set_coverage")
+    assert other.prediction_set_coverage([[0], [1]], [0, 0])["coverage"] == 0.5
     assert module.expected_calibration_error([[0.05, 0.95], [0.0, 1.0]], [1, 0]) == 0.475
 
 
@@ -193,6 +196,18 @@ def test_several_processes_can_install_at_once(cache):
     assert list(cache.rglob("*")) == [script.parent, script]
 
 
+def test_all_metrics_are_installed_and_an_unwritable_cache_causes_one_warning(tmp_path, cache, monkeypatch):
+    metric.install_metrics()
+    for name in ("ece", "prediction_set_coverage"):
+        (script,) = (cache.parent / f"evaluate-metric--{name}").glob(f"*/{name}.py")
+        assert script.read_bytes() == (metric.metric_folder(name) / f"{name}.py").read_bytes()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "file" / "modules"))
+    with pytest.warns(UserWarning, match="Not a dir") as warnings:
+        metric.install_metrics()
+    assert len(warnings) == 1
+
+
 # Evaluate
 
 
@@ -235,6 +250,8 @@ script = metric.install_metric()
 example = dict(predictions=[[0.05, 0.95], [0.0, 1.0]], references=[1, 0])
 shell, binary = evaluate.load("ece"), evaluate.load("ece", "binary")
 results = [shell.compute(**example), binary.compute(predictions=[0.25], references=[1])]
+metric.install_metrics()
+results.append(evaluate.load("prediction_set_coverage").compute(predictions=[[0], [1]], references=[0, 0]))
 if "checkout" in sys.argv:
     results.append(evaluate.load("metrics/ece").compute(**example))
 print(json.dumps([str(script), sys.modules[type(shell).__module__].__file__, results]))
@@ -251,5 +268,5 @@ print(json.dumps([str(script), sys.modules[type(shell).__module__].__file__, res
         installed, loaded, results = printed(process)
         assert installed == loaded
         assert Path(loaded).is_relative_to(tmp_path / folders[name] / "evaluate_modules" / "metrics")
-        assert results[:2] == [{"ece": 0.475}, {"ece": 0.75}]
-        assert results[2:] == ([{"ece": 0.475}] if name == "home" else [])
+        assert results[:3] == [{"ece": 0.475}, {"ece": 0.75}, {"coverage": 0.5, "mean_size": 1.0}]
+        assert results[3:] == ([{"ece": 0.475}] if name == "home" else [])

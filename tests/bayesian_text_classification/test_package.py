@@ -209,14 +209,16 @@ def test_package_ships_a_py_typed_marker(package):
     assert (package / "py.typed").is_file()
 
 
-def test_metric_is_found_in_the_wheel_and_in_the_editable_checkout(package):
+@pytest.mark.parametrize("name", ["ece", "prediction_set_coverage"])
+def test_metric_is_found_in_the_wheel_and_in_the_editable_checkout(package, name):
     from bayesian_text_classification.metric import metric_folder
 
-    folder = metric_folder()
+    folder = metric_folder(name)
     checkout = Path(__file__).parents[2]
     editable = package == checkout / "pipelines" / "bayesian_text_classification"
-    assert folder == (checkout if editable else package) / "metrics" / "ece"
-    assert (folder / "ece.py").read_bytes() == (checkout / "metrics" / "ece" / "ece.py").read_bytes()
+    assert folder == (checkout if editable else package) / "metrics" / name
+    for file in (f"{name}.py", "README.md", "app.py", "requirements.txt"):
+        assert (folder / file).read_bytes() == (checkout / "metrics" / name / file).read_bytes()
 
 
 def test_library_errors_name_arguments_and_never_command_flags(package):

@@ -32,10 +32,11 @@ def test_pushed_repositories_load_as_described(tiny, tokenizer, tmp_path):
                 command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment
             )
             assert done.returncode == 0, done.stderr
-        names = {"user/my-classifier", "user/ece", "user/how-sure"}
+        names = {"user/my-classifier", "user/ece", "user/prediction_set_coverage", "user/how-sure"}
         assert {name for _, name in hub.repositories} == names
         bare = only(tmp_path / "environment", "torch", "transformers")
         run(bare, SAVED + "print(classifier('good'))", **hub.environment(tmp_path / "there"))
         run(sys.executable, INSTALLED + "print(classifier('good'))", **hub.environment(tmp_path / "here"))
         metric = only(tmp_path / "other", "evaluate")
-        run(metric, "import evaluate; evaluate.load('user/ece')", **hub.environment(tmp_path / "elsewhere"))
+        for name in ("user/ece", "user/prediction_set_coverage"):
+            run(metric, f"import evaluate; evaluate.load('{name}')", **hub.environment(tmp_path / "elsewhere"))

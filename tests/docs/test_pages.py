@@ -115,6 +115,7 @@ def test_the_blocks_of_a_page_run_in_order(page, workplace):
             assert block.needs or block.language == "csv", block
     if page == README:
         assert namespace["ece"] == {"ece": pytest.approx(0.45)}  # |1 - .9| / 2 + |0 - .8| / 2
+        assert namespace["covered"] == {"coverage": 1.0, "mean_size": 1.5}
 
 
 def test_every_option_that_a_page_names_exists():

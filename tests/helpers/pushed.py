@@ -19,9 +19,8 @@ def push(hub, home, *arguments, token=WRITER, before="", **variables):
     return code, out, err
 
 
-def copy_of_space(kind, folder):
+def copy_of_space(kind, folder, name_there):
     """Push with `push metric` or `push space`, and copy the files from the Hub to a new folder."""
-    name_there = "user/ece" if kind == "metric" else "user/demo"
     with Hub() as hub:
         code, _, err = push(hub, folder.parent / "home", kind, name_there)
         assert code == 0, err

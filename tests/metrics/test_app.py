@@ -211,7 +211,7 @@ def test_only_the_first_nine_classes_are_drawn():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The page that `push metric` published, with only the packages of its requirements and gradio installed."""
-    copy = copy_of_space("metric", tmp_path_factory.mktemp("hub") / "metric")
+    copy = copy_of_space("metric", tmp_path_factory.mktemp("hub") / "metric", "user/ece")
     needed = (copy / "requirements.txt").read_text().split()
     python = only(tmp_path_factory.mktemp("python") / "environment", *needed, "gradio")
     with served(copy, tmp_path_factory.mktemp("home"), python) as address:

@@ -387,7 +387,7 @@ def test_an_answer_that_takes_long_fades_the_last_one_and_shows_the_time(app, he
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The page that `push space` published, with only the packages of its requirements and gradio installed."""
-    copy = copy_of_space("space", tmp_path_factory.mktemp("hub") / "space")
+    copy = copy_of_space("space", tmp_path_factory.mktemp("hub") / "space", "user/demo")
     needed = (copy / "requirements.txt").read_text().split()
     python = only(tmp_path_factory.mktemp("python") / "environment", *needed, "gradio")
     with served(copy, tmp_path_factory.mktemp("home"), python) as address:

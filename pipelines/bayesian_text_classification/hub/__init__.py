@@ -1,4 +1,4 @@
-"""Publish the metric, the demo and classifiers on the Hub."""
+"""Publish the metrics, the demo and classifiers on the Hub."""
 
 from .push import push
 from .uploads import PublishError, Upload, metric_upload, pipeline_upload, space_upload

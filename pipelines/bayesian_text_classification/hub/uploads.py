@@ -1,4 +1,4 @@
-"""Prepare uploads for the Hub: the metric and the demo as Spaces, a classifier as a model repository."""
+"""Prepare uploads for the Hub: the metrics and the demo as Spaces, a classifier as a model repository."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not in its `__all__`
 
 from ..loading.fingerprint import fingerprint
-from ..metric import metric_folder
+from ..metric import METRICS, metric_folder
 from ..pipeline.errors import BayesianTextClassificationError
 from ..pipeline.model_card import merged, with_part
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
@@ -21,7 +21,6 @@ from ..wording import first_line
 
 _PACKAGE = Path(__file__).parents[1]
 RESULTS = "bayesian-text-classification results"  # the section of a model card with a report's results
-METRIC = "ece"
 _ignored = shutil.ignore_patterns("__pycache__", "spaces", ".*")  # not copied to a Space
 
 
@@ -54,18 +53,20 @@ class Upload:
 
 
 def metric_upload(repo_id: str) -> Upload:
-    """The metric as a Space, which `evaluate.load("user/ece")` loads.
+    """The metric with the name of the repository as a Space, which `evaluate.load("user/ece")` loads.
 
     Raises:
-        PublishError: The repository has a different name.
+        PublishError: No metric has this name.
     """
     check_repo_id(repo_id)
-    if repo_id.rpartition("/")[2] != METRIC:
+    name = repo_id.rpartition("/")[2]
+    if name not in METRICS:
+        names = " or ".join(f"user/{metric}" for metric in METRICS)
         raise PublishError(
-            f"{repo_id!r}: evaluate.load looks for a file named like the repository, and the metric is in {METRIC}.py; "
-            f"push it as user/{METRIC}"
+            f"{repo_id!r}: evaluate.load looks for a file named like the repository, and no metric has this name; "
+            f"push it as {names}"
         )
-    return Upload(metric_folder(), "space")
+    return Upload(metric_folder(name), "space")
 
 
 def space_upload(folder: Path) -> Upload:
@@ -75,7 +76,8 @@ def space_upload(folder: Path) -> Upload:
     shutil.copytree(_PACKAGE, package, ignore=_ignored)
     (package / "__main__.py").unlink()  # the command is not part of a Space
     if not (package / "metrics").exists():  # in a checkout they are outside the package
-        shutil.copytree(metric_folder(), package / "metrics" / "ece", ignore=_ignored)
+        for name in METRICS:
+            shutil.copytree(metric_folder(name), package / "metrics" / name, ignore=_ignored)
     return Upload(folder, "space", stale=(f"{package.name}/*", f"{package.name}/*/*"))  # code of earlier versions
 
 

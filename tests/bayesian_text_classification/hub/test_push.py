@@ -52,6 +52,20 @@ def test_pushed_metric_needs_only_evaluate_to_load(hub, tmp_path):
     assert float(printed.splitlines()[-1]) == pytest.approx((abs(0.95 - 1 + 1 - 0) + 0.3) / 3)
 
 
+def test_the_name_of_the_repository_chooses_the_metric(hub, tmp_path):
+    name = "prediction_set_coverage"
+    code, _, err = push(hub, tmp_path / "here", "metric", f"user/{name}")
+    assert code == 0, err
+    files = hub.repositories["space", f"user/{name}"].files
+    assert files[f"{name}.py"] == (metric_folder(name) / f"{name}.py").read_bytes() and "ece.py" not in files
+    load = (
+        f"import evaluate; m = evaluate.load('user/{name}', 'multilabel');"
+        "print(m.compute(predictions=[[0], []], references=[[0, 1], [1]])['coverage'])"
+    )
+    python = only(tmp_path / "environment", "evaluate")
+    assert run(python, load, **hub.environment(tmp_path / "there", None)).splitlines()[-1] == "0.25"
+
+
 @pytest.fixture
 def model(tiny, tokenizer, tmp_path):
     """A folder with a model that has no card."""
@@ -186,7 +200,9 @@ def test_concurrent_commit_is_not_lost(hub, tmp_path):
 
 
 def test_metric_with_another_name_is_refused(hub, tmp_path):
-    assert "push it as user/ece" in error_of(push(hub, tmp_path, "metric", "user/calibration"))
+    assert "push it as user/ece or user/prediction_set_coverage" in error_of(
+        push(hub, tmp_path, "metric", "user/calibration")
+    )
     assert hub.requests == []
 
 
@@ -225,9 +241,10 @@ def test_dry_run_lists_files_and_sizes_without_requests(hub, tmp_path):
     files = hub.repositories["space", "user/demo"].files
     assert listed == {name: len(content) for name, content in files.items() if name != ".gitattributes"}
     assert f"{len(listed)} files" in out and f"{sum(listed.values()):,}" in out
-    for needed in ("app.py", "requirements.txt", "bayesian_text_classification/embedded/model/model.safetensors",
-                   "bayesian_text_classification/metrics/ece/ece.py"):  # fmt: skip
-        assert needed in listed
+    metrics = {f"metrics/{name}/{name}.py" for name in ("ece", "prediction_set_coverage")}
+    for inside in ("embedded/model/model.safetensors", *metrics):
+        assert f"bayesian_text_classification/{inside}" in listed
+    assert {"app.py", "requirements.txt"} <= listed.keys()
     assert not any("__pycache__" in name or "/spaces/" in name for name in listed)
 
 
