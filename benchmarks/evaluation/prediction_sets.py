@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 from bayesian_text_classification import load
-from bayesian_text_classification.evaluation.prediction_sets import coverage_band, measured_sets
+from bayesian_text_classification.evaluation.prediction_sets import measured_sets
+from bayesian_text_classification.metric import load_metric_module
 from bayesian_text_classification.pipeline.fitting import fit
 from bayesian_text_classification.pipeline.prediction_sets import SCORES, PredictionSets, fitted_sets
 from bayesian_text_classification.pipeline.targets import class_ids
@@ -103,7 +104,7 @@ def row(name: str, score: str, coverage: float, p: Array, labels: NDArray[np.int
     """A row of the table: coverage and size over the splits."""
     random, half = np.random.default_rng(0), len(p) // 2
     u = random.random(len(p))
-    low, high = coverage_band(coverage, half, len(p) - half)
+    low, high = load_metric_module("prediction_set_coverage").coverage_band(len(p) - half, coverage, half)
     shares, sizes, empty = [], [], []
     for _ in range(SPLITS):
         order = random.permutation(len(p))

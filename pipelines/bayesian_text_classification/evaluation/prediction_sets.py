@@ -1,7 +1,6 @@
 """How large the prediction sets of each arm are: fitted on one half of the texts, measured on the other.
 
-With split conformal prediction, the number of covered texts is beta-binomial (Vovk 2012, arXiv:1209.2673), so the range
-in which the measured coverage should lie is exact.
+The range in which the measured coverage should lie is exact: that of the metric `prediction_set_coverage`.
 """
 
 import math
@@ -10,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from ..metric import load_metric_module
 from ..pipeline.prediction_sets import PredictionSets, fitted_sets, texts_needed
 from .arms import Arm, Labels, Probabilities
 from .heads import ArmName
@@ -111,7 +110,10 @@ def measured_sets(
     deployed = [arm for arm in arms if arm.scaling is not None or arm.name == "saved"]
     found = [_Sets(arm, labels, fit, measured, coverage, seed, groups) for arm in deployed]
     alone = labels.ndim == 1 and groups is None
-    band = coverage_band(coverage, int(fit.sum()), int(measured.sum())) if alone else None
+    band = None
+    if alone:
+        of = load_metric_module("prediction_set_coverage").coverage_band
+        band = of(int(measured.sum()), coverage, int(fit.sum()), LEVEL)
     base, *_ = found
     results = tuple(one.result(None if one is base else base) for one in found)
     return MeasuredSets(coverage, labels.ndim == 2, int(fit.sum()), int(measured.sum()), band, results)
@@ -125,19 +127,6 @@ def check_number(texts: int, coverage: float) -> None:
             f"coverage={coverage:g} needs at least {needed:,} distinct texts with a label, half of them to fit the "
             "prediction sets; pass more texts, or a lower coverage"
         )
-
-
-def coverage_band(coverage: float, fitted_on: int, measured_on: int) -> Interval:
-    """The central range that holds the measured share of covered texts in at least 95% of draws.
-
-    Args:
-        coverage: The coverage that the sets were fitted for.
-        fitted_on: Number of texts that they were fitted on.
-        measured_on: Number of texts that they are measured on.
-    """
-    rank = math.ceil(coverage * (fitted_on + 1) - 1e-9)
-    law = stats.betabinom(measured_on, rank, fitted_on + 1 - rank)
-    return float(law.ppf((1 - LEVEL) / 2)) / measured_on, float(law.ppf((1 + LEVEL) / 2)) / measured_on
 
 
 def sentences(found: MeasuredSets) -> list[str]:
