@@ -171,7 +171,14 @@ class CalibratedPipeline(PublishablePipeline):
     def _dropout_rate(self, options: Options) -> float:
         """Mean rate of the dropout calls in one pass. Raises ValueError without dropout."""
 
+    @abstractmethod
+    def _with_coverage(self, options: Options, given: Mapping[str, Any], settings: Settings) -> Options:
+        """The options of a call, without coverage if the prediction sets are for other scores."""
+
     def _options_for(self, given: Mapping[str, Any], settings: Settings) -> Options:
+        return self._with_coverage(self._with_threshold(given, settings), given, settings)
+
+    def _with_threshold(self, given: Mapping[str, Any], settings: Settings) -> Options:
         given = self._count_for(given)
         options = replace(settings.options, **{name: given[name] for name in NAMES if name in given})
         self._check_members(options)
@@ -188,7 +195,8 @@ class CalibratedPipeline(PublishablePipeline):
             return options
         self._warn_once(
             f"threshold={options.threshold!r} was chosen for {other}, so it is not used for these scores; to use it "
-            f"for them too, pass threshold={options.threshold!r} in the call"
+            f"for them too, pass threshold={options.threshold!r} in the call",
+            depth=5,
         )
         return replace(options, threshold=None)
 
@@ -261,10 +269,10 @@ class CalibratedPipeline(PublishablePipeline):
             advice += f", or keep it with classifier.threshold = {threshold!r}"
         warnings.warn(f"threshold={threshold!r} is dropped: {reason}{advice}", UserWarning, stacklevel=4)
 
-    def _warn_once(self, message: str) -> None:
+    def _warn_once(self, message: str, depth: int = 4) -> None:
         if message not in self._said:
             self._said.add(message)
-            warnings.warn(message, UserWarning, stacklevel=4)
+            warnings.warn(message, UserWarning, stacklevel=depth)
 
 
 def check_threshold(threshold: float | Mapping[str, float], activation: Activation, config: Any) -> None:

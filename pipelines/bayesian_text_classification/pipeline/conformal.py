@@ -182,12 +182,11 @@ class ConformalPipeline(ScopedPipeline):
                 f"{self.model.config.num_labels}; {_FIT.format('')}"
             )
 
-    def _options_for(self, given: Mapping[str, Any], settings: Settings) -> Options:
+    def _with_coverage(self, options: Options, given: Mapping[str, Any], settings: Settings) -> Options:
         """The options of a call, without coverage if the sets are for other scores: it warns once.
 
         Raises ValueError for such scores if `given` has a coverage, or if there are no sets.
         """
-        options = super()._options_for(given, settings)
         if (sets := _checked_sets(settings.sets, options)) is None:
             return options
         activation = self.activation_for(given)
@@ -198,7 +197,7 @@ class ConformalPipeline(ScopedPipeline):
         fit = _FIT.format(f", {self._asked(options)}")
         if "coverage" in given:
             raise ValueError(f"coverage={options.coverage:g}: no prediction sets for these scores: {why}; {fit}")
-        self._warn_once(f"results have no prediction sets: {why}; {fit}")
+        self._warn_once(f"results have no prediction sets: {why}; {fit}", depth=5)
         return replace(options, coverage=None)
 
     def _with_sets(
