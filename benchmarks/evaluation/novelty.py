@@ -73,7 +73,7 @@ def main() -> None:
     body += "\n\n" + alarms(scope, ours["novelty"])
     body += f" If training texts were held out, {wrong:.2%} would be flagged."
     model, data = " --model MODEL" * bool(args.model), f"--data FOLDER --validation {args.validation}"
-    command = f"--name {args.name}{model} {data} --outside NAME=FILE... --samples {args.samples}"
+    command = f'--name "{args.name}"{model} {data} --outside NAME=FILE... --samples {args.samples}'
     write_section(f"Novelty, {args.name}", f"python -m benchmarks.evaluation.novelty {command}", body)
 
 

@@ -139,6 +139,7 @@ def calibrate(
     from bayesian_text_classification.pipeline.calibrated import check_threshold
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
     from bayesian_text_classification.pipeline.options import check_call_options
+    from bayesian_text_classification.pipeline.prediction_sets import texts_needed
     from bayesian_text_classification.wording import first_line
 
     choose = dropout == "auto"
@@ -170,15 +171,22 @@ def calibrate(
         how = {"dropout": "auto"} if choose else {}
         for_sets = None
         if data is not None and coverage is not None:
+            needed = 2 * texts_needed(coverage)
+            if method != "none" and len(data.texts) < needed:
+                raise ValueError(
+                    f"--coverage {coverage:g} needs at least {needed:,} labeled texts, half of them to fit the sets, "
+                    f"and there are {len(data.texts):,}; add texts, or use all of them for the sets with --method none"
+                )
             for_sets, data = (data, None) if method == "none" else data.halves()
         if data is not None and method != "none":
             with passes_progress("calibrating", len(data.texts) * passes) as advance:
                 classifier.calibrate(data.texts, data.labels, method=method, progress=advance, **how)
-        if for_sets is not None:
+        if for_sets is not None and coverage is not None:
             passes = max(classifier.sampling.num_samples, 1)
             with passes_progress("fitting prediction sets", len(for_sets.texts) * passes) as advance:
                 of_sets: dict[str, Any] = {"coverage": coverage, "by": coverage_by, "score": coverage_score}
                 sets = classifier.conformalize(for_sets.texts, for_sets.labels, progress=advance, **of_sets)
+            described = sets.describe(coverage)
         if limit is not None:
             classifier.threshold = limit
         if scope is not None:
@@ -201,7 +209,7 @@ def calibrate(
     if data is not None:
         STDOUT.print(f"{SCORES[way]}: {classifier.calibration[way]}", highlight=False, soft_wrap=True)
     if for_sets is not None:
-        line = f"prediction sets with a coverage of {coverage:g}: {sets}"
+        line = f"prediction sets with a coverage of {coverage:g}: {described}"
         STDOUT.print(line, highlight=False, soft_wrap=True, markup=False)
     if scope is not None:
         STDOUT.print(f"novelty: {learned}", highlight=False, soft_wrap=True, markup=False)

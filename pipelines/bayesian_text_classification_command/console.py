@@ -52,7 +52,31 @@ def with_flags(message: str, arguments: Collection[str]) -> str:
 
     quoted = r"""(?<!\w)(?P<quote>['"]).*?(?P=quote)(?!\w)"""
     argument = rf"(?<![^\s(])(?P<name>{names})=(?P<value>True\b|None\b|\{{[^{{}}]*\}})?(?P<bare>(?=[\s),;]|$))?"
-    return re.sub(f"{quoted}|{argument}", flag, message)
+    return for_shell(re.sub(f"{quoted}|{argument}", flag, message))
+
+
+_FLAGS = {"by": "coverage-by", "score": "coverage-score"}  # of `conformalize`
+_CALLS = {
+    "calibrate": "run calibrate",
+    "conformalize": "fit them with calibrate --coverage",
+    "learn_scope": "learn it with calibrate --scope-dataset",
+}
+
+
+def for_shell(message: str) -> str:
+    """A library message whose calls of a classifier are commands."""
+
+    def command(match: re.Match[str]) -> str:
+        asked = dict(re.findall(r"(?:--)?([\w-]+)[ =]'?([^,']*)'?", match["options"] or ""))
+        first = f" {asked.pop('coverage')}" if "coverage" in asked else ""
+        flags = {_FLAGS.get(name, name.replace("_", "-")): value for name, value in asked.items()}
+        options = "".join(f" --{name} {value}" for name, value in flags.items())
+        call = _CALLS[match["name"]]
+        return call.replace(" with ", " on more texts with ") if match["more"] else call + first + options
+
+    names = "|".join(_CALLS)
+    call = rf"call classifier\.(?P<name>{names})(\(texts(, labels)?(?P<options>(, [^()]+)?)\)|(?P<more> with more))"
+    return re.sub(call, command, message).replace(", or be None", "")
 
 
 def new_table(title: str) -> Table:
@@ -84,4 +108,4 @@ def quiet_libraries() -> None:
 
 def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """Print a warning as one line, without the place in the code."""
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"warning: {for_shell(' '.join(str(message).split()))}", file=sys.stderr)

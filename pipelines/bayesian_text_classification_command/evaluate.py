@@ -190,7 +190,8 @@ def evaluate(
             source, max_texts = texts_or_default(dataset, max_texts)
             data = labeled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
             if coverage is not None:
-                check_number(len(set(map(text_key, data.texts))), coverage)
+                rows = zip(data.texts, data.labels, strict=True)
+                check_number(len({text_key(text) for text, own in rows if own != set()}), coverage)
             calibration = None
             if calibration_dataset is not None:
                 calibration = labeled_texts_for(classifier, calibration_dataset, **columns)

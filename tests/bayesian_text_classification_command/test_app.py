@@ -17,7 +17,7 @@ from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.loading.fingerprint import fingerprint
 from bayesian_text_classification.pipeline.options import Options
 from bayesian_text_classification_command import app
-from bayesian_text_classification_command.console import with_flags
+from bayesian_text_classification_command.console import for_shell, with_flags
 from typer.main import get_command
 
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
@@ -95,6 +95,7 @@ def test_report_json_has_all_numbers_and_settings(small_run):
             "dropout": None, "ensemble": None,
         "device": "cpu", "dtype": "float32", "n_bins": 10, "masks": "balanced", "calibration_dataset": None,
         "ood_dataset": str(folder / "other.csv"), "scope_dataset": None, "scope_held_out": None,
+        "coverage": None,
         "fingerprint": fingerprint(load_classifier()),
     }  # fmt: skip
     assert report["data"]["rows"] == 3
@@ -423,3 +424,24 @@ def test_rank_keeps_file_modes_and_follows_symbolic_links(tmp_path, monkeypatch,
 )
 def test_argument_names_are_shown_as_flags(said, shown):
     assert with_flags(said, ["text_column", "resume", "num_samples", "prefix", "seed"]) == shown
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("call classifier.learn_scope(texts), or pass", "learn it with calibrate --scope-dataset, or pass"),
+        (
+            "only sampled scores are; call classifier.calibrate(texts, labels, num_samples=0)",
+            "only sampled scores are; run calibrate --num-samples 0",
+        ),
+        (
+            "call classifier.conformalize(texts, labels, score='aps', num_samples=2)",
+            "fit them with calibrate --coverage --coverage-score aps --num-samples 2",
+        ),
+        ("call classifier.conformalize with more, or", "fit them on more texts with calibrate --coverage, or"),
+        ("it must lie between 0 and 1 (try 0.95), or be None", "it must lie between 0 and 1 (try 0.95)"),
+        ("call classifier.push_to_hub(repo_id)", "call classifier.push_to_hub(repo_id)"),
+    ],
+)
+def test_calls_of_a_classifier_become_commands(message, shown):
+    assert for_shell(message) == shown

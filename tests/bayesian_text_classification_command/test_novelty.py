@@ -87,7 +87,7 @@ def test_rank_puts_strange_texts_first(scoped, folder, tmp_path):
     ("options", "message"),
     [
         (["--novelty-level", 0.05], "--novelty-level needs --scope-dataset, or a model with a scope"),
-        (["--method", "none"], "--method none takes no --dataset"),
+        (["--method", "none"], "--method none takes --dataset only with --coverage"),
         (["--scope-held-out", "held-out.csv"], "--scope-held-out needs --scope-dataset"),
         (["--scope-dataset", "nowhere.csv"], "nowhere.csv: no such file"),
         (
@@ -108,7 +108,8 @@ def test_evaluate_measures_novelty(folder, tmp_path):
     write(tmp_path / "strange.csv", ["text"], [[f"{STRANGE} {i}"] for i in range(20)])
     data = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", tmp_path / "report"]
     scope = ["--scope-dataset", folder / "scope.csv", "--ood-dataset", tmp_path / "strange.csv"]
-    assert "at least 20 distinct texts" in refused(asked("evaluate", *data, *scope))  # all of them are measured
+    said = refused(asked("evaluate", *data, *scope))
+    assert said == "all 48 texts to learn the scope from are also measured; pass other ones"
     write(tmp_path / "few.csv", ["text", "label"], [[TEXTS[0], "POSITIVE"], [TEXTS[1], "NEGATIVE"]])
     data[1] = tmp_path / "few.csv"
     done = asked("evaluate", *data, *scope, "--scope-held-out", folder / "held-out.csv")
@@ -128,7 +129,7 @@ def test_a_saved_scope_and_level_stay_unless_they_are_given(scoped, folder, tmp_
     again = load(tmp_path / "b")
     assert again.novelty_level == 0.1 and again.scope.digest() == load(scoped).scope.digest()
     assert refused(asked("calibrate", "--model", scoped, "--method", "none", "--output", tmp_path / "c")) == (
-        "--method none needs --scope-dataset or --threshold"
+        "--method none needs --scope-dataset, --coverage or --threshold"
     )
     done = asked("predict", STRANGE, "--model", scoped)
     assert done.exit_code == 0 and "novelty" in done.stdout

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 def test_half_of_the_texts_calibrate_and_the_others_fit_the_sets(folder):
     again, ours = load(folder / "model"), load(num_samples=0)
     first, second = load_labeled_texts(str(folder / "labeled.csv"), ours.model.config.id2label).halves()
-    assert not set(first.texts) & set(second.texts) and len(first.texts) == len(second.texts) == 80
+    assert len(first.texts) == len(second.texts) == 80
     ours.calibrate(second.texts, second.labels)
     sets = ours.conformalize(first.texts, first.labels, coverage=0.9)
     assert again.prediction_sets.digest() == sets.digest() and again.coverage == 0.9
@@ -43,7 +43,7 @@ def test_half_of_the_texts_calibrate_and_the_others_fit_the_sets(folder):
 def test_all_texts_fit_the_sets_without_a_calibration(folder, tmp_path):
     common = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", tmp_path / "a"]
     done = asked("calibrate", *common, "--method", "none", "--coverage", 0.95, "--coverage-by", "class")
-    assert done.exit_code == 0 and "coverage of 0.95: lac by class, 160 texts\n" in done.stdout
+    assert done.exit_code == 0 and "0.95: lac by class, 160 texts (2 classes: 2 by their own" in done.stdout
     again = load(tmp_path / "a")
     assert again.prediction_sets.num_texts == 160 and not again.calibration
 
@@ -54,7 +54,7 @@ def test_predict_adds_a_column(folder, tmp_path):
     rows, ours = read(tmp_path / "a.csv"), load(folder / "model")
     assert list(rows[0])[-2:] == ["p_prediction_set", "p_error"]
     for row, answer in zip(rows, ours([row["text"] for row in rows]), strict=True):
-        assert row["p_prediction_set"] == ",".join(entry["label"] for entry in answer["prediction_set"])
+        assert row["p_prediction_set"] == (",".join(entry["label"] for entry in answer["prediction_set"]) or "[]")
     done = asked("predict", *files, "--output", tmp_path / "b.jsonl", "--coverage", 0.98, "--scores", "all")
     assert done.exit_code == 0
     wide = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
@@ -68,7 +68,15 @@ def test_predict_adds_a_column(folder, tmp_path):
     ("options", "message"),
     [
         (["--coverage", 1.5], "--coverage 1.5; it must lie between 0 and 1"),
-        (["--coverage", 0.99], "--coverage 0.99 needs at least 99 labeled texts, and the prediction sets have 80; "),
+        (
+            ["--coverage", 0.99],
+            "--coverage 0.99 needs at least 198 labeled texts, half of them to fit the sets",
+        ),
+        (
+            ["--coverage", 0.995, "--method", "none"],
+            "--coverage 0.995 needs at least 199 labeled texts, and the prediction sets have 160; fit them on more "
+            "texts with calibrate --coverage, or pass --coverage 0.993",
+        ),
         (["--coverage-by", "class"], "--coverage-by and --coverage-score need --coverage"),
         (["--method", "none"], "--method none takes --dataset only with --coverage: nothing else is fitted to labels"),
     ],
@@ -81,20 +89,35 @@ def test_what_cannot_work_is_refused(folder, options, message, tmp_path):
 
 def test_predict_without_sets_is_refused(folder, tmp_path):
     files = ["--input", folder / "labeled.csv", "--output", tmp_path / "a.csv"]
-    assert refused(asked("predict", *files, "--coverage", 0.9)).startswith("--coverage 0.9 needs prediction sets; ")
-    assert not (tmp_path / "a.csv").exists()
+    assert refused(asked("predict", *files, "--coverage", 0.9)).startswith(
+        "--coverage 0.9 needs prediction sets; fit them with calibrate --coverage, or pass no --coverage"
+    )
+
+
+def test_advice_is_a_command(folder, tmp_path):
+    plain = ["--dataset", folder / "labeled.csv", "--method", "none", "--coverage", 0.9, "--num-samples", 0]
+    assert asked("calibrate", *plain, "--output", tmp_path / "a").exit_code == 0
+    files = ["--model", tmp_path / "a", "--input", folder / "labeled.csv", "--output", tmp_path / "a.csv"]
+    assert refused(asked("predict", *files, "--num-samples", 2, "--coverage", 0.9)).endswith(
+        "they are for ordinary scores (--num-samples 0); fit them with calibrate --coverage 0.9 --num-samples 2"
+    )
+    done = asked("calibrate", *plain[:4], "--coverage", 0.9, "--num-samples", 2, "--output", tmp_path / "b")
+    assert done.exit_code == 0
+    assert asked("predict", "--model", tmp_path / "b", *files[2:], "--coverage", 0.9).exit_code == 0
 
 
 def test_evaluate_measures_sets(folder, tmp_path):
     data = ["--dataset", folder / "labeled.csv", "--num-samples", 2, "--arms", "bayesian"]
     done = asked("evaluate", *data, "--coverage", 0.9, "--output", tmp_path / "report")
-    assert done.exit_code == 0 and "Prediction sets with a coverage of 0.9, fitted on 80 of the texts" in done.stdout
+    assert done.exit_code == 0 and "They are fitted on 80 of the texts and measured on" in done.stdout
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["settings"]["coverage"] == 0.9
     assert [one["arm"] for one in report["prediction_sets"]["arms"]] == [
         "frequentist_temperature",
         "bayesian_temperature",
     ]
+    code = report["recipe"]
+    assert code is None or "--coverage 0.9" in code["command"]
     few = refused(asked("evaluate", *data, "--coverage", 0.999, "--output", tmp_path / "b"))
     assert few.startswith("--coverage 0.999 needs at least 1,998 distinct texts with a label")
     wrong = refused(asked("evaluate", *data, "--coverage", 95, "--output", tmp_path / "c"))

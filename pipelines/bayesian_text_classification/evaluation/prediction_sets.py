@@ -23,7 +23,6 @@ from .statistics.intervals import (
     Interval,
     distinct,
     judged,
-    normal_interval,
     weights_of_resamples,
 )
 from .words import IN_SENTENCE
@@ -98,15 +97,12 @@ def measured_sets(
     Raises:
         ValueError: Half of the distinct texts are too few for this coverage.
     """
-    count = distinct(len(labels), groups)
-    random = np.random.default_rng(seed % 2**64)
-    first = np.isin(np.arange(count), random.permutation(count)[: count // 2])
-    fit = first if groups is None else first[groups]
-    if labels.ndim == 2:  # texts without a label have nothing to cover
-        fit, measured = fit & labels.any(1), ~fit & labels.any(1)
-    else:
-        measured = ~fit
-    check_number(2 * int(min(fit.sum(), measured.sum())), coverage)
+    known = labels.any(1) if labels.ndim == 2 else np.ones(len(labels), dtype=bool)  # others have nothing to cover
+    numbers = np.arange(len(labels)) if groups is None else groups
+    units = np.random.default_rng(seed % 2**64).permutation(np.unique(numbers[known]))
+    check_number(len(units), coverage)
+    fit = known & np.isin(numbers, units[: -(-len(units) // 2)])
+    measured = known & ~fit
     deployed = [arm for arm in arms if arm.scaling is not None or arm.name == "saved"]
     found = [_Sets(arm, labels, fit, measured, coverage, seed, groups) for arm in deployed]
     alone = labels.ndim == 1 and groups is None
@@ -131,24 +127,30 @@ def check_number(texts: int, coverage: float) -> None:
 
 def sentences(found: MeasuredSets) -> list[str]:
     """What the sets of each arm are like."""
-    band = "" if found.band is None else f", between {found.band[0]:.1%} and {found.band[1]:.1%} in 95% of draws"
-    held = "a label of a text" if found.independent else "the true label"
-    lines = [
-        f"Prediction sets with a coverage of {found.coverage:g}, fitted on {found.fitted_on:,} of the texts and "
-        f"measured on {found.measured_on:,} others: they should hold {held} in {found.coverage:.1%} of cases{band}."
-    ]
+    what = "of the labels of a text are in its set" if found.independent else "of the sets hold the true label"
+    normal = "" if found.band is None else f"; {found.band[0]:.1%} to {found.band[1]:.1%} is normal (95% of draws)"
+    if found.band is None and not found.independent:
+        normal = "; there are copies among the texts, so no range is exact"
+    lines = []
     for one in found.arms:
-        line = f"{IN_SENTENCE[one.arm]}: they do in {one.coverage:.1%}, with {one.size:.2f} labels on average"
-        line = line[0].upper() + line[1:]
+        line = (
+            f"Prediction sets for a coverage of {found.coverage:g}, {IN_SENTENCE[one.arm]}: {one.coverage:.1%} {what}, "
+            f"and a set has {one.size:.2f} labels on average"
+        )
+        if one.empty:
+            line += f" ({one.empty:.1%} are empty)"
         if one.difference is not None:
-            few = {"better": "significantly fewer", "worse": "significantly more"}
-            verdict = few.get(one.difference.verdict, "no significant difference")
-            name = IN_SENTENCE[found.arms[0].arm]
+            less, name = one.difference, IN_SENTENCE[found.arms[0].arm]
+            verdict = {"better": "significantly fewer", "worse": "significantly more"}
             line += (
-                f" ({one.difference.value:+.3f} against {name}, 95% interval {one.difference.low:+.3f} to "
-                f"{one.difference.high:+.3f}: {verdict})"
+                f", {abs(less.value):.3f} {'fewer' if less.value < 0 else 'more'} than with {name} (95% interval "
+                f"{less.low:+.3f} to {less.high:+.3f}: {verdict.get(less.verdict, 'no significant difference')})"
             )
         lines.append(f"{line}.")
+    lines[0] = (
+        f"{lines[0][:-1]}. They are fitted on {found.fitted_on:,} of the texts and measured on {found.measured_on:,} "
+        f"others{normal}."
+    )
     fit = f"classifier.conformalize(texts, labels, coverage={found.coverage:g})"
     return [*lines, f"{fit} adds such sets to every result; pass texts that the classifier was not calibrated on."]
 
@@ -213,7 +215,7 @@ class _Sets:
 
     def _less(self, base: "_Sets") -> Difference:
         value = float(self._inside.sum(1).mean() - base._inside.sum(1).mean())
-        low, high = normal_interval(value, self._resampled - base._resampled)
+        low, high = map(float, np.quantile(self._resampled - base._resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
         return judged(
             value, low, high, higher_is_better=False, rows=self._units, enough=len(self._labels) >= LEAST_ROWS
         )

@@ -13,7 +13,7 @@ import pyarrow
 from ..embedded import EMBEDDED_TEXTS, embedded_texts
 from ..files.formats import FORMATS, format_of
 from ..files.readers import DAMAGE, RowFile, open_rows, pairs_of
-from ..pipeline.inputs import first_half, shown, text_key
+from ..pipeline.inputs import halves_of_rows, shown, text_key
 from ..wording import first_line, row_name
 from .columns import labeled_columns, unlabeled_column
 from .labels import DataError, label_ids, label_lists, yes_or_no
@@ -75,11 +75,10 @@ class LabeledTexts:
         return replace(self._rows(rows), part_of=len(self.texts) if self.part_of is None else self.part_of)
 
     def halves(self) -> "tuple[LabeledTexts, LabeledTexts]":
-        """Two parts without a common text, each with half of the distinct texts, chosen by their hash."""
-        keys = list(map(text_key, self.texts))
-        half = first_half(keys)
-        first = [i for i, key in enumerate(keys) if key in half]
-        return self._rows(first), self._rows([i for i, key in enumerate(keys) if key not in half])
+        """Two parts, each with half of the rows, chosen by their hash. Copies of a text are in both."""
+        half = halves_of_rows(list(map(text_key, self.texts)))
+        first, second = (self._rows(np.flatnonzero(which).tolist()) for which in (half, ~half))
+        return first, second
 
     def _rows(self, rows: Sequence[int]) -> "LabeledTexts":
         texts, labels = ([values[i] for i in rows] for values in (self.texts, self.labels))

@@ -11,6 +11,7 @@ Array = NDArray[np.float64]
 
 LEAST_TEXTS = 9  # of a class in a cluster: fewer have no quantile of 90%
 TEXTS_PER_CLUSTER = 150  # on average, for its quantile
+MOST_CLUSTERS = 50
 QUANTILES = (0.5, 0.6, 0.7, 0.8, 0.9)
 NO_CLUSTER = -1
 _RESTARTS, _ROUNDS = 10, 100
@@ -31,10 +32,13 @@ def clusters_of(
     texts, choosing = np.bincount(classes, minlength=count), np.bincount(classes[chooses], minlength=count)
     members = np.flatnonzero((texts >= LEAST_TEXTS) & (choosing > 0))
     kept = int((texts - choosing)[members].sum())
-    number = min(kept // TEXTS_PER_CLUSTER, len(members))
+    number = min(kept // TEXTS_PER_CLUSTER, len(members), MOST_CLUSTERS)
     if number == 0:
         return found
-    points = np.stack([np.quantile(scores[chooses & (classes == one)], QUANTILES) for one in members])
+    order = np.lexsort((scores, classes))
+    order = order[chooses[order]]
+    parts = np.split(scores[order], np.cumsum(choosing)[:-1])  # of each class, ascending
+    points = np.stack([np.quantile(parts[one], QUANTILES) for one in members])
     found[members] = k_means(points, np.sqrt(choosing[members]), number)
     return found
 
@@ -68,8 +72,10 @@ def k_means(points: Array, weights: Array, number: int) -> NDArray[np.int64]:
 def _spread_out(points: Array, weights: Array, number: int, random: np.random.Generator) -> Array:
     """Starting centers, far from each other (k-means++, Arthur & Vassilvitskii 2007)."""
     chosen = [random.choice(len(points), p=weights / weights.sum())]
+    nearest = np.full(len(points), np.inf)
     while len(chosen) < number:
-        chances = weights * _squared(points, points[chosen]).min(1)
+        nearest = np.minimum(nearest, _squared(points, points[chosen[-1:]])[:, 0])
+        chances = weights * nearest
         if chances.sum() == 0:  # fewer distinct points than clusters
             chances = weights
         chosen.append(random.choice(len(points), p=chances / chances.sum()))
@@ -77,5 +83,5 @@ def _spread_out(points: Array, weights: Array, number: int, random: np.random.Ge
 
 
 def _squared(points: Array, centers: Array) -> Array:
-    found: Array = ((points[:, None] - centers) ** 2).sum(2)
-    return found
+    found: Array = (points**2).sum(1)[:, None] - 2 * points @ centers.T + (centers**2).sum(1)
+    return np.maximum(found, 0)

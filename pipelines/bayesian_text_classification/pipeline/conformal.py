@@ -12,24 +12,41 @@ from .answers import with_sets
 from .calibrated import Settings
 from .calibration import SCORES as WAYS
 from .calibration import Calibration, has_masks, way_of
+from .encoding import PADDING as _PADDING
 from .encoding import Encoded
-from .inputs import first_half, text_key
-from .options import PREDICTION_SETS, Activation, Options
-from .prediction_sets import BYS, SCORES, By, PredictionSets, Score, fitted_sets, uniforms_of
+from .inputs import halves_of_rows, text_and_pair, text_hash, text_key
+from .options import NAMES, OF_CALLS, PREDICTION_SETS, Activation, Options
+from .prediction_sets import (
+    BYS,
+    SCORES,
+    By,
+    Pairs,
+    PredictionSets,
+    Score,
+    joined_pairs,
+    pairs_of,
+    refuse_number,
+    sets_of_pairs,
+    texts_needed,
+    uniforms_of,
+)
 from .progress import Progress
 from .sampling import Draws
 from .saved_arrays import UNREADABLE, file_of, read_arrays, write_arrays
 from .scaling import Scaling
+from .scope import same_weights
 from .scoped import ScopedPipeline
 from .targets import labeled
+from .text_sampler import some_weights
 
+_USUAL = {"coverage": 0.95, "by": "all", "score": "lac"}  # of `conformalize`
 _FIT = "call classifier.conformalize(texts, labels{})"
 
 
 class ConformalPipeline(ScopedPipeline):
     """A pipeline whose results may hold prediction sets."""
 
-    _calibrated_on: Mapping[str, frozenset[str]]  # texts of `calibrate`, by the way of the scores
+    _calibrated_on: Mapping[str, frozenset[int]]  # hashes of the texts of `calibrate`, by the way of the scores
 
     @property
     def prediction_sets(self) -> PredictionSets | None:
@@ -106,41 +123,66 @@ class ConformalPipeline(ScopedPipeline):
                 texts.
         """
         options, call = self._for_arrays(kwargs)
-        activation, default = call["activation"], replace(self.sampling, coverage=coverage)
+        activation = call["activation"]
+        replace(self.sampling, coverage=coverage)  # checks it
         if activation != self.activation:
             raise ValueError(
                 "conformalize takes function_to_apply only from the constructor: the sets are for all later calls"
             )
         _check_kind(activation, self.model.config, by, score)
         texts, targets = labeled(texts, labels, self.model.config, activation)
-        keys = list(map(text_key, texts))
-        way = way_of(options)
-        if shared := sum(key in self._calibrated_on.get(way, ()) for key in keys):
+        for i, item in enumerate(texts):
+            text_and_pair(item, i)  # an error names the text
+        count = len(texts) if targets.ndim == 1 else int(targets.any(1).sum())
+        if count < texts_needed(coverage):
+            refuse_number(count, coverage)
+        keys, way = list(map(text_key, texts)), way_of(options)
+        scaling = self._scaling_for(options, activation, self.calibration)
+        known = self._calibrated_on.get(way, frozenset()) if scaling is not None else frozenset()
+        if shared := sum(text_hash(key) in known for key in keys):
             warnings.warn(
                 f"{shared:,} of the {len(texts):,} texts were also passed to calibrate, so the coverage may fall short "
                 f"of {coverage:g}; pass other texts",
                 UserWarning,
                 stacklevel=2,
             )
-        scaling = self._scaling_for(options, activation, self.calibration)
-        p, u = [], []
+        parts: list[Pairs] = []
+        first = 0
         for encoded, draws in self._samples(texts, options, progress=progress, scaling=scaling, **call):
-            p.append(draws.means() if scaling is None else scaling.apply(draws.means()))
-            u.append(uniforms_of(encoded.rows["input_ids"], options.seed))
-        if np.isnan(np.concatenate(p)).any():
-            raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
-        half = first_half(keys)
-        sets = fitted_sets(
-            np.concatenate(p),
-            targets,
+            p = draws.means() if scaling is None else scaling.apply(draws.means())
+            if np.isnan(p).any():
+                raise ValueError(
+                    "the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype"
+                )
+            own = targets[first : first + len(p)]
+            parts.append(pairs_of(score, p, own, uniforms_of(encoded.rows["input_ids"], options.seed), first))
+            first += len(p)
+        sets = sets_of_pairs(
+            joined_pairs(parts),
+            self.model.config.num_labels,
             score=score,
             by=by,
-            uniforms=np.concatenate(u),
-            chooses=np.array([key in half for key in keys]),
-            made_by=_made_by(options, activation, scaling),
+            independent=targets.ndim == 2,
+            chooses=halves_of_rows(keys),
+            made_by=_made_by(options, activation, scaling, self._own_tokenizer_options(call["tokenizer_options"])),
+            weights_of_model=some_weights(self.model),
         )
-        sets.check_coverage(coverage)
+        if by == "class" and not sets.exact_labels(coverage).any():
+            warnings.warn(
+                f"no class has the {texts_needed(coverage):,} texts that a coverage of {coverage:g} needs, so it is "
+                f"approximate for each ({sets.describe(coverage)}); pass more texts",
+                UserWarning,
+                stacklevel=2,
+            )
+        default = replace(self.sampling, coverage=coverage)
         self._settings = replace(self._settings, options=default, sets=sets)
+        if why := self._why_not(sets, default, {}, self.calibration):
+            warnings.warn(
+                f"calls with the default options have no prediction sets: {why}; pass these options in each call, or "
+                "load the classifier with them",
+                UserWarning,
+                stacklevel=2,
+            )
         return sets
 
     def saved_options(self) -> dict[str, Any]:
@@ -175,12 +217,16 @@ class ConformalPipeline(ScopedPipeline):
         self._settings = replace(self._settings, sets=sets)
 
     def _check_sets(self, sets: PredictionSets) -> None:
-        """Raise ValueError unless the sets have the labels of the model."""
+        """Raise ValueError unless the sets have the labels of the model, and are for its weights."""
         if len(sets.clusters) != self.model.config.num_labels:
             raise ValueError(
                 f"the prediction sets have {len(sets.clusters)} labels, and the model has "
                 f"{self.model.config.num_labels}; {_FIT.format('')}"
             )
+        if "way" not in json.loads(sets.made_by):
+            raise ValueError(f"the prediction sets do not say how their scores were made; {_FIT.format('')}")
+        if not same_weights(some_weights(self.model), sets.weights_of_model):
+            raise ValueError(f"the prediction sets are for other weights; {_FIT.format('')}")
 
     def _with_coverage(self, options: Options, given: Mapping[str, Any], settings: Settings) -> Options:
         """The options of a call, without coverage if the sets are for other scores: it warns once.
@@ -189,16 +235,42 @@ class ConformalPipeline(ScopedPipeline):
         """
         if (sets := _checked_sets(settings.sets, options)) is None:
             return options
-        activation = self.activation_for(given)
-        scaling = self._scaling_for(options, activation, settings.calibration)
-        why = _other_scores(sets.made_by, _made_by(options, activation, scaling), calibrated=True)
-        if not why:
+        if not (why := self._why_not(sets, options, given, settings.calibration)):
             return options
-        fit = _FIT.format(f", {self._asked(options)}")
+        fit = self._fit_for(sets, options, given)
         if "coverage" in given:
             raise ValueError(f"coverage={options.coverage:g}: no prediction sets for these scores: {why}; {fit}")
         self._warn_once(f"results have no prediction sets: {why}; {fit}", depth=5)
         return replace(options, coverage=None)
+
+    def _why_not(
+        self, sets: PredictionSets, options: Options, given: Mapping[str, Any], calibration: Calibration
+    ) -> str:
+        """Why the sets are not for the scores of a call with these options; empty if they are."""
+        if not same_weights(some_weights(self.model), sets.weights_of_model):
+            return "they are for other weights of the model"
+        activation = self.activation_for(given)
+        scaling = self._scaling_for(options, activation, calibration)
+        tokenizer_options = self._own_tokenizer_options(self._merged(_of_tokenizer(given))[0])
+        now = _made_by(options, activation, scaling, tokenizer_options)
+        return _other_scores(sets.made_by, now, calibrated=True)
+
+    def _fit_for(self, sets: PredictionSets, options: Options, given: Mapping[str, Any]) -> str:
+        """The call that fits sets for these options."""
+        if (activation := self.activation_for(given)) != self.activation:
+            return f"load the classifier with function_to_apply={activation!r}, and {_FIT.format('')}"
+        names = ["num_samples"] + ["tolerance", "masks", "dropout", "posterior"] * (options.num_samples > 0)
+        asked = {name: getattr(options, name) for name in names}
+        asked = {name: value for name, value in asked.items() if value != getattr(self.sampling, name)}
+        asked |= {name: given[name] for name in given if name not in OF_CALLS}
+        kind: dict[str, Any] = {"coverage": options.coverage, "by": sets.by, "score": sets.score}
+        asked = {name: value for name, value in kind.items() if value != _USUAL[name]} | asked
+        return _FIT.format("".join(f", {name}={value!r}" for name, value in asked.items()))
+
+    def _own_tokenizer_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Tokenizer options that change scores: not padding, and not a truncation to the model's limit."""
+        usual = {"truncation": True, "max_length": self._sampler.encoder.length_limit(), **dict.fromkeys(_PADDING)}
+        return {name: value for name, value in options.items() if name not in usual or usual[name] not in (None, value)}
 
     def _with_sets(
         self,
@@ -222,7 +294,8 @@ class ConformalPipeline(ScopedPipeline):
         if sets is None:
             return
         way = json.loads(sets.made_by)["way"]
-        now, then = (_made_by(one, self.activation, None) for one in (options, before.options))
+        usual = json.loads(sets.made_by).get("tokenizer") or {}
+        now, then = (_made_by(one, self.activation, None, usual) for one in (options, before.options))
         if calibration.numbers(way) != before.calibration.numbers(way):
             self._drop_sets("their scores have another calibration now")
         elif now != then and (why := _other_scores(sets.made_by, now, calibrated=False)):
@@ -262,7 +335,13 @@ def _check_kind(activation: Activation, config: Any, by: By, score: Score) -> No
         raise ValueError(f"score={score!r} is for a model that chooses one label; independent labels take score='lac'")
 
 
-def _made_by(options: Options, activation: Activation, scaling: Scaling | None) -> str:
+def _of_tokenizer(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in NAMES}
+
+
+def _made_by(
+    options: Options, activation: Activation, scaling: Scaling | None, tokenizer_options: Mapping[str, Any]
+) -> str:
     """How scores are made, as JSON: everything that changes their distribution."""
     way = way_of(options)
     made: dict[str, Any] = {"way": way, "activation": activation}
@@ -270,7 +349,11 @@ def _made_by(options: Options, activation: Activation, scaling: Scaling | None) 
         made |= {"num_samples": options.num_samples, "tolerance": options.tolerance}
     if has_masks(way):
         made |= {"masks": options.masks, "dropout": options.dropout}
-    return json.dumps(made | {"calibration": None if scaling is None else list(map(float, scaling.numbers))})
+    if tokenizer_options:
+        made["tokenizer"] = dict(tokenizer_options)
+    return json.dumps(
+        made | {"calibration": None if scaling is None else list(map(float, scaling.numbers))}, default=str
+    )
 
 
 def _other_scores(then: str, now: str, *, calibrated: bool) -> str:
@@ -278,9 +361,13 @@ def _other_scores(then: str, now: str, *, calibrated: bool) -> str:
     made, given = json.loads(then), json.loads(now)
     if made["way"] != given["way"]:
         return f"they are for {WAYS[made['way']]}"
-    names = [name for name in made if name not in ("way", "calibration") and made[name] != given[name]]
-    if names:
-        return "they are for " + ", ".join(f"{name}={made[name]!r}" for name in names)
+    keys = [name for name in {**made, **given} if name not in ("way", "calibration", "tokenizer")]
+    differ = {name: made.get(name) for name in keys if made.get(name) != given.get(name)}
+    of_texts = [one.get("tokenizer") or {} for one in (made, given)]
+    if of_texts[0] != of_texts[1]:
+        differ |= of_texts[0] or dict.fromkeys(of_texts[1])
+    if differ:
+        return "they are for " + ", ".join(f"{name}={value!r}" for name, value in differ.items())
     if calibrated and made["calibration"] != given["calibration"]:
         return "they are for scores with another calibration"
     return ""

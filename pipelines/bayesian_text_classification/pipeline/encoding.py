@@ -12,7 +12,7 @@ from .errors import InputError
 from .inputs import shown, text_and_pair
 from .options import is_int
 
-_PADDING = ("padding", "pad_to_multiple_of", "padding_side")
+PADDING = ("padding", "pad_to_multiple_of", "padding_side")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Encoder:
             first: Number of the first item, for error messages.
         """
         options = dict(options)
-        padding = {name: options.pop(name) for name in _PADDING if name in options}
+        padding = {name: options.pop(name) for name in PADDING if name in options}
         multiple = padding.get("pad_to_multiple_of")
         if multiple is not None and not (is_int(multiple) and multiple >= 1):
             raise ValueError(f"pad_to_multiple_of={multiple!r}; it must be an integer of at least 1")

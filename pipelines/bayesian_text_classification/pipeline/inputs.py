@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from .errors import InputError
@@ -109,6 +112,25 @@ def text_key(item: Any) -> str:
     """A str that is the same for two texts, or two pairs of texts, in any form, only if they are the same."""
     text, pair = text_and_pair(item, 0)
     return text if pair is None else "\0" + json.dumps([text, pair])
+
+
+def text_hash(key: str) -> int:
+    """A 64-bit hash of a text's key, in place of the text."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+
+
+def halves_of_rows(keys: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each row is in the first of two halves, chosen by its hash. *Shape:* (rows,).
+
+    The copies of a text are distributed too, so each half is like the whole.
+    """
+    counts: Counter[str] = Counter()
+    numbered = []
+    for key in keys:
+        counts[key] += 1
+        numbered.append(f"{counts[key]} {key}")
+    half = first_half(numbered)
+    return np.array([key in half for key in numbered], dtype=bool)
 
 
 def first_half(keys: Iterable[str]) -> set[str]:

@@ -112,10 +112,12 @@ label.
 
 """
 _SETS = """\
-With `coverage=0.95`, there is also `prediction_set`: the labels that the text could have. It holds the true label with
-a probability of at least 0.95, on average over texts like those that it was fitted on.
+With `coverage`, such as {coverage}, there is also `prediction_set`: the labels that the text could have. {held}, on
+average over texts like those that the sets were fitted on.
 
 """
+_HELD = "It holds the true label with at least this probability"
+_HELD_SHARE = "It is expected to hold at least this share of the labels of a text"
 _SAMPLED_KEYS = """| key | meaning |
 |---|---|
 | `label`, `score` | the predicted label, and its probability averaged over the {draws}s |
@@ -175,7 +177,10 @@ def card(
         sampling = _ENSEMBLE.format(count=count) + _WITH_DROPOUT * (posterior == "ensemble+dropout")
     words = {
         "novelty": _NOVELTY if options.get(SCOPE) else "",
-        "sets": _SETS if options.get(PREDICTION_SETS) else "",
+        "sets": _SETS.replace("{coverage}", f"{options.get('coverage') or 0.8:g}")
+        if options.get(PREDICTION_SETS)
+        else "",
+        "held": _HELD,
         "keys": _SAMPLED_KEYS if sampled else _ORDINARY_KEYS,
         "ordinary": _WITHOUT_SAMPLES if sampled else _WITH_SAMPLES if can_sample else "",
         "with_samples": _WITH_MORE_KEYS if can_sample else "",
@@ -193,6 +198,8 @@ def card(
         "threshold": _THRESHOLD,
         "decided": _DECIDED,
     }
+    if config is not None and (config.num_labels == 1 or config.problem_type == "multi_label_classification"):
+        words["held"] = _HELD_SHARE
     if config is not None and config.problem_type == "multi_label_classification":
         words |= {"threshold": _THRESHOLDS.format(label=repr(config.id2label[0])), "decided": _ACCEPTED}
     elif config is not None and config.problem_type == "regression":

@@ -17,7 +17,7 @@ from .dropout_choice import best_options, groups_of
 from .encoding import Encoded
 from .ensemble import EnsembleSampler
 from .fitting import Method, check_method, fitted
-from .inputs import LazyResults, form_of, not_finite, text_key
+from .inputs import LazyResults, form_of, not_finite, text_hash, text_key
 from .members import Members
 from .options import Options, Posterior, as_dtype, check_batch_size, is_int
 from .prediction_sets import PredictionSets
@@ -169,8 +169,8 @@ class BayesianTextClassificationPipeline(ConformalPipeline):
             multi-label model, each label also has its own standard error and entropies.
 
             With `num_samples=0`, there are only label and score, as in the stock pipeline. Without a calibration, a
-            threshold and a scope they are its own, bit for bit. With one of these, texts longer than the model's limit
-            are truncated.
+            threshold, a scope and a coverage they are its own, bit for bit. With one of these, texts longer than the
+            model's limit are truncated, and texts run in batches, which changes the last digits.
 
             With `threshold`, there are three more keys: abstained, reason and candidate. If the score is below the
             threshold, abstained is True, label is None, candidate is the winning label, and reason says whether the
@@ -334,7 +334,7 @@ class BayesianTextClassificationPipeline(ConformalPipeline):
         default = self.sampling
         if choose:
             default = replace(default, num_samples=options.num_samples, masks=options.masks, dropout=options.dropout)
-        self._calibrated_on = {**self._calibrated_on, way: frozenset(map(text_key, texts))}
+        self._calibrated_on = {**self._calibrated_on, way: frozenset(text_hash(text_key(text)) for text in texts)}
         self._replace(self.calibration.replaced(way, scaling), default)
         if way == "dropout" and len(texts) >= len(PILOT):  # the standard errors of an ensemble need no spread
             some = texts[:: -(-len(texts) // PILOT_TEXTS)]

@@ -24,7 +24,7 @@ LEAST_DIRECTIONS = 64  # for any number of classes
 _SAME = 1e-5  # distances that differ by less, relatively, are equal: the same text, in another batch
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scope:
     """The texts that a classifier was made for, in the space of its features.
 
@@ -84,15 +84,16 @@ class Scope:
 
         Weights that were loaded in another dtype differ by their rounding.
         """
-        return not self.weights.size or (
-            weights.shape == self.weights.shape and bool(np.allclose(weights, self.weights, rtol=1e-2, atol=1e-5))
-        )
+        return same_weights(weights, self.weights)
 
     @cached_property
     def _exact(self) -> tuple[Array, Array, Array]:
         """Means, directions, and the projected means, in double precision."""
         means, directions = self.means.astype(np.float64), self.directions.astype(np.float64)
         return means, directions, means @ directions
+
+    def __repr__(self) -> str:
+        return f"<scope: {self}>"
 
     def __str__(self) -> str:
         classes = len(self.means)
@@ -165,6 +166,11 @@ def shrunk_covariance(deviations: Array) -> Array:
     shrunk: Array = (1 - share) * covariance
     shrunk[np.diag_indices(width)] += share * mean
     return shrunk
+
+
+def same_weights(weights: Array, known: Array) -> bool:
+    """Whether `some_weights` of a model are those of another one, up to rounding; True if nothing is known of it."""
+    return not known.size or (weights.shape == known.shape and bool(np.allclose(weights, known, rtol=1e-2, atol=1e-5)))
 
 
 def _unit(features: NDArray[np.floating]) -> Array:

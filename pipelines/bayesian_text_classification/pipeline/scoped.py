@@ -34,6 +34,8 @@ class ScopedPipeline(SampledPipeline):
     def scope(self, value: Scope | None) -> None:
         if value is not None:  # a classifier that was loaded with the code of a saved folder has classes of its own
             value = Scope.of_saved(value.saved())
+            if not value.is_of(some_weights(self.model)):
+                raise ValueError(f"the scope was learned for other weights; {_LEARN}")
             if self.novelty_level is not None:
                 value.check_level(self.novelty_level)
         elif self.novelty_level is not None:
@@ -90,7 +92,9 @@ class ScopedPipeline(SampledPipeline):
         """
         _, call = self._for_arrays({**kwargs, "num_samples": 0})
         head = self._activation_of(self.model.config)
-        texts = [texts] if isinstance(texts, (str, Mapping)) else list(texts)
+        if isinstance(texts, (str, Mapping)):
+            raise ValueError("texts is a single text; pass a list of texts (load_texts reads them from a file)")
+        texts = list(texts)
         targets = None
         if labels is not None:
             texts, targets = labeled(texts, labels, self.model.config, head)

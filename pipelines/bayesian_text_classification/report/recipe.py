@@ -66,21 +66,25 @@ def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> st
     if level is not None:
         accept += f"classifier.novelty_level = {level:g}\n"
     more = ", load_texts" * (level is not None and bool(texts))
-    if scaling is None:
+    if scaling is None and comparison.sets is None:
         return (
             f"from bayesian_text_classification import load{more}\n\n"
             f"classifier = load({loaded})\n{accept}print(classifier({_example(sources)}))"
         )
-    several = comparison.head is INDEPENDENT_LABELS
+    several, data, half = comparison.head is INDEPENDENT_LABELS, "data", ""
+    if comparison.sets is not None:
+        data, half = ("for_sets", "") if scaling is None else ("for_sets, data", ".halves()")
+        accept += f"classifier.conformalize(for_sets.texts, for_sets.labels, coverage={comparison.sets.coverage:g})\n"
     options = {**({"multi_label": True} if several else {}), **sources.columns}
     columns = "".join(f", {name}={value!r}" for name, value in options.items())
+    fit = "" if scaling is None else "classifier.calibrate(data.texts, data.labels)"
     found = f"temperature {scaling.temperature:.6g}" if isinstance(scaling, TemperatureScaling) else str(scaling)
     return (
         f"from bayesian_text_classification import load, load_labeled_texts{more}\n\n"
         f"classifier = load({loaded})\n"
-        f"data = load_labeled_texts({sources.labeled!r}, classifier.model.config.id2label{columns})\n"
-        f"classifier.calibrate(data.texts, data.labels)  # {found}\n"
-        f"{accept}"
+        f"{data} = load_labeled_texts({sources.labeled!r}, classifier.model.config.id2label{columns}){half}\n"
+        + (f"{fit}  # {found}{' on all texts' * bool(half)}\n" if fit else "")
+        + f"{accept}"
         f'classifier.save_pretrained("{FOLDER}")\n'
         f"print(classifier({_example(sources)}))"
     )
@@ -111,11 +115,14 @@ def _commands(comparison: Comparison, sources: Sources, limit: Limit | None) -> 
     level = comparison.novelty_level
     learned = sources.scope if level is not None else {}
     accept |= {} if level is None else {**learned, "novelty_level": level}
+    accept |= {} if comparison.sets is None else {"coverage": comparison.sets.coverage}
     unscaled = comparison.arm(comparison.recommended).scaling is None
-    if unscaled and not learned:
+    if unscaled and not learned and comparison.sets is None:
         return _line("predict", {**named, **options, **accept, **files})
-    labeled = {"method": "none"} if unscaled else {"dataset": sources.labeled, **sources.columns}
-    if unscaled:
+    labeled: dict[str, Any] = {"method": "none"} if unscaled else {}
+    if comparison.sets is not None or not unscaled:
+        labeled |= {"dataset": sources.labeled, **sources.columns}
+    else:
         labeled |= {
             name: sources.columns[name] for name in ("text_column", "text_pair_column") if name in sources.columns
         }

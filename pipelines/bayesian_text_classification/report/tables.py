@@ -84,6 +84,7 @@ def _sets(sets: MeasuredSets, names: Sequence[str]) -> Table:
         less = one.difference
         remark = "" if less is None else f"{less.value:+.3f}, {less.low:+.3f} to {less.high:+.3f}"
         covered, texts = one.worst_counts
+        share = f"{covered / texts:.1%}" if texts else ""
         sizes = [f"{size:.2f}" if size == size else "" for size in (one.size_if_right, one.size_if_wrong)]
         rows.append(
             [
@@ -92,17 +93,18 @@ def _sets(sets: MeasuredSets, names: Sequence[str]) -> Table:
                 (f"{one.size:.3f}", remark),
                 *((size, "") for size in sizes),
                 (f"{one.empty:.1%}", ""),
-                ("", "") if one.worst is None else (names[one.worst], f"{covered:,} of {texts:,} texts"),
+                ("", "") if one.worst is None else (f"{names[one.worst]}, {share}", f"{covered:,} of {texts:,} texts"),
             ]
         )
-    band = "" if sets.band is None else f", {sets.band[0]:.1%} to {sets.band[1]:.1%} in 95% of draws"
+    normal = "" if sets.band is None else f" {sets.band[0]:.1%} to {sets.band[1]:.1%} is normal (95% of draws)."
     return Table(
         "Prediction sets",
-        f"Sets of labels for a coverage of {sets.coverage:g}, fitted on {sets.fitted_on:,} of the texts and measured "
-        f"on {sets.measured_on:,} others{band}. The small print of a size is its difference from the first row, with a "
-        "95% interval. Lowest coverage: of labels with at least 10 measured texts; the lowest of many may be low by "
-        "chance. calibrate --coverage fits such sets.",
-        ["", "coverage", "mean size", "if the answer is right", "if it is wrong", "empty sets", "lowest coverage"],
+        f"Sets of labels that should hold the true one with a probability of {sets.coverage:g}, fitted on "
+        f"{sets.fitted_on:,} of the texts and measured on {sets.measured_on:,} others.{normal} Small numbers: the "
+        "difference in size from the first row, with its 95% interval. Label covered least: among labels with at "
+        "least 10 measured texts. With many labels, one is low by chance. If the model is right more often than the "
+        "coverage, some sets are empty.",
+        ["", "coverage", "labels per set", "size if right", "size if wrong", "empty sets", "label covered least"],
         rows,
     )
 

@@ -178,7 +178,11 @@ class RowScorer:
         if SET not in answer:
             return answer
         names = self._classifier.model.config.id2label.values()
-        return {**answer, SET: joined_labels([entry["label"] for entry in answer[SET]], names)}
+        labels = [entry["label"] for entry in answer[SET]]
+        return {
+            **answer,
+            SET: joined_labels(labels, names) if labels else "[]",
+        }  # no cell is empty but that of an error
 
     def abstained(self, rows: Sequence[Mapping[str, Any]]) -> int:
         """Number of rows whose text was classified, but got no label because of the threshold or the novelty level."""

@@ -36,7 +36,7 @@ def test_sets_are_fitted_on_one_half_and_measured_on_the_other(comparison):
     """By the definition, with the halves found again from the numbers of texts."""
     sets, labels = comparison.sets, comparison.labels
     assert (sets.fitted_on, sets.measured_on, sets.coverage) == (300, 300, 0.9)
-    first = np.isin(np.arange(600), np.random.default_rng(0).permutation(600)[:300])
+    first = np.isin(np.arange(600), np.random.default_rng(0).permutation(np.arange(600))[:300])
     assert [one.arm for one in sets.arms] == ["frequentist_temperature", "bayesian_temperature"]
     for one in sets.arms:
         p = comparison.arm(one.arm).probabilities
@@ -88,7 +88,21 @@ def test_independent_labels():
     sets, (one,) = found.sets, found.sets.arms
     assert sets.independent and sets.band is None and sets.fitted_on + sets.measured_on == labels.any(1).sum()
     assert 0.7 < one.coverage < 0.9 and 1 < one.size < 5
-    assert "they should hold a label of a text in 80.0% of cases." in " ".join(verdict(found).lines)
+    told = " ".join(verdict(found).lines)
+    assert "for a coverage of 0.8, frequentist + Platt: " in told
+    assert "of the labels of a text are in its set, and a set has" in told
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_texts_without_a_label_do_not_count(seed):
+    """40 of 60 texts have a label: enough, whichever half they are in."""
+    random = np.random.default_rng(0)
+    p = random.random((60, 3))
+    labels = (random.random((60, 3)) < p).astype(int)
+    labels[np.flatnonzero(~labels.any(1)), 0] = 1
+    labels[:20] = 0
+    sets = compare_outputs(Outputs(labels, p)).with_sets(0.9, seed=seed).sets
+    assert (sets.fitted_on, sets.measured_on) == (20, 20)
 
 
 @pytest.mark.parametrize(("rows", "coverage", "needed"), [(30, 0.9, 40), (100, 0.99, 198)])
@@ -113,9 +127,11 @@ def test_the_report_has_them(comparison, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["prediction_sets"]["arms"][1]["size"] == comparison.sets.arms[1].size
     page = (tmp_path / "report.html").read_text()
-    assert "<h2>Prediction sets</h2>" in page and "lowest coverage" in page
+    assert "<h2>Prediction sets</h2>" in page and "label covered least" in page
     told = " ".join(report["verdict"]["sentences"])
-    assert "Prediction sets with a coverage of 0.9, fitted on 300 of the texts and measured on 300 others" in told
+    assert "of the sets hold the true label, and a set has" in told and "(95% of draws)." in told
+    assert "fitted on 300 of the texts and measured on 300 others; 85.0% to 94.3% is normal" in told
+    assert "fewer than with frequentist + temperature (95% interval -" in told
     assert "classifier.conformalize(texts, labels, coverage=0.9) adds such sets to every result" in told
     without = replace(comparison, sets=None)
     assert "rediction sets" not in " ".join(verdict(without).lines)

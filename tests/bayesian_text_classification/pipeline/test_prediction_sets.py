@@ -5,6 +5,7 @@ from math import ceil
 
 import numpy as np
 import pytest
+from bayesian_text_classification.pipeline import prediction_sets as module
 from bayesian_text_classification.pipeline.class_clusters import LEAST_TEXTS, NO_CLUSTER, clusters_of, k_means
 from bayesian_text_classification.pipeline.prediction_sets import (
     PredictionSets,
@@ -87,13 +88,14 @@ def of_mapie(score, coverage, known, targets, new, u_known, u_new):
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95, 0.99])
 @pytest.mark.parametrize("score", ["lac", "aps"])
-def test_sets_are_those_of_mapie(score, coverage):
+def test_sets_are_those_of_mapie(score, coverage, monkeypatch):
+    """MAPIE's aps does not favor the likeliest label."""
+    if score == "aps":
+        monkeypatch.setattr(module, "scores_of", lambda score, p, u: module.cumulated(p, u))
     known, targets, u_known = drawn(400)
     new, _, u_new = drawn(500, seed=1)
     found = sets_for(known, targets, u_known, score).of(new, coverage, u_new)
     expected = of_mapie(score, coverage, known, targets, new, u_known, u_new)
-    if score == "aps":  # the label with the highest probability is always in ours
-        expected[np.arange(len(new)), new.argmax(1)] = True
     np.testing.assert_array_equal(found, expected)
     assert 0 < found.mean() < 1
 
@@ -125,12 +127,18 @@ def test_coverage_has_its_exact_law(score, by):
     rank = ceil(coverage * (n + 1))
     law = betabinom(new, rank, n + 1 - rank).pmf(np.arange(new + 1))
     for found in counts:
-        if score == "aps":  # sets with the likeliest label cover no less
-            assert found @ np.arange(new + 1) >= (law @ np.arange(new + 1) - 0.1) * runs
-            continue
         common = law * runs >= 5
         observed, expected = np.append(found[common], found[~common].sum()), np.append(law[common], law[~common].sum())
         assert chisquare(observed, expected * runs).pvalue > 1e-3
+
+
+def test_aps_of_an_accurate_model_is_one_label():
+    """If the likeliest label is right more often than the coverage, it is enough."""
+    p, labels, u = drawn(2_000, sharpness=0.05)
+    right = p.argmax(1) == labels
+    labels = np.where(right | (np.arange(2_000) % 2 == 0), p.argmax(1), labels)
+    assert (p.argmax(1) == labels).mean() > 0.87
+    assert (sets_for(p, labels, u, "aps").of(p, 0.85, u).sum(1) == 1).all()
 
 
 def test_aps_adds_the_likeliest_label():
@@ -144,8 +152,9 @@ def test_aps_adds_the_likeliest_label():
 def test_scores_of_a_row_by_hand():
     p = np.array([[0.5, 0.2, 0.3]])
     np.testing.assert_allclose(scores_of("lac", p, np.array([0.7])), [[0.5, 0.8, 0.7]])
-    # 0.7 * 0.5; 0.5 + 0.3 + 0.7 * 0.2; 0.5 + 0.7 * 0.3
-    np.testing.assert_allclose(scores_of("aps", p, np.array([0.7])), [[0.35, 0.94, 0.71]])
+    # 0.5 + 0.3 + 0.7 * 0.2; 0.5 + 0.7 * 0.3; the likeliest label has 0, not 0.7 * 0.5
+    np.testing.assert_allclose(scores_of("aps", p, np.array([0.7])), [[0, 0.94, 0.71]])
+    np.testing.assert_allclose(module.cumulated(p, np.array([0.7])), [[0.35, 0.94, 0.71]])
 
 
 @given(st.integers(0, 2**32), st.sampled_from([0.3, 0.5, 0.8, 0.9]))
@@ -208,6 +217,8 @@ def test_rare_classes_share_the_scores_of_classes_like_them():
     for part in (labels < 30, labels >= 30):
         kept = part & ~chooses
         assert set(limits[np.unique(labels[part])]) == {sets_for(p[kept], labels[kept]).limits(0.95)[0]}
+    assert sets.describe(0.95) == "lac by class, 720 texts (60 classes: 60 by those of 2 clusters)"
+    assert sets.describe(0.9) == "lac by class, 720 texts (60 classes: 60 by their own texts)"
     everything = sets_for(p, labels).limits(0.95)[0]
     few = [i for i in range(len(labels)) if labels[i] != 7 or i % 12 < LEAST_TEXTS - 1]
     rare = sets_for(p[few], labels[few], by="class", chooses=chooses[few])
@@ -245,6 +256,19 @@ def test_k_means_of_equal_points():
     assert len(k_means(np.zeros((5, 2)), np.ones(5), 3)) == 5
 
 
+def test_many_classes_are_quick():
+    """150,000 classes, of which 1,000 have texts: the limits take no loop over classes, and clusters are few."""
+    random = np.random.default_rng(0)
+    classes = np.repeat(np.arange(1_000), 40)
+    pairs = module.Pairs(np.arange(40_000), classes, random.random(40_000) * (1 + classes % 7))
+    sets = module.sets_of_pairs(
+        pairs, 150_000, score="lac", by="class", independent=False, chooses=np.arange(40_000) % 2 == 0
+    )
+    assert 1 < len(set(sets.clusters)) <= 51
+    assert sets.limits(0.95) is sets.limits(0.95) and sets.limits(0.95).shape == (150_000,)
+    assert sets.exact_labels(0.95).sum() == 1_000
+
+
 @given(st.integers(1, 5_000))
 def test_the_number_of_texts_that_a_coverage_needs(texts):
     coverage = texts / (texts + 1)
@@ -262,6 +286,9 @@ def test_too_few_texts_are_refused_with_a_number_that_works():
     advised = float(str(caught.value).rpartition("coverage=")[2])
     sets.check_coverage(advised)
     assert advised > 0.98
+    nothing = sets_for(np.full((3, 2), 0.5), np.zeros((3, 2), dtype=int))
+    with pytest.raises(ValueError, match=r"the prediction sets have 0; call classifier.conformalize with more$"):
+        nothing.check_coverage(0.5)
 
 
 def test_repeated_texts_count_as_often_as_they_are_there():

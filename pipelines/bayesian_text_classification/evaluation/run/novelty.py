@@ -26,6 +26,8 @@ def with_scope(
     ours, keys = copy.copy(classifier), set(map(text_key, measured))
     given = [list(part) for part in (scope, held_out) if part is not None]
     kept = [[text for text in part if text_key(text) not in keys] for part in given]
+    if given[0] and not kept[0]:
+        raise ValueError(f"all {len(given[0]):,} texts to learn the scope from are also measured; pass other ones")
     ours.learn_scope(kept[0], held_out=kept[1] if len(kept) > 1 else None, progress=advance)
     left = sum(map(len, given)) - sum(map(len, kept))
     note = f"{left:,} of the texts to learn the scope from are among the measured ones and left out."
