@@ -241,13 +241,13 @@ def _loaded(arguments: Mapping[str, Any], known: _Known | None) -> BayesianTextC
     classifier = load_classifier(**arguments)
     if known is not None:
         classifier.calibration, classifier.spread = known.calibration, known.spread
-        classifier.scope, classifier.prediction_sets = known.scope, known.sets
         if fingerprint(classifier) != known.fingerprint:
             raise ValueError(
                 f"the workers load a different model or dtype ({arguments['name'] or 'the embedded one'}, "
                 f"dtype={arguments['dtype']!r}) from the classifier; pass both the same: load_classifier(name, "
                 "dtype=dtype), Cluster(name, dtype=dtype)"
             )
+        classifier.scope, classifier.prediction_sets = known.scope, known.sets
     return classifier
 
 
