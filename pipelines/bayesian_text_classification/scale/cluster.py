@@ -102,8 +102,9 @@ class Cluster:
         model = [_absolute(one) for one in self.model or ()] if several else _absolute(self.model)
         known = None
         if like is not None:
-            asked = like.with_options(options)
-            spread = like.spread_for(options) if asked.num_samples > 1 and asked.posterior == "dropout" else None
+            of_calls = {name: value for name, value in options.items() if name != "scores"}
+            asked = like.with_options(of_calls)
+            spread = like.spread_for(of_calls) if asked.num_samples > 1 and asked.posterior == "dropout" else None
             known = _Known(fingerprint(like), like.calibration, spread, like.scope, like.prediction_sets)
         loaded = {"name": model, "device": self.device, "dtype": self.dtype, "allow_pickle": self.allow_pickle}
         function = None if like is None else like.defaults.get("function_to_apply")

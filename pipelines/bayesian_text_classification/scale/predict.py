@@ -181,7 +181,7 @@ def predict_file(
     if cluster is None:
         answers = here()
     else:
-        own = {**asdict(classifier.with_options(options)), **classifier.defaults}
+        own = {**asdict(classifier.with_options(scorer.options)), **classifier.defaults}
         answers = cluster.answers(
             source,
             texts,
