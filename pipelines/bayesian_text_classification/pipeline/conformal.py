@@ -1,6 +1,5 @@
 """The base class for what belongs to prediction sets: fitting them, and their coverage."""
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,10 +9,8 @@ import numpy as np
 
 from .answers import with_sets
 from .calibrated import Settings
-from .calibration import SCORES as WAYS
-from .calibration import Calibration, has_masks, way_of
-from .encoding import PADDING as _PADDING
-from .encoding import Encoded
+from .calibration import Calibration, way_of
+from .encoding import PADDING, Encoded
 from .inputs import halves_of_rows, text_and_pair, text_hash, text_key
 from .options import NAMES, OF_CALLS, PREDICTION_SETS, Activation, Options
 from .prediction_sets import (
@@ -36,6 +33,7 @@ from .saved_arrays import UNREADABLE, file_of, read_arrays, write_arrays
 from .scaling import Scaling
 from .scope import same_weights
 from .scoped import ScopedPipeline
+from .score_origin import ScoreOrigin
 from .targets import labeled
 from .text_sampler import some_weights
 
@@ -105,9 +103,9 @@ class ConformalPipeline(ScopedPipeline):
             labels: Their true labels, as for `calibrate`. For independent labels, texts without a label do not count,
                 and `coverage` is the expected share of a text's labels that its set holds.
             coverage: Between 0 and 1. It needs at least ceil(1 / (1 - coverage)) - 1 texts: 19 for 0.95.
-            by: "all": the coverage is that of all texts together. "class": it is that of every class, exactly for
-                classes that have as many texts; others share the scores of classes like them (clusters, Ding et al.
-                2023), or of all texts if they have fewer than 9, and their coverage is approximate.
+            by: "all": the coverage is that of all texts together. "class": it is that of every class that has as many
+                texts. Others share the scores of classes like them (clusters, Ding et al. 2023), or of all texts, and
+                their coverage is approximate; `PredictionSets.describe` counts them.
             score: "lac": the smallest sets on average; a set may be empty. "aps": larger sets for harder texts, whose
                 coverage depends less on the text; the label with the highest score is always in. For independent
                 labels, there is only "lac".
@@ -164,7 +162,9 @@ class ConformalPipeline(ScopedPipeline):
             by=by,
             independent=targets.ndim == 2,
             chooses=halves_of_rows(keys),
-            made_by=_made_by(options, activation, scaling, self._own_tokenizer_options(call["tokenizer_options"])),
+            made_by=ScoreOrigin.of_call(
+                options, activation, scaling, self._own_tokenizer_options(call["tokenizer_options"])
+            ).saved(),
             weights_of_model=some_weights(self.model),
         )
         if by == "class" and not sets.exact_labels(coverage).any():
@@ -223,8 +223,7 @@ class ConformalPipeline(ScopedPipeline):
                 f"the prediction sets have {len(sets.clusters)} labels, and the model has "
                 f"{self.model.config.num_labels}; {_FIT.format('')}"
             )
-        if "way" not in json.loads(sets.made_by):
-            raise ValueError(f"the prediction sets do not say how their scores were made; {_FIT.format('')}")
+        ScoreOrigin.of_saved(sets.made_by)
         if not same_weights(some_weights(self.model), sets.weights_of_model):
             raise ValueError(f"the prediction sets are for other weights; {_FIT.format('')}")
 
@@ -252,8 +251,8 @@ class ConformalPipeline(ScopedPipeline):
         activation = self.activation_for(given)
         scaling = self._scaling_for(options, activation, calibration)
         tokenizer_options = self._own_tokenizer_options(self._merged(_of_tokenizer(given))[0])
-        now = _made_by(options, activation, scaling, tokenizer_options)
-        return _other_scores(sets.made_by, now, calibrated=True)
+        now = ScoreOrigin.of_call(options, activation, scaling, tokenizer_options)
+        return ScoreOrigin.of_saved(sets.made_by).why_not(now)
 
     def _fit_for(self, sets: PredictionSets, options: Options, given: Mapping[str, Any]) -> str:
         """The call that fits sets for these options."""
@@ -269,7 +268,7 @@ class ConformalPipeline(ScopedPipeline):
 
     def _own_tokenizer_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Tokenizer options that change scores: not padding, and not a truncation to the model's limit."""
-        usual = {"truncation": True, "max_length": self._sampler.encoder.length_limit(), **dict.fromkeys(_PADDING)}
+        usual = {"truncation": True, "max_length": self._sampler.encoder.length_limit(), **dict.fromkeys(PADDING)}
         return {name: value for name, value in options.items() if name not in usual or usual[name] not in (None, value)}
 
     def _with_sets(
@@ -293,12 +292,14 @@ class ConformalPipeline(ScopedPipeline):
         super()._replace(calibration, options)
         if sets is None:
             return
-        way = json.loads(sets.made_by)["way"]
-        usual = json.loads(sets.made_by).get("tokenizer") or {}
-        now, then = (_made_by(one, self.activation, None, usual) for one in (options, before.options))
-        if calibration.numbers(way) != before.calibration.numbers(way):
+        origin = ScoreOrigin.of_saved(sets.made_by)
+        if calibration.numbers(origin.way) != before.calibration.numbers(origin.way):
             self._drop_sets("their scores have another calibration now")
-        elif now != then and (why := _other_scores(sets.made_by, now, calibrated=False)):
+            return
+        now, then = (
+            ScoreOrigin.of_call(one, self.activation, None, origin.tokenizer) for one in (options, before.options)
+        )
+        if now != then and (why := origin.why_not(now, calibrated=False)):
             self._drop_sets(why)
 
     def _drop_sets(self, why: str) -> None:
@@ -337,37 +338,3 @@ def _check_kind(activation: Activation, config: Any, by: By, score: Score) -> No
 
 def _of_tokenizer(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name not in NAMES}
-
-
-def _made_by(
-    options: Options, activation: Activation, scaling: Scaling | None, tokenizer_options: Mapping[str, Any]
-) -> str:
-    """How scores are made, as JSON: everything that changes their distribution."""
-    way = way_of(options)
-    made: dict[str, Any] = {"way": way, "activation": activation}
-    if options.num_samples:
-        made |= {"num_samples": options.num_samples, "tolerance": options.tolerance}
-    if has_masks(way):
-        made |= {"masks": options.masks, "dropout": options.dropout}
-    if tokenizer_options:
-        made["tokenizer"] = dict(tokenizer_options)
-    return json.dumps(
-        made | {"calibration": None if scaling is None else list(map(float, scaling.numbers))}, default=str
-    )
-
-
-def _other_scores(then: str, now: str, *, calibrated: bool) -> str:
-    """Why sets for scores that were made like `then` are not for those made like `now`; empty if they are."""
-    made, given = json.loads(then), json.loads(now)
-    if made["way"] != given["way"]:
-        return f"they are for {WAYS[made['way']]}"
-    keys = [name for name in {**made, **given} if name not in ("way", "calibration", "tokenizer")]
-    differ = {name: made.get(name) for name in keys if made.get(name) != given.get(name)}
-    of_texts = [one.get("tokenizer") or {} for one in (made, given)]
-    if of_texts[0] != of_texts[1]:
-        differ |= of_texts[0] or dict.fromkeys(of_texts[1])
-    if differ:
-        return "they are for " + ", ".join(f"{name}={value!r}" for name, value in differ.items())
-    if calibrated and made["calibration"] != given["calibration"]:
-        return "they are for scores with another calibration"
-    return ""

@@ -43,7 +43,7 @@ class PredictionSets:
         weights: 1 / number of labels of the text, for independent labels; else 1. *Shape:* (pairs,).
         chooses: Whether each pair has chosen the clusters, and is not used for their quantiles. *Shape:* (pairs,).
         clusters: Cluster of each label; -1: none. *Shape:* (labels,).
-        made_by: How the probabilities were made, as JSON. Sets are for such probabilities alone.
+        made_by: How the probabilities were made, as in `ScoreOrigin.saved`. Sets are for such probabilities alone.
         weights_of_model: Some of the weights of the model; see `some_weights`. Empty if not known.
     """
 
