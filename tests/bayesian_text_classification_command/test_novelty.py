@@ -1,27 +1,15 @@
 """The scope of a classifier on the command line: `calibrate`, `predict` and `rank`."""
 
-import csv
-
 import pytest
 from bayesian_text_classification import load
 from commands import asked, refused
+from tables import read, write
 
 pytestmark = pytest.mark.usefixtures("loud_libraries")
 
 WHAT, HOW = ("film", "story", "plot", "cast"), ("good", "bad", "long", "dull", "fine", "odd")
 TEXTS = [f"{start} {what} was {how}" for start in ("the", "that", "this", "a") for what in WHAT for how in HOW]
 STRANGE = "0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 . . . ! ! !"
-
-
-def write(path, header, rows):
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
-    return path
-
-
-def read(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,13 @@
 """Prediction sets on the command line: `calibrate`, `predict` and `evaluate`."""
 
-import csv
 import json
 
 import pytest
 from bayesian_text_classification import load, load_labeled_texts
 from commands import asked, refused
+from tables import read, write
 
 pytestmark = pytest.mark.usefixtures("loud_libraries")
-
-
-def read(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +15,8 @@ def folder(tmp_path_factory):
     """160 reviews with labels, and the embedded classifier with sets for ordinary scores, saved by the command."""
     folder = tmp_path_factory.mktemp("data")
     data = load_labeled_texts("reviews", {0: "NEGATIVE", 1: "POSITIVE"}, max_texts=160)
-    with (folder / "labeled.csv").open("w", newline="") as file:
-        names = ["NEGATIVE", "POSITIVE"]
-        csv.writer(file).writerows([["text", "label"], *zip(data.texts, [names[k] for k in data.labels], strict=True)])
+    names = ["NEGATIVE", "POSITIVE"]
+    write(folder / "labeled.csv", ["text", "label"], zip(data.texts, [names[k] for k in data.labels], strict=True))
     common = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", folder / "model"]
     done = asked("calibrate", *common, "--coverage", 0.9)
     assert done.exit_code == 0, done

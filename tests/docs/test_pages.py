@@ -3,7 +3,6 @@
 Blocks that need the Hub run in `test_hub.py` and `test_experiments.py`, those of a server in `test_tutorial.py`.
 """
 
-import csv
 import json
 import re
 import shlex
@@ -13,6 +12,7 @@ import pytest
 from bayesian_text_classification import load
 from commands import asked
 from documents import PAGES, README, ROOT, blocks
+from tables import write
 
 NAMES = {"id2label": {0: "NEGATIVE", 1: "POSITIVE"}, "label2id": {"NEGATIVE": 0, "POSITIVE": 1}}
 LABELS = {"id2label": {0: "joy", 1: "anger", 2: "fear"}, "label2id": {"joy": 0, "anger": 1, "fear": 2}}
@@ -23,11 +23,6 @@ THINGS = ["film", "story", "end", "actor", "scene", "song", "joke", "plot", "cas
 THINGS += ["meal", "room", "stay", "price", "color", "sound", "game", "trip"]
 TEXTS = [f"{adjective} {thing}" for adjective in ("a fine", "a dull", "not a bad") for thing in THINGS]
 PYTHON_PAGES = [page for page in PAGES if blocks(page) and page.stem not in SEPARATE]
-
-
-def write(path, header, rows):
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from environments import only
+from pushed import copy_of_space
 
 ARTEFACTS = Path(__file__).parents[2] / "test-artefacts"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -66,6 +68,16 @@ def served(folder, home, python=sys.executable):
     finally:
         process.terminate()
         process.wait(20)
+
+
+@contextlib.contextmanager
+def served_metric(name, tmp_path_factory):
+    """Start the page that `push metric user/NAME` published, with only the packages of its requirements and gradio."""
+    copy = copy_of_space("metric", tmp_path_factory.mktemp("hub") / "metric", f"user/{name}")
+    needed = (copy / "requirements.txt").read_text().split()
+    python = only(tmp_path_factory.mktemp("python") / "environment", *needed, "gradio")
+    with served(copy, tmp_path_factory.mktemp("home"), python) as address:
+        yield address
 
 
 @contextlib.contextmanager

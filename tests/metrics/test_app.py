@@ -7,10 +7,8 @@ import sys
 import numpy as np
 import pytest
 from bayesian_text_classification.metric import load_metric_module, metric_folder
-from environments import only
 from gradio_client import Client
-from pages import ARTEFACTS, CONTRASTS, opened, served
-from pushed import copy_of_space
+from pages import ARTEFACTS, CONTRASTS, opened, served_metric
 
 sys.path.insert(0, str(metric_folder()))  # a Space runs in its own folder
 import app
@@ -210,11 +208,7 @@ def test_only_the_first_nine_classes_are_drawn():
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The page that `push metric` published, with only the packages of its requirements and gradio installed."""
-    copy = copy_of_space("metric", tmp_path_factory.mktemp("hub") / "metric", "user/ece")
-    needed = (copy / "requirements.txt").read_text().split()
-    python = only(tmp_path_factory.mktemp("python") / "environment", *needed, "gradio")
-    with served(copy, tmp_path_factory.mktemp("home"), python) as address:
+    with served_metric("ece", tmp_path_factory) as address:
         yield address
 
 

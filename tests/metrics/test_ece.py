@@ -16,6 +16,7 @@ from bayesian_text_classification.metric import load_metric_module, metric_folde
 from fuzzing import tried
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import lines_of_two
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 ece = load_metric_module()
@@ -322,15 +323,7 @@ for name, batches in (("good", good), ("bad", bad)):
 
 
 def test_two_processes_give_one_value_or_both_raise(tmp_path):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES, str(SCRIPT), str(tmp_path), str(process_id)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for process_id in range(2)
-    ]
-    main, other = (process.communicate(timeout=100)[0].splitlines() for process in processes)
+    main, other = lines_of_two(TWO_PROCESSES, SCRIPT, tmp_path)
     half = np.array(
         [[0.0, 1.0], [0.6, 0.401]], dtype=np.float16
     )  # a row sums to 1.0012, which is within the tolerance of float16

@@ -9,10 +9,8 @@ import sys
 import pytest
 from bayesian_text_classification.loading.labels import joined_labels
 from bayesian_text_classification.metric import load_metric_module, metric_folder
-from environments import only
 from gradio_client import Client
-from pages import ARTEFACTS, CONTRASTS, opened, served
-from pushed import copy_of_space
+from pages import ARTEFACTS, CONTRASTS, opened, served_metric
 
 NAME = "prediction_set_coverage"
 module = load_metric_module(NAME)
@@ -179,11 +177,7 @@ def test_a_file_that_is_not_text_shows_a_message(app, tmp_path):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """The page that `push metric` published, with only the packages of its requirements and gradio installed."""
-    copy = copy_of_space("metric", tmp_path_factory.mktemp("hub") / "metric", f"user/{NAME}")
-    needed = (copy / "requirements.txt").read_text().split()
-    python = only(tmp_path_factory.mktemp("python") / "environment", *needed, "gradio")
-    with served(copy, tmp_path_factory.mktemp("home"), python) as address:
+    with served_metric(NAME, tmp_path_factory) as address:
         yield address
 
 

@@ -23,6 +23,7 @@ from mapie.metrics.classification import (
     classification_mean_width_score,
     classification_ssc,
 )
+from processes import lines_of_two
 from scipy import stats
 
 NAME = "prediction_set_coverage"
@@ -324,15 +325,7 @@ for name, classes in (("good", 8), ("bad", 3)):
 
 
 def test_two_processes_give_one_value_or_both_raise(tmp_path):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES, str(SCRIPT), str(tmp_path), str(process_id)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for process_id in range(2)
-    ]
-    main, other = (process.communicate(timeout=100)[0].splitlines() for process in processes)
+    main, other = lines_of_two(TWO_PROCESSES, SCRIPT, tmp_path)
     expected = coverage_of([[0, 2], [1], [], [7, 0]], [0, 2, 1, 0], num_classes=8, class_wise=True)
     assert json.loads(main[0]) == expected
     assert json.loads(other[0]) is None
