@@ -13,10 +13,12 @@ from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.evaluation.verdict import verdict
 from bayesian_text_classification.loading.labeled_texts import LabeledTexts
+from bayesian_text_classification.pipeline import onednn_linear
 from bayesian_text_classification.pipeline.calibration import Calibration
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.pipeline.uncertainty import over_classes
+from torch import nn
 
 TEXTS = [
     "a wonderful film",
@@ -216,6 +218,18 @@ def test_baal_arm_is_random_and_seeded_and_keeps_the_global_random_state(classif
     assert (first == again).all()
     assert (first != other).any()
     np.testing.assert_allclose(first.sum(1), 1, atol=1e-6)
+
+
+def test_baal_arm_computes_linear_layers_like_the_other_arms(classifier, monkeypatch):
+    """Otherwise the times of the arms would compare two libraries of matrix products."""
+    monkeypatch.setattr(onednn_linear, "_mkl_is_slow", lambda: False)
+    plain = patched_by_baal(classifier)
+    monkeypatch.setattr(onednn_linear, "_mkl_is_slow", lambda: True)
+    fast = patched_by_baal(classifier)
+    layers = [module for module in fast.modules() if isinstance(module, nn.Linear)]
+    assert {type(layer) for layer in layers} == {onednn_linear._Linear}
+    first, second = (baal_probabilities(one, classifier, TEXTS, 3, 0, lambda rows: None)[0] for one in (plain, fast))
+    np.testing.assert_allclose(first, second, atol=1e-6)  # the same draws
 
 
 def test_means_of_the_temperature_arm_use_leave_one_out_temperatures(comparison):
