@@ -12,6 +12,7 @@ import typer
 
 from .calibrate import calibrate
 from .console import Refusal, with_flags
+from .distill import distill
 from .evaluate import evaluate
 from .predict import RayAlone, predict
 from .push import push_app
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(evaluate)
 app.command()(calibrate)
+app.command()(distill)
 app.command(cls=RayAlone)(predict)
 app.command()(rank)
 app.add_typer(push_app, name="push")

@@ -150,8 +150,12 @@ def _rate(speed: float) -> str:
 
 
 def _left(seconds: float) -> str:
-    """A duration in words: about how long it will take."""
+    return f"{duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """A duration in words: about how long something takes."""
     if seconds < 90:
-        return f"about {seconds:.0f} s left"
+        return f"about {seconds:.0f} s"
     minutes = seconds / 60
-    return f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
+    return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"

@@ -11,6 +11,7 @@ from typing import Any
 from huggingface_hub import ModelCard, hf_hub_download
 
 from .calibration import SCORES, Calibration
+from .distillation import STUDENT, Distillation
 from .options import MEMBERS, PREDICTION_SETS, SCOPE
 
 PART = "bayesian-text-classification"  # name of our section, in its marker comments
@@ -26,6 +27,19 @@ _ADAPTER_WARNING = """> This classifier is a model with a LoRA adapter in the fo
 _SAMPLED = """\
 This classifier averages its probabilities over many random dropout masks, at every dropout site of the model
 (MC-Dropout, [Gal & Ghahramani 2016](https://arxiv.org/abs/1506.02142)). It reports its uncertainty with each answer."""
+_STUDENT = """\
+This classifier is a student: its single ordinary pass learned to give the scores of a teacher, which averages over many
+passes. No labels were used.
+
+| | ordinary pass of the teacher | student |
+|---|---:|---:|
+| KL divergence from the teacher's scores, in nats | {before.kl:.4f} | {after.kl:.4f} |
+| root mean square difference of a score | {before.rms:.4f} | {after.rms:.4f} |
+| same answer | {before.agreement:.1%} | {after.agreement:.1%} |
+
+It was trained on {texts:,} texts and measured on {held_out:,} others. Training: {settings}. The teacher has the
+fingerprint `{teacher}`, and its scores were made with {scores}{calibrated}. Sampling the student (`num_samples=20`)
+would sample its own dropout, not the teacher's scores."""
 _OTHER_RATES = """
 The model was not trained with this dropout (`dropout={dropout!r}`). Measure whether it helps on your texts."""
 _ENSEMBLE = """\
@@ -166,7 +180,7 @@ def card(
     shown = ", ".join(
         f"{name}={value!r}"
         for name, value in options.items()
-        if name not in ("calibration", "spread", MEMBERS, SCOPE, PREDICTION_SETS, _WAY)
+        if name not in ("calibration", "spread", MEMBERS, SCOPE, PREDICTION_SETS, STUDENT, _WAY)
     )
     warning = _ADAPTER_WARNING if adapted else ""
     sampled, dropout = options.get("num_samples") != 0, options.get("dropout")
@@ -175,6 +189,9 @@ def card(
     of_models = sampled and posterior != "dropout"
     if of_models:
         sampling = _ENSEMBLE.format(count=count) + _WITH_DROPOUT * (posterior == "ensemble+dropout")
+    student = options.get(STUDENT)
+    if student:
+        sampling = _of_student(Distillation.of_saved(student))
     words = {
         "novelty": _NOVELTY if options.get(SCOPE) else "",
         "sets": _SETS.replace("{coverage}", f"{options.get('coverage') or 0.8:g}")
@@ -193,7 +210,7 @@ def card(
         "options": shown,
         "warning": warning,
         "calibration": _fitted(options),
-        "intro": sampling if sampled else _ORDINARY if can_sample else _ORDINARY_ALONE,
+        "intro": sampling if sampled or student else _ORDINARY if can_sample else _ORDINARY_ALONE,
         "more": _FIRST_ALONE if of_models else _MORE[sampled] if can_sample else _BOTH_LABELS,
         "threshold": _THRESHOLD,
         "decided": _DECIDED,
@@ -215,6 +232,21 @@ def card(
         front = f"---\n{named}library_name: transformers\npipeline_tag: text-classification\ntags:\n{head}---\n"
         return with_part(f"{front}\n{_TITLE}", PART, part)
     return _with_ours(own, part, tags)
+
+
+def _of_student(made: Distillation) -> str:
+    """A paragraph about what made a student."""
+    settings = {"how": made.how, **made.settings}
+    return _STUDENT.format(
+        before=made.ordinary,
+        after=made.student,
+        texts=made.texts,
+        held_out=made.held_out,
+        settings=", ".join(f"{name}={value!r}" for name, value in settings.items()),
+        teacher=made.teacher,
+        scores=", ".join(f"{name}={value!r}" for name, value in made.teacher_scores.items()),
+        calibrated=" and calibrated" if made.calibrated else "",
+    )
 
 
 def _fitted(options: Mapping[str, Any]) -> str:

@@ -12,13 +12,13 @@ from torch import Tensor
 from .answers import ordinary_labels, ranked_labels, results_in_text_order, winning_labels, with_novelty
 from .calibrated import check_threshold
 from .calibration import has_masks, way_of
-from .conformal import ConformalPipeline
 from .dropout_choice import best_options, groups_of
 from .encoding import Encoded
 from .ensemble import EnsembleSampler
 from .fitting import Method, check_method, fitted
 from .inputs import LazyResults, form_of, not_finite, text_hash, text_key
 from .members import Members
+from .one_pass import OnePassPipeline
 from .options import Options, Posterior, as_dtype, check_batch_size, is_int
 from .prediction_sets import PredictionSets
 from .progress import Progress
@@ -37,7 +37,7 @@ from .uncertainty import summarized
 TASK = "bayesian-text-classification"
 
 
-class BayesianTextClassificationPipeline(ConformalPipeline):
+class BayesianTextClassificationPipeline(OnePassPipeline):
     """Text classification whose score is the mean over `num_samples` dropout masks, with uncertainty estimates.
 
         score = mean_t softmax(f(x, mask_t))        (MC-Dropout, Gal & Ghahramani 2016, arXiv:1506.02142)
@@ -140,6 +140,7 @@ class BayesianTextClassificationPipeline(ConformalPipeline):
         self._scope_for(options)  # a saved level without its scope would accept everything
         self._calibrated_on = {}
         self._load_sets(saved)
+        self._load_distillation(saved)
 
     def __call__(self, inputs: Any, *, progress: Progress | None = None, **kwargs: Any) -> Any:
         """Classify the text(s).

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .calibrated import KINDS, CalibratedPipeline
 from .dropout_choice import INSERTED, candidates
-from .encoding import Encoded
+from .encoding import Encoded, Encoder
 from .ensemble import EnsembleSampler
 from .inputs import form_of
 from .members import Members, are_adapters_of_one_base, check_code, default_count
@@ -56,6 +56,11 @@ class SampledPipeline(CalibratedPipeline):
     def truncation(self) -> dict[str, Any]:
         """Tokenizer options that truncate to the model's limit. Pass them to calls with `num_samples=0`."""
         return self._sampler.encoder.truncation
+
+    @property
+    def encoder(self) -> Encoder:
+        """The tokenizer, with the model's limits."""
+        return self._sampler.encoder
 
     @property
     def run_dtype(self) -> torch.dtype:

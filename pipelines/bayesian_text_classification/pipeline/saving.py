@@ -16,6 +16,7 @@ from torch import nn
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import cached_file
 
+from .distillation import STUDENT
 from .handler import EndpointHandler  # noqa: F401  # imported so that its file is copied too
 from .model_card import card, own_card
 from .options import MEMBERS, PREDICTION_SETS, SCOPE
@@ -39,6 +40,7 @@ STALE = (
     f"{MEMBERS}/*/*",
     file_of(SCOPE),
     file_of(PREDICTION_SETS),
+    file_of(STUDENT),
 )
 
 _PACKAGE = "bayesian-text-classification"

@@ -1,0 +1,66 @@
+"""The soft targets of a student: the scores of its teacher, kept next to the checkpoints of a training."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..pipeline.inputs import text_key
+from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.saved_arrays import UNREADABLE
+
+Array = NDArray[np.float32]
+
+_FILE = "teacher.npz"
+
+
+def targets_of(
+    classifier: BayesianTextClassificationPipeline,
+    texts: Sequence[Any],
+    options: Mapping[str, Any],
+    folder: Path | None,
+    key: Mapping[str, Any],
+) -> Array:
+    """The probabilities of the classifier, or those that an earlier run with the same key kept in the folder.
+
+    Args:
+        classifier: The teacher.
+        texts: Distinct texts.
+        options: Options of `predict_proba`.
+        folder: Folder of the checkpoints; None keeps nothing.
+        key: What the targets and the training depend on, besides the texts.
+
+    Returns:
+        Probabilities. *Shape:* (texts, classes).
+
+    Raises:
+        ValueError: The outputs are not finite, or the folder belongs to a training with another key.
+    """
+    whole = json.dumps([dict(key), [text_key(text) for text in texts]], sort_keys=True, default=str)
+    digest = hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
+    path = None if folder is None else folder / _FILE
+    if path is not None and path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                found, made_for = kept["probabilities"], str(kept["key"])
+        except UNREADABLE as error:
+            raise ValueError(f"{path} is damaged; pass another folder as checkpoints") from error
+        if made_for != digest:
+            raise ValueError(
+                f"checkpoints={str(folder)!r} belongs to a training with another model, other texts or other settings; "
+                "pass a new folder, or the same arguments to continue"
+            )
+        return np.asarray(found, np.float32)
+    found = classifier.predict_proba(texts, **options)
+    if np.isnan(found).any():
+        raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"partial-{_FILE}")
+        np.savez(partial, probabilities=found, key=np.array(digest))
+        partial.replace(path)
+    return found

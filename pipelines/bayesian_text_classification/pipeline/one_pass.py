@@ -1,0 +1,148 @@
+"""The base class for checkpoints whose single ordinary pass is all that a server needs: `distill` and `export`."""
+
+import importlib
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .calibrated import Settings
+from .conformal import ConformalPipeline
+from .distillation import STUDENT, Distillation, How
+from .options import Options
+from .progress import Progress
+from .saved_arrays import UNREADABLE, file_of, read_arrays, write_arrays
+
+_PACKAGE = "bayesian_text_classification"
+_HASHES = "hashes"
+
+
+class OnePassPipeline(ConformalPipeline):
+    """A pipeline that makes checkpoints for servers that sample nothing."""
+
+    _distillation: Distillation | None = None
+    _distilled_on: frozenset[int] = frozenset()
+
+    @property
+    def distillation(self) -> Distillation | None:
+        """What made this classifier, if `distill` did; None for any other."""
+        return self._distillation
+
+    @property
+    def distilled_on(self) -> frozenset[int]:
+        """Hashes (`text_hash`) of the texts that a student was made from; empty if they are not known."""
+        return self._distilled_on
+
+    def set_distillation(self, made_by: Distillation, hashes: frozenset[int]) -> None:
+        """Note what made this classifier, and the hashes of the texts."""
+        self._distillation, self._distilled_on = made_by, hashes
+
+    def distill(
+        self,
+        texts: Sequence[Any],
+        *,
+        how: How = "weights",
+        epochs: int = 3,
+        learning_rate: float | None = None,
+        batch_size: int = 32,
+        training: Mapping[str, Any] | None = None,
+        checkpoints: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Make a student: a classifier of the same architecture whose single ordinary pass gives this one's scores.
+
+            student = argmin_f  mean_x KL( score(x) || softmax(f(x)) )      (Hinton et al. 2015, arXiv:1503.02531)
+
+        The scores are those of this classifier on the texts: averages over its samples, calibrated if they are. No
+        labels are needed. A tenth of the distinct texts chooses the epoch, and another one measures how close the
+        student is; see `distillation`. Do not measure a student on any of the texts.
+
+        The student answers with one ordinary pass (`num_samples=0`). `save_pretrained` writes it as an ordinary
+        checkpoint, which any server loads. It has no calibration, threshold, scope and prediction sets: fit them anew.
+        `evaluate --student` compares it with this classifier.
+
+        Args:
+            texts: At least 100 distinct texts like those that the student will classify; 5,000 or more are best.
+            how: What is trained: "weights" (all of them), "lora" (an adapter, which is then merged into the weights;
+                less memory; needs `peft`) or "head" (the last linear layer alone, by ridge regression on its inputs: no
+                training, seconds).
+            epochs: Times that training sees every text. The weights of the best epoch are kept.
+            learning_rate: None: 3e-5, or 5e-4 for "lora".
+            batch_size: Texts of a training step.
+            training: Further arguments of transformers' `TrainingArguments`, such as `{"bf16": True}`.
+            checkpoints: Folder for the teacher's scores and the checkpoints. The same call continues there after it was
+                stopped. None: nothing is kept.
+            progress: Called after each batch with the number of passes in it; a training step counts as three.
+            **kwargs: Options of the scores, as in a call, such as `num_samples`.
+
+        Returns:
+            The student, a pipeline of the same class.
+
+        Raises:
+            ValueError: There are too few texts, the scores are those of one pass, the model predicts numbers, is
+                quantized or has no dropout to sample, its outputs are not finite, or `checkpoints` belongs to another
+                training.
+            ImportError: `accelerate` (for training) or `peft` is not installed, or only the code of a saved folder is.
+        """
+        asked: dict[str, Any] = {"how": how, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+        asked |= {"training": training, "checkpoints": checkpoints, "progress": progress}
+        return _module("distill").distill(self, texts, **asked, **kwargs)
+
+    def export(self, folder: str | os.PathLike[str]) -> None:
+        """Write an ordinary checkpoint whose stock answers are calibrated."""
+        _module("export").export(self, folder)
+
+    def saved_options(self) -> dict[str, Any]:
+        """The options that are saved with the model, as JSON values."""
+        made = {} if self._distillation is None else {STUDENT: self._distillation.saved()}
+        return super().saved_options() | made
+
+    def _save_arrays(self, folder: Any) -> None:
+        super()._save_arrays(folder)
+        if self._distilled_on:
+            write_arrays(folder, STUDENT, {_HASHES: np.array(sorted(self._distilled_on), dtype=np.uint64)})
+
+    def _load_distillation(self, saved: Mapping[str, Any]) -> None:
+        """Take over what was saved with a student. Warn if its texts are not known."""
+        if not saved.get(STUDENT):
+            return
+        self._distillation = Distillation.of_saved(saved[STUDENT])
+        try:
+            self._distilled_on = frozenset(read_arrays(self.model, STUDENT)[_HASHES].tolist())
+        except UNREADABLE as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            warnings.warn(
+                f"the texts of the student did not load from {file_of(STUDENT)} ({reason}), so evaluate cannot tell "
+                "whether it measures on them; copy that file from the folder that distill wrote",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _options_for(self, given: Mapping[str, Any], settings: Settings) -> Options:
+        options = super()._options_for(given, settings)
+        if self._distillation is not None and options.num_samples and options.posterior == "dropout":
+            self._warn_once(
+                f"num_samples={options.num_samples} samples the student's own dropout, which is not what it learned "
+                "from its teacher; its ordinary pass is: num_samples=0"
+            )
+        return options
+
+
+def _module(name: str) -> Any:
+    """A module of the package's folder `distillation`, which `save_pretrained` does not copy.
+
+    Raises:
+        ImportError: The package is not installed: this code runs from a saved folder.
+    """
+    try:
+        return importlib.import_module(f"{_PACKAGE}.distillation.{name}")
+    except ModuleNotFoundError as error:
+        if error.name not in (_PACKAGE, f"{_PACKAGE}.distillation"):
+            raise
+        raise ImportError(
+            "this needs the installed package, not the code of a saved folder alone: pip install "
+            "bayesian-text-classification"
+        ) from error

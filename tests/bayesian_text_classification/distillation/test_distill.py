@@ -1,0 +1,258 @@
+"""Students: what they learn, what they keep, and what is refused."""
+
+import copy
+import json
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from bayesian_text_classification import load
+from bayesian_text_classification.distillation import distill as module
+from bayesian_text_classification.pipeline.distillation import Distillation
+from bayesian_text_classification.pipeline.inputs import text_hash
+from transformers import pipeline
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*are few for a student")
+
+WORDS = ["good", "bad", "film", "plot", "dull", "fun", "long", "short", "not", "very", "actor", "scene", "music"]
+
+
+def some_texts(count, seed=0):
+    draw = random.Random(seed)
+    return [" ".join(draw.choices(WORDS, k=draw.randint(3, 9))) for _ in range(count * 2)][:count]
+
+
+TEXTS = some_texts(200)
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny, tokenizer):
+    """A tiny BERT whose samples differ a lot from its ordinary pass: large weights and much dropout."""
+    model = tiny("bert", hidden_dropout_prob=0.3, attention_probs_dropout_prob=0.3)
+    return pipeline("bayesian-text-classification", model=model, tokenizer=tokenizer, num_samples=10)
+
+
+@pytest.fixture(scope="module")
+def student(teacher):
+    return teacher.distill(TEXTS, epochs=10, learning_rate=1e-3, batch_size=16)
+
+
+def test_student_is_closer_to_the_average_than_the_ordinary_pass(teacher, student):
+    found = student.distillation
+    assert found.student.kl < 0.7 * found.ordinary.kl
+    assert found.student.rms < found.ordinary.rms
+    new = some_texts(60, seed=1)
+    average = teacher.predict_proba(new)
+    apart = [
+        np.abs(one - average).mean() for one in (student.predict_proba(new), teacher.predict_proba(new, num_samples=0))
+    ]
+    assert apart[0] < apart[1]
+
+
+def test_student_answers_with_one_ordinary_pass(student):
+    assert student.sampling.num_samples == 0
+    stock = pipeline("text-classification", model=student.model, tokenizer=student.tokenizer)
+    assert student(TEXTS[:5]) == stock(TEXTS[:5])
+
+
+def test_teacher_and_global_state_are_not_changed(teacher):
+    before = {name: value.clone() for name, value in teacher.model.state_dict().items()}
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    teacher.distill(TEXTS, epochs=1)
+    assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
+    assert np.random.get_state()[1].tolist() == states[2]  # noqa: NPY002
+    assert all(torch.equal(value, before[name]) for name, value in teacher.model.state_dict().items())
+    assert not teacher.model.training and teacher.distillation is None
+
+
+def test_training_is_reproducible(teacher, student):
+    again = teacher.distill(list(reversed(TEXTS)), epochs=10, learning_rate=1e-3, batch_size=16)
+    np.testing.assert_allclose(again.predict_proba(TEXTS[:20]), student.predict_proba(TEXTS[:20]), atol=1e-5)
+
+
+def test_record_says_what_was_done(teacher, student):
+    found = student.distillation
+    distinct = len(set(TEXTS))
+    assert (found.how, found.texts, found.held_out) == ("weights", distinct - 2 * (distinct // 10), distinct // 10)
+    assert found.teacher_scores["num_samples"] == 10 and not found.calibrated
+    settings = found.settings
+    assert (settings["epochs"], settings["learning_rate"], settings["batch_size"]) == (10, 1e-3, 16)
+    assert len(settings["kl_of_epochs"]) == 10
+    assert settings["epoch"] == 1 + int(np.argmin(settings["kl_of_epochs"]))
+    assert student.distilled_on == {text_hash(text) for text in TEXTS}
+    assert Distillation.of_saved({**found.saved(), "of_a_later_version": 1}) == found
+
+
+def test_saved_student_is_an_ordinary_checkpoint(student, tmp_path, python):
+    student.save_pretrained(tmp_path / "student")
+    code = """if True:
+        import json, sys
+        from transformers import pipeline
+        stock = pipeline("text-classification", model=sys.argv[1])
+        print(json.dumps(stock(json.loads(sys.argv[2]))))
+        assert "bayesian_text_classification" not in sys.modules
+    """
+    answers = json.loads(python(code, tmp_path / "student", json.dumps(TEXTS[:5])))
+    expected = student(TEXTS[:5])
+    for one, other in zip(answers, expected, strict=True):
+        assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-6)
+    loaded = load(tmp_path / "student")
+    assert loaded.sampling.num_samples == 0
+    assert loaded.distillation == student.distillation and loaded.distilled_on == student.distilled_on
+    card = (tmp_path / "student" / "README.md").read_text()
+    assert "This classifier is a student" in card and student.distillation.teacher in card
+    with pytest.warns(UserWarning, match="samples the student's own dropout.*num_samples=0"):
+        loaded("good film", num_samples=2)
+
+
+def test_lost_hashes_are_warned_about(student, tmp_path):
+    student.save_pretrained(tmp_path / "student")
+    (tmp_path / "student" / "distillation" / "distillation.npz").unlink()
+    with pytest.warns(UserWarning, match="the texts of the student did not load"):
+        loaded = load(tmp_path / "student")
+    assert loaded.distillation == student.distillation and loaded.distilled_on == frozenset()
+
+
+def test_ensemble_is_distilled_into_one_model(tiny, bayesian, tokenizer):
+    models = [tiny("bert"), tiny("bert")]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        for weight in models[1].parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    ensemble = pipeline("bayesian-text-classification", model=models, tokenizer=tokenizer)
+    student = ensemble.distill(TEXTS, epochs=10, learning_rate=1e-3, batch_size=16)
+    assert student.distillation.teacher_scores["posterior"] == "ensemble"
+    assert student.distillation.student.kl < student.distillation.ordinary.kl
+    assert len(student.members) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"problem_type": "multi_label_classification", "num_labels": 3},
+        {"num_labels": 1},
+    ],
+    ids=["independent labels", "one output"],
+)
+def test_other_heads(tiny, bayesian, settings):
+    model = tiny("bert", hidden_dropout_prob=0.3, **settings)
+    student = bayesian(model, num_samples=10).distill(TEXTS, epochs=5, learning_rate=1e-3, batch_size=16)
+    found = student.distillation
+    assert found.student.kl < found.ordinary.kl
+    assert student.model.config.problem_type == model.config.problem_type
+
+
+def test_calibrated_scores_are_what_a_student_learns(teacher, student):
+    calibrated = copy.copy(teacher)
+    calibrated.temperature = 3.0
+    own = calibrated.distill(TEXTS, epochs=10, learning_rate=1e-3, batch_size=16)
+    assert own.distillation.calibrated and not own.calibration
+    new = some_texts(60, seed=1)
+    target, raw = calibrated.predict_proba(new), teacher.predict_proba(new)
+    assert np.abs(own.predict_proba(new) - target).mean() < np.abs(own.predict_proba(new) - raw).mean()
+
+
+def test_half_precision_stays(tiny, bayesian):
+    model = tiny("bert", hidden_dropout_prob=0.3).to(torch.float16)
+    student = bayesian(model, num_samples=2).distill(TEXTS, epochs=1)
+    assert student.model.dtype == torch.float16
+
+
+def test_lora_is_merged(teacher):
+    student = teacher.distill(TEXTS, how="lora", epochs=5, batch_size=16)
+    assert not hasattr(student.model, "peft_config")
+    assert student.distillation.student.kl < student.distillation.ordinary.kl
+    assert set(student.model.state_dict()) == set(teacher.model.state_dict())
+
+
+def test_an_adapter_is_distilled_into_ordinary_weights(tiny, bayesian):
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(tiny("bert"), LoraConfig("SEQ_CLS", lora_dropout=0.5, init_lora_weights=False))
+    student = bayesian(model.eval(), num_samples=4).distill(TEXTS, epochs=1)
+    assert not hasattr(student.model, "peft_config")
+    assert hasattr(model, "peft_config")
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bart", "llama", "modernbert", "xlnet"])
+def test_other_architectures(tiny, bayesian, kind):
+    """GPT-2 and Llama have no padding here, so a step is made of single texts."""
+    student = bayesian(tiny(kind), num_samples=2).distill(TEXTS[:120], epochs=1, learning_rate=1e-3)
+    stock = pipeline("text-classification", model=student.model, tokenizer=student.tokenizer)
+    assert student(TEXTS[:3]) == stock(TEXTS[:3])
+
+
+def test_progress_counts_what_the_total_says(teacher):
+    passes = []
+    teacher.distill(TEXTS, epochs=2, num_samples=3, progress=passes.append)
+    parts = module.parts_of(TEXTS)
+    assert sum(passes) == module.passes_of_distillation(
+        parts, module.scores_of(teacher, {"num_samples": 3}), "weights", 2
+    )
+
+
+def test_stopped_training_continues_with_the_scores_that_are_kept(teacher, tmp_path, monkeypatch):
+    arguments = {"epochs": 4, "learning_rate": 1e-3, "batch_size": 16, "checkpoints": tmp_path / "kept"}
+    whole = teacher.distill(TEXTS, **{**arguments, "checkpoints": None})
+    seen = []
+
+    def stop(passes):
+        seen.append(passes)
+        if sum(seen) > 10 * len(set(TEXTS)) + 7 * len(set(TEXTS)):  # in the third epoch
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        teacher.distill(TEXTS, **arguments, progress=stop)
+    monkeypatch.setattr(type(teacher), "predict_proba", counted(type(teacher).predict_proba, calls := []))
+    again = []
+    student = teacher.distill(TEXTS, **arguments, progress=again.append)
+    assert not any(options.get("num_samples") != 0 for options in calls), "the teacher's scores are kept"
+    assert sum(again) < 2.5 * 3 * len(TEXTS) + 2 * len(TEXTS), "the first epochs are kept"
+    np.testing.assert_allclose(student.predict_proba(TEXTS[:20]), whole.predict_proba(TEXTS[:20]), atol=1e-5)
+    with pytest.raises(ValueError, match="belongs to a training with another model, other texts or other settings"):
+        teacher.distill(TEXTS, **{**arguments, "epochs": 5})
+
+
+def counted(function, calls):
+    def count(self, *args, **options):
+        calls.append(options)
+        return function(self, *args, **options)
+
+    return count
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"how": "all"}, r"how='all'; it must be one of 'weights', 'lora', 'head'"),
+        ({"epochs": 0}, "epochs=0; it must be an integer of at least 1"),
+        ({"batch_size": 1.5}, "batch_size=1.5; it must be an integer"),
+        ({"learning_rate": -1}, "learning_rate=-1; it must be a positive number"),
+        ({"num_samples": 0}, "num_samples=0; a student learns the average.*pass num_samples=20"),
+        ({"threshold": 0.9}, "'threshold' is not accepted here"),
+    ],
+)
+def test_refusals(teacher, options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        teacher.distill(TEXTS, **options)
+
+
+def test_a_model_that_predicts_numbers_is_refused(tiny, bayesian):
+    ours = bayesian(tiny("bert", num_labels=1, problem_type="regression"))
+    with pytest.raises(ValueError, match=r"predicts numbers.*distill a classifier instead"):
+        ours.distill(TEXTS)
+
+
+def test_a_model_without_dropout_is_refused_with_the_way_out(tiny, bayesian):
+    ours = bayesian(tiny("llama", attention_dropout=0.0))
+    with pytest.raises(ValueError, match=r"dropout=0\.1"):
+        ours.distill(TEXTS)
+    assert ours.distill(TEXTS, dropout=0.1, num_samples=2, epochs=1).distillation.teacher_scores["dropout"] == 0.1
+
+
+def test_missing_accelerate_is_named(teacher, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bayesian_text_classification.distillation.training", None)
+    with pytest.raises(ImportError, match=r"how='weights' needs accelerate: pip install accelerate"):
+        teacher.distill(TEXTS)
