@@ -4,7 +4,7 @@ import importlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -91,9 +91,33 @@ class OnePassPipeline(ConformalPipeline):
         asked |= {"training": training, "checkpoints": checkpoints, "progress": progress}
         return _module("distill").distill(self, texts, **asked, **kwargs)
 
-    def export(self, folder: str | os.PathLike[str]) -> None:
-        """Write an ordinary checkpoint whose stock answers are calibrated."""
-        _module("export").export(self, folder)
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        to: Literal["transformers", "onnx"] = "transformers",
+        *,
+        uncalibrated: bool = False,
+    ) -> None:
+        """Write an ordinary checkpoint without code of this package, whose one ordinary pass has calibrated scores.
+
+        The calibration of the ordinary scores, which `calibrate(texts, labels, num_samples=0)` fits, goes into the
+        weights and the bias of the last linear layer. Any server that reads the weights then gives calibrated scores.
+        Several texts are run to prove it, before and after writing. Weights are float32, and a LoRA adapter is merged.
+        A threshold, a scope, prediction sets, samples and tokenizer options are left out, with one warning.
+
+        Args:
+            folder: A new or empty folder. If the export fails, it is not created.
+            to: "transformers" for what `pipeline("text-classification", model=folder)` loads. "onnx" for a graph with
+                free batch size and length, and its tokenizer; it needs
+                `pip install "bayesian-text-classification[onnx]"`.
+            uncalibrated: Export the model as it is, without a calibration.
+
+        Raises:
+            ValueError: The folder is not empty, the ordinary scores are not calibrated, the classifier is an ensemble
+                or quantized, its logits do not come from a linear layer alone, or that layer has no bias for an offset.
+            ImportError: The package or its extra `onnx` is not installed.
+        """
+        _module("export").export(self, folder, to, uncalibrated=uncalibrated)
 
     def saved_options(self) -> dict[str, Any]:
         """The options that are saved with the model, as JSON values."""
