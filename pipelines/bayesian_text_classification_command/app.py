@@ -14,6 +14,7 @@ from .calibrate import calibrate
 from .console import Refusal, with_flags
 from .distill import distill
 from .evaluate import evaluate
+from .export import export
 from .predict import RayAlone, predict
 from .push import push_app
 from .rank import rank
@@ -29,6 +30,7 @@ app.command()(calibrate)
 app.command()(distill)
 app.command(cls=RayAlone)(predict)
 app.command()(rank)
+app.command()(export)
 app.add_typer(push_app, name="push")
 
 

@@ -58,6 +58,7 @@ def with_flags(message: str, arguments: Collection[str]) -> str:
 _FLAGS = {"by": "coverage-by", "score": "coverage-score"}  # of `conformalize`
 _CALLS = {
     "calibrate": "run calibrate",
+    "distill": "run distill",
     "conformalize": "fit them with calibrate --coverage",
     "learn_scope": "learn it with calibrate --scope-dataset",
 }

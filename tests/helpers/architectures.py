@@ -5,7 +5,7 @@ Settings are found by name, also in nested configurations; `SPECIAL` holds the r
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 # Lengths that a factor of 4 (CANINE) and a window of 4 (Longformer) treat differently. The text under test never comes
@@ -149,3 +149,12 @@ def tokenizer_of_words():
     inner.post_processor = processors.TemplateProcessing("<bos> $A <eos>", special_tokens=[("<bos>", 1), ("<eos>", 2)])
     roles = {"cls_token": "<bos>", "sep_token": "<eos>", "model_max_length": 48}
     return PreTrainedTokenizerFast(tokenizer_object=inner, **special, **roles)
+
+
+def tokenizer_for(model_type):
+    """A tokenizer that AutoTokenizer finds again. For some types it has one class, whatever was saved."""
+    if model_type not in ("qwen2", "qwen3_5"):
+        return tokenizer_of_words()
+    signs = ["<pad>", "<bos>", "<eos>", "<mask>", "<unk>", *"abcdefghijklmnopqrstuvwxyz0123456789IW.,;:!Ġ"]
+    special = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "unk")}
+    return Qwen2Tokenizer(vocab={sign: i for i, sign in enumerate(signs)}, merges=[], model_max_length=64, **special)

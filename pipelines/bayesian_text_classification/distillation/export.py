@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ..pipeline.forward import Forward, Inputs
 from ..pipeline.scaling import Scaling
@@ -82,6 +82,7 @@ def export(
         else:
             _write_checkpoint(model, line, inputs, made, rounded)
         tokenizer.save_pretrained(made)
+        _check_tokenizer(tokenizer, classifier, made)
         (made / "README.md").write_text(_card(classifier, scaling, to), encoding="utf-8")
     if left_out := _left_out(classifier):
         warnings.warn(f"an export is one ordinary pass; it leaves out {left_out}", UserWarning, stacklevel=3)
@@ -100,6 +101,21 @@ def _write_checkpoint(model: Any, line: Affine, inputs: Sequence[Inputs], folder
         raise ExportError(
             f"transformers loads another model from what {type(model).__name__} saves, with other logits; pass "
             "to='onnx', which needs no class of the model"
+        )
+
+
+def _check_tokenizer(tokenizer: Any, classifier: Any, folder: Path) -> None:
+    """Raise ExportError if the folder loads another tokenizer: some model types have one class, whatever was saved."""
+    custom = getattr(tokenizer, "_auto_class", None) is not None or "auto_map" in getattr(tokenizer, "init_kwargs", {})
+    loader: Any = type(tokenizer) if custom else AutoTokenizer
+    again = loader.from_pretrained(folder, local_files_only=True)
+    with classifier._sampler.encoder.lock:
+        same = all(again(text)["input_ids"] == tokenizer(text)["input_ids"] for text in PROBES)
+    if not same:
+        raise ExportError(
+            f"AutoTokenizer makes other tokens in a folder of model type {classifier.model.config.model_type!r} than "
+            f"the {type(tokenizer).__name__} of this classifier; build it with the tokenizer of the model: "
+            "pipeline(..., tokenizer=AutoTokenizer.from_pretrained(name))"
         )
 
 
@@ -123,7 +139,9 @@ def _on_cpu(batch: Inputs) -> Inputs:
 
 def _is_rounded(model: Any) -> bool:
     """Whether some of the model is not float32."""
-    return any(one.is_floating_point() and one.dtype != torch.float32 for one in (*model.parameters(), *model.buffers()))
+    return any(
+        one.is_floating_point() and one.dtype != torch.float32 for one in (*model.parameters(), *model.buffers())
+    )
 
 
 def _with_limit(classifier: Any) -> Any:

@@ -1,8 +1,8 @@
 """Folds a line for each label into the last linear layer of a classifier, and proves it by running the model.
 
-An ordinary pass shows which linear layers run, and in which order. One of them, from the last to the first, is changed
-for a trial. If the logits of several texts change exactly as its weights did, also by factors far from 1, they come from
-this layer alone. If they do not (a mean of several layers, a limit such as tanh), no other layer may pass either.
+An ordinary pass shows which linear layers run, and in which order. Each of them, from the last to the first, is changed
+for a trial. If the logits of several texts change exactly as the weights did, also by factors far from 1, they come
+from that layer alone. A mean of two layers, or a limit such as tanh, does not pass.
 """
 
 import copy
@@ -119,9 +119,7 @@ def _candidates(model: nn.Module, inputs: Inputs, labels: int) -> list[_Head]:
     finally:
         for handle in handles:
             handle.remove()
-    found = [
-        _Head((module,), (names[module],)) for module in reversed(called) if _outputs(module) == labels
-    ]
+    found = [_Head((module,), (names[module],)) for module in reversed(called) if _outputs(module) == labels]
     single = [module for module in called if _outputs(module) == 1][-labels:]
     if labels > 1 and len(single) == labels:
         found.append(_Head(tuple(single), tuple(names[module] for module in single)))

@@ -1,4 +1,4 @@
-"""A private copy of a classifier as an ordinary model: in float32 on the CPU, with adapters merged, without our config."""
+"""A private copy of a classifier as an ordinary model: float32 on the CPU, adapters merged, without our options."""
 
 import copy
 from collections.abc import Sequence
@@ -56,8 +56,8 @@ def _check_weights(model: nn.Module) -> None:
     quantized |= any(not weight.is_floating_point() for weight in model.parameters())
     if quantized:
         raise ExportError(
-            "this model's weights are quantized, and an export is float32; load the model without quantization, give it "
-            "the calibration of this one (other.calibration = classifier.calibration), and export that"
+            "this model's weights are quantized, and an export is float32; load the model without quantization, give "
+            "it the calibration of this one (other.calibration = classifier.calibration), and export that"
         )
     if any(weight.is_meta for weight in model.parameters()):
         raise ExportError("some of this model's weights are offloaded; load it on one device to export it")

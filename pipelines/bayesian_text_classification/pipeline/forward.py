@@ -54,7 +54,7 @@ class Forward:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         takes_use_cache = "use_cache" in inspect.signature(model.forward).parameters
-        self._options = {"use_cache": False} if takes_use_cache else {}
+        self.options = {"use_cache": False} if takes_use_cache else {}
 
     @torch.no_grad()
     def logits(self, inputs: Inputs, answer: Answer = ignore, may_draw: bool = False, rates: Rates = OWN) -> Tensor:
@@ -64,7 +64,7 @@ class Forward:
         if the model draws other random numbers, unless `may_draw`.
         """
         with DropoutCalls(answer, ignore if may_draw else self.refuse_draw, rates):
-            outputs = self.model(**inputs, **self._options)
+            outputs = self.model(**inputs, **self.options)
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         return logits if isinstance(logits, Tensor) else torch.as_tensor(logits)
 
