@@ -105,7 +105,8 @@ def _all_logits(forward: Forward, inputs: Sequence[Inputs]) -> list[Tensor]:
 
 def _candidates(model: nn.Module, inputs: Inputs, labels: int) -> list[_Head]:
     """What may give the logits, the last one first: a layer with all labels, or the last layers with one output."""
-    names, called = {module: name for name, module in model.named_modules()}, []
+    names = {module: name for name, module in model.named_modules()}
+    called: list[nn.Module] = []
 
     def note(module: nn.Module, args: Any, output: Any) -> None:
         if module in called:
@@ -179,17 +180,17 @@ def _add_biases(model: nn.Module, head: _Head, line: Affine) -> None:
     Raises:
         ExportError: It cannot.
     """
-    config = copy.deepcopy(model.config)
+    config: Any = copy.deepcopy(model.config)
     if getattr(config, "classifier_bias", None) is False:
         config.classifier_bias = True
         with torch.device("meta"):
-            complete = type(model)(config)  # type: ignore[call-arg]
+            complete = type(model)(config)
         for name, module in complete.named_modules():
             mine: Any = model.get_submodule(name)
             if getattr(module, "bias", None) is not None and getattr(mine, "bias", None) is None:
-                mine.bias = nn.Parameter(torch.zeros(module.bias.shape))  # type: ignore[union-attr, arg-type]
+                mine.bias = nn.Parameter(torch.zeros(module.bias.shape))
         if head.has_bias:
-            model.config = config  # type: ignore[assignment]
+            model.config = config
             return
     biased = len(line.slopes) > 1 and bool((line.slopes == line.slopes[0]).all())  # a temperature and biases
     instead = "call classifier.calibrate(texts, labels, num_samples=0, method='temperature'), or " if biased else ""

@@ -6,6 +6,7 @@ no list of architectures. optimum-onnx (0.1.0) has one, and it requires transfor
 
 import importlib.util
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ class _Graph(nn.Module):
         super().__init__()
         self.model, self.names, self.changes_nothing = model, tuple(names), line.changes_nothing
         self.options = Forward(model).options
+        self.slopes: Tensor
+        self.offsets: Tensor
         self.register_buffer("slopes", line.slopes.float())
         self.register_buffer("offsets", line.offsets.float())
 
@@ -135,7 +138,8 @@ def _line(error: Exception) -> str:
     """The root of an error, as one short line."""
     while error.__cause__ is not None:
         error = error.__cause__  # type: ignore[assignment]
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # the exporter colors its messages
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:150]}" if lines else type(error).__name__
 
 
