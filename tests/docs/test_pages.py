@@ -120,7 +120,7 @@ def test_every_option_that_a_page_names_exists():
     command = typer.main.get_command(app)
     groups = [command.commands["push"], command]
     known = {name for group in groups for one in group.commands.values() for p in one.params for name in p.opts}
-    of_scripts = {"--write-docs", "--minutes"}
+    of_scripts = {"--write-docs", "--minutes", "--pooler-config", "--model-id", "--model-repository"}
     for page in PAGES:
         named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
         assert named <= known | of_scripts, (page, named - known)
