@@ -25,10 +25,11 @@ from ..pipeline.options import Options, is_int, is_real
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.progress import Progress, progress_bar
 from ..pipeline.sampled import passes_of
-from ..pipeline.saving import KEY
 from .closeness import closeness
-from .lora import merged, with_lora
+from .export import probe_inputs
+from .new_head import with_new_head
 from .parts import Parts, parts_of
+from .plain_copy import plain_copy
 from .targets import Array, targets_of
 
 LEARNING_RATES: dict[How, float] = {"weights": 3e-5, "lora": 5e-4}
@@ -73,9 +74,8 @@ def distill(
         asked = {**settings, "seed": scores.seed, "more": more}
         model, found = _made(classifier, student_model, how, pairs, asked, folder, advance)
         student = _classifier_of(model.to(classifier.model.dtype), classifier)
-        runs = {"num_samples": 0, "progress": advance}
-        ordinary = classifier.uncalibrated().predict_proba(parts.measuring, **runs)
-        own = student.predict_proba(parts.measuring, **runs)
+        ordinary = classifier.uncalibrated().predict_proba(parts.measuring, num_samples=0, progress=advance)
+        own = student.predict_proba(parts.measuring, num_samples=0, progress=advance)
     activation = classifier.activation
     teacher = made_by.pop("teacher")
     student.set_distillation(
@@ -116,21 +116,11 @@ def trainable_copy(classifier: BayesianTextClassificationPipeline) -> Any:
     """A float32 copy of the first model, with its adapter merged, and without our options in its config.
 
     Raises:
-        ValueError: Its weights are quantized.
+        ExportError: Its weights are quantized or offloaded, or its adapter cannot be merged.
     """
-    model = getattr(classifier.model, "_orig_mod", classifier.model)  # the model inside torch.compile's wrapper
-    if getattr(model, "is_quantized", False):
-        raise ValueError(
-            "the model's weights are quantized, and cannot be trained; load the model without quantization"
-        )
-    model = copy.deepcopy(model)
-    if hasattr(model, "peft_config"):
-        model = model.merge_and_unload()
-    for name in (KEY, "custom_pipelines"):
-        if hasattr(model.config, name):
-            delattr(model.config, name)
+    model = copy.deepcopy(plain_copy(classifier.model, probe_inputs(classifier)))  # which may share weights
     model.config._name_or_path = ""  # its card describes the teacher
-    return model.float().requires_grad_(True)
+    return model.to(classifier.device).requires_grad_(True)
 
 
 def _check(how: str, epochs: int, learning_rate: float | None, batch_size: int) -> None:
@@ -166,8 +156,10 @@ def _made(
     advance: Callable[[int], None],
 ) -> tuple[Any, dict[str, Any]]:
     """The model of the student, and what to record of its training."""
+    if how == "head":
+        return with_new_head(classifier, model, *pairs, advance)
     try:
-        from .training import Examples, Settings, trained
+        from .training import Examples, Settings, trained, with_lora
     except ImportError as error:
         raise ImportError(f"how={how!r} needs accelerate: pip install accelerate, or pass how='head'") from error
     encoder = classifier.encoder
@@ -177,7 +169,7 @@ def _made(
         model = with_lora(model)
     run = Settings(**settings)
     model, found = trained(model, encoder, examples, choosing, classifier.activation, run, folder, advance)
-    return (merged(model) if how == "lora" else model), found
+    return (model.merge_and_unload() if how == "lora" else model), found
 
 
 def _classifier_of(

@@ -71,7 +71,7 @@ def export(
         from .onnx_graph import check_packages
 
         check_packages()
-    inputs = [_on_cpu(batch) for text in PROBES for _, batch in classifier.batches([text], batch_size=1)]
+    inputs = probe_inputs(classifier)
     model, rounded = plain_copy(classifier.model, inputs), _is_rounded(classifier.model)
     tokenizer = _with_limit(classifier)
     with _new_folder(target) as made:
@@ -86,6 +86,12 @@ def export(
         (made / "README.md").write_text(_card(classifier, scaling, to), encoding="utf-8")
     if left_out := _left_out(classifier):
         warnings.warn(f"an export is one ordinary pass; it leaves out {left_out}", UserWarning, stacklevel=3)
+
+
+def probe_inputs(classifier: Any) -> list[Inputs]:
+    """The encoded texts of the checks, each as a batch on the CPU."""
+    batches = (batch for text in PROBES for _, batch in classifier.batches([text], batch_size=1))
+    return [{name: values.to("cpu") for name, values in batch.items()} for batch in batches]
 
 
 def _write_checkpoint(model: Any, line: Affine, inputs: Sequence[Inputs], folder: Path, rounded: bool) -> None:
@@ -131,10 +137,6 @@ def _new_folder(target: Path) -> Iterator[Path]:
         if target.is_dir():
             target.rmdir()
         made.rename(target)
-
-
-def _on_cpu(batch: Inputs) -> Inputs:
-    return {name: values.to("cpu") for name, values in batch.items()}
 
 
 def _is_rounded(model: Any) -> bool:

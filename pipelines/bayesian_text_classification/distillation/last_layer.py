@@ -24,7 +24,7 @@ _WITH_ONNX = "pass to='onnx', whose graph scales the logits themselves"
 
 
 @dataclass(frozen=True)
-class _Head:
+class Head:
     """Layers whose outputs, side by side, have one number for each label.
 
     Attributes:
@@ -75,7 +75,7 @@ def fold(model: nn.Module, line: Affine, inputs: Sequence[Inputs]) -> str:
     labels = len(line.slopes)
     if len({tuple(logits.shape[1:]) for logits in _all_logits(forward, inputs)} - {(labels,)}):
         raise ExportError(f"{name}'s logits do not have the shape (texts, {labels}); {_WITH_ONNX}")
-    head = next((one for one in _candidates(model, inputs[0], labels) if _is_last(forward, one, inputs, line)), None)
+    head = last_layers(model, line, inputs)
     if head is None:
         raise ExportError(
             f"{name}'s logits do not come from a linear layer alone, so no weights give the calibrated ones; "
@@ -93,6 +93,18 @@ def fold(model: nn.Module, line: Affine, inputs: Sequence[Inputs]) -> str:
     return ", ".join(head.names)
 
 
+def last_layers(model: nn.Module, line: Affine, inputs: Sequence[Inputs]) -> Head | None:
+    """The layers that the logits come from; None if they come from no linear layer alone.
+
+    Args:
+        model: A private copy of a classifier, in float32. It is as before afterwards.
+        line: One slope for all labels, or another one for each: which changes the layers must pass on.
+        inputs: Several encoded texts, each as a batch.
+    """
+    forward, heads = Forward(model), _candidates(model, inputs[0], len(line.slopes))
+    return next((head for head in heads if _is_last(forward, head, inputs, line)), None)
+
+
 def are_close(found: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float = TOLERANCE) -> bool:
     """Whether all logits are equal up to a share of the largest one. *Shape:* (texts, labels) each."""
     a, b = torch.cat([one.double() for one in found]), torch.cat([one.double() for one in expected])
@@ -103,7 +115,7 @@ def _all_logits(forward: Forward, inputs: Sequence[Inputs]) -> list[Tensor]:
     return [forward.logits(one) for one in inputs]
 
 
-def _candidates(model: nn.Module, inputs: Inputs, labels: int) -> list[_Head]:
+def _candidates(model: nn.Module, inputs: Inputs, labels: int) -> list[Head]:
     """What may give the logits, the last one first: a layer with all labels, or the last layers with one output."""
     names = {module: name for name, module in model.named_modules()}
     called: list[nn.Module] = []
@@ -120,10 +132,10 @@ def _candidates(model: nn.Module, inputs: Inputs, labels: int) -> list[_Head]:
     finally:
         for handle in handles:
             handle.remove()
-    found = [_Head((module,), (names[module],)) for module in reversed(called) if _outputs(module) == labels]
+    found = [Head((module,), (names[module],)) for module in reversed(called) if _outputs(module) == labels]
     single = [module for module in called if _outputs(module) == 1][-labels:]
     if labels > 1 and len(single) == labels:
-        found.append(_Head(tuple(single), tuple(names[module] for module in single)))
+        found.append(Head(tuple(single), tuple(names[module] for module in single)))
     return found
 
 
@@ -136,7 +148,7 @@ def _outputs(layer: nn.Module) -> int:
     return int(weight.shape[_output_dim(layer)])
 
 
-def _is_last(forward: Forward, head: _Head, inputs: Sequence[Inputs], line: Affine) -> bool:
+def _is_last(forward: Forward, head: Head, inputs: Sequence[Inputs], line: Affine) -> bool:
     """Whether the logits change by the factors that the weights change by."""
     return all(_moves(forward, head, inputs, _trial(line, factor, 0.0)) for factor in _FACTORS)
 
@@ -149,7 +161,7 @@ def _trial(line: Affine, factor: float, offset: float) -> Affine:
     return Affine(factors, offset * (1 + powers))
 
 
-def _moves(forward: Forward, head: _Head, inputs: Sequence[Inputs], line: Affine) -> bool:
+def _moves(forward: Forward, head: Head, inputs: Sequence[Inputs], line: Affine) -> bool:
     """Whether a change of the head changes the logits in the same way. The head is then as before."""
     expected = [line(logits) for logits in _all_logits(forward, inputs)]
     before = head.parameters()
@@ -163,7 +175,7 @@ def _moves(forward: Forward, head: _Head, inputs: Sequence[Inputs], line: Affine
                 layer.bias = bias
 
 
-def _check_apart(model: nn.Module, head: _Head) -> None:
+def _check_apart(model: nn.Module, head: Head) -> None:
     """Raise ExportError if a parameter of the head also belongs to another module: it is saved once."""
     own = {id(parameter) for pair in head.parameters() for parameter in pair if parameter is not None}
     for name, module in model.named_modules():
@@ -174,7 +186,7 @@ def _check_apart(model: nn.Module, head: _Head) -> None:
             )
 
 
-def _add_biases(model: nn.Module, head: _Head, line: Affine) -> None:
+def _add_biases(model: nn.Module, head: Head, line: Affine) -> None:
     """Add biases of 0 where the config can ask for them (ModernBERT's decoder).
 
     Raises:

@@ -56,11 +56,11 @@ def _check_weights(model: nn.Module) -> None:
     quantized |= any(not weight.is_floating_point() for weight in model.parameters())
     if quantized:
         raise ExportError(
-            "this model's weights are quantized, and an export is float32; load the model without quantization, give "
-            "it the calibration of this one (other.calibration = classifier.calibration), and export that"
+            "this model's weights are quantized, and float32 weights are needed; load the model without quantization, "
+            "and give it the calibration of this one (other.calibration = classifier.calibration)"
         )
     if any(weight.is_meta for weight in model.parameters()):
-        raise ExportError("some of this model's weights are offloaded; load it on one device to export it")
+        raise ExportError("some of this model's weights are offloaded; load it on one device")
 
 
 def _in_float32(model: nn.Module, clone: bool) -> Any:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import kl_div, log_softmax, logsigmoid
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -25,8 +24,10 @@ from transformers.trainer_utils import get_last_checkpoint
 from ..pipeline.encoding import Encoder
 from ..pipeline.options import Activation
 from ..pipeline.randomness import unmoved_random_state
+from .closeness import divergence
 
 PASSES_OF_A_STEP = 3  # a backward pass costs as much as two forward passes
+RANK = 16  # of a LoRA adapter
 _TARGETS = "labels"
 
 
@@ -120,14 +121,18 @@ def trained(
     return model.eval(), {"epoch": int(np.argmin(losses)) + 1, "kl_of_epochs": [round(loss, 5) for loss in losses]}
 
 
-def divergence(logits: Tensor, targets: Tensor, activation: Activation) -> Tensor:
-    """Mean over the texts of KL(targets || probabilities of `logits`), in nats. *Shape:* (texts, classes) both."""
-    targets = targets.to(logits)
-    if activation == "sigmoid":
-        both = torch.stack([targets, 1 - targets])
-        found = torch.stack([logsigmoid(logits), logsigmoid(-logits)])
-        return kl_div(found, both, reduction="sum") / len(logits)
-    return kl_div(log_softmax(logits, -1), targets, reduction="sum") / len(logits)
+def with_lora(model: Any) -> Any:
+    """The model with a new adapter on all linear layers (Hu et al. 2021, arXiv:2106.09685), and a trainable head.
+
+    Raises:
+        ImportError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, TaskType, get_peft_model
+    except ImportError as error:
+        raise ImportError("how='lora' needs peft: pip install peft, or pass how='weights'") from error
+    config = LoraConfig(TaskType.SEQ_CLS, r=RANK, lora_alpha=2 * RANK, lora_dropout=0.0, target_modules="all-linear")
+    return get_peft_model(model, config)
 
 
 class _Trainer(Trainer):  # type: ignore[misc]  # untyped

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from bayesian_text_classification.distillation.training import Examples, divergence
+from bayesian_text_classification.distillation.closeness import divergence
+from bayesian_text_classification.distillation.training import Examples
 from scipy.special import expit, softmax
 from scipy.stats import entropy
 from torch import nn
