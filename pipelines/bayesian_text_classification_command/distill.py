@@ -112,13 +112,13 @@ def distill(
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)
             where: dict[str, Any] = {"config": config, "split": split}
             texts = load_texts(input, text_column=text_column, text_pair_column=text_pair_column, **where).texts
-            scores = scores_of(classifier, options)
+            scores = scores_of(classifier, how, options)
             parts = parts_of(texts)
             total = passes_of_distillation(parts, scores, how, epochs)
             seconds = total * seconds_per_pass(classifier, parts.all)
         print(
-            f"{len(parts.all):,} distinct texts: {len(parts.training):,} train, {len(parts.choosing):,} choose the "
-            f"epoch, {len(parts.measuring):,} measure. The work of {total:,} passes takes {duration(seconds)}.",
+            f"{len(parts.all):,} distinct texts: {len(parts.training):,} train, {len(parts.choosing):,} choose, "
+            f"{len(parts.measuring):,} measure. The work of {total:,} passes takes {duration(seconds)}.",
             file=sys.stderr,
         )
         with passes_progress("distilling", total) as advance:

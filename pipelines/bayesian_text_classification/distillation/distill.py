@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.utils import is_accelerate_available, is_peft_available
 
 from ..loading.fingerprint import fingerprint
 from ..pipeline.calibration import way_of
@@ -53,9 +54,7 @@ def distill(
 ) -> BayesianTextClassificationPipeline:
     """Make a student of `classifier`. The method `distill` of the pipeline documents arguments and errors."""
     _check(how, epochs, learning_rate, batch_size)
-    if classifier.activation == "none":
-        raise ValueError("the model predicts numbers, and a student learns probabilities; distill a classifier instead")
-    scores = scores_of(classifier, options)
+    scores = scores_of(classifier, how, options)
     parts = parts_of(texts)
     rate = LEARNING_RATES.get(how, 0.0) if learning_rate is None else float(learning_rate)
     settings: dict[str, Any] = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size}
@@ -133,16 +132,29 @@ def _check(how: str, epochs: int, learning_rate: float | None, batch_size: int) 
         raise ValueError(f"learning_rate={learning_rate!r}; it must be a positive number, such as 3e-5, or None")
 
 
-def scores_of(classifier: BayesianTextClassificationPipeline, options: Mapping[str, Any]) -> Options:
-    """The options of the teacher's scores. Raises ValueError if they are those of one ordinary pass."""
+def scores_of(classifier: BayesianTextClassificationPipeline, how: How, options: Mapping[str, Any]) -> Options:
+    """The options of the teacher's scores. All that can be refused before the first pass is refused here.
+
+    Raises:
+        ValueError: The scores are those of one ordinary pass, or the model has no dropout to sample.
+        TypeError: An option is not for probabilities.
+        ImportError: A package for the training is missing.
+    """
     for name in ("threshold", "novelty_level", "coverage", "function_to_apply", "top_k"):
         if name in options:
             raise TypeError(f"{name!r} is not accepted here: a student learns the probabilities of every class")
+    if classifier.activation == "none":
+        raise ValueError("the model predicts numbers, and a student learns probabilities; distill a classifier instead")
     scores = replace(classifier.with_options(options), threshold=None, novelty_level=None, coverage=None)
     if scores.num_samples == 0:
         raise ValueError(
             "num_samples=0; a student learns the average of several passes: pass num_samples=20, or load an ensemble"
         )
+    classifier.sample_proba([], **{name: value for name, value in options.items() if name != "tolerance"})
+    if how == "lora" and not is_peft_available():
+        raise ImportError("how='lora' needs peft: pip install peft, or pass how='weights'")
+    if how != "head" and not is_accelerate_available():
+        raise ImportError(f"how={how!r} needs accelerate: pip install accelerate, or pass how='head'")
     return scores
 
 
@@ -158,10 +170,8 @@ def _made(
     """The model of the student, and what to record of its training."""
     if how == "head":
         return with_new_head(classifier, model, *pairs, advance)
-    try:
-        from .training import Examples, Settings, trained, with_lora
-    except ImportError as error:
-        raise ImportError(f"how={how!r} needs accelerate: pip install accelerate, or pass how='head'") from error
+    from .training import Examples, Settings, trained, with_lora  # imported here because it takes seconds
+
     encoder = classifier.encoder
     options = {name: value for name, value in classifier.defaults.items() if name not in _NOT_OF_THE_TOKENIZER}
     examples, choosing = (Examples(texts, targets, encoder, options) for texts, targets in pairs)

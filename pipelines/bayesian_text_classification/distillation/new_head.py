@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from ..pipeline.forward import Forward
 from ..pipeline.options import Activation
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.twin import allow_batches, shared_copy
 from .affine import Affine, ExportError
 from .closeness import divergence
 from .export import probe_inputs
@@ -60,11 +61,13 @@ def with_new_head(
         name = type(model).__name__
         raise ExportError(f"the logits of {name} do not come from one linear layer; pass how='weights'")
     layer: Any = head.layers[0]
-    model.to(classifier.device)
-    features, logits = _inputs(classifier, model, layer, training[0], advance)
+    running = shared_copy(model.to(classifier.device))
+    allow_batches(running)
+    reader = running, running.get_submodule(head.names[0])
+    features, logits = _inputs(classifier, *reader, training[0], advance)
     center = features.mean(0) if head.has_bias else np.zeros(features.shape[1])
     scale = np.maximum(features.std(0), 1e-8)
-    others, logits_of_others = _inputs(classifier, model, layer, choosing[0], advance)
+    others, logits_of_others = _inputs(classifier, *reader, choosing[0], advance)
     features, others = (features - center) / scale, (others - center) / scale
 
     def loss_of(change: Array) -> float:

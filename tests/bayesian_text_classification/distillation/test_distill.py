@@ -3,7 +3,6 @@
 import copy
 import json
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -189,7 +188,7 @@ def test_progress_counts_what_the_total_says(teacher):
     teacher.distill(TEXTS, epochs=2, num_samples=3, progress=passes.append)
     parts = module.parts_of(TEXTS)
     assert sum(passes) == module.passes_of_distillation(
-        parts, module.scores_of(teacher, {"num_samples": 3}), "weights", 2
+        parts, module.scores_of(teacher, "weights", {"num_samples": 3}), "weights", 2
     )
 
 
@@ -253,6 +252,9 @@ def test_a_model_without_dropout_is_refused_with_the_way_out(tiny, bayesian):
 
 
 def test_missing_accelerate_is_named(teacher, monkeypatch):
-    monkeypatch.setitem(sys.modules, "bayesian_text_classification.distillation.training", None)
+    monkeypatch.setattr(module, "is_accelerate_available", lambda: False)
+    monkeypatch.setattr(module, "is_peft_available", lambda: False)
     with pytest.raises(ImportError, match=r"how='weights' needs accelerate: pip install accelerate"):
         teacher.distill(TEXTS)
+    with pytest.raises(ImportError, match=r"how='lora' needs peft: pip install peft, or pass how='weights'"):
+        teacher.distill(TEXTS, how="lora")

@@ -1,0 +1,88 @@
+"""`bayesian-text-classification distill`: from a file of unlabeled texts to a folder that a stock pipeline serves."""
+
+import json
+import random
+
+import pytest
+from bayesian_text_classification import load
+from bayesian_text_classification.distillation import distill
+from commands import asked, refused
+
+pytestmark = [
+    pytest.mark.usefixtures("loud_libraries"),
+    pytest.mark.filterwarnings("ignore:.*are few for a student"),
+]
+
+WORDS = ["good", "bad", "film", "plot", "dull", "fun", "long", "short", "not", "very", "actor", "scene", "music"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny, tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "model"
+    tiny("bert", hidden_dropout_prob=0.3).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    draw = random.Random(0)
+    path = tmp_path_factory.mktemp("texts") / "texts.csv"
+    path.write_text("text\n" + "".join(" ".join(draw.choices(WORDS, k=6)) + "\n" for _ in range(150)))
+    return path
+
+
+@pytest.mark.parametrize("how", ["weights", "head"])
+def test_a_file_of_texts_becomes_a_folder_for_a_stock_pipeline(model, texts, tmp_path, python, how):
+    output = tmp_path / "student"
+    done = asked("distill", "--model", model, "--input", texts, "--num-samples", 4, "--how", how, "--output", output)
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.startswith("150 distinct texts: 120 train, 15 choose, 15 measure. ")
+    described, written = done.stdout.splitlines()
+    student = load(output)
+    assert described == str(student.distillation) and written == str(output)
+    assert student.distillation.how == how and student.distillation.teacher_scores["num_samples"] == 4
+    code = """if True:
+        import json, sys
+        from transformers import pipeline
+        print(json.dumps(pipeline("text-classification", model=sys.argv[1])(["good film", "dull plot"])))
+    """
+    answers = json.loads(python(code, output))
+    for one, other in zip(answers, student(["good film", "dull plot"]), strict=True):
+        assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-6)
+
+
+def test_a_folder_that_is_not_empty_is_refused_before_torch_is_imported(model, texts, tmp_path):
+    (tmp_path / "mine").write_text("")
+    line = refused(asked("distill", "--model", model, "--input", texts, "--output", tmp_path))
+    assert line == f"--output {tmp_path} already exists and is not empty; choose a new folder"
+
+
+def test_missing_file_and_column(model, tmp_path):
+    line = refused(asked("distill", "--input", tmp_path / "none.csv", "--output", tmp_path / "out"))
+    assert "none.csv" in line
+    (tmp_path / "in.csv").write_text("a,b\n1,2\n")
+    line = refused(asked("distill", "--input", tmp_path / "in.csv", "--output", tmp_path / "out"))
+    assert "--text-column" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_few_texts_say_how_many_are_needed(model, tmp_path):
+    (tmp_path / "in.csv").write_text("text\nfine\n")
+    line = refused(asked("distill", "--model", model, "--input", tmp_path / "in.csv", "--output", tmp_path / "out"))
+    assert line.startswith("there are 1 distinct texts, and a student needs at least 100; pass more texts")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_way_out_of_a_model_without_dropout_is_an_option(tiny, tokenizer, texts, tmp_path):
+    folder = tmp_path / "model"
+    tiny("llama", attention_dropout=0.0, pad_token_id=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    line = refused(asked("distill", "--model", folder, "--input", texts, "--output", tmp_path / "out"))
+    assert "--dropout 0.1" in line
+
+
+def test_missing_accelerate_is_one_line(model, texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(distill, "is_accelerate_available", lambda: False)
+    line = refused(asked("distill", "--model", model, "--input", texts, "--output", tmp_path / "out"))
+    assert line == "--how 'weights' needs accelerate: pip install accelerate, or pass --how 'head'"
