@@ -60,6 +60,8 @@ def workplace(models, tmp_path, monkeypatch):
         write(tmp_path / "my-labeled-texts.csv", ["text", "label"], zip(TEXTS, labels, strict=True))
         write(tmp_path / "my-training-texts.csv", ["text"], [[f"{text} then"] for text in TEXTS])
         write(tmp_path / "my-held-out-texts.csv", ["text"], [[f"{text} again"] for text in TEXTS])
+        some = [[f"{text} {more}"] for text in TEXTS for more in ("now", "later")]
+        write(tmp_path / "my-unlabeled-texts.csv", ["text"], some)
         (tmp_path / "texts").mkdir()
         for name in ("my-texts.csv", "texts/1.csv", "texts/2.csv"):
             write(tmp_path / name, ["text"], [[text] for text in TEXTS[:3]])
