@@ -1,8 +1,8 @@
 """The arrays that a comparison is made from, and their checks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,15 +163,8 @@ class Outputs:
                         raise ValueError(f"novelty must hold a number for each of {count} texts {name} the scope")
         if self.members is not None:
             check("members.samples", self.members.samples, texts, classes, None)
-            fitted_on = None if self.calibration is None else self.calibration.ordinary
-            outside = None if self.outside is None else self.outside[0]
-            for name, p, beside, there, shape in (
-                ("averaged", self.members.averaged, "calibration", fitted_on, ()),
-                ("outside", self.members.outside, "outside", outside, (None,)),
-            ):
-                _check_beside(f"members.{name}", p, beside, there)
-                if p is not None and there is not None:
-                    check(f"members.{name}", p, len(there), classes, *shape)
+            self._check_elsewhere(check, "calibration", "members.averaged", self.members.averaged, classes)
+            self._check_elsewhere(check, "outside", "members.outside", self.members.outside, classes, None)
         _check_groups("groups", self.groups, texts)
         if self.names is not None and len(self.names) != classes:
             raise ValueError(f"names holds {len(self.names)} names; it must hold one for each of {classes} classes")
@@ -180,6 +173,22 @@ class Outputs:
             *_, size = check("pool", self.pool, some, classes, None)
             if size < 2:
                 raise ValueError("pool holds 1 sample of each text; it must hold at least 2, or be None")
+
+    def _check_elsewhere(
+        self,
+        check: Callable[..., tuple[int, ...]],
+        texts: Literal["calibration", "outside"],
+        name: str,
+        values: Probabilities | None,
+        *shape: int | None,
+    ) -> None:
+        """Check another model's probabilities of the calibration texts, or of the out-of-scope texts."""
+        there = None if self.outside is None else self.outside[0]
+        if texts == "calibration":
+            there = None if self.calibration is None else self.calibration.ordinary
+        _check_beside(name, values, texts, there)
+        if values is not None and there is not None:
+            check(name, values, len(there), *shape)
 
 
 def _checked(name: str, values: Probabilities, *shape: int | None) -> tuple[int, ...]:

@@ -73,10 +73,12 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
             lines.append(_sentence(comparison, key, after))
     lines.append(_accuracy(comparison, after, "sampling" if comparison.sampled else comparison.head.scaling))
     lines += _losses(comparison, after, [key for key in keys if key not in _ALWAYS])
-    if best.name not in (before.name, after.name):
+    if best.name not in (before.name, after.name, "ensemble"):  # an ensemble has lines of its own
         lines += _losses(comparison, best, keys)
     lines.append(_scalings(comparison))
-    lines += comparison.notes + _ensemble(comparison)
+    lines += comparison.notes
+    if comparison.several_models:
+        lines += _other_model(comparison, "ensemble", "the ensemble")
     if any(arm.name == "saved" for arm in comparison.arms):
         saved = comparison.arm("saved")
         lines += [f"As saved, {_sentence(comparison, key, saved)}" for key in ("ece", "nll")]
@@ -273,17 +275,16 @@ def _beyond(comparison: Comparison, way: ArmName, what: str) -> list[str]:
     ]
 
 
-def _ensemble(comparison: Comparison) -> tuple[str, ...]:
-    """How the average over several models differs from the ordinary model."""
-    if not comparison.several_models:
-        return ()
-    own = comparison.arm("ensemble")
-    return (
-        *(f"With the ensemble, {_sentence(comparison, key, own)}" for key in ("ece", "nll")),
-        f"With the ensemble: {_accuracy(comparison, own, 'it')}",
-        *_losses(comparison, own, [measure.key for measure in comparison.head.measures if measure.key not in _ALWAYS]),
-        *_beyond(comparison, "ensemble", "the ensemble"),
-    )
+def _other_model(comparison: Comparison, way: ArmName, what: str) -> list[str]:
+    """How an arm of other models than the ordinary one differs from it."""
+    own, said = comparison.arm(way), ("ece", "nll", "accuracy")
+    others = [measure.key for measure in comparison.head.measures if measure.key not in said]
+    return [
+        *(f"With {what}, {_sentence(comparison, key, own)}" for key in ("ece", "nll")),
+        f"With {what}: {_accuracy(comparison, own, 'it')}",
+        *_losses(comparison, own, others),
+        *_beyond(comparison, way, what),
+    ]
 
 
 def _enough_samples(sweep: Sweep, several: bool) -> str:

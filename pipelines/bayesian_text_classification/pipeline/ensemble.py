@@ -158,11 +158,20 @@ def order_of_labels(first: Any, other: Any, number: int) -> list[int]:
     Raises:
         ValueError: The two do not have the same labels.
     """
+    order = matched_labels(first, other)
+    if order is None:
+        raise ValueError(
+            f"model {number} of the ensemble has the labels {list(other.id2label.values())}, and model 1 has "
+            f"{list(first.id2label.values())}; the members need the same labels, each with a name of its own: set "
+            "config.id2label and config.label2id"
+        )
+    return order
+
+
+def matched_labels(first: Any, other: Any) -> list[int] | None:
+    """The class ids of a model's labels, in the order of the first model's; None if the names are not the same."""
     names = [first.id2label[i] for i in range(first.num_labels)]
     own = {other.id2label[i]: i for i in range(other.num_labels)}
     if len(set(names)) < len(names) or set(names) != set(own) or len(own) < other.num_labels:
-        raise ValueError(
-            f"model {number} of the ensemble has the labels {list(other.id2label.values())}, and model 1 has {names}; "
-            "the members need the same labels, each with a name of its own: set config.id2label and config.label2id"
-        )
+        return None
     return [own[name] for name in names]
