@@ -207,7 +207,7 @@ def test_an_ensemble_that_costs_accuracy_is_warned_about():
     labels, ordinary, members, _ = drawn()
     worse = verdict(compare_outputs(Outputs(labels, members[:, :, 0], members=MemberOutputs(1 - members))))
     assert any("With the ensemble: Warning: it costs accuracy here: " in line for line in worse.lines)
-    assert any(line.startswith("Warning for ensemble: Brier score: from ") for line in worse.lines)
+    assert any(line.startswith("Warning for ensemble: Brier: from ") for line in worse.lines)
     assert len(set(worse.lines)) == len(worse.lines)
     better = Outputs(labels, ordinary, members=MemberOutputs(np.repeat(ordinary[:, :, None], 3, axis=2)))
     assert "Neither a temperature nor the ensemble improves" not in verdict(compare_outputs(better)).headline
