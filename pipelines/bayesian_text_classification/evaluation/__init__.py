@@ -1,7 +1,7 @@
 """Compare models on the same rows and judge the differences. Only `run/` uses a model; everything else takes arrays."""
 
 from .comparison import Comparison, compare_outputs
-from .outputs import Calibration, MemberOutputs, Novelty, Outputs
+from .outputs import Calibration, MemberOutputs, Novelty, Outputs, StudentOutputs
 from .run import compare, outputs_of, total_rows
 from .verdict import Verdict, advice, verdict
 
@@ -11,6 +11,7 @@ __all__ = [
     "MemberOutputs",
     "Novelty",
     "Outputs",
+    "StudentOutputs",
     "Verdict",
     "advice",
     "compare",

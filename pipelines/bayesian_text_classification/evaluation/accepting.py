@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..selection.label_thresholds import label_thresholds
 from ..selection.thresholds import lower_bound, of_groups, rows_for, threshold_for
-from .arms import Arm
+from .arms import Arm, of_student
 from .comparison import Comparison
 from .heads import INDEPENDENT_LABELS
 
@@ -148,14 +148,15 @@ def _shorter(threshold: float) -> float:
     return up if (up := math.ceil(threshold * 1e6) / 1e6) < 1 else threshold
 
 
-def called(options: Mapping[str, Any]) -> str:
-    """A call of the classifier with these options, as code."""
-    return f"classifier({', '.join(['texts', *(f'{name}={value!r}' for name, value in options.items())])})"
+def called(arm: Arm, options: Mapping[str, Any]) -> str:
+    """A call with these options, as code: of the classifier, or of the student for its arms."""
+    name = "student" if of_student(arm.name) else "classifier"
+    return f"{name}({', '.join(['texts', *(f'{key}={value!r}' for key, value in options.items())])})"
 
 
 def _call(comparison: Comparison, arm: Arm, threshold: float | dict[str, float]) -> str:
     after = "" if arm.scaling is None else " at that temperature" if arm.temperature else " after that calibration"
-    return called({**comparison.call_options(arm), "threshold": threshold}) + after
+    return called(arm, {**comparison.call_options(arm), "threshold": threshold}) + after
 
 
 def _reachable(

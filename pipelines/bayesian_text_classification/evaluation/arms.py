@@ -23,6 +23,9 @@ TITLES: dict[str, str] = {
     "frequentist": "Frequentist",
     "frequentist_temperature": "Frequentist + temperature",
     "frequentist_platt": "Frequentist + Platt",
+    "student": "Student",
+    "student_temperature": "Student + temperature",
+    "student_platt": "Student + Platt",
     "baal": "BaaL (patch_module)",
     "bayesian": "Bayesian",
     "bayesian_temperature": "Bayesian + temperature",
@@ -36,6 +39,11 @@ TITLES: dict[str, str] = {
 OptionalArm = Literal["baal", "bayesian", "ensemble"]
 OPTIONAL_ARMS: tuple[OptionalArm, ...] = ("baal", "bayesian", "ensemble")  # what runs besides the ordinary model
 ARM_MASKS = "balanced"  # dropout masks of the Bayesian arms
+
+
+def of_student(name: str) -> bool:
+    """Whether the arm with this name is of a student, which is another model at the cost of the ordinary one."""
+    return name.startswith("student")
 
 
 @dataclass(frozen=True)

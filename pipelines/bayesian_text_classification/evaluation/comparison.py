@@ -1,7 +1,7 @@
 """From arrays to a comparison: arms, measures, verdicts on differences, a recommendation. No model, no timing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..pipeline.masks import GROUP_SIZE
 from ..pipeline.rates import Dropout
 from ..pipeline.uncertainty import Uncertainty
-from .arms import Arm, Cost, Labels, MeasuredArms, Probabilities
+from .arms import Arm, Cost, Labels, MeasuredArms, Probabilities, of_student
 from .fits import Fit
 from .heads import CONFIDENCE, ArmName, Head, head_of
 from .out_of_scope import BOTH, NOVELTY, Detection, detect, mean_ranks
@@ -29,12 +29,12 @@ class Comparison:
 
     Attributes:
         labels: True labels, in the form of `Outputs`. *Shape:* (texts,) or (texts, labels).
-        arms: The arms in this order: frequentist, frequentist_temperature, baal (if it was run), bayesian and
-            bayesian_temperature (if there are samples), ensemble and ensemble_temperature (if there are several
-            models), saved (if the classifier was saved with a calibration). For independent labels, "platt" takes the
-            place of "temperature".
-        beyond_temperature: For "bayesian" and "ensemble", if there are such arms: each measure of the arm with a
-            scaling minus that of the frequentist arm with one, by its key.
+        arms: The arms in this order: frequentist, frequentist_temperature, student and student_temperature (if there is
+            a student), baal (if it was run), bayesian and bayesian_temperature (if there are samples), ensemble and
+            ensemble_temperature (if there are several models), saved (if the classifier was saved with a calibration).
+            For independent labels, "platt" takes the place of "temperature".
+        beyond_temperature: For "student", "bayesian" and "ensemble", if there are such arms: each measure of the arm
+            with a scaling minus that of the frequentist arm with one, by its key.
         uncertainty: Uncertainty of each text, from the Bayesian arm's samples; None without samples.
         out_of_scope: How well each score detects the out-of-scope texts. Empty if none were given.
         novelty: Their novelty, and that of the measured texts; None without a scope.
@@ -49,6 +49,8 @@ class Comparison:
         dropout: The option `dropout` of the samples.
         notes: What else to know about the run, one sentence each.
         unsampled: Why there are no samples, if there are none.
+        student_minus_sampling: Each measure of the student with a scaling minus that of the Bayesian arm with one, by
+            its key. Empty if one of them was not measured.
     """
 
     labels: Labels
@@ -68,6 +70,7 @@ class Comparison:
     unsampled: str = NO_SAMPLES
     novelty: Novelty | None = None
     sets: MeasuredSets | None = None
+    student_minus_sampling: dict[str, Difference] = field(default_factory=dict)
 
     def with_sets(self, coverage: float, *, seed: int = 0) -> "Comparison":
         """The comparison with prediction sets of this coverage; see `measured_sets`, also for the ValueError."""
@@ -77,10 +80,11 @@ class Comparison:
     def novelty_level(self) -> float | None:
         """The level to deploy: 0.05, if novelty detects the out-of-scope texts significantly better than the entropy.
 
-        The entropy is that of the ordinary model. None without a scope, or with too few held-out texts for the level.
+        The entropy is that of the ordinary model. None without a scope, or with too few held-out texts for the level;
+        and if a student is recommended, whose own scope was not measured.
         """
         found = [one for one in self.out_of_scope if one.score == NOVELTY]
-        if self.novelty is None or found[0].differences["auroc"].verdict != "better":
+        if self.novelty is None or of_student(self.recommended) or found[0].differences["auroc"].verdict != "better":
             return None
         return LEVEL if 1 / (self.novelty.held_out + 1) <= LEVEL else None
 
@@ -117,6 +121,11 @@ class Comparison:
         return any(arm.name == "ensemble" for arm in self.arms)
 
     @property
+    def with_student(self) -> bool:
+        """Whether there is a student."""
+        return any(arm.name == "student" for arm in self.arms)
+
+    @property
     def conclusive(self) -> bool:
         """Whether there are enough answers for a recommendation."""
         others = [arm for arm in self.arms if arm.name in self.head.candidates and arm.differences]
@@ -132,13 +141,13 @@ class Comparison:
         return self.arm(self.head.scaled[name])
 
     def call_options(self, arm: Arm) -> dict[str, Any]:
-        """Options of a classifier's call that give the probabilities of an arm, before its scaling.
+        """Options of a call that give the probabilities of an arm, before its scaling.
 
-        The arm "saved" needs none.
+        It is a call of the classifier, or of the student for the student's arms. The arm "saved" needs none.
         """
         if arm.name == "saved":
             return {}
-        if arm.name.startswith("frequentist"):
+        if arm.name.startswith("frequentist") or of_student(arm.name):
             return {"num_samples": 0}
         options: dict[str, Any] = {"num_samples": arm.cost.passes}
         if self.several_models:
@@ -187,6 +196,8 @@ class GrowingComparison:
         self._outputs, before = outputs, len(self._arms)
         samples, members, known = outputs.samples, outputs.members, outputs.calibration
         self._measure_both("frequentist", outputs.ordinary, None if known is None else known.ordinary)
+        if outputs.student is not None:
+            self._measure_both("student", outputs.student.ordinary, outputs.student.calibration)
         if outputs.baal is not None:
             self._measure("baal", outputs.baal)
         if samples is not None:
@@ -254,7 +265,13 @@ class GrowingComparison:
             outputs.notes,
             outputs.unsampled,
             outputs.novelty,
+            student_minus_sampling=self._student_minus_sampling(),
         )
+
+    def _student_minus_sampling(self) -> dict[str, Difference]:
+        student, sampled = self._head.scaled["student"], self._head.scaled["bayesian"]
+        both = self._has(student) and self._has(sampled)
+        return self._measured.differences(student, sampled) if both else {}
 
 
 def _sweep(outputs: Outputs, labels: Labels, seed: int) -> Sweep | None:
@@ -283,6 +300,9 @@ def _detections(outputs: Outputs, head: Head, uncertainty: Uncertainty | None, s
     assert ordinary is not None
     inside = {"frequentist": head.scores(head.uncertainty(np.asarray(outputs.ordinary)[:, :, None]))}
     outside = {"frequentist": head.scores(head.uncertainty(ordinary[:, :, None]))}
+    if outputs.student is not None and outputs.student.outside is not None:
+        for scores, p in ((inside, outputs.student.ordinary), (outside, outputs.student.outside)):
+            scores["student"] = head.scores(head.uncertainty(np.asarray(p)[:, :, None]))
     if uncertainty is not None and samples is not None:
         inside["bayesian"] = head.scores(uncertainty, True)
         outside["bayesian"] = head.scores(head.uncertainty(samples), True)

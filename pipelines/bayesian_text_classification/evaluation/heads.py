@@ -22,6 +22,9 @@ ArmName = Literal[
     "frequentist",
     "frequentist_temperature",
     "frequentist_platt",
+    "student",
+    "student_temperature",
+    "student_platt",
     "baal",
     "bayesian",
     "bayesian_temperature",
@@ -112,6 +115,7 @@ class OneLabel(Head):
     scaling = "a temperature"
     scaled: ClassVar[Mapping[ArmName, ArmName]] = {
         "frequentist": "frequentist_temperature",
+        "student": "student_temperature",
         "bayesian": "bayesian_temperature",
         "ensemble": "ensemble_temperature",
     }
@@ -161,6 +165,7 @@ class IndependentLabels(Head):
     scaling = "Platt scaling"
     scaled: ClassVar[Mapping[ArmName, ArmName]] = {
         "frequentist": "frequentist_platt",
+        "student": "student_platt",
         "bayesian": "bayesian_platt",
         "ensemble": "ensemble_platt",
     }

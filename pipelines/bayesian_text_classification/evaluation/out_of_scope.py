@@ -35,7 +35,7 @@ class Detection:
     """One score of one arm as a detector: the higher, the more likely out of scope. The intervals are 95% intervals.
 
     Attributes:
-        arm: "frequentist", "bayesian", "ensemble" or "scope".
+        arm: "frequentist", "student", "bayesian", "ensemble" or "scope".
         score: "1 - max probability", "predictive entropy" or "mutual information"; of a scope, "novelty", or its mean
             rank with "1 - max probability" of the ordinary model.
         inside: Scores of the in-scope texts.

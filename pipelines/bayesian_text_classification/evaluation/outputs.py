@@ -46,6 +46,21 @@ class MemberOutputs:
 
 
 @dataclass(frozen=True)
+class StudentOutputs:
+    """Probabilities from one ordinary pass of a student, or of any other model with the same labels.
+
+    Attributes:
+        ordinary: On the texts of `Outputs`. *Shape:* (texts, classes).
+        calibration: On the texts of `Outputs.calibration`. *Shape:* (texts, classes).
+        outside: On the out-of-scope texts. *Shape:* (texts, classes).
+    """
+
+    ordinary: Probabilities
+    calibration: Probabilities | None = None
+    outside: Probabilities | None = None
+
+
+@dataclass(frozen=True)
 class Novelty:
     """How far texts are from what the classifier was made for, by one ordinary pass. *Shape:* (texts,) each.
 
@@ -99,6 +114,7 @@ class Outputs:
         novelty: Distances from a scope, next to `outside`; None without a scope.
         notes: What else to know about the run, one sentence each.
         unsampled: Why there are no samples, if there are none.
+        student: Probabilities from a student; None for no student.
 
     Raises:
         ValueError: An array has the wrong shape, a label is no class id, or numbers are not probabilities.
@@ -124,6 +140,7 @@ class Outputs:
     one_dropout: bool = True
     notes: tuple[str, ...] = ()
     unsampled: str = NO_SAMPLES
+    student: StudentOutputs | None = None
 
     def __post_init__(self) -> None:
         if np.shape(self.ordinary)[1:] == (1,) and np.ndim(self.labels) == 1:  # one output
@@ -165,6 +182,10 @@ class Outputs:
             check("members.samples", self.members.samples, texts, classes, None)
             self._check_elsewhere(check, "calibration", "members.averaged", self.members.averaged, classes)
             self._check_elsewhere(check, "outside", "members.outside", self.members.outside, classes, None)
+        if self.student is not None:
+            check("student.ordinary", self.student.ordinary, texts, classes)
+            self._check_elsewhere(check, "calibration", "student.calibration", self.student.calibration, classes)
+            self._check_elsewhere(check, "outside", "student.outside", self.student.outside, classes)
         _check_groups("groups", self.groups, texts)
         if self.names is not None and len(self.names) != classes:
             raise ValueError(f"names holds {len(self.names)} names; it must hold one for each of {classes} classes")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .arms import Arm, MeasuredArms
+from .arms import Arm, MeasuredArms, of_student
 from .heads import ArmName, Head
 from .statistics.intervals import Difference
 
@@ -31,9 +31,10 @@ class Recommendation:
 
     Attributes:
         arm: The cheapest arm whose NLL no more expensive arm improves significantly and by at least 1%. The cheapest
-            has the fewest passes per text; of several, one without a scaling, then "saved".
-        lost: The best cheaper arm (of those that take fewer passes, if there are any), and what beat it: the
-            recommended arm if that does, or else another one. None if no arm is cheaper.
+            has the fewest passes per text; of several, that of the model at hand, not of a student; of several, one
+            without a scaling, then "saved".
+        lost: The best cheaper arm (of those that take fewer passes, or for a student no other model, if there are any),
+            and what beat it: the recommended arm if that does, or else another one. None if no arm is cheaper.
         won: The recommended arm, and the best of the more expensive ones, which does not beat it. None if there are
             none.
     """
@@ -46,12 +47,12 @@ class Recommendation:
 def recommendation(measured: MeasuredArms, head: Head, arms: Sequence[Arm]) -> Recommendation:
     """The cheapest arm that no more expensive one beats in NLL: significantly, and by at least 1%."""
     by_name = {arm.name: arm for arm in arms}
-    passes = {name: arm.cost.passes for name, arm in by_name.items()}
-    ways = sorted((way for way in head.scaled if way in by_name), key=passes.__getitem__)
+    cost = {name: (arm.cost.passes, of_student(name)) for name, arm in by_name.items()}
+    ways = sorted((way for way in head.scaled if way in by_name), key=cost.__getitem__)
     order = [name for way in ways for name in (way, head.scaled[way])]
     if "saved" in by_name:
-        own, fitted = passes["saved"], head.scaled.values()
-        more_expensive = [i for i, name in enumerate(order) if (passes[name], name in fitted) > (own, False)]
+        own, fitted = cost["saved"], head.scaled.values()
+        more_expensive = [i for i, name in enumerate(order) if (*cost[name], name in fitted) > (*own, False)]
         order.insert(more_expensive[0] if more_expensive else len(order), "saved")
 
     measure = next(measure for measure in head.measures if measure.key == "nll")
@@ -68,7 +69,7 @@ def recommendation(measured: MeasuredArms, head: Head, arms: Sequence[Arm]) -> R
     contests = {base: [contest(base, rival) for rival in order[i + 1 :]] for i, base in enumerate(order)}
     best = next(base for base, ones in contests.items() if not any(map(beats, ones)))
     before = order[: order.index(best)]
-    cheaper = min([name for name in before if passes[name] < passes[best]] or before, key=nll, default=None)
+    cheaper = min([name for name in before if cost[name] < cost[best]] or before, key=nll, default=None)
     lost = None
     if cheaper is not None:
         winners = [one for one in contests[cheaper] if beats(one)]

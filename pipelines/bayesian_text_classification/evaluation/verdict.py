@@ -9,7 +9,7 @@ import numpy as np
 
 from ..pipeline.masks import GROUP_SIZE
 from .accepting import Limit, accepting, answers_of, called, limit_of, number_of_texts, rounded
-from .arms import Arm
+from .arms import Arm, of_student
 from .comparison import Comparison
 from .heads import ENTROPY, ONE_LABEL, ArmName
 from .out_of_scope import LEAST_OUTSIDE, NOVELTY
@@ -73,10 +73,12 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
             lines.append(_sentence(comparison, key, after))
     lines.append(_accuracy(comparison, after, "sampling" if comparison.sampled else comparison.head.scaling))
     lines += _losses(comparison, after, [key for key in keys if key not in _ALWAYS])
-    if best.name not in (before.name, after.name, "ensemble"):  # an ensemble has lines of its own
+    if best.name not in (before.name, after.name, "student", "ensemble"):  # the last two have lines of their own
         lines += _losses(comparison, best, keys)
     lines.append(_scalings(comparison))
     lines += comparison.notes
+    if comparison.with_student:
+        lines += _other_model(comparison, "student", "the student") + _beside_sampling(comparison)
     if comparison.several_models:
         lines += _other_model(comparison, "ensemble", "the ensemble")
     if any(arm.name == "saved" for arm in comparison.arms):
@@ -113,7 +115,8 @@ def _headline(comparison: Comparison) -> str:
     scaling = comparison.head.scaling
     if best.name == "saved":
         scaling = f"a new {scaling[2:]}" if scaling.startswith("a ") else f"new {scaling}"
-    rivals = [scaling, *["sampling"] * comparison.sampled, *["the ensemble"] * comparison.several_models]
+    rivals = [scaling, *["the student"] * comparison.with_student, *["sampling"] * comparison.sampled]
+    rivals += ["the ensemble"] * comparison.several_models
     others = f"{scaling[0].upper()}{scaling[1:]} does not improve"
     if len(rivals) > 1:
         others = f"Neither {' nor '.join(rivals)} improves"
@@ -131,6 +134,9 @@ def _headline(comparison: Comparison) -> str:
     cost = f"for {passes} passes per text instead of 1" if passes > 1 else "without more passes"
     if best.name.startswith("ensemble"):
         cost += f", one of each of {passes} models"
+    if of_student(best.name):
+        cost = "for 1 pass per text as before, of another model"
+        cost += f" (sampling takes {comparison.rival.cost.passes} passes)" * comparison.sampled
     return (
         f"Recommended: {IN_SENTENCE[best.name]}. The NLL goes from {nll[0]:.4f} to {nll[1]:.4f} and the ECE from "
         f"{ece[0]:.4f} to {ece[1]:.4f}, {cost}."
@@ -192,7 +198,9 @@ def _contest(comparison: Comparison, found: Contest, other: ArmName, fit: str) -
     names = IN_SENTENCE | {"frequentist": "the model as it is"}
     before, after = (arm.estimates["nll"].value for arm in (base, rival))
     passes = comparison.arm(other).cost.passes
-    if other == "saved":
+    if of_student(found.base) != of_student(found.rival):
+        fit = "is another model" if of_student(other) else "needs no other model"
+    elif other == "saved":
         fit = "needs no new fit"
     cost = fit if base.cost.passes == rival.cost.passes else f"takes {passes} pass{'es' * (passes > 1)} per text"
     difference = _significance(found.nll, words.answers, words.few) + _small(found.nll, before)
@@ -263,10 +271,17 @@ def _scalings(comparison: Comparison) -> str:
     return " ".join([line, sampled, *_beyond(comparison, "bayesian", "sampling"), _fitted(comparison)])
 
 
+def _decided(comparison: Comparison, base: ArmName, rival: ArmName) -> bool:
+    """Whether these two arms, with a scaling, decided. They have a line then."""
+    found, pair = comparison.recommendation, (comparison.head.scaled[base], comparison.head.scaled[rival])
+    return comparison.conclusive and pair in [
+        (one.base, one.rival) for one in (found.lost, found.won) if one is not None
+    ]
+
+
 def _beyond(comparison: Comparison, way: ArmName, what: str) -> list[str]:
-    """The effect of `what` where both arms have a scaling; none if these two arms decided, as they have a line then."""
-    found, pair = comparison.recommendation, (comparison.head.scaled["frequentist"], comparison.head.scaled[way])
-    if comparison.conclusive and pair in [(one.base, one.rival) for one in (found.lost, found.won) if one is not None]:
+    """The effect of `what` where both arms have a scaling, if these two did not decide."""
+    if _decided(comparison, "frequentist", way):
         return []
     words, difference = WORDS[comparison.head], comparison.beyond_temperature[way]["nll"]
     return [
@@ -285,6 +300,19 @@ def _other_model(comparison: Comparison, way: ArmName, what: str) -> list[str]:
         *_losses(comparison, own, others),
         *_beyond(comparison, way, what),
     ]
+
+
+def _beside_sampling(comparison: Comparison) -> list[str]:
+    """How the student differs from sampling, where both have a scaling: in NLL, and where it is significantly worse."""
+    words, lines = WORDS[comparison.head], []
+    for key, difference in comparison.student_minus_sampling.items():
+        said = key == "nll" and not _decided(comparison, "student", "bayesian")
+        if said or (key != "nll" and difference.verdict == "worse"):
+            lines.append(
+                f"{'Warning: ' * (not said)}{comparison.head.title(key)} of the student minus that of sampling when "
+                f"both have {comparison.head.scaling}: {_significance(difference, words.answers, words.few)}."
+            )
+    return lines
 
 
 def _enough_samples(sweep: Sweep, several: bool) -> str:
@@ -327,16 +355,16 @@ def _accuracy(comparison: Comparison, after: Arm, what: str) -> str:
 
 def _fitted(comparison: Comparison) -> str:
     words = WORDS[comparison.head]
-    which = words.fitted if comparison.sampled or comparison.several_models else words.fitted_once
-    undetermined = _UNDETERMINED if comparison.head is ONE_LABEL else _UNDETERMINED_LABELS
+    several = comparison.sampled or comparison.several_models or comparison.with_student
+    which = words.fitted if several else words.fitted_once
     if comparison.calibrated_on is None:
         if not comparison.determined:
-            return undetermined.format(which="these labels")
+            return words.undetermined.format("these labels")
         return f"{which} fitted on these texts, and the measures are corrected for that."
     others = number_of_texts(comparison.calibrated_on, "" if comparison.shared_texts else "other")
     line = f"{which} fitted on {others}."
     if not comparison.determined:
-        line += " " + undetermined.format(which="their labels")
+        line += " " + words.undetermined.format("their labels")
     if comparison.shared_texts:
         line += (
             f" Warning: {comparison.shared_texts:,} of the texts measured here are among them, which makes the arms "
@@ -357,7 +385,7 @@ def _out_of_scope(comparison: Comparison) -> list[str]:
             f"{before.auroc.value:.4f}. At 95% recall, {before.false_positive_rate.value:.1%} of the in-scope texts "
             "are flagged by mistake."
         ]
-    by = {"ensemble": "predictive entropy of the ensemble", "scope": "novelty, in one pass"}
+    by = {way: f"{ENTROPY} of the {way}" for way in ("student", "ensemble")} | {"scope": "novelty, in one pass"}
     sentences = []
     for after in others:
         auroc, rate = (
@@ -376,6 +404,8 @@ def _out_of_scope(comparison: Comparison) -> list[str]:
 def _refusing(comparison: Comparison) -> list[str]:
     """What a novelty level does; none unless it is to be deployed."""
     level = comparison.novelty_level
+    if comparison.novelty is not None and of_student(comparison.recommended):
+        return ["Novelty was measured for the ordinary model. To know that of the student, evaluate it as the model."]
     if comparison.novelty is None or level is None:
         return []
     outside, inside = ((p <= level).mean() for p in (comparison.novelty.p_outside, comparison.novelty.p_inside))
@@ -406,19 +436,10 @@ def _significance(difference: Difference, least: str, no_interval: str, what: st
 
 def _how(arm: Arm, comparison: Comparison) -> str:
     if arm.name == "saved":
-        return f"Use the classifier as it is: {called({})}."
-    call = called(comparison.call_options(arm))
+        return f"Use the classifier as it is: {called(arm, {})}."
+    call, load = called(arm, comparison.call_options(arm)), "Load the student. " * of_student(arm.name)
     if arm.scaling is None:
-        return f"Use {call}."
+        return f"{load}Use {call}."
     found = "fits Platt scaling" if arm.temperature is None else f"finds a temperature of {arm.temperature:.6g}"
-    return f"Call {call.replace('(texts', '.calibrate(texts, labels')}, which {found} on these texts, and then {call}."
-
-
-_UNDETERMINED = (
-    "Warning: {which} do not determine a temperature (every answer is right, or the correct class gets no more "
-    "probability than the others). Only the prior keeps it away from 0 and infinity."
-)
-_UNDETERMINED_LABELS = (
-    "Warning: {which} do not determine a Platt scaling (every label applies, or none does). Only the prior keeps it "
-    "finite."
-)
+    fit = call.replace("(texts", ".calibrate(texts, labels")
+    return f"{load}Call {fit}, which {found} on these texts, and then {call}."

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from .arms import TITLES
+from .arms import TITLES, of_student
 from .heads import INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
 from .statistics.intervals import LEAST_ROWS
 
 IN_SENTENCE = {name: title.replace("Freq", "freq").replace("Ens", "ens") for name, title in TITLES.items()}
 IN_SENTENCE["saved"] = "the classifier as saved"
+IN_SENTENCE |= {name: title.replace("Stud", "the stud") for name, title in TITLES.items() if of_student(name)}
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Words:
         answers: What a verdict needs.
         wrong: The rarest part of that.
         directions: What a model is whose probabilities are too high, or too low; and the two means that show it.
+        undetermined: A warning about labels that determine no scaling.
     """
 
     fitted: str
@@ -31,6 +33,7 @@ class Words:
     answers: str
     wrong: str
     directions: tuple[str, str, str]
+    undetermined: str
 
 
 _OF_LABELS = Words(
@@ -45,6 +48,7 @@ _OF_LABELS = Words(
         "not confident enough that labels apply",
         "their mean probability is {:.4f}, and a share of {:.4f} applies",
     ),
+    "Warning: {} do not determine a Platt scaling (every label applies, or none does). Only the prior keeps it finite.",
 )
 WORDS: dict[Head, Words] = {
     ONE_LABEL: Words(
@@ -55,6 +59,8 @@ WORDS: dict[Head, Words] = {
         f"{LEAST_ROWS} right and {LEAST_ROWS} wrong answers",
         f"has {LEAST_ROWS} wrong answers",
         ("overconfident", "underconfident", "its mean confidence is {:.4f}, its accuracy {:.4f}"),
+        "Warning: {} do not determine a temperature (every answer is right, or the correct class gets no more "
+        "probability than the others). Only the prior keeps it away from 0 and infinity.",
     ),
     INDEPENDENT_LABELS: _OF_LABELS,
     ONE_OUTPUT: _OF_LABELS,

@@ -60,11 +60,51 @@ def with_values(nll, passes):
     ],
 )
 def test_an_ensemble_is_as_expensive_as_its_models(nll, models, expected):
-    names = [*ONE_LABEL.scaled, *ONE_LABEL.scaled.values()]
-    order = [names[i] for i in (0, 3, 1, 4, 2, 5)]
-    passes = {name: 20 if "bayesian" in name else models for name in names if "frequentist" not in name}
+    order = [name for way in ("frequentist", "bayesian", "ensemble") for name in (way, ONE_LABEL.scaled[way])]
+    passes = {name: 20 if "bayesian" in name else models for name in order if "frequentist" not in name}
     values = dict(zip(order, nll, strict=True))
     assert recommendation(Measured(values), ONE_LABEL, with_values(values, passes)).arm == expected
+
+
+@pytest.mark.parametrize(
+    ("nll", "expected", "lost", "won"),
+    [
+        # As good as sampling, and better than the temperature: one pass of the student.
+        (
+            (1.0, 0.95, 0.93, 0.9, 0.91, 0.8995),
+            "student_temperature",
+            ("frequentist_temperature", "student_temperature"),
+            ("student_temperature", "bayesian_temperature"),
+        ),
+        ((1.0, 0.95, 0.9, 0.9, 0.91, 0.9), "student", ("frequentist_temperature", "student"), ("student", "student_temperature")),
+        # A tie goes to the model at hand.
+        (
+            (1.0, 0.9, 0.9, 0.8995, 0.91, 0.9),
+            "frequentist_temperature",
+            ("frequentist", "frequentist_temperature"),
+            ("frequentist_temperature", "student_temperature"),
+        ),
+        ((1.0, 0.999, 0.996, 0.9945, 0.995, 0.995), "frequentist", None, ("frequentist", "student_temperature")),
+        # Better than the temperature, but sampling beats it.
+        (
+            (1.0, 0.95, 0.93, 0.92, 0.91, 0.9),
+            "bayesian_temperature",
+            ("student_temperature", "bayesian_temperature"),
+            None,
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("saved", [None, 1, 20])
+def test_a_student_costs_as_much_as_the_model_at_hand_and_comes_after_it(nll, expected, lost, won, saved):
+    order = [name for way in ("frequentist", "student", "bayesian") for name in (way, ONE_LABEL.scaled[way])]
+    passes, values = {"bayesian": 20, "bayesian_temperature": 20}, dict(zip(order, nll, strict=True))
+    if saved is not None:  # worse than all others
+        values["saved"], passes["saved"] = 1.2, saved
+    found = recommendation(Measured(values), ONE_LABEL, with_values(values, passes))
+    assert found.arm == expected
+    for contest, pair in ((found.lost, lost), (found.won, won)):
+        if saved is None:
+            assert (contest and (contest.base, contest.rival)) == pair
 
 
 @pytest.mark.parametrize(
