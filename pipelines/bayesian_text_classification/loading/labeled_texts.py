@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow
 from ..embedded import EMBEDDED_TEXTS, embedded_texts
 from ..files.formats import FORMATS, format_of
 from ..files.readers import DAMAGE, RowFile, open_rows, pairs_of
-from ..pipeline.inputs import halves_of_rows, shown, text_key
+from ..pipeline.inputs import halves_of_rows, shown, text_hash, text_key
 from ..wording import first_line, row_name
 from .columns import labeled_columns, unlabeled_column
 from .labels import DataError, label_ids, label_lists, yes_or_no
@@ -79,6 +79,10 @@ class LabeledTexts:
         half = halves_of_rows(list(map(text_key, self.texts)))
         first, second = (self._rows(np.flatnonzero(which).tolist()) for which in (half, ~half))
         return first, second
+
+    def without(self, hashes: Collection[int]) -> "LabeledTexts":
+        """The rows whose texts have none of these hashes (`text_hash`), such as those of `student.distilled_on`."""
+        return self._rows([i for i, text in enumerate(self.texts) if text_hash(text_key(text)) not in hashes])
 
     def _rows(self, rows: Sequence[int]) -> "LabeledTexts":
         texts, labels = ([values[i] for i in rows] for values in (self.texts, self.labels))

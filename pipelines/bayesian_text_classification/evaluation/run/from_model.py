@@ -33,6 +33,7 @@ from .ensemble_arm import with_members
 from .nan import refuse_nan
 from .novelty import with_novelty, with_scope
 from .saved_arm import own_passes, with_saved
+from .student_arm import check_student, with_student
 
 
 def compare(
@@ -47,6 +48,7 @@ def compare(
     sweep: int = 0,
     dropout: Dropout = None,
     arms: Collection[OptionalArm] = OPTIONAL_ARMS,
+    student: BayesianTextClassificationPipeline | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
     on_arm: Callable[[Arm], None] | None = None,
@@ -71,6 +73,9 @@ def compare(
             `classifier.dropout_candidates()`: on `calibration`, else on `data` in five folds of distinct texts, so that
             no text is measured with a choice that it took part in.
         arms: What to run besides the ordinary model, where there is such an arm: "baal", "bayesian", "ensemble".
+        student: A second model with the same labels (matched by name), such as one that `distill` made of the first. It
+            gets arms of its own, of one ordinary pass. The measured texts must not be among those that it was made
+            from.
         seed: Seed of both arms' dropout, of the resamples and of the sample orders in the sweep.
         progress: Function that is called with the number of rows done (a row is one text in one pass). `total_rows`
             gives the total. None: a bar appears after 5 seconds, in a terminal or a notebook.
@@ -78,8 +83,8 @@ def compare(
             ordinary model's comes first, after one pass (and after the scope, if there is one).
 
     Raises:
-        ValueError: The classifier's scores are not probabilities (a regression model), or are NaN; or an arm is
-            unknown.
+        ValueError: The classifier's scores are not probabilities (a regression model), or are NaN; an arm is unknown;
+            or the student has other labels, or was distilled on a measured text.
     """
     growing = GrowingComparison(seed, others=calibration is not None)
     for outputs in _stages(
@@ -92,6 +97,7 @@ def compare(
         sweep,
         dropout,
         arms,
+        student,
         seed,
         progress,
     ):
@@ -113,13 +119,14 @@ def outputs_of(
     sweep: int = 0,
     dropout: Dropout = None,
     arms: Collection[OptionalArm] = OPTIONAL_ARMS,
+    student: BayesianTextClassificationPipeline | None = None,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Outputs:
     """Compute the arrays of `compare`, which documents the arguments and the errors.
 
     The further passes of the sweep continue the Bayesian arm's samples. The two Bayesian arms share their passes, and
-    so do the two frequentist arms. With a scope, there is one more ordinary pass, for novelty.
+    so do the two frequentist arms and the two of a student. With a scope, there is one more ordinary pass, for novelty.
     """
     *_, outputs = _stages(
         classifier,
@@ -131,6 +138,7 @@ def outputs_of(
         sweep,
         dropout,
         arms,
+        student,
         seed,
         progress,
     )
@@ -147,6 +155,7 @@ def _stages(
     sweep: int,
     dropout: Dropout,
     arms: Collection[OptionalArm],
+    student: BayesianTextClassificationPipeline | None,
     seed: int,
     progress: Callable[[int], None] | None,
 ) -> Iterator[Outputs]:
@@ -165,8 +174,12 @@ def _stages(
     if activation == "sigmoid" and len(set(names)) < len(names):
         raise ValueError("two labels of the model have the same name; give every label its own in config.id2label")
 
+    if student is not None:
+        check_student(student, classifier, texts, out_of_scope)
+
     more: dict[str, Any] = {"calibration": calibration, "out_of_scope": out_of_scope, "num_samples": num_samples}
     more |= {"sweep": sweep, "dropout": dropout, "arms": arms, "scope": scope[0], "scope_held_out": scope[1]}
+    more["student"] = student
     total = total_rows(classifier, data, **more) if progress is None else None
     as_saved, classifier = classifier, classifier.uncalibrated()
     with progress_bar(progress, total) as advance:
@@ -200,6 +213,9 @@ def _stages(
             groups = np.asarray(list(map(text_key, out_of_scope)))
             found = replace(found, outside=(ordinary(out_of_scope), None), outside_groups=groups)
             found = with_novelty(found, scoped, texts, out_of_scope, advance)
+        if student is not None:
+            found = with_student(found, student, classifier, texts, given, out_of_scope, advance)
+            yield found
         run = _Sampling(classifier, num_samples, sweep, seed, advance)
         if _has_baal(classifier, num_samples, arms):
             found = _with_baal(found, run, data)
@@ -365,10 +381,11 @@ def total_rows(
     sweep: int = 0,
     dropout: Dropout = None,
     arms: Collection[OptionalArm] = OPTIONAL_ARMS,
+    student: BayesianTextClassificationPipeline | None = None,
 ) -> int:
     """Number of rows (a text in one pass) that `compare` runs with these arguments."""
     texts, others, outside = len(data.texts), 0 if calibration is None else len(calibration.texts), len(out_of_scope)
-    rows = texts + others + outside
+    rows = (texts + others + outside) * (1 if student is None else 2)
     if outside and (scope or classifier.scope is not None):
         rows += texts + outside + len(scope) + len(scope_held_out or ())
     count = len(_candidates(classifier, num_samples, dropout, arms))
