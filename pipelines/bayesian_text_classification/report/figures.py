@@ -21,7 +21,7 @@ from ..evaluation.sample_sweep import Sweep
 from ..evaluation.statistics.measures import risk_coverage
 
 # Okabe & Ito (2008): distinguishable with every common color vision deficiency, and in print. Their palette has no two
-# more that show black whiskers, so the ensemble is purple; its dashes differ too.
+# more that show black whiskers, so the ensemble is purple and the student brown; their dashes differ too.
 COLORS = {
     "frequentist": "#D55E00",
     "frequentist_temperature": "#CC79A7",
@@ -30,6 +30,9 @@ COLORS = {
     "bayesian_temperature": "#009E73",
     "frequentist_platt": "#CC79A7",
     "bayesian_platt": "#009E73",
+    "student": "#8C510A",
+    "student_temperature": "#BF9B5F",
+    "student_platt": "#BF9B5F",
     "ensemble": "#6A51A3",
     "ensemble_temperature": "#9E9AC8",
     "ensemble_platt": "#9E9AC8",
@@ -43,6 +46,9 @@ _DASHES = {
     "bayesian_temperature": (0, (5, 1, 1, 1, 1, 1)),
     "frequentist_platt": ":",
     "bayesian_platt": (0, (5, 1, 1, 1, 1, 1)),
+    "student": (0, (6, 2)),
+    "student_temperature": (0, (6, 2, 1, 2)),
+    "student_platt": (0, (6, 2, 1, 2)),
     "ensemble": (0, (4, 1)),
     "ensemble_temperature": (0, (1, 2)),
     "ensemble_platt": (0, (1, 2)),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..evaluation.accepting import Limit
+from ..evaluation.arms import of_student
 from ..evaluation.comparison import Comparison
 from ..evaluation.heads import INDEPENDENT_LABELS
 from ..pipeline.scaling import TemperatureScaling
@@ -27,6 +28,8 @@ class Sources:
         labeled: Path, Hub id or name of the texts that the scalings were fitted on.
         columns: Other arguments of `load_labeled_texts`.
         scope: Files of the texts that a scope was learned from: "scope_dataset", and "scope_held_out" if there is one.
+        student: Folder or Hub id of the student; None for no student.
+        student_calibrated: Whether the student was saved with a calibration, which the report does not use.
     """
 
     model: str | None
@@ -36,6 +39,8 @@ class Sources:
     ensemble: tuple[str, ...] = ()
     together: bool = False
     scope: Mapping[str, str] = field(default_factory=dict)
+    student: str | None = None
+    student_calibrated: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,20 @@ def recipe(comparison: Comparison, sources: Sources | None, limit: Limit | None 
     """The recommendation as code, with its threshold; None if the data allow none, or if the sources are unknown."""
     if sources is None or not comparison.conclusive:
         return None
+    if of_student(comparison.recommended) and sources.student is None:
+        return None
     return Recipe(_python(comparison, sources, limit), _commands(comparison, sources, limit))
 
 
 def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> str:
     models, options = _loading(comparison, sources)
+    name = "student" if of_student(comparison.recommended) else "classifier"
     model = repr(models) if len(models) > 1 else "".join(map(repr, models))
-    loaded = ", ".join(filter(None, [model, *(f"{name}={value!r}" for name, value in options.items())]))
+    loaded = ", ".join(filter(None, [model, *(f"{key}={value!r}" for key, value in options.items())]))
+    loading = f"{name} = load({loaded})" + ".uncalibrated()" * _bare(comparison, sources)
+    kept = f'{name}.save_pretrained("{FOLDER}")\n' * _bare(comparison, sources)
     scaling = comparison.arm(comparison.recommended).scaling
-    accept = "" if limit is None else f"classifier.threshold = {limit.threshold!r}  # {limit.promise}\n"
+    accept = "" if limit is None else f"{name}.threshold = {limit.threshold!r}  # {limit.promise}\n"
     texts = [f"load_texts({path!r}{_text_columns(sources)}).texts" for path in sources.scope.values()]
     level = comparison.novelty_level
     if level is not None and texts:
@@ -69,25 +79,30 @@ def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> st
     if scaling is None and comparison.sets is None:
         return (
             f"from bayesian_text_classification import load{more}\n\n"
-            f"classifier = load({loaded})\n{accept}print(classifier({_example(sources)}))"
+            f"{loading}\n{accept}{kept}print({name}({_example(sources)}))"
         )
     several, data, half = comparison.head is INDEPENDENT_LABELS, "data", ""
     if comparison.sets is not None:
         data, half = ("for_sets", "") if scaling is None else ("for_sets, data", ".halves()")
-        accept += f"classifier.conformalize(for_sets.texts, for_sets.labels, coverage={comparison.sets.coverage:g})\n"
+        accept += f"{name}.conformalize(for_sets.texts, for_sets.labels, coverage={comparison.sets.coverage:g})\n"
     options = {**({"multi_label": True} if several else {}), **sources.columns}
     columns = "".join(f", {name}={value!r}" for name, value in options.items())
-    fit = "" if scaling is None else "classifier.calibrate(data.texts, data.labels)"
+    fit = "" if scaling is None else f"{name}.calibrate(data.texts, data.labels)"
     found = f"temperature {scaling.temperature:.6g}" if isinstance(scaling, TemperatureScaling) else str(scaling)
     return (
         f"from bayesian_text_classification import load, load_labeled_texts{more}\n\n"
-        f"classifier = load({loaded})\n"
-        f"{data} = load_labeled_texts({sources.labeled!r}, classifier.model.config.id2label{columns}){half}\n"
+        f"{loading}\n"
+        f"{data} = load_labeled_texts({sources.labeled!r}, {name}.model.config.id2label{columns}){half}\n"
         + (f"{fit}  # {found}{' on all texts' * bool(half)}\n" if fit else "")
         + f"{accept}"
-        f'classifier.save_pretrained("{FOLDER}")\n'
-        f"print(classifier({_example(sources)}))"
+        f'{name}.save_pretrained("{FOLDER}")\n'
+        f"print({name}({_example(sources)}))"
     )
+
+
+def _bare(comparison: Comparison, sources: Sources) -> bool:
+    """Whether what is recommended is a student without the calibration that it brings."""
+    return comparison.recommended == "student" and sources.student_calibrated
 
 
 def _text_columns(sources: Sources) -> str:
@@ -109,6 +124,11 @@ def _commands(comparison: Comparison, sources: Sources, limit: Limit | None) -> 
     if "text_pair_column" in sources.columns:
         names = ("text_column", "text_pair_column")
         files = {**{name: sources.columns[name] for name in names if name in sources.columns}, **files}
+    # What is saved with the classifier need not be said again.
+    again = {name: value for name, value in sources.load.items() if name in ("device", "dtype", "seed")}
+    if _bare(comparison, sources):
+        first = "# First run the Python code, which saves the student without the calibration that it was saved with."
+        return "\n".join([first, _line("predict", {"model": FOLDER, **again, **files})])
     accept: dict[str, Any] = {} if limit is None else {"threshold": limit.threshold}
     if limit is not None and isinstance(limit.threshold, dict):
         accept = {"threshold": [f"{name}={value}" for name, value in limit.threshold.items()]}
@@ -126,8 +146,6 @@ def _commands(comparison: Comparison, sources: Sources, limit: Limit | None) -> 
         labeled |= {
             name: sources.columns[name] for name in ("text_column", "text_pair_column") if name in sources.columns
         }
-    # What is saved with the classifier need not be said again.
-    again = {name: value for name, value in sources.load.items() if name in ("device", "dtype", "seed")}
     return "\n".join(
         [
             _line("calibrate", {**named, **labeled, **options, **accept, "output": FOLDER}),
@@ -138,6 +156,8 @@ def _commands(comparison: Comparison, sources: Sources, limit: Limit | None) -> 
 
 def _loading(comparison: Comparison, sources: Sources) -> tuple[list[str], dict[str, Any]]:
     """Names of the models that the recommended arm needs, and the options to load them with."""
+    if sources.student is not None and of_student(comparison.recommended):
+        return [sources.student], {**comparison.call_options(comparison.arm(comparison.recommended)), **sources.load}
     models = [name for name in (sources.model, *sources.ensemble) if name is not None]
     options = comparison.call_options(comparison.arm(comparison.recommended))
     if sources.ensemble and options.get("posterior") == "ensemble":  # the defaults of a list of models

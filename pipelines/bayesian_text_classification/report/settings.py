@@ -34,6 +34,7 @@ class ReportSettings:
         model: Name, path or Hub id of the model.
         dataset: Name, path or Hub id of the labeled texts.
         ensemble: The other models of an ensemble.
+        student: Name, path or Hub id of the student.
         config: Configuration of a dataset on the Hub.
         split: Split of a dataset on the Hub.
         text_column: Column that the texts were read from.
@@ -58,6 +59,7 @@ class ReportSettings:
     model: str
     dataset: str
     ensemble: tuple[str, ...] | None = None
+    student: str | None = None
     config: str | None = None
     split: str | None = None
     text_column: str | None = None

@@ -85,6 +85,7 @@ def as_dict(comparison: Comparison, data: LabeledTexts, settings: ReportSettings
             name: {key: asdict(value) for key, value in found.items()}
             for name, found in comparison.beyond_temperature.items()
         },
+        "student_minus_sampling": {key: asdict(one) for key, one in comparison.student_minus_sampling.items()},
         "out_of_scope": [
             {
                 "arm": one.arm,
