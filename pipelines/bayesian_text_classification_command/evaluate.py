@@ -58,6 +58,15 @@ def _rates(values: list[float] | None) -> list[float] | None:
 def evaluate(
     model: Model = None,
     ensemble: Ensemble = None,
+    student: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or Hub id of a student, or of another model with the same labels, to compare in one pass. The "
+            "measured texts must not be among those that it was distilled on.",
+            show_default="no student",
+            callback=not_empty,
+        ),
+    ] = None,
     allow_pickle: AllowPickle = False,
     dataset: Dataset = None,
     config: Config = None,
@@ -141,11 +150,14 @@ def evaluate(
     """Compare the ordinary and the Bayesian model on labeled texts, and recommend one.
 
     Also compares BaaL's patched copy, and temperature scaling of both models; for independent labels, Platt scaling. A
-    model without dropout is compared with and without such a scaling. An ensemble is compared with its first model.
+    model without dropout is compared with and without such a scaling. An ensemble is compared with its first model,
+    and a student (--student) with its teacher, --model.
 
     Without arguments: the embedded sentiment classifier on 450 of the embedded reviews, offline.
     """
     models = models_of(model, ensemble)
+    if student is not None and student == model:
+        fail(f"--student {student} is --model itself; pass another model")
     if quick and max_texts is not None:
         fail(f"--quick is --max-texts {QUICK}; pass one of the two")
     max_texts = QUICK if quick else max_texts
@@ -186,6 +198,7 @@ def evaluate(
         try:
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)
             columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+            other = None if student is None else load_classifier(student, device, dtype, allow_pickle=allow_pickle)
             check_probabilities(classifier)
             source, max_texts = texts_or_default(dataset, max_texts)
             data = labeled_texts_for(classifier, source, config=config, split=split, max_texts=max_texts, **columns)
@@ -216,7 +229,7 @@ def evaluate(
         )
     run: dict[str, Any] = {"calibration": calibration, "out_of_scope": strange, "num_samples": num_samples}
     run |= {"scope": scope, "scope_held_out": held_out or None, "sweep": sweep, "dropout": dropout}
-    run |= {"arms": [arm.strip() for arm in wanted.split(",")]}
+    run |= {"arms": [arm.strip() for arm in wanted.split(",")], "student": other}
     try:
         with passes_progress("classifying" if unsampled else "sampling", total_rows(classifier, data, **run)) as passes:
             known: list[Arm] = []
@@ -242,6 +255,7 @@ def evaluate(
         model=model or "embedded classifier",
         dataset=source if dataset else f"embedded {source}",
         ensemble=tuple(ensemble) if ensemble else None,
+        student=student,
         config=config,
         split=data.split,
         text_column=data.text_column,
@@ -272,6 +286,8 @@ def evaluate(
                 for name, path in (("scope_dataset", scope_dataset), ("scope_held_out", scope_held_out))
                 if path
             },
+            student=student,
+            student_calibrated=other is not None and bool(other.calibration),
         ),
     )
     _print_tables(comparison, data)

@@ -92,7 +92,7 @@ def test_report_json_has_all_numbers_and_settings(small_run):
     assert report["settings"] | {"device": "cpu"} == {
         "model": "embedded classifier", "dataset": str(folder / "few.csv"), "config": None, "split": None,
         "text_column": "text", "text_pair_column": None, "label_column": "label", "num_samples": 3, "seed": 7,
-            "dropout": None, "ensemble": None,
+            "dropout": None, "ensemble": None, "student": None,
         "device": "cpu", "dtype": "float32", "n_bins": 10, "masks": "balanced", "calibration_dataset": None,
         "ood_dataset": str(folder / "other.csv"), "scope_dataset": None, "scope_held_out": None,
         "coverage": None,
