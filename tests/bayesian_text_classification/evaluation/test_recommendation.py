@@ -76,7 +76,12 @@ def test_an_ensemble_is_as_expensive_as_its_models(nll, models, expected):
             ("frequentist_temperature", "student_temperature"),
             ("student_temperature", "bayesian_temperature"),
         ),
-        ((1.0, 0.95, 0.9, 0.9, 0.91, 0.9), "student", ("frequentist_temperature", "student"), ("student", "student_temperature")),
+        (
+            (1.0, 0.95, 0.9, 0.9, 0.91, 0.9),
+            "student",
+            ("frequentist_temperature", "student"),
+            ("student", "student_temperature"),
+        ),
         # A tie goes to the model at hand.
         (
             (1.0, 0.9, 0.9, 0.8995, 0.91, 0.9),
