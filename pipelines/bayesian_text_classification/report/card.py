@@ -4,7 +4,7 @@ import re
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from ..evaluation.arms import TITLES, Arm
+from ..evaluation.arms import TITLES, Arm, of_student
 from ..evaluation.comparison import Comparison
 from ..evaluation.heads import INDEPENDENT_LABELS
 from ..evaluation.statistics.measures import MEASURES
@@ -32,7 +32,10 @@ def model_card(comparison: Comparison, found: Verdict, settings: ReportSettings)
 
 
 def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalResult]:
-    """ECE, accuracy, NLL and Brier score of every arm but BaaL's, as metadata for the Hub."""
+    """ECE, accuracy, NLL and Brier score of the arms, as metadata for the Hub.
+
+    Without those of BaaL, and of a student: they would be results of another model than that of the card.
+    """
     dataset, over = settings.dataset_name, " over all labels" if comparison.head is INDEPENDENT_LABELS else ""
     return [
         EvalResult(
@@ -46,7 +49,7 @@ def eval_results(comparison: Comparison, settings: ReportSettings) -> list[EvalR
             metric_value=round(arm.estimates[key].value, 6),
         )
         for arm in comparison.arms
-        if arm.name != "baal"
+        if arm.name != "baal" and not of_student(arm.name)
         for key in _KEYS
     ]
 

@@ -54,6 +54,7 @@ _DASHES = {
     "ensemble_platt": (0, (1, 2)),
     "saved": (0, (1, 1)),
 }
+_CURVES = ("frequentist", "bayesian")  # arms that the picture of the number of samples has anyway
 _GAP = "#808080"
 _DOTS = 40  # labels in the picture of each label's ECE
 _PLAIN = {"alpha": 0.6, "color": "#56B4E9"}
@@ -207,7 +208,7 @@ def reliability_diagrams(arms: Sequence[Arm], words: Words | None = None) -> Fig
 def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
     """Four measures against the number of samples: median and 5% to 95% band over orders of the pool.
 
-    A recommended arm with a scaling is a line: it has its own number of samples, or none.
+    Another recommended arm than these two is a line: it has its own number of samples, or none.
     """
     part = f"a random {sweep.texts:,} of {sweep.all_texts:,}" if sweep.texts < sweep.all_texts else f"{sweep.texts:,}"
     figure = _figure(9.0, 6.4)
@@ -222,7 +223,7 @@ def sweep_curves(sweep: Sweep, recommended: Arm | None = None) -> Figure:
         if name in sweep.frequentist:
             level = sweep.frequentist[name]
             axes.axhline(level, color=COLORS["frequentist"], linestyle="--", label="Frequentist")
-        if recommended is not None and recommended.scaling is not None and name in recommended.estimates:
+        if recommended is not None and recommended.name not in _CURVES and name in recommended.estimates:
             style = {"color": COLORS[recommended.name], "linestyle": _DASHES[recommended.name]}
             axes.axhline(recommended.estimates[name].value, **style, label=TITLES[recommended.name])
         if sweep.recommended is not None and sweep.recommended <= sizes[-1]:

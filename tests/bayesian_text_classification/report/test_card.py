@@ -33,6 +33,15 @@ def test_the_hub_client_reads_the_results(comparison):
     assert "nan" not in card.text and row.count("(") == 1  # of twenty texts accuracy alone has an interval
 
 
+def test_a_student_is_in_the_table_and_not_in_the_metadata_of_the_model(classifier):
+    """The metadata is about the model of the card."""
+    found = compare(classifier, DATA, num_samples=0, student=classifier)
+    card = ModelCard(model_card(found, verdict(found), ReportSettings("me/mine", "texts")))
+    assert card.text.count("\n| Student") == 2 and "The student is another model, with one ordinary" in card.text
+    assert len(card.data.eval_results) == 8
+    assert not any("Student" in result.metric_name for result in card.data.eval_results)
+
+
 def test_the_card_contains_no_local_paths(comparison, tmp_path):
     (tmp_path / "mine").mkdir()
     settings = ReportSettings(str(tmp_path / "mine"), str(tmp_path / "gone" / "mine.csv"))

@@ -11,6 +11,7 @@ from bayesian_text_classification.evaluation.run import compare
 from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.metric import load_metric_module
 from bayesian_text_classification.report.figures import (
+    COLORS,
     TITLES,
     confidence_histograms,
     inline_svg,
@@ -81,6 +82,22 @@ def test_risk_and_coverage_end_at_the_error_rate(comparison):
         assert line.get_xdata()[-1] == 1.0
         assert line.get_ydata()[-1] == pytest.approx(1 - arm.estimates["accuracy"].value)
         assert f"AURC {arm.estimates['aurc'].value:.4f}" in line.get_label()
+
+
+@pytest.fixture(scope="module")
+def taught(classifier):
+    """With a student, which is the model itself here."""
+    return compare(classifier, DATA, num_samples=4, seed=3, student=classifier, out_of_scope=["2 + 2 = 4"])
+
+
+@pytest.mark.parametrize("arm", ["student", "student_temperature"])
+def test_a_recommended_student_is_in_every_picture(arm, taught):
+    test_the_recommended_arm_is_in_every_picture(arm, replace(taught, out_of_scope=[]))
+    shown = {picture.name: picture.figure for picture in pictures(taught)}
+    titles = {axes.get_title().partition("\n")[0] for axes in shown["reliability"].axes}
+    assert {"Student", "Student + temperature"} <= titles
+    assert sum(axes.get_title().startswith("Student, AUROC") for axes in shown["out-of-scope"].axes) == 2
+    assert set(COLORS) == {name for name in TITLES if name != "scope"}
 
 
 @pytest.mark.parametrize("arm", ["frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature"])

@@ -255,6 +255,68 @@ def test_a_first_model_that_brings_options_is_loaded_with_the_others(together):
     assert "posterior='dropout'" in code.python and "--posterior dropout" in code.command
 
 
+@pytest.fixture(scope="module", params=["plain", "calibrated"])
+def taught(request, tiny, tokenizer, tmp_path_factory):
+    """The comparison of a model with a student, saved with a calibration or without, and what it was made from."""
+    folder = tmp_path_factory.mktemp("taught")
+    for name, kind in (("model", "bert"), ("plain", "distilbert")):
+        for part in (tiny(kind, num_labels=2), tokenizer):
+            part.save_pretrained(folder / name)
+    fitted = load(folder / "plain")
+    fitted.calibrate(TEXTS, [i % 2 for i in range(len(TEXTS))], num_samples=0)
+    fitted.save_pretrained(folder / "calibrated")
+    ours, student = load(folder / "model"), load(folder / request.param)
+    answers = student.predict_proba(TEXTS, num_samples=0).argmax(1)  # a quarter of the labels is wrong
+    rows = [{"text": text, "label": int(answers[i] ^ (i % 4 == 0))} for i, text in enumerate(TEXTS)]
+    (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    data = labeled_texts_for(ours, folder / "labeled.jsonl")
+    found = compare(ours, data, student=student, num_samples=10, seed=3, arms=["bayesian"])
+    names = {"student": str(folder / request.param), "student_calibrated": request.param == "calibrated"}
+    return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}, **names), folder
+
+
+@pytest.mark.parametrize("arm", ["frequentist", "bayesian", "student", "student_temperature"])
+def test_code_and_commands_for_students(arm, taught, tmp_path, monkeypatch):
+    found, sources, folder = taught
+    monkeypatch.chdir(tmp_path)
+    os.symlink(folder / "my-texts.csv", tmp_path / "my-texts.csv")
+    code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
+    used = sources.student if arm.startswith("student") else sources.model
+    assert code.python.count(f"load({used!r}, num_samples={0 if 'bayesian' not in arm else 10}, seed=3)") == 1
+    space = {}
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        exec(code.python, space)
+    assert "'score': " in shown.getvalue()
+    name = "student" if arm.startswith("student") else "classifier"
+    np.testing.assert_allclose(space[name].predict_proba(TEXTS), expected, atol=1e-5)
+    lines = code.command.splitlines()
+    bare = arm == "student" and sources.student_calibrated
+    assert lines[0].startswith("#") == bare
+    if not bare:
+        shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)  # else that of the Python code is the one to use
+    for line in lines[bare:]:
+        assert commands.asked(*shlex.split(line)[1:]).exit_code == 0
+    with (tmp_path / "classified.csv").open(newline="") as file:
+        scores = [float(row["score"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(scores, expected.max(1), atol=1e-5)
+
+
+def test_a_student_from_nowhere_has_no_code(taught):
+    found, sources, _ = taught
+    unknown = replace(sources, student=None)
+    assert recipe(chosen(found, "student_temperature"), unknown) is None
+    assert recipe(chosen(found, "frequentist_temperature"), unknown) is not None
+    limit = Limit(0.9, 0.05)
+    code = recipe(chosen(found, "student_temperature"), sources, limit)
+    assert "student.threshold = 0.9  # error" in code.python and "--threshold 0.9" in code.command
+    first, *others = advice(chosen(found, "student_temperature"))
+    assert first.startswith(
+        "Load the student. Call student.calibrate(texts, labels, num_samples=0), which finds a temp"
+    )
+    assert not any(line.startswith("classifier(") for line in others)
+
+
 def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
     """The dict in the advice is one that a call takes, and it accepts only what it promises."""
     found, sources, _ = independent
