@@ -37,6 +37,7 @@ def models(tiny, tokenizer, tmp_path_factory):
         "my-model-without-dropout": tiny("llama", attention_dropout=0.0, pad_token_id=0, **NAMES),
         "my-multi-label-model": tiny("bert", **several),
         "my-reranker": tiny("bert", num_labels=1),
+        "my-student": tiny("distilbert", **NAMES),
         **dict.fromkeys(["run-1", "run-2", "run-3", "base"], tiny("bert", **NAMES)),
     }
     for name, model in made.items():
