@@ -17,7 +17,7 @@ from ..pipeline.scaling import Scaling
 from .affine import Affine, ExportError, calibrated_line
 from .export_card import export_card
 from .last_layer import TOLERANCE, are_close, fold
-from .plain_copy import plain_copy
+from .plain_copy import PORTABLE, attention_of, plain_copy
 
 Target = Literal["transformers", "onnx"]
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -102,7 +102,8 @@ def _write_checkpoint(model: Any, line: Affine, inputs: Sequence[Inputs], folder
     model.save_pretrained(folder)
     custom = bool(getattr(model.config, "auto_map", None))
     loader: Any = type(model) if custom else AutoModelForSequenceClassification
-    written = loader.from_pretrained(folder, local_files_only=True).eval()
+    how = {"attn_implementation": attention} if (attention := attention_of(model)) in PORTABLE else {}
+    written = loader.from_pretrained(folder, local_files_only=True, **how).eval()
     if not are_close([Forward(written).logits(one) for one in inputs], expected, _ROUNDED if rounded else TOLERANCE):
         raise ExportError(
             f"transformers loads another model from what {type(model).__name__} saves, with other logits; pass "
@@ -165,7 +166,7 @@ def _left_out(classifier: Any) -> str:
         found.append("the scope (novelty)")
     if classifier.prediction_sets is not None and sampling.coverage is None:
         found.append("the prediction sets")
-    if sampling.num_samples:
+    if sampling.num_samples and classifier._can_sample():
         found.append(f"its samples (num_samples={sampling.num_samples})")
     options = classifier._own_tokenizer_options(classifier._preprocess_params)
     found += [f"{name}={value!r}" for name, value in options.items()]

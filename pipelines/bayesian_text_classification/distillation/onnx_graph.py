@@ -9,7 +9,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +66,16 @@ def write_graph(model: Any, tokenizer: Any, line: Affine, inputs: Sequence[Input
     """
     import onnxruntime
 
-    if hasattr(model, "set_attn_implementation"):
-        model.set_attn_implementation("eager")  # T5's other implementation has no ONNX operators
     model.config.save_pretrained(folder)
+    _use_plain_operators(model)
     twice = {name: values.repeat(2, 1) for name, values in inputs[0].items()}
     _check_batches(model, tokenizer, twice)
     names = list(inputs[0])
     graph = _Graph(model, line, names).eval()
     _convert(graph, names, twice, folder / GRAPH)
-    session = onnxruntime.InferenceSession(str(folder / GRAPH), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised, too
+    session = onnxruntime.InferenceSession(str(folder / GRAPH), options, providers=["CPUExecutionProvider"])
     batches = [*inputs, twice, *_padded(tokenizer, inputs)]
     for batch in batches:
         expected = line(Forward(model).logits(batch))
@@ -85,6 +86,13 @@ def write_graph(model: Any, tokenizer: Any, line: Affine, inputs: Sequence[Input
         away = float((torch.from_numpy(found).double() - expected).abs().max())
         if not away <= TOLERANCE * max(1.0, float(expected.abs().max())):
             _refuse(model, f"the logits of its graph in ONNX Runtime are {away:.2g} away from PyTorch's")
+
+
+def _use_plain_operators(model: Any) -> None:
+    """Choose implementations that ONNX has operators for, where the model has a choice: T5's `sdpa` has none."""
+    for setting, value in (("attn", "eager"), ("experts", "batched_mm")):
+        with suppress(AttributeError, ValueError):  # an older transformers, or a model without experts
+            getattr(model, f"set_{setting}_implementation")(value)
 
 
 def _convert(graph: _Graph, names: Sequence[str], example: Inputs, path: Path) -> None:

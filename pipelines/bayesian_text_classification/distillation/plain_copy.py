@@ -14,6 +14,7 @@ from .affine import ExportError
 from .last_layer import are_close
 
 _MERGED = 1e-3  # of the largest logit: merging rounds every layer once more
+PORTABLE = ("eager", "sdpa")  # attention that runs everywhere
 _OURS = (KEY, "custom_pipelines")
 
 
@@ -39,6 +40,8 @@ def plain_copy(model: Any, inputs: Sequence[Inputs]) -> Any:
         )
     _check_weights(model)
     copied = _in_float32(model, clone=adapted).eval()
+    if attention_of(copied) not in (None, *PORTABLE):  # kernels of a GPU
+        copied.set_attn_implementation("sdpa" if copied._supports_sdpa else "eager")
     if adapted:
         copied = _merged(copied, inputs)
     if not isinstance(copied, PreTrainedModel):
@@ -47,6 +50,12 @@ def plain_copy(model: Any, inputs: Sequence[Inputs]) -> Any:
         if hasattr(copied.config, name):
             delattr(copied.config, name)
     return copied
+
+
+def attention_of(model: Any) -> str | None:
+    """The attention implementation; None if the model has none, or one for each part."""
+    name = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    return name if isinstance(name, str) else None
 
 
 def _check_weights(model: nn.Module) -> None:

@@ -320,7 +320,7 @@ class Small(nn.Module):
             self.embedding = nn.Embedding(50, 8)
             self.one, self.other, self.conv = nn.Linear(8, 3), nn.Linear(8, 3), Conv1D(3, 8)
             self.parts = nn.ModuleList(nn.Linear(8, 1) for _ in range(3))
-        nn.init.normal_(self.conv.weight)
+            nn.init.normal_(self.conv.weight)
         self.head = head
 
     def forward(self, input_ids):
@@ -338,7 +338,7 @@ HEADS = {
 }
 NOT_HEADS = {
     "mean of two layers": lambda m, x: (m.one(x) + m.other(x)) / 2,
-    "tanh": lambda m, x: 30 * torch.tanh(m.one(x) / 30),
+    "tanh": lambda m, x: 300 * torch.tanh(m.one(x) / 300),
     "log-softmax": lambda m, x: m.one(x).log_softmax(-1),
     "normalized": lambda m, x: nn.functional.normalize(m.one(x)),
     "weights without their layer": lambda m, x: x @ m.one.weight.T + m.one.bias,
@@ -354,7 +354,9 @@ def test_the_last_layer_is_found_and_changed(name):
     shared = copy.deepcopy(model, {id(one): one for one in model.parameters()})
     assert fold(shared, LINE, INPUTS) == where
     for one in INPUTS:
-        torch.testing.assert_close(Forward(shared).logits(one).double(), LINE(Forward(model).logits(one)))
+        torch.testing.assert_close(
+            Forward(shared).logits(one).double(), LINE(Forward(model).logits(one)), rtol=0, atol=1e-6
+        )
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
@@ -367,6 +369,13 @@ def test_logits_that_are_not_of_one_layer_are_refused(name):
     assert all(torch.equal(Forward(model).logits(one), before) for one, before in zip(INPUTS, expected, strict=True))
 
 
+def test_a_limit_that_the_texts_do_not_reach_is_refused():
+    model = Small(NOT_HEADS["tanh"])
+    temperature = Affine(torch.full((3,), 0.5).double(), torch.zeros(3).double())
+    with pytest.raises(ExportError, match="not come from a linear layer alone"):
+        fold(model, temperature, INPUTS)
+
+
 def test_the_code_of_the_card_runs(tiny, exported):
     folder = exported(tiny("bert", num_labels=3), TEMPERATURE)
     card = (folder / "README.md").read_text()
@@ -374,3 +383,19 @@ def test_the_code_of_the_card_runs(tiny, exported):
     assert str(folder) not in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     exec(code.replace("<this folder>", str(folder)), {})
+
+
+def test_a_classifier_without_dropout_leaves_out_no_samples(tiny, bayesian, tmp_path):
+    classifier = bayesian(tiny("llama", num_labels=3, attention_dropout=0.0, pad_token_id=0))
+    assert classifier.sampling.num_samples == 20
+    classifier.calibration = TEMPERATURE
+    classifier.export(tmp_path / "served")  # our warnings are errors here
+
+
+def test_attention_of_a_gpu_is_replaced(tiny, exported, tokenizer):
+    model = tiny("bert", num_labels=3)
+    expected = softmax(logits_of(model, tokenizer, TEXTS) / T)
+    model.config._attn_implementation_internal = "flash_attention_2"  # as loaded where there is a GPU
+    folder = exported(model, TEMPERATURE)
+    assert model.config._attn_implementation == "flash_attention_2"
+    np.testing.assert_allclose(stock_scores(folder, TEXTS), expected, rtol=0, atol=1e-6)
