@@ -1,0 +1,127 @@
+"""How good a student is that learned from a classifier's samples, against samples and a temperature.
+
+    python -m benchmarks.distillation.student --name NAME --texts FILE... --tests FILE... [--model M]
+
+FILES are tab-separated with a column text; those of `--tests` also have a column label. A student learns from
+`--max-texts` of the distinct texts (chosen by their hash) that have `--least-words` words and are in no test. Each seed
+makes a student of its own: it draws the teacher's masks and the order of the training.
+
+NLL with a temperature (or Platt scaling): fitted on four fifths of the distinct texts, measured on the last fifth, in
+turn. A difference is the mean over the seeds, with the 95% interval of the mean over the texts. `--kept FOLDER` keeps
+what was measured, so a stopped run continues.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bayesian_text_classification import load
+from bayesian_text_classification.pipeline.dropout_choice import groups_of, held_out_losses, losses_of
+from bayesian_text_classification.pipeline.fitting import METHODS
+from bayesian_text_classification.pipeline.inputs import text_hash
+from bayesian_text_classification.pipeline.targets import labeled
+from tqdm import tqdm
+
+from benchmarks.common import Array, read_texts
+from benchmarks.evaluation.inserted_dropout import read
+from benchmarks.results import table, write_section
+
+
+def main() -> None:
+    """Measure, and write a section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", required=True, help="name of the data")
+    parser.add_argument("--model", help="the teacher; default: the embedded model")
+    parser.add_argument("--texts", type=Path, nargs="+", required=True)
+    parser.add_argument("--tests", type=Path, nargs="+", required=True)
+    parser.add_argument("--max-texts", type=int, default=5_000)
+    parser.add_argument("--least-words", type=int, default=1)
+    parser.add_argument("--how", nargs="+", default=["weights", "head"])
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--kept", type=Path, required=True, help="folder for what was measured")
+    args = parser.parse_args()
+    teacher = load(args.model, num_samples=args.samples)
+    rows = [read(path) for path in args.tests]
+    texts, labels = ([item for part in rows for item in part[i]] for i in (0, 1))
+    texts, targets = labeled(texts, labels, teacher.model.config, teacher.activation)
+    unlabeled = chosen_texts(args, set(texts))
+    arms: dict[str, list[Array]] = {
+        "frequentist": [kept(args, "frequentist", lambda: teacher.predict_proba(texts, num_samples=0))],
+        f"{args.samples} samples": [
+            kept(args, f"samples-{seed}", lambda seed=seed: teacher.predict_proba(texts, seed=seed))
+            for seed in range(args.seeds)
+        ],
+    }
+    for how in args.how:
+        made = []
+        for seed in range(args.seeds):
+            options = {"how": how, "seed": seed, "epochs": args.epochs, "learning_rate": args.learning_rate}
+
+            def student(options: dict[str, Any] = options) -> Array:
+                with tqdm(desc=f"{options}", unit="pass") as bar:
+                    found = teacher.distill(unlabeled, progress=bar.update, **options)
+                print(found.distillation, found.distillation.settings)
+                return np.asarray(found.predict_proba(texts))
+
+            made.append(kept(args, f"{how}-{seed}", student))
+        arms[f"student ({how})"] = made
+    body = f"{len(unlabeled):,} texts without labels, {len(texts):,} test texts, {args.seeds} seeds.\n\n"
+    options = (
+        f"--name {args.name} --texts FILE... --tests FILE... --least-words {args.least_words} --epochs {args.epochs}"
+    )
+    command = f"python -m benchmarks.distillation.student {options} --seeds {args.seeds} --kept FOLDER"
+    body += results(arms, targets, groups_of(texts), METHODS[teacher.activation][0])
+    write_section(f"Students, {args.name}", command, body)
+
+
+def chosen_texts(args: argparse.Namespace, tests: set[str]) -> list[str]:
+    """Distinct texts to learn from, in an order that does not depend on the files."""
+    found = {text for path in args.texts for text in read_texts(path)} - tests
+    return sorted((text for text in found if len(text.split()) >= args.least_words), key=text_hash)[: args.max_texts]
+
+
+def kept(args: argparse.Namespace, what: str, measure: Callable[[], Array]) -> Array:
+    """Probabilities of an earlier run, or of now."""
+    args.kept.mkdir(parents=True, exist_ok=True)
+    path = args.kept / f"{args.name}-{what}.npy"
+    if not path.exists():
+        np.save(path, measure())
+    return np.asarray(np.load(path), np.float64)
+
+
+def results(arms: dict[str, list[Array]], targets: Array, groups: Array, method: Any) -> str:
+    """The table of the arms, each with a calibration."""
+    raw = {name: np.mean([losses_of(p, targets) for p in found], axis=0) for name, found in arms.items()}
+    fitted = {
+        name: np.mean([held_out_losses(method, p, targets, groups) for p in found], axis=0)
+        for name, found in arms.items()
+    }
+    right = {name: np.mean([hits(p, targets) for p in found]) for name, found in arms.items()}
+    first, second = list(arms)[:2]
+    rows = []
+    for name in arms:
+        cells = [name, f"{raw[name].mean():.4f}", f"{fitted[name].mean():.4f}"]
+        cells += ["" if name == base else interval(fitted[name] - fitted[base]) for base in (first, second)]
+        gain, all_of_it = ((fitted[first] - fitted[one]).mean() for one in (name, second))
+        rows.append([*cells, "" if name == first else f"{gain / all_of_it:.0%}", f"{right[name]:.4f}"])
+    header = ["", "NLL", "NLL, calibrated", "less frequentist", f"less {second}", "share of the gain", "accuracy"]
+    return table(header, rows)
+
+
+def hits(p: Array, targets: Array) -> float:
+    """Share of right answers, or of independent labels on the right side of 0.5."""
+    return float(np.mean(p.argmax(1) == targets if targets.ndim == 1 else (p >= 0.5) == targets))
+
+
+def interval(apart: Array) -> str:
+    """Mean and half-width of its 95% interval."""
+    return f"{apart.mean():+.4f} ± {1.96 * apart.std(ddof=1) / np.sqrt(len(apart)):.4f}"
+
+
+if __name__ == "__main__":
+    main()
