@@ -75,5 +75,5 @@ def test_the_page_names_the_types_without_a_graph():
     spec = importlib.util.spec_from_file_location("of_graphs", tests)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    (named,) = re.findall(r"refused by name:\s([^.]*)\.", PAGE.read_text(encoding="utf-8"))
+    (named,) = re.findall(r"refused by name: ([^.]*)\.", PAGE.read_text(encoding="utf-8"))
     assert re.findall(r"`([\w-]+)`", named) == module.NO_GRAPH

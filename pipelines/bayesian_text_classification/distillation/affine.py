@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..pipeline.errors import BayesianTextClassificationError
-from ..pipeline.scaling import PlattScaling, Scaling, TemperatureScaling
+from ..pipeline.scaling import PlattScaling, Scaling, TemperatureScaling, scaling_of_saved
 
 
 class ExportError(BayesianTextClassificationError):
@@ -43,6 +43,8 @@ class Affine:
             offsets = list(scaling.biases) or offsets
         elif isinstance(scaling, PlattScaling):
             slopes, offsets = list(scaling.slopes), list(scaling.biases)
+        elif scaling is not None:
+            raise TypeError(f"{scaling!r} is neither a TemperatureScaling nor a PlattScaling")
         return cls(torch.tensor(slopes, dtype=torch.float64), torch.tensor(offsets, dtype=torch.float64))
 
     @property
@@ -96,11 +98,12 @@ def calibrated_line(classifier: Any, uncalibrated: bool = False) -> tuple[Scalin
             f"function_to_apply={activation!r} is an option of this classifier, and a server goes by the model's "
             f"config, which stands for {stock!r}; {way_out}"
         )
-    scaling: Scaling | None = classifier.calibration.get("ordinary")
-    if scaling is None:
+    fitted = classifier.calibration.get("ordinary")
+    if fitted is None:
         known = "only its sampled scores are" if classifier.calibration else "they are not"
         raise NotCalibratedError(
             f"an export has the calibrated scores of one ordinary pass, and {known} calibrated; call "
             "classifier.calibrate(texts, labels, num_samples=0), or pass uncalibrated=True to export the model as it is"
         )
+    scaling = scaling_of_saved(fitted.saved())  # the code of a saved folder has classes of its own
     return scaling, Affine.of(scaling, config.num_labels)

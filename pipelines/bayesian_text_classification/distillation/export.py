@@ -42,7 +42,7 @@ def export(
     The calibration of the ordinary scores goes into the weights W and the bias b of the last linear layer: a
     temperature T, the biases c of "bias-corrected", the slopes and biases of a Platt scaling. Several texts are run to
     prove that the layer is the last one, and again on what was written. Weights are float32. A LoRA adapter is merged.
-    The classifier's model is not changed.
+    The classifier's model is not changed. Memory for two copies of the model in float32 is enough.
 
     A threshold, a scope, prediction sets, samples and tokenizer options are left out, with one warning.
 
@@ -128,15 +128,17 @@ def _check_tokenizer(tokenizer: Any, classifier: Any, folder: Path) -> None:
 
 @contextmanager
 def _new_folder(target: Path) -> Iterator[Path]:
-    """Yield a folder to write to, which becomes `target` if nothing fails."""
-    there = next(path for path in target.absolute().parents if path.is_dir())
+    """Yield a folder to write to, which becomes `target` if nothing fails. An existing one may be a mounted volume."""
+    there = next(path for path in (target.absolute(), *target.absolute().parents) if path.is_dir())
     with tempfile.TemporaryDirectory(dir=there, prefix=".export-") as place:
         made = Path(place) / "made"
         made.mkdir()  # unlike the temporary folder, with the usual permissions
         yield made
-        target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
-            target.rmdir()
+            for path in made.iterdir():
+                path.rename(target / path.name)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
         made.rename(target)
 
 

@@ -13,8 +13,8 @@ tags:
 
 # A text classifier with calibrated scores
 
-This is an ordinary {what}. Its scores are those of one pass, without dropout and without code of any library but
-{reader}. It was written by `export` of `bayesian-text-classification`.
+{what} that needs only {reader}. Its scores are those of one pass.
+It was written by `export` of `bayesian-text-classification`.
 
 ## Calibration
 
@@ -29,12 +29,12 @@ This is an ordinary {what}. Its scores are those of one pass, without dropout an
 {texts}
 - The scores are honest for texts like those of the calibration. Measure them on labeled texts of your own before you
   rely on a threshold.
-- Weights are float32. A server may run them in half precision; the scores then differ in the third digit.
+- Weights are float32. In half precision, scores differ: in the third digit with float16, in the second with bfloat16.
 - Other classifiers that were trained further from these weights need a calibration of their own.
 """
 _FOLDED = """\
-{fitted} is part of {where}. Nothing else has to be applied to the scores. It was fitted to labels of texts that are not
-part of this folder; neither is their number.
+{fitted} is part of {where}. Nothing else has to be applied to
+the scores. It was fitted to labeled texts; this folder does not say how many they were.
 
     {formula}"""
 _NONE = "The scores are those of the model as it was trained. They were not calibrated."
@@ -73,8 +73,8 @@ def export_card(architecture: str, scaling: Scaling | None, activation: Activati
     graph = to == "onnx"
     words = {
         "library": "onnx" if graph else "transformers",
-        "what": f"ONNX graph of {architecture}" if graph else f"checkpoint of {architecture}",
-        "reader": "ONNX Runtime (or any other that reads ONNX)" if graph else "transformers",
+        "what": f"An ONNX graph of {architecture}" if graph else f"A checkpoint of {architecture}",
+        "reader": "ONNX Runtime, or another engine for ONNX" if graph else "transformers",
         "calibration": _NONE if scaling is None else _calibration(scaling, activation, graph),
         "code": _GRAPH.replace("ACTIVATION", _SCORES[activation]) if graph else _STOCK,
         "texts": "- The batch size and the length are free."

@@ -177,6 +177,18 @@ def test_a_calibrated_classifier_from_a_folder(tiny, bayesian, tokenizer, tmp_pa
         assert answer == {"label": own["label"], "score": pytest.approx(own["score"], abs=1e-6)}
 
 
+def test_the_code_of_a_saved_folder_exports_too(tiny, bayesian, tokenizer, tmp_path):
+    """Its calibration has classes of its own."""
+    classifier = bayesian(tiny("bert", num_labels=3), num_samples=0)
+    classifier.calibration = {"ordinary": TemperatureScaling(T, (0.5, -0.75, 0.25))}
+    classifier.save_pretrained(tmp_path / "calibrated")
+    copied = pipeline(model=str(tmp_path / "calibrated"), trust_remote_code=True)
+    assert type(copied) is not type(classifier)
+    copied.export(tmp_path / "served")
+    expected = softmax(logits_of(classifier.model, tokenizer, TEXTS) / T + [0.5, -0.75, 0.25])
+    np.testing.assert_allclose(stock_scores(tmp_path / "served", TEXTS), expected, rtol=0, atol=1e-6)
+
+
 def test_a_bias_that_the_config_can_turn_on(exported):
     model, tokenizer = make("modernbert-decoder", "eager"), tokenizer_for("modernbert-decoder")
     assert model.classifier.bias is None
@@ -289,9 +301,14 @@ class Doubled(BertForSequenceClassification):
 def test_another_class_of_a_known_type_is_refused(tiny, exported, tmp_path):
     model = tiny("bert", num_labels=3)
     model.__class__ = Doubled
-    with pytest.raises(ExportError, match="transformers loads another model from what Doubled saves"):
-        exported(model, TEMPERATURE)
-    assert not list(tmp_path.iterdir())
+    for there in (False, True):  # in a new folder, and in an empty one
+        with pytest.raises(ExportError, match="transformers loads another model from what Doubled saves"):
+            exported(model, TEMPERATURE)
+        assert [path.name for path in tmp_path.rglob("*")] == ["served"] * there
+        (tmp_path / "served").mkdir(exist_ok=True)
+    empty = (tmp_path / "served").stat().st_ino
+    exported(tiny("bert", num_labels=3), TEMPERATURE)
+    assert (tmp_path / "served").stat().st_ino == empty and (tmp_path / "served" / "config.json").exists()
 
 
 def test_another_tokenizer_of_a_type_is_refused(exported, tmp_path):

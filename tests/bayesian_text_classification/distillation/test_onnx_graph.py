@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as TYPES
 
 # Types whose code PyTorch's exporter or ONNX Runtime does not accept, and layoutlmv2, which needs detectron2.
-NO_GRAPH = []
+NO_GRAPH = ["canine", "deepseek_v2", "funnel", "jamba", "layoutlmv2", "longformer", "mbart", "xlnet"]
 
 T = 1.7
 TEMPERATURE = {"ordinary": TemperatureScaling(T)}
