@@ -61,6 +61,7 @@ def main() -> None:
         made = []
         for seed in range(args.seeds):
             options = {"how": how, "seed": seed, "epochs": args.epochs, "learning_rate": args.learning_rate}
+            options["checkpoints"] = args.kept / f"{args.name}-teacher-{seed}"
 
             def student(options: dict[str, Any] = options) -> Array:
                 with tqdm(desc=f"{options}", unit="pass") as bar:

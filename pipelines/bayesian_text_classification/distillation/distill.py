@@ -31,7 +31,7 @@ from .export import probe_inputs
 from .new_head import with_new_head
 from .parts import Parts, parts_of
 from .plain_copy import plain_copy
-from .targets import Array, targets_of
+from .targets import Array, short_hash, targets_of
 
 LEARNING_RATES: dict[How, float] = {"weights": 3e-5, "lora": 5e-4}
 _SCORES = ("num_samples", "tolerance", "seed", "masks", "dropout", "posterior")  # options that make the scores
@@ -64,14 +64,14 @@ def distill(
     with progress_bar(progress, total) as advance:
         folder = None if checkpoints is None else Path(checkpoints)
         made_by = {"teacher": fingerprint(classifier), **{name: getattr(scores, name) for name in _SCORES}}
-        key = {**made_by, "calibration": classifier.calibration.saved(), "how": how, **settings, "training": repr(more)}
-        given = {**options, "progress": advance}
-        targets = targets_of(classifier, parts.all, given, folder, key)
+        key = {**made_by, "calibration": classifier.calibration.saved(), "tokenizer": classifier.defaults}
+        targets = targets_of(classifier, parts.all, scores, {**options, "progress": advance}, folder, key)
         ends = len(parts.training), len(parts.training) + len(parts.choosing)
         learned, choosing, measuring = np.split(targets, ends)
         pairs = (parts.training, learned), (parts.choosing, choosing)
         asked = {**settings, "seed": scores.seed, "more": more}
-        model, found = _made(classifier, student_model, how, pairs, asked, folder, advance)
+        runs = None if folder is None else folder / f"{how}-{short_hash(repr(asked))}"
+        model, found = _made(classifier, student_model, how, pairs, asked, runs, advance)
         student = _classifier_of(model.to(classifier.model.dtype), classifier)
         ordinary = classifier.uncalibrated().predict_proba(parts.measuring, num_samples=0, progress=advance)
         own = student.predict_proba(parts.measuring, num_samples=0, progress=advance)

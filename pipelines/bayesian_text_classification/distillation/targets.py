@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pipeline.inputs import text_key
+from ..pipeline.options import Options
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
+from ..pipeline.sampled import passes_of
 from ..pipeline.saved_arrays import UNREADABLE
 
 Array = NDArray[np.float32]
@@ -21,6 +23,7 @@ _FILE = "teacher.npz"
 def targets_of(
     classifier: BayesianTextClassificationPipeline,
     texts: Sequence[Any],
+    scores: Options,
     options: Mapping[str, Any],
     folder: Path | None,
     key: Mapping[str, Any],
@@ -30,18 +33,18 @@ def targets_of(
     Args:
         classifier: The teacher.
         texts: Distinct texts.
-        options: Options of `predict_proba`.
+        scores: Options of the scores. The passes of scores that were kept are counted too.
+        options: The same, as `predict_proba` takes them, with `progress`.
         folder: Folder of the checkpoints; None keeps nothing.
-        key: What the targets and the training depend on, besides the texts.
+        key: What the scores depend on, besides the texts.
 
     Returns:
         Probabilities. *Shape:* (texts, classes).
 
     Raises:
-        ValueError: The outputs are not finite, or the folder belongs to a training with another key.
+        ValueError: The outputs are not finite, or the folder belongs to scores with another key.
     """
-    whole = json.dumps([dict(key), [text_key(text) for text in texts]], sort_keys=True, default=str)
-    digest = hashlib.blake2b(whole.encode(), digest_size=16).hexdigest()
+    digest = short_hash(json.dumps([dict(key), [text_key(text) for text in texts]], sort_keys=True, default=str))
     path = None if folder is None else folder / _FILE
     if path is not None and path.exists():
         try:
@@ -51,9 +54,10 @@ def targets_of(
             raise ValueError(f"{path} is damaged; pass another folder as checkpoints") from error
         if made_for != digest:
             raise ValueError(
-                f"checkpoints={str(folder)!r} belongs to a training with another model, other texts or other settings; "
-                "pass a new folder, or the same arguments to continue"
+                f"checkpoints={str(folder)!r} has the scores of another model, other texts or other options; pass a "
+                "new folder, or the same arguments to continue"
             )
+        options["progress"](passes_of(scores, scoped=False) * len(texts))
         return np.asarray(found, np.float32)
     found = classifier.predict_proba(texts, **options)
     if np.isnan(found).any():
@@ -64,3 +68,8 @@ def targets_of(
         np.savez(partial, probabilities=found, key=np.array(digest))
         partial.replace(path)
     return found
+
+
+def short_hash(text: str) -> str:
+    """A hash of 128 bits, in hexadecimal digits."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -74,7 +74,7 @@ class OnePassPipeline(ConformalPipeline):
             batch_size: Texts of a training step.
             training: Further arguments of transformers' `TrainingArguments`, such as `{"bf16": True}`.
             checkpoints: Folder for the teacher's scores and the checkpoints. The same call continues there after it was
-                stopped. None: nothing is kept.
+                stopped, and a call with another `how` uses the same scores. None: nothing is kept.
             progress: Called after each batch with the number of passes in it; a training step counts as three.
             **kwargs: Options of the scores, as in a call, such as `num_samples`.
 
