@@ -251,6 +251,13 @@ def evaluate(
     if calibration_dataset is not None:
         labeled, where = calibration_dataset, {}
     columns_of = {name: value for name, value in {**where, **columns}.items() if value is not None}
+    reads_alike = other is None or _same_names(classifier, other, labeled, columns_of)
+    if not reads_alike:
+        print(
+            f"The labels in {labeled} are other ones to the student, whose labels have another order, so there is no "
+            "code for the student. Write the names of the labels into the file.",
+            file=sys.stderr,
+        )
     settings = ReportSettings(
         model=model or "embedded classifier",
         dataset=source if dataset else f"embedded {source}",
@@ -286,7 +293,7 @@ def evaluate(
                 for name, path in (("scope_dataset", scope_dataset), ("scope_held_out", scope_held_out))
                 if path
             },
-            student=student,
+            student=student if reads_alike else None,
             student_calibrated=other is not None and bool(other.calibration),
         ),
     )
@@ -305,6 +312,28 @@ def evaluate(
     except OSError as error:
         fail(f"cannot write to {folder}: {error.strerror or error}")
     STDOUT.print("\n" + "\n".join(map(str, paths)), highlight=False, soft_wrap=True, markup=False)
+
+
+def _same_names(
+    classifier: "BayesianTextClassificationPipeline",
+    student: "BayesianTextClassificationPipeline",
+    labeled: str,
+    columns: dict[str, Any],
+) -> bool:
+    """Whether both models read the same labels from a source: not if these are ids and the two orders differ."""
+    from bayesian_text_classification.loading.problem import has_independent_labels, labeled_texts_for
+
+    orders = [
+        [one.model.config.id2label[i] for i in range(one.model.config.num_labels)] for one in (classifier, student)
+    ]
+    if orders[0] == orders[1]:
+        return True
+    read = [labeled_texts_for(one, labeled, **columns).labels for one in (classifier, student)]
+    if has_independent_labels(classifier):
+        named = [[{names[i] for i in own} for own in labels] for names, labels in zip(orders, read, strict=True)]
+        return named[0] == named[1]
+    first, second = ([names[i] for i in labels] for names, labels in zip(orders, read, strict=True))
+    return first == second
 
 
 def _earlier(report: Path) -> str:

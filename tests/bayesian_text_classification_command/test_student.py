@@ -91,6 +91,30 @@ def test_quick_and_no_arms_keep_the_student(folder, both, tmp_path):
     assert done.exit_code == 0 and list(arms)[2:] == ["student", "student_temperature"]
 
 
+@pytest.mark.parametrize("labels", [("bad", "good"), (0, 1)])
+def test_labels_in_another_order_are_read_by_name_or_give_no_code(labels, folder, tmp_path, tiny, tokenizer):
+    """An id is another label to the student, so its temperature would be fitted to wrong labels."""
+    for name, kind, order in (("model", "bert", ["bad", "good"]), ("student", "distilbert", ["good", "bad"])):
+        own = {"id2label": dict(enumerate(order)), "label2id": {label: i for i, label in enumerate(order)}}
+        for part in (tiny(kind, num_labels=2, **own), tokenizer):
+            part.save_pretrained(tmp_path / name)
+    answers = load(tmp_path / "student").predict_proba(TEXTS, num_samples=0).argmax(1)
+    ids = [int(answer) ^ (i % 5 != 0) for i, answer in enumerate(answers)]  # of the model
+    write(tmp_path / "labeled.csv", ["text", "label"], [(text, labels[i]) for text, i in zip(TEXTS, ids, strict=True)])
+    both = ["--model", tmp_path / "model", "--student", tmp_path / "student", "--dataset", tmp_path / "labeled.csv"]
+    done = commands.asked("evaluate", *both, "--num-samples", 0, "--output", tmp_path / "report")
+    assert done.exit_code == 0 and "Recommended: the student" in done.stdout, done
+    named = labels[0] == "bad"
+    assert ("In Python:" in done.stdout) == named
+    assert ("Write the names of the labels into the file." in done.stderr) != named
+    if named:
+        report, space = json.loads((tmp_path / "report" / "report.json").read_text()), {}
+        exec(report["recipe"]["python"].replace('"calibrated"', repr(str(tmp_path / "calibrated"))), space)
+        assert report["recommended"] == "student_temperature"
+        expected = report["arms"]["student_temperature"]["temperature"]
+        assert space["student"].calibration["ordinary"].temperature == pytest.approx(expected, rel=1e-3)
+
+
 def test_students_that_are_no_other_model_of_the_same_labels_are_refused(folder, tiny, tokenizer, tmp_path):
     for part in (tiny("bert", num_labels=3), tokenizer):
         part.save_pretrained(tmp_path / "three")
