@@ -55,8 +55,8 @@ def main() -> None:
         stops.append(stopping_row(name, ours, texts, samples.mean(2, dtype=np.float64)))
     body = (
         f"{args.texts} texts of each model, {args.samples} samples of each. The first numbers are the root mean square "
-        "of the standard errors, as a share of that of the true errors, and how many intervals of 1.96 standard errors hold "
-        "the limit.\n\n"
+        "of the standard errors, as a share of that of the true errors, and how many intervals of 1.96 standard errors "
+        "hold the limit.\n\n"
         + table(["model", "samples", "without the pilot", "held", "with the pilot", "held "], rows)
         + f"\n\nMean passes of a text at tolerance {TOLERANCE} (at most {MOST}):\n\n"
         + table(["model", "without the pilot", "with the pilot", "RMSE without", "RMSE with"], stops)
