@@ -180,6 +180,27 @@ def evaluator(case):
     assert 0 <= found["ece"] <= 1
 
 
+def distills(case):
+    texts = [
+        {**text, "text": f"{text['text']} {more}"} if isinstance(text, dict) else f"{text} {more}"
+        for text in case.texts
+        for more in ("then", "again")
+    ]
+    made = case.classifier.distill(texts, how="head").distillation
+    assert made.texts == 96 and np.isfinite(made.student.kl)
+
+
+def exports(case):
+    if len(case.classifier.members) == 1:
+        case.classifier.calibrate(case.texts, case.labels, num_samples=0)
+    case.classifier.export(case.folder / "served")
+    stock = pipeline("text-classification", model=str(case.folder / "served"), top_k=None)
+    names = case.classifier.model.config.id2label
+    rows = [{one["label"]: one["score"] for one in found} for found in stock(case.texts)]
+    expected = case.classifier.predict_proba(case.texts, num_samples=0)
+    np.testing.assert_allclose([[row[names[i]] for i in range(len(names))] for row in rows], expected, atol=1e-5)
+
+
 DOORS = {
     "call": call,
     "`calibrate`": calibrate,
@@ -190,6 +211,8 @@ DOORS = {
     "`rank`": ranks,
     "`push`": push,
     "evaluator": evaluator,
+    "`distill`": distills,
+    "`export`": exports,
 }
 
 # What is refused, and the advice in its one line.
@@ -200,6 +223,10 @@ REFUSED = {
     ("numbers (regression)", "`evaluate`"): "use predict, which takes every model",
     ("numbers (regression)", "`rank`"): "use predict, which takes every model",
     ("numbers (regression)", "evaluator"): "needs probabilities, and the model predicts numbers",
+    **{(kind, "`distill`"): "pass num_samples=20 and dropout=0.1, or load an ensemble" for kind in NO_DROPOUT},
+    ("numbers (regression)", "`distill`"): "distill a classifier instead",
+    ("numbers (regression)", "`export`"): "use its predictions as they are",
+    (ENSEMBLE, "`export`"): "classifier.distill(texts), which makes one model",
 }
 
 

@@ -147,8 +147,10 @@ def scores_of(classifier: BayesianTextClassificationPipeline, how: How, options:
         raise ValueError("the model predicts numbers, and a student learns probabilities; distill a classifier instead")
     scores = replace(classifier.with_options(options), threshold=None, novelty_level=None, coverage=None)
     if scores.num_samples == 0:
+        inserted = "" if classifier.sites_for({"posterior": "dropout"}) else " and dropout=0.1"
         raise ValueError(
-            "num_samples=0; a student learns the average of several passes: pass num_samples=20, or load an ensemble"
+            "num_samples=0; a student learns the average of several passes: pass "
+            f"num_samples=20{inserted}, or load an ensemble"
         )
     classifier.sample_proba([], **{name: value for name, value in options.items() if name != "tolerance"})
     if how == "lora" and not is_peft_available():
