@@ -11,6 +11,7 @@ from commands import asked, refused
 pytestmark = [
     pytest.mark.usefixtures("loud_libraries"),
     pytest.mark.filterwarnings("ignore:.*are few for a student"),
+    pytest.mark.filterwarnings("ignore:the student is no closer"),
 ]
 
 WORDS = ["good", "bad", "film", "plot", "dull", "fun", "long", "short", "not", "very", "actor", "scene", "music"]

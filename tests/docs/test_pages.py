@@ -100,6 +100,7 @@ def run_lines(code):
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 @pytest.mark.usefixtures("loud_libraries")
 @pytest.mark.filterwarnings("ignore:.*are few for a student")
+@pytest.mark.filterwarnings("ignore:the student is no closer")
 def test_the_blocks_of_a_page_run_in_order(page, workplace):
     workplace(page)
     namespace = {}

@@ -9,6 +9,7 @@ labels are needed.
 import copy
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,14 @@ def distill(
         own = student.predict_proba(parts.measuring, num_samples=0, progress=advance)
     activation = classifier.activation
     teacher = made_by.pop("teacher")
+    before, after = (closeness(measuring, one, activation) for one in (ordinary, own))
+    if after.kl >= before.kl:
+        warnings.warn(
+            f"the student is no closer to its teacher than the teacher's own ordinary pass (KL {after.kl:.4f} and "
+            f"{before.kl:.4f} nats on {len(parts.measuring):,} texts); pass more texts, or do without a student",
+            UserWarning,
+            stacklevel=3,
+        )
     student.set_distillation(
         Distillation(
             how=how,
@@ -85,13 +94,22 @@ def distill(
             calibrated=way_of(scores) in classifier.calibration,
             texts=len(parts.training),
             held_out=len(parts.measuring),
-            settings={**(settings if how != "head" else {}), **found, **more},
-            student=closeness(measuring, own, activation),
-            ordinary=closeness(measuring, ordinary, activation),
+            settings={
+                **(settings if how != "head" else {}),
+                **found,
+                **{name: plain(one) for name, one in more.items()},
+            },
+            student=after,
+            ordinary=before,
         ),
         frozenset(text_hash(text_key(text)) for text in parts.all),
     )
     return student
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON can hold: itself, or its text."""
+    return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
 
 
 def passes_of_distillation(parts: Parts, scores: Options, how: How, epochs: int) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ def parts_of(texts: Sequence[Any]) -> Parts:
     Raises:
         ValueError: There are fewer than 100 distinct texts.
     """
+    if isinstance(texts, (str, Mapping)):
+        raise ValueError("texts is a single text; pass a list of texts (load_texts reads them from a file)")
     distinct: dict[str, Any] = {}
     for i, item in enumerate(texts):
         text_and_pair(item, i)  # an error names the text

@@ -13,7 +13,10 @@ from bayesian_text_classification.pipeline.distillation import Distillation
 from bayesian_text_classification.pipeline.inputs import text_hash
 from transformers import pipeline
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*are few for a student")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*are few for a student"),
+    pytest.mark.filterwarnings("ignore:the student is no closer"),
+]
 
 WORDS = ["good", "bad", "film", "plot", "dull", "fun", "long", "short", "not", "very", "actor", "scene", "music"]
 
@@ -181,6 +184,19 @@ def test_other_architectures(tiny, bayesian, kind):
     student = bayesian(tiny(kind), num_samples=2).distill(TEXTS[:120], epochs=1, learning_rate=1e-3)
     stock = pipeline("text-classification", model=student.model, tokenizer=student.tokenizer)
     assert student(TEXTS[:3]) == stock(TEXTS[:3])
+
+
+def test_a_student_that_learned_nothing_is_warned_about(teacher, monkeypatch):
+    """A learning rate that destroys it."""
+    with pytest.warns(UserWarning, match=r"the student is no closer to its teacher than .* pass more texts"):
+        teacher.distill(TEXTS, epochs=1, learning_rate=10.0, batch_size=8)
+
+
+def test_settings_of_the_training_that_json_cannot_hold_are_kept_as_text(teacher, tmp_path):
+    student = teacher.distill(TEXTS, epochs=1, training={"optim_args": None, "adam_beta1": 0.8, "fsdp": []})
+    assert student.distillation.settings["adam_beta1"] == 0.8 and student.distillation.settings["fsdp"] == "[]"
+    student.save_pretrained(tmp_path)
+    assert load(tmp_path).distillation == student.distillation
 
 
 def test_progress_counts_what_the_total_says(teacher):

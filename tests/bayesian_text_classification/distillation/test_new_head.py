@@ -8,7 +8,10 @@ import torch
 from bayesian_text_classification.distillation import new_head
 from bayesian_text_classification.distillation.closeness import divergence
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*are few for a student")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*are few for a student"),
+    pytest.mark.filterwarnings("ignore:the student is no closer"),
+]
 
 WORDS = ["good", "bad", "film", "plot", "dull", "fun", "long", "short", "not", "very", "actor", "scene", "music"]
 draw = random.Random(0)

@@ -40,6 +40,11 @@ def test_too_few_texts_are_refused_and_few_are_warned_about():
         parts_of([f"text {i}" for i in range(1_000)])
 
 
+def test_a_single_text_is_refused():
+    with pytest.raises(ValueError, match=r"texts is a single text; pass a list of texts"):
+        parts_of("a good film" * 100)
+
+
 def test_an_item_that_is_no_text_is_named():
     with pytest.raises(ValueError, match=r"input 1 is 3 \(int\)"):
         parts_of(["fine", 3])
