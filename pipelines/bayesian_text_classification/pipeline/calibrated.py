@@ -175,8 +175,14 @@ class CalibratedPipeline(PublishablePipeline):
     def _with_coverage(self, options: Options, given: Mapping[str, Any], settings: Settings) -> Options:
         """The options of a call, without coverage if the prediction sets are for other scores."""
 
+    @abstractmethod
+    def _warn_of_samples(self, options: Options) -> None:
+        """Warn once if the samples of a call are not what the classifier is for."""
+
     def _options_for(self, given: Mapping[str, Any], settings: Settings) -> Options:
-        return self._with_coverage(self._with_threshold(given, settings), given, settings)
+        options = self._with_coverage(self._with_threshold(given, settings), given, settings)
+        self._warn_of_samples(options)
+        return options
 
     def _with_threshold(self, given: Mapping[str, Any], settings: Settings) -> Options:
         given = self._count_for(given)

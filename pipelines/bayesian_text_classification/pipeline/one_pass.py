@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .calibrated import Settings
 from .conformal import ConformalPipeline
 from .distillation import STUDENT, Distillation, How
 from .options import Options
@@ -145,14 +144,13 @@ class OnePassPipeline(ConformalPipeline):
                 stacklevel=3,
             )
 
-    def _options_for(self, given: Mapping[str, Any], settings: Settings) -> Options:
-        options = super()._options_for(given, settings)
+    def _warn_of_samples(self, options: Options) -> None:
         if self._distillation is not None and options.num_samples and options.posterior == "dropout":
             self._warn_once(
                 f"num_samples={options.num_samples} samples the student's own dropout, which is not what it learned "
-                "from its teacher; its ordinary pass is: num_samples=0"
+                "from its teacher; its ordinary pass is: num_samples=0",
+                depth=5,
             )
-        return options
 
 
 def _module(name: str) -> Any:

@@ -105,8 +105,9 @@ def test_saved_student_is_an_ordinary_checkpoint(student, tmp_path, python):
     assert loaded.distillation == student.distillation and loaded.distilled_on == student.distilled_on
     card = (tmp_path / "student" / "README.md").read_text()
     assert "This classifier is a student" in card and student.distillation.teacher in card
-    with pytest.warns(UserWarning, match="samples the student's own dropout.*num_samples=0"):
+    with pytest.warns(UserWarning, match="samples the student's own dropout.*num_samples=0") as seen:
         loaded("good film", num_samples=2)
+    assert seen[0].filename == __file__  # the line to change
 
 
 def test_lost_hashes_are_warned_about(student, tmp_path):

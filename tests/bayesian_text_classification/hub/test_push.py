@@ -256,7 +256,7 @@ def test_dry_run_and_push_describe_changes_to_an_existing_model_alike(hub, model
     words = (
         ": README.md and requirements.txt are merged; other files with the same names are replaced; weights, "
         "adapters and code of an earlier push (*.safetensors, *.index.json, pytorch_model*, adapter_*, adapter/*, "
-        "members/*/*, scope/scope.npz, prediction_sets/prediction_sets.npz) are "
+        "members/*/*, scope/scope.npz, prediction_sets/prediction_sets.npz, distillation/distillation.npz) are "
         "removed, if there are any; all other files stay\n"
     )
     assert f"If user/m already exists{words}" in planned and f"user/m already existed{words}" in done
