@@ -71,7 +71,8 @@ def main() -> None:
 
             made.append(kept(args, f"{how}-{seed}", student))
         arms[f"student ({how})"] = made
-    body = f"{len(unlabeled):,} texts without labels, {len(texts):,} test texts, {args.seeds} seed{'s' * (args.seeds != 1)}.\n\n"
+    seeds = f"{args.seeds} seed{'s' * (args.seeds != 1)}"
+    body = f"{len(unlabeled):,} texts without labels, {len(texts):,} test texts, {seeds}.\n\n"
     options = (
         f"--name {args.name} --texts FILE... --tests FILE... --least-words {args.least_words} --epochs {args.epochs}"
     )
