@@ -1,5 +1,6 @@
 """Translate the labels of a dataset to the class ids of a model."""
 
+import difflib
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -49,6 +50,7 @@ def label_ids(
         if known is None or known not in id2label:
             raise DataError(
                 f"{source}, {row_name(row)}: label {value!r} is not one of the model's labels {_shown(id2label)}"
+                f"{_way_out(value, id2label)}"
             )
         ids.append(known)
     return ids
@@ -147,6 +149,17 @@ def _name_reader(id2label: Mapping[int, str]) -> Callable[[str], int | None]:
 def _shown(id2label: Mapping[int, str]) -> str:
     names = [f"{i} ({name})" for i, name in id2label.items()]
     return ", ".join(names[:8] + ["..."] * (len(names) > 8))
+
+
+def _way_out(value: Any, id2label: Mapping[int, str]) -> str:
+    """The end of an error about a label: what may have been meant; empty if there is no guess."""
+    if not isinstance(value, str):
+        return ""
+    id_of, parts = _name_reader(id2label), value.split(",")
+    if len(parts) > 1 and all(id_of(part) is not None for part in parts):
+        return "; it names several: for a model of independent labels, pass multi_label=True"
+    close = difflib.get_close_matches(value, id2label.values(), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _by_name(
