@@ -100,7 +100,7 @@ def test_what_is_written_can_be_read():
 
 
 def test_several_names_in_a_cell_of_single_labels_name_the_option(tmp_path):
-    (tmp_path / "d.csv").write_text("text,label\nfine,joy\nodd,\"joy,anger\"\n")
+    (tmp_path / "d.csv").write_text('text,label\nfine,joy\nodd,"joy,anger"\n')
     names = {0: "joy", 1: "anger"}
     with pytest.raises(DataError, match=r"row 2 .*'joy,anger' is not .*; it names several: .* pass multi_label=True$"):
         load_labeled_texts(tmp_path / "d.csv", names)
