@@ -27,10 +27,10 @@ from .options import (
     TextPairColumn,
     file_or_id,
     models_of,
+    new_folder,
     not_empty,
     texts_or_default,
     threshold_of,
-    writable_folder,
 )
 from .progress import passes_progress
 
@@ -129,9 +129,7 @@ def calibrate(
     check_labeled(dataset, text_column, text_pair_column, label_column)
     for path in (scope_dataset, scope_held_out):
         check_unlabeled(path, text_column, text_pair_column)
-    folder = writable_folder(output)
-    if folder.is_dir() and any(folder.iterdir()):
-        fail(f"--output {folder} already exists and is not empty; choose a new folder")
+    folder = new_folder(output)
     quiet_libraries()
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.labeled_texts import load_texts

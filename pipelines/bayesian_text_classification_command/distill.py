@@ -24,8 +24,8 @@ from .options import (
     TextPairColumn,
     file_or_id,
     models_of,
+    new_folder,
     not_empty,
-    writable_folder,
 )
 from .progress import duration, passes_progress
 
@@ -47,7 +47,7 @@ def distill(
         Literal["weights", "lora", "head"],
         typer.Option(
             help="What is trained: weights (all of them; best), lora (an adapter, merged afterwards: less memory), or "
-            "head (the last linear layer alone, by ridge regression: done in seconds after sampling)."
+            "head (the last linear layer alone: done in seconds after sampling; for models with few classes)."
         ),
     ] = "weights",
     epochs: Annotated[
@@ -92,12 +92,9 @@ def distill(
     """
     models = models_of(model, ensemble)
     check_unlabeled(input, text_column, text_pair_column)
-    folder = writable_folder(output)
-    if folder.is_dir() and any(folder.iterdir()):
-        fail(f"--output {folder} already exists and is not empty; choose a new folder")
+    folder = new_folder(output)
     quiet_libraries()
-    from bayesian_text_classification.distillation.distill import passes_of_distillation, scores_of, seconds_per_pass
-    from bayesian_text_classification.distillation.parts import parts_of
+    from bayesian_text_classification.distillation.distill import planned, student_of
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.labeled_texts import load_texts
     from bayesian_text_classification.wording import first_line
@@ -105,24 +102,23 @@ def distill(
     asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "seed": seed}
     asked |= {"dropout": dropout, "posterior": posterior}
     options = {name: value for name, value in asked.items() if value is not None}
-    how_to: dict[str, Any] = {"how": how, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-    how_to |= {"checkpoints": checkpoints, "training": {"bf16": True} if bf16 else None}
+    options |= {"how": how, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
+    options |= {"checkpoints": checkpoints, "training": {"bf16": True} if bf16 else None}
     try:
         with STDERR.status("loading"):
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)
             where: dict[str, Any] = {"config": config, "split": split}
             texts = load_texts(input, text_column=text_column, text_pair_column=text_pair_column, **where).texts
-            scores = scores_of(classifier, how, options)
-            parts = parts_of(texts)
-            total = passes_of_distillation(parts, scores, how, epochs)
-            seconds = total * seconds_per_pass(classifier, parts.all)
+            plan = planned(classifier, texts, **options)
+            seconds = plan.seconds()
+        parts = plan.parts
         print(
-            f"{len(parts.all):,} distinct texts: {len(parts.training):,} train, {len(parts.choosing):,} choose, "
-            f"{len(parts.measuring):,} measure. The work of {total:,} passes takes {duration(seconds)}.",
+            f"{len(parts.all):,} distinct texts: {len(parts.training):,} train, {len(parts.choosing):,} choose the "
+            f"best epoch, {len(parts.measuring):,} measure. This takes {duration(seconds)}.",
             file=sys.stderr,
         )
-        with passes_progress("distilling", total) as advance:
-            student = classifier.distill(texts, **how_to, progress=advance, **options)
+        with passes_progress("distilling", plan.passes) as advance:
+            student = student_of(plan, advance)
     except (ValueError, ImportError) as error:  # ours: the model, the texts, an option, or a package that is missing
         fail(first_line(error))
     except Exception as error:  # out of memory, or what a model's own code raises

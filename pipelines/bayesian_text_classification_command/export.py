@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from .console import STDERR, STDOUT, fail, quiet_libraries
-from .options import AllowPickle, Model, not_empty, writable_folder
+from .options import AllowPickle, Model, new_folder, not_empty
 
 
 def export(
@@ -44,9 +44,7 @@ def export(
     elif output is None:
         fail(f"--to {to} needs --output, the folder to write")
     else:
-        folder = writable_folder(output)
-        if folder.is_dir() and any(folder.iterdir()):
-            fail(f"--output {folder} already exists and is not empty; choose a new folder")
+        new_folder(output)
     quiet_libraries()
     from bayesian_text_classification.distillation.affine import NotCalibratedError
     from bayesian_text_classification.distillation.vllm import pooler_settings

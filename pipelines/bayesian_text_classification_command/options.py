@@ -220,6 +220,14 @@ def threshold_of(values: list[str] | None) -> float | dict[str, float] | None:
     fail(f"--threshold {' '.join(values)}: it must be one number from 0 to 1, or LABEL=NUMBER for each label")
 
 
+def new_folder(output: str) -> Path:
+    """The path of a folder to create, which is new or empty. Problems are reported before the work starts."""
+    folder = writable_folder(output)
+    if folder.is_dir() and any(folder.iterdir()):
+        fail(f"--output {folder} already exists and is not empty; choose a new folder")
+    return folder
+
+
 def writable_folder(output: str) -> Path:
     """The path of a folder to create. Problems are reported before the work starts."""
     folder = Path(output)

@@ -1,20 +1,18 @@
 """`bayesian-text-classification distill`: from a file of unlabeled texts to a folder that a stock pipeline serves."""
 
 import json
-import random
 
 import pytest
 from bayesian_text_classification import load
 from bayesian_text_classification.distillation import distill
 from commands import asked, refused
+from random_texts import random_texts
 
 pytestmark = [
     pytest.mark.usefixtures("loud_libraries"),
     pytest.mark.filterwarnings("ignore:.*are few for a student"),
     pytest.mark.filterwarnings("ignore:the student is no closer"),
 ]
-
-WORDS = ["good", "bad", "film", "plot", "dull", "fun", "long", "short", "not", "very", "actor", "scene", "music"]
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +25,8 @@ def model(tiny, tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
-    draw = random.Random(0)
     path = tmp_path_factory.mktemp("texts") / "texts.csv"
-    path.write_text("text\n" + "".join(" ".join(draw.choices(WORDS, k=6)) + "\n" for _ in range(150)))
+    path.write_text("text\n" + "".join(f"{text} {i}\n" for i, text in enumerate(random_texts(150))))
     return path
 
 
@@ -38,7 +35,7 @@ def test_a_file_of_texts_becomes_a_folder_for_a_stock_pipeline(model, texts, tmp
     output = tmp_path / "student"
     done = asked("distill", "--model", model, "--input", texts, "--num-samples", 4, "--how", how, "--output", output)
     assert done.exit_code == 0, done.stderr
-    assert done.stderr.startswith("150 distinct texts: 120 train, 15 choose, 15 measure. ")
+    assert done.stderr.startswith("150 distinct texts: 120 train, 15 choose the best epoch, 15 measure. ")
     described, written = done.stdout.splitlines()
     student = load(output)
     assert described == str(student.distillation) and written == str(output)

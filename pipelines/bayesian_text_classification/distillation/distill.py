@@ -11,7 +11,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ import torch
 from transformers.utils import is_accelerate_available, is_peft_available
 
 from ..loading.fingerprint import fingerprint
-from ..pipeline.calibration import way_of
 from ..pipeline.distillation import HOWS, Distillation, How
 from ..pipeline.inputs import text_hash, text_key
 from ..pipeline.options import Options, is_int, is_real
@@ -36,48 +35,101 @@ from .targets import Array, short_hash, targets_of
 
 LEARNING_RATES: dict[How, float] = {"weights": 3e-5, "lora": 5e-4}
 _SCORES = ("num_samples", "tolerance", "seed", "masks", "dropout", "posterior")  # options that make the scores
-
 _NOT_OF_THE_TOKENIZER = ("batch_size", "function_to_apply", "top_k")  # in the defaults of a classifier
+_TIMED = 64  # texts
 
 
-def distill(
+@dataclass(frozen=True)
+class Plan:
+    """A student that is to be made. All that can be refused before the first pass has been.
+
+    Attributes:
+        classifier: The teacher.
+        parts: Its texts.
+        scores: The options of its scores.
+        how: What is trained.
+        settings: Epochs, learning rate and batch size; empty for how="head".
+        more: Further arguments of `TrainingArguments`.
+        checkpoints: Folder of the checkpoints; None keeps nothing.
+    """
+
+    classifier: BayesianTextClassificationPipeline
+    parts: Parts
+    scores: Options
+    how: How
+    settings: Mapping[str, Any]
+    more: Mapping[str, Any]
+    checkpoints: Path | None
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """The options of the teacher's scores by name, without those that are None."""
+        options = {name: getattr(self.scores, name) for name in _SCORES}
+        return {name: value for name, value in options.items() if value is not None}
+
+    @property
+    def passes(self) -> int:
+        """Passes of the teacher, of the training (a step counts as three) and of the measuring."""
+        training, choosing = len(self.parts.training), len(self.parts.choosing)
+        work = training + choosing if self.how == "head" else (3 * training + choosing) * self.settings["epochs"]
+        return passes_of(self.scores, scoped=False) * len(self.parts.all) + work + 2 * len(self.parts.measuring)
+
+    def seconds(self) -> float:
+        """Estimate the wall-clock time from that of an ordinary pass, measured on up to 64 of the texts."""
+        some = self.parts.all[:: -(-len(self.parts.all) // _TIMED)]
+        self.classifier.predict_proba(some[:8], num_samples=0)  # the first call prepares the model
+        started = time.perf_counter()
+        self.classifier.predict_proba(some, num_samples=0)
+        return self.passes * (time.perf_counter() - started) / len(some)
+
+
+def planned(
     classifier: BayesianTextClassificationPipeline,
     texts: Sequence[Any],
     *,
-    how: How = "weights",
-    epochs: int = 3,
-    learning_rate: float | None = None,
-    batch_size: int = 32,
-    training: Mapping[str, Any] | None = None,
-    checkpoints: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
+    how: How,
+    epochs: int,
+    learning_rate: float | None,
+    batch_size: int,
+    training: Mapping[str, Any] | None,
+    checkpoints: str | os.PathLike[str] | None,
     **options: Any,
-) -> BayesianTextClassificationPipeline:
-    """Make a student of `classifier`. The method `distill` of the pipeline documents arguments and errors."""
-    _check(how, epochs, learning_rate, batch_size)
-    scores = scores_of(classifier, how, options)
-    parts = parts_of(texts)
-    rate = LEARNING_RATES.get(how, 0.0) if learning_rate is None else float(learning_rate)
-    settings: dict[str, Any] = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size}
-    more = dict(training or {})
-    student_model = trainable_copy(classifier)
-    total = passes_of_distillation(parts, scores, how, epochs)
-    with progress_bar(progress, total) as advance:
-        folder = None if checkpoints is None else Path(checkpoints)
-        made_by = {"teacher": fingerprint(classifier), **{name: getattr(scores, name) for name in _SCORES}}
-        key = {**made_by, "calibration": classifier.calibration.saved(), "tokenizer": classifier.defaults}
-        targets = targets_of(classifier, parts.all, scores, {**options, "progress": advance}, folder, key)
+) -> Plan:
+    """The plan of a student. `BayesianTextClassificationPipeline.distill` documents arguments and errors."""
+    if how not in HOWS:
+        raise ValueError(f"how={how!r}; it must be one of {', '.join(map(repr, HOWS))}")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if not is_int(value) or value < 1:
+            raise ValueError(f"{name}={value!r}; it must be an integer of at least 1")
+    if learning_rate is not None and not (is_real(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate={learning_rate!r}; it must be a positive number, such as 3e-5, or None")
+    settings: dict[str, Any] = {}
+    if how != "head":
+        rate = LEARNING_RATES[how] if learning_rate is None else float(learning_rate)
+        settings = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size}
+    scores, folder = _scores_of(classifier, options), None if checkpoints is None else Path(checkpoints)
+    if how == "lora" and not is_peft_available():
+        raise ImportError("how='lora' needs peft: pip install peft, or pass how='weights'")
+    if how != "head" and not is_accelerate_available():
+        raise ImportError(f"how={how!r} needs accelerate: pip install accelerate, or pass how='head'")
+    return Plan(classifier, parts_of(texts), scores, how, settings, dict(training or {}), folder)
+
+
+def student_of(plan: Plan, progress: Progress | None = None) -> BayesianTextClassificationPipeline:
+    """Sample the teacher, train the student, and measure it. `progress` takes numbers of passes."""
+    classifier, parts, activation = plan.classifier, plan.parts, plan.classifier.activation
+    model, teacher = trainable_copy(classifier), fingerprint(classifier)
+    with progress_bar(progress, plan.passes) as advance:
+        of_scores = {"teacher": teacher, **plan.made_by, "calibration": classifier.calibration.saved()}
+        key = {**of_scores, "tokenizer": classifier.defaults}
+        given = {**plan.made_by, "tolerance": plan.scores.tolerance, "dropout": plan.scores.dropout}
+        targets = targets_of(classifier, parts.all, plan.scores, {**given, "progress": advance}, plan.checkpoints, key)
         ends = len(parts.training), len(parts.training) + len(parts.choosing)
         learned, choosing, measuring = np.split(targets, ends)
-        pairs = (parts.training, learned), (parts.choosing, choosing)
-        asked = {**settings, "seed": scores.seed, "more": more}
-        runs = None if folder is None else folder / f"{how}-{short_hash(repr(asked))}"
-        model, found = _made(classifier, student_model, how, pairs, asked, runs, advance)
+        model, found = _trained(plan, model, learned, choosing, advance)
         student = _classifier_of(model.to(classifier.model.dtype), classifier)
         ordinary = classifier.uncalibrated().predict_proba(parts.measuring, num_samples=0, progress=advance)
         own = student.predict_proba(parts.measuring, num_samples=0, progress=advance)
-    activation = classifier.activation
-    teacher = made_by.pop("teacher")
     before, after = (closeness(measuring, one, activation) for one in (ordinary, own))
     if after.kl >= before.kl:
         warnings.warn(
@@ -86,47 +138,19 @@ def distill(
             UserWarning,
             stacklevel=3,
         )
-    student.set_distillation(
-        Distillation(
-            how=how,
-            teacher=teacher,
-            teacher_scores={name: value for name, value in made_by.items() if value is not None},
-            calibrated=way_of(scores) in classifier.calibration,
-            texts=len(parts.training),
-            held_out=len(parts.measuring),
-            settings={
-                **(settings if how != "head" else {}),
-                **found,
-                **{name: plain(one) for name, one in more.items()},
-            },
-            student=after,
-            ordinary=before,
-        ),
-        frozenset(text_hash(text_key(text)) for text in parts.all),
+    made = Distillation(
+        how=plan.how,
+        teacher=teacher,
+        teacher_scores=plan.made_by,
+        calibrated=classifier.scaling_for(given) is not None,
+        texts=len(parts.training),
+        held_out=len(parts.measuring),
+        settings={**plan.settings, **found, **{name: _as_json(value) for name, value in plan.more.items()}},
+        student=after,
+        ordinary=before,
     )
+    student.set_distillation(made, frozenset(text_hash(text_key(text)) for text in parts.all))
     return student
-
-
-def plain(value: Any) -> Any:
-    """A value that JSON can hold: itself, or its text."""
-    return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
-
-
-def passes_of_distillation(parts: Parts, scores: Options, how: How, epochs: int) -> int:
-    """Passes of a distillation: those of the teacher, of the training (a step counts as three) and of the measuring."""
-    steps = (3 * len(parts.training) + len(parts.choosing)) * epochs
-    if how == "head":
-        steps = len(parts.training) + len(parts.choosing)
-    return passes_of(scores, scoped=False) * len(parts.all) + steps + 2 * len(parts.measuring)
-
-
-def seconds_per_pass(classifier: BayesianTextClassificationPipeline, texts: Sequence[Any]) -> float:
-    """Wall-clock time of an ordinary pass of a text, measured on up to 64 of the texts."""
-    some = texts[:: -(-len(texts) // 64)]
-    classifier.predict_proba(some[:8], num_samples=0)  # the first call prepares the model
-    started = time.perf_counter()
-    classifier.predict_proba(some, num_samples=0)
-    return (time.perf_counter() - started) / len(some)
 
 
 def trainable_copy(classifier: BayesianTextClassificationPipeline) -> Any:
@@ -140,27 +164,19 @@ def trainable_copy(classifier: BayesianTextClassificationPipeline) -> Any:
     return model.to(classifier.device).requires_grad_(True)
 
 
-def _check(how: str, epochs: int, learning_rate: float | None, batch_size: int) -> None:
-    if how not in HOWS:
-        raise ValueError(f"how={how!r}; it must be one of {', '.join(map(repr, HOWS))}")
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not is_int(value) or value < 1:
-            raise ValueError(f"{name}={value!r}; it must be an integer of at least 1")
-    if learning_rate is not None and not (is_real(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate={learning_rate!r}; it must be a positive number, such as 3e-5, or None")
-
-
-def scores_of(classifier: BayesianTextClassificationPipeline, how: How, options: Mapping[str, Any]) -> Options:
-    """The options of the teacher's scores. All that can be refused before the first pass is refused here.
+def _scores_of(classifier: BayesianTextClassificationPipeline, options: Mapping[str, Any]) -> Options:
+    """The options of the teacher's scores.
 
     Raises:
         ValueError: The scores are those of one ordinary pass, or the model has no dropout to sample.
-        TypeError: An option is not for probabilities.
-        ImportError: A package for the training is missing.
+        TypeError: An option is not one of the scores.
     """
-    for name in ("threshold", "novelty_level", "coverage", "function_to_apply", "top_k"):
-        if name in options:
-            raise TypeError(f"{name!r} is not accepted here: a student learns the probabilities of every class")
+    for name in options:
+        if name not in _SCORES:
+            raise TypeError(
+                f"{name!r} is not accepted here, only {', '.join(_SCORES)}: a student learns the probabilities of "
+                "every class, and keeps the tokenizer options of the constructor"
+            )
     if classifier.activation == "none":
         raise ValueError("the model predicts numbers, and a student learns probabilities; distill a classifier instead")
     scores = replace(classifier.with_options(options), threshold=None, novelty_level=None, coverage=None)
@@ -171,35 +187,34 @@ def scores_of(classifier: BayesianTextClassificationPipeline, how: How, options:
             f"num_samples=20{inserted}, or load an ensemble"
         )
     classifier.sample_proba([], **{name: value for name, value in options.items() if name != "tolerance"})
-    if how == "lora" and not is_peft_available():
-        raise ImportError("how='lora' needs peft: pip install peft, or pass how='weights'")
-    if how != "head" and not is_accelerate_available():
-        raise ImportError(f"how={how!r} needs accelerate: pip install accelerate, or pass how='head'")
     return scores
 
 
-def _made(
-    classifier: BayesianTextClassificationPipeline,
-    model: Any,
-    how: How,
-    pairs: tuple[tuple[list[Any], Array], tuple[list[Any], Array]],
-    settings: dict[str, Any],
-    folder: Path | None,
-    advance: Callable[[int], None],
+def _trained(
+    plan: Plan, model: Any, learned: Array, choosing: Array, advance: Callable[[int], None]
 ) -> tuple[Any, dict[str, Any]]:
-    """The model of the student, and what to record of its training."""
-    if how == "head":
+    """The trained model, and what to record of the training. *Shape:* (texts, classes) for both targets."""
+    classifier, pairs = plan.classifier, ((plan.parts.training, learned), (plan.parts.choosing, choosing))
+    if plan.how == "head":
         return with_new_head(classifier, model, *pairs, advance)
     from .training import Examples, Settings, trained, with_lora  # imported here because it takes seconds
 
-    encoder = classifier.encoder
+    settings = Settings(**plan.settings, seed=plan.scores.seed, more=plan.more)
     options = {name: value for name, value in classifier.defaults.items() if name not in _NOT_OF_THE_TOKENIZER}
-    examples, choosing = (Examples(texts, targets, encoder, options) for texts, targets in pairs)
-    if how == "lora":
+    examples, others = (Examples(texts, targets, classifier.encoder, options) for texts, targets in pairs)
+    folder = None
+    if plan.checkpoints is not None:  # one for each kind of training
+        folder = plan.checkpoints / f"{plan.how}-{short_hash(repr(settings))}"
+    if plan.how == "lora":
         model = with_lora(model)
-    run = Settings(**settings)
-    model, found = trained(model, encoder, examples, choosing, classifier.activation, run, folder, advance)
-    return (model.merge_and_unload() if how == "lora" else model), found
+    run = classifier.activation, settings, folder, advance
+    model, found = trained(model, classifier.encoder, examples, others, *run)
+    return (model.merge_and_unload() if plan.how == "lora" else model), found
+
+
+def _as_json(value: Any) -> Any:
+    """A value that JSON can hold: itself, or its text."""
+    return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
 
 
 def _classifier_of(

@@ -159,6 +159,10 @@ class CalibratedPipeline(PublishablePipeline):
         way = {} if self.threshold is None else {"threshold_way": way_of(self._settings.threshold_for)}
         return {"calibration": self.calibration.saved(), **self.sampling.saved(), **way}
 
+    def scaling_for(self, options: Mapping[str, Any]) -> Scaling | None:
+        """The scaling of the scores of a call with these options; None if they have none, maybe with a warning."""
+        return self._scaling_for(self.with_options(options), self.activation_for(options), self.calibration)
+
     @abstractmethod
     def _check_members(self, options: Options, first_sample: int = 0) -> None:
         """Raise ValueError if the model, or the ensemble, cannot give such samples."""

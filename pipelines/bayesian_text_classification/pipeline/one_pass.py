@@ -66,8 +66,8 @@ class OnePassPipeline(ConformalPipeline):
         Args:
             texts: At least 100 distinct texts like those that the student will classify; 5,000 or more are best.
             how: What is trained: "weights" (all of them), "lora" (an adapter, which is then merged into the weights;
-                less memory; needs `peft`) or "head" (the last linear layer alone, by ridge regression on its inputs: no
-                training, seconds).
+                less memory; needs `peft`) or "head" (the last linear layer alone, by regression from its inputs: it
+                takes seconds, and helps models with few classes).
             epochs: Times that training sees every text. The weights of the best epoch are kept.
             learning_rate: None: 3e-5, or 5e-4 for "lora".
             batch_size: Texts of a training step.
@@ -75,7 +75,8 @@ class OnePassPipeline(ConformalPipeline):
             checkpoints: Folder for the teacher's scores and the checkpoints. The same call continues there after it was
                 stopped, and a call with another `how` uses the same scores. None: nothing is kept.
             progress: Called after each batch with the number of passes in it; a training step counts as three.
-            **kwargs: Options of the scores, as in a call, such as `num_samples`.
+            **kwargs: Options of the scores, as in a call: `num_samples`, `tolerance`, `seed`, `masks`, `dropout` and
+                `posterior`.
 
         Returns:
             The student, a pipeline of the same class.
@@ -84,11 +85,13 @@ class OnePassPipeline(ConformalPipeline):
             ValueError: There are too few texts, the scores are those of one pass, the model predicts numbers, is
                 quantized or has no dropout to sample, its outputs are not finite, or `checkpoints` belongs to another
                 training.
+            TypeError: Another option is given.
             ImportError: `accelerate` (for training) or `peft` is not installed, or only the code of a saved folder is.
         """
         asked: dict[str, Any] = {"how": how, "epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size}
-        asked |= {"training": training, "checkpoints": checkpoints, "progress": progress}
-        return _module("distill").distill(self, texts, **asked, **kwargs)
+        asked |= {"training": training, "checkpoints": checkpoints}
+        module = _module("distill")
+        return module.student_of(module.planned(self, texts, **asked, **kwargs), progress)
 
     def export(
         self,

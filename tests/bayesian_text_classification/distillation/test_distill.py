@@ -11,6 +11,7 @@ from bayesian_text_classification import load
 from bayesian_text_classification.distillation import distill as module
 from bayesian_text_classification.pipeline.distillation import Distillation
 from bayesian_text_classification.pipeline.inputs import text_hash
+from random_texts import random_texts
 from transformers import pipeline
 
 pytestmark = [
@@ -18,15 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:the student is no closer"),
 ]
 
-WORDS = ["good", "bad", "film", "plot", "dull", "fun", "long", "short", "not", "very", "actor", "scene", "music"]
-
-
-def some_texts(count, seed=0):
-    draw = random.Random(seed)
-    return [" ".join(draw.choices(WORDS, k=draw.randint(3, 9))) for _ in range(count * 2)][:count]
-
-
-TEXTS = some_texts(200)
+TEXTS = random_texts(200)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +38,7 @@ def test_student_is_closer_to_the_average_than_the_ordinary_pass(teacher, studen
     found = student.distillation
     assert found.student.kl < 0.7 * found.ordinary.kl
     assert found.student.rms < found.ordinary.rms
-    new = some_texts(60, seed=1)
+    new = random_texts(60, seed=1)
     average = teacher.predict_proba(new)
     apart = [
         np.abs(one - average).mean() for one in (student.predict_proba(new), teacher.predict_proba(new, num_samples=0))
@@ -152,9 +145,19 @@ def test_calibrated_scores_are_what_a_student_learns(teacher, student):
     calibrated.temperature = 3.0
     own = calibrated.distill(TEXTS, epochs=10, learning_rate=1e-3, batch_size=16)
     assert own.distillation.calibrated and not own.calibration
-    new = some_texts(60, seed=1)
+    new = random_texts(60, seed=1)
     target, raw = calibrated.predict_proba(new), teacher.predict_proba(new)
     assert np.abs(own.predict_proba(new) - target).mean() < np.abs(own.predict_proba(new) - raw).mean()
+
+
+@pytest.mark.filterwarnings("ignore:these scores are not calibrated")
+def test_scores_at_other_rates_than_those_of_the_calibration_are_not_called_calibrated(teacher):
+    calibrated = copy.copy(teacher)
+    answers = teacher.predict_proba(TEXTS[:50], num_samples=4).argmax(1)
+    labels = [int(answer) ^ (i % 4 == 0) for i, answer in enumerate(answers)]  # three of four are right
+    calibrated.calibrate(TEXTS[:50], labels, num_samples=4)
+    assert calibrated.distill(TEXTS, how="head", num_samples=4).distillation.calibrated
+    assert not calibrated.distill(TEXTS, how="head", num_samples=4, dropout="2x").distillation.calibrated
 
 
 def test_half_precision_stays(tiny, bayesian):
@@ -203,10 +206,9 @@ def test_settings_of_the_training_that_json_cannot_hold_are_kept_as_text(teacher
 def test_progress_counts_what_the_total_says(teacher):
     passes = []
     teacher.distill(TEXTS, epochs=2, num_samples=3, progress=passes.append)
-    parts = module.parts_of(TEXTS)
-    assert sum(passes) == module.passes_of_distillation(
-        parts, module.scores_of(teacher, "weights", {"num_samples": 3}), "weights", 2
-    )
+    settings = {"how": "weights", "epochs": 2, "learning_rate": None, "batch_size": 32}
+    plan = module.planned(teacher, TEXTS, **settings, training=None, checkpoints=None, num_samples=3)
+    assert sum(passes) == plan.passes > 0 and plan.seconds() > 0
 
 
 def test_stopped_training_continues_with_the_scores_that_are_kept(teacher, tmp_path, monkeypatch):
@@ -250,7 +252,8 @@ def counted(function, calls):
         ({"batch_size": 1.5}, "batch_size=1.5; it must be an integer"),
         ({"learning_rate": -1}, "learning_rate=-1; it must be a positive number"),
         ({"num_samples": 0}, "num_samples=0; a student learns the average.*pass num_samples=20"),
-        ({"threshold": 0.9}, "'threshold' is not accepted here"),
+        ({"threshold": 0.9}, "'threshold' is not accepted here, only num_samples"),
+        ({"max_length": 8}, "'max_length' is not accepted here.*keeps the tokenizer options of the constructor"),
     ],
 )
 def test_refusals(teacher, options, message):

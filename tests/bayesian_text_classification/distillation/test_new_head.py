@@ -1,21 +1,18 @@
 """A new last linear layer: the fit against autograd, and the layer in several architectures."""
 
-import random
-
 import numpy as np
 import pytest
 import torch
 from bayesian_text_classification.distillation import new_head
 from bayesian_text_classification.distillation.closeness import divergence
+from random_texts import random_texts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*are few for a student"),
     pytest.mark.filterwarnings("ignore:the student is no closer"),
 ]
 
-WORDS = ["good", "bad", "film", "plot", "dull", "fun", "long", "short", "not", "very", "actor", "scene", "music"]
-draw = random.Random(0)
-TEXTS = [" ".join(draw.choices(WORDS, k=draw.randint(3, 9))) for _ in range(200)]
+TEXTS = random_texts(200)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
@@ -69,8 +66,9 @@ def test_progress_counts_every_pass(tiny, bayesian):
 
     ours, passes = bayesian(tiny("bert")), []
     ours.distill(TEXTS, how="head", num_samples=2, progress=passes.append)
-    parts, scores = module.parts_of(TEXTS), module.scores_of(ours, "head", {"num_samples": 2})
-    assert sum(passes) == module.passes_of_distillation(parts, scores, "head", 3)
+    settings = {"how": "head", "epochs": 3, "learning_rate": None, "batch_size": 32}
+    plan = module.planned(ours, TEXTS, **settings, training=None, checkpoints=None, num_samples=2)
+    assert sum(passes) == plan.passes > 0
 
 
 def test_logits_of_no_linear_layer_are_refused(tiny, bayesian, monkeypatch):
