@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
+from .masks import GROUP_SIZE
+
+_LENIENCE = 4  # budgets that a group of passes may take
+
 T = TypeVar("T")
 Apart = tuple[int, ...]
 
@@ -57,7 +61,8 @@ def plan(
 
     Args:
         lengths: Number of tokens of each text.
-        samples: The passes of each text. They stay in one batch unless a single text exceeds the budget.
+        samples: The passes of each text. They stay in one batch unless a single text exceeds the budget. The passes of
+            a group, whose masks have one draw, stay in one batch up to four times the budget.
         budget: Token budget. It is read before each batch, so a budget that shrinks in between is respected.
         max_texts: The most texts in a batch.
         apart: A key for each text; texts with different keys never share a batch.
@@ -72,6 +77,21 @@ def plan(
         count = max(min(rows // (len(samples) if samples_are_rows else 1), max_texts or len(order)), 1)
         texts = [i for i in order[start : start + count] if apart[i] == apart[order[start]]]
         start += len(texts)
-        together = rows if samples_are_rows else len(samples)
-        for first in range(0, len(samples), together):
-            yield Batch(texts, samples[first : first + together])
+        if not samples_are_rows or rows >= len(samples):
+            yield Batch(texts, samples)
+            continue
+        group = min(GROUP_SIZE, len(samples))
+        if rows < group and group * longest <= _LENIENCE * budget.tokens:
+            rows = group
+        for part in _parts(samples, rows):
+            yield Batch(texts, part)
+
+
+def _parts(samples: range, most: int) -> Iterator[range]:
+    """Split samples into parts of at most `most` that hold whole groups, or lie in one."""
+    start = samples.start
+    while start < samples.stop:
+        stop = start - start % GROUP_SIZE + max(most // GROUP_SIZE, 1) * GROUP_SIZE
+        part = range(start, min(stop, start + most, samples.stop))
+        yield part
+        start = part.stop

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .masks import INTEGERS
+from .attention import attention_with_dropout
+from .dropping import alpha_drop, drop
+from .masks import Mask
 from .rates import OWN, Rates
 
 
@@ -42,9 +44,7 @@ class Call:
     module: str = ""
 
 
-# Answers a call with its mask, or with None for the identity. A mask holds integers as wide as the input: all bits set
-# where a unit is kept, 0 where it is dropped.
-Answer = Callable[[Call], Tensor | None]
+Answer = Callable[[Call], Mask | None]  # None: the identity
 
 
 class DropoutCalls(TorchFunctionMode):
@@ -94,11 +94,10 @@ class DropoutCalls(TorchFunctionMode):
         if kind.startswith("feature"):
             channels = 1 if input.ndim == unbatched else 2
             shape = (*shape[:channels], *[1] * (input.ndim - channels))
-        keep = self._answer(Call(kind, p, on, shape, input, inserted))
-        if keep is None:
+        mask = self._answer(Call(kind, p, on, shape, input, inserted))
+        if mask is None:
             return input
-        keep = keep.to(input.device)  # the model may be spread over several devices
-        output = _alpha_drop(input, keep, p) if kind.endswith("alpha") else _drop(input, keep, p)
+        output = alpha_drop(input, mask.whole(), p) if kind.endswith("alpha") else drop(input, mask, p)
         return input.copy_(output) if inplace else output
 
     def _attention(
@@ -112,17 +111,16 @@ class DropoutCalls(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        keep = None
+        mask = None
         inserted, dropout_p = dropout_p <= 0, self._rates.of(dropout_p)
         if dropout_p > 0:
             shape = (*query.shape[:-1], key.shape[-2])
-            keep = self._answer(Call("attention", dropout_p, True, shape, query, inserted))
-        if keep is None:
+            mask = self._answer(Call("attention", dropout_p, True, shape, query, inserted))
+        if mask is None:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
             )
-        keep = keep.to(query.device)
-        return attention_with_dropout(query, key, value, attn_mask, keep, dropout_p, is_causal, scale, enable_gqa)
+        return attention_with_dropout(query, key, value, attn_mask, mask, dropout_p, is_causal, scale, enable_gqa)
 
 
 def count_active_calls(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
@@ -170,60 +168,3 @@ _DRAWS = {F.gumbel_softmax} | {
     }.items()
     for name in names.split()
 }
-
-
-def _drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
-    """The kept units of x, scaled by 1 / (1 - p); 0 elsewhere."""
-    if p >= 1:
-        return torch.zeros_like(x)
-    # Under autocast, x may have another width than the call's input. Sign extension fits the mask to any width.
-    bits = x.view(INTEGERS[x.dtype.itemsize])
-    return (bits & keep.to(bits.dtype)).view(x.dtype).mul_(1 / (1 - p))
-
-
-def _alpha_drop(x: Tensor, keep: Tensor, p: float) -> Tensor:
-    """Set dropped units to SELU's negative limit, then restore mean and variance (Klambauer et al. 2017, sec. 3)."""
-    if p >= 1:
-        return torch.zeros_like(x)
-    limit = -1.7580993408473766
-    a = float(((1 - p) * (1 + p * limit**2)) ** -0.5)
-    return torch.where(keep != 0, x, limit) * a - a * limit * p
-
-
-def attention_with_dropout(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None,
-    keep: Tensor,
-    p: float,
-    is_causal: bool,
-    scale: float | None,
-    enable_gqa: bool,
-) -> Tensor:
-    """Softmax(q k^T scale + mask), with dropout, times v, as in PyTorch's reference for scaled_dot_product_attention.
-
-    Args:
-        query: Queries. *Shape:* (..., heads, L, E).
-        key: Keys; may have fewer heads. *Shape:* (..., S, E).
-        value: Values; may have fewer heads. *Shape:* (..., S, V).
-        attn_mask: Boolean mask (True may be attended to) or a float mask that is added to the scores; None for none.
-        keep: Integer mask of the weights: all bits set where a weight is kept. *Shape:* (..., heads, L, S).
-        p: Probability that a weight is dropped.
-        is_causal: Whether a query only attends to keys at its own or an earlier position.
-        scale: Factor of the scores; None for 1 / sqrt(E).
-        enable_gqa: Whether to repeat the heads of `key` and `value` to match those of `query`.
-    """
-    if enable_gqa:
-        key = key.repeat_interleave(query.size(-3) // key.size(-3), -3)
-        value = value.repeat_interleave(query.size(-3) // value.size(-3), -3)
-    scores = (query * (query.size(-1) ** -0.5 if scale is None else scale)) @ key.transpose(-2, -1)
-    if is_causal:
-        lower = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        scores.masked_fill_(~lower, float("-inf"))
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
-    weights = torch.softmax(scores, -1)
-    if attn_mask is not None:
-        weights.nan_to_num_(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
-    return _drop(weights, keep, p) @ value

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .dropout import Answer, Call, DropoutCalls
 from .errors import BayesianTextClassificationError
-from .masks import ALONE, KeyedMasks, Layout, text_keys
+from .masks import ALONE, KeyedMasks, Layout, Mask, text_keys
 from .rates import OWN, Rates
 
 Inputs = Mapping[str, Tensor]
@@ -143,7 +143,7 @@ class _Sampler:
     def __init__(self, plan: Plan, masks: KeyedMasks, folds: Sequence[int | None] | None, rows: int) -> None:
         self._plan, self._masks, self._folds, self._rows, self._next = plan, masks, folds, rows, 0
 
-    def __call__(self, call: Call) -> Tensor | None:
+    def __call__(self, call: Call) -> Mask | None:
         index = self._next
         self._next += 1
         if index >= len(self._plan.layouts):
@@ -153,7 +153,9 @@ class _Sampler:
             return None
         if layout.batch_dim is not None:
             self._check_fold(call.shape, layout.batch_dim, self._folds[index] if self._folds is not None else None)
-        return self._masks.keep(self._plan.numbers[index], call.shape, call.p, layout, call.input.dtype)
+        # On the input's device, because the model may be spread over several.
+        where = call.input.dtype, call.input.device
+        return self._masks.mask(self._plan.numbers[index], call.shape, call.p, layout, *where)
 
     def _check_fold(self, shape: tuple[int, ...], dim: int, expected: int | None) -> None:
         fold, rest = divmod(shape[dim], self._rows)

@@ -13,18 +13,21 @@ sampling"). The G passes of a group share r, which picks the passes that drop th
 ceil(pG) of them (`subsets.py`). Each single pass is still Bernoulli(p). Over the whole group, a unit is dropped exactly
 its share of times. Independent ("bernoulli") masks are the case G = 1.
 
-The decisions of all passes of a group are the bits of one small integer per unit, computed once per group. A pass reads
-its own bit. Shifted to the sign position and back, the bit fills a word as wide as the dropout's input with ones or
-zeros. A bitwise "and" with the input then drops the unit. Boolean masks are three to five times slower on a CPU.
+The decisions of all passes of a group are the bits of one small integer per unit, its word, computed once per group. A
+pass reads its own bit. Shifted to the sign position and back, the bit fills an integer as wide as the dropout's input
+with ones or zeros. A bitwise "and" with the input then drops the unit. Boolean masks are three to five times slower on
+a CPU. A mask may be made in tiles (`tiles.py`), because no unit depends on another.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from .subsets import subsets_for
+from .subsets import Subsets, int32, subsets_for
+from .workspace import Workspace
 
 GROUP_SIZE = 10  # passes that share one draw; p = 0.1 then drops each unit exactly once per group
 MASKS = ("balanced", "bernoulli")
@@ -91,10 +94,9 @@ class KeyedMasks:
         self, keys: Tensor, starts: Tensor | None, samples: range, calls: int, *, seed: int, balanced: bool
     ) -> None:
         self.samples = samples
-        self._texts = len(keys)
         self._group_size = GROUP_SIZE if balanced else 1
         self._starts = starts
-        self._spans = _spans(samples, self._group_size)
+        self._workspace = Workspace()
         # All keys of the pass at once, (calls, texts, groups): only a few integers per text.
         device = keys.device
         first, last = samples.start // self._group_size, -(-samples.stop // self._group_size)
@@ -103,55 +105,118 @@ class KeyedMasks:
         self._keys = _keys(keys[:, None], call, group, seed)
         self._common = _keys(torch.zeros_like(keys[:1, None]), call, group, seed)
 
-    def keep(self, call: int, shape: Sequence[int], p: float, layout: Layout, dtype: torch.dtype) -> Tensor:
-        """The mask of dropout call number `call`, for an input of `shape` and `dtype`.
-
-        Returns:
-            Integers as wide as `dtype`: all bits set where the unit is kept, 0 where it is dropped. *Shape:* `shape`.
-        """
-        dims = list(shape)
-        if layout.batch_dim is not None:
-            folded = dims[layout.batch_dim] // (self._texts * len(self.samples))
-            dims[layout.batch_dim : layout.batch_dim + 1] = [] if folded == 1 else [folded]
-        keys = (self._common if layout.batch_dim is None else self._keys)[call]  # (texts or 1, groups)
-        subsets = subsets_for(p, self._group_size, keys.device)
-        words = subsets.of(self._draw(keys, dims, layout)).to(INTEGERS[dtype.itemsize])
-        bits = self._bits(words, dims)  # (texts or 1, samples, *dims)
+    def mask(
+        self, call: int, shape: Sequence[int], p: float, layout: Layout, dtype: torch.dtype, device: torch.device
+    ) -> "Mask":
+        """The mask of dropout call number `call`, for an input of this `shape`, `dtype` and `device`."""
+        keys, starts = self._keys, self._starts
         if layout.batch_dim is None:
-            return bits.view(*shape)  # one sample, whose mask all texts share
-        return bits.flatten(0, 1).movedim(0, layout.batch_dim).reshape(*shape)
+            keys, starts = self._common, None
+        subsets = subsets_for(p, self._group_size, device)
+        part = keys[call].to(device), starts, self.samples, self._group_size, subsets
+        return Mask(*part, tuple(shape), layout, dtype, self._workspace)
 
-    def _bits(self, words: Tensor, dims: Sequence[int]) -> Tensor:
-        """The bit of each pass, spread over the whole word: (texts, groups, *dims) to (texts, samples, *dims)."""
-        width = 8 * words.element_size()
-        bits = words.new_empty(len(words), len(self.samples), *dims)
-        done = 0
-        for groups, passes in self._spans:
+
+class Mask:
+    """The mask of one dropout call: as a whole, or in parts, with the same bits.
+
+    `words` are one small integer per unit and group of samples. `bits` are integers as wide as the call's input: all
+    bits set where the unit is kept, 0 where it is dropped.
+
+    Args:
+        keys: Keys of the call, int64. *Shape:* (texts or 1, groups).
+        starts: See `KeyedMasks`.
+        samples: The same.
+        group_size: Samples that share one draw.
+        subsets: The passes that drop a unit, by its draw.
+        shape: Shape of the call's input.
+        layout: What its dimensions mean.
+        dtype: Its dtype.
+        workspace: Memory for words and bits. Both are valid until those of the next part, or of the next mask.
+
+    Attributes:
+        samples: The samples of each text.
+        texts: Number of texts; 1 if they share the mask.
+        units: Sizes of the input's dimensions without the rows; a folded k is the first of them.
+        rows_first: Whether the input has the *shape* (texts * samples, *units), so that a part of the mask belongs to a
+            part of the input.
+    """
+
+    def __init__(
+        self,
+        keys: Tensor,
+        starts: Tensor | None,
+        samples: range,
+        group_size: int,
+        subsets: Subsets,
+        shape: tuple[int, ...],
+        layout: Layout,
+        dtype: torch.dtype,
+        workspace: Workspace,
+    ) -> None:
+        self.workspace = workspace
+        self.samples, self.texts, units, dim = samples, len(keys), list(shape), layout.batch_dim
+        folded = 1
+        if dim is not None:
+            folded = units[dim] // (self.texts * len(samples))
+            units[dim : dim + 1] = [] if folded == 1 else [folded]
+        self.units, self.rows_first = tuple(units), dim == 0 and folded == 1
+        self._shape, self._dim, self._dtype = shape, dim, dtype
+        self._group_size, self._subsets = group_size, subsets
+        unit_dims = [1] * len(units)
+        self._low, self._high = (part.to(torch.int32).view(*keys.shape, *unit_dims) for part in (keys, keys >> 32))
+        self._coordinates: list[Tensor] = []  # times their strides. *Shape:* (texts or 1, 1, *units) with 1 for others
+        for d, size in enumerate(units):
+            place = torch.arange(size, dtype=torch.int32, device=keys.device)
+            place = place.view(1, 1, *[-1 if i == d else 1 for i in range(len(units))])
+            if d in layout.length_dims and starts is not None:
+                place = place - starts.to(keys.device, torch.int32).view(-1, 1, *unit_dims)
+            self._coordinates.append(place * int32(pow(_STRIDE, d, 2**32)))
+
+    def whole(self) -> Tensor:
+        """The bits of all rows. *Shape:* that of the call's input."""
+        bits = self.bits(self.words(slice(None), [slice(0, size) for size in self.units]), self.samples)
+        if self._dim is None:
+            return bits.view(self._shape)  # one sample, whose mask all texts share
+        return bits.flatten(0, 1).movedim(0, self._dim).reshape(self._shape)
+
+    def words(self, texts: slice, units: Sequence[slice]) -> Tensor:
+        """The words of some texts and units, for all groups of samples. *Shape:* (texts, groups, *units)."""
+        draw, high = self._low[texts], self._high[texts]
+        places = [
+            (place[texts] if len(place) > 1 else place).narrow(2 + d, part.start, part.stop - part.start)
+            for d, (place, part) in enumerate(zip(self._coordinates, units, strict=True))
+        ]
+        for place in places[:-1]:
+            draw = draw + place
+        shape = (*draw.shape[:2], *(part.stop - part.start for part in units))
+        x, spare = (self.workspace.empty(name, shape, torch.int32, draw.device) for name in ("words", "spare words"))
+        draw = torch.add(draw, places[-1], out=x) if places else x.copy_(draw)
+        _hash32(draw, high, spare)
+        return self._subsets.of(draw, spare).to(INTEGERS[self._dtype.itemsize])
+
+    def bits(self, words: Tensor, samples: range) -> Tensor:
+        """The bits of some samples, from words of texts and units. *Shape:* (texts, samples, *units)."""
+        bits = self.workspace.empty("bits", (len(words), len(samples), *words.shape[2:]), words.dtype, words.device)
+        width, done = 8 * words.element_size(), 0
+        for groups, passes in _spans(samples, self._group_size, self.samples.start // self._group_size):
             part = words[:, groups].unsqueeze(2)
             count = part.shape[1] * len(passes)
-            to_sign = [width - 1 - _place(t, self._group_size) for t in passes]
-            shifts = torch.tensor(to_sign, dtype=words.dtype, device=words.device).view(-1, *[1] * len(dims))
-            view = bits[:, done : done + count].view(len(words), part.shape[1], len(passes), *dims)
-            torch.bitwise_left_shift(part, shifts, out=view)
+            shifts = _shifts(width, passes, self._group_size, words.dtype, words.device)
+            view = bits[:, done : done + count].view(len(words), part.shape[1], len(passes), *words.shape[2:])
+            torch.bitwise_left_shift(part, shifts.view(-1, *[1] * (words.ndim - 2)), out=view)
             done += count
-        return bits.bitwise_right_shift_(width - 1)  # an arithmetic shift: the sign fills the word
-
-    def _draw(self, keys: Tensor, dims: Sequence[int], layout: Layout) -> Tensor:
-        """r(unit), int32, uniform over all 2^32 values. *Shape:* (texts or 1, groups, *dims)."""
-        low, high = keys.to(torch.int32), (keys >> 32).to(torch.int32)
-        draw = low.view(*keys.shape, *[1] * len(dims))
-        for d, size in enumerate(dims):
-            coordinate = torch.arange(size, dtype=torch.int32, device=keys.device)
-            coordinate = coordinate.view(*[-1 if i == d else 1 for i in range(len(dims))])
-            if d in layout.length_dims and self._starts is not None and layout.batch_dim is not None:
-                coordinate = coordinate - self._starts.to(torch.int32).view(-1, *[1] * (1 + len(dims)))
-            draw = draw + coordinate * _signed32(pow(_STRIDE, d, 2**32))
-        return _hash32(draw, high.view(*keys.shape, *[1] * len(dims)))
+        return bits.bitwise_right_shift_(int32(width - 1))  # an arithmetic shift: the sign fills the word
 
 
-def _spans(samples: range, size: int) -> list[tuple[slice, range]]:
-    """The samples as runs of groups in which every group takes the same passes. Groups count from the first one."""
-    first = samples.start // size
+@lru_cache(maxsize=256)
+def _shifts(width: int, passes: range, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """How far to shift a word of `width` bits to the left, so that the bit of each pass becomes its sign."""
+    return torch.tensor([width - 1 - _place(t, size) for t in passes], dtype=dtype, device=device)
+
+
+def _spans(samples: range, size: int, first: int) -> list[tuple[slice, range]]:
+    """The samples as runs of groups in which every group takes the same passes. Groups count from number `first`."""
     spans: list[tuple[slice, range]] = []
     start = samples.start
     while start < samples.stop:
@@ -169,17 +234,17 @@ def _keys(text: Tensor, call: Tensor, group: Tensor, seed: int) -> Tensor:
     return _mix64(text ^ where)
 
 
-def _hash32(x: Tensor, key: Tensor) -> Tensor:
+def _hash32(x: Tensor, key: Tensor, spare: Tensor) -> Tensor:
     """Two rounds of multiply and shift ("lowbias32", Wellons 2018), with the second key mixed in between them.
 
     The last shift of the original is left out. It only moves high bits into low bits, and readers of the draw use the
-    high bits. `x` is overwritten.
+    high bits. `x` and `spare` are overwritten.
     """
-    x ^= (x >> 16).bitwise_and_(0xFFFF)  # the "and" turns the arithmetic shift into a logical one
-    x *= 0x7FEB352D
+    x ^= torch.bitwise_right_shift(x, int32(16), out=spare).bitwise_and_(int32(0xFFFF))  # "and": the shift is logical
+    x *= int32(0x7FEB352D)
     x ^= key
-    x ^= (x >> 15).bitwise_and_(0x1FFFF)
-    x *= _signed32(0x846CA68B)
+    x ^= torch.bitwise_right_shift(x, int32(15), out=spare).bitwise_and_(int32(0x1FFFF))
+    x *= int32(0x846CA68B)
     return x
 
 
@@ -193,10 +258,6 @@ def _mix64(x: Tensor) -> Tensor:
 def _place(t: int, group_size: int) -> int:
     """The bit of pass t in a word."""
     return (3 if group_size % 3 else 1) * t % group_size
-
-
-def _signed32(x: int) -> int:
-    return (x + 2**31) % 2**32 - 2**31
 
 
 def _signed64(x: int) -> int:

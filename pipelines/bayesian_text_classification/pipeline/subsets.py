@@ -13,7 +13,7 @@ order, the factor would be 1.11 at p = 0.1, 1.7 at 0.2 and 3.6 at 0.5.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import combinations
 
 import torch
@@ -40,24 +40,34 @@ class Subsets:
     bits: int
     end: int
 
-    def of(self, draw: Tensor) -> Tensor:
-        """The subset that each draw picks. `draw` is int32, of which the high bits are used; it is overwritten.
+    def of(self, draw: Tensor, spare: Tensor | None = None) -> Tensor:
+        """The subset that each draw picks. `draw` is int32, of which the high bits are used.
+
+        `draw` and `spare`, memory for as many numbers, are overwritten.
 
         Returns:
             Words whose low bit number t is 1 if pass t keeps the unit. Bits past the group are undefined.
         """
-        low = (1 << self.bits) - 1
-        point = draw.bitwise_right_shift_(32 - self.bits).bitwise_and_(low).mul_(len(self.words))
+        bits, low = int32(self.bits), int32((1 << self.bits) - 1)
+        point = draw.bitwise_right_shift_(int32(32 - self.bits)).bitwise_and_(low).mul_(int32(len(self.words)))
         if not self.end:
-            return self._words_at(point.bitwise_right_shift_(self.bits))
-        takes_extra = (point & low).sub_(self.end).bitwise_right_shift_(31)  # all bits, or none
-        words = self._words_at(point.bitwise_right_shift_(self.bits))
-        return takes_extra.bitwise_and_(words >> _EXTRA).bitwise_xor_(words)
+            return self._words_at(point.bitwise_right_shift_(bits), spare)
+        takes_extra = (point & low).sub_(int32(self.end)).bitwise_right_shift_(int32(31))  # all bits, or none
+        words = self._words_at(point.bitwise_right_shift_(bits), spare)
+        return takes_extra.bitwise_and_(words >> int32(_EXTRA)).bitwise_xor_(words)
 
-    def _words_at(self, cells: Tensor) -> Tensor:
+    def _words_at(self, cells: Tensor, spare: Tensor | None) -> Tensor:
         if len(self.words) == 1:
             return self.words.expand(cells.shape)
-        return self.words.index_select(0, cells.view(-1)).view(cells.shape)
+        out = torch.empty_like(cells) if spare is None else spare
+        torch.index_select(self.words, 0, cells.view(-1), out=out.view(-1))
+        return out
+
+
+@cache
+def int32(x: int) -> Tensor:
+    """The low 32 bits of x, as an operand. PyTorch needs a microsecond longer for a Python number."""
+    return torch.tensor((x + 2**31) % 2**32 - 2**31, dtype=torch.int32)
 
 
 @lru_cache(maxsize=256)

@@ -2,6 +2,7 @@ from itertools import count, islice
 
 import pytest
 from bayesian_text_classification.pipeline.batching import TokenBudget, plan, windows
+from bayesian_text_classification.pipeline.masks import GROUP_SIZE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +41,8 @@ def test_batches_respect_their_limits(lengths, samples, budget, max_texts, apart
     for batch in batches(lengths, samples, budget, max_texts=max_texts, apart=apart):
         rows, longest = len(batch.texts) * len(batch.samples), max(lengths[i] for i in batch.texts)
         assert rows >= 1
-        assert rows * longest <= budget or rows == 1
+        group = len({sample // GROUP_SIZE for sample in batch.samples}) == 1 and len(batch.texts) == 1
+        assert rows * longest <= budget or rows == 1 or (group and rows * longest <= 4 * budget)
         assert max_texts is None or len(batch.texts) <= max_texts
         if apart is not None:
             assert len({apart[i] for i in batch.texts}) == 1
@@ -71,12 +73,21 @@ def test_planned_batches_match_hand_calculation():
     assert planned == [([1], range(2)), ([2, 3, 0], range(2))]
 
 
-def test_samples_of_a_long_text_are_split():
-    assert [b.samples for b in plan([10], samples=range(5, 12), budget=TokenBudget(30))] == [
-        range(5, 8),
-        range(8, 11),
-        range(11, 12),
-    ]
+@pytest.mark.parametrize(
+    ("length", "samples", "budget", "expected"),
+    [
+        (10, range(20), 100, [range(10), range(10, 20)]),
+        (10, range(20), 199, [range(10), range(10, 20)]),
+        (10, range(20), 25, [range(10), range(10, 20)]),  # a group may take four budgets
+        (10, range(20), 24, [range(2), *(range(i, i + 2) for i in range(2, 20, 2))]),
+        (10, range(5, 32), 250, [range(5, 20), range(20, 32)]),
+        (10, range(5, 12), 17, [range(i, i + 1) for i in range(5, 12)]),
+        (10, range(5, 12), 30, [range(5, 10), range(10, 12)]),
+        (10, range(3), 8, [range(3)]),
+    ],
+)
+def test_samples_of_a_long_text_are_split_at_groups(length, samples, budget, expected):
+    assert [b.samples for b in plan([length], samples=samples, budget=TokenBudget(budget))] == expected
 
 
 def test_texts_of_equal_length_keep_their_order():

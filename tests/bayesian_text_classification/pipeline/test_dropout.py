@@ -4,62 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from bayesian_text_classification.pipeline.dropout import attention_with_dropout
 from torch import nn
-
-# --- attention --------------------------------------------------------------------------------------------------------
-
-
-def attention_inputs(case):
-    generator = torch.Generator().manual_seed(0)
-    heads = 2 if case == "gqa" else 4
-    query = torch.randn(2, 4, 5, 8, generator=generator)
-    key, value = (torch.randn(2, heads, 5, 8, generator=generator) for _ in range(2))
-    mask = torch.rand(2, 1, 5, 5, generator=generator) > 0.3
-    mask[0, 0, 2] = False  # a query that may not attend to anything
-    options = {
-        "plain": {},
-        "causal": {"is_causal": True},
-        "bool mask": {"attn_mask": mask},
-        "float mask": {"attn_mask": torch.randn(2, 4, 5, 5, generator=generator)},
-        "minimum mask": {"attn_mask": torch.where(mask, 0.0, torch.finfo(torch.float32).min)},
-        "broadcast mask": {"attn_mask": mask[:, :, :1]},
-        "gqa": {"enable_gqa": True, "is_causal": True},
-        "scale": {"scale": 0.3},
-        "other width": {},
-        "fewer queries": {"is_causal": True},
-    }[case]
-    if case == "other width":
-        value = torch.randn(2, 4, 5, 3, generator=generator)
-    if case == "fewer queries":
-        query = query[:, :, :3]
-    return query, key, value, options
-
-
-CASES = ["plain", "causal", "bool mask", "float mask", "minimum mask", "broadcast mask", "gqa", "scale", "other width",
-         "fewer queries"]  # fmt: skip
-
-
-@pytest.mark.parametrize("p", [0.0, 0.1, 0.5])
-@pytest.mark.parametrize("case", CASES)
-def test_attention_that_keeps_everything_equals_pytorchs(case, p):
-    query, key, value, options = attention_inputs(case)
-    expected = F.scaled_dot_product_attention(query, key, value, **options)
-    keep = torch.full((*query.shape[:-1], key.shape[-2]), -1, dtype=torch.int32)
-    found = attention_with_dropout(
-        query, key, value, options.get("attn_mask"), keep, p, options.get("is_causal", False),
-        options.get("scale"), options.get("enable_gqa", False),
-    )  # fmt: skip
-    torch.testing.assert_close(found * (1 - p), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_attention_drops_weights_after_the_softmax():
-    query, key, value, _ = attention_inputs("plain")
-    keep = torch.rand(2, 4, 5, 5, generator=torch.Generator().manual_seed(1)) > 0.5
-    weights = torch.softmax(query @ key.mT / 8**0.5, -1)
-    found = attention_with_dropout(query, key, value, None, -keep.int(), 0.5, False, None, False)
-    torch.testing.assert_close(found, (weights * keep * 2) @ value)
-
 
 # --- every way to call dropout ----------------------------------------------------------------------------------------
 

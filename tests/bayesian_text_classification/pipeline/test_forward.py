@@ -142,9 +142,9 @@ def test_threads_do_not_affect_each_other_in_loops(architecture, tiny, encode, t
 @pytest.mark.parametrize("architecture", ["bert", "albert"])
 def test_every_call_has_its_own_mask(architecture, tiny, encode, twin_of, monkeypatch, samples, calls_of, texts):
     seen = []
-    original = KeyedMasks.keep
+    original = KeyedMasks.mask
     twin = twin_of(tiny(architecture))
-    monkeypatch.setattr(KeyedMasks, "keep", lambda self, call, *rest: seen.append(call) or original(self, call, *rest))
+    monkeypatch.setattr(KeyedMasks, "mask", lambda self, call, *rest: seen.append(call) or original(self, call, *rest))
     samples(twin, encode(texts))
     assert len(seen) == len(set(seen)) == calls_of(twin)
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from bayesian_text_classification.pipeline import masks
 from bayesian_text_classification.pipeline.masks import GROUP_SIZE, KeyedMasks, Layout, text_keys
+from bayesian_text_classification.pipeline.tiles import tiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
@@ -12,6 +13,7 @@ from scipy.stats import chi2
 RATES = [0.1, 0.15, 0.33, 0.5, 0.9]
 HIDDEN = Layout(0, (0,))  # (rows, length, width)
 ATTENTION = Layout(0, (1, 2))  # (rows, heads, length, length)
+CPU = torch.device("cpu")
 LEVEL = 1e-6  # over the few hundred checks below, a truly random mask fails once in thousands of runs
 
 
@@ -39,7 +41,7 @@ def draw(texts=((1, 2, 3),), samples=range(10), *, p=0.1, seed=0, balanced=True,
 
 def keeps(keyed, call, shape, p, layout, dtype=torch.float32):
     """The mask as booleans, after checking that it is valid."""
-    bits = keyed.keep(call, shape, p, layout, dtype)
+    bits = keyed.mask(call, shape, p, layout, dtype, CPU).whole()
     assert bits.shape == shape and bits.element_size() == dtype.itemsize
     assert ((bits == 0) | (bits == -1)).all()  # no bits or all bits
     return bits != 0
@@ -111,9 +113,9 @@ def test_the_passes_of_a_group_drop_different_units():
 @pytest.mark.parametrize(
     "weak",
     [
-        lambda x, key: x ^ key,
-        lambda x, key: (x * 0x7FEB352D) ^ key,  # a single multiplication gives a lattice
-        lambda x, key: x * 1 + key,
+        lambda x, key, spare: x ^ key,
+        lambda x, key, spare: (x * 0x7FEB352D) ^ key,  # a single multiplication gives a lattice
+        lambda x, key, spare: x * 1 + key,
     ],
 )
 def test_the_mask_checks_detect_a_weak_hash(monkeypatch, weak):
@@ -289,6 +291,46 @@ def test_the_bits_are_the_same_in_every_process():
             draw(texts, range(3, 23), p=0.1, seed=7, layout=layout, balanced=balanced, side=side).numpy().tobytes()
         )
     assert digest.hexdigest()[:16] == "691dd2838afa90fe"
+
+
+# Texts, their starts, samples, shape, layout; and the digests of balanced and of independent masks in version 0.2.0.
+STORED = {
+    "long attention": (2, None, range(10), (20, 12, 130, 130), ATTENTION, "e72fb1ad663101e7", "0f6845c8cd08c122"),
+    "attention, groups": (3, (0, 5, 11), range(3, 20), (51, 3, 40, 40), ATTENTION, "2bebfedc0f021156",
+                          "c4753bb3c0c6b3fd"),
+    "long hidden": (2, None, range(10), (20, 300, 384), HIDDEN, "d9133bfedb485cdd", "c4ffc7a256b1bdbd"),
+    "hidden, groups": (3, (7, 0, 1), range(15, 40), (75, 33, 48), HIDDEN, "8bcaafee464e44c1", "509e0736617eb2a8"),
+    "pooled": (3, None, range(20), (60, 64), Layout(0), "95b350a3434c2620", "d40332ce0df6606d"),
+}  # fmt: skip
+
+
+def in_tiles(mask, most=5_000):
+    """The bits of a mask, made in small tiles of units and of samples."""
+    shape = (mask.texts, len(mask.samples), *mask.units)
+    found = torch.empty(shape, dtype=mask.whole().dtype)
+    for texts, *units in tiles((mask.texts, *mask.units), most):
+        words = mask.words(texts, units)
+        for first in range(0, len(mask.samples), 4):
+            some = slice(first, min(first + 4, len(mask.samples)))
+            found[(texts, some, *units)] = mask.bits(words, mask.samples[some])
+    return found.flatten(0, 1)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+@pytest.mark.parametrize("case", STORED)
+def test_the_bits_are_those_of_the_first_versions_as_a_whole_and_in_tiles(case, balanced):
+    count, starts, samples, shape, layout, *digests = STORED[case]
+    keys = torch.tensor([0x123456789ABCDEF, -0x3F1E2D3C4B5A697, 42])[:count]
+    starts = None if starts is None else torch.tensor(starts)
+    whole, parts = hashlib.sha256(), hashlib.sha256()
+    for p in (0.05, 0.1, 0.15, 0.3, 0.5):
+        for dtype in (torch.float32, torch.bfloat16):
+            mask = KeyedMasks(keys, starts, samples, 3, seed=11, balanced=balanced).mask(
+                2, shape, p, layout, dtype, CPU
+            )
+            whole.update((mask.whole() != 0).numpy().tobytes())
+            parts.update((in_tiles(mask) != 0).numpy().tobytes())
+    assert whole.hexdigest()[:16] == parts.hexdigest()[:16] == digests[not balanced]
 
 
 @pytest.mark.parametrize("p", [1e-7, 1 - 1e-7, 1.0])

@@ -73,7 +73,8 @@ def test_the_pair_factor_is_that_of_a_latin_hypercube_where_every_subset_has_one
 def test_the_masks_follow_the_table(p):
     """The hash picks each subset as often as the table says, and pairs of units vary together as they should."""
     keyed = KeyedMasks(torch.arange(1, 41) * 0x9E3779B97F4A7C1, None, range(10), 1, seed=3, balanced=True)
-    kept = keyed.keep(0, (400, 40, 64), p, Layout(0, (0,)), torch.float32).view(40, 10, 40 * 64) != 0
+    mask = keyed.mask(0, (400, 40, 64), p, Layout(0, (0,)), torch.float32, torch.device("cpu"))
+    kept = mask.whole().view(40, 10, 40 * 64) != 0
     dropped = (~kept).double()
     counts = dropped.sum(1)
     assert set(counts.unique().tolist()) <= {float(int(p * 10 + 1e-9)), float(int(p * 10 + 1e-9) + 1)}

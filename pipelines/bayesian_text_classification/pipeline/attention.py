@@ -1,0 +1,133 @@
+"""Attention with dropout of its weights.
+
+PyTorch's fused attention without dropout never holds all weights of a text. With dropout, on a CPU, it does: heads x
+length x length numbers for each row, written and read by every operation. Here, heads and queries are split into tiles
+(`tiles.py`). All passes of a group read their bits from the same words, which are made once for each tile.
+"""
+
+import torch
+from torch import Tensor
+
+from .dropping import drop, integers
+from .masks import Mask
+from .tiles import even, tile_size, tiles
+
+_FEW = 2**20  # weights; so many take less time as a whole
+
+
+def attention_with_dropout(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    mask: Mask,
+    p: float,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+) -> Tensor:
+    """Softmax(q k^T scale + mask), with dropout, times v, as in PyTorch's reference for scaled_dot_product_attention.
+
+    Args:
+        query: Queries. *Shape:* (..., heads, L, E).
+        key: Keys; may have fewer heads. *Shape:* (..., S, E).
+        value: Values; may have fewer heads. *Shape:* (..., S, V).
+        attn_mask: Boolean mask (True may be attended to) or a float mask that is added to the scores; None for none.
+        mask: Dropout mask of the weights. *Shape:* (..., heads, L, S).
+        p: Probability that a weight is dropped.
+        is_causal: Whether a query only attends to keys at its own or an earlier position.
+        scale: Factor of the scores; None for 1 / sqrt(E).
+        enable_gqa: Whether to repeat the heads of `key` and `value` to match those of `query`.
+    """
+    scale = query.size(-1) ** -0.5 if scale is None else scale
+    bias = None if attn_mask is None else _bias(attn_mask, query.dtype)
+    repeats = query.size(-3) // key.size(-3) if enable_gqa else 1
+    by_head = mask.rows_first and query.ndim == key.ndim == value.ndim == 4
+    by_head = by_head and key.shape[:2] == value.shape[:2] == (query.size(0), query.size(1) // repeats)
+    by_head = by_head and p < 1 and not torch.is_autocast_enabled(query.device.type)
+    if by_head and query[..., 0].numel() * key.size(2) > _FEW:
+        return _in_tiles(query, key, value, bias, mask, p, is_causal, scale, repeats)
+    if repeats > 1:
+        key, value = (x.repeat_interleave(repeats, -3) for x in (key, value))
+    scores = (query * scale) @ key.transpose(-2, -1)
+    if is_causal:
+        scores += _causal(0, scores.size(-2), scores.size(-1), scores)
+    weights = torch.softmax(scores if bias is None else scores + bias, -1)
+    if bias is not None:
+        weights.nan_to_num_(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
+    return drop(weights, mask, p) @ value
+
+
+def _in_tiles(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    mask: Mask,
+    p: float,
+    is_causal: bool,
+    scale: float,
+    repeats: int,
+) -> Tensor:
+    """The same for tensors of *shape* (texts * samples, heads, length, width) and a mask that has their rows."""
+    rows, heads, length, _ = query.shape
+    keys, count, most = key.size(2), len(mask.samples), tile_size(query.device)
+    output = query.new_empty(rows, length, heads, value.size(3)).transpose(1, 2)  # as the fused kernels lay it out
+    # *Shape:* (texts, samples, heads, length, width).
+    q, k, v, o = (torch.unflatten(x, 0, (mask.texts, count)) for x in (query, key, value, output))
+    b = None if bias is None else torch.unflatten(bias.expand(rows, heads, -1, keys), 0, (mask.texts, count))
+    nothing = query.new_empty(1, 1, 1)
+    for texts, some, queries in tiles((mask.texts, heads, length), most // keys):
+        end = min(queries.stop, keys) if is_causal else keys  # a causal query attends to no later key
+        words = mask.words(texts, (some, queries, slice(0, end)))
+        passes = even(count, most // words[:, 0].numel())
+        causal = _causal(queries.start, queries.stop - queries.start, end, query) if is_causal else None
+        for first in range(0, count, passes):
+            part = slice(first, min(first + passes, count))
+            left = q[texts, part, some, queries]
+            right, values = (_heads(x[texts, part], some, repeats)[..., :end, :].flatten(0, 2) for x in (k, v))
+            added = causal
+            if b is not None:
+                mine = b[texts, part, some, queries if b.size(3) > 1 else slice(None), :end].flatten(0, 2)
+                added = mine if causal is None else mine + causal
+            scores = mask.workspace.empty("scores", (len(right), left.size(3), end), query.dtype, query.device)
+            torch.baddbmm(
+                nothing if added is None else added,
+                left.flatten(0, 2),
+                right.transpose(1, 2),
+                beta=0 if added is None else 1,
+                alpha=scale,
+                out=scores,
+            )
+            torch.softmax(scores, -1, out=scores)
+            if b is not None:
+                scores.nan_to_num_(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
+            integers(scores).bitwise_and_(mask.bits(words, mask.samples[part]).view(scores.shape))
+            target = o[texts, part, some, queries]
+            if len(right) == left.size(2):  # one pass of one text, so heads are the only batch dimension
+                torch.baddbmm(nothing, scores, values, beta=0, alpha=1 / (1 - p), out=target.flatten(0, 2))
+            else:
+                torch.mul(torch.bmm(scores, values).view(target.shape), 1 / (1 - p), out=target)
+    return output
+
+
+def _heads(x: Tensor, some: slice, repeats: int) -> Tensor:
+    """The heads of x, *shape* (texts, samples, heads, ...), that these heads of the queries use; each for `repeats`."""
+    if repeats == 1:
+        return x[:, :, some]
+    used = x[:, :, some.start // repeats : -(-some.stop // repeats)].repeat_interleave(repeats, 2)
+    return used[:, :, some.start % repeats :][:, :, : some.stop - some.start]
+
+
+def _bias(attn_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to the scores. *Shape:* that of the mask, with one query where all queries have the same mask."""
+    if attn_mask.ndim > 1 and attn_mask.stride(-2) == 0:
+        attn_mask = attn_mask[..., :1, :]
+    if attn_mask.dtype != torch.bool:
+        return attn_mask.to(dtype)
+    return torch.zeros_like(attn_mask, dtype=dtype).masked_fill_(~attn_mask, float("-inf"))
+
+
+def _causal(start: int, queries: int, keys: int, like: Tensor) -> Tensor:
+    """Minus infinity at the keys behind each of the queries that begin at `start`. *Shape:* (queries, keys)."""
+    return like.new_full((queries, keys), float("-inf")).triu_(start + 1)

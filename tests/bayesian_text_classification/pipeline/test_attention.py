@@ -1,0 +1,156 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from bayesian_text_classification.pipeline import attention, tiles
+from bayesian_text_classification.pipeline.attention import attention_with_dropout
+from bayesian_text_classification.pipeline.masks import ALONE, KeyedMasks, Layout
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+WEIGHTS = Layout(0, (1, 2))  # (rows, heads, length, length)
+CPU = torch.device("cpu")
+CASES = ["plain", "causal", "bool mask", "float mask", "minimum mask", "padding mask", "one mask", "causal and mask",
+         "gqa", "scale", "other width", "fewer queries", "fewer keys"]  # fmt: skip
+
+
+def inputs_of(case, texts=2, samples=3, length=5):
+    """Query, key, value of (texts x samples, 4 heads, length, 8), and options."""
+    generator, rows = torch.Generator().manual_seed(0), texts * samples
+    keys = length - 2 if case == "fewer keys" else length
+    query = torch.randn(rows, 4, length, 8, generator=generator)
+    key, value = (torch.randn(rows, 2 if case == "gqa" else 4, keys, 8, generator=generator) for _ in range(2))
+    mask = torch.rand(rows, 1, length, length, generator=generator) > 0.3
+    mask[0, 0, 2] = False  # a query that may not attend to anything
+    options = {
+        "causal": {"is_causal": True},
+        "bool mask": {"attn_mask": mask},
+        "float mask": {"attn_mask": torch.randn(rows, 4, length, length, generator=generator)},
+        "minimum mask": {"attn_mask": torch.where(mask, 0.0, torch.finfo(torch.float32).min)},
+        "padding mask": {"attn_mask": mask[:, :, :1].expand(-1, -1, length, -1)},
+        "one mask": {"attn_mask": mask[0, 0]},
+        "causal and mask": {"attn_mask": torch.randn(rows, 1, 1, length, generator=generator), "is_causal": True},
+        "gqa": {"enable_gqa": True, "is_causal": True},
+        "scale": {"scale": 0.3},
+        "fewer queries": {"is_causal": True},
+        "fewer keys": {"is_causal": True},
+    }.get(case, {})
+    if case == "other width":
+        value = torch.randn(rows, 4, length, 3, generator=generator)
+    if case == "fewer queries":
+        query = query[:, :, :3]
+    return query, key, value, options
+
+
+def mask_of(query, key, p, samples, layout=WEIGHTS, first=0):
+    texts = len(query) // samples
+    keyed = KeyedMasks(
+        torch.arange(1, texts + 1) * 0x9E3779B97F4A7C1, None, range(first, first + samples), 1, seed=0, balanced=True
+    )
+    return keyed.mask(0, (*query.shape[:-1], key.shape[-2]), p, layout, query.dtype, CPU)
+
+
+def ours(query, key, value, mask, p, attn_mask=None, is_causal=False, scale=None, enable_gqa=False):
+    return attention_with_dropout(query, key, value, attn_mask, mask, p, is_causal, scale, enable_gqa)
+
+
+def expected(query, key, value, mask, p, attn_mask=None, is_causal=False, scale=None, enable_gqa=False):
+    """By the definition."""
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.size(1) // x.size(1), 1) for x in (key, value))
+    scores = query @ key.mT * (query.size(-1) ** -0.5 if scale is None else scale)
+    if is_causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1) > 0, float("-inf"))
+    if attn_mask is not None:
+        bias = torch.where(attn_mask, 0.0, float("-inf")) if attn_mask.dtype == torch.bool else attn_mask
+        scores = scores + bias
+    return (scores.softmax(-1).nan_to_num(0.0) * (mask.whole() != 0) / (1 - p)) @ value
+
+
+@pytest.mark.parametrize("layout", [WEIGHTS, ALONE])
+@pytest.mark.parametrize("case", [case for case in CASES if case != "causal and mask"])  # PyTorch takes one of the two
+def test_attention_that_keeps_everything_equals_pytorchs(case, layout):
+    query, key, value, options = inputs_of(case, texts=1)
+    if layout is ALONE:
+        query, key, value = query[:1], key[:1], value[:1]
+        if len(options.get("attn_mask", "")) == 3:
+            options["attn_mask"] = options["attn_mask"][:1]
+    mask = mask_of(query, key, 0.0, len(query), layout)
+    found = ours(query, key, value, mask, 0.5, **options)
+    torch.testing.assert_close(found * 0.5, F.scaled_dot_product_attention(query, key, value, **options), rtol=1e-5,
+                               atol=1e-6)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 30, 200, 10**6])
+@pytest.mark.parametrize("case", CASES)
+def test_the_size_of_the_tiles_does_not_matter(case, size, monkeypatch):
+    monkeypatch.setattr(tiles, "_PER_THREAD", size)
+    monkeypatch.setattr(attention, "_FEW", 0)
+    query, key, value, options = inputs_of(case, samples=13)  # two groups
+    mask = mask_of(query, key, 0.3, 13, first=4)
+    found = ours(query, key, value, mask, 0.3, **options)
+    torch.testing.assert_close(found, expected(query, key, value, mask, 0.3, **options), rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_tiles_of_any_shape_equal_the_definition(data):
+    texts, samples, length = (data.draw(st.integers(1, most)) for most in (3, 12, 9))
+    case, size = data.draw(st.sampled_from(CASES[:8])), data.draw(st.integers(1, 2_000))
+    p = data.draw(st.sampled_from([0.05, 0.1, 0.5, 0.9]))
+    query, key, value, options = inputs_of(case, texts, samples, max(length, 3))
+    mask = mask_of(query, key, p, samples)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiles, "_PER_THREAD", size)
+        patch.setattr(attention, "_FEW", data.draw(st.sampled_from([0, 10**6])))
+        found = ours(query, key, value, mask, p, **options)
+    torch.testing.assert_close(found, expected(query, key, value, mask, p, **options), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("few", [0, 2**20])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_dtypes(dtype, few, monkeypatch):
+    monkeypatch.setattr(attention, "_FEW", few)
+    query, key, value, _ = inputs_of("plain", samples=10)
+    exact = ours(query, key, value, mask_of(query, key, 0.1, 10), 0.1)
+    query, key, value = (x.to(dtype) for x in (query, key, value))
+    found = ours(query, key, value, mask_of(query, key, 0.1, 10), 0.1)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.float(), exact, rtol=0, atol=1e-6 if dtype == torch.float64 else 0.03)
+
+
+@pytest.mark.parametrize("few", [0, 2**20])
+def test_everything_is_dropped_at_a_rate_of_one(few, monkeypatch):
+    monkeypatch.setattr(attention, "_FEW", few)
+    query, key, value, _ = inputs_of("plain")
+    assert not ours(query, key, value, mask_of(query, key, 1.0, 3), 1.0).any()
+
+
+@pytest.mark.parametrize("few", [0, 2**20])
+def test_attention_runs_under_autocast(few, monkeypatch):
+    monkeypatch.setattr(attention, "_FEW", few)
+    query, key, value, _ = inputs_of("plain")
+    mask = mask_of(query, key, 0.1, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = ours(query, key, value, mask, 0.1)
+    torch.testing.assert_close(found.float(), expected(query, key, value, mask, 0.1), rtol=0, atol=0.03)
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor that any operation returns, in elements."""
+
+    found = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.found = max(self.found, result.untyped_storage().nbytes() // result.element_size())
+        return result
+
+
+def test_all_weights_of_a_text_are_never_in_memory():
+    query, key, value = (torch.randn(10, 12, 400, 32) for _ in range(3))
+    mask = mask_of(query, key, 0.1, 10)
+    with Largest() as largest:
+        ours(query, key, value, mask, 0.1)
+    assert largest.found <= query.numel() < 10 * 12 * 400 * 400 / 10
