@@ -19,7 +19,7 @@ with ones or zeros. A bitwise "and" with the input then drops the unit. Boolean 
 a CPU. A mask may be made in tiles (`tiles.py`), because no unit depends on another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -102,37 +102,58 @@ class KeyedMasks:
         first, last = samples.start // self._group_size, -(-samples.stop // self._group_size)
         call = torch.arange(calls, device=device)[:, None, None]
         group = torch.arange(first, last, device=device)
-        self._keys = _keys(keys[:, None], call, group, seed)
-        self._common = _keys(torch.zeros_like(keys[:1, None]), call, group, seed)
+        self._keys = _halves(_keys(keys[:, None], call, group, seed))
+        self._common = _halves(_keys(torch.zeros_like(keys[:1, None]), call, group, seed))
+        self._places: dict[Hashable, list[Tensor]] = {}
 
     def mask(
         self, call: int, shape: Sequence[int], p: float, layout: Layout, dtype: torch.dtype, device: torch.device
     ) -> "Mask":
         """The mask of dropout call number `call`, for an input of this `shape`, `dtype` and `device`."""
-        keys, starts = self._keys, self._starts
-        if layout.batch_dim is None:
-            keys, starts = self._common, None
-        subsets = subsets_for(p, self._group_size, device)
-        part = keys[call].to(device), starts, self.samples, self._group_size, subsets
-        return Mask(*part, tuple(shape), layout, dtype, self._workspace)
+        units, dim, folded = list(shape), layout.batch_dim, 1
+        texts = 1 if dim is None else self._keys[0].size(1)
+        if dim is not None:
+            folded = units[dim] // (texts * len(self.samples))
+            units[dim : dim + 1] = [] if folded == 1 else [folded]
+        low, high = (half[call].to(device) for half in (self._common if dim is None else self._keys))
+        return Mask(
+            samples=self.samples,
+            texts=texts,
+            units=tuple(units),
+            rows_first=dim == 0 and folded == 1,
+            _shape=tuple(shape),
+            _dim=dim,
+            _dtype=dtype,
+            _group_size=self._group_size,
+            _subsets=subsets_for(p, self._group_size, device),
+            _low=low.view(*low.shape, *[1] * len(units)),
+            _high=high.view(*high.shape, *[1] * len(units)),
+            _places=self._places_of(tuple(units), layout, device),
+            workspace=self._workspace,
+        )
+
+    def _places_of(self, units: tuple[int, ...], layout: Layout, device: torch.device) -> list[Tensor]:
+        """The coordinates along each dimension, times its stride. *Shape:* (texts or 1, 1, 1, ..., size, ..., 1)."""
+        starts = self._starts if layout.batch_dim is not None else None
+        key = units, layout.length_dims, starts is None, device
+        if key not in self._places:
+            found = self._places[key] = []
+            for d, size in enumerate(units):
+                place = torch.arange(size, dtype=torch.int32, device=device)
+                place = place.view(1, 1, *[-1 if i == d else 1 for i in range(len(units))])
+                if d in layout.length_dims and starts is not None:
+                    place = place - starts.to(device, torch.int32).view(-1, 1, *[1] * len(units))
+                found.append(place * int32(pow(_STRIDE, d, 2**32)))
+        return self._places[key]
 
 
+@dataclass(frozen=True)
 class Mask:
     """The mask of one dropout call: as a whole, or in parts, with the same bits.
 
     `words` are one small integer per unit and group of samples. `bits` are integers as wide as the call's input: all
-    bits set where the unit is kept, 0 where it is dropped.
-
-    Args:
-        keys: Keys of the call, int64. *Shape:* (texts or 1, groups).
-        starts: See `KeyedMasks`.
-        samples: The same.
-        group_size: Samples that share one draw.
-        subsets: The passes that drop a unit, by its draw.
-        shape: Shape of the call's input.
-        layout: What its dimensions mean.
-        dtype: Its dtype.
-        workspace: Memory for words and bits. Both are valid until those of the next part, or of the next mask.
+    bits set where the unit is kept, 0 where it is dropped. Both are valid until those of the next part, or of the next
+    mask of the pass, because they share memory.
 
     Attributes:
         samples: The samples of each text.
@@ -140,38 +161,22 @@ class Mask:
         units: Sizes of the input's dimensions without the rows; a folded k is the first of them.
         rows_first: Whether the input has the *shape* (texts * samples, *units), so that a part of the mask belongs to a
             part of the input.
+        workspace: Memory of the pass.
     """
 
-    def __init__(
-        self,
-        keys: Tensor,
-        starts: Tensor | None,
-        samples: range,
-        group_size: int,
-        subsets: Subsets,
-        shape: tuple[int, ...],
-        layout: Layout,
-        dtype: torch.dtype,
-        workspace: Workspace,
-    ) -> None:
-        self.workspace = workspace
-        self.samples, self.texts, units, dim = samples, len(keys), list(shape), layout.batch_dim
-        folded = 1
-        if dim is not None:
-            folded = units[dim] // (self.texts * len(samples))
-            units[dim : dim + 1] = [] if folded == 1 else [folded]
-        self.units, self.rows_first = tuple(units), dim == 0 and folded == 1
-        self._shape, self._dim, self._dtype = shape, dim, dtype
-        self._group_size, self._subsets = group_size, subsets
-        unit_dims = [1] * len(units)
-        self._low, self._high = (part.to(torch.int32).view(*keys.shape, *unit_dims) for part in (keys, keys >> 32))
-        self._coordinates: list[Tensor] = []  # times their strides. *Shape:* (texts or 1, 1, *units) with 1 for others
-        for d, size in enumerate(units):
-            place = torch.arange(size, dtype=torch.int32, device=keys.device)
-            place = place.view(1, 1, *[-1 if i == d else 1 for i in range(len(units))])
-            if d in layout.length_dims and starts is not None:
-                place = place - starts.to(keys.device, torch.int32).view(-1, 1, *unit_dims)
-            self._coordinates.append(place * int32(pow(_STRIDE, d, 2**32)))
+    samples: range
+    texts: int
+    units: tuple[int, ...]
+    rows_first: bool
+    workspace: Workspace
+    _shape: tuple[int, ...]
+    _dim: int | None
+    _dtype: torch.dtype
+    _group_size: int
+    _subsets: Subsets
+    _low: Tensor  # halves of the keys. *Shape:* (texts or 1, groups, 1, ...)
+    _high: Tensor
+    _places: list[Tensor]
 
     def whole(self) -> Tensor:
         """The bits of all rows. *Shape:* that of the call's input."""
@@ -185,7 +190,7 @@ class Mask:
         draw, high = self._low[texts], self._high[texts]
         places = [
             (place[texts] if len(place) > 1 else place).narrow(2 + d, part.start, part.stop - part.start)
-            for d, (place, part) in enumerate(zip(self._coordinates, units, strict=True))
+            for d, (place, part) in enumerate(zip(self._places, units, strict=True))
         ]
         for place in places[:-1]:
             draw = draw + place
@@ -246,6 +251,11 @@ def _hash32(x: Tensor, key: Tensor, spare: Tensor) -> Tensor:
     x ^= torch.bitwise_right_shift(x, int32(15), out=spare).bitwise_and_(int32(0x1FFFF))
     x *= int32(0x846CA68B)
     return x
+
+
+def _halves(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """The low and the high 32 bits. *Shape:* that of the keys, each."""
+    return keys.to(torch.int32), (keys >> 32).to(torch.int32)
 
 
 def _mix64(x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from .scaling import Scaling
 from .scope import Scope
 from .spread import PILOT, PILOT_SAMPLES, UNKNOWN, Spread, spread_of
 from .twin import OrdinaryTwin, StochasticTwin
-from .uncertainty import error_of_score, summarized
+from .uncertainty import error_of_score
 
 WINDOW = 1024  # texts tokenized and sorted together; a stream holds one window in memory
 _ORDINARY = Options(num_samples=0)
@@ -90,7 +90,7 @@ class TextSampler:
         tolerance = options.tolerance if options.num_samples > 1 else None
 
         def error(drawn: NDArray[np.float32], spread: Spread) -> NDArray[np.float64]:
-            return error_of_score(summarized(drawn, activation, options.group_size, spread, scaling), activation)
+            return error_of_score(drawn, activation, options.group_size, spread, scaling)
 
         for window in windows(items_of(texts), WINDOW):
             encoded = self.encoder.encode(window, tokenizer_options, first)

@@ -17,7 +17,6 @@ import copy
 import warnings
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from .onednn_linear import use_the_whole_processor
 from .probe import DropoutSite, Encode, mean_rate, padding_changes_logits, probe
 from .rates import OWN, Rates
 from .rotary import Limit, frequency_group, make_stateless
+from .snapshot import Snapshot
 from .spread import Spread
 from .train_mode import switch_off_other_noise
 
@@ -46,7 +46,7 @@ class _Twin:
     needs_equal_lengths: bool
     _model: nn.Module
     _converted: bool
-    _snapshot: list[Any]
+    _snapshot: Snapshot
     _frequency_limits: list[Limit]
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None, like: "_Twin | None" = None) -> None:
@@ -57,7 +57,7 @@ class _Twin:
             self._forward = Forward(self._model)
             return
         self._converted = dtype is not None and dtype != _dtype(model)
-        self._snapshot = _snapshot(model, with_versions=self._converted)
+        self._snapshot = Snapshot(model, with_values=self._converted)
         self._model = shared_copy(model)
         if self._converted:
             # Stop sharing first: `to` would convert the caller's parameters in place.
@@ -72,10 +72,9 @@ class _Twin:
     def is_current(self) -> bool:
         """Whether the caller's model is still what was copied: modules, tensors, dtypes, devices, settings.
 
-        A twin with converted weights also detects in-place changes of the originals. The exception is a change through
-        `.data`, which PyTorch does not track: `weight.data.zero_()` goes unnoticed, `weight.data = ...` is detected.
+        A twin with converted weights also detects changes of the originals in place; see `Snapshot`.
         """
-        return _snapshot(self._source, with_versions=self._converted) == self._snapshot
+        return self._snapshot.holds()
 
     def frequency_group(self, length: int) -> int:
         """A number for a padded length in tokens; texts with different numbers cannot share a batch."""
@@ -217,46 +216,3 @@ def shared_copy(model: nn.Module) -> nn.Module:
 
 def _dtype(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-
-
-def _snapshot(model: nn.Module, with_versions: bool) -> list[Any]:
-    """Everything that the copy depends on, comparable with ==. Objects compare by identity, plain settings by value."""
-    state: list[Any] = []
-    for module in model.modules():
-        state.append(_Same(module))
-        for name, value in vars(module).items():
-            if name == "training":
-                continue
-            if isinstance(value, dict):
-                state.append([(key, _plain(item, with_versions)) for key, item in value.items()])
-            else:
-                state.append((name, _plain(value, with_versions)))
-    config = getattr(model, "config", None)
-    if config is not None:
-        state.append([(key, _plain(value, False)) for key, value in vars(config).items()])
-    return state
-
-
-def _plain(value: Any, with_versions: bool) -> Any:
-    if isinstance(value, (bool, int, float, str, type(None), torch.dtype)):
-        return value
-    if isinstance(value, Tensor):
-        # In-place changes bump the version (inference tensors have none); `.data = ...` only changes the pointer.
-        counted = with_versions and not value.is_inference()
-        version = (value._version if counted else None, value.data_ptr() if with_versions else None)
-        return (_Same(value), value.dtype, value.device, version)
-    if isinstance(value, (list, tuple, set, frozenset)):  # PEFT keeps the names of merged adapters in a list
-        return (type(value), [_plain(item, with_versions) for item in value])
-    return _Same(value)
-
-
-class _Same:
-    """Equality by identity. It keeps the object alive, so that no other object can get its id."""
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
-
-    __hash__ = None  # type: ignore[assignment]  # never a key

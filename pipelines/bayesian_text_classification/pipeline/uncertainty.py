@@ -62,11 +62,29 @@ def summarized(
     return over(samples, group_size, spread, scaling)
 
 
-def error_of_score(summary: Uncertainty, activation: Activation) -> Array:
-    """The standard error compared with a tolerance: the winner's, or the largest for multi-label. *Shape:* (texts,)."""
+def error_of_score(
+    samples: NDArray[np.floating],
+    activation: Activation,
+    group_size: int = 1,
+    spread: Spread | None = UNKNOWN,
+    scaling: Scaling | None = None,
+) -> Array:
+    """The standard error compared with a tolerance: the winner's, or the largest for multi-label. *Shape:* (texts,).
+
+    That of `summarized`, without its entropies.
+    """
+    p = np.asarray(samples, dtype=np.float64)
+    mean = p.mean(axis=2)
+    if activation == "none":
+        error = over_outputs(p, group_size, spread).standard_error
+    elif scaling is None:
+        error = _error(p, group_size, spread)
+    else:
+        before, mean = mean, scaling.apply(mean)
+        _, error = _moved(p, before, mean, scaling, group_size, spread)
     if activation == "sigmoid":
-        return np.asarray(summary.standard_error.max(1))
-    return np.take_along_axis(summary.standard_error, summary.mean.argmax(1)[:, None], 1)[:, 0]
+        return np.asarray(error.max(1))
+    return np.take_along_axis(error, mean.argmax(1)[:, None], 1)[:, 0]
 
 
 def over_classes(
@@ -126,25 +144,29 @@ def _scaled(
     group_size: int,
     spread: Spread | None,
 ) -> Uncertainty:
-    """The summary for the scaled average q with the entropy `total`.
+    """The summary for the scaled average q with the entropy `total`."""
+    moved, error = _moved(samples, summary.mean, q, scaling, group_size, spread)
+    assert summary.predictive_entropy is not None and summary.mutual_information is not None
+    before = summary.predictive_entropy
+    model = total * np.divide(summary.mutual_information, before, out=np.zeros_like(total), where=before > 0)
+    return Uncertainty(q, moved.std(2), error, total, total - model, model)
 
-    The derivative of the scaling maps each sample's deviation from the mean, and the prior of
-    `standard_error_of_probability`.
+
+def _moved(
+    samples: Array, m: Array, q: Array, scaling: Scaling, group_size: int, spread: Spread | None
+) -> tuple[Array, Array]:
+    """The deviations of the samples from their mean m, and its standard error, on the scale of the scaled mean q.
+
+    The derivative of the scaling maps each deviation, and the prior of `standard_error_of_probability`.
     """
-    m = summary.mean
     moved = scaling.moved(samples - m[:, :, None], m, q)
     most = q * np.clip(1 - q, 0, None)  # the largest variance in [0, 1]; far from m, the linear map exceeds it
     own = moved.var(2)
     moved = moved * np.sqrt(np.divide(most, own, out=np.ones_like(most), where=own > most))[:, :, None]
     if spread is None:
-        error = error_of_members(moved, group_size)
-    else:
-        prior = np.clip(spread.shares(m) * scaling.moved_variance(m, q), 0, most)
-        error = _shrunk_error(moved, prior, group_size, spread)
-    assert summary.predictive_entropy is not None and summary.mutual_information is not None
-    before = summary.predictive_entropy
-    model = total * np.divide(summary.mutual_information, before, out=np.zeros_like(total), where=before > 0)
-    return Uncertainty(q, moved.std(2), error, total, total - model, model)
+        return moved, error_of_members(moved, group_size)
+    prior = np.clip(spread.shares(m) * scaling.moved_variance(m, q), 0, most)
+    return moved, _shrunk_error(moved, prior, group_size, spread)
 
 
 def standard_error_of_probability(
@@ -234,8 +256,14 @@ def _with_entropies(
 ) -> Uncertainty:
     # H is concave, so the difference is non-negative, but rounding may put it a few 1e-17 below zero.
     model = np.maximum(total - data, 0.0)
-    error = error_of_members(p, group_size) if spread is None else standard_error_of_probability(p, group_size, spread)
-    return Uncertainty(mean, p.std(2), error, total, data, model)
+    return Uncertainty(mean, p.std(2), _error(p, group_size, spread), total, data, model)
+
+
+def _error(p: Array, group_size: int, spread: Spread | None) -> Array:
+    """The standard error of the mean probability. *Shape:* (texts, classes)."""
+    if spread is None:
+        return error_of_members(p, group_size)
+    return standard_error_of_probability(p, group_size, spread)
 
 
 def _entropy(p: Array) -> Array:

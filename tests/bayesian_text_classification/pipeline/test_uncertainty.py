@@ -4,11 +4,13 @@ from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.spread import Spread
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 from bayesian_text_classification.pipeline.uncertainty import (
+    error_of_score,
     over_classes,
     over_labels,
     over_outputs,
     standard_error,
     standard_error_of_probability,
+    summarized,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,19 @@ LN2 = np.log(2)
 
 def probabilities(texts=5, classes=4, samples=20, seed=0):
     return np.random.default_rng(seed).dirichlet(np.ones(classes), (texts, samples)).transpose(0, 2, 1)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("spread", [Spread(0.2, 0.5), None])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid", "none"])
+def test_the_error_that_a_tolerance_watches_is_that_of_the_summary(activation, spread, scaled):
+    p, scaling = probabilities(), TemperatureScaling(2.0) if scaled and activation == "softmax" else None
+    found = error_of_score(p, activation, 10, spread, scaling)
+    summary = summarized(p, activation, 10, spread, scaling)
+    expected = summary.standard_error.max(1)
+    if activation != "sigmoid":
+        expected = summary.standard_error[np.arange(5), summary.mean.argmax(1)]
+    np.testing.assert_array_equal(found, expected)
 
 
 # --- entropies ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,131 @@
+"""Cost of a sampled pass by the length of the texts, side by side with what it replaces.
+
+    python -m benchmarks.length [--threads N] [--repetitions N] [--lengths N...]
+
+In each repetition all arms run once, interleaved, on the same texts, and medians count. Times are CPU times of the
+process, which other programs on the machine disturb less than they do the clock; the clock's are in the last column.
+The arms are
+
+- deterministic: the rows of our batches (each text 20 times), without dropout;
+- masked: the same batches with balanced masks;
+- ours: the pipeline from texts to results, 20 samples;
+- stock: one pass of the stock pipeline, text by text;
+- loop: the model in `train()` mode in a loop over sorted batches, one pass.
+
+The curve goes to docs/how-to/length.svg.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from bayesian_text_classification import TASK
+from bayesian_text_classification.report.figures import inline_svg
+from matplotlib.figure import Figure
+from tqdm import tqdm
+from transformers import PreTrainedModel, pipeline
+from transformers.utils import logging
+
+from benchmarks.common import distilbert_shaped, embedded, sample_in_a_loop, sorted_batches, tokenizer
+from benchmarks.pipeline.cost import of_length
+from benchmarks.pipeline.inference import record
+from benchmarks.results import table, write_section
+
+SAMPLES = 20
+LENGTHS = (25, 64, 128, 256, 512)  # tokens
+TOKENS = 256  # of all texts of one length, about
+MODELS = {"the embedded model": embedded, "DistilBERT-base's size": distilbert_shaped}
+PICTURE = Path(__file__).parents[1] / "docs" / "how-to" / "length.svg"
+
+Build = Callable[[torch.dtype], PreTrainedModel]
+Times = dict[str, list[tuple[float, float]]]  # CPU time and the clock's, per pass of a text, by arm
+
+
+def main() -> None:
+    """Measure, and write a section of RESULTS.md for each model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    logging.set_verbosity_error()
+    options = f"--threads {args.threads} --repetitions {args.repetitions}"
+    for name, build in MODELS.items():
+        lines, curve = [], {}
+        for dtype in (torch.float32, torch.bfloat16):
+            for length in tqdm(args.lengths, f"{name}, {dtype}"):
+                found = measured(build, dtype, length, args.repetitions)
+                lines.append([f"{str(dtype).removeprefix('torch.')}, {length} tokens", *row(found)])
+                if dtype == torch.float32:
+                    curve[length] = found
+        header = ["", "deterministic, ms", "masked / deterministic", "ours / stock", "loop / stock", "loop / ours"]
+        body = f"{args.repetitions} repetitions. Ratios are those of one pass.\n\n" + table(
+            [*header, "ours / stock, clock"], lines
+        )
+        write_section(f"Cost by length, {name}", f"python -m benchmarks.length {options}", body)
+        if name == "the embedded model":
+            PICTURE.write_text(inline_svg(drawn(curve), "length") + "\n", encoding="utf-8")
+
+
+def measured(
+    build: Callable[[torch.dtype], PreTrainedModel], dtype: torch.dtype, length: int, repetitions: int
+) -> Times:
+    """Times of all arms on the same texts."""
+    texts = of_length(length, max(TOKENS // length, 1))
+    ours = pipeline(TASK, model=build(dtype), tokenizer=tokenizer(), dtype=dtype, device="cpu", num_samples=SAMPLES)
+    stock = pipeline("text-classification", model=build(dtype), tokenizer=tokenizer(), dtype=dtype, device="cpu")
+    loop, batches, twin = build(dtype).train(), record(ours, texts), ours._sampler.twin()
+    rows = [{key: x.repeat_interleave(len(some), 0) for key, x in inputs.items()} for inputs, some in batches]
+    arms: dict[str, tuple[Callable[[], object], int]] = {
+        "deterministic": (lambda: [twin.logits(one) for one in rows], SAMPLES),
+        "masked": (lambda: [twin.sample_logits(x, some, seed=0, balanced=True) for x, some in batches], SAMPLES),
+        "ours": (lambda: ours(texts), SAMPLES),
+        "stock": (lambda: [stock(text) for text in texts], 1),
+        "loop": (partial(sample_in_a_loop, loop, sorted_batches(texts, 8), 1), 1),
+    }
+    found: Times = {name: [] for name in arms}
+    with torch.inference_mode():
+        for repetition in range(repetitions + 1):
+            for name, (run, passes) in arms.items():
+                before = time.process_time(), time.perf_counter()
+                run()
+                spent = (time.process_time() - before[0]) / passes, (time.perf_counter() - before[1]) / passes
+                if repetition:
+                    found[name].append((spent[0] / len(texts), spent[1] / len(texts)))
+    return found
+
+
+def ratio(found: Times, arm: str, base: str, clock: bool = False) -> float:
+    """Median over the repetitions of the ratio of two arms."""
+    pairs = zip(found[arm], found[base], strict=True)
+    return statistics.median(mine[clock] / other[clock] for mine, other in pairs)
+
+
+def row(found: Times) -> list[str]:
+    """The numbers of one line."""
+    one = statistics.median(cpu for cpu, _ in found["deterministic"]) * 1e3
+    pairs = (("masked", "deterministic"), ("ours", "stock"), ("loop", "stock"), ("loop", "ours"))
+    ratios = [*(ratio(found, *pair) for pair in pairs), ratio(found, "ours", "stock", clock=True)]
+    return [f"{one:.1f}", *(f"{value:.2f}" for value in ratios)]
+
+
+def drawn(curve: dict[int, Times]) -> Figure:
+    """A pass of ours and of the loop against the number of tokens, in passes of the stock pipeline."""
+    figure = Figure(figsize=(6, 3.2))
+    axes = figure.subplots()
+    for arm, title in (("loop", "train() in a loop"), ("ours", "this library")):
+        axes.plot(list(curve), [ratio(found, arm, "stock") for found in curve.values()], marker="o", label=title)
+    axes.axhline(1, color="gray", linewidth=1, linestyle=":")
+    axes.set(xlabel="tokens of a text", ylabel="one sampled pass, in stock passes", ylim=(0, None))
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+if __name__ == "__main__":
+    main()
