@@ -3,7 +3,8 @@
     python -m benchmarks.pipeline.memory --dataset FILE
 
 FILE is tab-separated with the columns label and text. Each measurement is a separate process. For the pipelines it is
-the peak resident set, for the stream the resident memory at three points.
+the peak resident set, on the texts of FILE and on texts of 512 tokens. For the streams it is the resident memory at
+some points.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from benchmarks.results import table, write_section
 
 TEXTS = 872  # the most texts from the file
 STREAM = 200_000
+LONG, LONG_TEXTS, LONG_STREAM = 512, 4, 2_000  # tokens of a long text, number of them for a pipeline and for a stream
 MODELS = ("the embedded model", "DistilBERT-base's size")
 
 
@@ -31,13 +33,16 @@ def main() -> None:
         print(json.dumps(measure(args.measure, args.dataset)))
         return
     rows = []
-    for model in MODELS:
-        stock, ours = (run(f"{task}/{model}", args.dataset) for task in ("text-classification", "ours"))
-        rows.append([model, f"{stock[0]:.0f}", f"{ours[0]:.0f}", f"{ours[0] / stock[0]:.3f}"])
+    for texts in ("texts of the file", f"texts of {LONG} tokens"):
+        for model in MODELS:
+            stock, ours = (run(f"{task}/{model}/{texts}", args.dataset) for task in ("text-classification", "ours"))
+            rows.append([f"{model}, {texts}", f"{stock[0]:.0f}", f"{ours[0]:.0f}", f"{ours[0] / stock[0]:.3f}"])
     first, half, last = run("stream", args.dataset)
+    early, late = run("long stream", args.dataset)
     body = table(["peak memory, MiB", "stock pipeline", "ours, 20 samples", "ratio"], rows) + (
         f"\n\nA stream of {STREAM:,} texts, tiny model: {first:.0f} MiB after a tenth of it, {half:.0f} MiB after half "
-        f"of it, {last:.0f} MiB at the end."
+        f"of it, {last:.0f} MiB at the end. {LONG_STREAM:,} texts of {LONG} tokens, tiny model, 2 samples: "
+        f"{early:.0f} MiB after a tenth of them, {late:.0f} MiB at the end."
     )
     write_section("Memory", "python -m benchmarks.pipeline.memory --dataset validation.tsv", body)
 
@@ -57,22 +62,27 @@ def measure(what: str, dataset: Path) -> list[float]:
     from transformers import AutoModelForSequenceClassification, BertConfig, pipeline
 
     from benchmarks.common import distilbert_shaped, embedded, read_sentences, tokenizer
+    from benchmarks.pipeline.cost import of_length
 
-    if what == "stream":
+    if what.endswith("stream"):
         config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
         model = AutoModelForSequenceClassification.from_config(config).eval()
-        results = iter(pipeline(TASK, model=model, tokenizer=tokenizer(), num_samples=2)(stream()))
+        long, parts = what.startswith("long"), (STREAM // 10, STREAM // 2 - STREAM // 10, STREAM - STREAM // 2)
+        if long:
+            parts = LONG_STREAM // 10, LONG_STREAM - LONG_STREAM // 10
+        texts = iter(of_length(LONG, LONG_STREAM)) if long else stream()
+        results = iter(pipeline(TASK, model=model, tokenizer=tokenizer(), num_samples=2)(texts))
         looks = []
-        for part in (STREAM // 10, STREAM // 2 - STREAM // 10, STREAM - STREAM // 2):
+        for part in parts:
             for _ in range(part):
                 next(results)
             looks.append(resident())
         return looks
-    task, name = what.split("/", 1)
+    task, name, kind = what.split("/", 2)
     build = dict(zip(MODELS, (embedded, distilbert_shaped), strict=True))[name]
     task = TASK if task == "ours" else task
     classifier = pipeline(task, model=build(torch.float32), tokenizer=tokenizer())
-    classifier(read_sentences(dataset)[0][:TEXTS])
+    classifier(of_length(LONG, LONG_TEXTS) if str(LONG) in kind else read_sentences(dataset)[0][:TEXTS])
     return [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]
 
 

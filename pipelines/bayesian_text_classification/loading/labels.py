@@ -3,6 +3,7 @@
 import difflib
 import json
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..pipeline.errors import BayesianTextClassificationError
 from ..wording import row_name
 
 _YES = {"1", "1.0", "True"}  # as `str` shows them
+_ENOUGH = 50  # rows, in which more than two labels should occur
 _BITS = {"0", "0.0", "False", *_YES}
 
 
@@ -53,6 +55,14 @@ def label_ids(
                 f"{_way_out(value, id2label)}"
             )
         ids.append(known)
+    found = {str(value).strip() for value in values}
+    if len(id2label) > 2 and len(ids) >= _ENOUGH and found == {"0", "1"} and set(ids) == {0, 1}:
+        warnings.warn(
+            f"{source}: labels 0 and 1 are read as {id2label[0]!r} and {id2label[1]!r}; none of the model's other "
+            f"{len(id2label) - 2} labels occurs",
+            UserWarning,
+            stacklevel=2,
+        )
     return ids
 
 

@@ -287,3 +287,19 @@ def test_values_that_only_look_like_numbers_raise(value):
 def test_group_name_may_be_empty(tmp_path):
     (tmp_path / "a.csv").write_text('text,label,kind\nfine,1,""\n')
     assert load_labeled_texts(str(tmp_path / "a.csv"), {0: "NO", 1: "YES"}).groups == [""]
+
+
+EMOTIONS = {0: "joy", 1: "anger", 2: "fear"}
+
+
+@pytest.mark.parametrize("values", [["0", "1"] * 25, [0, 1] * 25])
+def test_zeros_and_ones_for_a_model_with_more_labels_are_pointed_out(values):
+    with pytest.warns(UserWarning, match="labels 0 and 1 are read as 'joy' and 'anger'; none of the model's other"):
+        assert label_ids(values, EMOTIONS, "a.csv") == [0, 1] * 25
+
+
+@pytest.mark.parametrize("values", [["0", "1"] * 24, ["joy", "anger"] * 25, ["0", "1", "2"] * 25, ["1"] * 50])
+def test_other_labels_are_read_in_silence(values, recwarn):
+    label_ids(values, EMOTIONS, "a.csv")
+    label_ids(["0", "1"] * 25, {0: "no", 1: "yes"}, "a.csv")
+    assert not recwarn

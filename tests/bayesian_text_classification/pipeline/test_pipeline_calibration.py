@@ -189,6 +189,14 @@ def test_a_threshold_goes_with_the_masks_and_the_rate(ours, tmp_path):
     assert any("was chosen for another dropout rate" in str(one.message) for one in said)
 
 
+def test_a_threshold_that_no_score_can_miss_is_pointed_out(ours, recwarn):
+    ours.threshold = 0.5
+    assert not [one for one in recwarn if "accepts every text" in str(one.message)]
+    with pytest.warns(UserWarning, match=r"threshold=0\.2 accepts every text: the winner's score is at least 0\.333"):
+        ours.threshold = 0.2
+    assert not any(result["abstained"] for result in ours(TEXTS))
+
+
 def test_invalid_calibration_raises_and_keeps_the_old_one(ours):
     ours.temperature = 2.0
     ours.threshold = 0.9
