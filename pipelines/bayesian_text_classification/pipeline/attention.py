@@ -12,7 +12,7 @@ from .dropping import drop, integers
 from .masks import Mask
 from .tiles import even, tile_size, tiles
 
-_FEW = 2**20  # weights; so many take less time as a whole
+_FEW = 2**20  # weights that take less time as a whole, because that calls fewer operations
 
 
 def attention_with_dropout(
@@ -77,7 +77,7 @@ def _in_tiles(
     q, k, v, o = (torch.unflatten(x, 0, (mask.texts, count)) for x in (query, key, value, output))
     b = None if bias is None else torch.unflatten(bias.expand(rows, heads, -1, keys), 0, (mask.texts, count))
     nothing = query.new_empty(1, 1, 1)
-    for texts, some, queries in tiles((mask.texts, heads, length), most // keys):
+    for texts, some, queries in tiles((mask.texts, heads, length), most // (keys * mask.groups)):
         end = min(queries.stop, keys) if is_causal else keys  # a causal query attends to no later key
         words = mask.words(texts, (some, queries, slice(0, end)))
         passes = even(count, most // words[:, 0].numel())

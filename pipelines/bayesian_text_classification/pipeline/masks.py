@@ -178,6 +178,11 @@ class Mask:
     _high: Tensor
     _places: list[Tensor]
 
+    @property
+    def groups(self) -> int:
+        """Number of groups of samples: words of each unit."""
+        return self._low.size(1)
+
     def whole(self) -> Tensor:
         """The bits of all rows. *Shape:* that of the call's input."""
         bits = self.bits(self.words(slice(None), [slice(0, size) for size in self.units]), self.samples)
