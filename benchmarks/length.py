@@ -18,13 +18,12 @@ The curve goes to docs/how-to/length.svg.
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 from bayesian_text_classification import TASK
-from bayesian_text_classification.report.figures import inline_svg
 from matplotlib.figure import Figure
 from tqdm import tqdm
 from transformers import PreTrainedModel, pipeline
@@ -69,7 +68,8 @@ def main() -> None:
         )
         write_section(f"Cost by length, {name}", f"python -m benchmarks.length {options}", body)
         if name == "the embedded model":
-            PICTURE.write_text(inline_svg(drawn(curve), "length") + "\n", encoding="utf-8")
+            titles = {"train() in a loop": "loop", "this library": "ours"}
+            draw(list(curve), {t: [ratio(one, arm, "stock") for one in curve.values()] for t, arm in titles.items()})
 
 
 def measured(
@@ -114,17 +114,18 @@ def row(found: Times) -> list[str]:
     return [f"{one:.1f}", *(f"{value:.2f}" for value in ratios)]
 
 
-def drawn(curve: dict[int, Times]) -> Figure:
-    """A pass of ours and of the loop against the number of tokens, in passes of the stock pipeline."""
-    figure = Figure(figsize=(6, 3.2))
+def draw(tokens: Sequence[int], arms: dict[str, Sequence[float]]) -> None:
+    """Plot one sampled pass against the number of tokens, in passes of the stock pipeline."""
+    figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
-    for arm, title in (("loop", "train() in a loop"), ("ours", "this library")):
-        axes.plot(list(curve), [ratio(found, arm, "stock") for found in curve.values()], marker="o", label=title)
-    axes.axhline(1, color="gray", linewidth=1, linestyle=":")
-    axes.set(xlabel="tokens of a text", ylabel="one sampled pass, in stock passes", ylim=(0, None))
+    for (title, values), color in zip(arms.items(), ("#D55E00", "#0072B2"), strict=True):
+        axes.plot(tokens, values, "o-", color=color, label=title)
+    axes.axhline(1, color="#80868f", linestyle="--")
+    axes.set(xlabel="tokens of a text", ylabel="passes of the stock pipeline", title="One sampled pass", ylim=(0, None))
+    axes.set_xticks(tokens)
+    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.tight_layout()
-    return figure
+    figure.savefig(PICTURE, metadata={"Date": None})
 
 
 if __name__ == "__main__":
