@@ -12,7 +12,7 @@ from .dropping import drop, integers
 from .masks import Mask
 from .tiles import even, tile_size, tiles
 
-_FEW = 2**20  # weights that take less time as a whole, because that calls fewer operations
+_FEW = 2**20  # up to this many weights, one call of each operation for all of them is faster than tiles
 
 
 def attention_with_dropout(
@@ -28,6 +28,8 @@ def attention_with_dropout(
 ) -> Tensor:
     """Softmax(q k^T scale + mask), with dropout, times v, as in PyTorch's reference for scaled_dot_product_attention.
 
+    A query that may attend to no key gives 0, and a mask may come with `is_causal`. There are no gradients.
+
     Args:
         query: Queries. *Shape:* (..., heads, L, E).
         key: Keys; may have fewer heads. *Shape:* (..., S, E).
@@ -40,20 +42,21 @@ def attention_with_dropout(
         enable_gqa: Whether to repeat the heads of `key` and `value` to match those of `query`.
     """
     scale = query.size(-1) ** -0.5 if scale is None else scale
-    bias = None if attn_mask is None else _bias(attn_mask, query.dtype)
-    repeats = query.size(-3) // key.size(-3) if enable_gqa else 1
-    by_head = mask.rows_first and query.ndim == key.ndim == value.ndim == 4
-    by_head = by_head and key.shape[:2] == value.shape[:2] == (query.size(0), query.size(1) // repeats)
-    by_head = by_head and p < 1 and not torch.is_autocast_enabled(query.device.type)
-    if by_head and query[..., 0].numel() * key.size(2) > _FEW:
-        return _in_tiles(query, key, value, bias, mask, p, is_causal, scale, repeats)
-    if repeats > 1:
-        key, value = (x.repeat_interleave(repeats, -3) for x in (key, value))
+    many = query[..., 0].numel() * key.size(-2) > _FEW
+    if many and p < 1 and mask.rows_first and query.ndim == key.ndim == value.ndim == 4 and not _autocasts(query):
+        repeats = query.size(1) // key.size(1) if enable_gqa else 1
+        if key.shape[:2] == value.shape[:2] == (query.size(0), query.size(1) // repeats):
+            bias = None if attn_mask is None else _bias(attn_mask, query.dtype)
+            return _in_tiles(query, key, value, bias, mask, p, is_causal, scale, repeats)
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.size(-3) // x.size(-3), -3) for x in (key, value))
     scores = (query * scale) @ key.transpose(-2, -1)
     if is_causal:
-        scores += _causal(0, scores.size(-2), scores.size(-1), scores)
-    weights = torch.softmax(scores if bias is None else scores + bias, -1)
-    if bias is not None:
+        scores.masked_fill_(_later(0, scores.size(-2), scores.size(-1), scores.device), float("-inf"))
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+    weights = torch.softmax(scores, -1)
+    if attn_mask is not None:
         weights.nan_to_num_(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
     return drop(weights, mask, p) @ value
 
@@ -81,7 +84,10 @@ def _in_tiles(
         end = min(queries.stop, keys) if is_causal else keys  # a causal query attends to no later key
         words = mask.words(texts, (some, queries, slice(0, end)))
         passes = even(count, most // words[:, 0].numel())
-        causal = _causal(queries.start, queries.stop - queries.start, end, query) if is_causal else None
+        causal = None
+        if is_causal:
+            later = _later(queries.start, queries.stop - queries.start, end, query.device)
+            causal = query.new_zeros(later.shape).masked_fill_(later, float("-inf"))
         for first in range(0, count, passes):
             part = slice(first, min(first + passes, count))
             left = q[texts, part, some, queries]
@@ -128,6 +134,12 @@ def _bias(attn_mask: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros_like(attn_mask, dtype=dtype).masked_fill_(~attn_mask, float("-inf"))
 
 
-def _causal(start: int, queries: int, keys: int, like: Tensor) -> Tensor:
-    """Minus infinity at the keys behind each of the queries that begin at `start`. *Shape:* (queries, keys)."""
-    return like.new_full((queries, keys), float("-inf")).triu_(start + 1)
+def _later(start: int, queries: int, keys: int, device: torch.device) -> Tensor:
+    """Whether each key comes after each of the queries that begin at `start`. *Shape:* (queries, keys)."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).triu_(start + 1)
+
+
+def _autocasts(x: Tensor) -> bool:
+    """Whether PyTorch converts x in some operations; the others would then get another dtype."""
+    kind = x.device.type
+    return torch.amp.autocast_mode.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from .masks import GROUP_SIZE
 
-_LENIENCE = 4  # budgets that a group of passes may take
+_LENIENCE = 4  # budgets that a batch of one group may take
 
 T = TypeVar("T")
 Apart = tuple[int, ...]
@@ -31,14 +31,34 @@ class TokenBudget:
 
     Attributes:
         tokens: The current budget. A batch has at least one row, however long it is.
+        lenient: Whether a batch of passes of one group, whose balanced masks have one draw, may take four times as
+            many. Only as long as memory lasts and nobody has set the budget.
     """
 
     def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
+        self.tokens, self.lenient = tokens, True
+
+    def set(self, tokens: int) -> None:
+        """Take another budget; the same number changes nothing."""
+        if tokens != self.tokens:
+            self.tokens, self.lenient = tokens, False
 
     def halve(self, failed: int) -> None:
-        """Lower the budget after a batch of `failed` tokens did not fit: to at most half as many."""
-        self.tokens = max(min(self.tokens, failed) // 2, 1)
+        """Lower the budget after a batch of `failed` tokens did not fit: to at most half as many.
+
+        If it was more than the budget, that is kept but for one token, so that who saves the number knows.
+        """
+        if failed > self.tokens and self.lenient:
+            self.set(max(self.tokens - 1, 1))
+        else:
+            self.tokens = max(min(self.tokens, failed) // 2, 1)
+        self.lenient = False
+
+    def rows(self, length: int, samples: int) -> int:
+        """The most rows of this length in a batch of one text with this many samples."""
+        rows = max(self.tokens // max(length, 1), 1)
+        group = min(GROUP_SIZE, samples)
+        return max(rows, group) if self.lenient and group * length <= _LENIENCE * self.tokens else rows
 
 
 def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -61,8 +81,8 @@ def plan(
 
     Args:
         lengths: Number of tokens of each text.
-        samples: The passes of each text. They stay in one batch unless a single text exceeds the budget. The passes of
-            a group, whose masks have one draw, stay in one batch up to four times the budget.
+        samples: The passes of each text. They stay in one batch unless a single text exceeds the budget. Then batches
+            have whole groups of passes, or passes of one group.
         budget: Token budget. It is read before each batch, so a budget that shrinks in between is respected.
         max_texts: The most texts in a batch.
         apart: A key for each text; texts with different keys never share a batch.
@@ -80,18 +100,9 @@ def plan(
         if not samples_are_rows or rows >= len(samples):
             yield Batch(texts, samples)
             continue
-        group = min(GROUP_SIZE, len(samples))
-        if rows < group and group * longest <= _LENIENCE * budget.tokens:
-            rows = group
-        for part in _parts(samples, rows):
-            yield Batch(texts, part)
-
-
-def _parts(samples: range, most: int) -> Iterator[range]:
-    """Split samples into parts of at most `most` that hold whole groups, or lie in one."""
-    start = samples.start
-    while start < samples.stop:
-        stop = start - start % GROUP_SIZE + max(most // GROUP_SIZE, 1) * GROUP_SIZE
-        part = range(start, min(stop, start + most, samples.stop))
-        yield part
-        start = part.stop
+        left = samples
+        while left:
+            most = budget.rows(longest, len(samples))
+            whole = max(most // GROUP_SIZE, 1) * GROUP_SIZE - left.start % GROUP_SIZE  # up to the end of a group
+            yield Batch(texts, left[: min(most, whole)])
+            left = left[min(most, whole) :]

@@ -128,7 +128,8 @@ class CalibratedPipeline(PublishablePipeline):
         options = replace(self.sampling, threshold=value)
         if value is not None:
             self._check_threshold(value)
-            if isinstance(value, float) and value < (least := 1 / max(self.model.config.num_labels, 2)):
+            least = 1 / self.model.config.num_labels
+            if self.activation == "softmax" and isinstance(value, float) and value < least:
                 message = f"threshold={value!r} accepts every text: the winner's score is at least {least:.3g} here"
                 warnings.warn(message, UserWarning, stacklevel=2)
         self._settings = replace(self._settings, options=options, threshold_for=options)

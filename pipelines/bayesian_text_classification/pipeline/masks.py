@@ -152,8 +152,8 @@ class Mask:
     """The mask of one dropout call: as a whole, or in parts, with the same bits.
 
     `words` are one small integer per unit and group of samples. `bits` are integers as wide as the call's input: all
-    bits set where the unit is kept, 0 where it is dropped. Both are valid until those of the next part, or of the next
-    mask of the pass, because they share memory.
+    bits set where the unit is kept, 0 where it is dropped. Each is valid until the next of its kind, of this mask or of
+    another one of the pass, because they share memory.
 
     Attributes:
         samples: The samples of each text.

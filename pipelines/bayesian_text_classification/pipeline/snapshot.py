@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+_PLAIN = (bool, int, float, str, type(None), torch.dtype)
+_ORDERED = ("_modules", "_forward_hooks", "_forward_pre_hooks")  # dictionaries whose order matters
 
 
 class Snapshot:
     """The modules, tensors, dtypes, devices and settings of a model at one time.
 
-    Objects are compared by identity or by ==, containers by what they hold. Whether a module is in `train()` mode does
-    not count.
+    Numbers and names compare by value, other objects by identity, containers by what they hold. Whether a module is in
+    `train()` mode does not count.
 
     Args:
         model: The model.
@@ -26,57 +30,68 @@ class Snapshot:
             places.append(vars(config))
         self._saved = [(place, _copied(place)) for place in places]
         self._order = self._names()
-        # Where tensors are, because two tensors may be equal but not the same.
-        self._tensors = [(inner, key) for place in places for inner, key in _tensors_in(place)]
+        self._tensors = [found for place in places for found in _tensors_in(place)]
         self._states = self._state()
 
     def holds(self) -> bool:
         """Whether the model has not changed since."""
-        try:
-            for place, saved in self._saved:
-                if "training" in saved:
-                    saved["training"] = place.get("training")
-                if place != saved:
-                    return False
-        except (RuntimeError, ValueError):  # another tensor or array, which == compares number by number
-            return False
-        states = self._state()
-        same = len(states) == len(self._states) and all(
-            mine[0] is other[0] and mine[1:] == other[1:] for mine, other in zip(states, self._states, strict=True)
-        )
-        return same and self._names() == self._order
+        for place, saved in self._saved:
+            if "training" in saved:
+                saved["training"] = place.get("training")
+            if saved != place:
+                return False
+        return self._state() == self._states and self._names() == self._order
 
-    def _names(self) -> list[list[str]]:
-        """Names of submodules, whose order == between dictionaries ignores."""
-        return [list(place["_modules"]) for place, _ in self._saved if "_modules" in place]
+    def _names(self) -> list[list[Any]]:
+        """Keys of some dictionaries, whose order == ignores."""
+        return [list(place[name]) for place, _ in self._saved for name in _ORDERED if name in place]
 
     def _state(self) -> list[tuple[Any, ...]]:
-        states = []
-        for place, key in self._tensors:
-            tensor = place.get(key)
-            if not isinstance(tensor, Tensor):
-                continue
+        """Dtype and device of each tensor; with its version and address if values count."""
+        states: list[tuple[Any, ...]] = []
+        for tensor in self._tensors:
             values: tuple[int | None, ...] = ()
             if self._with_values:
                 # In-place changes raise the version (inference tensors have none); `.data = ...` changes the pointer.
                 values = None if tensor.is_inference() else tensor._version, tensor.data_ptr()
-            states.append((tensor, tensor.dtype, tensor.device, *values))
+            states.append((tensor.dtype, tensor.device, *values))
         return states
 
 
-def _copied(value: Any) -> Any:
-    """A copy of nested containers; everything else is the same object."""
-    if type(value) in (list, tuple):
-        return type(value)(map(_copied, value))
+class _Same:
+    """Equal to one object only. It keeps that alive, so that no other object can get its id."""
+
+    __slots__ = ("value",)
+    __array_ufunc__ = None  # NumPy arrays leave the comparison to this class
+    __hash__ = None  # type: ignore[assignment]  # never a key
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return other is self.value
+
+
+def _copied(value: Any, outer: tuple[int, ...] = ()) -> Any:
+    """A copy of nested containers, in which each object that is not plain is equal only to itself."""
+    if isinstance(value, _PLAIN):
+        return value
+    if id(value) in outer:  # a container that holds itself
+        return _Same(value)
+    outer = (*outer, id(value))
     if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}  # equal to an ordered one
-    return set(value) if type(value) is set else value
+        return {key: _copied(item, outer) for key, item in value.items()}  # equal to an ordered one
+    if isinstance(value, list):
+        return [_copied(item, outer) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_copied(item, outer) for item in value)
+    return type(value)(value) if type(value) in (set, frozenset) else _Same(value)
 
 
-def _tensors_in(place: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield the dictionary and the key of each tensor, at most one level deep."""
-    for key, value in place.items():
-        if isinstance(value, Tensor):
-            yield place, key
-        elif isinstance(value, dict):
-            yield from ((value, inner) for inner, item in value.items() if isinstance(item, Tensor))
+def _tensors_in(value: Any, outer: tuple[int, ...] = ()) -> Iterator[Tensor]:
+    """Yield the tensors in nested containers."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple)) and id(value) not in outer:
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(item, (*outer, id(value)))

@@ -66,8 +66,11 @@ class Subsets:
 
 @cache
 def int32(x: int) -> Tensor:
-    """The low 32 bits of x, as an operand. PyTorch needs a microsecond longer for a Python number."""
-    return torch.tensor((x + 2**31) % 2**32 - 2**31, dtype=torch.int32)
+    """The low 32 bits of x as a scalar on the CPU, which operations with tensors of any device accept.
+
+    For a Python number they take a microsecond longer.
+    """
+    return torch.tensor((x + 2**31) % 2**32 - 2**31, dtype=torch.int32, device="cpu")
 
 
 @lru_cache(maxsize=256)

@@ -306,7 +306,7 @@ class TextSampler:
     def batch_tokens(self, value: int) -> None:
         if not is_int(value) or value < 1:
             raise ValueError(f"batch_tokens={value!r}; it must be an integer of at least 1")
-        self._budget.tokens = value
+        self._budget.set(value)
 
     def _passes(
         self,

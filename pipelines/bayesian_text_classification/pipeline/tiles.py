@@ -1,7 +1,7 @@
 """Splits large tensors into tiles that stay in a processor's cache.
 
 A mask takes a dozen simple operations per unit. On whole tensors, each operation reads and writes main memory. On tiles
-of this size, most of it stays in the cache, and no tensor of texts x heads x length x length is ever made.
+of this size, most of it stays in the cache, and memory does not grow with the square of the length.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from math import prod
 
 import torch
 
-_PER_THREAD = 2**18  # numbers of 4 bytes in a tile. With fewer, calling operations takes longer than they do.
+_PER_THREAD = 2**18  # numbers in a tile. With fewer, calling operations takes longer than they do.
 _ON_ACCELERATORS = 2**24  # not measured
 
 

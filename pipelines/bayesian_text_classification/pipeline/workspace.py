@@ -20,7 +20,7 @@ class Workspace:
     def empty(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         """A tensor with undefined numbers; it shares memory with earlier ones of this name."""
         size, place = prod(shape), (name, dtype, device)
-        memory = self._memory.get(place)
-        if memory is None or memory.numel() < size:
-            memory = self._memory[place] = torch.empty(size, dtype=dtype, device=device)
-        return memory[:size].view(shape)
+        if place not in self._memory or self._memory[place].numel() < size:
+            self._memory.pop(place, None)  # freed before the larger one is allocated
+            self._memory[place] = torch.empty(size, dtype=dtype, device=device)
+        return self._memory[place][:size].view(shape)

@@ -136,6 +136,34 @@ def test_attention_runs_under_autocast(few, monkeypatch):
     torch.testing.assert_close(found.float(), expected(query, key, value, mask, 0.1), rtol=0, atol=0.03)
 
 
+def test_keys_and_values_with_other_numbers_of_heads():
+    query, key, value, _ = inputs_of("plain", texts=1)
+    key, value = key[:, :2], value[:, :1]
+    found = ours(query, key, value, mask_of(query, key, 0.0, 3), 0.0, enable_gqa=True)
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(query, key, value, enable_gqa=True))
+
+
+@pytest.mark.parametrize("few", [0, 2**20])
+@pytest.mark.parametrize("how", ["mask", "causal"])
+def test_infinite_scores_of_hidden_keys_do_not_count(how, few, monkeypatch):
+    """In half precision, scores at padding may overflow."""
+    monkeypatch.setattr(attention, "_FEW", few)
+    query = torch.ones(1, 2, 3, 4, dtype=torch.float16)
+    key, value = torch.ones_like(query), torch.randn(1, 2, 3, 4, generator=torch.Generator().manual_seed(0)).half()
+    key[:, :, 2] = torch.finfo(torch.float16).max
+    options = {"is_causal": True} if how == "causal" else {"attn_mask": torch.tensor([[True, True, False]])}
+    found = ours(query, key, value, mask_of(query, key, 0.0, 1), 0.0, **options)
+    wanted = F.scaled_dot_product_attention(query, key, value, **options)
+    torch.testing.assert_close(found[:, :, :2], wanted[:, :, :2], rtol=0, atol=0.01)
+
+
+def test_attention_runs_on_a_device_without_autocast():
+    query, key, value = (x.to("meta") for x in inputs_of("plain")[:3])
+    keyed = KeyedMasks(torch.zeros(2, dtype=torch.long), None, range(3), 1, seed=0, balanced=True)
+    mask = keyed.mask(0, (*query.shape[:-1], 5), 0.1, WEIGHTS, query.dtype, query.device)
+    assert ours(query, key, value, mask, 0.1).shape == query.shape
+
+
 class Largest(TorchDispatchMode):
     """The largest tensor that any operation returns, in elements."""
 

@@ -139,3 +139,34 @@ def test_budget_counts_only_texts_when_samples_run_one_by_one():
     # 100 tokens of budget, texts of 10: ten rows are ten texts, whatever the number of samples.
     found = batches([10] * 25, range(20), 100, samples_are_rows=False)
     assert [(len(batch.texts), batch.samples) for batch in found] == [(10, range(20)), (10, range(20)), (5, range(20))]
+
+
+def test_a_batch_that_does_not_fit_is_repeated_within_the_budget():
+    """The passes of a group may exceed the budget, but never again once that failed."""
+    budget = TokenBudget(2048)
+    assert [b.samples for b in plan([512], range(20), budget)] == [range(10), range(10, 20)]
+    budget.halve(5120)
+    assert (budget.tokens, budget.lenient) == (2047, False)
+    assert [len(b.samples) for b in plan([512], range(10), budget)] == [3, 3, 3, 1]
+    budget.halve(3 * 512)
+    assert budget.tokens == 768
+    budget = TokenBudget(1)
+    for _ in range(3):
+        budget.halve(4)
+    assert budget.tokens == 1 and [len(b.samples) for b in plan([4], range(2), budget)] == [1, 1]
+
+
+def test_a_budget_that_is_set_is_not_exceeded():
+    budget = TokenBudget(2048)
+    budget.set(2048)
+    assert budget.lenient
+    budget.set(2000)
+    assert [len(b.samples) for b in plan([512], range(10), budget)] == [3, 3, 3, 1]
+
+
+def test_a_budget_that_shrinks_counts_for_the_next_batch_of_a_text():
+    budget = TokenBudget(1000)
+    batches = plan([100], range(40), budget)
+    assert next(batches).samples == range(10)
+    budget.halve(1000)
+    assert next(batches).samples == range(10, 15)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from bayesian_text_classification.pipeline import masks
 from bayesian_text_classification.pipeline.masks import GROUP_SIZE, KeyedMasks, Layout, text_keys
+from bayesian_text_classification.pipeline.subsets import int32
 from bayesian_text_classification.pipeline.tiles import tiles
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -337,3 +338,16 @@ def test_the_bits_are_those_of_the_first_versions_as_a_whole_and_in_tiles(case, 
 def test_extreme_rates_drop_the_right_share(p):
     kept = large(p, samples=range(5)).double().mean().item()
     assert abs(kept - (1 - p)) < 1e-4
+
+
+def test_masks_do_not_depend_on_the_default_device():
+    int32.cache_clear()
+    try:
+        with torch.device("meta"):
+            first = KeyedMasks(torch.arange(1, device=CPU), None, range(2), 1, seed=0, balanced=True).mask(
+                0, (2, 3), 0.1, HIDDEN, torch.float32, CPU
+            )
+            bits = first.whole()
+        assert bits.device == CPU and torch.equal(bits, first.whole())
+    finally:
+        int32.cache_clear()

@@ -1,4 +1,5 @@
 from collections import defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -20,10 +21,34 @@ class Model(nn.Module):
         self.register_buffer("places", torch.arange(3))
         self.plain, self.steps, self.seen = torch.ones(2), [[1], [2]], {1, 2}
         self.table, self.counts = np.arange(3), defaultdict(list)
+        self.listed, self.odd, self.fields, self.itself = [torch.ones(1)], Odd(), Fields(), {}
+        self.itself["itself"] = self.itself
+        self.register_forward_hook(print)
+        self.register_forward_hook(repr)
+
+
+class Odd:
+    """Cannot be compared."""
+
+    def __eq__(self, other):
+        raise TypeError
+
+    __hash__ = None
+
+
+@dataclass
+class Fields:
+    """Equal to any other one with these fields."""
+
+    width: int = 3
 
 
 def reorder(model):
     model._modules["first"] = model._modules.pop("first")
+
+
+def reorder_hooks(model):
+    model._forward_hooks.move_to_end(next(iter(model._forward_hooks)))
 
 
 CHANGES = {
@@ -48,9 +73,15 @@ CHANGES = {
     "tensor": lambda m: setattr(m, "plain", torch.ones(2)),
     "dtype": lambda m: m.double(),
     "device": lambda m: m.to("meta"),
+    "listed tensor": lambda m: m.listed.__setitem__(0, torch.ones(1)),
+    "dtype of a listed tensor": lambda m: setattr(m.listed[0], "data", torch.ones(1, dtype=torch.float64)),
+    "odd": lambda m: setattr(m, "odd", Odd()),
+    "equal fields": lambda m: setattr(m, "fields", Fields()),
+    "order of hooks": reorder_hooks,
 }
 VALUES = {
     "in place": lambda m: m.first.weight.add_(1),
+    "in place in a list": lambda m: m.listed[0].zero_(),
     "pointer": lambda m: setattr(m.first.weight, "data", m.first.weight.data.clone()),
 }
 
