@@ -45,7 +45,10 @@ class SampledPipeline(CalibratedPipeline):
 
     @property
     def batch_tokens(self) -> int:
-        """The most tokens (rows x length, with padding) in a batch; halved when memory runs out."""
+        """The most tokens (rows x length, with padding) in a batch; halved when memory runs out.
+
+        Until then, and until it is set, ten passes of one long text may take four times as many.
+        """
         return self._sampler.batch_tokens
 
     @batch_tokens.setter
