@@ -46,7 +46,7 @@ _OF_LABELS = Words(
     (
         "too confident that labels apply",
         "not confident enough that labels apply",
-        "their mean probability is {:.4f}, and a share of {:.4f} applies",
+        "labels have a mean probability of {:.4f}, and a share of {:.4f} applies",
     ),
     "Warning: {} do not determine a Platt scaling (every label applies, or none does). Only the prior keeps it finite.",
 )
