@@ -1,6 +1,6 @@
 """Cost of a sampled pass by the length of the texts, side by side with what it replaces.
 
-    python -m benchmarks.length [--threads N] [--repetitions N] [--lengths N...]
+    python -m benchmarks.length [--threads N] [--repetitions N] [--lengths N...] [--models NAME...]
 
 In each repetition all arms run once, interleaved, on the same texts, and medians count. Times are CPU times of the
 process, which other programs on the machine disturb less than they do the clock; the clock's are in the last column.
@@ -37,7 +37,8 @@ from benchmarks.results import table, write_section
 SAMPLES = 20
 LENGTHS = (25, 64, 128, 256, 512)  # tokens
 TOKENS = 256  # of all texts of one length, about
-MODELS = {"the embedded model": embedded, "DistilBERT-base's size": distilbert_shaped}
+MODELS = {"embedded": embedded, "distilbert-size": distilbert_shaped}
+TITLES = {"embedded": "the embedded model", "distilbert-size": "DistilBERT-base's size"}
 PICTURE = Path(__file__).parents[1] / "docs" / "how-to" / "length.svg"
 
 Build = Callable[[torch.dtype], PreTrainedModel]
@@ -50,11 +51,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.set_verbosity_error()
     options = f"--threads {args.threads} --repetitions {args.repetitions}"
-    for name, build in MODELS.items():
+    for name in args.models:
+        build = MODELS[name]
         lines, curve = [], {}
         for dtype in (torch.float32, torch.bfloat16):
             for length in tqdm(args.lengths, f"{name}, {dtype}"):
@@ -66,8 +69,9 @@ def main() -> None:
         body = f"{args.repetitions} repetitions. Ratios are those of one pass.\n\n" + table(
             [*header, "ours / stock, clock"], lines
         )
-        write_section(f"Cost by length, {name}", f"python -m benchmarks.length {options}", body)
-        if name == "the embedded model":
+        command = f"python -m benchmarks.length {options} --models {name}"
+        write_section(f"Cost by length, {TITLES[name]}", command, body)
+        if name == "embedded":
             titles = {"train() in a loop": "loop", "this library": "ours"}
             draw(list(curve), {t: [ratio(one, arm, "stock") for one in curve.values()] for t, arm in titles.items()})
 
