@@ -25,7 +25,6 @@ MODELS = {"the embedded model": embedded, "DistilBERT-base's size": distilbert_s
 CALLS: dict[str, dict[str, Any]] = {
     "20 samples": {"num_samples": 20},
     "tolerance 0.02, at most 20": {"num_samples": 20, "tolerance": 0.02},
-    "one ordinary pass": {"num_samples": 0},
 }
 
 

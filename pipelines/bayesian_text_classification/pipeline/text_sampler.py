@@ -154,7 +154,7 @@ class TextSampler:
         known = self.known_spread()
         if known is not None and known.is_for(twin.dropout_rate(rates), rates.option, activation):
             return known
-        place = activation, rates, self._version()
+        place = activation, rates, self._version(twin.parameters)
         with self._pilot_lock:
             if place not in twin.pilots:
                 twin.pilots[place] = self.measured_spread(PILOT, activation, rates.option, {}, batch_size) or UNKNOWN
@@ -182,13 +182,14 @@ class TextSampler:
         """Use this scope from now on, as long as the model does not change."""
         self._scope = scope, self._version()
 
-    def _version(self) -> tuple[int, int, bytes]:
+    def _version(self, parameters: Sequence[Tensor] | None = None) -> tuple[int, int, bytes]:
         """The model, the version of its weights, which changes in place raise, and some of the weights.
 
-        Fused optimizers change weights without raising their version.
+        Fused optimizers change weights without raising their version. `parameters` are the model's, if they are known.
         """
-        counters = sum(0 if one.is_inference() else one._version for one in self.model.parameters())
-        return id(self.model), counters, some_weights(self.model).tobytes()
+        parameters = list(self.model.parameters()) if parameters is None else parameters
+        counters = sum(0 if one.is_inference() else one._version for one in parameters)
+        return id(self.model), counters, _some_of(parameters).tobytes()
 
     def measured_spread(
         self,
@@ -398,10 +399,12 @@ def some_weights(model: nn.Module) -> NDArray[np.float64]:
 
     Training changes some of them, and reading them takes a tenth of a millisecond.
     """
-    parameters = [
-        one for one in model.parameters() if one.is_floating_point() and one.numel() and one.device.type != "meta"
-    ]
-    chosen = parameters[:: -(-len(parameters) // 12) or 1] + parameters[-4:]
+    return _some_of(list(model.parameters()))
+
+
+def _some_of(parameters: Sequence[Tensor]) -> NDArray[np.float64]:
+    known = [one for one in parameters if one.is_floating_point() and one.numel() and one.device.type != "meta"]
+    chosen = known[:: -(-len(known) // 12) or 1] + known[-4:]
     with torch.no_grad():
         return np.array([one.reshape(-1)[one.numel() // 2].item() for one in chosen], np.float64)
 

@@ -41,6 +41,9 @@ class _Twin:
         dtype: Dtype of the forward passes. If it differs from the model's dtype, the twin holds converted copies of the
             weights.
         like: A twin of the same model in its current state, to share these copies with.
+
+    Attributes:
+        parameters: Those of the caller's model.
     """
 
     needs_equal_lengths: bool
@@ -50,7 +53,7 @@ class _Twin:
     _frequency_limits: list[Limit]
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None, like: "_Twin | None" = None) -> None:
-        self._source = model
+        self.parameters = list(model.parameters())
         if like is not None:
             self._converted, self._snapshot = like._converted, like._snapshot
             self._model, self._frequency_limits = shared_copy(like._model), like._frequency_limits
