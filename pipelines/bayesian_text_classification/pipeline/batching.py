@@ -6,8 +6,9 @@ from itertools import islice
 from typing import TypeVar
 
 from .masks import GROUP_SIZE
+from .tiles import even
 
-_LENIENCE = 4  # budgets that a batch of one group may take
+_LENIENCE = 1.25  # budgets that a batch of one group may take: five passes of 512 tokens, ten of 256
 
 T = TypeVar("T")
 Apart = tuple[int, ...]
@@ -31,8 +32,8 @@ class TokenBudget:
 
     Attributes:
         tokens: The current budget. A batch has at least one row, however long it is.
-        lenient: Whether a batch of passes of one group, whose balanced masks have one draw, may take four times as
-            many. Only as long as memory lasts and nobody has set the budget.
+        lenient: Whether a batch of passes of one group, whose balanced masks have one draw, may take a quarter more.
+            Only as long as memory lasts and nobody has set the budget.
     """
 
     def __init__(self, tokens: int) -> None:
@@ -56,9 +57,12 @@ class TokenBudget:
 
     def rows(self, length: int, samples: int) -> int:
         """The most rows of this length in a batch of one text with this many samples."""
-        rows = max(self.tokens // max(length, 1), 1)
-        group = min(GROUP_SIZE, samples)
-        return max(rows, group) if self.lenient and group * length <= _LENIENCE * self.tokens else rows
+        length, group = max(length, 1), min(GROUP_SIZE, samples)
+        rows = max(self.tokens // length, 1)
+        if rows >= group:
+            return rows
+        most = int(self.tokens * (_LENIENCE if self.lenient else 1)) // length
+        return even(group, most)  # parts of a group that differ little from each other
 
 
 def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -47,7 +47,7 @@ class SampledPipeline(CalibratedPipeline):
     def batch_tokens(self) -> int:
         """The most tokens (rows x length, with padding) in a batch; halved when memory runs out.
 
-        Until then, and until it is set, ten passes of one long text may take four times as many.
+        Until then, and until it is set, passes of one long text may take a quarter more.
         """
         return self._sampler.batch_tokens
 
