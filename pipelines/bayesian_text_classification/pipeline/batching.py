@@ -47,7 +47,7 @@ class TokenBudget:
     def halve(self, failed: int) -> None:
         """Lower the budget after a batch of `failed` tokens did not fit: to at most half as many.
 
-        If it was more than the budget, that is kept but for one token, so that who saves the number knows.
+        A batch above the budget lowers it by one token only. The number then shows that the budget is not the first.
         """
         if failed > self.tokens and self.lenient:
             self.set(max(self.tokens - 1, 1))

@@ -5,6 +5,7 @@ of this size, most of it stays in the cache, and memory does not grow with the s
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from math import prod
 
 import torch
@@ -29,21 +30,10 @@ def tiles(sizes: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:
         return
     inner = tuple(slice(0, size) for size in sizes[split + 1 :])
     step = even(sizes[split], most // prod(sizes[split + 1 :]))
-    for outer in _singles(sizes[:split]):
-        for start in range(0, sizes[split], step):
-            yield (*outer, slice(start, min(start + step, sizes[split])), *inner)
+    for *outer, start in product(*map(range, sizes[:split]), range(0, sizes[split], step)):
+        yield (*(slice(i, i + 1) for i in outer), slice(start, min(start + step, sizes[split])), *inner)
 
 
 def even(size: int, most: int) -> int:
     """The size of parts, at most `most` and at least 1, that differ little from each other."""
     return -(-size // -(-size // max(most, 1)))
-
-
-def _singles(sizes: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Yield each index of the outer dimensions, as slices."""
-    if not sizes:
-        yield ()
-        return
-    for outer in _singles(sizes[:-1]):
-        for i in range(sizes[-1]):
-            yield (*outer, slice(i, i + 1))
