@@ -5,12 +5,14 @@ length x length numbers for each row, written and read by every operation. Here,
 (`tiles.py`). All passes of a group read their bits from the same words, which are made once for each tile.
 """
 
+from math import prod
+
 import torch
 from torch import Tensor
 
-from .dropping import drop, integers
+from .dropping import drop, scale_positive
 from .masks import Mask
-from .tiles import even, tile_size, tiles
+from .tiles import tile_size, tiles
 
 _FEW = 2**20  # up to this many weights, one call of each operation for all of them is faster than tiles
 
@@ -55,10 +57,8 @@ def attention_with_dropout(
         scores.masked_fill_(_later(0, scores.size(-2), scores.size(-1), scores.device), float("-inf"))
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
-    weights = torch.softmax(scores, -1)
-    if attn_mask is not None:
-        weights.nan_to_num_(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
-    return drop(weights, mask, p) @ value
+    output = drop(torch.softmax(scores, -1), mask, p) @ value
+    return output if attn_mask is None else _without_empty(output, _bias(attn_mask, scores.dtype), is_causal)
 
 
 def _in_tiles(
@@ -83,38 +83,33 @@ def _in_tiles(
     for texts, some, queries in tiles((mask.texts, heads, length), most // (keys * mask.groups)):
         end = min(queries.stop, keys) if is_causal else keys  # a causal query attends to no later key
         words = mask.words(texts, (some, queries, slice(0, end)))
-        passes = even(count, most // words[:, 0].numel())
         causal = None
         if is_causal:
             later = _later(queries.start, queries.stop - queries.start, end, query.device)
             causal = query.new_zeros(later.shape).masked_fill_(later, float("-inf"))
-        for first in range(0, count, passes):
-            part = slice(first, min(first + passes, count))
-            left = q[texts, part, some, queries]
-            right, values = (_heads(x[texts, part], some, repeats)[..., :end, :].flatten(0, 2) for x in (k, v))
-            added = causal
-            if b is not None:
-                mine = b[texts, part, some, queries if b.size(3) > 1 else slice(None), :end].flatten(0, 2)
-                added = mine if causal is None else mine + causal
-            scores = mask.workspace.empty("scores", (len(right), left.size(3), end), query.dtype, query.device)
+        parts = [x[texts, :, some, queries] for x in (q, o)]
+        parts += [_heads(x[texts], some, repeats)[..., :end, :] for x in (k, v)]
+        if b is not None:
+            parts.append(b[texts, :, some, queries if b.size(3) > 1 else slice(None), :end])
+        for part, signs in mask.parts(words, most):
+            left, target, right, values, *more = (x[:, part] for x in parts)
+            added = more[0].flatten(0, 2) if more else None
+            if causal is not None:
+                added = causal if added is None else added + causal
+            shape = (*left.shape[:4], end)
+            scores = mask.workspace.empty("scores", (prod(shape[:3]), *shape[3:]), query.dtype, query.device)
             torch.baddbmm(
                 nothing if added is None else added,
                 left.flatten(0, 2),
-                right.transpose(1, 2),
+                right.flatten(0, 2).transpose(1, 2),
                 beta=0 if added is None else 1,
                 alpha=scale,
                 out=scores,
             )
             torch.softmax(scores, -1, out=scores)
-            if b is not None:
-                scores.nan_to_num_(0.0)  # a query that may attend to nothing gives 0, as in the fused kernels
-            integers(scores).bitwise_and_(mask.bits(words, mask.samples[part]).view(scores.shape))
-            target = o[texts, part, some, queries]
-            if len(right) == left.size(2):  # one pass of one text, so heads are the only batch dimension
-                torch.baddbmm(nothing, scores, values, beta=0, alpha=1 / (1 - p), out=target.flatten(0, 2))
-            else:
-                torch.mul(torch.bmm(scores, values).view(target.shape), 1 / (1 - p), out=target)
-    return output
+            scale_positive(scores, signs.view(scores.shape), 1 / (1 - p), out=scores)
+            target.copy_(torch.bmm(scores, values.flatten(0, 2)).view(target.shape))
+    return output if bias is None else _without_empty(output, bias, is_causal)
 
 
 def _heads(x: Tensor, some: slice, repeats: int) -> Tensor:
@@ -127,11 +122,20 @@ def _heads(x: Tensor, some: slice, repeats: int) -> Tensor:
 
 def _bias(attn_mask: Tensor, dtype: torch.dtype) -> Tensor:
     """What to add to the scores. *Shape:* that of the mask, with one query where all queries have the same mask."""
-    if attn_mask.ndim > 1 and attn_mask.stride(-2) == 0:
+    attn_mask = torch.atleast_2d(attn_mask)
+    if attn_mask.stride(-2) == 0:
         attn_mask = attn_mask[..., :1, :]
     if attn_mask.dtype != torch.bool:
         return attn_mask.to(dtype)
     return torch.zeros_like(attn_mask, dtype=dtype).masked_fill_(~attn_mask, float("-inf"))
+
+
+def _without_empty(output: Tensor, bias: Tensor, is_causal: bool) -> Tensor:
+    """The output, with 0 where a query may attend to no key, as in the fused kernels. Such a softmax is undefined."""
+    hidden = bias == float("-inf")
+    if is_causal:
+        hidden = hidden | _later(0, output.size(-2), bias.size(-1), bias.device)
+    return output.masked_fill_(hidden.all(-1, keepdim=True), 0.0)
 
 
 def _later(start: int, queries: int, keys: int, device: torch.device) -> Tensor:

@@ -97,7 +97,7 @@ class DropoutCalls(TorchFunctionMode):
         mask = self._answer(Call(kind, p, on, shape, input, inserted))
         if mask is None:
             return input
-        output = alpha_drop(input, mask.whole(), p) if kind.endswith("alpha") else drop(input, mask, p)
+        output = alpha_drop(input, mask, p) if kind.endswith("alpha") else drop(input, mask, p)
         return input.copy_(output) if inplace else output
 
     def _attention(

@@ -3,27 +3,41 @@
 import torch
 from torch import Tensor
 
-from .masks import INTEGERS, Mask
+from .masks import Mask
+from .tiles import tile_size, tiles
 
 
 def drop(x: Tensor, mask: Mask, p: float) -> Tensor:
     """The kept units of x, scaled by 1 / (1 - p); 0 elsewhere. *Shape:* that of x."""
     if p >= 1:
         return torch.zeros_like(x)
-    # Under autocast, x may have another width than the call's input. Sign extension fits the mask to any width.
-    kept = integers(x) & mask.whole().to(integers(x).dtype)
-    return kept.view(x.dtype).mul_(1 / (1 - p))
+    mask = mask.as_type(x.dtype)  # under autocast, x may have another type than the call's input
+    kept = torch.empty_like(x)
+    if not mask.rows_first or mask.shape != x.shape:
+        return scale_positive(x, mask.whole(), 1 / (1 - p), out=kept)
+    source, target = (torch.unflatten(one, 0, (mask.texts, len(mask.samples))) for one in (x, kept))
+    most = tile_size(x.device)
+    for texts, *units in tiles((mask.texts, *mask.units), most // mask.groups):
+        for part, signs in mask.parts(mask.words(texts, units), most):
+            tile = (texts, part, *units)
+            scale_positive(source[tile], signs, 1 / (1 - p), out=target[tile])
+    return kept
 
 
-def alpha_drop(x: Tensor, bits: Tensor, p: float) -> Tensor:
+def alpha_drop(x: Tensor, mask: Mask, p: float) -> Tensor:
     """Set dropped units to SELU's negative limit, then restore mean and variance (Klambauer et al. 2017, sec. 3)."""
     if p >= 1:
         return torch.zeros_like(x)
     limit = -1.7580993408473766
     a = float(((1 - p) * (1 + p * limit**2)) ** -0.5)
-    return torch.where(bits != 0, x, limit) * a - a * limit * p
+    return torch.where(mask.whole() > 0, x, limit) * a - a * limit * p
 
 
-def integers(x: Tensor) -> Tensor:
-    """The bits of x as integers of the same width. *Shape:* that of x."""
-    return x.view(INTEGERS[x.dtype.itemsize])
+def scale_positive(x: Tensor, signs: Tensor, factor: float, out: Tensor) -> Tensor:
+    """Multiply x by `factor` where `signs` is positive, by 0 where it is negative. *Shape:* that of x and `out`.
+
+    It is the gradient of an ELU that is flat below 0, with `signs` as the ELU's result: PyTorch's only operation that
+    selects and scales while it reads and writes each number once.
+    """
+    result: Tensor = torch.ops.aten.elu_backward.grad_input(x, 0.0, factor, 0.0, True, signs, grad_input=out)
+    return result

@@ -14,19 +14,20 @@ ceil(pG) of them (`subsets.py`). Each single pass is still Bernoulli(p). Over th
 its share of times. Independent ("bernoulli") masks are the case G = 1.
 
 The decisions of all passes of a group are the bits of one small integer per unit, its word, computed once per group. A
-pass reads its own bit. Shifted to the sign position and back, the bit fills an integer as wide as the dropout's input
-with ones or zeros. A bitwise "and" with the input then drops the unit. Boolean masks are three to five times slower on
-a CPU. A mask may be made in tiles (`tiles.py`), because no unit depends on another.
+pass shifts its own bit to the place of the sign. The word, read as a floating-point number, is then negative where the
+pass drops the unit, and one operation with the input selects and scales (`dropping.py`). Boolean masks are three to
+five times slower on a CPU. A mask may be made in tiles (`tiles.py`), because no unit depends on another.
 """
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from .subsets import Subsets, int32, subsets_for
+from .subsets import SIGNS, Subsets, int32, subsets_for
+from .tiles import even
 from .workspace import Workspace
 
 GROUP_SIZE = 10  # passes that share one draw; p = 0.1 then drops each unit exactly once per group
@@ -149,11 +150,11 @@ class KeyedMasks:
 
 @dataclass(frozen=True)
 class Mask:
-    """The mask of one dropout call: as a whole, or in parts, with the same bits.
+    """The mask of one dropout call: as a whole, or in parts, with the same decisions.
 
-    `words` are one small integer per unit and group of samples. `bits` are integers as wide as the call's input: all
-    bits set where the unit is kept, 0 where it is dropped. Each is valid until the next of its kind, of this mask or of
-    another one of the pass, because they share memory.
+    `words` are one small integer per unit and group of samples. Signs are numbers of the type of the call's input:
+    positive where the unit is kept, negative where it is dropped, and of no other meaning. Both are valid until the
+    next ones of this mask or of another one of the pass, because they share memory.
 
     Attributes:
         samples: The samples of each text.
@@ -183,12 +184,21 @@ class Mask:
         """Number of groups of samples: words of each unit."""
         return self._low.size(1)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the call's input; 1 along a dimension that shares its units."""
+        return self._shape
+
+    def as_type(self, dtype: torch.dtype) -> "Mask":
+        """The same mask with signs of another floating-point type."""
+        return replace(self, _dtype=dtype)
+
     def whole(self) -> Tensor:
-        """The bits of all rows. *Shape:* that of the call's input."""
-        bits = self.bits(self.words(slice(None), [slice(0, size) for size in self.units]), self.samples)
+        """The signs of all rows. *Shape:* `shape`."""
+        signs = self._signs(self.words(slice(None), [slice(0, size) for size in self.units]), self.samples)
         if self._dim is None:
-            return bits.view(self._shape)  # one sample, whose mask all texts share
-        return bits.flatten(0, 1).movedim(0, self._dim).reshape(self._shape)
+            return signs.view(self._shape)  # one sample, whose mask all texts share
+        return signs.flatten(0, 1).movedim(0, self._dim).reshape(self._shape)
 
     def words(self, texts: slice, units: Sequence[slice]) -> Tensor:
         """The words of some texts and units, for all groups of samples. *Shape:* (texts, groups, *units)."""
@@ -205,24 +215,43 @@ class Mask:
         _hash32(draw, high, spare)
         return self._subsets.of(draw, spare).to(INTEGERS[self._dtype.itemsize])
 
-    def bits(self, words: Tensor, samples: range) -> Tensor:
-        """The bits of some samples, from words of texts and units. *Shape:* (texts, samples, *units)."""
-        bits = self.workspace.empty("bits", (len(words), len(samples), *words.shape[2:]), words.dtype, words.device)
+    def parts(self, words: Tensor, most: int) -> Iterator[tuple[slice, Tensor]]:
+        """Yield parts of the samples, each with its signs of the units that `words` belong to. `words` is overwritten.
+
+        A part has one sample, or several with at most `most` numbers. *Shape:* (texts, samples, *units).
+        """
+        count = len(self.samples)
+        step = even(count, most // max(words[:, 0].numel(), 1))
+        for first in range(0, count, step):
+            part = slice(first, min(first + step, count))
+            yield part, self._next(words, self.samples[first]) if step == 1 else self._signs(words, self.samples[part])
+
+    def _next(self, words: Tensor, sample: int) -> Tensor:
+        """The signs of one sample, in place of the words of its group, after those of all samples before it."""
+        group, t = divmod(sample, self._group_size)
+        own = words[:, group - self.samples.start // self._group_size, None]
+        already = None if t == 0 or sample == self.samples.start else SIGNS[t - 1]
+        own.bitwise_left_shift_(int32((8 * own.element_size() - 1 if already is None else already) - SIGNS[t]))
+        return own.view(self._dtype)
+
+    def _signs(self, words: Tensor, samples: range) -> Tensor:
+        """The signs of some samples, from words of texts and units. *Shape:* (texts, samples, *units)."""
+        signs = self.workspace.empty("signs", (len(words), len(samples), *words.shape[2:]), words.dtype, words.device)
         width, done = 8 * words.element_size(), 0
         for groups, passes in _spans(samples, self._group_size, self.samples.start // self._group_size):
             part = words[:, groups].unsqueeze(2)
             count = part.shape[1] * len(passes)
-            shifts = _shifts(width, passes, self._group_size, words.dtype, words.device)
-            view = bits[:, done : done + count].view(len(words), part.shape[1], len(passes), *words.shape[2:])
+            shifts = _shifts(width, passes, words.dtype, words.device)
+            view = signs[:, done : done + count].view(len(words), part.shape[1], len(passes), *words.shape[2:])
             torch.bitwise_left_shift(part, shifts.view(-1, *[1] * (words.ndim - 2)), out=view)
             done += count
-        return bits.bitwise_right_shift_(int32(width - 1))  # an arithmetic shift: the sign fills the word
+        return signs.view(self._dtype)
 
 
 @lru_cache(maxsize=256)
-def _shifts(width: int, passes: range, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _shifts(width: int, passes: range, dtype: torch.dtype, device: torch.device) -> Tensor:
     """How far to shift a word of `width` bits to the left, so that the bit of each pass becomes its sign."""
-    return torch.tensor([width - 1 - _place(t, size) for t in passes], dtype=dtype, device=device)
+    return torch.tensor([width - 1 - SIGNS[t] for t in passes], dtype=dtype, device=device)
 
 
 def _spans(samples: range, size: int, first: int) -> list[tuple[slice, range]]:
@@ -268,11 +297,6 @@ def _mix64(x: Tensor) -> Tensor:
     x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * _signed64(0xBF58476D1CE4E5B9)
     x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * _signed64(0x94D049BB133111EB)
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
-
-
-def _place(t: int, group_size: int) -> int:
-    """The bit of pass t in a word."""
-    return (3 if group_size % 3 else 1) * t % group_size
 
 
 def _signed64(x: int) -> int:

@@ -19,8 +19,13 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-_DRAW_BITS = 27  # bits of a draw that are used
+# The bit of each pass in a word. Shifted to the sign, the bits that follow it become an exponent. It always has a 1 and
+# a 0 of `_BETWEEN`, so the word is a normal and finite number of any floating-point type. The bits descend, so a word
+# is shifted from pass to pass in place.
+SIGNS = (15, 14, 13, 12, 9, 8, 7, 4, 3, 2)
+_BETWEEN = 1 << 10 | 1 << 5 | 1
 _EXTRA = 16  # a cell's extra pass is this many bits above its subset
+_DRAW_BITS = 27  # bits of a draw that are used
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,8 @@ class Subsets:
     A draw u, uniform in [0, 1), falls into one of the `cells`. It lies at f = `cells` u - floor(`cells` u) inside it.
 
     Attributes:
-        words: One integer per cell. Low bit number t is 0 if the cell's subset has pass t. 16 bits above, the bit of
-            the cell's extra pass is 1. *Shape:* (cells,), int32.
+        words: One integer per cell. Bit `SIGNS[t]` is 1 if the cell's subset has pass t. 16 bits above, the bit of the
+            cell's extra pass is 1. *Shape:* (cells,), int32.
         bits: Precision of u and of f, in bits.
         end: The extra pass is in the subset too if f 2^bits < `end`. 0: there are no extra passes.
     """
@@ -46,7 +51,7 @@ class Subsets:
         `draw` and `spare`, memory for as many numbers, are overwritten.
 
         Returns:
-            Words whose low bit number t is 1 if pass t keeps the unit. Bits past the group are undefined.
+            Words of which bit `SIGNS[t]` is 1 if pass t drops the unit. The high 16 bits are undefined.
         """
         bits, low = int32(self.bits), int32((1 << self.bits) - 1)
         point = draw.bitwise_right_shift_(int32(32 - self.bits)).bitwise_and_(low).mul_(int32(len(self.words)))
@@ -57,9 +62,9 @@ class Subsets:
         return takes_extra.bitwise_and_(words >> int32(_EXTRA)).bitwise_xor_(words)
 
     def _words_at(self, cells: Tensor, spare: Tensor | None) -> Tensor:
-        if len(self.words) == 1:
-            return self.words.expand(cells.shape)
         out = torch.empty_like(cells) if spare is None else spare
+        if len(self.words) == 1:
+            return out.copy_(self.words.expand(cells.shape))
         torch.index_select(self.words, 0, cells.view(-1), out=out.view(-1))
         return out
 
@@ -78,12 +83,12 @@ def subsets_for(p: float, size: int, device: torch.device) -> Subsets:
     """The subsets of a group of `size` passes for dropout with probability `p`; `size` is 1 or 10."""
     unit = 1 << _DRAW_BITS
     whole, rest = divmod(min(round(p * size * unit), size * unit), unit)
-    passes = [-t % size for t in range(size)]  # this order and that of `masks._place` keep the samples of version 0.1.0
+    bits_of = [1 << SIGNS[3 * t % size] for t in range(size)]  # this order keeps the samples of version 0.1.0
     cells = []
-    for subset in combinations(passes, whole):
-        keep = (1 << size) - 1 - sum(1 << t for t in subset)
-        extras = [1 << (t + _EXTRA) for t in passes if t not in subset] if rest else [0]
-        cells += [keep | extra for extra in extras]
+    for subset in combinations(bits_of, whole):
+        extras = [bit << _EXTRA for bit in bits_of if bit not in subset] if rest else [0]
+        cells += [sum(subset, _BETWEEN) | extra for extra in extras]
     bits = min(_DRAW_BITS, 31 - len(cells).bit_length())  # cells 2^bits is below 2^31
     end = round(rest * 2.0 ** (bits - _DRAW_BITS))
-    return Subsets(torch.tensor(cells, dtype=torch.int32, device=device), bits, end)
+    signed = [cell - (cell >> 31 << 32) for cell in cells]  # the extra pass may be the highest of 32 bits
+    return Subsets(torch.tensor(signed, dtype=torch.int32, device=device), bits, end)

@@ -10,7 +10,7 @@ from math import prod
 
 import torch
 
-_PER_THREAD = 2**18  # numbers in a tile. With fewer, calling operations takes longer than they do.
+_PER_THREAD = 2**17  # numbers in a tile. With fewer, calling operations takes longer than they do.
 _ON_ACCELERATORS = 2**24  # not measured
 
 

@@ -6,7 +6,7 @@ from math import comb
 import pytest
 import torch
 from bayesian_text_classification.pipeline.masks import GROUP_SIZE, KeyedMasks, Layout
-from bayesian_text_classification.pipeline.subsets import subsets_for
+from bayesian_text_classification.pipeline.subsets import SIGNS, subsets_for
 
 RATES = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 0.7, 0.9]
 CPU = torch.device("cpu")
@@ -18,8 +18,8 @@ def law(p, size=GROUP_SIZE):
     share = Fraction(found.end, 1 << found.bits)
     probability = defaultdict(Fraction)
     for word in found.words.tolist():
-        dropped = frozenset(t for t in range(size) if not word >> t & 1)
-        extra = frozenset(t for t in range(size) if word >> (t + 16) & 1)
+        dropped = frozenset(t for t in range(size) if word >> SIGNS[t] & 1)
+        extra = frozenset(t for t in range(size) if word >> (SIGNS[t] + 16) & 1)
         probability[dropped] += (1 - share) / len(found.words)
         probability[dropped | extra] += share / len(found.words)
     return {one: weight for one, weight in probability.items() if weight}
@@ -63,6 +63,20 @@ def test_two_units_vary_together_at_most_1_15_times_as_much_as_with_independent_
     assert 1 <= variance / (10 * p**2 * (1 - p) ** 2) <= 1.15
 
 
+@pytest.mark.parametrize("size", [1, GROUP_SIZE])
+@pytest.mark.parametrize("p", [*RATES, 0.33, 1.0])
+def test_a_word_is_a_normal_number_of_every_type_with_the_sign_of_any_pass(p, size):
+    """So no processor takes it for zero or for no number, whatever else its bits say."""
+    found = subsets_for(p, size, CPU)
+    words = torch.cat([found.words, found.words ^ (found.words >> 16)])  # without and with the extra pass
+    for integer, kind in [(torch.int16, torch.bfloat16), (torch.int16, torch.float16), (torch.int32, torch.float32),
+                          (torch.int64, torch.float64)]:  # fmt: skip
+        for t in range(size):
+            number = (words.to(integer) << 8 * kind.itemsize - 1 - SIGNS[t]).view(kind)
+            assert number.isfinite().all() and (number.abs() >= torch.finfo(kind).tiny).all()
+            assert torch.equal(number < 0, words >> SIGNS[t] & 1 > 0)
+
+
 @pytest.mark.parametrize("p", [0.1, 0.2, 0.3, 0.5])
 def test_the_pair_factor_is_that_of_a_latin_hypercube_where_every_subset_has_one_size(p):
     variance = sum(c * c for row in covariance(p) for c in row)
@@ -74,7 +88,7 @@ def test_the_masks_follow_the_table(p):
     """The hash picks each subset as often as the table says, and pairs of units vary together as they should."""
     keyed = KeyedMasks(torch.arange(1, 41) * 0x9E3779B97F4A7C1, None, range(10), 1, seed=3, balanced=True)
     mask = keyed.mask(0, (400, 40, 64), p, Layout(0, (0,)), torch.float32, torch.device("cpu"))
-    kept = mask.whole().view(40, 10, 40 * 64) != 0
+    kept = mask.whole().view(40, 10, 40 * 64) > 0
     dropped = (~kept).double()
     counts = dropped.sum(1)
     assert set(counts.unique().tolist()) <= {float(int(p * 10 + 1e-9)), float(int(p * 10 + 1e-9) + 1)}
