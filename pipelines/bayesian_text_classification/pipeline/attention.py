@@ -122,7 +122,8 @@ def _heads(x: Tensor, some: slice, repeats: int) -> Tensor:
 
 def _bias(attn_mask: Tensor, dtype: torch.dtype) -> Tensor:
     """What to add to the scores. *Shape:* that of the mask, with one query where all queries have the same mask."""
-    attn_mask = torch.atleast_2d(attn_mask)
+    if attn_mask.ndim == 1:
+        attn_mask = attn_mask[None]
     if attn_mask.stride(-2) == 0:
         attn_mask = attn_mask[..., :1, :]
     if attn_mask.dtype != torch.bool:
