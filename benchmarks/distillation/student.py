@@ -7,8 +7,9 @@ FILES are tab-separated with a column text; those of `--tests` also have a colum
 makes a student of its own: it draws the teacher's masks and the order of the training.
 
 NLL with a temperature (or Platt scaling): fitted on four fifths of the distinct texts, measured on the last fifth, in
-turn. A difference is the mean over the seeds, with the 95% interval of the mean over the texts. `--kept FOLDER` keeps
-what was measured, so a stopped run continues.
+turn. A difference is the mean over the seeds, with the 95% interval of the mean over the texts. ECE and accuracy: each
+seed against the ordinary pass, both with a calibration that is fitted on the test texts, with the verdict that
+`evaluate` gives. `--kept FOLDER` keeps what was measured, so a stopped run continues.
 """
 
 import argparse
@@ -18,6 +19,11 @@ from typing import Any
 
 import numpy as np
 from bayesian_text_classification import load
+from bayesian_text_classification.evaluation.fits import PlattPairs, Temperatures
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
+from bayesian_text_classification.evaluation.statistics.label_measures import LABEL_MEASURES
+from bayesian_text_classification.evaluation.statistics.measures import MEASURES
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.pipeline.dropout_choice import groups_of, held_out_losses, losses_of
 from bayesian_text_classification.pipeline.fitting import METHODS
 from bayesian_text_classification.pipeline.inputs import text_hash
@@ -77,7 +83,8 @@ def main() -> None:
         f"--name {args.name} --texts FILE... --tests FILE... --least-words {args.least_words} --epochs {args.epochs}"
     )
     command = f"python -m benchmarks.distillation.student {options} --seeds {args.seeds} --kept FOLDER"
-    body += results(arms, targets, groups_of(texts), METHODS[teacher.activation][0])
+    groups = groups_of(texts)
+    body += f"{results(arms, targets, groups, METHODS[teacher.activation][0])}\n\n{verdicts(arms, targets, groups)}"
     write_section(f"Students, {args.name}", command, body)
 
 
@@ -113,6 +120,29 @@ def results(arms: dict[str, list[Array]], targets: Array, groups: Array, method:
         rows.append([*cells, "" if name == first else f"{gain / all_of_it:.0%}", f"{right[name]:.4f}"])
     header = ["", "NLL", "NLL, calibrated", "less frequentist", f"less {second}", "share of the gain", "accuracy"]
     return table(header, rows)
+
+
+def verdicts(arms: dict[str, list[Array]], targets: Array, groups: Array) -> str:
+    """ECE and accuracy of the arms, each with a calibration, against those of the first arm."""
+    measures = [one for one in (MEASURES if targets.ndim == 1 else LABEL_MEASURES) if one.key in ("ece", "accuracy")]
+
+    def rows_of(p: Array) -> Predictions:
+        if targets.ndim == 1:
+            return Temperatures.fitted(p, targets, groups=groups).predictions(p, targets, groups)
+        return PlattPairs.fitted(p, targets).predictions(p, targets, groups)
+
+    drawn_of = {name: [resample(rows_of(p), measures=measures) for p in found] for name, found in arms.items()}
+    first, (base, *_) = next(iter(drawn_of.items()))
+    rows = []
+    for name, drawn in drawn_of.items():
+        cells = [name]
+        for measure in measures:
+            values = [estimate(measure, one).value for one in drawn]
+            apart = [difference(measure, one, base) for one in drawn if name != first]
+            cells += [f"{np.mean(values):.4f}", ", ".join(f"{one.value:+.4f} {one.verdict}" for one in apart)]
+        rows.append(cells)
+    titles = [cell for measure in measures for cell in (f"{measure.title}, calibrated", f"each seed less {first}")]
+    return table(["", *titles], rows)
 
 
 def hits(p: Array, targets: Array) -> float:

@@ -30,7 +30,7 @@ from .uncertainty import error_of_score
 
 WINDOW = 1024  # texts tokenized and sorted together; a stream holds one window in memory
 _ORDINARY = Options(num_samples=0)
-TOKENS_PER_BATCH = {"cpu": 2_048, "cuda": 16_384}  # rows x length; leaves room for the batch's attention weights
+TOKENS_PER_BATCH = {"cpu": 1_536, "cuda": 16_384}  # rows x length; leaves room for the batch's attention weights
 
 
 class TextSampler:
