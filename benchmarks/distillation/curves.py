@@ -1,0 +1,96 @@
+"""What a student gains from more texts, and from more epochs.
+
+    python -m benchmarks.distillation.curves --name NAME --texts FILE... --tests FILE... --kept FOLDER [--model M]
+
+The files and the measure are those of `student.py`. Each student learns from the first of the same texts. Its gain is
+that over the ordinary pass in NLL, both with a calibration fitted on other folds, as a share of what the samples gain.
+Epochs vary with 5,000 texts, texts with 3 epochs. `--kept FOLDER` keeps what was measured, so a stopped run continues.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bayesian_text_classification import load
+from bayesian_text_classification.pipeline.dropout_choice import groups_of, held_out_losses
+from bayesian_text_classification.pipeline.fitting import METHODS
+from bayesian_text_classification.pipeline.inputs import text_key
+from bayesian_text_classification.pipeline.pipeline import BayesianTextClassificationPipeline
+from bayesian_text_classification.pipeline.targets import labeled
+from tqdm import tqdm
+
+from benchmarks.common import Array
+from benchmarks.distillation.student import chosen_texts, interval, kept
+from benchmarks.evaluation.inserted_dropout import read
+from benchmarks.results import table, write_section
+
+TEXTS, EPOCHS = 5_000, 3  # where the other one varies
+
+
+def main() -> None:
+    """Measure, and write a section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", required=True, help="name of the data")
+    parser.add_argument("--model", help="the teacher; default: the embedded model")
+    parser.add_argument("--texts", type=Path, nargs="+", required=True)
+    parser.add_argument("--tests", type=Path, nargs="+", required=True)
+    parser.add_argument("--least-words", type=int, default=1)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[500, 1_000, 2_000, 5_000, 10_000, 20_000])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 3, 4, 6])
+    parser.add_argument("--how", nargs="+", default=["weights", "head"])
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--kept", type=Path, required=True, help="folder for what was measured")
+    args = parser.parse_args()
+    teacher = load(args.model, num_samples=args.samples)
+    rows = [read(path) for path in args.tests]
+    texts, labels = ([item for part in rows for item in part[i]] for i in (0, 1))
+    texts, targets = labeled(texts, labels, teacher.model.config, teacher.activation)
+    args.max_texts = max(args.sizes)
+    unlabeled = chosen_texts(args, set(texts))
+
+    def losses(p: Array) -> Array:
+        return np.asarray(held_out_losses(METHODS[teacher.activation][0], p, targets, groups_of(texts)))
+
+    ordinary = losses(kept(args, "frequentist", lambda: teacher.predict_proba(texts, num_samples=0)))
+    sampled = losses(kept(args, "samples-0", lambda: teacher.predict_proba(texts, seed=0)))
+    remember(teacher, unlabeled, args)
+
+    def row(how: str, size: int, epochs: int) -> list[str]:
+        def student() -> Array:
+            with tqdm(desc=f"{how}, {size} texts, {epochs} epochs", unit="pass") as bar:
+                found = teacher.distill(unlabeled[:size], how=how, epochs=epochs, progress=bar.update)
+            return np.asarray(found.predict_proba(texts))
+
+        gained = losses(kept(args, f"{how}-of-{size}-in-{epochs}", student)) - ordinary
+        share = gained.mean() / (sampled - ordinary).mean()
+        return [how, f"{size:,}", str(epochs) if how != "head" else "", interval(gained), f"{share:.0%}"]
+
+    sizes = [size for size in args.sizes if size <= len(unlabeled)]
+    cases = [(how, size, EPOCHS) for how in args.how for size in sizes]
+    cases += [("weights", min(TEXTS, len(unlabeled)), epochs) for epochs in args.epochs if epochs != EPOCHS]
+    body = table(["", "texts", "epochs", "NLL less frequentist", "share of the gain"], [row(*case) for case in cases])
+    samples = f"{args.samples} samples: {interval(sampled - ordinary)}; {len(texts):,} test texts, one seed.\n\n"
+    command = f"python -m benchmarks.distillation.curves --name {args.name} --texts FILE... --tests FILE..."
+    command += f" --least-words {args.least_words} --kept FOLDER"
+    write_section(f"Students by texts and epochs, {args.name}", command, samples + body)
+
+
+def remember(teacher: BayesianTextClassificationPipeline, texts: Sequence[str], args: argparse.Namespace) -> None:
+    """Sample all texts once. An answer depends on its text alone, so every student may read it here."""
+    kept_all = kept(args, f"teacher-{len(texts)}", lambda: teacher.predict_proba(texts, progress=True))
+    known = {text_key(text): p for text, p in zip(texts, kept_all, strict=True)}
+    ordinary = teacher.predict_proba
+
+    def predict_proba(some: Sequence[Any], **options: Any) -> Array:
+        if options.get("num_samples") == 0:
+            return np.asarray(ordinary(some, **options))
+        options["progress"](len(some) * args.samples)
+        return np.array([known[text_key(text)] for text in some], np.float32)
+
+    teacher.predict_proba = predict_proba
+
+
+if __name__ == "__main__":
+    main()
