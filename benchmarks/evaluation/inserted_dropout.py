@@ -63,8 +63,9 @@ def main() -> None:
     picked = [one[rate] for one, rate in zip(found, best, strict=True)]
     rows.append(row(f"chosen on validation ({', '.join(best)})", picked, ordinary))
     header = ["rate", "NLL", "NLL, calibrated", "difference", "accuracy", "out-of-scope AUROC"]
-    body = f"{len(found)} model{'s' * (len(found) > 1)}, {len(ordinary[0].losses):,} test texts, {len(groups):,} validation"
-    body += f" texts, {args.samples} samples. The NLL of independent labels is their sum.\n\n{table(header, rows)}"
+    texts = f"{len(ordinary[0].losses):,} test texts, {len(groups):,} validation texts"
+    body = f"{len(found)} model{'s' * (len(found) > 1)}, {texts}, {args.samples} samples. The NLL of independent labels"
+    body += f" is their sum.\n\n{table(header, rows)}"
     command = f"--name {args.name} --data FOLDER --validation {args.validation} --models MODEL... --samples"
     title = f"Inserted dropout, {args.name}"
     write_section(title, f"python -m benchmarks.evaluation.inserted_dropout {command} {args.samples}", body)
