@@ -5,19 +5,20 @@
 The files and the measure are those of `student.py`. Each student learns from the first of the same texts. Its gain is
 that over the ordinary pass in NLL, both with a calibration fitted on other folds, as a share of what the samples gain.
 Epochs vary with 5,000 texts, texts with 3 epochs. `--kept FOLDER` keeps what was measured, so a stopped run continues.
+It is for one name, one model and one set of texts.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bayesian_text_classification import load
+from bayesian_text_classification.distillation import distill
 from bayesian_text_classification.pipeline.dropout_choice import groups_of, held_out_losses
 from bayesian_text_classification.pipeline.fitting import METHODS
 from bayesian_text_classification.pipeline.inputs import text_key
-from bayesian_text_classification.pipeline.pipeline import BayesianTextClassificationPipeline
 from bayesian_text_classification.pipeline.targets import labeled
 from tqdm import tqdm
 
@@ -55,7 +56,7 @@ def main() -> None:
 
     ordinary = losses(kept(args, "frequentist", lambda: teacher.predict_proba(texts, num_samples=0)))
     sampled = losses(kept(args, "samples-0", lambda: teacher.predict_proba(texts, seed=0)))
-    remember(teacher, unlabeled, args)
+    remember(kept(args, f"teacher-{len(unlabeled)}", lambda: teacher.predict_proba(unlabeled)), unlabeled, args.samples)
 
     def row(how: str, size: int, epochs: int) -> list[str]:
         def student() -> Array:
@@ -69,7 +70,8 @@ def main() -> None:
 
     sizes = [size for size in args.sizes if size <= len(unlabeled)]
     cases = [(how, size, EPOCHS) for how in args.how for size in sizes]
-    cases += [("weights", min(TEXTS, len(unlabeled)), epochs) for epochs in args.epochs if epochs != EPOCHS]
+    if "weights" in args.how:
+        cases += [("weights", min(TEXTS, len(unlabeled)), epochs) for epochs in args.epochs]
     body = table(["", "texts", "epochs", "NLL less frequentist", "share of the gain"], [row(*case) for case in cases])
     samples = f"{args.samples} samples: {interval(sampled - ordinary)}; {len(texts):,} test texts, one seed.\n\n"
     command = f"python -m benchmarks.distillation.curves --name {args.name} --texts FILE... --tests FILE..."
@@ -77,19 +79,15 @@ def main() -> None:
     write_section(f"Students by texts and epochs, {args.name}", command, samples + body)
 
 
-def remember(teacher: BayesianTextClassificationPipeline, texts: Sequence[str], args: argparse.Namespace) -> None:
-    """Sample all texts once. An answer depends on its text alone, so every student may read it here."""
-    kept_all = kept(args, f"teacher-{len(texts)}", lambda: teacher.predict_proba(texts, progress=True))
-    known = {text_key(text): p for text, p in zip(texts, kept_all, strict=True)}
-    ordinary = teacher.predict_proba
+def remember(probabilities: Array, texts: Sequence[str], samples: int) -> None:
+    """Let every student read these scores of the teacher. A score depends on its text alone."""
+    known = {text_key(text): p for text, p in zip(texts, probabilities, strict=True)}
 
-    def predict_proba(some: Sequence[Any], **options: Any) -> Array:
-        if options.get("num_samples") == 0:
-            return np.asarray(ordinary(some, **options))
-        options["progress"](len(some) * args.samples)
+    def targets_of(_: Any, some: Sequence[Any], __: Any, options: Mapping[str, Any], *___: Any) -> Array:
+        options["progress"](len(some) * samples)
         return np.array([known[text_key(text)] for text in some], np.float32)
 
-    teacher.predict_proba = predict_proba
+    distill.targets_of = targets_of
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from bayesian_text_classification.pipeline.rates import Rates
 from bayesian_text_classification.pipeline.targets import labeled
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
+from transformers import AutoConfig
 
 from benchmarks.common import Array, read_texts
 from benchmarks.results import table, write_section
@@ -64,8 +65,10 @@ def main() -> None:
     rows.append(row(f"chosen on validation ({', '.join(best)})", picked, ordinary))
     header = ["rate", "NLL", "NLL, calibrated", "difference", "accuracy", "out-of-scope AUROC"]
     texts = f"{len(ordinary[0].losses):,} test texts, {len(groups):,} validation texts"
-    body = f"{len(found)} model{'s' * (len(found) > 1)}, {texts}, {args.samples} samples. The NLL of independent labels"
-    body += f" is their sum.\n\n{table(header, rows)}"
+    body = f"{len(found)} model{'s' * (len(found) > 1)}, {texts}, {args.samples} samples."
+    if AutoConfig.from_pretrained(args.models[0]).problem_type == "multi_label_classification":
+        body += " The NLL is the sum over the labels."
+    body += f"\n\n{table(header, rows)}"
     command = f"--name {args.name} --data FOLDER --validation {args.validation} --models MODEL... --samples"
     title = f"Inserted dropout, {args.name}"
     write_section(title, f"python -m benchmarks.evaluation.inserted_dropout {command} {args.samples}", body)

@@ -5,8 +5,6 @@ length x length numbers for each row, written and read by every operation. Here,
 (`tiles.py`). All passes of a group read their bits from the same words, which are made once for each tile.
 """
 
-from math import prod
-
 import torch
 from torch import Tensor
 
@@ -55,10 +53,13 @@ def attention_with_dropout(
     scores = (query * scale) @ key.transpose(-2, -1)
     if is_causal:
         scores.masked_fill_(_later(0, scores.size(-2), scores.size(-1), scores.device), float("-inf"))
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+    bias = None if attn_mask is None else _bias(attn_mask, scores.dtype)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, float("-inf"))  # a sum would be NaN where a hidden score is infinite
+    elif bias is not None:
+        scores = scores + bias
     output = drop(torch.softmax(scores, -1), mask, p) @ value
-    return output if attn_mask is None else _without_empty(output, _bias(attn_mask, scores.dtype), is_causal)
+    return output if bias is None else _without_empty(output, bias, is_causal)
 
 
 def _in_tiles(
@@ -87,28 +88,29 @@ def _in_tiles(
         if is_causal:
             later = _later(queries.start, queries.stop - queries.start, end, query.device)
             causal = query.new_zeros(later.shape).masked_fill_(later, float("-inf"))
-        parts = [x[texts, :, some, queries] for x in (q, o)]
-        parts += [_heads(x[texts], some, repeats)[..., :end, :] for x in (k, v)]
-        if b is not None:
-            parts.append(b[texts, :, some, queries if b.size(3) > 1 else slice(None), :end])
+        left, target = (x[texts, :, some, queries] for x in (q, o))
+        right, values = (_heads(x[texts], some, repeats)[..., :end, :] for x in (k, v))
+        hidden = None if b is None else b[texts, :, some, queries if b.size(3) > 1 else slice(None), :end]
         for part, signs in mask.parts(words, most):
-            left, target, right, values, *more = (x[:, part] for x in parts)
-            added = more[0].flatten(0, 2) if more else None
-            if causal is not None:
-                added = causal if added is None else added + causal
-            shape = (*left.shape[:4], end)
-            scores = mask.workspace.empty("scores", (prod(shape[:3]), *shape[3:]), query.dtype, query.device)
+            added = causal
+            if hidden is not None:
+                own = hidden[:, part].flatten(0, 2)
+                added = own if causal is None else own + causal
+            batch = left[:, part].flatten(0, 2)
+            scores = mask.workspace.empty("scores", (*batch.shape[:2], end), query.dtype, query.device)
             torch.baddbmm(
                 nothing if added is None else added,
-                left.flatten(0, 2),
-                right.flatten(0, 2).transpose(1, 2),
+                batch,
+                right[:, part].flatten(0, 2).transpose(1, 2),
                 beta=0 if added is None else 1,
                 alpha=scale,
                 out=scores,
             )
             torch.softmax(scores, -1, out=scores)
+            # One view for all, because a tile of one sample at a time and several groups has one text.
             scale_positive(scores, signs.view(scores.shape), 1 / (1 - p), out=scores)
-            target.copy_(torch.bmm(scores, values.flatten(0, 2)).view(target.shape))
+            out = target[:, part]
+            out.copy_(torch.bmm(scores, values[:, part].flatten(0, 2)).view(out.shape))
     return output if bias is None else _without_empty(output, bias, is_causal)
 
 
@@ -127,7 +129,11 @@ def _bias(attn_mask: Tensor, dtype: torch.dtype) -> Tensor:
     if attn_mask.stride(-2) == 0:
         attn_mask = attn_mask[..., :1, :]
     if attn_mask.dtype != torch.bool:
-        return attn_mask.to(dtype)
+        bias = attn_mask.to(dtype)
+        if dtype != torch.float16:
+            return bias
+        # A score may bring the lowest number of float16 to -inf. Half of it hides a key as well.
+        return torch.where(bias.isneginf(), bias, bias.clamp(min=torch.finfo(dtype).min / 2))
     return torch.zeros_like(attn_mask, dtype=dtype).masked_fill_(~attn_mask, float("-inf"))
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from .masks import GROUP_SIZE
 from .tiles import even
 
-_LENIENCE = 1.25  # budgets that a batch of one group may take: three passes of 512 tokens, ten of 128
+_LENIENCE = 1.25  # budgets that a batch of one group may take: five passes of 384 tokens, ten of 192
 
 T = TypeVar("T")
 Apart = tuple[int, ...]

@@ -8,7 +8,7 @@ from .tiles import tile_size, tiles
 
 
 def drop(x: Tensor, mask: Mask, p: float) -> Tensor:
-    """The kept units of x, scaled by 1 / (1 - p); 0 elsewhere. *Shape:* that of x."""
+    """The kept units of x, scaled by 1 / (1 - p); 0 elsewhere. *Shape:* that of x. There are no gradients."""
     if p >= 1:
         return torch.zeros_like(x)
     mask = mask.as_type(x.dtype)  # under autocast, x may have another type than the call's input
@@ -36,8 +36,10 @@ def alpha_drop(x: Tensor, mask: Mask, p: float) -> Tensor:
 def scale_positive(x: Tensor, signs: Tensor, factor: float, out: Tensor) -> Tensor:
     """Multiply x by `factor` where `signs` is positive, by 0 where it is negative. *Shape:* that of x and `out`.
 
-    It is the gradient of an ELU that is flat below 0, with `signs` as the ELU's result: PyTorch's only operation that
-    selects and scales while it reads and writes each number once.
+    On a CPU, this is the gradient of an ELU that is flat below 0, with `signs` as the ELU's result: one operation that
+    selects and scales. As in PyTorch's dropout on a CPU, 0 times NaN or infinity is NaN.
     """
+    if x.device.type != "cpu":
+        return out.copy_(torch.where(signs > 0, x * factor, 0.0))
     result: Tensor = torch.ops.aten.elu_backward.grad_input(x, 0.0, factor, 0.0, True, signs, grad_input=out)
     return result

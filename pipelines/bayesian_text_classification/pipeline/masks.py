@@ -26,7 +26,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from .subsets import SIGNS, Subsets, int32, subsets_for
+from .subsets import BIT_OF_PASS, Subsets, int32, subsets_for
 from .tiles import even
 from .workspace import Workspace
 
@@ -153,8 +153,8 @@ class Mask:
     """The mask of one dropout call: as a whole, or in parts, with the same decisions.
 
     `words` are one small integer per unit and group of samples. Signs are numbers of the type of the call's input:
-    positive where the unit is kept, negative where it is dropped, and of no other meaning. Both are valid until the
-    next ones of this mask or of another one of the pass, because they share memory.
+    positive where the unit is kept, negative where it is dropped. Their magnitude means nothing. Both are valid until
+    the next ones of this mask or of another one of the pass, because they share memory.
 
     Attributes:
         samples: The samples of each text.
@@ -216,9 +216,10 @@ class Mask:
         return self._subsets.of(draw, spare).to(INTEGERS[self._dtype.itemsize])
 
     def parts(self, words: Tensor, most: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield parts of the samples, each with its signs of the units that `words` belong to. `words` is overwritten.
+        """Yield parts of the samples, in order, each with its signs of the units that `words` belong to.
 
-        A part has one sample, or several with at most `most` numbers. *Shape:* (texts, samples, *units).
+        A part has one sample, or several with at most `most` numbers. *Shape:* (texts, samples, *units). The signs of
+        one sample are the words of its group, shifted in place.
         """
         count = len(self.samples)
         step = even(count, most // max(words[:, 0].numel(), 1))
@@ -227,11 +228,12 @@ class Mask:
             yield part, self._next(words, self.samples[first]) if step == 1 else self._signs(words, self.samples[part])
 
     def _next(self, words: Tensor, sample: int) -> Tensor:
-        """The signs of one sample, in place of the words of its group, after those of all samples before it."""
+        """The signs of one sample. Shifts the words of its group in place, so samples must come in order."""
         group, t = divmod(sample, self._group_size)
         own = words[:, group - self.samples.start // self._group_size, None]
-        already = None if t == 0 or sample == self.samples.start else SIGNS[t - 1]
-        own.bitwise_left_shift_(int32((8 * own.element_size() - 1 if already is None else already) - SIGNS[t]))
+        untouched = t == 0 or sample == self.samples.start
+        at_sign = 8 * own.element_size() - 1 if untouched else BIT_OF_PASS[t - 1]  # the bit that is there now
+        own.bitwise_left_shift_(int32(at_sign - BIT_OF_PASS[t]))
         return own.view(self._dtype)
 
     def _signs(self, words: Tensor, samples: range) -> Tensor:
@@ -251,7 +253,7 @@ class Mask:
 @lru_cache(maxsize=256)
 def _shifts(width: int, passes: range, dtype: torch.dtype, device: torch.device) -> Tensor:
     """How far to shift a word of `width` bits to the left, so that the bit of each pass becomes its sign."""
-    return torch.tensor([width - 1 - SIGNS[t] for t in passes], dtype=dtype, device=device)
+    return torch.tensor([width - 1 - BIT_OF_PASS[t] for t in passes], dtype=dtype, device=device)
 
 
 def _spans(samples: range, size: int, first: int) -> list[tuple[slice, range]]:

@@ -19,11 +19,12 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-# The bit of each pass in a word. Shifted to the sign, the bits that follow it become an exponent. It always has a 1 and
-# a 0 of `_BETWEEN`, so the word is a normal and finite number of any floating-point type. The bits descend, so a word
-# is shifted from pass to pass in place.
-SIGNS = (15, 14, 13, 12, 9, 8, 7, 4, 3, 2)
-_BETWEEN = 1 << 10 | 1 << 5 | 1
+# The bit of each pass in a word. When it is shifted to the sign, the bits below it become the exponent. Bits 10, 5 and
+# 0 are always 1, and bits 11, 6 and 1 are always 0. An exponent has at least five bits, so it has one of each, and the
+# word is a normal and finite number of any floating-point type. The bits descend, so a word is shifted in place from
+# one pass to the next.
+BIT_OF_PASS = (15, 14, 13, 12, 9, 8, 7, 4, 3, 2)
+_ONES = 1 << 10 | 1 << 5 | 1
 _EXTRA = 16  # a cell's extra pass is this many bits above its subset
 _DRAW_BITS = 27  # bits of a draw that are used
 
@@ -35,8 +36,8 @@ class Subsets:
     A draw u, uniform in [0, 1), falls into one of the `cells`. It lies at f = `cells` u - floor(`cells` u) inside it.
 
     Attributes:
-        words: One integer per cell. Bit `SIGNS[t]` is 1 if the cell's subset has pass t. 16 bits above, the bit of the
-            cell's extra pass is 1. *Shape:* (cells,), int32.
+        words: One integer per cell. Bit `BIT_OF_PASS[t]` is 1 if the cell's subset has pass t. 16 bits above, the bit
+            of the cell's extra pass is 1. *Shape:* (cells,), int32.
         bits: Precision of u and of f, in bits.
         end: The extra pass is in the subset too if f 2^bits < `end`. 0: there are no extra passes.
     """
@@ -51,7 +52,7 @@ class Subsets:
         `draw` and `spare`, memory for as many numbers, are overwritten.
 
         Returns:
-            Words of which bit `SIGNS[t]` is 1 if pass t drops the unit. The high 16 bits are undefined.
+            Words of which bit `BIT_OF_PASS[t]` is 1 if pass t drops the unit. The high 16 bits are undefined.
         """
         bits, low = int32(self.bits), int32((1 << self.bits) - 1)
         point = draw.bitwise_right_shift_(int32(32 - self.bits)).bitwise_and_(low).mul_(int32(len(self.words)))
@@ -83,11 +84,11 @@ def subsets_for(p: float, size: int, device: torch.device) -> Subsets:
     """The subsets of a group of `size` passes for dropout with probability `p`; `size` is 1 or 10."""
     unit = 1 << _DRAW_BITS
     whole, rest = divmod(min(round(p * size * unit), size * unit), unit)
-    bits_of = [1 << SIGNS[3 * t % size] for t in range(size)]  # this order keeps the samples of version 0.1.0
+    bits_of = [1 << BIT_OF_PASS[3 * t % size] for t in range(size)]  # this order keeps the samples of version 0.1.0
     cells = []
     for subset in combinations(bits_of, whole):
         extras = [bit << _EXTRA for bit in bits_of if bit not in subset] if rest else [0]
-        cells += [sum(subset, _BETWEEN) | extra for extra in extras]
+        cells += [sum(subset, _ONES) | extra for extra in extras]
     bits = min(_DRAW_BITS, 31 - len(cells).bit_length())  # cells 2^bits is below 2^31
     end = round(rest * 2.0 ** (bits - _DRAW_BITS))
     signed = [cell - (cell >> 31 << 32) for cell in cells]  # the extra pass may be the highest of 32 bits

@@ -145,6 +145,18 @@ def test_keys_and_values_with_other_numbers_of_heads():
 
 
 @pytest.mark.parametrize("few", [0, 2**20])
+def test_the_lowest_number_of_a_mask_hides_all_keys_in_half_precision_too(few, monkeypatch):
+    """A score may bring it to -inf, and a softmax of nothing but -inf is NaN."""
+    monkeypatch.setattr(attention, "_FEW", few)
+    query, value = (torch.full((1, 2, 3, 64), 3.0, dtype=torch.float16) for _ in range(2))
+    hidden = torch.zeros(1, 1, 3, 3, dtype=torch.float16)
+    hidden[:, :, 1], hidden[:, :, :, 2] = torch.finfo(torch.float16).min, torch.finfo(torch.float16).min
+    value[:, :, 2] = 100.0
+    found = ours(query, -query, value, mask_of(query, query, 0.0, 1), 0.0, attn_mask=hidden)
+    assert found.isfinite().all() and torch.equal(found[:, :, [0, 2]], torch.full((1, 2, 2, 64), 3.0).half())
+
+
+@pytest.mark.parametrize("few", [0, 2**20])
 @pytest.mark.parametrize("how", ["mask", "causal"])
 def test_infinite_scores_of_hidden_keys_do_not_count(how, few, monkeypatch):
     """In half precision, scores at padding may overflow."""

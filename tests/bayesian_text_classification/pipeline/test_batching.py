@@ -3,6 +3,7 @@ from itertools import count, islice
 import pytest
 from bayesian_text_classification.pipeline.batching import TokenBudget, plan, windows
 from bayesian_text_classification.pipeline.masks import GROUP_SIZE
+from bayesian_text_classification.pipeline.text_sampler import TOKENS_PER_BATCH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,6 +156,12 @@ def test_a_batch_that_does_not_fit_is_repeated_within_the_budget():
     for _ in range(3):
         budget.halve(4)
     assert budget.tokens == 1 and [len(b.samples) for b in plan([4], range(2), budget)] == [1, 1]
+
+
+def test_the_budget_of_a_cpu_holds_whole_groups_of_short_texts_and_even_parts_of_long_ones():
+    budget, samples = TokenBudget(TOKENS_PER_BATCH["cpu"]), range(20)
+    sizes = {length: [b.rows for b in plan([length] * 3, samples, budget)] for length in (25, 128, 192, 256, 384, 512)}
+    assert sizes == {25: [60], 128: [10] * 6, 192: [10] * 6, 256: [5] * 12, 384: [5] * 12, 512: [3, 3, 3, 1] * 6}
 
 
 def test_a_budget_that_is_set_is_not_exceeded():

@@ -61,8 +61,16 @@ def test_alpha_dropout_moves_what_is_kept_as_pytorch_does():
     assert abs(found.mean()) < 0.02 and abs(found.std() - 1) < 0.02
 
 
+def test_a_mask_takes_no_more_memory_than_a_tile(monkeypatch):
+    monkeypatch.setattr(tiles, "_PER_THREAD", 1_000)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    mask = mask_of((ROWS, 70, 60), Layout(0, (0,)), 0.1)
+    drop(torch.ones(ROWS, 70, 60), mask, 0.1)
+    assert max(memory.numel() for memory in mask.workspace._memory.values()) <= 1_000
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_stays_visible_as_in_pytorch(value):
+def test_nan_and_infinity_stay_visible_as_in_pytorch(value):
     x = torch.full((ROWS, 40), value)
     assert not drop(x, mask_of((ROWS, 40), Layout(0), 0.5), 0.5).isfinite().any()
     assert not F.dropout(x, 0.5).isfinite().any()

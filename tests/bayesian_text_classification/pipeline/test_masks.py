@@ -310,7 +310,8 @@ def in_tiles(mask, most=5_000):
     shape = (mask.texts, len(mask.samples), *mask.units)
     found = torch.empty(shape, dtype=mask.whole().dtype)
     for i, (texts, *units) in enumerate(tiles((mask.texts, *mask.units), most)):
-        for some, signs in mask.parts(mask.words(texts, units), most * (1, 4)[i % 2]):  # one sample at a time, or four
+        at_once = (1, 4 * most)[i % 2]  # one sample at a time, or several
+        for some, signs in mask.parts(mask.words(texts, units), at_once):
             found[(texts, some, *units)] = signs
     return found.flatten(0, 1)
 

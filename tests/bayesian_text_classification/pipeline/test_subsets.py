@@ -6,7 +6,7 @@ from math import comb
 import pytest
 import torch
 from bayesian_text_classification.pipeline.masks import GROUP_SIZE, KeyedMasks, Layout
-from bayesian_text_classification.pipeline.subsets import SIGNS, subsets_for
+from bayesian_text_classification.pipeline.subsets import BIT_OF_PASS, subsets_for
 
 RATES = [0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 0.7, 0.9]
 CPU = torch.device("cpu")
@@ -18,8 +18,8 @@ def law(p, size=GROUP_SIZE):
     share = Fraction(found.end, 1 << found.bits)
     probability = defaultdict(Fraction)
     for word in found.words.tolist():
-        dropped = frozenset(t for t in range(size) if word >> SIGNS[t] & 1)
-        extra = frozenset(t for t in range(size) if word >> (SIGNS[t] + 16) & 1)
+        dropped = frozenset(t for t in range(size) if word >> BIT_OF_PASS[t] & 1)
+        extra = frozenset(t for t in range(size) if word >> (BIT_OF_PASS[t] + 16) & 1)
         probability[dropped] += (1 - share) / len(found.words)
         probability[dropped | extra] += share / len(found.words)
     return {one: weight for one, weight in probability.items() if weight}
@@ -72,9 +72,9 @@ def test_a_word_is_a_normal_number_of_every_type_with_the_sign_of_any_pass(p, si
     for integer, kind in [(torch.int16, torch.bfloat16), (torch.int16, torch.float16), (torch.int32, torch.float32),
                           (torch.int64, torch.float64)]:  # fmt: skip
         for t in range(size):
-            number = (words.to(integer) << 8 * kind.itemsize - 1 - SIGNS[t]).view(kind)
+            number = (words.to(integer) << 8 * kind.itemsize - 1 - BIT_OF_PASS[t]).view(kind)
             assert number.isfinite().all() and (number.abs() >= torch.finfo(kind).tiny).all()
-            assert torch.equal(number < 0, words >> SIGNS[t] & 1 > 0)
+            assert torch.equal(number < 0, words >> BIT_OF_PASS[t] & 1 > 0)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.2, 0.3, 0.5])
