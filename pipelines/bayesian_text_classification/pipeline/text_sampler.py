@@ -302,7 +302,7 @@ class TextSampler:
     def batch_tokens(self) -> int:
         """The most tokens (rows x length, with padding) in a batch; halved when memory runs out.
 
-        Until then, and until it is set, passes of one long text may take a quarter more.
+        Until then, and until it is set, passes of one long text may take two thirds more.
         """
         return self._budget.tokens
 

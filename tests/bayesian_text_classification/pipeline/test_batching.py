@@ -43,7 +43,7 @@ def test_batches_respect_their_limits(lengths, samples, budget, max_texts, apart
         rows, longest = len(batch.texts) * len(batch.samples), max(lengths[i] for i in batch.texts)
         assert rows >= 1
         group = len({sample // GROUP_SIZE for sample in batch.samples}) == 1 and len(batch.texts) == 1
-        assert rows * longest <= budget or rows == 1 or (group and rows * longest <= 1.25 * budget)
+        assert rows * longest <= budget or rows == 1 or (group and 3 * rows * longest <= 5 * budget)
         assert max_texts is None or len(batch.texts) <= max_texts
         if apart is not None:
             assert len({apart[i] for i in batch.texts}) == 1
@@ -79,12 +79,12 @@ def test_planned_batches_match_hand_calculation():
     [
         (10, range(20), 100, [range(10), range(10, 20)]),
         (10, range(20), 199, [range(10), range(10, 20)]),
-        (10, range(20), 80, [range(10), range(10, 20)]),  # passes of a group may take a quarter more
+        (10, range(20), 60, [range(10), range(10, 20)]),  # passes of a group may take two thirds more
         (10, range(20), 40, [range(i, i + 5) for i in range(0, 20, 5)]),
-        (10, range(10), 24, [range(3), range(3, 6), range(6, 9), range(9, 10)]),
+        (10, range(10), 24, [range(4), range(4, 8), range(8, 10)]),
         (10, range(5, 32), 250, [range(5, 20), range(20, 32)]),
         (10, range(5, 12), 17, [range(5, 7), range(7, 9), range(9, 10), range(10, 12)]),
-        (10, range(5, 12), 30, [range(5, 8), range(8, 10), range(10, 12)]),
+        (10, range(5, 12), 30, [range(5, 9), range(9, 10), range(10, 12)]),
         (10, range(3), 24, [range(3)]),
     ],
 )
@@ -161,7 +161,7 @@ def test_a_batch_that_does_not_fit_is_repeated_within_the_budget():
 def test_the_budget_of_a_cpu_holds_whole_groups_of_short_texts_and_even_parts_of_long_ones():
     budget, samples = TokenBudget(TOKENS_PER_BATCH["cpu"]), range(20)
     sizes = {length: [b.rows for b in plan([length] * 3, samples, budget)] for length in (25, 128, 192, 256, 384, 512)}
-    assert sizes == {25: [60], 128: [10] * 6, 192: [10] * 6, 256: [5] * 12, 384: [5] * 12, 512: [3, 3, 3, 1] * 6}
+    assert sizes == {25: [60], 128: [10] * 6, 192: [10] * 6, 256: [10] * 6, 384: [5] * 12, 512: [5] * 12}
 
 
 def test_a_budget_that_is_set_is_not_exceeded():
