@@ -153,8 +153,8 @@ class Mask:
     """The mask of one dropout call: as a whole, or in parts, with the same decisions.
 
     `words` are one small integer per unit and group of samples. Signs are numbers of the type of the call's input:
-    positive where the unit is kept, negative where it is dropped. Their magnitude means nothing. Both are valid until
-    the next ones of this mask or of another one of the pass, because they share memory.
+    positive where the unit is kept, negative where it is dropped; only the sign counts. Both are valid until the next
+    ones of this mask or of another one of the pass, because they share memory.
 
     Attributes:
         samples: The samples of each text.

@@ -26,5 +26,5 @@ def test_a_tensor_without_numbers_is_one_tile():
 
 
 def test_threads_share_a_tile():
-    assert tile_size(torch.device("cpu")) == 2**18 * torch.get_num_threads()
+    assert tile_size(torch.device("cpu")) == 2**17 * torch.get_num_threads()
     assert tile_size(torch.device("meta")) == 2**24
