@@ -83,6 +83,8 @@ def main() -> None:
     options = (
         f"--name {args.name} --texts FILE... --tests FILE... --least-words {args.least_words} --epochs {args.epochs}"
     )
+    if args.learning_rate:
+        options += f" --learning-rate {args.learning_rate:g}"
     command = f"python -m benchmarks.distillation.student {options} --seeds {args.seeds} --kept FOLDER"
     groups = groups_of(texts)
     body += f"{results(arms, targets, groups, METHODS[teacher.activation][0])}\n\n{verdicts(arms, targets, groups)}"
