@@ -8,9 +8,7 @@ Epochs vary with 5,000 texts, texts with 3 epochs. `--kept FOLDER` keeps what wa
 It is for one name, one model and one set of texts.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,10 @@ from bayesian_text_classification.distillation import distill
 from bayesian_text_classification.pipeline.dropout_choice import groups_of, held_out_losses
 from bayesian_text_classification.pipeline.fitting import METHODS
 from bayesian_text_classification.pipeline.inputs import text_key
-from bayesian_text_classification.pipeline.targets import labeled
 from tqdm import tqdm
 
 from benchmarks.common import Array
-from benchmarks.distillation.student import chosen_texts, interval, kept
-from benchmarks.evaluation.inserted_dropout import read
+from benchmarks.distillation.student import chosen_texts, interval, kept, parser_of, tests_of
 from benchmarks.results import table, write_section
 
 TEXTS, EPOCHS = 5_000, 3  # where the other one varies
@@ -32,24 +28,13 @@ TEXTS, EPOCHS = 5_000, 3  # where the other one varies
 
 def main() -> None:
     """Measure, and write a section of RESULTS.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", required=True, help="name of the data")
-    parser.add_argument("--model", help="the teacher; default: the embedded model")
-    parser.add_argument("--texts", type=Path, nargs="+", required=True)
-    parser.add_argument("--tests", type=Path, nargs="+", required=True)
-    parser.add_argument("--least-words", type=int, default=1)
+    parser = parser_of(str(__doc__))
     parser.add_argument("--sizes", type=int, nargs="+", default=[500, 1_000, 2_000, 5_000, 10_000, 20_000])
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 3, 4, 6])
-    parser.add_argument("--how", nargs="+", default=["weights", "head"])
-    parser.add_argument("--samples", type=int, default=20)
-    parser.add_argument("--kept", type=Path, required=True, help="folder for what was measured")
     args = parser.parse_args()
     teacher = load(args.model, num_samples=args.samples)
-    rows = [read(path) for path in args.tests]
-    texts, labels = ([item for part in rows for item in part[i]] for i in (0, 1))
-    texts, targets = labeled(texts, labels, teacher.model.config, teacher.activation)
-    args.max_texts = max(args.sizes)
-    unlabeled = chosen_texts(args, set(texts))
+    texts, targets = tests_of(args, teacher)
+    unlabeled = chosen_texts(args, set(texts), max(args.sizes))
 
     def losses(p: Array) -> Array:
         return np.asarray(held_out_losses(METHODS[teacher.activation][0], p, targets, groups_of(texts)))

@@ -38,25 +38,15 @@ from benchmarks.results import table, write_section
 
 def main() -> None:
     """Measure, and write a section of RESULTS.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", required=True, help="name of the data")
-    parser.add_argument("--model", help="the teacher; default: the embedded model")
-    parser.add_argument("--texts", type=Path, nargs="+", required=True)
-    parser.add_argument("--tests", type=Path, nargs="+", required=True)
+    parser = parser_of(str(__doc__))
     parser.add_argument("--max-texts", type=int, default=5_000)
-    parser.add_argument("--least-words", type=int, default=1)
-    parser.add_argument("--how", nargs="+", default=["weights", "head"])
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--kept", type=Path, required=True, help="folder for what was measured")
     args = parser.parse_args()
     teacher = load(args.model, num_samples=args.samples)
-    rows = [read(path) for path in args.tests]
-    texts, labels = ([item for part in rows for item in part[i]] for i in (0, 1))
-    texts, targets = labeled(texts, labels, teacher.model.config, teacher.activation)
-    unlabeled = chosen_texts(args, set(texts))
+    texts, targets = tests_of(args, teacher)
+    unlabeled = chosen_texts(args, set(texts), args.max_texts)
     arms: dict[str, list[Array]] = {
         "frequentist": [kept(args, "frequentist", lambda: teacher.predict_proba(texts, num_samples=0))],
         f"{args.samples} samples": [
@@ -91,10 +81,31 @@ def main() -> None:
     write_section(f"Students, {args.name}", command, body)
 
 
-def chosen_texts(args: argparse.Namespace, tests: set[str]) -> list[str]:
-    """Distinct texts to learn from, in an order that does not depend on the files."""
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """The options of every benchmark of students."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", required=True, help="name of the data")
+    parser.add_argument("--model", help="the teacher; default: the embedded model")
+    parser.add_argument("--texts", type=Path, nargs="+", required=True)
+    parser.add_argument("--tests", type=Path, nargs="+", required=True)
+    parser.add_argument("--least-words", type=int, default=1)
+    parser.add_argument("--how", nargs="+", default=["weights", "head"])
+    parser.add_argument("--samples", type=int, default=20)
+    parser.add_argument("--kept", type=Path, required=True, help="folder for what was measured")
+    return parser
+
+
+def tests_of(args: argparse.Namespace, teacher: Any) -> tuple[list[str], Array]:
+    """The test texts, and their classes or labels."""
+    rows = [read(path) for path in args.tests]
+    texts, labels = ([item for part in rows for item in part[i]] for i in (0, 1))
+    return labeled(texts, labels, teacher.model.config, teacher.activation)
+
+
+def chosen_texts(args: argparse.Namespace, tests: set[str], most: int) -> list[str]:
+    """At most `most` distinct texts to learn from, in an order that does not depend on the files."""
     found = {text for path in args.texts for text in read_texts(path)} - tests
-    return sorted((text for text in found if len(text.split()) >= args.least_words), key=text_hash)[: args.max_texts]
+    return sorted((text for text in found if len(text.split()) >= args.least_words), key=text_hash)[:most]
 
 
 def kept(args: argparse.Namespace, what: str, measure: Callable[[], Array]) -> Array:
