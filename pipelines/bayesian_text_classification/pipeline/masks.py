@@ -122,7 +122,7 @@ class KeyedMasks:
             texts=texts,
             units=tuple(units),
             rows_first=dim == 0 and folded == 1,
-            _shape=tuple(shape),
+            shape=tuple(shape),
             _dim=dim,
             _dtype=dtype,
             _group_size=self._group_size,
@@ -162,6 +162,7 @@ class Mask:
         units: Sizes of the input's dimensions without the rows; a folded k is the first of them.
         rows_first: Whether the input has the *shape* (texts * samples, *units), so that a part of the mask belongs to a
             part of the input.
+        shape: That of the call's input; 1 along a dimension that shares its units.
         workspace: Memory of the pass.
     """
 
@@ -169,8 +170,8 @@ class Mask:
     texts: int
     units: tuple[int, ...]
     rows_first: bool
+    shape: tuple[int, ...]
     workspace: Workspace
-    _shape: tuple[int, ...]
     _dim: int | None
     _dtype: torch.dtype
     _group_size: int
@@ -184,11 +185,6 @@ class Mask:
         """Number of groups of samples: words of each unit."""
         return self._low.size(1)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """That of the call's input; 1 along a dimension that shares its units."""
-        return self._shape
-
     def as_type(self, dtype: torch.dtype) -> "Mask":
         """The same mask with signs of another floating-point type."""
         return replace(self, _dtype=dtype)
@@ -197,8 +193,8 @@ class Mask:
         """The signs of all rows. *Shape:* `shape`."""
         signs = self._signs(self.words(slice(None), [slice(0, size) for size in self.units]), self.samples)
         if self._dim is None:
-            return signs.view(self._shape)  # one sample, whose mask all texts share
-        return signs.flatten(0, 1).movedim(0, self._dim).reshape(self._shape)
+            return signs.view(self.shape)  # one sample, whose mask all texts share
+        return signs.flatten(0, 1).movedim(0, self._dim).reshape(self.shape)
 
     def words(self, texts: slice, units: Sequence[slice]) -> Tensor:
         """The words of some texts and units, for all groups of samples. *Shape:* (texts, groups, *units)."""
