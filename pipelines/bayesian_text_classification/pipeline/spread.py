@@ -34,7 +34,8 @@ PILOT = (
     "I am so angry about this that I do not know what to say.",
 )
 EXPECTED_BALANCE = 0.42  # prior of `Spread.balance`, which is 0.07 to 0.51 in five models with a dropout rate of 0.1
-_HIGH_RATE = 0.25  # dropout rate above which no balance is expected
+_HIGH_RATE = 0.25  # dropout rate above which balance is not expected to help
+_BALANCE_OF_PAIRS = GROUP_SIZE / (GROUP_SIZE - 1)  # of what pairs of units do together, exact (see `subsets.py`)
 _TEXTS = 5  # its weight, in texts that vary equally
 _LEAST_BALANCE = 1e-3
 _MOST_SHARE = 0.3
@@ -106,7 +107,8 @@ def spread_of(
     by that of m (1 - m). `balance` compares the variance of the two group means, which has one degree of freedom per
     text, with that of single samples. Its logarithm is shrunk toward that of 0.42, which counts as five texts that vary
     equally: in a model with two classes, a few of the texts account for most of the variance. At dropout rates above
-    0.25 it is at least 1: groups are hardly balanced there, and with what a pilot found at a rate of 0.5, intervals of
+    0.25 it is at least 10/9, which is exact if all the variance comes from pairs of units: groups balance single units,
+    and at such rates little of the variance comes from those. With what a pilot found at a rate of 0.5, intervals of
     1.96 standard errors held only 85% of the limits.
 
     Args:
@@ -131,7 +133,7 @@ def spread_of(
     log = math.log(found) + 1 / texts  # log(x) of a mean x of so many squares is low by about this much
     balance = math.exp((_TEXTS * math.log(EXPECTED_BALANCE) + texts * log) / (_TEXTS + texts))
     if dropout_rate > _HIGH_RATE:
-        balance = max(balance, 1.0)
+        balance = max(balance, _BALANCE_OF_PAIRS)
     odds = float(logits(p).var(2, ddof=1).mean())
     return Spread(float(variances.sum()) / most, balance, odds, dropout_rate, dropout, activation)
 

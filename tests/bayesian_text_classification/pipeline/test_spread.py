@@ -57,6 +57,30 @@ def test_a_model_that_is_sure_of_the_pilot_still_expects_unsure_texts_to_vary():
         assert held.mean() > 0.86
 
 
+def of_pairs(random, texts, groups, units=12):
+    """Probabilities at a dropout rate of 0.5 whose log odds are all sums over pairs of units."""
+    order = random.random((texts, groups, units, 10)).argsort(3)
+    dropped = np.where(order < 5, 1.0, -1.0)  # each unit drops a random half of the passes
+    weights = np.triu(random.normal(0, 0.2, (texts, 1, units, units)), 1)
+    odds = np.einsum("tgup,tguv,tgvp->tgp", dropped, weights.repeat(groups, 1), dropped, optimize=True)
+    p = special.expit(odds.reshape(texts, 10 * groups))
+    return np.stack([p, 1 - p], 1)
+
+
+def test_at_high_rates_the_standard_error_is_that_of_pairs():
+    """Balance makes the variance of what pairs of units do 10/9 times as large, whatever a short pilot finds."""
+    random = np.random.default_rng(0)
+    p = of_pairs(random, 1_000, 200)
+    groups = p.reshape(1_000, 2, 200, 10).swapaxes(0, 2)
+    true = groups.mean(3).var(0).mean()
+    assert 10 * true / p.var(2).mean() == pytest.approx(10 / 9, abs=0.02)
+    luck = balanced(random, 16, share=0.3, balance=0.2)  # the pilot's groups happen to agree
+    assert spread_of(luck, 0.2, "softmax").balance < 1
+    own = spread_of(luck, 0.5, "softmax")
+    shown = [standard_error_of_probability(one.swapaxes(0, 1), 10, own) ** 2 for one in groups]
+    assert np.mean(shown) == pytest.approx(true, rel=0.03)
+
+
 @pytest.mark.parametrize("value", [0.5, np.nan])
 def test_samples_that_say_nothing_give_no_spread(value):
     assert spread_of(np.full((16, 2, 20), value), 0.1, "softmax") is None
