@@ -21,7 +21,6 @@ from bayesian_text_classification.evaluation.statistics.intervals import weights
 from bayesian_text_classification.evaluation.statistics.rank_statistics import auroc
 from bayesian_text_classification.pipeline.masks import GROUP_SIZE
 from bayesian_text_classification.pipeline.uncertainty import summarized
-from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
