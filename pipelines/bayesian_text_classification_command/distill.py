@@ -1,6 +1,7 @@
 """`bayesian-text-classification distill`: a student whose single ordinary pass gives the scores of many passes."""
 
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -94,7 +95,6 @@ def distill(
     check_unlabeled(input, text_column, text_pair_column)
     folder = new_folder(output)
     quiet_libraries()
-    from bayesian_text_classification.distillation.distill import planned, student_of
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.labeled_texts import load_texts
     from bayesian_text_classification.wording import first_line
@@ -109,16 +109,11 @@ def distill(
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)
             where: dict[str, Any] = {"config": config, "split": split}
             texts = load_texts(input, text_column=text_column, text_pair_column=text_pair_column, **where).texts
-            plan = planned(classifier, texts, **options)
-            seconds = plan.seconds()
-        parts = plan.parts
-        print(
-            f"{len(parts.all):,} distinct texts: {len(parts.training):,} train, {len(parts.choosing):,} choose the "
-            f"best epoch, {len(parts.measuring):,} measure. This takes {duration(seconds)}.",
-            file=sys.stderr,
-        )
-        with passes_progress("distilling", plan.passes) as advance:
-            student = student_of(plan, advance)
+        student = _made(classifier, texts, options)
+    except KeyboardInterrupt:
+        if checkpoints is not None:
+            print(f"The same command continues from {checkpoints}.", file=sys.stderr)
+        raise
     except (ValueError, ImportError) as error:  # ours: the model, the texts, an option, or a package that is missing
         fail(first_line(error))
     except Exception as error:  # out of memory, or what a model's own code raises
@@ -129,3 +124,20 @@ def distill(
         fail(f"cannot write to --output {folder}: {error.strerror or error}")
     STDOUT.print(str(student.distillation), highlight=False, soft_wrap=True, markup=False)
     STDOUT.print(output, highlight=False, soft_wrap=True, markup=False)
+
+
+def _made(classifier: Any, texts: Sequence[Any], options: Mapping[str, Any]) -> Any:
+    """The student. Says beforehand how long it takes. Warnings of the two calls name the caller of this function."""
+    from bayesian_text_classification.distillation.distill import planned, student_of
+
+    plan = planned(classifier, texts, **options)
+    with STDERR.status("estimating the time"):
+        seconds = plan.seconds()
+    parts = plan.parts
+    print(
+        f"{len(parts.all):,} distinct texts: {len(parts.training):,} train, {len(parts.choosing):,} choose the "
+        f"best epoch, {len(parts.measuring):,} measure. This takes {duration(seconds)}.",
+        file=sys.stderr,
+    )
+    with passes_progress("distilling", plan.passes) as advance:
+        return student_of(plan, advance)

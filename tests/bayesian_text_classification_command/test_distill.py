@@ -1,12 +1,17 @@
 """`bayesian-text-classification distill`: from a file of unlabeled texts to a folder that a stock pipeline serves."""
 
 import json
+import subprocess
+import sysconfig
+from pathlib import Path
 
 import pytest
 from bayesian_text_classification import load
 from bayesian_text_classification.distillation import distill
 from commands import asked, refused
 from random_texts import random_texts
+
+COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
 
 pytestmark = [
     pytest.mark.usefixtures("loud_libraries"),
@@ -48,6 +53,26 @@ def test_a_file_of_texts_becomes_a_folder_for_a_stock_pipeline(model, texts, tmp
     answers = json.loads(python(code, output))
     for one, other in zip(answers, student(["good film", "dull plot"]), strict=True):
         assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-6)
+
+
+def test_warnings_of_a_student_are_shown(model, texts, tmp_path):
+    training = ("--epochs", "1", "--learning-rate", "10", "--num-samples", "2", "--output", tmp_path / "student")
+    done = subprocess.run([COMMAND, "distill", "--model", model, "--input", texts, *training],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    first, second = (line for line in done.stderr.splitlines() if line.startswith("warning: "))
+    assert first.startswith("warning: 150 distinct texts are few for a student")
+    assert second.startswith("warning: the student is no closer to its teacher than")
+
+
+def test_ctrl_c_says_how_to_continue(model, texts, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distill, "with_new_head", stop)
+    arguments = ("distill", "--model", model, "--input", texts, "--how", "head", "--num-samples", 2)
+    kept = ("--checkpoints", tmp_path / "kept", "--output", tmp_path / "student")
+    done = asked(*arguments, *kept)
+    assert done.exit_code != 0 and f"The same command continues from {tmp_path / 'kept'}." in done.stderr
 
 
 def test_a_folder_that_is_not_empty_is_refused_before_torch_is_imported(model, texts, tmp_path):

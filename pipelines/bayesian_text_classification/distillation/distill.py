@@ -76,10 +76,10 @@ class Plan:
 
     def seconds(self) -> float:
         """Estimate the wall-clock time from that of an ordinary pass, measured on up to 64 of the texts."""
-        some = self.parts.all[:: -(-len(self.parts.all) // _TIMED)]
-        self.classifier.predict_proba(some[:8], num_samples=0)  # the first call prepares the model
+        some, ordinary = self.parts.all[:: -(-len(self.parts.all) // _TIMED)], self.classifier.uncalibrated()
+        ordinary.predict_proba(some[:8], num_samples=0)  # the first call prepares the model
         started = time.perf_counter()
-        self.classifier.predict_proba(some, num_samples=0)
+        ordinary.predict_proba(some, num_samples=0)
         return self.passes * (time.perf_counter() - started) / len(some)
 
 
@@ -102,16 +102,25 @@ def planned(
         if not is_int(value) or value < 1:
             raise ValueError(f"{name}={value!r}; it must be an integer of at least 1")
     if learning_rate is not None and not (is_real(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate={learning_rate!r}; it must be a positive number, such as 3e-5, or None")
-    settings: dict[str, Any] = {}
-    if how != "head":
-        rate = LEARNING_RATES[how] if learning_rate is None else float(learning_rate)
-        settings = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size}
+        raise ValueError(f"learning_rate={learning_rate!r}; it must be a positive number, such as 3e-5")
+    if how == "head":
+        given = {"learning_rate": learning_rate, "training": training}
+        if unused := [name for name, value in given.items() if value is not None]:
+            raise ValueError(f"{unused[0]} is for how='weights' and how='lora'; a new head takes no training steps")
     scores, folder = _scores_of(classifier, options), None if checkpoints is None else Path(checkpoints)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise ValueError(f"checkpoints={str(checkpoints)!r} is a file; pass the name of a folder, which may be new")
     if how == "lora" and not is_peft_available():
         raise ImportError("how='lora' needs peft: pip install peft, or pass how='weights'")
     if how != "head" and not is_accelerate_available():
         raise ImportError(f"how={how!r} needs accelerate: pip install accelerate, or pass how='head'")
+    settings: dict[str, Any] = {}
+    if how != "head":
+        from .training import check_arguments  # imported here because it takes seconds
+
+        check_arguments(training, classifier.device)
+        rate = LEARNING_RATES[how] if learning_rate is None else float(learning_rate)
+        settings = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size}
     return Plan(classifier, parts_of(texts), scores, how, settings, dict(training or {}), folder)
 
 
@@ -127,8 +136,11 @@ def student_of(plan: Plan, progress: Progress | None = None) -> BayesianTextClas
         ends = len(parts.training), len(parts.training) + len(parts.choosing)
         learned, choosing, measuring = np.split(targets, ends)
         model, found = _trained(plan, model, learned, choosing, advance)
-        student = _classifier_of(model.to(classifier.model.dtype), classifier)
+        student = _classifier_of(model.to(classifier.run_dtype), classifier)
         ordinary = classifier.uncalibrated().predict_proba(parts.measuring, num_samples=0, progress=advance)
+        scaling = classifier.scaling_for(given)
+        if scaling is not None:
+            ordinary = scaling.apply(ordinary).astype(np.float32)
         own = student.predict_proba(parts.measuring, num_samples=0, progress=advance)
     before, after = (closeness(measuring, one, activation) for one in (ordinary, own))
     if after.kl >= before.kl:
@@ -142,14 +154,14 @@ def student_of(plan: Plan, progress: Progress | None = None) -> BayesianTextClas
         how=plan.how,
         teacher=teacher,
         teacher_scores=plan.made_by,
-        calibrated=classifier.scaling_for(given) is not None,
+        calibrated=scaling is not None,
         texts=len(parts.training),
         held_out=len(parts.measuring),
         settings={**plan.settings, **found, **{name: _as_json(value) for name, value in plan.more.items()}},
         student=after,
         ordinary=before,
     )
-    student.set_distillation(made, frozenset(text_hash(text_key(text)) for text in parts.all))
+    student.set_distillation(made, classifier.distilled_on | {text_hash(text_key(text)) for text in parts.all})
     return student
 
 
@@ -180,11 +192,13 @@ def _scores_of(classifier: BayesianTextClassificationPipeline, options: Mapping[
     if classifier.activation == "none":
         raise ValueError("the model predicts numbers, and a student learns probabilities; distill a classifier instead")
     scores = replace(classifier.with_options(options), threshold=None, novelty_level=None, coverage=None)
-    if scores.num_samples == 0:
-        inserted = "" if classifier.sites_for({"posterior": "dropout"}) else " and dropout=0.1"
+    if scores.num_samples < 2:
+        models = len(classifier.members)
+        inserted = "" if classifier.sites_for({"posterior": "dropout"}) else " dropout=0.1"
+        more = f"num_samples={models}" if models > 1 else f"num_samples=20{inserted}"
         raise ValueError(
-            "num_samples=0; a student learns the average of several passes: pass "
-            f"num_samples=20{inserted}, or load an ensemble"
+            f"num_samples={scores.num_samples}; a student learns the average of several passes: pass {more}"
+            + ", or load an ensemble" * (models == 1)
         )
     classifier.sample_proba([], **{name: value for name, value in options.items() if name != "tolerance"})
     return scores

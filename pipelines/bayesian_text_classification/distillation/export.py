@@ -12,7 +12,9 @@ from typing import Any, Literal, get_args
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from ..pipeline.distillation import STUDENT
 from ..pipeline.forward import Forward, Inputs
+from ..pipeline.saving import KEY
 from ..pipeline.scaling import Scaling
 from .affine import Affine, ExportError, calibrated_line
 from .export_card import export_card
@@ -44,7 +46,8 @@ def export(
     prove that the layer is the last one, and again on what was written. Weights are float32. A LoRA adapter is merged.
     The classifier's model is not changed. Memory for two copies of the model in float32 is enough.
 
-    A threshold, a scope, prediction sets, samples and tokenizer options are left out, with one warning.
+    A threshold, a scope, prediction sets, samples and tokenizer options are left out, with one warning. The record of a
+    student stays.
 
     Args:
         classifier: The pipeline.
@@ -80,6 +83,9 @@ def export(
 
             write_graph(model, tokenizer, line, inputs, made)
         else:
+            if classifier.distillation is not None:  # evaluate refuses the texts that it learned from
+                setattr(model.config, KEY, {"num_samples": 0, STUDENT: classifier.distillation.saved()})
+                classifier.save_distilled_on(made)
             _write_checkpoint(model, line, inputs, made, rounded)
         tokenizer.save_pretrained(made)
         _check_tokenizer(tokenizer, classifier, made)
@@ -176,4 +182,4 @@ def _left_out(classifier: Any) -> str:
 
 
 def _card(classifier: Any, scaling: Scaling | None, to: Target) -> str:
-    return export_card(type(classifier.model).__name__, scaling, classifier.activation, to)
+    return export_card(type(classifier.model).__name__, scaling, classifier.activation, to, classifier.distillation)

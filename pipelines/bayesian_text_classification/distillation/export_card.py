@@ -1,5 +1,7 @@
 """The model card of an export."""
 
+from ..pipeline.distillation import Distillation
+from ..pipeline.model_card import student_part
 from ..pipeline.options import Activation
 from ..pipeline.scaling import Scaling, TemperatureScaling
 
@@ -20,7 +22,7 @@ It was written by `export` of `bayesian-text-classification`.
 
 {calibration}
 
-## How to use it
+{student}## How to use it
 
 ```python
 {code}
@@ -61,7 +63,9 @@ _SCORES: dict[Activation, str] = {
 }
 
 
-def export_card(architecture: str, scaling: Scaling | None, activation: Activation, to: str) -> str:
+def export_card(
+    architecture: str, scaling: Scaling | None, activation: Activation, to: str, made_by: Distillation | None = None
+) -> str:
     """The card, which says what was folded and how to use the folder.
 
     Args:
@@ -69,6 +73,7 @@ def export_card(architecture: str, scaling: Scaling | None, activation: Activati
         scaling: The calibration; None if there is none.
         activation: How logits become scores.
         to: "transformers" or "onnx".
+        made_by: What made the classifier, if it is a student.
     """
     graph = to == "onnx"
     words = {
@@ -76,6 +81,7 @@ def export_card(architecture: str, scaling: Scaling | None, activation: Activati
         "what": f"An ONNX graph of {architecture}" if graph else f"A checkpoint of {architecture}",
         "reader": "ONNX Runtime, or another engine for ONNX" if graph else "transformers",
         "calibration": _NONE if scaling is None else _calibration(scaling, activation, graph),
+        "student": "" if made_by is None else f"## A student\n\n{student_part(made_by)}\n\n",
         "code": _GRAPH.replace("ACTIVATION", _SCORES[activation]) if graph else _STOCK,
         "texts": "- The batch size and the length are free."
         if graph

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from ..pipeline.encoding import Encoder
 from ..pipeline.options import Activation
@@ -29,6 +28,19 @@ from .closeness import divergence
 PASSES_OF_A_STEP = 3  # a backward pass costs as much as two forward passes
 RANK = 16  # of a LoRA adapter
 _TARGETS = "labels"
+_WRITTEN_LAST = "trainer_state.json"  # of a checkpoint
+# Arguments of `TrainingArguments` that have an argument of their own in `distill`, or that `trained` rests on.
+_OF_DISTILL = {
+    "num_train_epochs": "epochs",
+    "learning_rate": "learning_rate",
+    "per_device_train_batch_size": "batch_size",
+    "seed": "seed",
+    "output_dir": "checkpoints",
+}
+_FIXED = (
+    *("eval_strategy", "save_strategy", "load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
+    *("prediction_loss_only", "remove_unused_columns", "label_names", "max_steps", "save_only_model", "use_cpu"),
+)
 
 
 @dataclass(frozen=True)
@@ -116,9 +128,45 @@ def trained(
         trainer.model_accepts_loss_kwargs = False  # as `loss_is_scaled_for_ga`, in earlier versions
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
+        trainer.train(resume_from_checkpoint=last_complete(folder))
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
     return model.eval(), {"epoch": int(np.argmin(losses)) + 1, "kl_of_epochs": [round(loss, 5) for loss in losses]}
+
+
+def check_arguments(given: Mapping[str, Any] | None, device: torch.device) -> None:
+    """Check further arguments of `TrainingArguments`.
+
+    Raises:
+        ValueError: They are no mapping, `TrainingArguments` does not take one of them, or `trained` sets it.
+    """
+    if given is None:
+        return
+    if not isinstance(given, Mapping):
+        raise ValueError(f"training={given!r}; it must be a dict of TrainingArguments, such as {{'bf16': True}}")
+    known = {field.name for field in fields(TrainingArguments)}
+    for name in given:
+        if name in _OF_DISTILL:
+            raise ValueError(f"training has {name!r}; pass {_OF_DISTILL[name]}=... to distill instead")
+        if name in _FIXED:
+            raise ValueError(f"training has {name!r}, which distill sets itself; leave it out")
+        if name == "gradient_checkpointing":
+            raise ValueError(
+                "training has 'gradient_checkpointing', which models do in train() mode alone, and a student learns "
+                "without dropout; to save memory, pass a smaller batch_size, or how='lora'"
+            )
+        if name not in known:
+            raise ValueError(
+                f"training has {name!r}, which transformers.TrainingArguments does not take; its documentation lists "
+                "what it takes"
+            )
+    with tempfile.TemporaryDirectory() as folder:
+        TrainingArguments(**{"output_dir": folder, "use_cpu": device.type == "cpu", "report_to": [], **given})
+
+
+def last_complete(folder: Path) -> str | None:
+    """The last checkpoint in a folder that was written to its end; None if there is none."""
+    steps = {int(path.parent.name.split("-")[-1]): path.parent for path in folder.glob(f"checkpoint-*/{_WRITTEN_LAST}")}
+    return str(steps[max(steps)]) if steps else None
 
 
 def with_lora(model: Any) -> Any:

@@ -38,7 +38,8 @@ class Distillation:
         held_out: Number of other texts that chose the epoch, and of those that `student` and `ordinary` are for; equal.
         settings: Settings of the training, such as the learning rate.
         student: How close the student is to its teacher.
-        ordinary: How close the teacher's own ordinary pass is, without a calibration.
+        ordinary: How close the teacher's own ordinary pass is, with the calibration of the teacher's scores if they are
+            calibrated.
     """
 
     how: How

@@ -40,6 +40,15 @@ passes. No labels were used.
 It was trained on {texts:,} texts and measured on {held_out:,} others. Training: {settings}. The teacher has the
 fingerprint `{teacher}`, and its scores were made with {scores}{calibrated}. Sampling the student (`num_samples=20`)
 would sample its own dropout, not the teacher's scores."""
+_STOCK = """
+
+It is an ordinary checkpoint. A stock pipeline gives the same scores, without code of this repository:
+
+```python
+from transformers import pipeline
+
+classifier = pipeline("text-classification", model="<this repository>", truncation=True)
+```"""
 _OTHER_RATES = """
 The model was not trained with this dropout (`dropout={dropout!r}`). Measure whether it helps on your texts."""
 _ENSEMBLE = """\
@@ -191,7 +200,8 @@ def card(
         sampling = _ENSEMBLE.format(count=count) + _WITH_DROPOUT * (posterior == "ensemble+dropout")
     student = options.get(STUDENT)
     if student:
-        sampling = _of_student(Distillation.of_saved(student))
+        sampling = student_part(Distillation.of_saved(student)) + _STOCK
+        can_sample = False  # its samples are not what it learned
     words = {
         "novelty": _NOVELTY if options.get(SCOPE) else "",
         "sets": _SETS.replace("{coverage}", f"{options.get('coverage') or 0.8:g}")
@@ -234,8 +244,8 @@ def card(
     return _with_ours(own, part, tags)
 
 
-def _of_student(made: Distillation) -> str:
-    """A paragraph about what made a student."""
+def student_part(made: Distillation) -> str:
+    """Paragraphs about what made a student."""
     settings = {"how": made.how, **made.settings}
     return _STUDENT.format(
         before=made.ordinary,

@@ -10,9 +10,11 @@ import numpy as np
 
 from .conformal import ConformalPipeline
 from .distillation import STUDENT, Distillation, How
+from .inputs import text_hash, text_key
 from .options import Options
 from .progress import Progress
 from .saved_arrays import UNREADABLE, file_of, read_arrays, write_arrays
+from .saving import saved_options
 
 _PACKAGE = "bayesian_text_classification"
 _HASHES = "hashes"
@@ -31,7 +33,7 @@ class OnePassPipeline(ConformalPipeline):
 
     @property
     def distilled_on(self) -> frozenset[int]:
-        """Hashes (`text_hash`) of the texts that a student was made from; empty if they are not known."""
+        """Hashes (`text_hash`) of the texts that a student and its teachers were made from; empty if not known."""
         return self._distilled_on
 
     def set_distillation(self, made_by: Distillation, hashes: frozenset[int]) -> None:
@@ -126,26 +128,25 @@ class OnePassPipeline(ConformalPipeline):
         made = {} if self._distillation is None else {STUDENT: self._distillation.saved()}
         return super().saved_options() | made
 
-    def _save_arrays(self, folder: Any) -> None:
-        super()._save_arrays(folder)
+    def save_distilled_on(self, folder: str | os.PathLike[str]) -> None:
+        """Write the hashes of `distilled_on` into a saved folder, if there are any."""
         if self._distilled_on:
             write_arrays(folder, STUDENT, {_HASHES: np.array(sorted(self._distilled_on), dtype=np.uint64)})
 
+    def _save_arrays(self, folder: Any) -> None:
+        super()._save_arrays(folder)
+        self.save_distilled_on(folder)
+
     def _load_distillation(self, saved: Mapping[str, Any]) -> None:
-        """Take over what was saved with a student. Warn if its texts are not known."""
-        if not saved.get(STUDENT):
-            return
-        self._distillation = Distillation.of_saved(saved[STUDENT])
-        try:
-            self._distilled_on = frozenset(read_arrays(self.model, STUDENT)[_HASHES].tolist())
-        except UNREADABLE as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            warnings.warn(
-                f"the texts of the student did not load from {file_of(STUDENT)} ({reason}), so evaluate cannot tell "
-                "whether it measures on them; copy that file from the folder that distill wrote",
-                UserWarning,
-                stacklevel=3,
-            )
+        """Take over what was saved with a student, or the texts of students that are members of an ensemble.
+
+        Warn if the texts of a student are not known.
+        """
+        if saved.get(STUDENT):
+            self._distillation = Distillation.of_saved(saved[STUDENT])
+        for model in self.members:
+            if saved_options(model.config).get(STUDENT):
+                self._distilled_on |= _texts_of(model)
 
     def _warn_of_samples(self, options: Options) -> None:
         if self._distillation is not None and options.num_samples and options.posterior == "dropout":
@@ -154,6 +155,32 @@ class OnePassPipeline(ConformalPipeline):
                 "from its teacher; its ordinary pass is: num_samples=0",
                 depth=5,
             )
+
+    def _warn_of_learned(self, texts: Sequence[Any]) -> None:
+        """Warn if a student is calibrated on texts that it learned from: it is too good on them."""
+        learned = sum(text_hash(text_key(text)) in self._distilled_on for text in texts) if self._distilled_on else 0
+        if learned:
+            warnings.warn(
+                f"{learned:,} of {len(texts):,} texts are among those that the student was distilled on, so the "
+                "calibration will be too confident; calibrate on other texts",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def _texts_of(student: Any) -> frozenset[int]:
+    """Hashes of the texts that a loaded student was made from; empty, with a warning, if they cannot be read."""
+    try:
+        return frozenset(read_arrays(student, STUDENT)[_HASHES].tolist())
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        warnings.warn(
+            f"the texts of the student did not load from {file_of(STUDENT)} ({reason}), so evaluate cannot tell "
+            "whether it measures on them; copy that file from the folder that distill wrote",
+            UserWarning,
+            stacklevel=4,
+        )
+        return frozenset()
 
 
 def _module(name: str) -> Any:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from bayesian_text_classification import load
 from bayesian_text_classification.distillation import distill as module
+from bayesian_text_classification.distillation.closeness import closeness
 from bayesian_text_classification.pipeline.distillation import Distillation
 from bayesian_text_classification.pipeline.inputs import text_hash
 from random_texts import random_texts
@@ -160,10 +161,74 @@ def test_scores_at_other_rates_than_those_of_the_calibration_are_not_called_cali
     assert not calibrated.distill(TEXTS, how="head", num_samples=4, dropout="2x").distillation.calibrated
 
 
-def test_half_precision_stays(tiny, bayesian):
-    model = tiny("bert", hidden_dropout_prob=0.3).to(torch.float16)
+@pytest.mark.parametrize(("own", "saved"), [("bfloat16", "bfloat16"), ("float16", "float32")])
+def test_a_student_is_saved_in_the_dtype_that_it_runs_in(tiny, bayesian, tmp_path, own, saved):
+    """A float16 model runs in float32 on a CPU. A stock pipeline takes the dtype of the weights, and gives the same."""
+    model = tiny("bert", hidden_dropout_prob=0.3).to(getattr(torch, own))
     student = bayesian(model, num_samples=2).distill(TEXTS, epochs=1)
-    assert student.model.dtype == torch.float16
+    assert student.model.dtype == getattr(torch, saved)
+    student.save_pretrained(tmp_path)
+    stock = pipeline("text-classification", model=str(tmp_path))(TEXTS[:3])
+    for one, other in zip(stock, student(TEXTS[:3]), strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-6)
+
+
+def test_the_ordinary_pass_of_a_calibrated_teacher_is_calibrated_too(teacher):
+    """Else any student would seem close beside it."""
+    calibrated = copy.copy(teacher)
+    calibrated.temperature = 3.0
+    found = calibrated.distill(TEXTS, how="head").distillation
+    p = teacher.predict_proba(TEXTS, num_samples=0).astype(np.float64)
+    same_scaling = p ** (1 / 3) / (p ** (1 / 3)).sum(1, keepdims=True)
+    target = calibrated.predict_proba(TEXTS)
+    raw, own = (closeness(target, one, "softmax").rms for one in (p, same_scaling))
+    assert own < raw / 1.5 and found.ordinary.rms == pytest.approx(own, rel=0.25)  # of the texts that measure
+
+
+def test_a_student_of_a_student_knows_the_texts_of_both(student, tmp_path):
+    others = random_texts(120, seed=5)
+    with pytest.warns(UserWarning, match="samples the student's own dropout"):
+        second = student.distill(others, how="head", num_samples=2)
+    assert second.distilled_on == student.distilled_on | {text_hash(text) for text in others}
+    for i, one in enumerate((student, second)):
+        one.save_pretrained(tmp_path / str(i))
+    both = load([tmp_path / "0", tmp_path / "1"])
+    assert both.distilled_on == second.distilled_on and both.distillation is None
+
+
+def test_an_exported_student_is_still_known_as_one(student, tmp_path):
+    student.export(tmp_path / "served", uncalibrated=True)
+    served = load(tmp_path / "served")
+    assert served.distilled_on == student.distilled_on and served.distillation == student.distillation
+    assert served.sampling.num_samples == 0 and served(TEXTS[:3]) == student(TEXTS[:3])
+    card = (tmp_path / "served" / "README.md").read_text()
+    assert "This classifier is a student" in card and student.distillation.teacher in card
+
+
+def test_a_student_warns_if_it_is_calibrated_on_its_own_texts(student):
+    own = copy.copy(student)
+    texts = [*random_texts(30, seed=5), *TEXTS[:10]]
+    labels = [int(i % 4 == 0) ^ int(p[1] > 0.5) for i, p in enumerate(own.predict_proba(texts))]
+    with pytest.warns(UserWarning, match="^10 of 40 texts are among those .*; calibrate on other texts") as seen:
+        own.calibrate(texts, labels)
+    assert [one.filename for one in seen] == [__file__]
+
+
+def test_an_unfinished_checkpoint_is_left_alone(teacher, tmp_path):
+    """A process was killed while it wrote the last one."""
+    arguments = {"epochs": 2, "learning_rate": 1e-3, "batch_size": 16, "checkpoints": tmp_path}
+    whole = teacher.distill(TEXTS, **arguments)
+    *_, last = sorted(tmp_path.glob("weights-*/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for name in ("trainer_state.json", "optimizer.pt"):
+        (last / name).unlink()
+    again = teacher.distill(TEXTS, **arguments)
+    np.testing.assert_allclose(again.predict_proba(TEXTS[:20]), whole.predict_proba(TEXTS[:20]), atol=1e-5)
+
+
+def test_a_new_head_takes_no_options_of_a_training(teacher):
+    for options in ({"learning_rate": 1e-3}, {"training": {"bf16": True}}):
+        with pytest.raises(ValueError, match=f"^{next(iter(options))} is for how='weights' and how='lora'"):
+            teacher.distill(TEXTS, how="head", **options)
 
 
 def test_lora_is_merged(teacher):
@@ -252,6 +317,14 @@ def counted(function, calls):
         ({"batch_size": 1.5}, "batch_size=1.5; it must be an integer"),
         ({"learning_rate": -1}, "learning_rate=-1; it must be a positive number"),
         ({"num_samples": 0}, "num_samples=0; a student learns the average.*pass num_samples=20"),
+        ({"num_samples": 1}, "num_samples=1; a student learns the average.*pass num_samples=20, or load an ensemble"),
+        ({"training": "bf16"}, "training='bf16'; it must be a dict of TrainingArguments, such as {'bf16': True}"),
+        ({"training": {"learning_rate": 1}}, r"training has 'learning_rate'; pass learning_rate=... to distill"),
+        ({"training": {"load_best_model_at_end": False}}, "'load_best_model_at_end', which distill sets itself"),
+        ({"training": {"gradient_checkpointing": True}}, "'gradient_checkpointing'.*pass a smaller batch_size, or how"),
+        ({"training": {"nonsense": 3}}, "training has 'nonsense', which transformers.TrainingArguments does not take"),
+        ({"training": {"lr_scheduler_type": "none"}}, "none is not a valid SchedulerType, please select one of"),
+        ({"checkpoints": __file__}, "checkpoints=.*test_distill.py' is a file; pass the name of a folder"),
         ({"threshold": 0.9}, "'threshold' is not accepted here, only num_samples"),
         ({"max_length": 8}, "'max_length' is not accepted here.*keeps the tokenizer options of the constructor"),
     ],

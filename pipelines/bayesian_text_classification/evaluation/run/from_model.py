@@ -33,7 +33,7 @@ from .ensemble_arm import with_members
 from .nan import refuse_nan
 from .novelty import with_novelty, with_scope
 from .saved_arm import own_passes, with_saved
-from .student_arm import check_student, with_student
+from .student_arm import check_student, check_unseen, with_student
 
 
 def compare(
@@ -174,6 +174,7 @@ def _stages(
     if activation == "sigmoid" and len(set(names)) < len(names):
         raise ValueError("two labels of the model have the same name; give every label its own in config.id2label")
 
+    check_unseen("classifier", classifier, texts, out_of_scope)
     if student is not None:
         check_student(student, classifier, texts, out_of_scope)
 

@@ -37,11 +37,18 @@ def check_student(
             f"the student has the labels {own}, and the classifier has {ours}; they need the same labels, in any "
             "order, each with a name of its own: set config.id2label and config.label2id"
         )
-    leave = ", or leave these out (in Python, with data.without(student.distilled_on))"
+    check_unseen("student", student, texts, out_of_scope)
+
+
+def check_unseen(
+    name: str, model: BayesianTextClassificationPipeline, texts: Sequence[Any], out_of_scope: Sequence[Any]
+) -> None:
+    """Raise ValueError if the model called `name` is a student, and learned from a measured text."""
+    leave = f", or leave these out (in Python, with data.without({name}.distilled_on))"
     for part, what, more in ((texts, "measured", leave), (out_of_scope, "out-of-scope", "")):
-        if rows := rows_in(part, student.distilled_on):
+        if rows := rows_in(part, model.distilled_on):
             raise ValueError(
-                f"{len(rows):,} of {len(part):,} {what} texts are among those that the student was distilled on, first "
+                f"{len(rows):,} of {len(part):,} {what} texts are among those that the {name} was distilled on, first "
                 f"{row_name(rows[0])}; measure on other texts{more}"
             )
 
@@ -97,7 +104,7 @@ def _notes(
     calibration: Sequence[Any],
 ) -> list[str]:
     own, ours = (weight_bytes([one.model]) for one in (student, classifier))
-    size = f"Its weights take {own / 1e6:,.0f} MB, those of the first one {ours / 1e6:,.0f} MB."
+    size = f"Its weights take {own / 1e6:,.0f} MB, those of the classifier {ours / 1e6:,.0f} MB."
     known = (
         "Which texts it learned from is not known. If some of them are measured here, it looks better than it is."
         if not student.distilled_on

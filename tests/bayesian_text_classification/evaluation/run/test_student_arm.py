@@ -158,6 +158,9 @@ def test_texts_that_the_student_learned_from_are_refused(model, student, data):
     found = compare(model, kept, student=student, num_samples=0)
     note = "None of the measured texts is among the 3 that it was distilled on."
     assert any(one.endswith(note) for one in found.notes)
+    with pytest.raises(ValueError, match=r"^2 of 30 .* that the classifier was distilled on.*without\(classifier\."):
+        compare(student, data, num_samples=0, progress=rows.append)
+    assert not rows
     with pytest.raises(ValueError, match=r"1 of 2 out-of-scope texts are among .*; measure on other texts$"):
         compare(model, kept, student=known_to(student, [STRANGE[1]]), out_of_scope=STRANGE, progress=rows.append)
     assert not rows
