@@ -20,7 +20,7 @@ from bayesian_text_classification.pipeline.inputs import text_key
 from tqdm import tqdm
 
 from benchmarks.common import Array
-from benchmarks.distillation.student import chosen_texts, interval, kept, parser_of, tests_of
+from benchmarks.distillation.student import chosen_texts, command_of, interval, kept, parser_of, tests_of, what_made
 from benchmarks.results import table, write_section
 
 TEXTS, EPOCHS = 5_000, 3  # where the other one varies
@@ -46,10 +46,11 @@ def main() -> None:
     def row(how: str, size: int, epochs: int) -> list[str]:
         def student() -> Array:
             with tqdm(desc=f"{how}, {size} texts, {epochs} epochs", unit="pass") as bar:
-                found = teacher.distill(unlabeled[:size], how=how, epochs=epochs, progress=bar.update)
+                training = {} if how == "head" else {"epochs": epochs}
+                found = teacher.distill(unlabeled[:size], how=how, progress=bar.update, **training)
             return np.asarray(found.predict_proba(texts))
 
-        gained = losses(kept(args, f"{how}-of-{size}-in-{epochs}", student)) - ordinary
+        gained = losses(kept(args, f"{what_made(how, size, epochs)}-0", student)) - ordinary
         share = gained.mean() / (sampled - ordinary).mean()
         return [how, f"{size:,}", str(epochs) if how != "head" else "", interval(gained), f"{share:.0%}"]
 
@@ -59,9 +60,7 @@ def main() -> None:
         cases += [("weights", min(TEXTS, len(unlabeled)), epochs) for epochs in args.epochs]
     body = table(["", "texts", "epochs", "NLL less frequentist", "share of the gain"], [row(*case) for case in cases])
     samples = f"{args.samples} samples: {interval(sampled - ordinary)}; {len(texts):,} test texts, one seed.\n\n"
-    command = f"python -m benchmarks.distillation.curves --name {args.name} --texts FILE... --tests FILE..."
-    command += f" --least-words {args.least_words} --kept FOLDER"
-    write_section(f"Students by texts and epochs, {args.name}", command, samples + body)
+    write_section(f"Students by texts and epochs, {args.name}", command_of("curves", args), samples + body)
 
 
 def remember(probabilities: Array, texts: Sequence[str], samples: int) -> None:

@@ -14,6 +14,7 @@ and one set of texts.
 """
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,13 @@ from benchmarks.common import Array, read_texts
 from benchmarks.evaluation.inserted_dropout import read
 from benchmarks.results import table, write_section
 
+PLACES = {"model": "MODEL", "texts": "FILE...", "tests": "FILE...", "strange": "FILE", "kept": "FOLDER"}
+
 
 def main() -> None:
     """Measure, and write a section of RESULTS.md."""
     parser = parser_of(str(__doc__))
-    parser.add_argument("--max-texts", type=int, default=5_000)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--learning-rate", type=float)
+    add_training(parser)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     teacher = load(args.model, num_samples=args.samples)
@@ -57,7 +58,7 @@ def main() -> None:
     for how in args.how:
         made = []
         for seed in range(args.seeds):
-            options = {"how": how, "seed": seed, "epochs": args.epochs, "learning_rate": args.learning_rate}
+            options = options_of(args, how) | {"seed": seed}
             options["checkpoints"] = args.kept / f"{args.name}-teacher-{seed}"
 
             def student(options: dict[str, Any] = options) -> Array:
@@ -66,19 +67,13 @@ def main() -> None:
                 print(found.distillation, found.distillation.settings)
                 return np.asarray(found.predict_proba(texts))
 
-            made.append(kept(args, f"{how}-{seed}", student))
+            made.append(kept(args, f"{what_made(how, len(unlabeled), args.epochs)}-{seed}", student))
         arms[f"student ({how})"] = made
     seeds = f"{args.seeds} seed{'s' * (args.seeds != 1)}"
     body = f"{len(unlabeled):,} texts without labels, {len(texts):,} test texts, {seeds}.\n\n"
-    options = (
-        f"--name {args.name} --texts FILE... --tests FILE... --least-words {args.least_words} --epochs {args.epochs}"
-    )
-    if args.learning_rate:
-        options += f" --learning-rate {args.learning_rate:g}"
-    command = f"python -m benchmarks.distillation.student {options} --seeds {args.seeds} --kept FOLDER"
     groups = groups_of(texts)
     body += f"{results(arms, targets, groups, METHODS[teacher.activation][0])}\n\n{verdicts(arms, targets, groups)}"
-    write_section(f"Students, {args.name}", command, body)
+    write_section(f"Students, {args.name}", command_of("student", args), body)
 
 
 def parser_of(description: str) -> argparse.ArgumentParser:
@@ -93,6 +88,35 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=20)
     parser.add_argument("--kept", type=Path, required=True, help="folder for what was measured")
     return parser
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """The options of a benchmark whose students differ in nothing but the seed."""
+    parser.add_argument("--max-texts", type=int, default=5_000)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float)
+
+
+def options_of(args: argparse.Namespace, how: str) -> dict[str, Any]:
+    """The arguments of `distill`."""
+    training = {} if how == "head" else {"epochs": args.epochs, "learning_rate": args.learning_rate}
+    return {"how": how, **training}
+
+
+def what_made(how: str, texts: int, epochs: int) -> str:
+    """A student's name among what is kept."""
+    return f"{how}-of-{texts}" if how == "head" else f"{how}-of-{texts}-in-{epochs}"
+
+
+def command_of(module: str, args: argparse.Namespace) -> str:
+    """The command that gives this section again, with words in capitals for files and folders."""
+    parts = [f"python -m benchmarks.distillation.{module} --name {shlex.quote(args.name)}"]
+    for name, value in vars(args).items():
+        if value is None or name == "name":
+            continue
+        shown = PLACES.get(name) or (" ".join(map(str, value)) if isinstance(value, list) else f"{value}")
+        parts.append(f"--{name.replace('_', '-')} {shown}")
+    return " ".join(parts)
 
 
 def tests_of(args: argparse.Namespace, teacher: Any) -> tuple[list[str], Array]:

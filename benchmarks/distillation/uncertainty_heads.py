@@ -27,7 +27,15 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from benchmarks.common import Array, read_texts
-from benchmarks.distillation.student import chosen_texts, kept, parser_of, tests_of
+from benchmarks.distillation.student import (
+    add_training,
+    chosen_texts,
+    command_of,
+    kept,
+    options_of,
+    parser_of,
+    tests_of,
+)
 from benchmarks.results import table, write_section
 
 PENALTIES = np.geomspace(0.1, 1e5, 13)
@@ -38,15 +46,13 @@ ENTROPY = "entropy of the student"
 def main() -> None:
     """Measure, and write a section of RESULTS.md."""
     parser = parser_of(str(__doc__))
-    parser.add_argument("--max-texts", type=int, default=5_000)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--learning-rate", type=float)
+    add_training(parser)
     parser.add_argument("--strange", type=Path, help="texts of other kinds")
     args = parser.parse_args()
     teacher = load(args.model, num_samples=args.samples)
     tests, classes = tests_of(args, teacher)
     texts = chosen_texts(args, set(tests), args.max_texts)
-    options: dict[str, Any] = {"how": args.how[0], "epochs": args.epochs, "learning_rate": args.learning_rate}
+    options = options_of(args, args.how[0])
     with tqdm(desc="student", unit="pass") as bar:
         checkpoints = args.kept / f"{args.name}-teacher-0"
         student = teacher.distill(texts, checkpoints=checkpoints, seed=0, progress=bar.update, **options)
@@ -78,9 +84,11 @@ def main() -> None:
     names = list(next(iter(columns.values())))
     cells = [[name, *(cell for found in columns.values() for cell in found[name])] for name in names]
     header = ["score", *(cell for name in columns for cell in (f"{name}: AUROC", "less entropy"))]
-    command = f"python -m benchmarks.distillation.uncertainty_heads --name {args.name} --texts FILE... --tests FILE..."
-    command += f" --epochs {args.epochs} --kept FOLDER" + " --strange FILE" * bool(args.strange)
-    write_section(f"Heads for uncertainty, {args.name}", command, f"{body}.\n\n{table(header, cells)}")
+    write_section(
+        f"Heads for uncertainty, {args.name}",
+        command_of("uncertainty_heads", args),
+        f"{body}.\n\n{table(header, cells)}",
+    )
 
 
 def of_samples(drawn: Array) -> dict[str, Array]:
