@@ -152,12 +152,15 @@ def open_rows(source: Path | BinaryIO, file_format: str, compression: str = "") 
             return None
         return 1.0 if raw.closed else min(raw.tell() / size, 1.0)
 
+    columns: list[str] | None
     if file_format in (".csv", ".tsv"):
-        header, rows = _csv_rows(lines, quoted=file_format == ".csv")
-        return RowFile(header, _windows(rows, lines), done)
-    if file_format == ".jsonl":
-        return RowFile(None, _windows(_jsonl_rows(lines), lines), done)
-    return RowFile([TEXT], _windows(_txt_rows(lines), lines), done)
+        columns, rows = _csv_rows(lines, quoted=file_format == ".csv")
+    elif file_format == ".jsonl":
+        columns, rows = None, _jsonl_rows(lines)
+    else:
+        columns, rows = [TEXT], _txt_rows(lines)
+    windows = _windows(rows, lines)
+    return RowFile(columns, _closing(raw, windows) if isinstance(source, Path) else windows, done)
 
 
 # Exceptions from reading a damaged file.
@@ -245,6 +248,12 @@ def _txt_rows(lines: Lines) -> Iterator[_Row]:
     for line in lines:
         yield {TEXT: line.removesuffix("\n").removesuffix("\r")}, lines.problem
         lines.begin()
+
+
+def _closing(file: BinaryIO, windows: Iterator[Window]) -> Iterator[Window]:
+    """The windows. The file is closed after the last one, or when the caller wants no more."""
+    with file:
+        yield from windows
 
 
 def _windows(rows: Iterable[_Row], lines: Lines) -> Iterator[Window]:

@@ -274,3 +274,17 @@ def test_concurrent_reads_restore_the_csv_field_limit():
         found = list(pool.map(lambda _: len(read(content.encode(), ".csv")[0]), range(16)))
     assert found == [3_001] * 16
     assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".txt"])
+def test_a_file_is_closed_when_its_reader_wants_no_more(kind, tmp_path, monkeypatch):
+    path, opened = tmp_path / f"rows{kind}", []
+    path.write_text('{"text": "a"}\n' * (2 * WINDOW))
+    before = Path.open
+    monkeypatch.setattr(Path, "open", lambda *given: opened.append(before(*given)) or opened[-1])
+    file = open_rows(path, kind)
+    next(file.windows)
+    (raw,) = opened
+    assert not raw.closed
+    del file
+    assert raw.closed
