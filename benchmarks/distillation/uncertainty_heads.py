@@ -54,7 +54,7 @@ def main() -> None:
     texts = chosen_texts(args, set(tests), args.max_texts)
     options = options_of(args, args.how[0])
     with tqdm(desc="student", unit="pass") as bar:
-        checkpoints = args.kept / f"{args.name}-teacher-0"
+        checkpoints = args.kept / f"{args.name}-with-heads"
         student = teacher.distill(texts, checkpoints=checkpoints, seed=0, progress=bar.update, **options)
 
     known = of_samples(kept(args, f"drawn-{len(texts)}", lambda: teacher.sample_proba(texts, seed=0)))
