@@ -194,7 +194,7 @@ def _scores_of(classifier: BayesianTextClassificationPipeline, options: Mapping[
     scores = replace(classifier.with_options(options), threshold=None, novelty_level=None, coverage=None)
     if scores.num_samples < 2:
         models = len(classifier.members)
-        inserted = "" if classifier.sites_for({"posterior": "dropout"}) else " dropout=0.1"
+        inserted = "" if classifier.sites_for({"posterior": "dropout"}) else " and dropout=0.1"
         more = f"num_samples={models}" if models > 1 else f"num_samples=20{inserted}"
         raise ValueError(
             f"num_samples={scores.num_samples}; a student learns the average of several passes: pass {more}"
