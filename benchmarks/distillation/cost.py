@@ -3,7 +3,7 @@
     python -m benchmarks.distillation.cost
 
 A student of the embedded model is saved, and the stock pipeline loads its folder, in a process that has not imported
-this library. The two sides take turns there, with one thread and all texts of a call in one batch. The numbers are
+this library. The two sides take turns there, in float32, with one thread and all texts of a call in one batch. The numbers are
 medians of the ratios of their CPU times, with the middle half in parentheses. The answers show which one is the
 student.
 """
@@ -29,7 +29,8 @@ from transformers import pipeline
 
 student, teacher, rounds, texts = *sys.argv[1:3], int(sys.argv[3]), json.load(sys.stdin)
 torch.set_num_threads(1)
-sides = [pipeline("text-classification", model=folder, device="cpu") for folder in (student, teacher)]
+same = {"device": "cpu", "dtype": torch.float32}  # the teacher's weights are float16
+sides = [pipeline("text-classification", model=folder, **same) for folder in (student, teacher)]
 assert "bayesian_text_classification" not in sys.modules
 found = []
 for number in range(rounds + 1):
