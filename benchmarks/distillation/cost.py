@@ -3,9 +3,9 @@
     python -m benchmarks.distillation.cost
 
 A student of the embedded model is saved, and the stock pipeline loads its folder, in a process that has not imported
-this library. The two sides take turns there, in float32, with one thread and all texts of a call in one batch. The numbers are
-medians of the ratios of their CPU times, with the middle half in parentheses. The answers show which one is the
-student.
+this library. The two sides take turns there, in float32, with one thread and all texts of a call in one batch. The
+numbers are medians of the ratios of their CPU times, with the middle half in parentheses. The answers show which one is
+the student.
 """
 
 import argparse
