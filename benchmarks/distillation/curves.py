@@ -20,7 +20,8 @@ from bayesian_text_classification.pipeline.inputs import text_key
 from tqdm import tqdm
 
 from benchmarks.common import Array
-from benchmarks.distillation.student import chosen_texts, command_of, interval, kept, parser_of, tests_of, what_made
+from benchmarks.distillation.common import chosen_texts, command_of, kept, parser_of, student_name, tests_of
+from benchmarks.distillation.student import interval
 from benchmarks.results import table, write_section
 
 TEXTS, EPOCHS = 5_000, 3  # where the other one varies
@@ -50,7 +51,7 @@ def main() -> None:
                 found = teacher.distill(unlabeled[:size], how=how, progress=bar.update, **training)
             return np.asarray(found.predict_proba(texts))
 
-        gained = losses(kept(args, f"{what_made(how, size, epochs)}-0", student)) - ordinary
+        gained = losses(kept(args, f"{student_name(how, size, epochs)}-0", student)) - ordinary
         share = gained.mean() / (sampled - ordinary).mean()
         return [how, f"{size:,}", str(epochs) if how != "head" else "", interval(gained), f"{share:.0%}"]
 

@@ -27,15 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from benchmarks.common import Array, read_texts
-from benchmarks.distillation.student import (
-    add_training,
-    chosen_texts,
-    command_of,
-    kept,
-    options_of,
-    parser_of,
-    tests_of,
-)
+from benchmarks.distillation.common import add_training, chosen_texts, command_of, kept, options_of, parser_of, tests_of
 from benchmarks.results import table, write_section
 
 PENALTIES = np.geomspace(0.1, 1e5, 13)

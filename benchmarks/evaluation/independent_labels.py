@@ -5,7 +5,7 @@
 By simulation, with known truth: 500 texts with ten labels, which apply to 1% to 50% of them. Given their probabilities,
 the labels of a text have a correlation of 0.6. A width is that of the mean interval, as a share of the range that holds
 95% of the values. An interval of one label needs ten texts that have it. Where only some of the runs have an interval,
-they are those with the larger values, so it holds the truth more often than it would over all runs.
+the shares and widths are those of these runs.
 """
 
 import argparse

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..pipeline.errors import in_one_line
 from ..pipeline.forward import Forward, Inputs
 from ..pipeline.saving import KEY
 from .affine import ExportError
@@ -88,7 +89,7 @@ def _merged(adapted: Any, inputs: Sequence[Inputs]) -> Any:
     try:
         merged = adapted.merge_and_unload().eval()
     except Exception as error:  # what PEFT raises for the kinds of adapters that cannot be merged
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise ExportError(f"PEFT cannot merge this adapter into the weights: {reason}") from error
     if not are_close([Forward(merged).logits(one) for one in inputs], expected, _MERGED):
         raise ExportError("with its adapter merged, this model gives other logits; export it without the adapter")

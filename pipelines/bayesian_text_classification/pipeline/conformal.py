@@ -11,6 +11,7 @@ from .answers import with_sets
 from .calibrated import Settings
 from .calibration import Calibration, way_of
 from .encoding import PADDING, Encoded
+from .errors import in_one_line
 from .inputs import halves_of_rows, text_and_pair, text_hash, text_key
 from .options import NAMES, OF_CALLS, PREDICTION_SETS, Activation, Options
 from .prediction_sets import (
@@ -204,7 +205,7 @@ class ConformalPipeline(ScopedPipeline):
             sets = PredictionSets.of_saved(read_arrays(self.model, PREDICTION_SETS))
             self._check_sets(sets)
         except UNREADABLE as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = in_one_line(error)
             self._settings = replace(self._settings, options=replace(options, coverage=None))
             warnings.warn(
                 f"the prediction sets did not load from {file_of(PREDICTION_SETS)} ({reason}), so results have none; "

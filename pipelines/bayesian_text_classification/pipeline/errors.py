@@ -1,4 +1,4 @@
-"""Errors that this library raises."""
+"""Errors that this library raises, and how it quotes those of others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,3 +29,8 @@ class InputError(BayesianTextClassificationError):
 
     def __reduce__(self) -> Any:  # pickle rebuilds an exception from its message only, and workers pickle it
         return type(self), (str(self), self.reasons)
+
+
+def in_one_line(error: BaseException) -> str:
+    """The whole message of an error without line breaks, or the name of its class if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,8 @@
 
 import torch
 
+from .errors import in_one_line
+
 _ACCELERATOR_ERROR = getattr(torch, "AcceleratorError", torch.OutOfMemoryError)
 
 
@@ -18,5 +20,5 @@ def may_blame_text(error: Exception) -> bool:
 
 def cannot_run(error: Exception) -> str:
     """The error as the reason why a text cannot be classified, in one line."""
-    line = " ".join(str(error).split()) or type(error).__name__
+    line = in_one_line(error)
     return f"the model cannot run on it: {line if len(line) <= 300 else line[:297] + '...'}"

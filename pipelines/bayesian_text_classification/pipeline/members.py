@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from .errors import in_one_line
 from .options import MEMBERS, PREDICTION_SETS, SCOPE, Options, Posterior
 from .saving import KEY, Saved, loaded_adapter, save_adapter, saved_options, unloaded
 from .twin import shared_copy
@@ -169,7 +170,7 @@ def _saved_member(first: Any, tokenizer: Any, number: int) -> tuple[Any, Any]:
         )
         tokenizer = AutoTokenizer.from_pretrained(name, **at)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise OSError(
             f"model {number + 1} of the ensemble did not load from {where}: {reason} (a folder that was written with "
             "model.save_pretrained lacks it; write it with classifier.save_pretrained. For a private repository, log "

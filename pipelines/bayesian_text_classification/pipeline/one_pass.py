@@ -10,6 +10,7 @@ import numpy as np
 
 from .conformal import ConformalPipeline
 from .distillation import STUDENT, Distillation, How
+from .errors import in_one_line
 from .inputs import text_hash, text_key
 from .options import Options
 from .progress import Progress
@@ -173,7 +174,7 @@ def _texts_of(student: Any) -> frozenset[int]:
     try:
         return frozenset(read_arrays(student, STUDENT)[_HASHES].tolist())
     except UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         warnings.warn(
             f"the texts of the student did not load from {file_of(STUDENT)} ({reason}), so evaluate cannot tell "
             "whether it measures on them; copy that file from the folder that distill wrote",

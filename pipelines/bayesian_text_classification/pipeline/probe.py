@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .dropout import Call
+from .errors import in_one_line
 from .forward import Forward, Inputs, PaddingError, PathError, Plan, Recorder, numbers_of
 from .masks import ALONE, Layout
 from .randomness import first_to_draw, running_modules, unmoved_random_state
@@ -138,7 +139,7 @@ def _full_train_calls(
         try:
             (actual, calls), draws = first_to_draw(lambda: _record(forward, inputs, names, rates), names)
         except ValueError as error:
-            reason = " ".join(str(error).split())
+            reason = in_one_line(error)
             raise ValueError(f"{name} cannot run in train() mode on a short text: {reason}") from error
     hidden = None
     if draws is not None or _distance(actual, expected) > _rounding(expected):  # the same kernels on the same shapes

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
+from .errors import InputError, in_one_line
 from .features import NO_STATES
 from .inputs import first_half, text_and_pair, text_key
 from .options import SCOPE, Activation, Options
@@ -197,7 +197,7 @@ def saved_scope(model: Any, saved: Mapping[str, Any]) -> Scope | None:
             return scope
         reason = "it was learned for other weights"
     except UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
     warnings.warn(
         f"the scope did not load from {file_of(SCOPE)} ({reason}), so results have no novelty; call "
         "classifier.learn_scope(texts), and write the folder with classifier.save_pretrained",
