@@ -9,17 +9,57 @@ import torch
 import transformers
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+INTRODUCTION = """# Results of the benchmarks
+
+Below each title is the command that measures it again, and the machine that it ran on."""
+HEADINGS = {  # and how the titles below them start
+    "Time and memory": ("Import", "Inference", "Cost by length", "Latency", "Memory", "Cost of"),
+    "Many texts": ("What a million texts cost", "A million texts", "Ray", "Soak", "The demo"),
+    "Standard errors": ("Coverage of the standard error", "Standard errors of other models"),
+    "Calibration": ("Platt scaling",),
+    "The metric `ece`": ("The metric", "Coverage of the metric"),
+    "Verdicts": (
+        "Intervals and verdicts",
+        "Verdicts where nothing differs",
+        "Differences from a calibrated arm",
+        "Independent labels",
+        "Where an adversary looks",
+        "The whole comparison",
+    ),
+    "Models without dropout, and ensembles": ("Inserted dropout",),
+    "Students": ("Students", "Heads for uncertainty"),
+    "Texts that the model was not made for": ("Novelty", "What is new"),
+    "Prediction sets": ("Prediction sets",),
+}
 
 
 def write_section(title: str, command: str, body: str) -> None:
-    """Replace or add the section `title` of RESULTS.md, and print it."""
-    section = f"## {title}\n\n`{command}`, on {machine()}.\n\n{body.strip()}\n"
-    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Results of the benchmarks\n"
-    sections = re.split(r"\n(?=## )", text.rstrip() + "\n")
-    places = [i for i, part in enumerate(sections) if part.startswith(f"## {title}\n")] or [len(sections)]
-    sections[places[0] : places[0] + 1] = [section]
-    RESULTS.write_text("\n".join(part.rstrip() + "\n" for part in sections), encoding="utf-8")
+    """Replace or add the section `title` of RESULTS.md, below its heading, and print it."""
+    section = f"### {title}\n\n`{command}`, on {machine()}.\n\n{body.strip()}\n"
+    written = with_section(RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "", title, section)
+    RESULTS.write_text(written, encoding="utf-8")
     print(section)
+
+
+def with_section(text: str, title: str, section: str) -> str:
+    """The page with this section in place of an earlier one, all sections below their headings and in order."""
+    parts = re.split(r"\n(?=##)", text.rstrip())
+    known = {part.splitlines()[0][4:]: part for part in parts if part.startswith("### ")} | {title: section}
+    places = {one: place(one) for one in known}
+    written = [INTRODUCTION]
+    for heading in HEADINGS:
+        mine = sorted((one for one in known if places[one][0] == heading), key=places.__getitem__)
+        written += [f"## {heading}", *(known[one].strip() for one in mine)] if mine else []
+    return "\n\n".join(written) + "\n"
+
+
+def place(title: str) -> tuple[str, int, str]:
+    """The heading of a section, and what sorts it below the heading."""
+    for heading, starts in HEADINGS.items():
+        for number, start in enumerate(starts):
+            if title.startswith(start):
+                return heading, number, title
+    raise ValueError(f"no heading for the section {title!r}; add the start of its title to HEADINGS")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
