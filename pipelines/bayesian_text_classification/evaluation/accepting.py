@@ -25,6 +25,12 @@ def accepting(comparison: Comparison, arm: Arm, targets: Sequence[float] | None 
 
     By default these are 5%, 2% and 1%; for each of several labels 20%, 10% and 5%.
     """
+    if comparison.is_mixed(arm):
+        own = "without --dropout" if comparison.dropout is None else f"with --dropout {comparison.dropout}"
+        return [
+            "Here each fifth of the texts has its own dropout, so a threshold from all of them is for no classifier. "
+            f"Evaluate {own} to get one."
+        ]
     if comparison.head is INDEPENDENT_LABELS:
         return _of_labels(comparison, arm, targets or LABEL_TARGETS)
     return _of_texts(comparison, arm, targets or TARGETS)
@@ -49,8 +55,13 @@ class Limit:
 
 
 def limit_of(comparison: Comparison, arm: Arm, targets: Sequence[float] | None = None) -> Limit | None:
-    """The threshold for the first of these error rates that has one and needs one; None if there is none."""
+    """The threshold for the first of these error rates that has one and needs one.
+
+    None if there is none, and for an arm whose texts have several dropouts.
+    """
     several = comparison.head is INDEPENDENT_LABELS
+    if comparison.is_mixed(arm):
+        return None
     for target in targets or (LABEL_TARGETS if several else TARGETS):
         if several:
             found = _label_thresholds(comparison, arm, target)

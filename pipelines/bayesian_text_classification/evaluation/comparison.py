@@ -47,6 +47,7 @@ class Comparison:
         names: Names of the classes.
         groups: Number of each text's group of copies, from 0. None if all texts are distinct. *Shape:* (texts,).
         dropout: The option `dropout` of the samples.
+        one_dropout: Whether all samples were drawn at that dropout; else each fifth of the texts has its own choice.
         notes: What else to know about the run, one sentence each.
         unsampled: Why there are no samples, if there are none.
         student_minus_sampling: Each measure of the student with a scaling minus that of the Bayesian arm with one, by
@@ -71,6 +72,7 @@ class Comparison:
     novelty: Novelty | None = None
     sets: MeasuredSets | None = None
     student_minus_sampling: dict[str, Difference] = field(default_factory=dict)
+    one_dropout: bool = True
 
     def with_sets(self, coverage: float, *, seed: int = 0) -> "Comparison":
         """The comparison with prediction sets of this coverage; see `measured_sets`, also for the ValueError."""
@@ -139,6 +141,10 @@ class Comparison:
     def scaled(self, name: ArmName) -> Arm:
         """The arm that adds a scaling to the arm with this name."""
         return self.arm(self.head.scaled[name])
+
+    def is_mixed(self, arm: Arm) -> bool:
+        """Whether the arm's texts were sampled at several dropouts, so that no classifier has its scaling."""
+        return arm.name.startswith("bayesian") and not self.one_dropout
 
     def call_options(self, arm: Arm) -> dict[str, Any]:
         """Options of a call that give the probabilities of an arm, before its scaling.
@@ -266,6 +272,7 @@ class GrowingComparison:
             outputs.unsampled,
             outputs.novelty,
             student_minus_sampling=self._student_minus_sampling(),
+            one_dropout=outputs.one_dropout,
         )
 
     def _student_minus_sampling(self) -> dict[str, Difference]:

@@ -441,5 +441,7 @@ def _how(arm: Arm, comparison: Comparison) -> str:
     if arm.scaling is None:
         return f"{load}Use {call}."
     found = "fits Platt scaling" if arm.temperature is None else f"finds a temperature of {arm.temperature:.6g}"
+    if comparison.is_mixed(arm):
+        found = f"fits {comparison.head.scaling} for this dropout"
     fit = call.replace("(texts", ".calibrate(texts, labels")
     return f"{load}Call {fit}, which {found} on these texts, and then {call}."

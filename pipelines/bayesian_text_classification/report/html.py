@@ -90,7 +90,11 @@ def _table(comparison: Comparison) -> dict[str, Any]:
     note = (
         "From sampling noise alone, a perfectly calibrated model with the same confidences would show an ECE in "
         f"these 95% ranges: {'; '.join(bands)}. "
-        + "; ".join(f"{TITLES[arm.name]}: {arm.scaling}" for arm in comparison.arms if arm.scaling is not None)
+        + "; ".join(
+            f"{TITLES[arm.name]}: {arm.scaling}"
+            for arm in comparison.arms
+            if arm.scaling is not None and not comparison.is_mixed(arm)
+        )
         + "."
     )
     return {"arms": [TITLES[arm.name] for arm in comparison.arms], "rows": rows, "note": note}

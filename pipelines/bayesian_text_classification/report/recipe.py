@@ -67,7 +67,8 @@ def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> st
     loaded = ", ".join(filter(None, [model, *(f"{key}={value!r}" for key, value in options.items())]))
     loading = f"{name} = load({loaded})" + ".uncalibrated()" * _bare(comparison, sources)
     kept = f'{name}.save_pretrained("{FOLDER}")\n' * _bare(comparison, sources)
-    scaling = comparison.arm(comparison.recommended).scaling
+    recommended = comparison.arm(comparison.recommended)
+    scaling = recommended.scaling
     accept = "" if limit is None else f"{name}.threshold = {limit.threshold!r}  # {limit.promise}\n"
     texts = [f"load_texts({path!r}{_text_columns(sources)}).texts" for path in sources.scope.values()]
     level = comparison.novelty_level
@@ -89,6 +90,7 @@ def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> st
     columns = "".join(f", {name}={value!r}" for name, value in options.items())
     fit = "" if scaling is None else f"{name}.calibrate(data.texts, data.labels)"
     found = f"temperature {scaling.temperature:.6g}" if isinstance(scaling, TemperatureScaling) else str(scaling)
+    found = f"{comparison.head.scaling} for this dropout" if comparison.is_mixed(recommended) else found
     return (
         f"from bayesian_text_classification import load, load_labeled_texts{more}\n\n"
         f"{loading}\n"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from bayesian_text_classification import load
 from bayesian_text_classification.evaluation import Outputs, advice, compare, compare_outputs, verdict
-from bayesian_text_classification.evaluation.accepting import Limit
+from bayesian_text_classification.evaluation.accepting import Limit, limit_of
 from bayesian_text_classification.evaluation.recommendation import Recommendation
 from bayesian_text_classification.loading.labeled_texts import load_labeled_texts
 from bayesian_text_classification.loading.problem import labeled_texts_for
@@ -206,6 +206,21 @@ def test_code_and_commands_for_inserted_dropout(arm, without, tmp_path, monkeypa
     scores = [float(row["score"]) for row in classified_by(code.command, folder, tmp_path)]
     np.testing.assert_allclose(scores, expected.max(1), atol=1e-5)
     assert "num_samples=10, dropout=0.1)" in advice(chosen(found, arm))[0]
+
+
+def test_samples_at_several_dropouts_promise_no_numbers_of_one_classifier(without):
+    """Each fifth of the texts may have a dropout of its own: their temperature and threshold are for no classifier."""
+    found, sources, _ = without
+    mixed = replace(chosen(found, "bayesian_temperature"), one_dropout=False)
+    arm = mixed.arm("bayesian_temperature")
+    assert limit_of(mixed, arm) is None
+    how, *_, accepting = advice(mixed)
+    assert "which fits a temperature for this dropout on these texts" in how
+    assert accepting.endswith("is for no classifier. Evaluate with --dropout 0.1 to get one.")
+    code = recipe(mixed, sources).python
+    assert "calibrate(data.texts, data.labels)  # a temperature for this dropout" in code
+    others = advice(replace(mixed, one_dropout=True)), advice(replace(mixed, recommendation=found.recommendation))
+    assert not any("for no classifier" in line for lines in others for line in lines)
 
 
 @pytest.fixture(scope="module", params=["listed", "saved"])

@@ -16,14 +16,9 @@ from .nan import refuse_nan
 
 
 def own_passes(classifier: BayesianTextClassificationPipeline) -> int:
-    """Passes per text of the classifier's default calls, if no other arm has them; else 0.
-
-    That is so for an ensemble with dropout, and for one of which only some models answer.
-    """
-    options, models = classifier.sampling, len(classifier.members)
-    if not options.num_samples or options.posterior == "dropout":
-        return 0
-    return 0 if (options.posterior, options.num_samples) == ("ensemble", models) else options.num_samples
+    """Passes per text of the classifier's default calls, if no other arm has them, as for an ensemble with dropout."""
+    options = classifier.sampling
+    return options.num_samples if options.posterior == "ensemble+dropout" else 0
 
 
 def with_saved(
