@@ -136,7 +136,7 @@ def calibrate(
     from bayesian_text_classification.loading.problem import labeled_texts_for
     from bayesian_text_classification.pipeline.calibrated import check_threshold
     from bayesian_text_classification.pipeline.calibration import SCORES, way_of
-    from bayesian_text_classification.pipeline.options import check_call_options
+    from bayesian_text_classification.pipeline.options import Options, check_call_options
     from bayesian_text_classification.pipeline.prediction_sets import texts_needed
     from bayesian_text_classification.wording import first_line
 
@@ -165,7 +165,8 @@ def calibrate(
             )
         passes = max(classifier.sampling.num_samples, 1)
         if choose:
-            passes = 1 + (num_samples or passes) * len(classifier.dropout_candidates())
+            sampled = classifier.sampling.num_samples or Options.num_samples  # as in `calibrate`
+            passes = 1 + sampled * len(classifier.dropout_candidates())
         how = {"dropout": "auto"} if choose else {}
         for_sets = None
         if data is not None and coverage is not None:

@@ -200,8 +200,6 @@ def models_of(model: str | None, ensemble: list[str] | None) -> "str | list[str]
         return model
     if model is None:
         fail("--ensemble needs --model, the first model of the ensemble")
-    if twice := [one for one in ensemble if [model, *ensemble].count(one) > 1]:
-        fail(f"the ensemble has {twice[0]} twice; name each model once")
     return [model, *ensemble]
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from transformers.utils import SAFE_WEIGHTS_NAME, cached_file, find_adapter_config_file, is_peft_available
 
 from ..embedded import embedded_model
-from ..pipeline.errors import BayesianTextClassificationError
+from ..pipeline.errors import BayesianTextClassificationError, in_one_line
 from ..pipeline.members import adapted
 from ..pipeline.options import check_call_options
 from ..pipeline.pipeline import TASK, BayesianTextClassificationPipeline
@@ -63,12 +63,16 @@ def load(
             f"adapters={str(adapters)!r}; pass a list, or load that adapter alone: load({str(adapters)!r})"
         )
     names: list[Any] = list(name) if several else [name]  # type: ignore[arg-type]
+    _check_names(names if several or name is not None else [])
+    _check_names(adapters or ())
     folders = [os.fspath(one) for one in adapters or ()]
+    for folder in folders:
+        _check_folder(folder, "a PEFT adapter")
     pairs = [_loaded(one, dtype, allow_pickle, folders) for one in names]
+    if adapters is not None:
+        (base, tokenizer), *_ = pairs
+        pairs = [(model, tokenizer) for model in _adapted(base, folders)]
     try:
-        if adapters is not None:
-            (base, tokenizer), *_ = pairs
-            pairs = [(model, tokenizer) for model in adapted(base, folders)]
         models, tokenizers = map(list, zip(*pairs, strict=True))
         parts = {"model": models, "tokenizer": tokenizers}
         if len(pairs) == 1:
@@ -80,13 +84,44 @@ def load(
     return classifier
 
 
+def _check_names(names: Sequence[Any]) -> None:
+    """Raise ValueError unless these are the names of different models."""
+    for name in names:
+        if not isinstance(name, (str, os.PathLike)):
+            raise ValueError(
+                f"{type(name).__name__} is not the name of a model; pass folders or ids on the Hub. Models in memory: "
+                f'transformers.pipeline("{TASK}", model=[...], tokenizer=[...])'
+            )
+    places = [os.path.realpath(name) if Path(name).is_dir() else os.fspath(name) for name in names]
+    for i, place in enumerate(places):
+        if place in places[:i]:
+            raise ValueError(f"the ensemble has {os.fspath(names[i])} twice; name each model once")
+
+
+def _adapted(base: Any, adapters: Sequence[str]) -> list[Any]:
+    """The members of an ensemble of adapters. Raises ModelError as `load` does."""
+    found = []
+    for name in adapters:
+        try:
+            found.append(adapted(base, name))
+        except Exception as error:  # those of PEFT and the Hub
+            shapes = "its weights have other shapes than the model's; pass the model that it was trained on"
+            reason = shapes if "size mismatch" in str(error) else in_one_line(error)
+            raise ModelError(f"cannot load the adapter {name!r}: {reason}") from error
+    return found
+
+
+def _check_folder(name: str, of: str) -> None:
+    if not _may_be_repo_id(name) and not Path(name).is_dir():
+        raise ModelError(f"{name}: no such folder; pass the folder of {of}, or its id on the Hub (user/name)")
+
+
 def _loaded(
     name: str | os.PathLike[str] | None, dtype: str | None, allow_pickle: bool, adapters: Sequence[str]
 ) -> tuple[Any, Any]:
     """A model and its tokenizer, complete with any of its `adapters`. Raises ModelError as `load` does."""
     name = os.fspath(embedded_model() if name is None else name)
-    if not _may_be_repo_id(name) and not Path(name).is_dir():
-        raise ModelError(f"{name}: no such folder; pass the folder of a model, or its id on the Hub (user/name)")
+    _check_folder(name, "a model")
     try:
         base = _base(name)
         model = _complete_model(name, base, dtype, allow_pickle, adapters)

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from .errors import in_one_line
-from .options import MEMBERS, PREDICTION_SETS, SCOPE, Options, Posterior
+from .options import MEMBERS, PREDICTION_SETS, SCOPE, default_count
 from .saving import KEY, Saved, loaded_adapter, save_adapter, saved_options, unloaded
 from .twin import shared_copy
 
@@ -46,12 +46,15 @@ class Members:
                 "a list of models needs tokenizer=...: one for all, or a list of one for each model; "
                 "bayesian_text_classification.load([...]) finds them"
             )
-        own = ("calibration", "threshold", "temperature", SCOPE, PREDICTION_SETS)
+        if len({id(one) for one in models}) < len(models):
+            raise ValueError("a model is twice in the list, so the members would always agree; list each model once")
+        own = ("calibration", "threshold", "temperature", "dropout", SCOPE, PREDICTION_SETS)
         if several and any(saved_options(model.config).get(name) for model in models for name in own):
             warnings.warn(
-                "what was fitted for one model alone (its calibration, threshold, scope and prediction sets) is not "
-                "used for the ensemble; call classifier.calibrate(texts, labels), classifier.learn_scope(texts) for a "
-                "scope, and classifier.conformalize(texts, labels) for prediction sets",
+                "what was saved with one model alone (its dropout, calibration, threshold, scope and prediction sets) "
+                "is not used for the ensemble; pass dropout=..., and call classifier.calibrate(texts, labels), "
+                "classifier.learn_scope(texts) for a scope, and classifier.conformalize(texts, labels) for prediction "
+                "sets",
                 UserWarning,
                 stacklevel=3,
             )
@@ -78,13 +81,8 @@ class Members:
         return Members(*zip(*pairs, strict=True))
 
 
-def default_count(posterior: Posterior, models: int) -> int:
-    """The default number of samples: one of each model, or with dropout 20, rounded up to a multiple of the models."""
-    return models if posterior == "ensemble" else -(-Options.num_samples // models) * models
-
-
-def adapted(base: Any, adapters: Sequence[str]) -> list[Any]:
-    """PEFT models with one adapter each, which share the weights of one base.
+def adapted(base: Any, adapter: str) -> Any:
+    """A PEFT model with this adapter that shares the weights of `base`. It warns if that is not the adapter's model.
 
     Raises:
         ValueError: `base` is itself a PEFT model.
@@ -92,7 +90,17 @@ def adapted(base: Any, adapters: Sequence[str]) -> list[Any]:
     """
     if hasattr(base, "peft_config"):
         raise ValueError("the model is itself an adapter; pass its base model, and all adapters as adapters=[...]")
-    return [loaded_adapter(shared_copy(base), name, None, None) for name in adapters]
+    found: Any = loaded_adapter(shared_copy(base), adapter, None, None)
+    (settings,) = found.peft_config.values()
+    names = [Path(str(name)).name for name in (settings.base_model_name_or_path or "", base.config.name_or_path or "")]
+    if all(names) and names[0] != names[1]:  # folders move, and keep their names
+        warnings.warn(
+            f"the adapter {adapter} was trained on {names[0]}, and is put on {names[1]}; unless these are the same "
+            "model, its answers mean nothing",
+            UserWarning,
+            stacklevel=4,
+        )
+    return found
 
 
 def save_members(members: Members, orders: Sequence[Sequence[int]], folder: Any, **kwargs: Any) -> None:
@@ -163,6 +171,8 @@ def _saved_member(first: Any, tokenizer: Any, number: int) -> tuple[Any, Any]:
     revision = getattr(first.config, "_commit_hash", None)
     if hasattr(first, "peft_config"):
         return loaded_adapter(_base(first), name, where, revision), tokenizer
+    if Path(name).is_dir() and not (Path(name) / where).is_dir():
+        raise OSError(f"model {number + 1} of the ensemble is missing: {name} has no folder {where}; save it again")
     at: dict[str, Any] = {"subfolder": where, "revision": revision, "trust_remote_code": False}
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(

@@ -136,6 +136,13 @@ class Options:
         }
 
 
+def default_count(posterior: Posterior, models: int) -> int:
+    """The default number of samples: one of each model, or with dropout 20, rounded up to a multiple of its models."""
+    if posterior == "ensemble":
+        return models
+    return Options.num_samples if posterior == "dropout" else -(-Options.num_samples // models) * models
+
+
 NAMES = tuple(field.name for field in fields(Options))
 SAVED = tuple(name for name in NAMES if name != "seed")
 OF_CALLS = (*NAMES, "top_k", "function_to_apply", "batch_size", "num_workers")  # besides the tokenizer's

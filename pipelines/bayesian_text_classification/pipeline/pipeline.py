@@ -135,6 +135,7 @@ class BayesianTextClassificationPipeline(OnePassPipeline):
         saved = {} if listed else saved_options(self.model.config)
         self.spread = spread_of_saved(saved)
         self._check_members(options)
+        self._check_whole(options)
         self._sampler.know_scope(saved_scope(self.model, saved))
         self._set_calibration(options, saved, isinstance(threshold, Saved))
         self._scope_for(options)  # a saved level without its scope would accept everything
@@ -187,6 +188,7 @@ class BayesianTextClassificationPipeline(OnePassPipeline):
         """
         form, settings = form_of(inputs), self._settings  # fixed for this call, even if another thread calibrates
         options = self._options_for(kwargs, settings)
+        self._check_whole(options)
         remove_options(kwargs)
         call, answers = self._for_call(kwargs)
         activation = call["activation"]

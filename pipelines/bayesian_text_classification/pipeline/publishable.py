@@ -48,6 +48,9 @@ class PublishablePipeline(OrdinaryPipeline):
         Args:
             save_directory: The folder; created if it does not exist.
             **kwargs: Arguments of the model's and the tokenizer's `save_pretrained`.
+
+        Raises:
+            ValueError: Every call with the saved options would fail, such as one that samples a model without dropout.
         """
         if kwargs.pop("push_to_hub", False):
             raise ValueError("save_pretrained does not accept push_to_hub=True; call classifier.push_to_hub(repo_id)")

@@ -38,7 +38,7 @@ class Rates:
         if factor is not None and 0.01 <= float(factor[1]) <= 100:
             return cls(factor=round(float(factor[1]), 4))
         try:
-            rate = math.nan if isinstance(dropout, (bool, np.bool_)) else float(dropout)
+            rate = math.nan if isinstance(dropout, (bool, np.bool_, bytes)) else float(dropout)
         except (TypeError, ValueError):
             rate = math.nan
         if not 0 < rate < 1:

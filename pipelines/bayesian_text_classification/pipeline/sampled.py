@@ -14,8 +14,8 @@ from .dropout_choice import INSERTED, candidates
 from .encoding import Encoded, Encoder
 from .ensemble import EnsembleSampler
 from .inputs import form_of
-from .members import Members, are_adapters_of_one_base, check_code, default_count
-from .options import MEMBERS, NAMES, POSTERIORS, Options, check_batch_size
+from .members import Members, are_adapters_of_one_base, check_code
+from .options import MEMBERS, NAMES, POSTERIORS, Options, check_batch_size, default_count
 from .probe import DropoutSite
 from .progress import Progress, progress_bar
 from .rates import OWN, Dropout, Rates
@@ -166,7 +166,7 @@ class SampledPipeline(CalibratedPipeline):
             given = {"dropout": None, **given}
         if posterior == self.sampling.posterior or "num_samples" in given or posterior not in POSTERIORS:
             return dict(given)
-        return {**given, "num_samples": Options.num_samples if count == 1 else default_count(posterior, count)}
+        return {**given, "num_samples": default_count(posterior, count)}
 
     def _check_members(self, options: Options, first_sample: int = 0) -> None:
         count, asked, posterior = len(self._members.models), options.num_samples, options.posterior
@@ -193,6 +193,15 @@ class SampledPipeline(CalibratedPipeline):
                 f"of {count}" + f", and as first_sample too (now {first_sample})" * (first_sample % count > 0)
             )
 
+    def _check_whole(self, options: Options) -> None:
+        """Raise ValueError if these are scores of a part of the ensemble, whose calibration is that of all models."""
+        count = len(self._members.models)
+        if options.posterior == "ensemble" and 0 < options.num_samples < count:
+            raise ValueError(
+                f"num_samples={options.num_samples}; an ensemble of {count} models takes one pass of each: pass "
+                f"num_samples={count}, or load fewer models"
+            )
+
     def _orders(self) -> list[list[int]]:
         sampler = self._sampler
         return [member.order for member in sampler.others] if isinstance(sampler, EnsembleSampler) else []
@@ -202,9 +211,13 @@ class SampledPipeline(CalibratedPipeline):
         are_adapters_of_one_base(members)
         check_code(members)
         options = self.sampling
-        sampled = options.num_samples > 0 and options.posterior == "dropout"
-        if sampled and options.dropout is not None and (reason := self._sampler.why_not(options.rates)):
-            raise ValueError(f"the classifier would fail at every call: {reason}")
+        if options.num_samples > 0 and options.posterior != "ensemble":
+            try:
+                self._dropout_rate(options)
+            except ValueError as error:
+                raise ValueError(f"the classifier would fail at every call: {error}") from error
+            except RuntimeError:  # a model that cannot be probed
+                pass
         return members
 
     def _can_sample(self) -> bool:
@@ -261,6 +274,7 @@ class SampledPipeline(CalibratedPipeline):
         self, texts: Iterable[Any], scaling: Scaling | None, progress: Progress | None, options: Options, call: Call
     ) -> NDArray[np.float32]:
         """`predict_proba` with an explicit scaling, which may differ from the pipeline's."""
+        self._check_whole(options)
         samples = self._samples(texts, options, progress=progress, scaling=scaling, **call)
         means = (draws.means() if scaling is None else scaling.apply(draws.means()) for _, draws in samples)
         return joined(means, self.model.config.num_labels)

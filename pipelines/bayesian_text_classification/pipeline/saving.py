@@ -1,5 +1,6 @@
 """Saves a pipeline with all it needs without this package: code, options, an endpoint handler, a model card."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # not listed in __all__
@@ -19,7 +20,7 @@ from transformers.utils import cached_file
 from .distillation import STUDENT
 from .handler import EndpointHandler  # noqa: F401  # imported so that its file is copied too
 from .model_card import card, own_card
-from .options import MEMBERS, PREDICTION_SETS, SCOPE
+from .options import MEMBERS, PREDICTION_SETS, SCOPE, Options, Posterior, default_count
 from .publishing import Check
 from .saved_arrays import file_of
 from .twin import shared_copy
@@ -60,8 +61,11 @@ class Saved:
 def resolved(options: Mapping[str, Any], model: Any) -> dict[str, Any]:
     """Options by name, with each `Saved` replaced by the value in the model's config, or else by its default."""
     saved = saved_options(getattr(model, "config", None))
-    if options.get("posterior") == "ensemble":  # given for this classifier, and its samples have no dropout
-        saved = {**saved, "dropout": None}
+    posterior = options.get("posterior")
+    if posterior == "ensemble":  # given for this classifier, and its samples have no dropout
+        saved["dropout"] = None
+    if isinstance(posterior, str) and posterior != saved.get("posterior", Options.posterior):
+        saved["num_samples"] = default_count(cast(Posterior, posterior), saved.get(MEMBERS, 1))
     return {
         name: saved.get(name, value.default) if isinstance(value, Saved) else value for name, value in options.items()
     }
@@ -284,6 +288,8 @@ def remove_stale(before: Mapping[Path, tuple[int, int]]) -> None:
     for path, state in before.items():
         if path.exists() and (path.stat().st_mtime_ns, path.stat().st_size) == state:
             path.unlink()
+            with contextlib.suppress(OSError):  # others are in the folder
+                path.parent.rmdir()
 
 
 def _is_repo_id(name: str) -> bool:

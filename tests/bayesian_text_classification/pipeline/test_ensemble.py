@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -84,8 +85,8 @@ def test_the_keys_of_a_result_describe_the_members(ours, of_members):
         assert result["expected_entropy"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_fewer_samples_are_those_of_the_first_models(ours, of_members, folders):
-    np.testing.assert_allclose(ours.predict_proba(TEXTS, num_samples=2), of_members[:, :, :2].mean(2), atol=1e-6)
+def test_fewer_samples_are_those_of_some_models(ours, of_members, folders):
+    np.testing.assert_allclose(ours.sample_proba(TEXTS, num_samples=2), of_members[:, :, :2], atol=1e-6)
     later = ours.sample_proba(TEXTS, num_samples=2, first_sample=1)
     np.testing.assert_allclose(later, of_members[:, :, 1:], atol=1e-6)
     assert ours(TEXTS, num_samples=0) == pipeline("text-classification", model=str(folders[0]))(TEXTS)
@@ -147,12 +148,20 @@ def test_defaults(folders):
     assert (load(folders).sampling.num_samples, load(folders).sampling.posterior) == (3, "ensemble")
     both = load(folders, posterior="ensemble+dropout").sampling
     assert (both.num_samples, both.posterior) == (21, "ensemble+dropout")
-    assert load(folders, num_samples=2).sampling.num_samples == 2
     one = load(folders, posterior="dropout")
-    assert (one.sampling.num_samples, len(one.members)) == (21, 3)
-    ours = load(folders)
-    counts = {name: len(ours.sample_proba(TEXTS[:1], posterior=name)[0, 0]) for name in ("dropout", "ensemble+dropout")}
-    assert counts == {"dropout": 21, "ensemble+dropout": 21}
+    assert (one.sampling.num_samples, len(one.members)) == (20, 3)
+
+
+@pytest.mark.parametrize(("posterior", "count"), [("dropout", 20), ("ensemble", 3), ("ensemble+dropout", 21)])
+def test_a_posterior_has_one_default_in_every_place(folders, ours, tmp_path, posterior, count):
+    ours.save_pretrained(tmp_path)
+    assert load(folders, posterior=posterior).sampling.num_samples == count
+    assert load(tmp_path, posterior=posterior).sampling.num_samples == count
+    assert load(tmp_path, posterior=posterior, num_samples=6 - 3 * (count == 3)).sampling.num_samples in (3, 6)
+    for classifier in (ours, load(tmp_path)):
+        assert classifier.sample_proba(TEXTS[:1], posterior=posterior).shape[2] == count
+    load(tmp_path, posterior=posterior).save_pretrained(tmp_path / "again")
+    assert load(tmp_path / "again").sampling.num_samples == count
 
 
 REFUSED = {
@@ -188,6 +197,44 @@ def test_lists_that_cannot_work_say_what_does(folders, models, tokenizer):
         BayesianTextClassificationPipeline(model=models)
     with pytest.raises(ModelError, match="no such folder"):
         load([folders[0], folders[0].parent / "missing"])
+
+
+def test_a_part_of_an_ensemble_gives_no_scores(ours, folders):
+    """What was fitted is for the mean of all models."""
+    message = (
+        r"^num_samples=2; an ensemble of 3 models takes one pass of each: pass num_samples=3, or load fewer models$"
+    )
+    for refused in (ours, ours.predict_proba):
+        with pytest.raises(ValueError, match=message):
+            refused(TEXTS, num_samples=2)
+    with pytest.raises(ModelError, match="num_samples=2; an ensemble of 3 models"):
+        load(folders, num_samples=2)
+    with pytest.raises(ValueError, match=message):
+        ours.calibrate(MANY, [0, 1] * 15, num_samples=2)
+
+
+def test_a_model_that_is_listed_twice_would_agree_with_itself(folders, models, tokenizer, monkeypatch):
+    monkeypatch.chdir(folders[0].parent)
+    for twice in ([folders[0], folders[1], folders[0]], ["0", folders[0]], ["0", "./0/"]):
+        with pytest.raises(ValueError, match=r"^the ensemble has .*0/? twice; name each model once$"):
+            load(twice)
+    with pytest.raises(ValueError, match="a model is twice in the list, so the members would always agree"):
+        BayesianTextClassificationPipeline(model=[models[0], models[0]], tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("other", [None, 3])
+def test_what_is_no_name_of_a_model_is_refused_with_what_takes_models(folders, other):
+    with pytest.raises(
+        ValueError, match=rf"^{type(other).__name__} is not the name of a model; .*transformers\.pipeline"
+    ):
+        load([folders[0], other])
+
+
+def test_models_in_memory_are_sent_to_the_pipeline(models):
+    with pytest.raises(ValueError, match=r'^BertFor.* Models in memory: transformers\.pipeline\("bayesian-'):
+        load(models[:2])
+    with pytest.raises(ValueError, match="is not the name of a model"):
+        load(models[0])
 
 
 def test_an_ensemble_does_not_choose_its_dropout(ours):
@@ -263,7 +310,9 @@ def test_a_saved_ensemble_answers_alike_with_and_without_this_package(calibrated
 def test_what_was_fitted_for_one_model_is_not_used_and_that_is_said(folders, tmp_path):
     one = load(folders[0], threshold=0.9)
     one.save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match=r"is not used for the ensemble; call classifier\.calibrate"):
+    with pytest.warns(
+        UserWarning, match=r"is not used for the ensemble; pass dropout=\.\.\., and call classifier\.cal"
+    ):
         ours = load([tmp_path, folders[1]])
     assert ours.threshold is None and not ours.calibration
 
@@ -327,6 +376,11 @@ def test_a_saved_ensemble_is_no_member_and_an_incomplete_one_is_refused(calibrat
     weights.unlink()
     with pytest.raises(ModelError, match=r"model 2 of the ensemble did not load from members/1: .* classifier\.save_"):
         load(tmp_path)
+    shutil.rmtree(weights.parent)
+    with pytest.raises(
+        ModelError, match=r"model 2 of the ensemble is missing: .* has no folder members/1; save it aga"
+    ):
+        load(tmp_path)
 
 
 def test_the_fingerprint_knows_the_order_of_each_members_labels(models, tokenizer):
@@ -370,7 +424,7 @@ def test_a_single_model_saved_into_the_same_folder_is_a_single_model(calibrated,
     load(folders[1]).save_pretrained(tmp_path)
     again = load(tmp_path)
     assert len(again.members) == 1 and again.sampling.posterior == "dropout"
-    assert not [path for path in (tmp_path / "members").rglob("*") if path.is_file()]
+    assert not list((tmp_path / "members").glob("*"))
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------
@@ -451,3 +505,38 @@ def test_an_adapter_beside_a_model_is_not_saved_in_part(adapters, folders, tmp_p
     with pytest.raises(ValueError, match="can be saved if all members are adapters of one base"):
         ours.save_pretrained(tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_an_adapter_of_another_model_is_put_on_with_a_warning(adapters, models, tokenizer, tmp_path, recwarn):
+    pair = [adapters / "0", adapters / "1"]
+    moved = tmp_path / "base"
+    shutil.copytree(adapters / "base", moved)
+    load(moved, adapters=pair)  # folders move, and keep their names
+    recwarn.clear()
+    for seed in (0, 1):
+        _say_base(adapters / str(seed), tmp_path / str(seed), "somebody/base")
+    named_alike = [tmp_path / "0", tmp_path / "1"]
+    load(moved, adapters=named_alike)
+    assert not [one for one in recwarn if "was trained on" in str(one.message)]
+    moved.rename(tmp_path / "other")
+    with pytest.warns(UserWarning, match=r"the adapter .*0 was trained on base, and is put on other; unless these are"):
+        load(tmp_path / "other", adapters=named_alike)
+
+
+def _say_base(adapter, target, base):
+    shutil.copytree(adapter, target)
+    path = target / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": base}))
+
+
+def test_an_adapter_that_does_not_load_is_named(adapters, folders, tmp_path):
+    with pytest.raises(ModelError, match=r"^cannot load the adapter '.*base': it has no adapter_model\.safetensors"):
+        load(adapters / "base", adapters=[adapters / "0", adapters / "base"])
+    with pytest.raises(ModelError, match=r"missing: no such folder; pass the folder of a PEFT adapter, or its id"):
+        load(adapters / "base", adapters=[adapters / "0", adapters / "missing"])
+    with pytest.raises(ValueError, match=r"the ensemble has .*0 twice"):
+        load(adapters / "base", adapters=[adapters / "0", adapters / "0"])
+    with pytest.raises(
+        ModelError, match=r"^cannot load the adapter '.*0': its weights have other shapes than the model's; p"
+    ):
+        load(adapters=[adapters / "0", adapters / "1"])  # the embedded model is larger

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from bayesian_text_classification import BayesianTextClassificationPipeline, load
 from bayesian_text_classification.pipeline.forward import Recorder
 from bayesian_text_classification.pipeline.rates import Rates
 from pipeline_cases import TEXTS
@@ -239,11 +240,17 @@ def test_without_the_option_such_a_model_is_refused_and_told_of_it(still, bayesi
     assert bayesian(still)(TEXTS[0], dropout=0.1)[0]["score_std"] > 0
 
 
-def test_a_classifier_that_would_fail_at_every_call_is_not_saved(tiny, still, bayesian, tmp_path):
-    for ours in (bayesian(tiny("bert"), dropout=0.1), bayesian(still, dropout="2x")):
+def test_a_classifier_that_would_fail_at_every_call_is_not_saved(tiny, still, bayesian, tokenizer, tmp_path):
+    both = BayesianTextClassificationPipeline(
+        model=[tiny("bert"), still], tokenizer=tokenizer, posterior="ensemble+dropout"
+    )
+    for ours in (bayesian(tiny("bert"), dropout=0.1), bayesian(still, dropout="2x"), bayesian(still), both):
         with pytest.raises(ValueError, match=r"would fail at every call: .* pass dropout="):
             ours.save_pretrained(tmp_path / "new")
         assert not (tmp_path / "new").exists()
+    ordinary = bayesian(still, num_samples=0)
+    ordinary.save_pretrained(tmp_path / "new")
+    assert load(tmp_path / "new")(TEXTS) == ordinary(TEXTS)
 
 
 def test_a_converted_model_is_converted_once(still, bayesian):

@@ -22,7 +22,7 @@ def test_equal_rates_have_one_option(given, option):
 
 
 @pytest.mark.parametrize("bad", [0, 1, -0.1, 1.5, True, "x", "0x", "-2x", "half", float("nan"), [0.1], "0.001x", "1e9x",
-                                 "9" * 400 + "x", np.array([0.1, 0.2])])  # fmt: skip
+                                 "9" * 400 + "x", np.array([0.1, 0.2]), b"0.1"])  # fmt: skip
 def test_other_options_are_refused(bad):
     with pytest.raises(ValueError, match="must be a rate above 0 and below 1") as error:
         Options(dropout=bad)

@@ -82,7 +82,6 @@ def test_independent_labels_have_an_ensemble_too(tiny, bayesian):
     [
         (["saved"], {"calibration": Calibration({"ensemble": TemperatureScaling(2.0)})}),
         (["saved"], {"posterior": "ensemble+dropout", "num_samples": 6}),
-        (["saved"], {"num_samples": 2}),
         ([], {}),
         ([], {"posterior": "dropout", "num_samples": 2}),
         ([], {"num_samples": 0}),
