@@ -58,6 +58,8 @@ def run() -> None:
         if described is None:
             raise
         message = described()
+        if "unexpected extra argument" in message:
+            message += "; quote a value with spaces, and repeat an option for each value (--ensemble A --ensemble B)"
     if message:  # empty if the help was shown
         print(f"error: {message}", file=sys.stderr)
     sys.exit(2)

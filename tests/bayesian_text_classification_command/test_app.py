@@ -140,6 +140,10 @@ EMPTY = "it is empty; pass a value or leave the option out"
 USAGE = [
     (["evalute"], "No such command 'evalute'."),
     (["evaluate", "--num-sample", "3"], "No such option: --num-sample"),
+    (
+        ["evaluate", "--model", "a", "--ensemble", "b", "c"],
+        "Got unexpected extra argument(s) (c); quote a value with spaces, and repeat an option for each value",
+    ),
     (["predict", "--input", "-", "--input-format", ""], f"Invalid value for '--input-format': {EMPTY}"),
     (["evaluate", "--num-samples", "-1"], "Invalid value for '--num-samples': "),
     (["evaluate", "--target-error", "5"], "Invalid value for '--target-error': 5.0; it must lie between 0 and 1"),
