@@ -243,7 +243,7 @@ def test_one_warning_names_what_is_left_out(tiny, bayesian, tmp_path):
 
 
 def test_an_ensemble_is_refused(tiny, bayesian, tmp_path):
-    classifier = bayesian([tiny("bert", num_labels=3)] * 2)
+    classifier = bayesian([tiny("bert", num_labels=3) for _ in range(2)])
     with pytest.raises(ExportError, match=r"an ensemble of 2 models.*classifier\.distill\(texts\)"):
         classifier.export(tmp_path / "served")
 
