@@ -11,7 +11,7 @@ import transformers
 RESULTS = Path(__file__).parent / "RESULTS.md"
 INTRODUCTION = """# Results of the benchmarks
 
-Below each title is the command that measures it again, and the machine that it ran on."""
+Each section starts with the command that measures it again, and the machine that it ran on."""
 HEADINGS = {  # and how the titles below them start
     "Time and memory": ("Import", "Inference", "Cost by length", "Latency", "Memory", "Cost of"),
     "Many texts": ("What a million texts cost", "A million texts", "Ray", "Soak", "The demo"),

@@ -28,8 +28,8 @@ def accepting(comparison: Comparison, arm: Arm, targets: Sequence[float] | None 
     if comparison.is_mixed(arm):
         own = "without --dropout" if comparison.dropout is None else f"with --dropout {comparison.dropout}"
         return [
-            "Here each fifth of the texts has its own dropout, so a threshold from all of them is for no classifier. "
-            f"Evaluate {own} to get one."
+            "Each fifth of the texts was sampled with its own dropout here, so a threshold from all of them fits no "
+            f"single classifier. Run evaluate {own} to get one."
         ]
     if comparison.head is INDEPENDENT_LABELS:
         return _of_labels(comparison, arm, targets or LABEL_TARGETS)

@@ -63,7 +63,7 @@ def load(
             f"adapters={str(adapters)!r}; pass a list, or load that adapter alone: load({str(adapters)!r})"
         )
     names: list[Any] = list(name) if several else [name]  # type: ignore[arg-type]
-    _check_names(names if several or name is not None else [])
+    _check_names([] if name is None else names)
     _check_names(adapters or ())
     folders = [os.fspath(one) for one in adapters or ()]
     for folder in folders:
@@ -89,8 +89,8 @@ def _check_names(names: Sequence[Any]) -> None:
     for name in names:
         if not isinstance(name, (str, os.PathLike)):
             raise ValueError(
-                f"{type(name).__name__} is not the name of a model; pass folders or ids on the Hub. Models in memory: "
-                f'transformers.pipeline("{TASK}", model=[...], tokenizer=[...])'
+                f"{type(name).__name__} is not the name of a model; pass folders or Hub ids. For models in memory, "
+                f'call transformers.pipeline("{TASK}", model=[...], tokenizer=[...])'
             )
     places = [os.path.realpath(name) if Path(name).is_dir() else os.fspath(name) for name in names]
     for i, place in enumerate(places):
@@ -105,7 +105,7 @@ def _adapted(base: Any, adapters: Sequence[str]) -> list[Any]:
         try:
             found.append(adapted(base, name))
         except Exception as error:  # those of PEFT and the Hub
-            shapes = "its weights have other shapes than the model's; pass the model that it was trained on"
+            shapes = "its weights do not fit the shapes of the model's; load it on the model that it was trained on"
             reason = shapes if "size mismatch" in str(error) else in_one_line(error)
             raise ModelError(f"cannot load the adapter {name!r}: {reason}") from error
     return found

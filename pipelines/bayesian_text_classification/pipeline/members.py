@@ -47,7 +47,7 @@ class Members:
                 "bayesian_text_classification.load([...]) finds them"
             )
         if len({id(one) for one in models}) < len(models):
-            raise ValueError("a model is twice in the list, so the members would always agree; list each model once")
+            raise ValueError("the list has one model twice, so these members would always agree; list each model once")
         own = ("calibration", "threshold", "temperature", "dropout", SCOPE, PREDICTION_SETS)
         if several and any(saved_options(model.config).get(name) for model in models for name in own):
             warnings.warn(
@@ -95,8 +95,8 @@ def adapted(base: Any, adapter: str) -> Any:
     names = [Path(str(name)).name for name in (settings.base_model_name_or_path or "", base.config.name_or_path or "")]
     if all(names) and names[0] != names[1]:  # folders move, and keep their names
         warnings.warn(
-            f"the adapter {adapter} was trained on {names[0]}, and is put on {names[1]}; unless these are the same "
-            "model, its answers mean nothing",
+            f"the adapter {adapter} was trained on {names[0]} but is loaded on {names[1]}; unless these are the same "
+            "model, its answers are meaningless",
             UserWarning,
             stacklevel=4,
         )
@@ -172,7 +172,9 @@ def _saved_member(first: Any, tokenizer: Any, number: int) -> tuple[Any, Any]:
     if hasattr(first, "peft_config"):
         return loaded_adapter(_base(first), name, where, revision), tokenizer
     if Path(name).is_dir() and not (Path(name) / where).is_dir():
-        raise OSError(f"model {number + 1} of the ensemble is missing: {name} has no folder {where}; save it again")
+        raise OSError(
+            f"model {number + 1} of the ensemble is missing: {name} has no folder {where}; save the ensemble again"
+        )
     at: dict[str, Any] = {"subfolder": where, "revision": revision, "trust_remote_code": False}
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(

@@ -216,11 +216,11 @@ def test_samples_at_several_dropouts_promise_no_numbers_of_one_classifier(withou
     assert limit_of(mixed, arm) is None
     how, *_, accepting = advice(mixed)
     assert "which fits a temperature for this dropout on these texts" in how
-    assert accepting.endswith("is for no classifier. Evaluate with --dropout 0.1 to get one.")
+    assert accepting.endswith("fits no single classifier. Run evaluate with --dropout 0.1 to get one.")
     code = recipe(mixed, sources).python
     assert "calibrate(data.texts, data.labels)  # a temperature for this dropout" in code
     others = advice(replace(mixed, one_dropout=True)), advice(replace(mixed, recommendation=found.recommendation))
-    assert not any("for no classifier" in line for lines in others for line in lines)
+    assert not any("no single classifier" in line for lines in others for line in lines)
 
 
 @pytest.fixture(scope="module", params=["listed", "saved"])
