@@ -273,7 +273,7 @@ def test_sets_are_saved_loaded_and_removed(fitted, tmp_path):
     again.prediction_sets = None
     assert again.coverage is None
     again.save_pretrained(tmp_path)
-    assert not list((tmp_path / "prediction_sets").iterdir()) and load(tmp_path).prediction_sets is None
+    assert not (tmp_path / "prediction_sets").exists() and load(tmp_path).prediction_sets is None
     config = json.loads((tmp_path / "config.json").read_text())["bayesian_text_classification"]
     assert "prediction_sets" not in config and "coverage" not in config
 
