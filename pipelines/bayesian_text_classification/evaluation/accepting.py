@@ -13,6 +13,7 @@ from ..selection.thresholds import lower_bound, of_groups, rows_for, threshold_f
 from .arms import Arm, of_student
 from .comparison import Comparison
 from .heads import INDEPENDENT_LABELS
+from .words import rounded
 
 CONFIDENCE = 0.9
 TARGETS = (0.05, 0.02, 0.01)  # error rates among accepted texts for which a threshold is searched
@@ -213,9 +214,3 @@ def listed(words: Sequence[str], last: str = "and") -> str:
 def number_of_texts(number: int, adjective: str = "") -> str:
     """A number of texts in words."""
     return f"{number:,} {adjective}{' ' * bool(adjective)}{'text' if number == 1 else 'texts'}"
-
-
-def rounded(number: int) -> int:
-    """A number of texts rounded up to two digits: more are not known."""
-    step: int = 10 ** max(len(str(number)) - 2, 0)
-    return -(-number // step) * step

@@ -60,6 +60,19 @@ class Sweep:
     recommended: int | None
 
 
+def enough_samples(sweep: Sweep, several: bool) -> str:
+    """How many samples are enough, in words; `several`: of independent labels."""
+    scores = "the scores of all labels" if several else "scores"
+    if sweep.recommended is None:
+        return f"The scores or the NLL are still changing at {MOST_SAMPLES} samples. If you sample, use more."
+    few = f" This is rough: it takes {2 * GROUP_SIZE} samples to see how they vary." * (sweep.pool < 2 * GROUP_SIZE)
+    return (
+        f"If you sample, about {sweep.recommended} samples are enough. From there on, {scores} stay within "
+        f"{NEAR_SCORE} of their limit (root mean square over the texts), and the NLL within {NEAR_NLL:.0%} of its "
+        f"limit.{few}"
+    )
+
+
 def sample_sweep(
     pool: NDArray[np.floating],
     labels: NDArray[np.int64],

@@ -7,17 +7,17 @@ from typing import Literal
 
 import numpy as np
 
-from ..pipeline.masks import GROUP_SIZE
-from .accepting import Limit, accepting, answers_of, called, limit_of, number_of_texts, rounded
+from .accepting import Limit, accepting, answers_of, called, limit_of, number_of_texts
 from .arms import Arm, of_student
 from .comparison import Comparison
 from .heads import ENTROPY, ONE_LABEL, ArmName
 from .out_of_scope import LEAST_OUTSIDE, NOVELTY
 from .prediction_sets import sentences
 from .recommendation import MATTERS, Contest
-from .sample_sweep import MOST_SAMPLES, Sweep
+from .sample_sweep import enough_samples
 from .statistics.intervals import LEAST_ROWS, Difference
-from .words import IN_SENTENCE, WORDS
+from .statistics.spiegelhalter import spiegelhalter
+from .words import IN_SENTENCE, WORDS, rounded, significance
 
 _ALWAYS = ("ece", "nll", "brier", "error_auroc", "accuracy")  # measures that have a sentence of their own
 # What a verdict needs.
@@ -99,7 +99,7 @@ def advice(comparison: Comparison, targets: Sequence[float] | None = None) -> li
         else f"Evaluate again on more texts drawn the same way, until each model {wrong}."
     ]
     if comparison.sweep is not None and comparison.sweep.texts >= LEAST_ROWS:  # a few texts say little about others
-        lines.append(_enough_samples(comparison.sweep, several=comparison.labels[0].size > 1))
+        lines.append(enough_samples(comparison.sweep, several=comparison.labels[0].size > 1))
     return [*lines, *accepting(comparison, best, targets), *_refusing(comparison)]
 
 
@@ -203,7 +203,7 @@ def _contest(comparison: Comparison, found: Contest, other: ArmName, fit: str) -
     elif other == "saved":
         fit = "needs no new fit"
     cost = fit if base.cost.passes == rival.cost.passes else f"takes {passes} pass{'es' * (passes > 1)} per text"
-    difference = _significance(found.nll, words.answers, words.few) + _small(found.nll, before)
+    difference = significance(found.nll, words.answers, words.few) + _small(found.nll, before)
     return (
         f"Why not {names[other]}, which {cost}? With {names[rival.name]} instead of "
         f"{names[base.name]}, the NLL goes from {before:.4f} to {after:.4f}, {difference}."
@@ -239,11 +239,32 @@ def _already_calibrated(comparison: Comparison) -> list[str]:
     which = " and ".join(f"{arm.estimates['ece'].value:.4f} (up to {arm.null_ece.high:.4f})" for arm in calibrated)
     both = len(calibrated) == 2
     ece = "Both ECEs are" if both else f"The {IN_SENTENCE[calibrated[0].name]} ECE is"
-    return [
+    noise = (
         f"{ece} in the range that sampling noise gives a perfectly calibrated model on "
-        f"{number_of_texts(len(comparison.labels))}: {which}. {'Both models' if both else 'That model'} may already be "
-        "calibrated."
-    ]
+        f"{number_of_texts(len(comparison.labels))}: {which}."
+    )
+    if comparison.head is not ONE_LABEL:
+        found = [line for arm in calibrated for line in _in_spite_of_ece(comparison, arm)]
+        if found:
+            return [" ".join([noise, *found])]
+    return [f"{noise} {'Both models' if both else 'That model'} may already be calibrated."]
+
+
+def _in_spite_of_ece(comparison: Comparison, arm: Arm) -> list[str]:
+    """A sentence about independent labels that are not calibrated, though their pooled ECE may be noise."""
+    labels = comparison.labels
+    found = spiegelhalter(np.asarray(arm.probabilities, np.float64), labels, comparison.groups)
+    if not (found.rejects or found.labels):
+        return []
+    words = f"But the {IN_SENTENCE[arm.name]} model is not calibrated (Spiegelhalter's test"
+    if found.rejects:
+        how = "too extreme" if found.z > 0 else "too close to 0.5"
+        words = f"But the probabilities of the {IN_SENTENCE[arm.name]} model are {how} (Spiegelhalter's test, z = "
+        words += f"{found.z:.1f}"
+    if not found.labels or labels.shape[1] == 1:
+        return [f"{words})."]
+    shown = ", ".join(comparison.names[label] for label in found.labels[:3]) + ", ..." * (len(found.labels) > 3)
+    return [f"{words}). Label by label, it rejects {len(found.labels)} of {labels.shape[1]}: {shown}."]
 
 
 def _losses(comparison: Comparison, after: Arm, keys: Sequence[str]) -> list[str]:
@@ -286,7 +307,7 @@ def _beyond(comparison: Comparison, way: ArmName, what: str) -> list[str]:
     words, difference = WORDS[comparison.head], comparison.beyond_temperature[way]["nll"]
     return [
         f"Effect of {what} on the NLL when both have {comparison.head.scaling}: "
-        f"{_significance(difference, words.answers, words.few)}."
+        f"{significance(difference, words.answers, words.few)}."
     ]
 
 
@@ -310,20 +331,9 @@ def _beside_sampling(comparison: Comparison) -> list[str]:
         if said or (key != "nll" and difference.verdict == "worse"):
             lines.append(
                 f"{'Warning: ' * (not said)}{comparison.head.title(key)} of the student minus that of sampling when "
-                f"both have {comparison.head.scaling}: {_significance(difference, words.answers, words.few)}."
+                f"both have {comparison.head.scaling}: {significance(difference, words.answers, words.few)}."
             )
     return lines
-
-
-def _enough_samples(sweep: Sweep, several: bool) -> str:
-    scores = "the scores of all labels" if several else "scores"
-    if sweep.recommended is None:
-        return f"The scores or the NLL are still changing at {MOST_SAMPLES} samples. If you sample, use more."
-    few = f" This is rough: it takes {2 * GROUP_SIZE} samples to see how they vary." * (sweep.pool < 2 * GROUP_SIZE)
-    return (
-        f"If you sample, about {sweep.recommended} samples are enough. From there on, {scores} stay within 0.02 of "
-        f"their limit (root mean square over the texts), and the NLL within 2% of its limit.{few}"
-    )
 
 
 def _sentence(comparison: Comparison, key: str, after: Arm) -> str:
@@ -334,7 +344,7 @@ def _sentence(comparison: Comparison, key: str, after: Arm) -> str:
     difference = after.differences[key]
     remark = _small(difference, before.estimates[key].value) if key == "nll" else ""
     words = WORDS[comparison.head]
-    return f"{title}: {values}, {_significance(difference, words.answers, words.few)}{remark}."
+    return f"{title}: {values}, {significance(difference, words.answers, words.few)}{remark}."
 
 
 def _small(difference: Difference, nll: float) -> str:
@@ -349,8 +359,8 @@ def _accuracy(comparison: Comparison, after: Arm, what: str) -> str:
     words, least = WORDS[comparison.head], f"{LEAST_ROWS} texts"
     values = f"from {before.estimates['accuracy'].value:.4f} to {after.estimates['accuracy'].value:.4f}"
     if difference.verdict == "worse":
-        return f"Warning: {what} costs accuracy here: {values}, {_significance(difference, least, words.few)}."
-    return f"Accuracy: {values}, {_significance(difference, least, words.few)}."
+        return f"Warning: {what} costs accuracy here: {values}, {significance(difference, least, words.few)}."
+    return f"Accuracy: {values}, {significance(difference, least, words.few)}."
 
 
 def _fitted(comparison: Comparison) -> str:
@@ -389,7 +399,7 @@ def _out_of_scope(comparison: Comparison) -> list[str]:
     sentences = []
     for after in others:
         auroc, rate = (
-            _significance(after.differences[key], least, _FEW_OUTSIDE, "texts in all")
+            significance(after.differences[key], least, _FEW_OUTSIDE, "texts in all")
             for key, least in (("auroc", _BOTH_SCOPES), ("false_positive_rate", _AT_RECALL))
         )
         sentences.append(
@@ -413,25 +423,6 @@ def _refusing(comparison: Comparison) -> list[str]:
         f"Novelty detects the out-of-scope texts better than the entropy. classifier.novelty_level = {level:g} refuses "
         f"{outside:.0%} of them, and {inside:.1%} of the in-scope texts, after classifier.learn_scope."
     ]
-
-
-def _significance(difference: Difference, least: str, no_interval: str, what: str = "texts") -> str:
-    """The verdict with its interval, or with the reason for `no_interval`.
-
-    Also how many of `what` the difference would need, and the `least` that a verdict needs.
-    """
-    if math.isnan(difference.low):
-        interval = f"difference {difference.value:+.4f}, {no_interval}"
-    else:
-        interval = f"difference {difference.value:+.4f}, 95% interval {difference.low:+.4f} to {difference.high:+.4f}"
-    if difference.verdict != "cannot tell":
-        return f"significantly {difference.verdict} ({interval})"
-    reason = "" if difference.enough else f"; a verdict needs at least {least}"
-    needed = ""
-    if difference.rows_needed is not None:
-        count = f"{rounded(difference.rows_needed):,} {what}"
-        needed = f"; a difference this large would need about {count} to detect with 80% power"
-    return f"no significant difference ({interval}{reason}{needed})"
 
 
 def _how(arm: Arm, comparison: Comparison) -> str:

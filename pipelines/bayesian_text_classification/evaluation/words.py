@@ -1,10 +1,11 @@
 """How the sentences of a verdict call things, for each kind of head."""
 
+import math
 from dataclasses import dataclass
 
 from .arms import TITLES, of_student
 from .heads import INDEPENDENT_LABELS, ONE_LABEL, ONE_OUTPUT, Head
-from .statistics.intervals import LEAST_ROWS
+from .statistics.intervals import LEAST_ROWS, Difference
 
 IN_SENTENCE = {name: title.replace("Freq", "freq").replace("Ens", "ens") for name, title in TITLES.items()}
 IN_SENTENCE["saved"] = "the classifier as saved"
@@ -65,3 +66,28 @@ WORDS: dict[Head, Words] = {
     INDEPENDENT_LABELS: _OF_LABELS,
     ONE_OUTPUT: _OF_LABELS,
 }
+
+
+def significance(difference: Difference, least: str, no_interval: str, what: str = "texts") -> str:
+    """The verdict with its interval, or with the reason for `no_interval`.
+
+    Also how many of `what` the difference would need, and the `least` that a verdict needs.
+    """
+    if math.isnan(difference.low):
+        interval = f"difference {difference.value:+.4f}, {no_interval}"
+    else:
+        interval = f"difference {difference.value:+.4f}, 95% interval {difference.low:+.4f} to {difference.high:+.4f}"
+    if difference.verdict != "cannot tell":
+        return f"significantly {difference.verdict} ({interval})"
+    reason = "" if difference.enough else f"; a verdict needs at least {least}"
+    needed = ""
+    if difference.rows_needed is not None:
+        count = f"{rounded(difference.rows_needed):,} {what}"
+        needed = f"; a difference this large would need about {count} to detect with 80% power"
+    return f"no significant difference ({interval}{reason}{needed})"
+
+
+def rounded(number: int) -> int:
+    """A number of texts rounded up to two digits: more are not known."""
+    step: int = 10 ** max(len(str(number)) - 2, 0)
+    return -(-number // step) * step

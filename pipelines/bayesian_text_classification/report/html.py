@@ -7,11 +7,11 @@ from typing import Any
 
 import jinja2
 
-from ..evaluation.accepting import rounded
 from ..evaluation.arms import TITLES
 from ..evaluation.comparison import Comparison, error_rates
 from ..evaluation.statistics.intervals import Difference, Estimate
 from ..evaluation.verdict import Verdict
+from ..evaluation.words import rounded
 from ..loading.labeled_texts import LabeledTexts
 from .figures import Picture, inline_svg
 from .recipe import recipe

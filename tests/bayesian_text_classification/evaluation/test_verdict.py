@@ -11,10 +11,12 @@ from bayesian_text_classification.evaluation.out_of_scope import ENTROPY, detect
 from bayesian_text_classification.evaluation.recommendation import Contest, Recommendation
 from bayesian_text_classification.evaluation.run import compare
 from bayesian_text_classification.evaluation.statistics.intervals import Difference
-from bayesian_text_classification.evaluation.verdict import advice, rounded, verdict
+from bayesian_text_classification.evaluation.verdict import advice, verdict
+from bayesian_text_classification.evaluation.words import rounded
 from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature
+from scipy import special
 
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
 DATA = LabeledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
@@ -360,6 +362,27 @@ def test_eces_within_the_null_band_are_reported(comparison):
 
     assert "Both ECEs are in the range that sampling noise gives" in with_ece(0.0)
     assert "may already be calibrated" not in with_ece(1.0)
+
+
+def labels_of(sharp, texts=4_000):
+    """Outputs of one frequent and nine rare labels, with `sharp` times the true log odds for the frequent one."""
+    random = np.random.default_rng(0)
+    odds = random.normal(size=(texts, 10)) + np.array([0.0, *[-4.0] * 9])
+    labels = (random.random(odds.shape) < special.expit(odds)).astype(int)
+    odds[:, 0] *= sharp
+    return Outputs(labels, special.expit(odds), names=["neutral", *[f"rare {i}" for i in range(9)]])
+
+
+def test_a_label_that_is_not_calibrated_is_found_where_the_pooled_ece_is_noise():
+    lines = " ".join(verdict(compare_outputs(labels_of(1.0))).lines)
+    assert "frequentist ECE is in the range that sampling noise" in lines and "may already be calibrated" in lines
+    for sharp, how in ((1.35, "too extreme"), (0.7, "too close to 0.5")):
+        found = compare_outputs(labels_of(sharp))
+        arm = found.arm("frequentist")
+        quiet = replace(arm, estimates={**arm.estimates, "ece": replace(arm.estimates["ece"], value=0.0)})
+        lines = " ".join(verdict(replace(found, arms=(quiet, *found.arms[1:]))).lines)
+        assert f"But the probabilities of the frequentist model are {how} (Spiegelhalter's test, z = " in lines
+        assert "Label by label, it rejects 1 of 10: neutral." in lines and "may already be calibrated" not in lines
 
 
 def test_numbers_of_texts_are_rounded_up_to_two_digits():
