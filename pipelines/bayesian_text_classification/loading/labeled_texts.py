@@ -105,6 +105,16 @@ class Texts:
     columns: dict[str, list[Any]]
 
 
+def _path(source: Any) -> str:
+    """The name of a file or dataset. Raises DataError for a dataset in memory."""
+    if not isinstance(source, (str, os.PathLike)):
+        raise DataError(
+            f"pass a file name or the id of a dataset, not a {type(source).__name__}; texts in memory need no loading: "
+            'call, for example, classifier.calibrate(list(data["text"]), list(data["label"]))'
+        )
+    return os.fspath(source)
+
+
 def load_labeled_texts(
     source: str | os.PathLike[str],
     id2label: Mapping[int, str],
@@ -137,7 +147,7 @@ def load_labeled_texts(
         DataError: There is no such file, dataset, column or label, or there are no rows; a row is incomplete; a text
             is empty, too long or not valid Unicode; or an option does not apply to this source.
     """
-    source = os.fspath(source)
+    source = _path(source)
     table, split = _read(source, config, split)
     text_column, label_column = labeled_columns(source, table.columns, text_column, text_pair_column, label_column)
     texts = _items(source, table, text_column, text_pair_column)
@@ -164,7 +174,7 @@ def load_texts(
     text_pair_column: str | None = None,
 ) -> Texts:
     """Read texts without labels. Sources, options and errors are those of `load_labeled_texts`."""
-    source = os.fspath(source)
+    source = _path(source)
     table, _ = _read(source, config, split)
     text_column = unlabeled_column(source, table.columns, text_column, text_pair_column)
     return Texts(source, _items(source, table, text_column, text_pair_column), table.columns)

@@ -35,6 +35,11 @@ class Calibration(Mapping[Way, Scaling]):
     def __init__(self, scalings: Mapping[Way, Scaling] | None = None) -> None:
         """Raise TypeError if this is not a mapping of ways to `Scaling`."""
         given = {} if scalings is None else scalings
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"the calibration is {given!r}; pass that of another classifier, or "
+                '{"ordinary": bayesian_text_classification.TemperatureScaling(2.0)}'
+            )
         # A classifier that was loaded with the code of a saved folder has classes of its own.
         self._scalings: dict[Way, Scaling] = {
             way: scaling_of_saved(scaling.saved()) if hasattr(scaling, "saved") else scaling

@@ -26,7 +26,7 @@ def model_card(comparison: Comparison, found: Verdict, settings: ReportSettings)
     data = ModelCardData(
         model_name=settings.model_name,
         eval_results=eval_results(comparison, settings),
-        tags=["mc-dropout"],
+        tags=["mc-dropout"] if comparison.sampled else None,
     )
     return f"---\n{data.to_yaml()}\n---\n\n{section(comparison, found, settings)}"
 

@@ -40,14 +40,19 @@ def rank(
         so far, and 0 for texts that are not chosen. *Shape:* (texts,) for both.
 
     Raises:
-        ValueError: The heuristic or `over_labels` is unknown, the samples have another shape, or "batch_bald" is given
-            for independent labels.
+        ValueError: The heuristic or `over_labels` is unknown, the samples have another shape or do not add up to 1 over
+            the classes, or "batch_bald" is given for independent labels.
     """
     if over_labels is not None:
         return _rank_labels(np.asarray(samples, dtype=np.float64), heuristic, over_labels)
     p = np.clip(np.asarray(samples, dtype=np.float64), 0, 1)  # BaaL treats values outside [0, 1] as logits
     if p.ndim != 3:
         raise ValueError(f"samples have the shape {p.shape}; expected (texts, classes, samples)")
+    if not np.allclose(p.sum(1), 1, atol=1e-2):
+        raise ValueError(
+            "the samples do not add up to 1 over the classes; for independent labels, or one output, pass "
+            "over_labels='mean' or over_labels='max'"
+        )
     if heuristic not in HEURISTICS:
         raise ValueError(f"heuristic={heuristic!r}; it must be one of {', '.join(map(repr, HEURISTICS))}")
     from baal.active import heuristics  # configures structlog for the whole process and takes a second

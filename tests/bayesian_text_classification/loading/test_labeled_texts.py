@@ -141,6 +141,12 @@ def test_partly_shared_class_names_raise(dataset_of):
         load_labeled_texts(dataset_of("negative", "neutral"), NAMES)
 
 
+def test_a_dataset_in_memory_needs_no_loading():
+    for read in (lambda data: load_texts(data), lambda data: load_labeled_texts(data, {0: "no", 1: "yes"})):
+        with pytest.raises(DataError, match=r"not a dict; .* classifier.calibrate\(list\(data\["):
+            read({"text": ["a"], "label": [0]})
+
+
 def test_row_without_a_label_raises(dataset_of):
     """`datasets` writes -1 for a missing label."""
     with pytest.raises(DataError, match="label -1 is not one of the model's labels"):

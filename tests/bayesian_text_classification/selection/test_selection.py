@@ -208,3 +208,7 @@ def test_unknown_heuristic_or_wrong_shape_raises():
         rank(samples(), "bold")
     with pytest.raises(ValueError, match=r"expected \(texts, classes, samples\)"):
         rank(samples()[0])
+    labels = np.random.default_rng(0).random((5, 3, 10))
+    with pytest.raises(ValueError, match=r"do not add up to 1 over the classes; .* pass over_labels='mean' or"):
+        rank(labels)
+    assert len(rank(labels, over_labels="mean")[0]) == 5
