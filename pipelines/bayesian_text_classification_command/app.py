@@ -11,7 +11,7 @@ import sys
 import typer
 
 from .calibrate import calibrate
-from .console import Refusal, with_flags
+from .console import Refusal, show_warnings_in_one_line, with_flags
 from .distill import distill
 from .evaluate import evaluate
 from .export import export
@@ -48,7 +48,8 @@ def _main(
 
 
 def run() -> None:
-    """Run the command. Refusals, ours or typer's, are printed as one line."""
+    """Run the command. Refusals, ours or typer's, and warnings are printed as one line."""
+    show_warnings_in_one_line(_arguments())
     try:
         sys.exit(app(standalone_mode=False))  # the code of a `typer.Exit`, or None
     except Refusal as refusal:

@@ -97,6 +97,15 @@ def plain(value: Any) -> str:
     return escape("".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value)))
 
 
+def show_warnings_in_one_line(arguments: Collection[str]) -> None:
+    """Print warnings as refusals are printed, without the place in the code. `arguments` are those of the commands."""
+
+    def show(message: Warning | str, *where: Any, **more: Any) -> None:
+        print(f"warning: {with_flags(' '.join(str(message).split()), arguments)}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
 def quiet_libraries() -> None:
     """Hide loading bars and advice of libraries, which would bury the one line that a user needs."""
     from transformers.utils import logging as transformers_logging
@@ -104,9 +113,3 @@ def quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)  # a logger's own level is reset when its library is imported later
     warnings.filterwarnings("ignore", module=r"(?!bayesian_text_classification)")
-    warnings.showwarning = _show_warning
-
-
-def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
-    """Print a warning as one line, without the place in the code."""
-    print(f"warning: {for_shell(' '.join(str(message).split()))}", file=sys.stderr)

@@ -49,7 +49,9 @@ def test_warnings_are_one_line(tmp_path, classifier):
     assert done.returncode == 0
     (line,) = done.stderr.splitlines()
     assert re.fullmatch(
-        r"warning: ordinary scores \(num_samples=0\) are not calibrated, only sampled scores are; .*", line
+        r"warning: ordinary scores \(--num-samples 0\) are not calibrated, only sampled scores are; to calibrate them "
+        r"too, run calibrate --num-samples 0",
+        line,
     )
 
 

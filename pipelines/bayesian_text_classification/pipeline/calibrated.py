@@ -3,11 +3,12 @@
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .calibration import SCORES, Calibration, Way, has_masks, way_of
+from .errors import frames_of_libraries
 from .options import NAMES, Activation, Options
 from .prediction_sets import PredictionSets
 from .publishable import PublishablePipeline
@@ -49,7 +50,7 @@ class CalibratedPipeline(PublishablePipeline):
 
     def _set_calibration(self, options: Options, saved: Mapping[str, Any], threshold_is_saved: bool) -> None:
         """Set the options and the saved calibration, and check the threshold that was saved with it or given."""
-        self._said: set[str] = set()
+        self._said: set[Hashable] = set()
         self._settings = Settings(options, Calibration.of_saved(saved), options)
         if options.threshold is None:
             return
@@ -128,8 +129,8 @@ class CalibratedPipeline(PublishablePipeline):
         options = replace(self.sampling, threshold=value)
         if value is not None:
             self._check_threshold(value)
-            least = 1 / self.model.config.num_labels
-            if self.activation == "softmax" and isinstance(value, float) and value < least:
+            least = 1 / max(self.model.config.num_labels, 2)  # of one output, the answer may be no
+            if not isinstance(options.threshold, Mapping) and options.threshold < least:
                 message = f"threshold={value!r} accepts every text: the winner's score is at least {least:.3g} here"
                 warnings.warn(message, UserWarning, stacklevel=2)
         self._settings = replace(self._settings, options=options, threshold_for=options)
@@ -209,8 +210,7 @@ class CalibratedPipeline(PublishablePipeline):
             return options
         self._warn_once(
             f"threshold={options.threshold!r} was chosen for {other}, so it is not used for these scores; to use it "
-            f"for them too, pass threshold={options.threshold!r} in the call",
-            depth=5,
+            f"for them too, pass threshold={options.threshold!r} in the call"
         )
         return replace(options, threshold=None)
 
@@ -223,19 +223,26 @@ class CalibratedPipeline(PublishablePipeline):
         rate = self._dropout_rate(options) if has_masks(way) else 0.0
         known = {one: scaling for one, scaling in calibration.items() if scaling.activation == activation}
         if not known:
+            if calibration and activation != "none":
+                self._warn_once(
+                    f"function_to_apply={activation!r} gives scores that are not calibrated, only those of "
+                    f"{self.activation!r} are; leave it out for calibrated ones"
+                )
             return None
         if way not in known:
             (other, *_) = known
             self._warn_once(
                 f"{SCORES[way]} are not calibrated, only {SCORES[other]} are; to calibrate them too, call "
-                f"classifier.calibrate(texts, labels, {self._asked(options)})"
+                f"classifier.calibrate(texts, labels, {self._asked(options)})",
+                about=(way, other),
             )
             return None
         scaling = known[way]
         if has_masks(way) and not scaling.is_for(options, rate):
             self._warn_once(
                 f"these scores are not calibrated: what was fitted ({scaling}) is for samples with other masks or at "
-                f"another dropout rate; call classifier.calibrate(texts, labels, {self._asked(options)})"
+                f"another dropout rate; call classifier.calibrate(texts, labels, {self._asked(options)})",
+                about=(way, options.masks, options.dropout),
             )
             return None
         return scaling
@@ -283,10 +290,12 @@ class CalibratedPipeline(PublishablePipeline):
             advice += f", or keep it with classifier.threshold = {threshold!r}"
         warnings.warn(f"threshold={threshold!r} is dropped: {reason}{advice}", UserWarning, stacklevel=4)
 
-    def _warn_once(self, message: str, depth: int = 4) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            warnings.warn(message, UserWarning, stacklevel=depth)
+    def _warn_once(self, message: str, about: Hashable = None) -> None:
+        """Warn, at the caller's line, unless it was said. `about` is what tells it from others; None: its words."""
+        key = message if about is None else about
+        if key not in self._said:
+            self._said.add(key)
+            warnings.warn(message, UserWarning, stacklevel=2 + frames_of_libraries())
 
 
 def check_threshold(threshold: float | Mapping[str, float], activation: Activation, config: Any) -> None:

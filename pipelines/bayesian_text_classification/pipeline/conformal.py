@@ -240,7 +240,7 @@ class ConformalPipeline(ScopedPipeline):
         fit = self._fit_for(sets, options, given)
         if "coverage" in given:
             raise ValueError(f"coverage={options.coverage:g}: no prediction sets for these scores: {why}; {fit}")
-        self._warn_once(f"results have no prediction sets: {why}; {fit}", depth=5)
+        self._warn_once(f"results have no prediction sets: {why}; {fit}")
         return replace(options, coverage=None)
 
     def _why_not(

@@ -154,7 +154,7 @@ class OnePassPipeline(ConformalPipeline):
             self._warn_once(
                 f"num_samples={options.num_samples} samples the student's own dropout, which is not what it learned "
                 "from its teacher; its ordinary pass is: num_samples=0",
-                depth=5,
+                about="samples of a student",
             )
 
     def _warn_of_learned(self, texts: Sequence[Any]) -> None:

@@ -86,9 +86,12 @@ def test_ordinary_and_sampled_scores_are_calibrated_separately(ours):
     for result, row in zip(ours(MANY, num_samples=0, top_k=None), rows, strict=True):
         assert list(result[0]) == ["label", "score"]
         np.testing.assert_allclose([entry["score"] for entry in result], np.sort(row)[::-1], atol=1e-5)
-    for function in ("none", "sigmoid"):  # no probabilities over classes, so nothing to calibrate
-        plain = ours.uncalibrated()(MANY, num_samples=0, function_to_apply=function)
-        assert ours(MANY, num_samples=0, function_to_apply=function) == plain
+    plain, others = (ours.uncalibrated()(MANY, num_samples=0, function_to_apply=one) for one in ("none", "sigmoid"))
+    assert ours(MANY, num_samples=0, function_to_apply="none") == plain  # numbers, of which nothing is calibrated
+    for samples in (0, 4):
+        with pytest.warns(UserWarning, match="function_to_apply='sigmoid' gives scores that are not calibrated"):
+            found = copy.copy(ours)(MANY, num_samples=samples, function_to_apply="sigmoid")
+        assert samples or found == others
 
 
 def test_sampled_scores_without_calibration_of_their_own_warn_once(ours):
@@ -98,6 +101,15 @@ def test_sampled_scores_without_calibration_of_their_own_warn_once(ours):
         UserWarning, match=r"sampled scores are not calibrated.*calibrate\(texts, labels, num_samples=10"
     ):
         np.testing.assert_array_equal(ours.predict_proba(MANY), p)
+    ours.predict_proba(MANY, num_samples=4)  # once for this kind of scores
+
+
+def test_a_warning_names_the_line_of_the_caller(ours):
+    ours.calibrate(MANY, mostly_right(ours), num_samples=0)
+    for call in (lambda one: one(TEXTS), lambda one: one.predict_proba(TEXTS), lambda one: list(one(iter(TEXTS)))):
+        with pytest.warns(UserWarning, match="are not calibrated") as said:
+            call(copy.copy(ours))
+        assert [one.filename for one in said] == [__file__]
 
 
 def test_calibration_is_for_the_masks_and_rates_that_it_was_fitted_with(ours):
@@ -192,8 +204,9 @@ def test_a_threshold_goes_with_the_masks_and_the_rate(ours, tmp_path):
 def test_a_threshold_that_no_score_can_miss_is_pointed_out(ours, recwarn):
     ours.threshold = 0.5
     assert not [one for one in recwarn if "accepts every text" in str(one.message)]
-    with pytest.warns(UserWarning, match=r"threshold=0\.2 accepts every text: the winner's score is at least 0\.333"):
-        ours.threshold = 0.2
+    for value in (0.2, np.float32(0.2), 0):
+        with pytest.warns(UserWarning, match=r"accepts every text: the winner's score is at least 0\.333"):
+            ours.threshold = value
     assert not any(result["abstained"] for result in ours(TEXTS))
 
 
@@ -202,7 +215,7 @@ def test_invalid_calibration_raises_and_keeps_the_old_one(ours):
     ours.threshold = 0.9
     before = ours.calibration
     for wrong in ({"dropout": 1.5}, {"sampled": TemperatureScaling(2.0)}, 3):
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"the calibration (has|is) .*TemperatureScaling"):
             ours.calibration = wrong
     assert ours.calibration is before and ours.threshold == 0.9
     ours.temperature = ours.temperature  # no change, so nothing is dropped
