@@ -25,23 +25,26 @@ from .options import (
     Split,
     TextColumn,
     TextPairColumn,
+    Tolerance,
+    Uncalibrated,
     file_or_id,
+    folder_of_ours,
     models_of,
-    new_folder,
     not_empty,
     texts_or_default,
     threshold_of,
+    tolerance_of,
 )
 from .progress import passes_progress
 
 
 def calibrate(
-    output: Annotated[
-        str, typer.Option(help="Folder for the calibrated classifier; new or empty.", callback=not_empty)
-    ],
+    output: Annotated[str, typer.Option(help="Folder for the calibrated classifier.", callback=not_empty)],
+    force: Annotated[bool, typer.Option("--force", help="Replace the classifier that is in --output.")] = False,
     model: Model = None,
     ensemble: Ensemble = None,
     allow_pickle: AllowPickle = False,
+    uncalibrated: Uncalibrated = False,
     dataset: Dataset = None,
     config: Config = None,
     split: Split = None,
@@ -106,6 +109,7 @@ def calibrate(
         Literal["lac", "aps"],
         typer.Option(help="With --coverage: lac makes the smallest sets; aps makes larger ones for harder texts."),
     ] = "lac",
+    tolerance: Tolerance = None,
     masks: Masks = None,
     dropout: DropoutOrAuto = None,
     posterior: Posterior = None,
@@ -129,7 +133,7 @@ def calibrate(
     check_labeled(dataset, text_column, text_pair_column, label_column)
     for path in (scope_dataset, scope_held_out):
         check_unlabeled(path, text_column, text_pair_column)
-    folder = new_folder(output)
+    folder = folder_of_ours(output, force, [model, *(ensemble or ())] if model else ())
     quiet_libraries()
     from bayesian_text_classification.loading.classifiers import load_classifier
     from bayesian_text_classification.loading.labeled_texts import load_texts
@@ -143,12 +147,15 @@ def calibrate(
     choose = dropout == "auto"
     asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "seed": seed}
     asked |= {"dropout": None if choose else dropout, "posterior": posterior}
-    options = {name: value for name, value in asked.items() if value is not None}
+    options = {name: value for name, value in asked.items() if value is not None} | tolerance_of(tolerance)
     limit = threshold_of(threshold)
     try:
         check_call_options({} if coverage is None else {"coverage": coverage})
         with STDERR.status("loading"):
+            if uncalibrated:
+                options["threshold"] = None  # one that was chosen for other scores would be dropped with a warning
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle, **options)
+            classifier = classifier.uncalibrated() if uncalibrated else classifier
             if limit is not None:
                 check_threshold(limit, classifier.activation, classifier.model.config)
             source, max_texts = texts_or_default(dataset, max_texts)

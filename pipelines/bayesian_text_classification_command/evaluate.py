@@ -288,13 +288,14 @@ def evaluate(
             columns_of,
             tuple(ensemble or ()),
             together=bool(saved_options(classifier.model.config)),
+            calibrated=_brings_more(classifier),
             scope={
                 name: path
                 for name, path in (("scope_dataset", scope_dataset), ("scope_held_out", scope_held_out))
                 if path
             },
             student=student if reads_alike else None,
-            student_calibrated=other is not None and bool(other.calibration),
+            student_calibrated=other is not None and _brings_more(other),
         ),
     )
     _print_tables(comparison, data)
@@ -334,6 +335,11 @@ def _same_names(
         return named[0] == named[1]
     first, second = ([names[i] for i in labels] for names, labels in zip(orders, read, strict=True))
     return first == second
+
+
+def _brings_more(classifier: "BayesianTextClassificationPipeline") -> bool:
+    """Whether it was saved with more than options of a call, which only the arm "as saved" has."""
+    return bool(classifier.calibration) or (classifier.sampling.threshold, classifier.sampling.coverage) != (None, None)
 
 
 def _earlier(report: Path) -> str:

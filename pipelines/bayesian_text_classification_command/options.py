@@ -1,8 +1,10 @@
 """Options that several commands share, and their checks."""
 
 import glob
+import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -83,6 +85,22 @@ def _dropout(value: str | None) -> "float | str | None":
     return rates.option or "1x"
 
 
+def _tolerance(value: str | None) -> "float | str | None":
+    if value is None or value == "none":
+        return value
+    try:
+        return float(value)
+    except ValueError as error:
+        raise typer.BadParameter(f"{value!r}; it must be a number such as 0.02, or none") from error
+
+
+def tolerance_of(value: "float | str | None") -> dict[str, float | None]:
+    """The option as an argument of `load` or of a call; empty if it is not given."""
+    if value is None:
+        return {}
+    return {"tolerance": None if isinstance(value, str) else value}
+
+
 Model = Annotated[
     str | None, typer.Option(help="Model folder or Hub id.", show_default="the embedded model", callback=not_empty)
 ]
@@ -116,6 +134,20 @@ Dataset = Annotated[
         "hard (300).",
         show_default=f"{DEFAULT_TEXTS} of reviews",
         callback=file_or_id,
+    ),
+]
+Tolerance = Annotated[
+    str | None,
+    typer.Option(
+        help="Stop sampling a text once the standard error of its score drops below this value; none: never.",
+        show_default=f"none, {OR_SAVED}",
+        callback=_tolerance,
+    ),
+]
+Uncalibrated = Annotated[
+    bool,
+    typer.Option(
+        "--uncalibrated", help="Without the calibration, threshold and prediction sets that the model was saved with."
     ),
 ]
 Masks = Annotated[
@@ -213,6 +245,9 @@ def threshold_of(values: list[str] | None) -> float | dict[str, float] | None:
     except ValueError:
         numbers = []
     alone = len(values) == 1 and not pairs[0][1]
+    labels = [label for label, _, _ in pairs]
+    if twice := sorted({label for label in labels if labels.count(label) > 1 and not alone}):
+        fail(f"--threshold names {', '.join(twice)} more than once; pass each label once")
     if numbers and all(0 <= number <= 1 for number in numbers) and (alone or all(equals for _, equals, _ in pairs)):
         return numbers[0] if alone else {label: number for (label, _, _), number in zip(pairs, numbers, strict=True)}
     fail(f"--threshold {' '.join(values)}: it must be one number from 0 to 1, or LABEL=NUMBER for each label")
@@ -223,6 +258,24 @@ def new_folder(output: str) -> Path:
     folder = writable_folder(output)
     if folder.is_dir() and any(folder.iterdir()):
         fail(f"--output {folder} already exists and is not empty; choose a new folder")
+    return folder
+
+
+def folder_of_ours(output: str, force: bool, models: Sequence[str] = ()) -> Path:
+    """The path of a folder to create, or by `force` that of a classifier to replace, which is none of the `models`."""
+    folder = writable_folder(output)
+    if not (folder.is_dir() and any(folder.iterdir())):
+        return folder
+    if any(os.path.isdir(model) and os.path.samefile(model, folder) for model in models):
+        fail(f"--output {folder} is the model itself; choose a new folder")
+    try:
+        ours = "bayesian_text_classification" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        fail(f"--output {folder} holds other files; choose a new folder")
+    if not force:
+        fail(f"--output {folder} already holds a classifier; pass --force to replace it, or choose a new folder")
     return folder
 
 

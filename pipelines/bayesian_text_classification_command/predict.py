@@ -24,10 +24,13 @@ from .options import (
     Seed,
     TextColumn,
     TextPairColumn,
+    Tolerance,
+    Uncalibrated,
     file_or_id,
     models_of,
     not_empty,
     threshold_of,
+    tolerance_of,
 )
 from .progress import texts_progress
 
@@ -70,6 +73,7 @@ def predict(
     model: Model = None,
     ensemble: Ensemble = None,
     allow_pickle: AllowPickle = False,
+    uncalibrated: Uncalibrated = False,
     text_column: TextColumn = None,
     text_pair_column: TextPairColumn = None,
     prefix: Annotated[
@@ -86,13 +90,7 @@ def predict(
             show_default=f"20, the number of models of an ensemble, {OR_SAVED}",
         ),
     ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            help="Stop sampling a text once the standard error of its score drops below this value.",
-            show_default=f"off, {OR_SAVED}",
-        ),
-    ] = None,
+    tolerance: Tolerance = None,
     masks: Masks = None,
     dropout: Dropout = None,
     posterior: Posterior = None,
@@ -190,16 +188,20 @@ def predict(
     unfinished = resume and any(path.exists() for path in working_files(Path(output or "")))  # gone once it is complete
     itself = taken and input not in (None, STDIN) and os.path.exists(input) and os.path.samefile(input, output or "")
     if taken and not (force or unfinished or itself):  # the input file is refused with its own reason
-        fail(f"--output {output} already exists; pass --force to replace it")
+        done = " and is complete, so there is nothing to resume" if resume else ""
+        fail(f"--output {output} already exists{done}; pass --force to replace it")
     if output == STDIN:
         if sys.stdout is None:
             fail("stdout is closed")
         if resume:
             fail("--resume needs an output file, not stdout")
-    asked: dict[str, Any] = {"num_samples": num_samples, "tolerance": tolerance, "masks": masks, "seed": seed}
+    asked: dict[str, Any] = {"num_samples": num_samples, "masks": masks, "seed": seed}
     asked |= {"dropout": dropout, "posterior": posterior, "threshold": threshold_of(threshold), "scores": scores}
     asked |= {"batch_size": batch_size, "novelty_level": novelty_level, "coverage": coverage}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    options |= tolerance_of(tolerance)
+    if uncalibrated:  # the workers of a cluster load the model again
+        options = {"threshold": None, "coverage": None, **options}
     for number, text in enumerate(texts or [], start=1):
         if why := why_not(text):
             fail(f"text {number}: {why}")
@@ -211,6 +213,7 @@ def predict(
             output_format_of(None if output == STDIN else output, output_format)
         with STDERR.status("loading"):
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)
+            classifier = classifier.uncalibrated() if uncalibrated else classifier
         if source is None:
             scorer = RowScorer(classifier, "", options)
             answers = scorer(texts or [], [None] * len(texts or []))

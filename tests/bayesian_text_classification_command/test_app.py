@@ -379,7 +379,7 @@ def test_predict_shows_the_defaults_of_the_pipeline():
     defaults = Options()
     assert defaults.tolerance is None and defaults.threshold is None
     for name, value in (
-        ("num_samples", defaults.num_samples), ("masks", defaults.masks), ("tolerance", "off"), ("threshold", "none")
+        ("num_samples", defaults.num_samples), ("masks", defaults.masks), ("tolerance", "none"), ("threshold", "none")
     ):  # fmt: skip
         assert shown[name].startswith(f"{value}, ") and shown[name].endswith("or the value saved with the model")
 

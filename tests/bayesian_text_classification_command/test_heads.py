@@ -122,6 +122,10 @@ def test_what_a_model_cannot_do_is_said_first(model, arguments, words, folders, 
     [
         (("--threshold", 0.5), "pass a threshold for each, such as --threshold joy=0.8"),
         (("--threshold", "hate=0.5"), "threshold has 'hate', which is not a label of the model"),
+        (
+            ("--threshold", "joy=.5", "--threshold", "joy=.6"),
+            "--threshold names joy more than once",
+        ),
         (("--threshold", "joy=nan"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),
         (("--threshold", "joy=1.5"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),
         (("--threshold", "joy=high"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),

@@ -229,6 +229,8 @@ def card(
         words["held"] = _HELD_SHARE
     if config is not None and config.problem_type == "multi_label_classification":
         words |= {"threshold": _THRESHOLDS.format(label=repr(config.id2label[0])), "decided": _ACCEPTED}
+        words["request"] = words["request"].replace(', "top_k": 2', "").replace('"top_k": 2', "")
+        words["request"] = ", ".join(filter(None, [words["request"], '"top_k": null']))
     elif config is not None and config.problem_type == "regression":
         words |= {"threshold": "", "decided": ""}
     part = _TEXT

@@ -13,6 +13,7 @@ from ..pipeline.scaling import TemperatureScaling
 
 FOLDER = "calibrated"  # where the calibrated classifier is saved
 _COMMAND = "bayesian-text-classification"
+_OF_EVERY_CALL = ("seed", "device", "dtype", "allow_pickle")
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ class Sources:
         ensemble: Those of the other models that were loaded with it as an ensemble.
         together: Whether the first model is loaded with the others even if they are not used: alone, it would bring
             options or a calibration that it was saved with.
-        load: Other arguments of `load`.
+        load: Other arguments of `load`. Of these, "saved" needs `_OF_EVERY_CALL` alone.
         labeled: Path, Hub id or name of the texts that the scalings were fitted on.
         columns: Other arguments of `load_labeled_texts`.
+        calibrated: Whether the model was saved with a calibration, threshold or prediction sets. Only "saved" has them.
         scope: Files of the texts that a scope was learned from: "scope_dataset", and "scope_held_out" if there is one.
         student: Folder or Hub id of the student; None for no student.
-        student_calibrated: Whether the student was saved with a calibration, which the report does not use.
+        student_calibrated: The same for the student, which is measured without them.
     """
 
     model: str | None
@@ -38,6 +40,7 @@ class Sources:
     columns: Mapping[str, Any]
     ensemble: tuple[str, ...] = ()
     together: bool = False
+    calibrated: bool = False
     scope: Mapping[str, str] = field(default_factory=dict)
     student: str | None = None
     student_calibrated: bool = False
@@ -62,14 +65,15 @@ def recipe(comparison: Comparison, sources: Sources | None, limit: Limit | None 
 
 def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> str:
     models, options = _loading(comparison, sources)
+    if _bare(comparison, sources):
+        options["threshold"] = None  # one that was chosen for other scores would be dropped with a warning
     name = "student" if of_student(comparison.recommended) else "classifier"
     model = repr(models) if len(models) > 1 else "".join(map(repr, models))
     loaded = ", ".join(filter(None, [model, *(f"{key}={value!r}" for key, value in options.items())]))
     loading = f"{name} = load({loaded})" + ".uncalibrated()" * _bare(comparison, sources)
-    kept = f'{name}.save_pretrained("{FOLDER}")\n' * _bare(comparison, sources)
     recommended = comparison.arm(comparison.recommended)
     scaling = recommended.scaling
-    accept = "" if limit is None else f"{name}.threshold = {limit.threshold!r}  # {limit.promise}\n"
+    accept = "" if limit is None else f"{name}.threshold = {limit.threshold!r}  # {limit.promise}{_others(limit)}\n"
     texts = [f"load_texts({path!r}{_text_columns(sources)}).texts" for path in sources.scope.values()]
     level = comparison.novelty_level
     if level is not None and texts:
@@ -80,7 +84,7 @@ def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> st
     if scaling is None and comparison.sets is None:
         return (
             f"from bayesian_text_classification import load{more}\n\n"
-            f"{loading}\n{accept}{kept}print({name}({_example(sources)}))"
+            f"{loading}\n{accept}print({name}({_example(comparison, sources)}))"
         )
     several, data, half = comparison.head is INDEPENDENT_LABELS, "data", ""
     if comparison.sets is not None:
@@ -98,13 +102,20 @@ def _python(comparison: Comparison, sources: Sources, limit: Limit | None) -> st
         + (f"{fit}  # {found}{' on all texts' * bool(half)}\n" if fit else "")
         + f"{accept}"
         f'{name}.save_pretrained("{FOLDER}")\n'
-        f"print({name}({_example(sources)}))"
+        f"print({name}({_example(comparison, sources)}))"
     )
 
 
 def _bare(comparison: Comparison, sources: Sources) -> bool:
-    """Whether what is recommended is a student without the calibration that it brings."""
-    return comparison.recommended == "student" and sources.student_calibrated
+    """Whether the recommended arm is without the calibration, threshold and prediction sets that its model brings."""
+    if comparison.recommended == "saved":
+        return False
+    return sources.student_calibrated if of_student(comparison.recommended) else sources.calibrated
+
+
+def _others(limit: Limit) -> str:
+    """What a threshold of some labels does to the others, in words."""
+    return "; labels without a threshold are never accepted" if isinstance(limit.threshold, dict) else ""
 
 
 def _text_columns(sources: Sources) -> str:
@@ -113,10 +124,12 @@ def _text_columns(sources: Sources) -> str:
     return "".join(f", {name}={sources.columns[name]!r}" for name in names)
 
 
-def _example(sources: Sources) -> str:
-    """A text that the classifier takes, as code."""
+def _example(comparison: Comparison, sources: Sources) -> str:
+    """The arguments of a call, as code: a text that the classifier takes, and what shows all independent labels."""
     pairs = "text_pair_column" in sources.columns
-    return '{"text": "Any text.", "text_pair": "Another text."}' if pairs else '"Any text."'
+    text = '{"text": "Any text.", "text_pair": "Another text."}' if pairs else '"Any text."'
+    several = comparison.head is INDEPENDENT_LABELS and comparison.labels.shape[1] > 1
+    return f"{text}, top_k=None" if several else text
 
 
 def _commands(comparison: Comparison, sources: Sources, limit: Limit | None) -> str:
@@ -129,8 +142,7 @@ def _commands(comparison: Comparison, sources: Sources, limit: Limit | None) -> 
     # What is saved with the classifier need not be said again.
     again = {name: value for name, value in sources.load.items() if name in ("device", "dtype", "seed")}
     if _bare(comparison, sources):
-        first = "# First run the Python code, which saves the student without the calibration that it was saved with."
-        return "\n".join([first, _line("predict", {"model": FOLDER, **again, **files})])
+        named["uncalibrated"] = True
     accept: dict[str, Any] = {} if limit is None else {"threshold": limit.threshold}
     if limit is not None and isinstance(limit.threshold, dict):
         accept = {"threshold": [f"{name}={value}" for name, value in limit.threshold.items()]}
@@ -158,10 +170,12 @@ def _commands(comparison: Comparison, sources: Sources, limit: Limit | None) -> 
 
 def _loading(comparison: Comparison, sources: Sources) -> tuple[list[str], dict[str, Any]]:
     """Names of the models that the recommended arm needs, and the options to load them with."""
-    if sources.student is not None and of_student(comparison.recommended):
-        return [sources.student], {**comparison.call_options(comparison.arm(comparison.recommended)), **sources.load}
-    models = [name for name in (sources.model, *sources.ensemble) if name is not None]
     options = comparison.call_options(comparison.arm(comparison.recommended))
+    if sources.student is not None and of_student(comparison.recommended):
+        return [sources.student], {**options, **sources.load}
+    models = [name for name in (sources.model, *sources.ensemble) if name is not None]
+    if comparison.recommended == "saved":
+        return models, {name: value for name, value in sources.load.items() if name in _OF_EVERY_CALL}
     if sources.ensemble and options.get("posterior") == "ensemble":  # the defaults of a list of models
         return models, dict(sources.load)
     if sources.ensemble and not sources.together:
@@ -171,14 +185,10 @@ def _loading(comparison: Comparison, sources: Sources) -> tuple[list[str], dict[
 
 
 def _line(command: str, options: Mapping[str, Any]) -> str:
-    """A command with its options.
-
-    True stands for a flag, and a list for an option that is repeated. None cannot be said on the command line and is
-    left out.
-    """
+    """A command with its options. True stands for a flag, and a list for an option that is repeated."""
     words = [_COMMAND, command]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
-            if one is not None:
-                words.append(f"--{name.replace('_', '-')}" + ("" if one is True else f" {shlex.quote(str(one))}"))
+            value_of = "none" if one is None else str(one)
+            words.append(f"--{name.replace('_', '-')}" + ("" if one is True else f" {shlex.quote(value_of)}"))
     return " ".join(words)

@@ -110,7 +110,8 @@ def test_the_commands_give_the_numbers_of_the_report(arm, comparison, sources, p
     np.testing.assert_allclose(scores, scores_of(comparison, arm), atol=NEAR[arm])
     if "temperature" in arm:
         done = commands.asked(*shlex.split(lines[0])[1:])
-        assert commands.refused(done).startswith("--output calibrated already exists and is not empty; choose")
+        assert commands.refused(done).startswith("--output calibrated already holds a classifier; pass --force")
+        assert commands.asked(*shlex.split(lines[0])[1:], "--force").exit_code == 0
 
 
 @pytest.mark.parametrize("arm", ["frequentist", "bayesian_temperature"])
@@ -298,7 +299,9 @@ def test_code_and_commands_for_students(arm, taught, tmp_path, monkeypatch):
     os.symlink(folder / "my-texts.csv", tmp_path / "my-texts.csv")
     code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
     used = sources.student if arm.startswith("student") else sources.model
-    assert code.python.count(f"load({used!r}, num_samples={0 if 'bayesian' not in arm else 10}, seed=3)") == 1
+    bare = arm.startswith("student") and sources.student_calibrated
+    options = f"num_samples={0 if 'bayesian' not in arm else 10}, seed=3{', threshold=None' * bare}"
+    assert code.python.count(f"load({used!r}, {options}){'.uncalibrated()' * bare}\n") == 1
     space = {}
     with contextlib.redirect_stdout(io.StringIO()) as shown:
         exec(code.python, space)
@@ -306,11 +309,9 @@ def test_code_and_commands_for_students(arm, taught, tmp_path, monkeypatch):
     name = "student" if arm.startswith("student") else "classifier"
     np.testing.assert_allclose(space[name].predict_proba(TEXTS), expected, atol=1e-5)
     lines = code.command.splitlines()
-    bare = arm == "student" and sources.student_calibrated
-    assert lines[0].startswith("#") == bare
-    if not bare:
-        shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)  # else that of the Python code is the one to use
-    for line in lines[bare:]:
+    assert ("--uncalibrated" in lines[0]) == bare
+    shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)
+    for line in lines:
         assert commands.asked(*shlex.split(line)[1:]).exit_code == 0
     with (tmp_path / "classified.csv").open(newline="") as file:
         scores = [float(row["score"]) for row in csv.DictReader(file)]
@@ -379,8 +380,8 @@ def test_options_are_named(comparison):
     )
     assert "id2label, config='sst2', text_column='sentence')" in code.python
     first, second = code.command.splitlines()
-    words = "--num-samples 0 --seed 4 --device cuda:1 --dtype bfloat16 --allow-pickle --output calibrated"
-    assert first.endswith(f"--dataset nyu-mll/glue --config sst2 --text-column sentence {words}")
+    words = "--num-samples 0 --seed 4 --device cuda:1 --dtype bfloat16 --allow-pickle --tolerance none"
+    assert first.endswith(f"--dataset nyu-mll/glue --config sst2 --text-column sentence {words} --output calibrated")
     assert "--model calibrated --seed 4 --device cuda:1 --dtype bfloat16 --input" in second
 
 
@@ -392,6 +393,45 @@ def test_pairs_of_texts_name_their_columns(comparison):
         *_, last = code.command.splitlines()
         assert "--text-column premise --text-pair-column hypothesis --input my-texts.csv" in last
     assert "id2label, text_column='premise', text_pair_column='hypothesis')" in code.python
+
+
+@pytest.fixture(scope="module", params=[{"num_samples": 4}, {"num_samples": 8, "tolerance": 0.2}, {"num_samples": 0}])
+def with_settings(request, saved, place):
+    """The comparison of a classifier that was saved with a calibration, a threshold and options of calls."""
+    ours = load(saved, **request.param)
+    ours.calibrate(TEXTS[:5], [1, 0, 0, 1, 1])
+    ours.threshold = 0.6
+    folder = place / f"mine {sorted(request.param.items())}"
+    ours.save_pretrained(folder)
+    model = load(folder)
+    columns = {"text_column": "words", "label_column": "class"}
+    data = load_labeled_texts(place / "my texts.jsonl", model.model.config.id2label, **columns)
+    found = compare(model, data, num_samples=10, seed=3)
+    options = {"seed": 3} | ({"tolerance": None} if "tolerance" in request.param else {})
+    return found, Sources(str(folder), options, str(place / "my texts.jsonl"), columns, calibrated=True)
+
+
+@pytest.mark.parametrize("arm", [*ARMS, "saved"])
+def test_code_and_commands_for_a_classifier_with_settings(arm, with_settings, place, tmp_path, monkeypatch):
+    """Only "as saved" has its calibration, threshold, number of samples and tolerance."""
+    found, sources = with_settings
+    monkeypatch.chdir(tmp_path)
+    os.symlink(place / "my-texts.csv", tmp_path / "my-texts.csv")
+    code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
+    space = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(code.python, space)
+    results = space["classifier"](TEXTS)
+    np.testing.assert_allclose([one["score"] for one in results], expected.max(1), atol=NEAR.get(arm, 1e-5))
+    assert ("abstained" in results[0]) == (arm == "saved")
+    shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)
+    for line in code.command.splitlines():
+        done = commands.asked(*shlex.split(line)[1:])
+        assert done.exit_code == 0, done
+    with (tmp_path / "classified.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    np.testing.assert_allclose([float(row["score"]) for row in rows], expected.max(1), atol=NEAR.get(arm, 1e-5))
+    assert ("abstained" in rows[0]) == (arm == "saved")
 
 
 def test_a_saved_classifier_is_used_as_it_is(comparison):

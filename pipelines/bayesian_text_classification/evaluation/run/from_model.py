@@ -32,7 +32,7 @@ from .baal_arm import baal_probabilities, patched_by_baal
 from .ensemble_arm import with_members
 from .nan import refuse_nan
 from .novelty import with_novelty, with_scope
-from .saved_arm import own_passes, with_saved
+from .saved_arm import notes_of_threshold, own_passes, with_saved
 from .student_arm import check_student, check_unseen, with_student
 
 
@@ -200,7 +200,7 @@ def _stages(
             groups=np.asarray(list(map(text_key, texts))),
             names=names,
             unsampled=_why_unsampled(num_samples, arms),
-            notes=notes,
+            notes=(*notes, *notes_of_threshold(as_saved)),
         )
         yield found
         given = None
@@ -227,7 +227,8 @@ def _stages(
         if "ensemble" in arms and len(classifier.members) > 1:
             found = with_members(found, classifier, texts, given, out_of_scope, advance)
             yield found
-        yield with_saved(found, as_saved, texts, advance)
+        passes = own_passes(as_saved, num_samples, dropout, bool(candidates))
+        yield with_saved(found, as_saved, texts, passes, seed, advance)
 
 
 def _why_unsampled(num_samples: int, arms: Collection[OptionalArm]) -> str:
@@ -238,7 +239,7 @@ def _why_unsampled(num_samples: int, arms: Collection[OptionalArm]) -> str:
         return "the Bayesian arm was left out."
     return (
         "the model has no active dropout. To see what sampling would do to it, pass --dropout 0.1, or --dropout auto "
-        "to choose the rate (dropout= in Python)."
+        "to choose the rate (the argument dropout in Python)."
     )
 
 
@@ -397,4 +398,4 @@ def total_rows(
         rows += num_samples * (of_arms + outside) + sweep * len(rows_of_sweep(texts, 0))
     if "ensemble" in arms and len(classifier.members) > 1:
         rows += len(classifier.members) * (texts + others + outside)
-    return rows + texts * own_passes(classifier)
+    return rows + texts * own_passes(classifier, num_samples, dropout, count > 0)
