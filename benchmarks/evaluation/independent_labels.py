@@ -5,7 +5,7 @@
 By simulation, with known truth: 500 texts with ten labels, which apply to 1% to 50% of them. Given their probabilities,
 the labels of a text have a correlation of 0.6. A width is that of the mean interval, as a share of the range that holds
 95% of the values. An interval of one label needs ten texts that have it. Where only some of the runs have an interval,
-the shares and widths are those of these runs.
+the shares and widths are those of these runs, and there are two or four times as many runs.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from benchmarks.simulation import over_seeds
 
 TEXTS, LABELS, TOGETHER = 500, 10, 0.6
 MANY = 200_000  # texts that give the truth
+MORE_FITS, MORE_OF_RAREST = 2, 4  # times as many runs where only some have an interval
 MEASURED_FITS = 5  # one fit in so many is measured on them; the truth is the mean over fits
 SHARP, BLURRED = (1.6, 0.0), (1.2, 0.8)  # times the true log odds, with errors of a size
 FREQUENT, RARE, RAREST = 0, LABELS - 4, LABELS - 3  # labels that apply to 50%, 4% and 2% of the texts
@@ -133,13 +134,14 @@ def main() -> None:
     titles, rows = [measure.title for measure in LABEL_MEASURES], []
     plain = np.array(over_seeds(partial(one_arm, arm=SHARP, fit=False), runs, "value"))
     rows += coverage("the interval holds the truth", "1.6 times the true log odds", titles, plain, truths(None, SHARP))
-    scaled = np.array(over_seeds(partial(one_arm, arm=SHARP, fit=True), runs, "with Platt scaling"))
+    scaled = np.array(over_seeds(partial(one_arm, arm=SHARP, fit=True), MORE_FITS * runs, "with Platt scaling"))
     case = "with a Platt scaling that was fitted on the same texts"
     rows += coverage("the interval holds the truth", case, titles, scaled, np.nanmean(scaled[:, :, 3], 0))
     whole, (p,) = draw(np.random.default_rng(0), MANY, SHARP)
     for label in (FREQUENT, RARE, RAREST):
         own = LabelPredictions.of(p, whole).of_label(label)
-        found = np.array(over_seeds(partial(one_label, label=label), runs, f"label {label}"))
+        many = runs * (MORE_OF_RAREST if label == RAREST else 1)
+        found = np.array(over_seeds(partial(one_label, label=label), many, f"label {label}"))
         case = f"one label that applies to {own.labels.mean():.0%} of the texts"
         truth = np.array([measure.value(own) for measure in OF_EACH_LABEL])
         names = [measure.title for measure in OF_EACH_LABEL]
@@ -154,7 +156,9 @@ def main() -> None:
     rows += false_verdicts("one of two equally good models with Platt scaling is called better", with_fits, runs)
     rows += false_verdicts("one of two models that hardly differ is called better", nearly_equal, runs)
     rows += false_verdicts("a calibrated model is called better with Platt scaling", needless, runs)
-    body = f"{runs} runs of each case.\n\n" + table(["question", "case", "asked", "measured"], rows)
+    fits, rarest = MORE_FITS * runs, MORE_OF_RAREST * runs
+    body = f"{runs} runs of each case; {fits} with a Platt scaling on the same texts, {rarest} of the rarest label.\n\n"
+    body += table(["question", "case", "asked", "measured"], rows)
     write_section("Independent labels", f"python -m benchmarks.evaluation.independent_labels --runs {runs}", body)
 
 
