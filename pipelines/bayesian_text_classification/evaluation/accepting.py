@@ -58,7 +58,8 @@ class Limit:
 def limit_of(comparison: Comparison, arm: Arm, targets: Sequence[float] | None = None) -> Limit | None:
     """The threshold for the first of these error rates that has one and needs one.
 
-    None if there is none, and for an arm whose texts have several dropouts.
+    None if there is none, and for an arm whose texts have several dropouts. Of independent labels, half must have one,
+    because the others are never accepted.
     """
     several = comparison.head is INDEPENDENT_LABELS
     if comparison.is_mixed(arm):
@@ -66,7 +67,7 @@ def limit_of(comparison: Comparison, arm: Arm, targets: Sequence[float] | None =
     for target in targets or (LABEL_TARGETS if several else TARGETS):
         if several:
             found = _label_thresholds(comparison, arm, target)
-            if found:
+            if 2 * len(found) >= comparison.labels.shape[1]:
                 return Limit(found, target)
             continue
         scores, correct = answers_of(comparison, arm)

@@ -123,12 +123,12 @@ def _headline(comparison: Comparison) -> str:
     if best.name == "saved":
         return (
             f"Recommended: the classifier as it was saved (NLL {nll[1]:.4f}, ECE {ece[1]:.4f}; the ordinary model has "
-            f"{nll[0]:.4f} and {ece[0]:.4f}). {others} its NLL significantly and by at least {MATTERS:.0%}."
+            f"{nll[0]:.4f} and {ece[0]:.4f}). {others} its NLL both significantly and by at least {MATTERS:.0%}."
         )
     if best.name == before.name:
         return (
             f"Recommended: the ordinary model as it is (NLL {nll[0]:.4f}, ECE {ece[0]:.4f}). {others} its NLL "
-            f"significantly and by at least {MATTERS:.0%}."
+            f"both significantly and by at least {MATTERS:.0%}."
         )
     passes = best.cost.passes
     cost = f"for {passes} passes per text instead of 1" if passes > 1 else "without more passes"

@@ -344,6 +344,11 @@ def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
     assert len(said) == 3
     thresholds = ast.literal_eval(said[0][said[0].index("threshold={") + 10 : said[0].index("}") + 1])
     assert set(thresholds) == set(found.names)
+    flat = np.where(np.arange(3) > 0, 0.5, p)  # labels without a threshold, which would never be accepted
+    labels = (np.random.default_rng(1).random(p.shape) < flat).astype(int)
+    some = compare_outputs(Outputs(labels, flat, names=found.names))
+    assert limit_of(some, some.arm("frequentist")) is None
+    assert any(line.startswith("For 1 of 3 labels, a threshold keeps") for line in advice(some))
     ours = load(sources.model)
     (answers,) = ours(["a wonderful film"], num_samples=0, threshold=thresholds, top_k=None)
     assert [one["accepted"] for one in answers] == [one["score"] >= thresholds[one["label"]] for one in answers]

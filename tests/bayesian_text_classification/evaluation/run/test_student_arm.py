@@ -255,7 +255,7 @@ def test_a_student_that_is_not_better_is_not_recommended():
     found = compare_outputs(Outputs(labels, samples[:, :, :10].mean(2), student=StudentOutputs(student)))
     assert found.recommended == "frequentist"
     headline = verdict(found).headline
-    assert "Neither a temperature nor the student improves its NLL significantly and by at least 1%." in headline
+    assert "Neither a temperature nor the student improves its NLL both significantly and by at least 1%." in headline
     (why,) = (line for line in verdict(found).lines if line.startswith("Why not "))
     assert why.startswith("Why not the student + temperature, which is another model? With the student + temperature")
 
