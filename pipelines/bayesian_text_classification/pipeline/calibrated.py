@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from .calibration import SCORES, Calibration, Way, has_masks, way_of
-from .errors import frames_of_libraries
+from .callers import frames_of_libraries
 from .options import NAMES, Activation, Options
 from .prediction_sets import PredictionSets
 from .publishable import PublishablePipeline
@@ -226,7 +226,7 @@ class CalibratedPipeline(PublishablePipeline):
             if calibration and activation != "none":
                 self._warn_once(
                     f"function_to_apply={activation!r} gives scores that are not calibrated, only those of "
-                    f"{self.activation!r} are; leave it out for calibrated ones"
+                    f"{self.activation!r} are; leave it out to get those"
                 )
             return None
         if way not in known:

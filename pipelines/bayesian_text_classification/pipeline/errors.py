@@ -1,12 +1,7 @@
 """Errors that this library raises, and how it quotes those of others."""
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-_HERE = Path(__file__).parents[1]  # also holds the code of a saved folder, where all files lie together
-_HOSTS = ("transformers", "torch", "evaluate")
 
 
 class BayesianTextClassificationError(ValueError):
@@ -34,17 +29,6 @@ class InputError(BayesianTextClassificationError):
 
     def __reduce__(self) -> Any:  # pickle rebuilds an exception from its message only, and workers pickle it
         return type(self), (str(self), self.reasons)
-
-
-def frames_of_libraries() -> int:
-    """How many callers of the caller, from the innermost, belong to this library or its hosts: not the user's code."""
-    count, frame = 0, sys._getframe(2)
-    while frame is not None and frame.f_back is not None:
-        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in _HOSTS and _HERE not in Path(frame.f_code.co_filename).parents:
-            break
-        count, frame = count + 1, frame.f_back
-    return count
 
 
 def in_one_line(error: BaseException) -> str:

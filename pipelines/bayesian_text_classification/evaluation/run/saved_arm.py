@@ -39,8 +39,8 @@ def notes_of_threshold(classifier: BayesianTextClassificationPipeline) -> tuple[
     if classifier.threshold is None:
         return ()
     return (
-        f"The classifier was saved with threshold={classifier.threshold!r}. All texts are measured, also those below "
-        "it, and only the classifier as it was saved has it.",
+        f"The classifier was saved with threshold={classifier.threshold!r}. All texts are measured, including those "
+        "below it. Of the code for the arms, only that of the classifier as saved keeps it.",
     )
 
 
