@@ -5,14 +5,16 @@ length x length numbers for each row, written and read by every operation. Here,
 (`tiles.py`). All passes of a group read their bits from the same words, which are made once for each tile.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from .dropping import drop, scale_positive
+from .dropping import drop, zero_negative
 from .masks import Mask
-from .tiles import tile_size, tiles
+from .tiles import one_row_at_a_time, tile_size, tiles
 
-_FEW = 2**20  # up to this many weights, one call of each operation for all of them is faster than tiles
+_FEW = 2**15  # with up to this many weights in a row, one call of each operation for all rows is faster than tiles
 
 
 def attention_with_dropout(
@@ -42,7 +44,7 @@ def attention_with_dropout(
         enable_gqa: Whether to repeat the heads of `key` and `value` to match those of `query`.
     """
     scale = query.size(-1) ** -0.5 if scale is None else scale
-    many = query[..., 0].numel() * key.size(-2) > _FEW
+    many = query[0, ..., 0].numel() * key.size(-2) > _FEW
     if many and p < 1 and mask.rows_first and query.ndim == key.ndim == value.ndim == 4 and not _autocasts(query):
         repeats = query.size(1) // key.size(1) if enable_gqa else 1
         if key.shape[:2] == value.shape[:2] == (query.size(0), query.size(1) // repeats):
@@ -76,42 +78,53 @@ def _in_tiles(
     """The same for tensors of *shape* (texts * samples, heads, length, width) and a mask that has their rows."""
     rows, heads, length, _ = query.shape
     keys, count, most = key.size(2), len(mask.samples), tile_size(query.device)
-    output = query.new_empty(rows, length, heads, value.size(3)).transpose(1, 2)  # as the fused kernels lay it out
+    units, at_once, alone = most // (keys * mask.groups), most, one_row_at_a_time(query.device)
+    if alone:  # one text and one sample
+        units, at_once = min(units, heads * length), 0
+    output = query.new_empty(rows, heads, length, value.size(3))
     # *Shape:* (texts, samples, heads, length, width).
     q, k, v, o = (torch.unflatten(x, 0, (mask.texts, count)) for x in (query, key, value, output))
     b = None if bias is None else torch.unflatten(bias.expand(rows, heads, -1, keys), 0, (mask.texts, count))
     nothing = query.new_empty(1, 1, 1)
-    for texts, some, queries in tiles((mask.texts, heads, length), most // (keys * mask.groups)):
+    for texts, some, queries in tiles((mask.texts, heads, length), units):
         end = min(queries.stop, keys) if is_causal else keys  # a causal query attends to no later key
         words = mask.words(texts, (some, queries, slice(0, end)))
         causal = None
         if is_causal:
             later = _later(queries.start, queries.stop - queries.start, end, query.device)
             causal = query.new_zeros(later.shape).masked_fill_(later, float("-inf"))
+        step = mask.samples_at_once(words, at_once)
         left, target = (x[texts, :, some, queries] for x in (q, o))
-        right, values = (_heads(x[texts], some, repeats)[..., :end, :] for x in (k, v))
-        hidden = None if b is None else b[texts, :, some, queries if b.size(3) > 1 else slice(None), :end]
-        for part, signs in mask.parts(words, most):
+        right, own = (_heads(x[texts], some, repeats)[..., :end, :] for x in (k, v))
+        lefts, rights, values = (_in_turn(x, step) for x in (left, right.transpose(-1, -2), own))
+        targets = _in_turn(target, step) if alone else torch.split(target, step, 1)
+        hidden = None
+        if b is not None:
+            hidden = _in_turn(b[texts, :, some, queries if b.size(3) > 1 else slice(None), :end], step)
+        for i, signs in enumerate(mask.parts(words, step)):
             added = causal
             if hidden is not None:
-                own = hidden[:, part].flatten(0, 2)
-                added = own if causal is None else own + causal
-            batch = left[:, part].flatten(0, 2)
-            scores = mask.workspace.empty("scores", (*batch.shape[:2], end), query.dtype, query.device)
-            torch.baddbmm(
-                nothing if added is None else added,
-                batch,
-                right[:, part].flatten(0, 2).transpose(1, 2),
-                beta=0 if added is None else 1,
-                alpha=scale,
-                out=scores,
-            )
+                added = hidden[i] if causal is None else hidden[i] + causal
+            shape = (len(lefts[i]), lefts[i].size(1), end)
+            scores = mask.workspace.empty("scores", shape, query.dtype, query.device)
+            sum_with, beta = (nothing, 0) if added is None else (added, 1)
+            torch.baddbmm(sum_with, lefts[i], rights[i], beta=beta, alpha=scale, out=scores)
             torch.softmax(scores, -1, out=scores)
             # One view for all, because a tile of one sample at a time and several groups has one text.
-            scale_positive(scores, signs.view(scores.shape), 1 / (1 - p), out=scores)
-            out = target[:, part]
-            out.copy_(torch.bmm(scores, values[:, part].flatten(0, 2)).view(out.shape))
+            zero_negative(scores, signs.view(shape))
+            if alone:
+                torch.baddbmm(nothing, scores, values[i], beta=0, alpha=1 / (1 - p), out=targets[i])
+            else:
+                product = torch.baddbmm(nothing, scores, values[i], beta=0, alpha=1 / (1 - p))
+                targets[i].copy_(product.view(targets[i].shape))
     return output if bias is None else _without_empty(output, bias, is_causal)
+
+
+def _in_turn(x: Tensor, step: int) -> Sequence[Tensor]:
+    """The matrices of x, *shape* (texts, samples, heads, ...), for `step` samples at a time. *Shape:* (matrices, ...)."""
+    if len(x) == step == 1:
+        return x[0].unbind(0)  # views
+    return [part.flatten(0, 2) for part in torch.split(x, step, 1)]
 
 
 def _heads(x: Tensor, some: slice, repeats: int) -> Tensor:

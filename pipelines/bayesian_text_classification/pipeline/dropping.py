@@ -18,9 +18,12 @@ def drop(x: Tensor, mask: Mask, p: float) -> Tensor:
     source, target = (torch.unflatten(one, 0, (mask.texts, len(mask.samples))) for one in (x, kept))
     most = tile_size(x.device)
     for texts, *units in tiles((mask.texts, *mask.units), most // mask.groups):
-        for part, signs in mask.parts(mask.words(texts, units), most):
-            tile = (texts, part, *units)
-            scale_positive(source[tile], signs, 1 / (1 - p), out=target[tile])
+        words = mask.words(texts, units)
+        step = mask.samples_at_once(words, most)
+        tile = (texts, slice(None), *units)
+        sources, targets = (torch.split(one[tile], step, 1) for one in (source, target))
+        for i, signs in enumerate(mask.parts(words, step)):
+            scale_positive(sources[i], signs, 1 / (1 - p), out=targets[i])
     return kept
 
 
@@ -43,3 +46,8 @@ def scale_positive(x: Tensor, signs: Tensor, factor: float, out: Tensor) -> Tens
         return out.copy_(torch.where(signs > 0, x * factor, 0.0))
     result: Tensor = torch.ops.aten.elu_backward.grad_input(x, 0.0, factor, 0.0, True, signs, grad_input=out)
     return result
+
+
+def zero_negative(x: Tensor, signs: Tensor) -> None:
+    """Set x to 0, in place, where `signs` is negative. *Shape:* that of x. This is the gradient of a ReLU."""
+    torch.ops.aten.threshold_backward.grad_input(x, signs, 0.0, grad_input=x)

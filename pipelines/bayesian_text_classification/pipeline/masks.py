@@ -211,26 +211,27 @@ class Mask:
         _hash32(draw, high, spare)
         return self._subsets.of(draw, spare).to(INTEGERS[self._dtype.itemsize])
 
-    def parts(self, words: Tensor, most: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield parts of the samples, in order, each with its signs of the units that `words` belong to.
+    def samples_at_once(self, words: Tensor, most: int) -> int:
+        """How many samples have at most `most` signs of the units that `words` belong to; at least 1."""
+        return even(len(self.samples), most // max(words[:, 0].numel(), 1))
 
-        A part has one sample, or several with at most `most` numbers. *Shape:* (texts, samples, *units). The signs of
-        one sample are the words of its group, shifted in place.
+    def parts(self, words: Tensor, step: int) -> Iterator[Tensor]:
+        """Yield the signs of the units that `words` belong to, for `step` samples at a time, in order.
+
+        *Shape:* (texts, samples, *units). The signs of one sample are the words of its group, shifted in place.
         """
-        count = len(self.samples)
-        step = even(count, most // max(words[:, 0].numel(), 1))
-        for first in range(0, count, step):
-            part = slice(first, min(first + step, count))
-            yield part, self._next(words, self.samples[first]) if step == 1 else self._signs(words, self.samples[part])
-
-    def _next(self, words: Tensor, sample: int) -> Tensor:
-        """The signs of one sample. Shifts the words of its group in place, so samples must come in order."""
-        group, t = divmod(sample, self._group_size)
-        own = words[:, group - self.samples.start // self._group_size, None]
-        untouched = t == 0 or sample == self.samples.start
-        at_sign = 8 * own.element_size() - 1 if untouched else BIT_OF_PASS[t - 1]  # the bit that is there now
-        own.bitwise_left_shift_(int32(at_sign - BIT_OF_PASS[t]))
-        return own.view(self._dtype)
+        if step > 1:
+            for first in range(0, len(self.samples), step):
+                yield self._signs(words, self.samples[first : first + step])
+            return
+        for groups, passes in _spans(self.samples, self._group_size, self.samples.start // self._group_size):
+            for group in range(groups.start, groups.stop):
+                own = words[:, group, None]
+                signs, at_sign = own.view(self._dtype), 8 * own.element_size() - 1  # the bit that is there now
+                for t in passes:
+                    own.bitwise_left_shift_(int32(at_sign - BIT_OF_PASS[t]))
+                    at_sign = BIT_OF_PASS[t]
+                    yield signs
 
     def _signs(self, words: Tensor, samples: range) -> Tensor:
         """The signs of some samples, from words of texts and units. *Shape:* (texts, samples, *units)."""

@@ -19,6 +19,11 @@ def tile_size(device: torch.device) -> int:
     return _PER_THREAD * torch.get_num_threads() if device.type == "cpu" else _ON_ACCELERATORS
 
 
+def one_row_at_a_time(device: torch.device) -> bool:
+    """Whether a tile of attention belongs to one row. On a CPU, copying several rows together takes too long."""
+    return device.type == "cpu"
+
+
 def tiles(sizes: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:
     """Yield tiles of at most `most` numbers, and at least one, that cover a tensor of these sizes, in order.
 

@@ -31,6 +31,7 @@ from .rotary import Limit, frequency_group, make_stateless
 from .snapshot import Snapshot
 from .spread import Spread
 from .train_mode import switch_off_other_noise
+from .workspace import keep_freed_memory
 
 
 class _Twin:
@@ -53,6 +54,7 @@ class _Twin:
     _frequency_limits: list[Limit]
 
     def __init__(self, model: nn.Module, dtype: torch.dtype | None, like: "_Twin | None" = None) -> None:
+        keep_freed_memory()
         self.parameters = list(model.parameters())
         if like is not None:
             self._converted, self._snapshot = like._converted, like._snapshot

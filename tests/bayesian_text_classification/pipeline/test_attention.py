@@ -82,10 +82,12 @@ def test_attention_that_keeps_everything_equals_pytorchs(case, layout):
                                atol=1e-6)  # fmt: skip
 
 
+@pytest.mark.parametrize("alone", [True, False])  # as on a CPU and as elsewhere
 @pytest.mark.parametrize("size", [1, 30, 200, 10**6])
 @pytest.mark.parametrize("case", CASES)
-def test_the_size_of_the_tiles_does_not_matter(case, size, monkeypatch):
+def test_the_size_of_the_tiles_does_not_matter(case, size, alone, monkeypatch):
     monkeypatch.setattr(tiles, "_PER_THREAD", size)
+    monkeypatch.setattr(attention, "one_row_at_a_time", lambda device: alone)
     monkeypatch.setattr(attention, "_FEW", 0)
     query, key, value, options = inputs_of(case, samples=13)  # two groups
     mask = mask_of(query, key, 0.3, 13, first=4)
@@ -104,6 +106,8 @@ def test_tiles_of_any_shape_equal_the_definition(data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiles, "_PER_THREAD", size)
         patch.setattr(attention, "_FEW", data.draw(st.sampled_from([0, 10**6])))
+        alone = data.draw(st.booleans())
+        patch.setattr(attention, "one_row_at_a_time", lambda device: alone)
         found = ours(query, key, value, mask, p, **options)
     torch.testing.assert_close(found, expected(query, key, value, mask, p, **options), rtol=1e-5, atol=1e-5)
 

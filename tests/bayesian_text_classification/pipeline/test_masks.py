@@ -310,9 +310,11 @@ def in_tiles(mask, most=5_000):
     shape = (mask.texts, len(mask.samples), *mask.units)
     found = torch.empty(shape, dtype=mask.whole().dtype)
     for i, (texts, *units) in enumerate(tiles((mask.texts, *mask.units), most)):
-        at_once = (1, 4 * most)[i % 2]  # one sample at a time, or several
-        for some, signs in mask.parts(mask.words(texts, units), at_once):
-            found[(texts, some, *units)] = signs
+        words = mask.words(texts, units)
+        step = mask.samples_at_once(words, (1, 4 * most)[i % 2])  # one sample at a time, or several
+        tile = found[(texts, slice(None), *units)]
+        for target, signs in zip(tile.split(step, 1), mask.parts(words, step), strict=True):
+            target.copy_(signs)
     return found.flatten(0, 1)
 
 
