@@ -121,7 +121,7 @@ def _in_tiles(
 
 
 def _in_turn(x: Tensor, step: int) -> Sequence[Tensor]:
-    """The matrices of x, *shape* (texts, samples, heads, ...), for `step` samples at a time. *Shape:* (matrices, ...)."""
+    """The matrices of x, *shape* (texts, samples, heads, ...), `step` samples at a time. *Shape:* (matrices, ...)."""
     if len(x) == step == 1:
         return x[0].unbind(0)  # views
     return [part.flatten(0, 2) for part in torch.split(x, step, 1)]
