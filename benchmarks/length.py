@@ -1,6 +1,6 @@
 """Cost of a sampled pass by the length of the texts, side by side with what it replaces.
 
-    python -m benchmarks.length [--threads N] [--repetitions N] [--lengths N...] [--models NAME...]
+    python -m benchmarks.length [--threads N] [--repetitions N] [--lengths N...] [--models NAME...] [--dtypes NAME...]
 
 In each repetition all arms run once, interleaved, on the same texts, and medians count. Times are CPU times of the
 process, which other programs on the machine disturb less than they do the clock; the clock's are in the last column.
@@ -31,7 +31,7 @@ from transformers.utils import logging
 
 from benchmarks.common import distilbert_shaped, embedded, sample_in_a_loop, sorted_batches, tokenizer
 from benchmarks.pipeline.cost import of_length
-from benchmarks.pipeline.inference import record
+from benchmarks.pipeline.inference import DTYPES, record
 from benchmarks.results import table, write_section
 
 SAMPLES = 20
@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.set_verbosity_error()
@@ -59,19 +60,19 @@ def main() -> None:
     for name in args.models:
         build = MODELS[name]
         lines, curve = [], {}
-        for dtype in (torch.float32, torch.bfloat16):
+        for dtype in args.dtypes:
             for length in tqdm(args.lengths, f"{name}, {dtype}"):
-                found = measured(build, dtype, length, args.repetitions)
-                lines.append([f"{str(dtype).removeprefix('torch.')}, {length} tokens", *row(found)])
-                if dtype == torch.float32:
+                found = measured(build, DTYPES[dtype], length, args.repetitions)
+                lines.append([f"{dtype}, {length} tokens", *row(found)])
+                if dtype == "float32":
                     curve[length] = found
         header = ["", "deterministic, ms", "masked / deterministic", "ours / stock", "loop / stock", "loop / ours"]
         body = f"{args.repetitions} repetitions. Ratios are those of one pass.\n\n" + table(
             [*header, "ours / stock, clock"], lines
         )
-        command = f"python -m benchmarks.length {options} --models {name}"
+        command = f"python -m benchmarks.length {options} --models {name} --dtypes {' '.join(args.dtypes)}"
         write_section(f"Cost by length, {TITLES[name]}", command, body)
-        if name == "embedded":
+        if name == "embedded" and curve:
             titles = {"train() in a loop": "loop", "this library": "ours"}
             draw(list(curve), {t: [ratio(one, arm, "stock") for one in curve.values()] for t, arm in titles.items()})
 
