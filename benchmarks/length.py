@@ -56,7 +56,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.set_verbosity_error()
-    options = f"--threads {args.threads} --repetitions {args.repetitions}"
+    options = f"--threads {args.threads} --repetitions {args.repetitions} --lengths {' '.join(map(str, args.lengths))}"
     for name in args.models:
         build = MODELS[name]
         lines, curve = [], {}

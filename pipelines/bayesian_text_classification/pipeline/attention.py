@@ -2,10 +2,13 @@
 
 PyTorch's fused attention without dropout never holds all weights of a text. With dropout, on a CPU, it does: heads x
 length x length numbers for each row, written and read by every operation. Here, heads and queries are split into tiles
-(`tiles.py`). All passes of a group read their bits from the same words, which are made once for each tile.
+(`tiles.py`). On a CPU, the tiles of long texts hold one row each: its queries, keys and values are read where they are,
+and the result is written where it belongs. All passes of a group read their bits from the same words, which are made
+once for each tile.
 """
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 from torch import Tensor
@@ -14,7 +17,7 @@ from .dropping import drop, zero_negative
 from .masks import Mask
 from .tiles import one_row_at_a_time, tile_size, tiles
 
-_FEW = 2**15  # with up to this many weights in a row, one call of each operation for all rows is faster than tiles
+_FEW = 2**20  # up to this many weights, one call of each operation for all short rows is faster than tiles
 
 
 def attention_with_dropout(
@@ -44,7 +47,8 @@ def attention_with_dropout(
         enable_gqa: Whether to repeat the heads of `key` and `value` to match those of `query`.
     """
     scale = query.size(-1) ** -0.5 if scale is None else scale
-    many = query[0, ..., 0].numel() * key.size(-2) > _FEW
+    weights = prod(query.shape[1:-1]) * key.size(-2)  # of a row
+    many = len(query) * weights > _FEW or one_row_at_a_time(weights, query.device)
     if many and p < 1 and mask.rows_first and query.ndim == key.ndim == value.ndim == 4 and not _autocasts(query):
         repeats = query.size(1) // key.size(1) if enable_gqa else 1
         if key.shape[:2] == value.shape[:2] == (query.size(0), query.size(1) // repeats):
@@ -78,10 +82,10 @@ def _in_tiles(
     """The same for tensors of *shape* (texts * samples, heads, length, width) and a mask that has their rows."""
     rows, heads, length, _ = query.shape
     keys, count, most = key.size(2), len(mask.samples), tile_size(query.device)
-    units, at_once, alone = most // (keys * mask.groups), most, one_row_at_a_time(query.device)
-    if alone:  # one text and one sample
-        units, at_once = min(units, heads * length), 0
-    output = query.new_empty(rows, heads, length, value.size(3))
+    units, alone = most // (keys * mask.groups), one_row_at_a_time(heads * length * keys, query.device)
+    if alone:
+        units = min(units, heads * length)  # those of one text
+    output = query.new_empty(rows, heads, length, value.size(3))  # contiguous, so that a product can be written into it
     # *Shape:* (texts, samples, heads, length, width).
     q, k, v, o = (torch.unflatten(x, 0, (mask.texts, count)) for x in (query, key, value, output))
     b = None if bias is None else torch.unflatten(bias.expand(rows, heads, -1, keys), 0, (mask.texts, count))
@@ -93,11 +97,11 @@ def _in_tiles(
         if is_causal:
             later = _later(queries.start, queries.stop - queries.start, end, query.device)
             causal = query.new_zeros(later.shape).masked_fill_(later, float("-inf"))
-        step = mask.samples_at_once(words, at_once)
+        step = 1 if alone else mask.samples_at_once(words, most)
         left, target = (x[texts, :, some, queries] for x in (q, o))
-        right, own = (_heads(x[texts], some, repeats)[..., :end, :] for x in (k, v))
-        lefts, rights, values = (_in_turn(x, step) for x in (left, right.transpose(-1, -2), own))
-        targets = _in_turn(target, step) if alone else torch.split(target, step, 1)
+        right, below = (_heads(x[texts], some, repeats)[..., :end, :] for x in (k, v))
+        lefts, rights, values = (_in_turn(x, step) for x in (left, right.transpose(-1, -2), below))
+        targets = target[0].unbind(0) if alone else torch.split(target, step, 1)
         hidden = None
         if b is not None:
             hidden = _in_turn(b[texts, :, some, queries if b.size(3) > 1 else slice(None), :end], step)
@@ -123,7 +127,7 @@ def _in_tiles(
 def _in_turn(x: Tensor, step: int) -> Sequence[Tensor]:
     """The matrices of x, *shape* (texts, samples, heads, ...), `step` samples at a time. *Shape:* (matrices, ...)."""
     if len(x) == step == 1:
-        return x[0].unbind(0)  # views
+        return x[0].unbind(0)  # nothing is copied
     return [part.flatten(0, 2) for part in torch.split(x, step, 1)]
 
 

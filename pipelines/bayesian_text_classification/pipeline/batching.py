@@ -8,7 +8,10 @@ from typing import TypeVar
 from .masks import GROUP_SIZE
 from .tiles import even
 
-_LENIENCE = 5 / 3  # budgets that a batch of one group may take: on a CPU five passes of 512 tokens, ten of 256
+# Budgets that a batch of one group may take: on a CPU five passes of 512 tokens, or ten of 256. Ten of 512, so that they
+# share their draw, if the model is half as wide: memory grows with the width.
+_LENIENCE = 5 / 3
+_USUAL_WIDTH = 768
 
 T = TypeVar("T")
 Apart = tuple[int, ...]
@@ -32,12 +35,18 @@ class TokenBudget:
 
     Attributes:
         tokens: The current budget. A batch has at least one row, however long it is.
-        lenient: Whether a batch of passes of one group, whose balanced masks have one draw, may take two thirds more.
-            Only as long as memory lasts and nobody has set the budget.
+        lenient: Whether a batch of passes of one group, whose balanced masks have one draw, may take two thirds more,
+            or up to 3.3 times as many if the model is narrow. Only as long as memory lasts and nobody has set the
+            budget.
+
+    Args:
+        tokens: The first budget.
+        width: Hidden size of the model; None if it is not known.
     """
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, width: int | None = None) -> None:
         self.tokens, self.lenient = tokens, True
+        self._lenience = _LENIENCE * min(max(_USUAL_WIDTH / (width or _USUAL_WIDTH), 1), 2)
 
     def set(self, tokens: int) -> None:
         """Take another budget; the same number changes nothing."""
@@ -61,7 +70,7 @@ class TokenBudget:
         rows = max(self.tokens // length, 1)
         if rows >= group:
             return rows
-        most = int(self.tokens * (_LENIENCE if self.lenient else 1)) // length
+        most = int(self.tokens * (self._lenience if self.lenient else 1)) // length
         return even(group, most)  # parts of a group that differ little from each other
 
 

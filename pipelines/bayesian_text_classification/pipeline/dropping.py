@@ -49,5 +49,8 @@ def scale_positive(x: Tensor, signs: Tensor, factor: float, out: Tensor) -> Tens
 
 
 def zero_negative(x: Tensor, signs: Tensor) -> None:
-    """Set x to 0, in place, where `signs` is negative. *Shape:* that of x. This is the gradient of a ReLU."""
+    """Set x to 0 in place, also where it is NaN, where `signs` of the same *shape* is negative.
+
+    This is the gradient of a ReLU: one operation.
+    """
     torch.ops.aten.threshold_backward.grad_input(x, signs, 0.0, grad_input=x)

@@ -47,7 +47,8 @@ class SampledPipeline(CalibratedPipeline):
     def batch_tokens(self) -> int:
         """The most tokens (rows x length, with padding) in a batch; halved when memory runs out.
 
-        Until then, and until it is set, passes of one long text may take two thirds more.
+        Until then, and until it is set, passes of one long text may take two thirds more, or up to 3.3 times as many if
+        the model is narrow.
         """
         return self._sampler.batch_tokens
 

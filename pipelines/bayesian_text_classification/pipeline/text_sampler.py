@@ -54,7 +54,8 @@ class TextSampler:
         self._pilot_lock = threading.Lock()
         self._known: tuple[Spread | None, tuple[int, int, bytes]] = (None, (0, 0, b""))  # for this version of the model
         self._scope: tuple[Scope | None, tuple[int, int, bytes]] = (None, (0, 0, b""))  # the same
-        self._budgets = {kind: TokenBudget(tokens) for kind, tokens in TOKENS_PER_BATCH.items()}
+        width = getattr(model.config.get_text_config(), "hidden_size", None)
+        self._budgets = {kind: TokenBudget(tokens, width) for kind, tokens in TOKENS_PER_BATCH.items()}
 
     def samples(
         self,
@@ -302,7 +303,8 @@ class TextSampler:
     def batch_tokens(self) -> int:
         """The most tokens (rows x length, with padding) in a batch; halved when memory runs out.
 
-        Until then, and until it is set, passes of one long text may take two thirds more.
+        Until then, and until it is set, passes of one long text may take two thirds more, or up to 3.3 times as many
+        if the model is narrow.
         """
         return self._budget.tokens
 

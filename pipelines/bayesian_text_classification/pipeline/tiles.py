@@ -11,6 +11,7 @@ from math import prod
 import torch
 
 _PER_THREAD = 2**17  # numbers in a tile. With fewer, calling operations takes longer than they do.
+_LEAST_PER_THREAD = 2**15  # numbers of a row that is a tile by itself
 _ON_ACCELERATORS = 2**24  # not measured
 
 
@@ -19,9 +20,13 @@ def tile_size(device: torch.device) -> int:
     return _PER_THREAD * torch.get_num_threads() if device.type == "cpu" else _ON_ACCELERATORS
 
 
-def one_row_at_a_time(device: torch.device) -> bool:
-    """Whether a tile of attention belongs to one row. On a CPU, copying several rows together takes too long."""
-    return device.type == "cpu"
+def one_row_at_a_time(numbers: int, device: torch.device) -> bool:
+    """Whether tiles of rows with so many numbers each should not hold several rows.
+
+    On a CPU, rows of different samples must be copied to be processed together, which takes as long as an operation.
+    But a row must be large enough to keep all threads busy: PyTorch gives each of them at least 2^15 numbers.
+    """
+    return device.type == "cpu" and numbers >= _LEAST_PER_THREAD * torch.get_num_threads()
 
 
 def tiles(sizes: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:

@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-_LARGEST = 2**25 - 2**13  # bytes; glibc looks at blocks of up to 32 MiB with their headers
+_LARGEST = 2**25 - 2**13  # bytes; glibc heeds freed blocks of up to 32 MiB, headers included
 
 
 class Workspace:
@@ -33,9 +33,11 @@ class Workspace:
 def keep_freed_memory() -> None:
     """Let the C library keep the memory that operations free, for the next ones.
 
-    glibc returns to the system a freed block that is larger than the blocks freed before it, and what is free at the
-    end of the heap if that is twice as large. The next operation then waits for the page faults of its result: 5 to 10%
-    of a pass of long texts. Each freed block of up to 32 MiB raises these limits for the process (mallopt(3), "dynamic
-    mmap threshold"). This one is never touched, so it takes no memory. With other C libraries nothing changes.
+    glibc returns a freed block to the system if it is larger than all blocks freed before, and what is free at the end
+    of the heap if that is twice as large. The next operation then waits for the page faults of its result: 5 to 10% of
+    a pass of long texts. A freed block of up to 32 MiB raises both limits for the process (mallopt(3), "dynamic mmap
+    threshold"). This one is not touched, so it takes no memory. Up to 64 MiB that are free at the end of the heap then
+    stay with the process. `MALLOC_TRIM_THRESHOLD_` in the environment keeps the limits where they are. With other C
+    libraries, nothing changes.
     """
     torch.empty(_LARGEST, dtype=torch.uint8, device="cpu")

@@ -87,7 +87,7 @@ def test_attention_that_keeps_everything_equals_pytorchs(case, layout):
 @pytest.mark.parametrize("case", CASES)
 def test_the_size_of_the_tiles_does_not_matter(case, size, alone, monkeypatch):
     monkeypatch.setattr(tiles, "_PER_THREAD", size)
-    monkeypatch.setattr(attention, "one_row_at_a_time", lambda device: alone)
+    monkeypatch.setattr(attention, "one_row_at_a_time", lambda numbers, device: alone)
     monkeypatch.setattr(attention, "_FEW", 0)
     query, key, value, options = inputs_of(case, samples=13)  # two groups
     mask = mask_of(query, key, 0.3, 13, first=4)
@@ -107,7 +107,7 @@ def test_tiles_of_any_shape_equal_the_definition(data):
         patch.setattr(tiles, "_PER_THREAD", size)
         patch.setattr(attention, "_FEW", data.draw(st.sampled_from([0, 10**6])))
         alone = data.draw(st.booleans())
-        patch.setattr(attention, "one_row_at_a_time", lambda device: alone)
+        patch.setattr(attention, "one_row_at_a_time", lambda numbers, device: alone)
         found = ours(query, key, value, mask, p, **options)
     torch.testing.assert_close(found, expected(query, key, value, mask, p, **options), rtol=1e-5, atol=1e-5)
 
@@ -199,3 +199,27 @@ def test_all_weights_of_a_text_are_never_in_memory():
     with Largest() as largest:
         ours(query, key, value, mask, 0.1)
     assert largest.found <= query.numel() < 10 * 12 * 400 * 400 / 10
+
+
+class Copies(TorchDispatchMode):
+    """Names of the operations that copy."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in ("clone", "copy_", "_to_copy", "_reshape_copy"):
+            self.found.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_nothing_is_copied_for_long_texts():
+    """With the layout that transformers gives the heads."""
+    query, key, value = (torch.randn(10, 200, 12, 8).transpose(1, 2) for _ in range(3))
+    mask = mask_of(query, key, 0.1, 10)
+    with Copies() as copies:
+        found = ours(query, key, value, mask, 0.1)
+    assert copies.found == set()
+    torch.testing.assert_close(found, expected(query, key, value, mask, 0.1), rtol=1e-5, atol=1e-6)

@@ -92,6 +92,15 @@ def test_samples_of_a_long_text_are_split_at_groups(length, samples, budget, exp
     assert [b.samples for b in plan([length], samples=samples, budget=TokenBudget(budget))] == expected
 
 
+@pytest.mark.parametrize(("width", "rows"), [(None, 5), (1_024, 5), (768, 5), (600, 5), (384, 10), (32, 10)])
+def test_a_batch_of_a_narrow_model_may_hold_more_passes_of_a_long_text(width, rows):
+    parts = [len(b.samples) for b in plan([512], samples=range(10), budget=TokenBudget(1_536, width))]
+    assert max(parts) == rows
+    budget = TokenBudget(1_536, width)
+    budget.set(1_535)  # what a user sets is never exceeded
+    assert max(len(b.samples) for b in plan([512], samples=range(10), budget=budget)) == 2
+
+
 def test_texts_of_equal_length_keep_their_order():
     assert [list(b.texts) for b in plan([4] * 5, samples=range(1), budget=TokenBudget(8))] == [[0, 1], [2, 3], [4]]
 

@@ -1,7 +1,7 @@
 from math import prod
 
 import torch
-from bayesian_text_classification.pipeline.tiles import even, tile_size, tiles
+from bayesian_text_classification.pipeline.tiles import even, one_row_at_a_time, tile_size, tiles
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,3 +28,10 @@ def test_a_tensor_without_numbers_is_one_tile():
 def test_threads_share_a_tile():
     assert tile_size(torch.device("cpu")) == 2**17 * torch.get_num_threads()
     assert tile_size(torch.device("meta")) == 2**24
+
+
+def test_large_rows_are_tiles_by_themselves_on_a_cpu():
+    least = 2**15 * torch.get_num_threads()
+    assert one_row_at_a_time(least, torch.device("cpu"))
+    assert not one_row_at_a_time(least - 1, torch.device("cpu"))
+    assert not one_row_at_a_time(least, torch.device("meta"))
