@@ -8,8 +8,8 @@ from typing import TypeVar
 from .masks import GROUP_SIZE
 from .tiles import even
 
-# Budgets that a batch of one group may take: on a CPU five passes of 512 tokens, or ten of 256. A model of half the width
-# takes half the memory, so ten passes of 512 tokens stay together and share their draw.
+# Budgets that a batch of one group may take: on a CPU five passes of 512 tokens, or ten of 256. A model of half the
+# width takes half the memory, so ten passes of 512 tokens stay together and share their draw.
 _LENIENCE = 5 / 3
 _USUAL_WIDTH = 768
 
