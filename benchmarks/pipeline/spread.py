@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--sst2", type=Path, required=True)
     parser.add_argument("--clinc150", type=Path, nargs=2, required=True)
     parser.add_argument("--goemotions", type=Path, nargs=2, required=True)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="such as CLINC150; without it, all models")
     parser.add_argument("--texts", type=int, default=200, help="texts of each model, at equal steps of length")
     parser.add_argument("--samples", type=int, default=200, help="samples of each text, for the estimates")
     parser.add_argument("--limit", type=int, default=2_000, help="samples of each text whose mean is the limit")
@@ -50,6 +51,8 @@ def main() -> None:
     ]
     rows, stops = [], []
     for name, ours, file in cases:
+        if name not in (args.only or [name]):
+            continue
         texts = stratified(read_texts(file), args.texts)
         samples = kept_samples(args.kept, name, ours, texts, args.samples, WINDOWS_SEED)
         limit = kept_samples(args.kept, name, ours, texts, args.limit, LIMIT_SEED).mean(2, dtype=np.float64)
@@ -65,8 +68,11 @@ def main() -> None:
         + table(["model", "without the pilot", "with the pilot", "RMSE without", "RMSE with"], stops)
     )
     options = f"--texts {args.texts} --samples {args.samples} --limit {args.limit}"
+    title = "Standard errors of other models"
+    if args.only:
+        options, title = f"{options} --only {' '.join(args.only)}", f"{title}: {', '.join(args.only)}"
     files = "--sst2 FILE --clinc150 MODEL FILE --goemotions MODEL FILE --kept FOLDER"
-    write_section("Standard errors of other models", f"python -m benchmarks.pipeline.spread {files} {options}", body)
+    write_section(title, f"python -m benchmarks.pipeline.spread {files} {options}", body)
 
 
 def random_bert(scale: float, rate: float = 0.1) -> Any:
