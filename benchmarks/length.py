@@ -16,6 +16,7 @@ The curve goes to docs/how-to/length.svg.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ Times = dict[str, list[tuple[float, float]]]  # CPU time and the clock's, per pa
 
 
 def main() -> None:
-    """Measure, and write a section of RESULTS.md for each model."""
+    """Measure, and write a section of RESULTS.md for each model and dtype."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=5)
@@ -57,24 +58,27 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     logging.set_verbosity_error()
     options = f"--threads {args.threads} --repetitions {args.repetitions} --lengths {' '.join(map(str, args.lengths))}"
-    for name in args.models:
-        build = MODELS[name]
-        lines, curve = [], {}
-        for dtype in args.dtypes:
-            for length in tqdm(args.lengths, f"{name}, {dtype}"):
-                found = measured(build, DTYPES[dtype], length, args.repetitions)
-                lines.append([f"{dtype}, {length} tokens", *row(found)])
-                if dtype == "float32":
-                    curve[length] = found
-        header = ["", "deterministic, ms", "masked / deterministic", "ours / stock", "loop / stock", "loop / ours"]
+    for name, dtype in itertools.product(args.models, args.dtypes):
+        found = {
+            length: measured(MODELS[name], DTYPES[dtype], length, args.repetitions)
+            for length in tqdm(args.lengths, f"{name}, {dtype}")
+        }
+        header = [
+            "tokens",
+            "deterministic, ms",
+            "masked / deterministic",
+            "ours / stock",
+            "loop / stock",
+            "loop / ours",
+        ]
         body = f"{args.repetitions} repetitions. Ratios are those of one pass.\n\n" + table(
-            [*header, "ours / stock, clock"], lines
+            [*header, "ours / stock, clock"], [[str(length), *row(one)] for length, one in found.items()]
         )
-        command = f"python -m benchmarks.length {options} --models {name} --dtypes {' '.join(args.dtypes)}"
-        write_section(f"Cost by length, {TITLES[name]}", command, body)
-        if name == "embedded" and curve:
+        command = f"python -m benchmarks.length {options} --models {name} --dtypes {dtype}"
+        write_section(f"Cost by length, {TITLES[name]}, {dtype}", command, body)
+        if (name, dtype) == ("embedded", "float32"):
             titles = {"train() in a loop": "loop", "this library": "ours"}
-            draw(list(curve), {t: [ratio(one, arm, "stock") for one in curve.values()] for t, arm in titles.items()})
+            draw(list(found), {t: [ratio(one, arm, "stock") for one in found.values()] for t, arm in titles.items()})
 
 
 def measured(
