@@ -37,6 +37,8 @@ from benchmarks.results import table, write_section
 
 SAMPLES = 20
 LENGTHS = (25, 64, 128, 256, 512)  # tokens
+RATIOS = (("masked", "deterministic"), ("ours", "stock"), ("loop", "stock"), ("loop", "ours"))
+HEADER = ["tokens", "deterministic, ms", *(" / ".join(pair) for pair in RATIOS), "ours / stock, clock"]
 TOKENS = 256  # of all texts of one length, about
 MODELS = {"embedded": embedded, "distilbert-size": distilbert_shaped}
 TITLES = {"embedded": "the embedded model", "distilbert-size": "DistilBERT-base's size"}
@@ -63,17 +65,8 @@ def main() -> None:
             length: measured(MODELS[name], DTYPES[dtype], length, args.repetitions)
             for length in tqdm(args.lengths, f"{name}, {dtype}")
         }
-        header = [
-            "tokens",
-            "deterministic, ms",
-            "masked / deterministic",
-            "ours / stock",
-            "loop / stock",
-            "loop / ours",
-        ]
-        body = f"{args.repetitions} repetitions. Ratios are those of one pass.\n\n" + table(
-            [*header, "ours / stock, clock"], [[str(length), *row(one)] for length, one in found.items()]
-        )
+        lines = [[str(length), *row(one)] for length, one in found.items()]
+        body = f"{args.repetitions} repetitions. Ratios are those of one pass.\n\n{table(HEADER, lines)}"
         command = f"python -m benchmarks.length {options} --models {name} --dtypes {dtype}"
         write_section(f"Cost by length, {TITLES[name]}, {dtype}", command, body)
         if (name, dtype) == ("embedded", "float32"):
@@ -118,8 +111,7 @@ def ratio(found: Times, arm: str, base: str, clock: bool = False) -> float:
 def row(found: Times) -> list[str]:
     """The numbers of one line."""
     one = statistics.median(cpu for cpu, _ in found["deterministic"]) * 1e3
-    pairs = (("masked", "deterministic"), ("ours", "stock"), ("loop", "stock"), ("loop", "ours"))
-    ratios = [*(ratio(found, *pair) for pair in pairs), ratio(found, "ours", "stock", clock=True)]
+    ratios = [*(ratio(found, *pair) for pair in RATIOS), ratio(found, "ours", "stock", clock=True)]
     return [f"{one:.1f}", *(f"{value:.2f}" for value in ratios)]
 
 

@@ -99,8 +99,8 @@ def _in_tiles(
             causal = query.new_zeros(later.shape).masked_fill_(later, float("-inf"))
         step = 1 if alone else mask.samples_at_once(words, most)
         left, target = (x[texts, :, some, queries] for x in (q, o))
-        right, below = (_heads(x[texts], some, repeats)[..., :end, :] for x in (k, v))
-        lefts, rights, values = (_in_turn(x, step) for x in (left, right.transpose(-1, -2), below))
+        right, own_values = (_heads(x[texts], some, repeats)[..., :end, :] for x in (k, v))
+        lefts, rights, values = (_in_turn(x, step) for x in (left, right.transpose(-1, -2), own_values))
         targets = target[0].unbind(0) if alone else torch.split(target, step, 1)
         hidden = None
         if b is not None:
