@@ -1,5 +1,8 @@
 """Memory that the operations of forward passes use again and again."""
 
+import ctypes
+import os
+import sys
 from collections.abc import Sequence
 from functools import cache
 from math import prod
@@ -7,7 +10,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-_LARGEST = 2**25 - 2**13  # bytes; glibc heeds freed blocks of up to 32 MiB, headers included
+# Of glibc's <malloc.h>, and the variables that set the same.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LIMITS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 class Workspace:
@@ -18,26 +23,35 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._memory: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
+        self._memory: dict[tuple[str, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     def empty(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
         """A tensor with undefined numbers; it shares memory with earlier ones of this name."""
-        size, place = prod(shape), (name, dtype, device)
-        if place not in self._memory or self._memory[place].numel() < size:
-            self._memory.pop(place, None)  # freed before the larger one is allocated
-            self._memory[place] = torch.empty(size, dtype=dtype, device=device)
-        return self._memory[place][:size].view(shape)
+        place = name, dtype, device
+        memory, last = self._memory.get(place, (None, None))
+        if last is not None and last.shape == shape:
+            return last  # a new view takes as long as calling an operation
+        size = prod(shape)
+        if memory is None or memory.numel() < size:
+            self._memory.pop(place, None)
+            memory = last = None  # freed before the larger one is allocated
+            memory = torch.empty(size, dtype=dtype, device=device)
+        view = memory[:size].view(shape)
+        self._memory[place] = memory, view
+        return view
 
 
 @cache
 def keep_freed_memory() -> None:
     """Let the C library keep the memory that operations free, for the next ones.
 
-    glibc returns a freed block to the system if it is larger than all blocks freed before, and what is free at the end
-    of the heap if that is twice as large. The next operation then waits for the page faults of its result: 5 to 10% of
-    a pass of long texts. A freed block of up to 32 MiB raises both limits for the process (mallopt(3), "dynamic mmap
-    threshold"). This one is not touched, so it takes no memory. Up to 64 MiB that are free at the end of the heap then
-    stay with the process. `MALLOC_TRIM_THRESHOLD_` in the environment keeps the limits where they are. With other C
-    libraries, nothing changes.
+    glibc returns a large block to the system when it is freed, and also what is free at the end of the heap. The next
+    operation then waits for the page faults of its result: 5 to 10% of a pass of long texts. This raises both limits
+    for the process (mallopt(3)), which keeps up to 128 MiB of free memory. Limits that the environment sets stay where
+    they are. With other C libraries, nothing changes.
     """
-    torch.empty(_LARGEST, dtype=torch.uint8, device="cpu")
+    chosen = any("malloc" in f"{name}={value}".lower() for name, value in os.environ.items() if name in _LIMITS)
+    mallopt = None if chosen or sys.platform != "linux" else getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**25)  # the highest one that glibc accepts
+        mallopt(_M_TRIM_THRESHOLD, 2**27)  # the largest batches need 100 MB in a layer
