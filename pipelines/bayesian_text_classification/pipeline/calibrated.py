@@ -1,6 +1,7 @@
 """The base class for what belongs to calibrated scores: temperatures, and the threshold that they are compared with."""
 
 import copy
+import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Hashable, Mapping
@@ -19,6 +20,10 @@ KINDS: dict[Activation, str] = {
     "sigmoid": "a model of independent labels",
     "none": "a model that predicts numbers",
 }
+
+# Held while settings are replaced, so that no change of another thread is lost. All classifiers share it, because one
+# with a lock of its own could not be pickled.
+CHANGES = threading.RLock()
 
 _Own = TypeVar("_Own", bound="CalibratedPipeline")
 
@@ -80,7 +85,14 @@ class CalibratedPipeline(PublishablePipeline):
 
     @calibration.setter
     def calibration(self, value: Mapping[Way, Scaling]) -> None:
-        self._replace(Calibration(value), self.sampling)
+        with CHANGES:
+            self._replace(Calibration(value), self.sampling)
+
+    def _change(self, options: Mapping[str, Any], **others: Any) -> None:
+        """Change some default options, and other settings, in one step."""
+        with CHANGES:
+            changed = replace(self._settings.options, **options)
+            self._settings = replace(self._settings, options=changed, **others)
 
     def _replace(self, calibration: Calibration, options: Options) -> None:
         """Set calibration and default options in one step. A threshold goes, with a warning, if its scores change."""
@@ -114,9 +126,10 @@ class CalibratedPipeline(PublishablePipeline):
         scaling = TemperatureScaling(value)
         if self.activation != "softmax" and scaling.numbers == (1.0,):
             return  # what it has always been
-        way = self.sampling.posterior
-        if scaling.numbers != self.calibration.numbers(way):
-            self.calibration = self.calibration.replaced(way, None if value == 1 else scaling)
+        with CHANGES:
+            way = self.sampling.posterior
+            if scaling.numbers != self.calibration.numbers(way):
+                self.calibration = self.calibration.replaced(way, None if value == 1 else scaling)
 
     @property
     def threshold(self) -> float | Mapping[str, float] | None:
@@ -133,7 +146,7 @@ class CalibratedPipeline(PublishablePipeline):
             if not isinstance(options.threshold, Mapping) and options.threshold < least:
                 message = f"threshold={value!r} accepts every text: the winner's score is at least {least:.3g} here"
                 warnings.warn(message, UserWarning, stacklevel=2)
-        self._settings = replace(self._settings, options=options, threshold_for=options)
+        self._change({"threshold": value}, threshold_for=options)
 
     @property
     def activation(self) -> Activation:
@@ -280,7 +293,7 @@ class CalibratedPipeline(PublishablePipeline):
 
     def _drop_threshold(self, reason: str) -> None:
         dropped = self.threshold
-        self._settings = replace(self._settings, options=replace(self.sampling, threshold=None))
+        self._change({"threshold": None})
         self._say_dropped(dropped, reason)
 
     def _say_dropped(self, threshold: float | Mapping[str, float] | None, reason: str) -> None:

@@ -54,15 +54,14 @@ class ConformalPipeline(ScopedPipeline):
 
     @prediction_sets.setter
     def prediction_sets(self, value: PredictionSets | None) -> None:
-        options = self.sampling
         if value is None:
-            options = replace(options, coverage=None)
-        else:  # a classifier that was loaded with the code of a saved folder has classes of its own
-            value = PredictionSets.of_saved(value.saved())
-            self._check_sets(value)
-            if options.coverage is not None:
-                value.check_coverage(options.coverage)
-        self._settings = replace(self._settings, options=options, sets=value)
+            self._change({"coverage": None}, sets=None)
+            return
+        value = PredictionSets.of_saved(value.saved())  # that of code from a saved folder has classes of its own
+        self._check_sets(value)
+        if self.coverage is not None:
+            value.check_coverage(self.coverage)
+        self._change({}, sets=value)
 
     @property
     def coverage(self) -> float | None:
@@ -71,9 +70,8 @@ class ConformalPipeline(ScopedPipeline):
 
     @coverage.setter
     def coverage(self, value: float | None) -> None:
-        options = replace(self.sampling, coverage=value)
-        _checked_sets(self._settings.sets, options)
-        self._settings = replace(self._settings, options=options)
+        _checked_sets(self._settings.sets, replace(self.sampling, coverage=value))
+        self._change({"coverage": value})
 
     def conformalize(
         self,
@@ -175,9 +173,8 @@ class ConformalPipeline(ScopedPipeline):
                 UserWarning,
                 stacklevel=2,
             )
-        default = replace(self.sampling, coverage=coverage)
-        self._settings = replace(self._settings, options=default, sets=sets)
-        if why := self._why_not(sets, default, {}, self.calibration):
+        self._change({"coverage": coverage}, sets=sets)
+        if why := self._why_not(sets, self.sampling, {}, self.calibration):
             warnings.warn(
                 f"calls with the default options have no prediction sets: {why}; pass these options in each call, or "
                 "load the classifier with them",
@@ -206,7 +203,7 @@ class ConformalPipeline(ScopedPipeline):
             self._check_sets(sets)
         except UNREADABLE as error:
             reason = in_one_line(error)
-            self._settings = replace(self._settings, options=replace(options, coverage=None))
+            self._change({"coverage": None})
             warnings.warn(
                 f"the prediction sets did not load from {file_of(PREDICTION_SETS)} ({reason}), so results have none; "
                 f"{_FIT.format('')}, and write the folder with classifier.save_pretrained",
@@ -215,7 +212,7 @@ class ConformalPipeline(ScopedPipeline):
             )
             return
         _checked_sets(sets, options)
-        self._settings = replace(self._settings, sets=sets)
+        self._change({}, sets=sets)
 
     def _check_sets(self, sets: PredictionSets) -> None:
         """Raise ValueError unless the sets have the labels of the model, and are for its weights."""

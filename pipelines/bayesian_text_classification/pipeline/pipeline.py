@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .answers import ordinary_labels, ranked_labels, results_in_text_order, winning_labels, with_novelty
-from .calibrated import check_threshold
+from .calibrated import CHANGES, check_threshold
 from .calibration import has_masks, way_of
 from .dropout_choice import best_options, groups_of
 from .encoding import Encoded
@@ -335,11 +335,11 @@ class BayesianTextClassificationPipeline(OnePassPipeline):
             rate = self._dropout_rate(options)
             samples = {"masks": options.masks, "dropout_rate": rate, "dropout": options.dropout}
         scaling = fitted(method, p, targets, **samples)
-        default = self.sampling
-        if choose:
-            default = replace(default, num_samples=options.num_samples, masks=options.masks, dropout=options.dropout)
-        self._calibrated_on = {**self._calibrated_on, way: frozenset(text_hash(text_key(text)) for text in texts)}
-        self._replace(self.calibration.replaced(way, scaling), default)
+        names = ("num_samples", "masks", "dropout") if choose else ()
+        with CHANGES:  # another thread may have calibrated other scores meanwhile
+            default = replace(self.sampling, **{name: getattr(options, name) for name in names})
+            self._calibrated_on = {**self._calibrated_on, way: frozenset(text_hash(text_key(text)) for text in texts)}
+            self._replace(self.calibration.replaced(way, scaling), default)
         if way == "dropout" and len(texts) >= len(PILOT):  # the standard errors of an ensemble need no spread
             some = texts[:: -(-len(texts) // PILOT_TEXTS)]
             asked = call["activation"], options.dropout, call["tokenizer_options"], call["batch_size"]

@@ -49,9 +49,8 @@ class ScopedPipeline(SampledPipeline):
 
     @novelty_level.setter
     def novelty_level(self, value: float | None) -> None:
-        options = replace(self.sampling, novelty_level=value)
-        self._scope_for(options)
-        self._settings = replace(self._settings, options=options)
+        self._scope_for(replace(self.sampling, novelty_level=value))
+        self._change({"novelty_level": value})
 
     def learn_scope(
         self,

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import threading
+import time
 import warnings
 
 import numpy as np
@@ -300,6 +302,25 @@ def test_ordinary_scores_have_a_threshold_too(ours):
     several = ours(TEXTS, num_samples=0, threshold=1.0, top_k=2)
     assert all(entry["abstained"] and entry["label"] for entries in several for entry in entries)
     assert ours(TEXTS[0], num_samples=0, threshold=1.0)[0]["reason"].endswith("the model is uncertain")
+
+
+def test_threads_that_calibrate_other_scores_keep_both(ours, monkeypatch):
+    labels, replaced = mostly_right(ours), Calibration.replaced
+
+    def slowly(self, way, scaling):
+        time.sleep(0.2)  # the other thread is done with its passes
+        return replaced(self, way, scaling)
+
+    monkeypatch.setattr(Calibration, "replaced", slowly)
+    ours.predict_proba(MANY)  # what is made at first use
+    threads = [
+        threading.Thread(target=ours.calibrate, args=(MANY, labels), kwargs={"num_samples": count}) for count in (0, 4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(ours.calibration) == {"ordinary", "dropout"}
 
 
 def test_invalid_calibration_raises_and_changes_nothing(ours, tiny, bayesian):
