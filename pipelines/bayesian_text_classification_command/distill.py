@@ -8,6 +8,7 @@ import typer
 
 from .columns import check_unlabeled
 from .console import STDERR, STDOUT, fail, quiet_libraries
+from .interrupts import say_later
 from .options import (
     OR_SAVED,
     AllowPickle,
@@ -52,12 +53,13 @@ def distill(
         ),
     ] = "weights",
     epochs: Annotated[
-        int, typer.Option(min=1, help="Times that training sees every text. The best epoch is kept.")
-    ] = 3,
+        int | None,
+        typer.Option(min=1, help="Times that training sees every text. The best epoch is kept.", show_default="3"),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(min=0, help="Learning rate.", show_default="3e-5, or 5e-4 for lora")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Texts of a training step.")] = 32,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Texts of a training step.", show_default="32")] = None,
     bf16: Annotated[bool, typer.Option("--bf16", help="Train in mixed precision (bfloat16).")] = False,
     checkpoints: Annotated[
         str | None,
@@ -91,6 +93,8 @@ def distill(
     Any server runs it: the output is a checkpoint for `text-classification`. Compare it before you use it: evaluate
     --student.
     """
+    if how == "head" and bf16:
+        fail("--bf16 is for --how weights and --how lora; leave it out, because a new head takes no training steps")
     models = models_of(model, ensemble)
     check_unlabeled(input, text_column, text_pair_column)
     folder = new_folder(output)
@@ -109,11 +113,9 @@ def distill(
             classifier = load_classifier(models, device, dtype, allow_pickle=allow_pickle)
             where: dict[str, Any] = {"config": config, "split": split}
             texts = load_texts(input, text_column=text_column, text_pair_column=text_pair_column, **where).texts
-        student = _made(classifier, texts, options)
-    except KeyboardInterrupt:
         if checkpoints is not None:
-            print(f"The same command continues from {checkpoints}.", file=sys.stderr)
-        raise
+            say_later(f"; the same command continues from {checkpoints}")
+        student = _made(classifier, texts, options)
     except (ValueError, ImportError) as error:  # ours: the model, the texts, an option, or a package that is missing
         fail(first_line(error))
     except Exception as error:  # out of memory, or what a model's own code raises
@@ -133,10 +135,10 @@ def _made(classifier: Any, texts: Sequence[Any], options: Mapping[str, Any]) -> 
     plan = planned(classifier, texts, **options)
     with STDERR.status("estimating the time"):
         seconds = plan.seconds()
-    parts = plan.parts
+    parts, chosen = plan.parts, "how far the layer moves" if plan.how == "head" else "the best epoch"
     print(
-        f"{len(parts.all):,} distinct texts: {len(parts.training):,} train, {len(parts.choosing):,} choose the "
-        f"best epoch, {len(parts.measuring):,} measure. This takes {duration(seconds)}.",
+        f"{len(parts.all):,} distinct texts: {len(parts.training):,} train, {len(parts.choosing):,} choose {chosen}, "
+        f"{len(parts.measuring):,} measure. This takes {duration(seconds)}.",
         file=sys.stderr,
     )
     with passes_progress("distilling", plan.passes) as advance:

@@ -1,8 +1,10 @@
 """`bayesian-text-classification distill`: from a file of unlabeled texts to a folder that a stock pipeline serves."""
 
 import json
+import signal
 import subprocess
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,8 @@ def test_a_file_of_texts_becomes_a_folder_for_a_stock_pipeline(model, texts, tmp
     output = tmp_path / "student"
     done = asked("distill", "--model", model, "--input", texts, "--num-samples", 4, "--how", how, "--output", output)
     assert done.exit_code == 0, done.stderr
-    assert done.stderr.startswith("150 distinct texts: 120 train, 15 choose the best epoch, 15 measure. ")
+    chosen = {"weights": "the best epoch", "head": "how far the layer moves"}[how]
+    assert done.stderr.startswith(f"150 distinct texts: 120 train, 15 choose {chosen}, 15 measure. ")
     described, written = done.stdout.splitlines()
     student = load(output)
     assert described == str(student.distillation) and written == str(output)
@@ -64,15 +67,22 @@ def test_warnings_of_a_student_are_shown(model, texts, tmp_path):
     assert second.startswith("warning: the student is no closer to its teacher than")
 
 
-def test_ctrl_c_says_how_to_continue(model, texts, tmp_path, monkeypatch):
-    def stop(*_):
-        raise KeyboardInterrupt
+def test_ctrl_c_says_how_to_continue(model, texts, tmp_path):
+    kept = tmp_path / "kept"
+    command = [COMMAND, "distill", "--model", model, "--input", texts, "--num-samples", "2", "--epochs", "1000"]
+    command += ["--checkpoints", kept, "--output", tmp_path / "student"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not (kept / "teacher.npz").exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert said.endswith(f"interrupted; the same command continues from {kept}\n")
 
-    monkeypatch.setattr(distill, "with_new_head", stop)
-    arguments = ("distill", "--model", model, "--input", texts, "--how", "head", "--num-samples", 2)
-    kept = ("--checkpoints", tmp_path / "kept", "--output", tmp_path / "student")
-    done = asked(*arguments, *kept)
-    assert done.exit_code != 0 and f"The same command continues from {tmp_path / 'kept'}." in done.stderr
+
+def test_mixed_precision_of_a_head_is_refused(model, texts, tmp_path):
+    arguments = ("distill", "--model", model, "--input", texts, "--how", "head", "--output", tmp_path / "student")
+    assert refused(asked(*arguments, "--bf16")).startswith("--bf16 is for --how weights and --how lora; leave it out")
 
 
 def test_a_folder_that_is_not_empty_is_refused_before_torch_is_imported(model, texts, tmp_path):

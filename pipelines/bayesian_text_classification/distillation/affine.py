@@ -78,26 +78,16 @@ def calibrated_line(classifier: Any, uncalibrated: bool = False) -> tuple[Scalin
             f"this classifier is an ensemble of {len(classifier.members)} models, and an export is one model; call "
             "classifier.distill(texts), which makes one model of their averages, and export that"
         )
-    config, activation = classifier.model.config, classifier.activation
+    config = classifier.model.config
     if uncalibrated:
         return None, Affine.of(None, config.num_labels)
-    stock = classifier._activation_of(config)
-    if stock == "none":
+    if classifier._activation_of(config) == "none":
         raise ExportError(
             "this model predicts numbers, and numbers have no calibration; to export it as it is, pass "
             "uncalibrated=True"
         )
-    if activation != stock:
-        problem = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}.get(activation)
-        way_out = (
-            "load it again without function_to_apply"
-            if problem is None or (problem.startswith("single") and config.num_labels == 1)
-            else f"set classifier.model.config.problem_type = {problem!r}, which an export has"
-        )
-        raise ExportError(
-            f"function_to_apply={activation!r} is an option of this classifier, and a server goes by the model's "
-            f"config, which stands for {stock!r}; {way_out}"
-        )
+    if problem := served_otherwise(classifier):
+        raise ExportError(problem)
     fitted = classifier.calibration.get("ordinary")
     if fitted is None:
         known = "only its sampled scores are" if classifier.calibration else "they are not"
@@ -107,3 +97,24 @@ def calibrated_line(classifier: Any, uncalibrated: bool = False) -> tuple[Scalin
         )
     scaling = scaling_of_saved(fitted.saved())  # the code of a saved folder has classes of its own
     return scaling, Affine.of(scaling, config.num_labels)
+
+
+def served_otherwise(classifier: Any) -> str:
+    """Why a server would give other scores than this classifier, and what to do; empty if it would not.
+
+    A server goes by the config, and knows nothing of `function_to_apply`.
+    """
+    config, activation = classifier.model.config, classifier.activation
+    stock = classifier._activation_of(config)
+    if activation == stock:
+        return ""
+    problem = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}.get(activation)
+    way_out = (
+        "load it again without function_to_apply"
+        if problem is None or (problem.startswith("single") and config.num_labels == 1)
+        else f"set classifier.model.config.problem_type = {problem!r}, which is saved with the model"
+    )
+    return (
+        f"function_to_apply={activation!r} is an option of this classifier, and a server goes by the model's config, "
+        f"which stands for {stock!r}; {way_out}"
+    )

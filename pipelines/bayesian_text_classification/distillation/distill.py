@@ -26,6 +26,7 @@ from ..pipeline.options import Options, is_int, is_real
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.progress import Progress, progress_bar
 from ..pipeline.sampled import passes_of
+from .affine import served_otherwise
 from .closeness import closeness
 from .export import probe_inputs
 from .new_head import with_new_head
@@ -33,6 +34,7 @@ from .parts import Parts, parts_of
 from .plain_copy import plain_copy
 from .targets import Array, short_hash, targets_of
 
+EPOCHS, BATCH_SIZE = 3, 32
 LEARNING_RATES: dict[How, float] = {"weights": 3e-5, "lora": 5e-4}
 _SCORES = ("num_samples", "tolerance", "seed", "masks", "dropout", "posterior")  # options that make the scores
 _NOT_OF_THE_TOKENIZER = ("batch_size", "function_to_apply", "top_k")  # in the defaults of a classifier
@@ -71,7 +73,8 @@ class Plan:
     def passes(self) -> int:
         """Passes of the teacher, of the training (a step counts as three) and of the measuring."""
         training, choosing = len(self.parts.training), len(self.parts.choosing)
-        work = training + choosing if self.how == "head" else (3 * training + choosing) * self.settings["epochs"]
+        trained = (3 * training + choosing) * self.settings.get("epochs", 0) + choosing
+        work = training + choosing if self.how == "head" else trained
         return passes_of(self.scores, scoped=False) * len(self.parts.all) + work + 2 * len(self.parts.measuring)
 
     def seconds(self) -> float:
@@ -88,9 +91,9 @@ def planned(
     texts: Sequence[Any],
     *,
     how: How,
-    epochs: int,
+    epochs: int | None,
     learning_rate: float | None,
-    batch_size: int,
+    batch_size: int | None,
     training: Mapping[str, Any] | None,
     checkpoints: str | os.PathLike[str] | None,
     **options: Any,
@@ -99,12 +102,12 @@ def planned(
     if how not in HOWS:
         raise ValueError(f"how={how!r}; it must be one of {', '.join(map(repr, HOWS))}")
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if not is_int(value) or value < 1:
+        if value is not None and (not is_int(value) or value < 1):
             raise ValueError(f"{name}={value!r}; it must be an integer of at least 1")
     if learning_rate is not None and not (is_real(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate={learning_rate!r}; it must be a positive number, such as 3e-5")
     if how == "head":
-        given = {"learning_rate": learning_rate, "training": training}
+        given = {"epochs": epochs, "learning_rate": learning_rate, "batch_size": batch_size, "training": training}
         if unused := [name for name, value in given.items() if value is not None]:
             raise ValueError(f"{unused[0]} is for how='weights' and how='lora'; a new head takes no training steps")
     scores, folder = _scores_of(classifier, options), None if checkpoints is None else Path(checkpoints)
@@ -120,7 +123,7 @@ def planned(
 
         check_arguments(training, classifier.device)
         rate = LEARNING_RATES[how] if learning_rate is None else float(learning_rate)
-        settings = {"epochs": epochs, "learning_rate": rate, "batch_size": batch_size}
+        settings = {"epochs": epochs or EPOCHS, "learning_rate": rate, "batch_size": batch_size or BATCH_SIZE}
     return Plan(classifier, parts_of(texts), scores, how, settings, dict(training or {}), folder)
 
 
@@ -143,7 +146,7 @@ def student_of(plan: Plan, progress: Progress | None = None) -> BayesianTextClas
             ordinary = scaling.apply(ordinary).astype(np.float32)
         own = student.predict_proba(parts.measuring, num_samples=0, progress=advance)
     before, after = (closeness(measuring, one, activation) for one in (ordinary, own))
-    if after.kl >= before.kl:
+    if after.kl >= before.kl * (1 - 1e-6):  # unchanged weights may differ by rounding
         warnings.warn(
             f"the student is no closer to its teacher than the teacher's own ordinary pass (KL {after.kl:.4f} and "
             f"{before.kl:.4f} nats on {len(parts.measuring):,} texts); pass more texts, or do without a student",
@@ -191,7 +194,11 @@ def _scores_of(classifier: BayesianTextClassificationPipeline, options: Mapping[
             )
     if classifier.activation == "none":
         raise ValueError("the model predicts numbers, and a student learns probabilities; distill a classifier instead")
+    if problem := served_otherwise(classifier):
+        raise ValueError(problem)
     scores = replace(classifier.with_options(options), threshold=None, novelty_level=None, coverage=None)
+    if scores.num_samples < 2 and classifier.distillation is not None:
+        raise ValueError("this is a student, which has learned its one pass already; distill its teacher instead")
     if scores.num_samples < 2:
         models = len(classifier.members)
         inserted = "" if classifier.sites_for({"posterior": "dropout"}) else " and dropout=0.1"
@@ -223,6 +230,8 @@ def _trained(
         model = with_lora(model)
     run = classifier.activation, settings, folder, advance
     model, found = trained(model, classifier.encoder, examples, others, *run)
+    if not found["epoch"]:
+        return trainable_copy(classifier), found
     return (model.merge_and_unload() if plan.how == "lora" else model), found
 
 

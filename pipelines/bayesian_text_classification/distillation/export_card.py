@@ -76,12 +76,13 @@ def export_card(
         made_by: What made the classifier, if it is a student.
     """
     graph = to == "onnx"
+    before = "" if scaling is None else "\n\nThese are figures from before the calibration."
     words = {
         "library": "onnx" if graph else "transformers",
         "what": f"An ONNX graph of {architecture}" if graph else f"A checkpoint of {architecture}",
         "reader": "ONNX Runtime, or another engine for ONNX" if graph else "transformers",
         "calibration": _NONE if scaling is None else _calibration(scaling, activation, graph),
-        "student": "" if made_by is None else f"## A student\n\n{student_part(made_by)}\n\n",
+        "student": "" if made_by is None else f"## A student\n\n{student_part(made_by)}{before}\n\n",
         "code": _GRAPH.replace("ACTIVATION", _SCORES[activation]) if graph else _STOCK,
         "texts": "- The batch size and the length are free."
         if graph

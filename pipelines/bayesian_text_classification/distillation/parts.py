@@ -28,6 +28,8 @@ class Parts:
 def parts_of(texts: Sequence[Any]) -> Parts:
     """Divide the distinct texts by their hash, so that the same texts are divided alike in every order.
 
+    Texts that differ in white space alone are not distinct.
+
     Raises:
         ValueError: There are fewer than 100 distinct texts.
     """
@@ -36,7 +38,7 @@ def parts_of(texts: Sequence[Any]) -> Parts:
     distinct: dict[str, Any] = {}
     for i, item in enumerate(texts):
         text_and_pair(item, i)  # an error names the text
-        distinct.setdefault(text_key(item), item)
+        distinct.setdefault(" ".join(text_key(item).split()), item)
     order = sorted(distinct, key=lambda key: hashlib.blake2b(key.encode(), digest_size=16).digest())
     if len(order) < LEAST:
         raise ValueError(

@@ -40,6 +40,7 @@ _OF_DISTILL = {
 _FIXED = (
     *("eval_strategy", "save_strategy", "load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
     *("prediction_loss_only", "remove_unused_columns", "label_names", "max_steps", "save_only_model", "use_cpu"),
+    *("eval_on_start", "eval_delay", "label_smoothing_factor"),
 )
 
 
@@ -112,7 +113,8 @@ def trained(
         advance: Called with the number of passes of each batch; a training step counts as three.
 
     Returns:
-        The model, and the chosen epoch and the divergence after each epoch, for the record.
+        The model, and the chosen epoch and the divergence after each epoch, for the record. Epoch 0: it was closest
+        before the training, whose result is to be left out.
     """
     with contextlib.ExitStack() as stack:
         folder = checkpoints or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -128,9 +130,12 @@ def trained(
         trainer.model_accepts_loss_kwargs = False  # as `loss_is_scaled_for_ga`, in earlier versions
         for callback in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(callback)
+        with unmoved_random_state():  # the order of the texts stays that of the seed
+            before = trainer.evaluate()["eval_loss"]
         trainer.train(resume_from_checkpoint=last_complete(folder))
     losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
-    return model.eval(), {"epoch": int(np.argmin(losses)) + 1, "kl_of_epochs": [round(loss, 5) for loss in losses]}
+    epoch = int(np.argmin([before, *losses]))
+    return model.eval(), {"epoch": epoch, "kl_of_epochs": [round(loss, 5) for loss in losses]}
 
 
 def check_arguments(given: Mapping[str, Any] | None, device: torch.device) -> None:

@@ -4,7 +4,7 @@ import copy
 import threading
 import warnings
 from abc import abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -196,6 +196,10 @@ class CalibratedPipeline(PublishablePipeline):
     @abstractmethod
     def _with_coverage(self, options: Options, given: Mapping[str, Any], settings: Settings) -> Options:
         """The options of a call, without coverage if the prediction sets are for other scores."""
+
+    @abstractmethod
+    def _warn_of_learned(self, texts: Sequence[Any], consequence: str) -> None:
+        """Warn the caller of the calling method if a student is fitted on texts that it learned from."""
 
     @abstractmethod
     def _warn_of_samples(self, options: Options) -> None:

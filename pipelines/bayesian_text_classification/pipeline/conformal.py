@@ -133,6 +133,7 @@ class ConformalPipeline(ScopedPipeline):
         count = len(texts) if targets.ndim == 1 else int(targets.any(1).sum())
         if count < texts_needed(coverage):
             refuse_number(count, coverage)
+        self._warn_of_learned(texts, f"the coverage may fall short of {coverage:g}")
         keys, way = list(map(text_key, texts)), way_of(options)
         scaling = self._scaling_for(options, activation, self.calibration)
         known = self._calibrated_on.get(way, frozenset()) if scaling is not None else frozenset()

@@ -115,8 +115,8 @@ def text_key(item: Any) -> str:
 
 
 def text_hash(key: str) -> int:
-    """A 64-bit hash of a text's key, in place of the text."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+    """A 64-bit hash of a text's key, in place of the text. Texts that differ in white space alone have the same."""
+    return int.from_bytes(hashlib.blake2b(" ".join(key.split()).encode(), digest_size=8).digest(), "little")
 
 
 def halves_of_rows(keys: Sequence[str]) -> NDArray[np.bool_]:

@@ -46,9 +46,9 @@ class OnePassPipeline(ConformalPipeline):
         texts: Sequence[Any],
         *,
         how: How = "weights",
-        epochs: int = 3,
+        epochs: int | None = None,
         learning_rate: float | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         training: Mapping[str, Any] | None = None,
         checkpoints: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
@@ -71,9 +71,9 @@ class OnePassPipeline(ConformalPipeline):
             how: What is trained: "weights" (all of them), "lora" (an adapter, which is then merged into the weights;
                 less memory; needs `peft`) or "head" (the last linear layer alone, by regression from its inputs: it
                 takes seconds, and helps models with few classes).
-            epochs: Times that training sees every text. The weights of the best epoch are kept.
+            epochs: Times that training sees every text; None: 3. The weights of the best epoch are kept.
             learning_rate: None: 3e-5, or 5e-4 for "lora".
-            batch_size: Texts of a training step.
+            batch_size: Texts of a training step; None: 32.
             training: Further arguments of transformers' `TrainingArguments`, such as `{"bf16": True}`.
             checkpoints: Folder for the teacher's scores and the checkpoints. The same call continues there after it was
                 stopped, and a call with another `how` uses the same scores. None: nothing is kept.
@@ -157,13 +157,12 @@ class OnePassPipeline(ConformalPipeline):
                 about="samples of a student",
             )
 
-    def _warn_of_learned(self, texts: Sequence[Any]) -> None:
-        """Warn if a student is calibrated on texts that it learned from: it is too good on them."""
+    def _warn_of_learned(self, texts: Sequence[Any], consequence: str) -> None:
         learned = sum(text_hash(text_key(text)) in self._distilled_on for text in texts) if self._distilled_on else 0
         if learned:
             warnings.warn(
-                f"{learned:,} of {len(texts):,} texts are among those that the student was distilled on, so the "
-                "calibration will be too confident; calibrate on other texts",
+                f"{learned:,} of {len(texts):,} texts are among those that the student was distilled on, so "
+                f"{consequence}; pass other texts",
                 UserWarning,
                 stacklevel=3,
             )

@@ -316,7 +316,7 @@ class BayesianTextClassificationPipeline(OnePassPipeline):
             )
         method = check_method(method, call["activation"], self.model.config)
         texts, targets = labeled(texts, labels, self.model.config, call["activation"])
-        self._warn_of_learned(texts)
+        self._warn_of_learned(texts, "the calibration will be too confident")
 
         def averages(options: Options) -> NDArray[np.float32]:
             p = self._averages(texts, None, progress, options, call)

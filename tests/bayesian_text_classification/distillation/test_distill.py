@@ -12,6 +12,7 @@ from bayesian_text_classification.distillation import distill as module
 from bayesian_text_classification.distillation.closeness import closeness
 from bayesian_text_classification.pipeline.distillation import Distillation
 from bayesian_text_classification.pipeline.inputs import text_hash
+from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from random_texts import random_texts
 from transformers import pipeline
 
@@ -197,21 +198,33 @@ def test_a_student_of_a_student_knows_the_texts_of_both(student, tmp_path):
 
 
 def test_an_exported_student_is_still_known_as_one(student, tmp_path):
+    own = copy.copy(student)
+    own.calibration = {"ordinary": TemperatureScaling(2.0)}
+    own.export(tmp_path / "calibrated")
+    assert "figures from before the calibration" in (tmp_path / "calibrated" / "README.md").read_text()
     student.export(tmp_path / "served", uncalibrated=True)
     served = load(tmp_path / "served")
     assert served.distilled_on == student.distilled_on and served.distillation == student.distillation
     assert served.sampling.num_samples == 0 and served(TEXTS[:3]) == student(TEXTS[:3])
     card = (tmp_path / "served" / "README.md").read_text()
     assert "This classifier is a student" in card and student.distillation.teacher in card
+    assert "before the calibration" not in card
 
 
 def test_a_student_warns_if_it_is_calibrated_on_its_own_texts(student):
     own = copy.copy(student)
     texts = [*random_texts(30, seed=5), *TEXTS[:10]]
     labels = [int(i % 4 == 0) ^ int(p[1] > 0.5) for i, p in enumerate(own.predict_proba(texts))]
-    with pytest.warns(UserWarning, match="^10 of 40 texts are among those .*; calibrate on other texts") as seen:
+    with pytest.warns(UserWarning, match="^10 of 40 texts .* calibration will be .*; pass other texts") as seen:
         own.calibrate(texts, labels)
-    assert [one.filename for one in seen] == [__file__]
+    with pytest.warns(
+        UserWarning, match=r"^10 of 40 texts .* coverage may fall short of 0\.8; pass other texts"
+    ) as sets:
+        own.conformalize(texts, labels, coverage=0.8)
+    held_out = [*random_texts(60, seed=7), f" {TEXTS[0]} "]  # white space makes no other text
+    with pytest.warns(UserWarning, match=r"^1 of 61 texts .* too many other texts will seem new") as scope:
+        own.learn_scope(TEXTS[:80], held_out=held_out)
+    assert {one.filename for one in [*seen, *sets, *scope]} == {__file__}
 
 
 def test_an_unfinished_checkpoint_is_left_alone(teacher, tmp_path):
@@ -226,7 +239,7 @@ def test_an_unfinished_checkpoint_is_left_alone(teacher, tmp_path):
 
 
 def test_a_new_head_takes_no_options_of_a_training(teacher):
-    for options in ({"learning_rate": 1e-3}, {"training": {"bf16": True}}):
+    for options in ({"epochs": 2}, {"learning_rate": 1e-3}, {"batch_size": 8}, {"training": {"bf16": True}}):
         with pytest.raises(ValueError, match=f"^{next(iter(options))} is for how='weights' and how='lora'"):
             teacher.distill(TEXTS, how="head", **options)
 
@@ -256,9 +269,12 @@ def test_other_architectures(tiny, bayesian, kind):
 
 
 def test_a_student_that_learned_nothing_is_warned_about(teacher, monkeypatch):
-    """A learning rate that destroys it."""
+    """A learning rate that would destroy it. The weights stay those of the teacher, as nothing was closer."""
     with pytest.warns(UserWarning, match=r"the student is no closer to its teacher than .* pass more texts"):
-        teacher.distill(TEXTS, epochs=1, learning_rate=10.0, batch_size=8)
+        student = teacher.distill(TEXTS, epochs=1, learning_rate=10.0, batch_size=8)
+    assert student.distillation.settings["epoch"] == 0
+    expected = teacher.predict_proba(TEXTS[:5], num_samples=0)
+    np.testing.assert_allclose(student.predict_proba(TEXTS[:5]), expected, atol=1e-6)
 
 
 def test_settings_of_the_training_that_json_cannot_hold_are_kept_as_text(teacher, tmp_path):
@@ -322,6 +338,7 @@ def counted(function, calls):
         ({"training": {"learning_rate": 1}}, r"training has 'learning_rate'; pass learning_rate=... to distill"),
         ({"training": {"load_best_model_at_end": False}}, "'load_best_model_at_end', which distill sets itself"),
         ({"training": {"gradient_checkpointing": True}}, "'gradient_checkpointing'.*pass a smaller batch_size, or how"),
+        ({"training": {"eval_on_start": True}}, "'eval_on_start', which distill sets itself"),
         ({"training": {"nonsense": 3}}, "training has 'nonsense', which transformers.TrainingArguments does not take"),
         ({"training": {"lr_scheduler_type": "none"}}, "none is not a valid SchedulerType, please select one of"),
         ({"checkpoints": __file__}, "checkpoints=.*test_distill.py' is a file; pass the name of a folder"),
@@ -332,6 +349,25 @@ def counted(function, calls):
 def test_refusals(teacher, options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         teacher.distill(TEXTS, **options)
+
+
+def test_scores_that_a_server_would_not_give_are_refused(tiny, bayesian):
+    ours = bayesian(tiny("bert"), num_samples=2, function_to_apply="sigmoid")
+    with pytest.raises(
+        ValueError, match=r"^function_to_apply='sigmoid' is an option .*; set .*, which is saved"
+    ) as told:
+        ours.distill(TEXTS)
+    exec(str(told.value).split("; set ")[1].split(", which")[0], {"classifier": ours})
+    student = ours.distill(TEXTS, how="head")
+    stock = pipeline("text-classification", model=student.model, tokenizer=student.tokenizer, top_k=None)
+    (answers,) = stock(TEXTS[:1])
+    scores = sorted(student.predict_proba(TEXTS[:1])[0].tolist(), reverse=True)
+    assert [one["score"] for one in answers] == pytest.approx(scores, abs=1e-6)
+
+
+def test_a_student_has_nothing_to_distill(student):
+    with pytest.raises(ValueError, match=r"this is a student, .*; distill its teacher instead"):
+        student.distill(TEXTS)
 
 
 def test_a_model_that_predicts_numbers_is_refused(tiny, bayesian):

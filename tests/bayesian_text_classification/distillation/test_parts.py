@@ -14,6 +14,7 @@ def test_parts_are_disjoint_and_do_not_depend_on_order_and_copies():
     assert [len(part) for part in (parts.training, parts.choosing, parts.measuring)] == [800, 100, 100]
     assert sorted(parts.all) == sorted(texts)
     assert parts_of([*reversed(texts), *texts[:300]]) == parts
+    assert parts_of([*texts, *(f"{text.replace(' ', '  ')} " for text in texts)]) == parts  # white space is no text
 
 
 @given(st.integers(100, 300), st.integers(0, 10**9))
