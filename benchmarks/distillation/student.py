@@ -9,8 +9,8 @@ makes a student of its own: it draws the teacher's masks and the order of the tr
 NLL with a temperature (or Platt scaling): fitted on four fifths of the distinct texts, measured on the last fifth, in
 turn. A difference is the mean over the seeds, with the 95% interval of the mean over the texts. ECE and accuracy: each
 seed against the ordinary pass, both with a calibration that is fitted on the test texts, with the verdict that
-`evaluate` gives. `--kept FOLDER` keeps what was measured, so a stopped run continues. It is for one name, one model
-and one set of texts.
+`evaluate` gives. `--kept FOLDER` keeps what was measured, so a stopped run continues. It is for one name, one model,
+one set of texts and one set of options.
 """
 
 from typing import Any

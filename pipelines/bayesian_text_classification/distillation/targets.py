@@ -59,11 +59,16 @@ def targets_of(
             )
         options["progress"](passes_of(scores, scoped=False) * len(texts))
         return np.asarray(found, np.float32)
+    if path is not None:
+        try:  # before the passes
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ValueError(f"checkpoints={str(folder)!r} cannot be made ({reason}); pass another folder") from error
     found = classifier.predict_proba(texts, **options)
     if np.isnan(found).any():
         raise ValueError("the model's outputs are NaN or infinite; its weights are damaged or need a wider dtype")
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"partial-{_FILE}")
         np.savez(partial, probabilities=found, key=np.array(digest))
         partial.replace(path)

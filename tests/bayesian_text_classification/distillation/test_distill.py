@@ -342,6 +342,7 @@ def counted(function, calls):
         ({"training": {"nonsense": 3}}, "training has 'nonsense', which transformers.TrainingArguments does not take"),
         ({"training": {"lr_scheduler_type": "none"}}, "none is not a valid SchedulerType, please select one of"),
         ({"checkpoints": __file__}, "checkpoints=.*test_distill.py' is a file; pass the name of a folder"),
+        ({"checkpoints": f"{__file__}/mine"}, r"checkpoints=.*mine' cannot be made \(Not a directory\); pass another"),
         ({"threshold": 0.9}, "'threshold' is not accepted here, only num_samples"),
         ({"max_length": 8}, "'max_length' is not accepted here.*keeps the tokenizer options of the constructor"),
     ],
