@@ -377,9 +377,8 @@ class BayesianTextClassificationPipeline(OnePassPipeline):
         def described(values: NDArray[np.float32]) -> Iterator[Any]:
             if not options.num_samples:
                 p = values[:, :, 0].astype(np.float64) if scaling is None else scaling.apply(values[:, :, 0])
-                return ordinary_labels(
-                    p, names, top_k=1 if legacy else top_k, legacy=legacy, threshold=options.threshold
-                )
+                best = 1 if legacy else top_k
+                return ordinary_labels(p, names, top_k=best, legacy=legacy, threshold=options.threshold)
             summary = summarized(values, activation, group_size, spread, scaling)
             if legacy:
                 return winning_labels(summary, names, values.shape[2], **shown)
@@ -398,3 +397,4 @@ class BayesianTextClassificationPipeline(OnePassPipeline):
             if scope is not None and draws.novelty is not None:
                 results = with_novelty(results, draws.novelty, scope.p_values(draws.novelty), options.novelty_level)
             yield from self._with_sets(results, sets, options, scaling, encoded, draws)
+            del encoded, draws, results  # before the next window is made

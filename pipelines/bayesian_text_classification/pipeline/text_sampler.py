@@ -93,22 +93,24 @@ class TextSampler:
         def error(drawn: NDArray[np.float32], spread: Spread) -> NDArray[np.float64]:
             return error_of_score(drawn, activation, options.group_size, spread, scaling)
 
-        for window in windows(items_of(texts), WINDOW):
-            encoded = self.encoder.encode(window, tokenizer_options, first)
-            how: dict[str, Any] = {"batch_size": batch_size, "progress": progress, "first": first}
-            first += len(window)
+        def drawn(encoded: Encoded, **how: Any) -> Draws:
             if options.num_samples == 0:
-                yield encoded, self._ordinary_draws(encoded, activation, scope, **how)
-                continue
+                return self._ordinary_draws(encoded, activation, scope, **how)
             passes = self._passes(encoded, options, activation, **how)
             if tolerance is None:
                 draws = fixed(passes, len(encoded), range(first_sample, first_sample + options.num_samples))
             else:
                 of_score = partial(error, spread=self.spread(activation, options.rates, batch_size))
                 draws = until_precise(passes, len(encoded), options.num_samples, tolerance, of_score)
-            if scope is not None:
-                draws = replace(draws, novelty=self._ordinary_draws(encoded, activation, scope, **how).novelty)
-            yield encoded, draws
+            if scope is None:
+                return draws
+            return replace(draws, novelty=self._ordinary_draws(encoded, activation, scope, **how).novelty)
+
+        for window in windows(items_of(texts), WINDOW):
+            encoded = self.encoder.encode(window, tokenizer_options, first)
+            yield encoded, drawn(encoded, batch_size=batch_size, progress=progress, first=first)
+            first += len(window)
+            del encoded  # before the next window is tokenized
 
     def features(
         self,

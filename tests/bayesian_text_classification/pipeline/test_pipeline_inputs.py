@@ -3,9 +3,11 @@
 import itertools
 import json
 import warnings
+import weakref
 
 import pytest
 from bayesian_text_classification.pipeline import text_sampler as module
+from bayesian_text_classification.pipeline.encoding import Encoder
 from pipeline_cases import EAGER, KEYS, LAZY, PAIRS, TASK, TEXTS, assert_close, of_length
 from transformers import pipeline
 
@@ -51,6 +53,23 @@ def test_generator_is_read_at_most_one_window_ahead(small, monkeypatch):
     assert next(numbers) == 0  # nothing is read before the first result is requested
     next(found)
     assert next(numbers) <= 5
+
+
+@pytest.mark.parametrize("options", [{}, {"num_samples": 0, "threshold": 0.5}, {"top_k": None}])
+def test_a_window_is_freed_before_the_next_one_is_tokenized(options, small, monkeypatch):
+    encode, made, alive = Encoder.encode, [], []
+
+    def watch(self, *args, **kwargs):
+        alive.extend(number for number, one in enumerate(made) if one() is not None)
+        found = encode(self, *args, **kwargs)
+        made.append(weakref.ref(found))
+        return found
+
+    small(TEXTS[0])  # what is made at first use tokenizes too
+    monkeypatch.setattr(module, "WINDOW", 2)
+    monkeypatch.setattr(Encoder, "encode", watch)
+    assert len(list(small(iter(TEXTS * 2), **options))) == 2 * len(TEXTS)
+    assert len(made) == len(TEXTS) and not alive
 
 
 @pytest.mark.parametrize("window", [1, 2, 3])
