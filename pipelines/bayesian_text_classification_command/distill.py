@@ -135,7 +135,7 @@ def _made(classifier: Any, texts: Sequence[Any], options: Mapping[str, Any]) -> 
     plan = planned(classifier, texts, **options)
     with STDERR.status("estimating the time"):
         seconds = plan.seconds()
-    parts, chosen = plan.parts, "how far the layer moves" if plan.how == "head" else "the best epoch"
+    parts, chosen = plan.parts, "the penalty" if plan.how == "head" else "the best epoch"
     print(
         f"{len(parts.all):,} distinct texts: {len(parts.training):,} train, {len(parts.choosing):,} choose {chosen}, "
         f"{len(parts.measuring):,} measure. This takes {duration(seconds)}.",

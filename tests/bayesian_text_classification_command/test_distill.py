@@ -42,7 +42,7 @@ def test_a_file_of_texts_becomes_a_folder_for_a_stock_pipeline(model, texts, tmp
     output = tmp_path / "student"
     done = asked("distill", "--model", model, "--input", texts, "--num-samples", 4, "--how", how, "--output", output)
     assert done.exit_code == 0, done.stderr
-    chosen = {"weights": "the best epoch", "head": "how far the layer moves"}[how]
+    chosen = {"weights": "the best epoch", "head": "the penalty"}[how]
     assert done.stderr.startswith(f"150 distinct texts: 120 train, 15 choose {chosen}, 15 measure. ")
     described, written = done.stdout.splitlines()
     student = load(output)

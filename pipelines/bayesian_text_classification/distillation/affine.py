@@ -86,7 +86,7 @@ def calibrated_line(classifier: Any, uncalibrated: bool = False) -> tuple[Scalin
             "this model predicts numbers, and numbers have no calibration; to export it as it is, pass "
             "uncalibrated=True"
         )
-    if problem := served_otherwise(classifier):
+    if problem := why_a_server_differs(classifier):
         raise ExportError(problem)
     fitted = classifier.calibration.get("ordinary")
     if fitted is None:
@@ -99,7 +99,7 @@ def calibrated_line(classifier: Any, uncalibrated: bool = False) -> tuple[Scalin
     return scaling, Affine.of(scaling, config.num_labels)
 
 
-def served_otherwise(classifier: Any) -> str:
+def why_a_server_differs(classifier: Any) -> str:
     """Why a server would give other scores than this classifier, and what to do; empty if it would not.
 
     A server goes by the config, and knows nothing of `function_to_apply`.

@@ -26,7 +26,7 @@ from ..pipeline.options import Options, is_int, is_real
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.progress import Progress, progress_bar
 from ..pipeline.sampled import passes_of
-from .affine import served_otherwise
+from .affine import why_a_server_differs
 from .closeness import closeness
 from .export import probe_inputs
 from .new_head import with_new_head
@@ -73,8 +73,9 @@ class Plan:
     def passes(self) -> int:
         """Passes of the teacher, of the training (a step counts as three) and of the measuring."""
         training, choosing = len(self.parts.training), len(self.parts.choosing)
-        trained = (3 * training + choosing) * self.settings.get("epochs", 0) + choosing
-        work = training + choosing if self.how == "head" else trained
+        work = training + choosing
+        if self.how != "head":
+            work = 3 * training * self.settings["epochs"] + choosing * (1 + self.settings["epochs"])
         return passes_of(self.scores, scoped=False) * len(self.parts.all) + work + 2 * len(self.parts.measuring)
 
     def seconds(self) -> float:
@@ -194,7 +195,7 @@ def _scores_of(classifier: BayesianTextClassificationPipeline, options: Mapping[
             )
     if classifier.activation == "none":
         raise ValueError("the model predicts numbers, and a student learns probabilities; distill a classifier instead")
-    if problem := served_otherwise(classifier):
+    if problem := why_a_server_differs(classifier):
         raise ValueError(problem)
     scores = replace(classifier.with_options(options), threshold=None, novelty_level=None, coverage=None)
     if scores.num_samples < 2 and classifier.distillation is not None:

@@ -114,9 +114,14 @@ def text_key(item: Any) -> str:
     return text if pair is None else "\0" + json.dumps([text, pair])
 
 
+def spaced_once(key: str) -> str:
+    """A text's key with single spaces, so that texts that differ in white space alone are one text."""
+    return " ".join(key.split())
+
+
 def text_hash(key: str) -> int:
-    """A 64-bit hash of a text's key, in place of the text. Texts that differ in white space alone have the same."""
-    return int.from_bytes(hashlib.blake2b(" ".join(key.split()).encode(), digest_size=8).digest(), "little")
+    """A 64-bit hash of a text's key, in place of the text. It does not depend on white space."""
+    return int.from_bytes(hashlib.blake2b(spaced_once(key).encode(), digest_size=8).digest(), "little")
 
 
 def halves_of_rows(keys: Sequence[str]) -> NDArray[np.bool_]:

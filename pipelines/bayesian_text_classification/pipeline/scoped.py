@@ -110,7 +110,7 @@ class ScopedPipeline(SampledPipeline):
             if left := len(held_out) - len(kept):
                 warnings.warn(f"held_out shares {left:,} texts with texts; they are left out of held_out", stacklevel=2)
             held_out = kept
-        self._warn_of_learned(texts if held_out is None else held_out, "too many other texts will seem new")
+        self._warn_of_learned(texts if held_out is None else held_out, "too many ordinary texts will seem new")
         counts = len(set(keys[known])), len(set(map(text_key, held_out)) if held_out is not None else set(keys[~known]))
         if min(counts) < LEAST_TEXTS:
             raise ValueError(

@@ -10,9 +10,9 @@ from math import prod
 import torch
 from torch import Tensor
 
-# Of glibc's <malloc.h>, and the variables that set the same.
+# Of glibc's <malloc.h>, and the environment variables that set the same limits, as GLIBC_TUNABLES may.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LIMITS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+_LIMITS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
 
 
 class Workspace:
@@ -23,6 +23,7 @@ class Workspace:
     """
 
     def __init__(self) -> None:
+        # By name, dtype and device: all of the memory, and the last view of it.
         self._memory: dict[tuple[str, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
     def empty(self, name: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -50,7 +51,7 @@ def keep_freed_memory() -> None:
     for the process (mallopt(3)), which keeps up to 128 MiB of free memory. Limits that the environment sets stay where
     they are. With other C libraries, nothing changes.
     """
-    chosen = any("malloc" in f"{name}={value}".lower() for name, value in os.environ.items() if name in _LIMITS)
+    chosen = any(name in os.environ for name in _LIMITS) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
     mallopt = None if chosen or sys.platform != "linux" else getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 2**25)  # the highest one that glibc accepts
