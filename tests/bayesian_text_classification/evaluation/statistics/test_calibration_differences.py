@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noise_of, resample
+from bayesian_text_classification.evaluation.statistics.gap_sums import GapSum, gaps_interval
 from bayesian_text_classification.evaluation.statistics.intervals import mean_interval
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
-from bayesian_text_classification.evaluation.statistics.strategies import GapSum, gaps_interval
 from bayesian_text_classification.metric import load_metric_module
 from interval_cases import MEASURE, beside, pair
 from scipy import special, stats
@@ -130,6 +130,34 @@ def test_differences_from_a_calibrated_arm_cover_the_truth(key, sharpness):
         widths.extend([found.high - found.low] if found.low == found.low else [])
     assert given == 100 if key == "ece" else given >= 20
     assert held >= 0.88 * given and np.mean(widths) < 1.4 * np.subtract(*np.quantile(values, [0.975, 0.025]))
+
+
+SHAPES = {  # the probability that an answer is right, as a function of its confidence
+    "top": lambda confidence: np.where(confidence > 0.9, 0.9 + 0.3 * (confidence - 0.9), confidence),
+    "in turn": lambda confidence: confidence + 0.05 * np.where(np.floor(10 * confidence) % 2, 1, -1),
+    "all": lambda confidence: confidence - 0.06,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_differences_cover_the_truth_for_gaps_that_no_temperature_mends(shape):
+    """Only at the highest confidences, or up and down in turn, or everywhere; compared with a calibrated arm."""
+
+    def drawn(random, rows):
+        confidence = special.expit(np.abs(random.normal(0, 2.5, rows)))
+        right = np.clip(SHAPES[shape](confidence), 0.5, 1 - 1e-6)
+        labels = (random.random(rows) >= right).astype(int)
+        return [Predictions.of(np.stack([p, 1 - p], 1), labels) for p in (np.minimum(confidence, 1 - 1e-6), right)]
+
+    measure, ends = MEASURE["ece"], []
+    many = drawn(np.random.default_rng(0), 400_000)
+    truth = measure.value(many[0]) - measure.value(many[1])
+    for seed in range(100):
+        rows = [resample(one, seed=seed, measures=[measure]) for one in drawn(np.random.default_rng(seed), 872)]
+        found = difference(measure, *rows)
+        ends.append((found.low, found.high))
+    low, high = np.transpose(ends)
+    assert np.mean((low <= truth) & (truth <= high)) >= 0.88
 
 
 def test_confidences_on_both_sides_of_an_edge():
