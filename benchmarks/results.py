@@ -22,6 +22,7 @@ HEADINGS = {  # and how the titles below them start
         "Intervals and verdicts",
         "Verdicts where nothing differs",
         "Differences from a calibrated arm",
+        "Differences by the shape of the gaps",
         "Independent labels",
         "Where an adversary looks",
         "The whole comparison",
