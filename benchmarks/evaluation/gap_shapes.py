@@ -1,4 +1,4 @@
-"""Intervals of a difference in calibration if an arm's gaps have a shape that no temperature mends.
+"""Intervals of a difference in calibration if an arm's gaps have a shape that no temperature fits.
 
     python -m benchmarks.evaluation.gap_shapes [--runs N]
 

@@ -140,7 +140,7 @@ SHAPES = {  # the probability that an answer is right, as a function of its conf
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_differences_cover_the_truth_for_gaps_that_no_temperature_mends(shape):
+def test_differences_cover_the_truth_for_gaps_that_no_temperature_fits(shape):
     """Only at the highest confidences, or up and down in turn, or everywhere; compared with a calibrated arm."""
 
     def drawn(random, rows):
