@@ -25,7 +25,7 @@ from benchmarks.results import table, write_section
 from benchmarks.simulation import over_seeds
 
 TEXTS = 872
-HIGHEST = 1 - 1e-6  # confidence
+LOWEST, HIGHEST = 0.5 + 1e-6, 1 - 1e-6  # confidences; at .5, two classes would be tied
 # The probability that an answer is right, as a function of its confidence.
 SHAPES: dict[str, Callable[[Array], Array]] = {
     "every confidence too high by .03": lambda confidence: confidence - 0.03,
@@ -50,7 +50,7 @@ SHAPES: dict[str, Callable[[Array], Array]] = {
 def arms_of(random: np.random.Generator, rows: int, shape: str) -> tuple[Predictions, Predictions]:
     """An arm whose gaps have this shape, and a calibrated arm that gives the same answers: either class, by chance."""
     confidence = special.expit(np.abs(random.normal(0, 2.5, rows)))
-    right = np.clip(SHAPES[shape](confidence), 0.5, HIGHEST)
+    right = np.clip(SHAPES[shape](confidence), LOWEST, HIGHEST)
     answers = random.integers(2, size=rows)
     labels = np.where(random.random(rows) < right, answers, 1 - answers)
 
@@ -58,7 +58,7 @@ def arms_of(random: np.random.Generator, rows: int, shape: str) -> tuple[Predict
         second = np.where(answers, confidence, 1 - confidence)
         return Predictions.of(np.stack([1 - second, second], 1), labels)
 
-    return arm(np.clip(confidence, 0.5, HIGHEST)), arm(right)
+    return arm(np.clip(confidence, LOWEST, HIGHEST)), arm(right)
 
 
 def of_shape(seed: int, shape: str, key: str, fitted: bool) -> tuple[float, float, float, bool, float]:
