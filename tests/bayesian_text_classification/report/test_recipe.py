@@ -279,11 +279,12 @@ def taught(request, tiny, tokenizer, tmp_path_factory):
         for part in (tiny(kind, num_labels=2), tokenizer):
             part.save_pretrained(folder / name)
     fitted = load(folder / "plain")
-    fitted.calibrate(TEXTS, [i % 2 for i in range(len(TEXTS))], num_samples=0)
+    answers = fitted.predict_proba(TEXTS, num_samples=0).argmax(1)
+    labels = [int(answer ^ (i % 4 == 0)) for i, answer in enumerate(answers)]  # a quarter of them is wrong
+    fitted.calibrate(TEXTS, labels, num_samples=0)
     fitted.save_pretrained(folder / "calibrated")
     ours, student = load(folder / "model"), load(folder / request.param)
-    answers = student.predict_proba(TEXTS, num_samples=0).argmax(1)  # a quarter of the labels is wrong
-    rows = [{"text": text, "label": int(answers[i] ^ (i % 4 == 0))} for i, text in enumerate(TEXTS)]
+    rows = [{"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)]
     (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
     data = labeled_texts_for(ours, folder / "labeled.jsonl")
