@@ -72,9 +72,10 @@ def threshold_for(
         The threshold, or None if there is none: too few rows, or too many errors among the most confident.
 
     Raises:
-        ValueError: `target` or `confidence` is out of range, the arrays do not match, or a score is NaN.
+        ValueError: `target` or `confidence` is out of range, the arrays do not match, a score is NaN, a group is
+            missing, or `correct` holds something other than True and False.
     """
-    scores, correct = np.asarray(scores, np.float64), np.asarray(correct, bool)
+    scores, correct = np.asarray(scores, np.float64), _yes_or_no(correct)
     for name, value in (("target", target), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ValueError(f"{name}={value!r}; it must lie between 0 and 1")
@@ -118,11 +119,21 @@ def of_groups(
     """One score per group, the highest, and whether all of its rows are right. *Shape:* (groups,) both."""
     if groups.shape != scores.shape:
         raise ValueError(f"groups have shape {groups.shape} and scores have {scores.shape}; pass one of each per row")
+    missing = [one is None or one != one for one in groups.tolist()]
+    if any(missing):
+        raise ValueError(f"groups[{missing.index(True)}] is missing; give each row its group, such as its text")
     names, member = np.unique(groups, return_inverse=True)
     highest, right = np.full(len(names), -np.inf), np.full(len(names), True)
     np.maximum.at(highest, member, scores)
     np.logical_and.at(right, member, correct)
     return highest, right
+
+
+def _yes_or_no(correct: Any) -> NDArray[np.bool_]:
+    values = np.asarray(correct)
+    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+        raise ValueError("correct must hold True or False for each row, such as np.equal(predicted, labels)")
+    return values.astype(bool)
 
 
 def upper_bound(errors: ArrayLike, trials: ArrayLike, confidence: float) -> NDArray[np.float64]:

@@ -92,6 +92,20 @@ def test_target_or_confidence_out_of_range_raises(name, value):
         threshold_for(np.ones(3), np.ones(3, bool), **{"target": 0.1, name: value})
 
 
+@pytest.mark.parametrize("correct", [["True", "False", "True"], [1, 0, np.nan], [2, 0, 1], [None, True, False]])
+def test_only_true_and_false_are_right_or_wrong(correct):
+    """The text "False" and a NaN of a join are true for Python, and would promise an error rate on nothing."""
+    with pytest.raises(ValueError, match=r"correct must hold True or False .* np.equal\(predicted, labels\)"):
+        threshold_for(np.ones(3), correct, 0.1)
+    assert threshold_for(np.ones(100), [1.0] * 100, 0.1) == threshold_for(np.ones(100), [True] * 100, 0.1)
+
+
+@pytest.mark.parametrize("groups", [["a", None, "b"], [0.0, np.nan, 1.0]])
+def test_a_missing_group_raises(groups):
+    with pytest.raises(ValueError, match=r"groups\[1\] is missing; give each row its group"):
+        threshold_for(np.ones(3), [True] * 3, 0.1, groups=np.asarray(groups, object))
+
+
 def test_copies_count_once():
     """Truth: the threshold of the distinct rows."""
     random = np.random.default_rng(0)
