@@ -48,7 +48,7 @@ def test_a_set_holds_the_labels_within_the_limit(small, samples, score):
             own = 1 - row[k] if score == "lac" else (ahead + number * row[k]) * (rank > 0)
             ahead += row[k]
             if own <= limit:
-                expected.append({"label": NAMES[k], "score": pytest.approx(row[k], abs=1e-6)})
+                expected.append({"label": NAMES[k], "score": pytest.approx(row[k], abs=1e-5)})  # alone, not in a batch
         assert ours(text, num_samples=samples)[0]["prediction_set"] == expected
 
 
