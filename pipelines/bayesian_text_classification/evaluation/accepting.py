@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..selection.groups import of_groups
 from ..selection.label_thresholds import label_thresholds
-from ..selection.thresholds import lower_bound, of_groups, rows_for, threshold_for
+from ..selection.thresholds import lower_bound, rows_for, threshold_for
 from .arms import Arm, of_student
 from .comparison import Comparison
 from .heads import INDEPENDENT_LABELS

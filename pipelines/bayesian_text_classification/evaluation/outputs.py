@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..pipeline.rates import Dropout
+from ..selection.groups import checked_groups
 from .arms import Cost, Labels, Probabilities
 
 NO_SAMPLES = "there are no samples."
@@ -170,7 +171,8 @@ class Outputs:
             _check_beside("outside[1]", self.outside[1], "samples", self.samples)
             if self.outside[1] is not None:
                 check("outside[1]", self.outside[1], others, classes, None)
-            _check_groups("outside_groups", self.outside_groups, others)
+            if self.outside_groups is not None:
+                checked_groups(self.outside_groups, others, "outside_groups")
         if self.novelty is not None:
             if self.outside is None:
                 raise ValueError("outside must be given, as novelty is")
@@ -186,7 +188,8 @@ class Outputs:
             check("student.ordinary", self.student.ordinary, texts, classes)
             self._check_elsewhere(check, "calibration", "student.calibration", self.student.calibration, classes)
             self._check_elsewhere(check, "outside", "student.outside", self.student.outside, classes)
-        _check_groups("groups", self.groups, texts)
+        if self.groups is not None:
+            checked_groups(self.groups, texts)
         if self.names is not None and len(self.names) != classes:
             raise ValueError(f"names holds {len(self.names)} names; it must hold one for each of {classes} classes")
         if self.pool is not None:
@@ -246,13 +249,6 @@ def _check_shape(name: str, values: Probabilities, *shape: int | None) -> tuple[
 def _check_beside(name: str, values: Probabilities | None, other: str, given: object) -> None:
     if (values is None) != (given is None):
         raise ValueError(f"{name} must be {f'None, as {other} is' if given is None else f'given, as {other} is'}")
-
-
-def _check_groups(name: str, groups: NDArray[Any] | None, texts: int) -> None:
-    if groups is not None and np.shape(groups) != (texts,):
-        raise ValueError(
-            f"{name} has the shape {np.shape(groups)}; it must hold one name or number for each of {texts} texts"
-        )
 
 
 def numbered(groups: Any) -> NDArray[np.intp] | None:

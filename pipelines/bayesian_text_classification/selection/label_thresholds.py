@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from .thresholds import Threshold, of_groups, threshold_for, upper_bound
+from .groups import checked_groups, of_groups
+from .thresholds import Threshold, bits, threshold_for, upper_bound
 
 
 def label_thresholds(
@@ -46,7 +47,8 @@ def label_thresholds(
     Raises:
         ValueError: Not exactly one target is given, one is out of range, the arrays do not match, or a score is NaN.
     """
-    scores, happened = np.asarray(scores, np.float64), _bits(labels)
+    scores = np.asarray(scores, np.float64)
+    happened = bits(labels, "labels must be rows of 0 and 1, one for each label, such as [[1, 0], [1, 1]]")
     if (precision is None) == (recall is None):
         raise ValueError("give precision= or recall=, and not both")
     if len(set(names.values() if isinstance(names, Mapping) else names)) < len(names):
@@ -58,8 +60,8 @@ def label_thresholds(
         )
     if not len(scores):
         raise ValueError("there are no rows; pass at least one")
-    if groups is not None and np.shape(groups) != (len(scores),):
-        raise ValueError(f"groups have shape {np.shape(groups)}; pass one for each of the {len(scores)} rows")
+    if groups is not None:
+        groups = checked_groups(groups, len(scores))
     for name, value in (("precision", precision), ("recall", recall), ("confidence", confidence)):
         if value is not None and not 0 < value < 1:
             raise ValueError(f"{name}={value!r}; it must lie between 0 and 1")
@@ -77,17 +79,6 @@ def label_thresholds(
     return found
 
 
-def _bits(labels: Any) -> NDArray[np.bool_]:
-    """Whether each label applies. Raises ValueError unless these are rows of 0 and 1."""
-    try:
-        array = np.asarray(labels)
-    except ValueError:  # rows of different lengths
-        array = np.empty(0, object)
-    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise ValueError("labels must be rows of 0 and 1, one for each label, such as [[1, 0], [1, 1]]")
-    return array.astype(bool)
-
-
 def _for_recall(
     scores: NDArray[np.floating],
     happened: NDArray[np.bool_],
@@ -98,7 +89,7 @@ def _for_recall(
     """The highest score of a text with the label that keeps the recall; None if even the lowest does not."""
     own: NDArray[np.floating] = scores[happened]
     if groups is not None and own.size:  # the lowest score of each group
-        own = -of_groups(-own, np.full(len(own), True), np.asarray(groups)[happened])[0]
+        own = -of_groups(-own, np.full(len(own), True), groups[happened])[0]
     own = np.sort(own)
     rows = len(own)
     # P(score >= the r-th lowest) ~ Beta(rows - r + 1, r)

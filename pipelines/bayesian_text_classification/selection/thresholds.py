@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from .groups import checked_groups, of_groups
+
 # `threshold_for` tests at most this many steps. It starts at the fewest rows at which half the errors that the target
 # allows would pass. If there are too few rows for that, it starts where no errors would pass.
 _STEPS = 40
@@ -75,7 +77,8 @@ def threshold_for(
         ValueError: `target` or `confidence` is out of range, the arrays do not match, a score is NaN, a group is
             missing, or `correct` holds something other than True and False.
     """
-    scores, correct = np.asarray(scores, np.float64), _yes_or_no(correct)
+    scores = np.asarray(scores, np.float64)
+    correct = bits(correct, "correct must hold True or False for each row; np.equal(predicted, labels) gives that")
     for name, value in (("target", target), ("confidence", confidence)):
         if not 0 < value < 1:
             raise ValueError(f"{name}={value!r}; it must lie between 0 and 1")
@@ -84,7 +87,7 @@ def threshold_for(
     if np.isnan(scores).any():
         raise ValueError(f"scores[{int(np.isnan(scores).argmax())}] is NaN, which cannot be ranked; remove that row")
     if groups is not None:
-        scores, correct = of_groups(scores, correct, np.asarray(groups))
+        scores, correct = of_groups(scores, correct, checked_groups(groups, len(scores)))
     rows, sizes = len(scores), np.arange(1, len(scores) + 1)
     for share in _AT_START:
         promising = upper_bound(np.floor(share * target * sizes).astype(int), sizes, confidence) <= target
@@ -113,27 +116,15 @@ def threshold_for(
     )
 
 
-def of_groups(
-    scores: NDArray[np.floating], correct: NDArray[np.bool_], groups: NDArray[Any]
-) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
-    """One score per group, the highest, and whether all of its rows are right. *Shape:* (groups,) both."""
-    if groups.shape != scores.shape:
-        raise ValueError(f"groups have shape {groups.shape} and scores have {scores.shape}; pass one of each per row")
-    missing = [one is None or one != one for one in groups.tolist()]
-    if any(missing):
-        raise ValueError(f"groups[{missing.index(True)}] is missing; give each row its group, such as its text")
-    names, member = np.unique(groups, return_inverse=True)
-    highest, right = np.full(len(names), -np.inf), np.full(len(names), True)
-    np.maximum.at(highest, member, scores)
-    np.logical_and.at(right, member, correct)
-    return highest, right
-
-
-def _yes_or_no(correct: Any) -> NDArray[np.bool_]:
-    values = np.asarray(correct)
-    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise ValueError("correct must hold True or False for each row, such as np.equal(predicted, labels)")
-    return values.astype(bool)
+def bits(values: Any, refusal: str) -> NDArray[np.bool_]:
+    """The values as booleans. Raises ValueError with this message unless all are True and False, or 1 and 0."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of different lengths
+        array = np.empty(0, object)
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise ValueError(refusal)
+    return array.astype(bool)
 
 
 def upper_bound(errors: ArrayLike, trials: ArrayLike, confidence: float) -> NDArray[np.float64]:

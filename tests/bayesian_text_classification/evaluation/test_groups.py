@@ -131,5 +131,9 @@ def test_a_comparison_of_copies_has_the_verdicts_of_the_distinct_texts():
 
 def test_wrong_groups_raise():
     labels, first, second = drawn(30, 2)
-    with pytest.raises(ValueError, match=r"groups has the shape \(3,\); it must hold one .* for each of 30 texts"):
+    with pytest.raises(ValueError, match=r"groups has the shape \(3,\); it must hold one .* for each of 30 rows"):
         Outputs(labels, first, second[:, :, None], groups=[1, 2, 3])
+    for name in ("groups", "outside_groups"):
+        missing = {"outside": (first, None), name: np.array([*range(29), None], object)}
+        with pytest.raises(ValueError, match=rf"{name}\[29\] is missing; give each row its group"):
+            Outputs(labels, first, **missing)

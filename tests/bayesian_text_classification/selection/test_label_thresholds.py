@@ -72,7 +72,10 @@ def test_a_label_without_a_threshold_is_left_out():
         ({"precision": 1.0}, "precision=1.0; it must lie between 0 and 1"),
         ({"recall": 0.5, "confidence": 0}, "confidence=0; it must"),
         ({"recall": 0.5, "names": ["a"]}, "there are 1 names"),
-        ({"recall": 0.5, "groups": np.zeros(7)}, "groups have shape (7,); pass one for each of the 300 rows"),
+        (
+            {"recall": 0.5, "groups": np.zeros(7)},
+            "groups has the shape (7,); it must hold one name",
+        ),
         ({"recall": 0.5, "scores": np.empty((0, 2)), "labels": np.empty((0, 2))}, "there are no rows"),
         ({"recall": 0.5, "labels": np.full((300, 2), 0.5)}, "labels must be rows of 0 and 1, one for each label"),
         ({"recall": 0.5, "labels": [["a"], ["a", "b"]]}, "labels must be rows of 0 and 1, one for each label"),

@@ -94,10 +94,16 @@ def test_target_or_confidence_out_of_range_raises(name, value):
 
 @pytest.mark.parametrize("correct", [["True", "False", "True"], [1, 0, np.nan], [2, 0, 1], [None, True, False]])
 def test_only_true_and_false_are_right_or_wrong(correct):
-    """The text "False" and a NaN of a join are true for Python, and would promise an error rate on nothing."""
+    """Python takes the text "False", and the NaN of a join, for true. All rows would count as right."""
     with pytest.raises(ValueError, match=r"correct must hold True or False .* np.equal\(predicted, labels\)"):
         threshold_for(np.ones(3), correct, 0.1)
-    assert threshold_for(np.ones(100), [1.0] * 100, 0.1) == threshold_for(np.ones(100), [True] * 100, 0.1)
+
+
+def test_ones_and_the_comparison_that_the_error_names_are_taken():
+    found = threshold_for(np.ones(100), np.full(100, True), 0.1)
+    names = np.array(["good", "bad"] * 50, object)
+    assert found and threshold_for(np.ones(100), [1.0] * 100, 0.1) == found
+    assert threshold_for(np.ones(100), np.equal(names, names.tolist()), 0.1) == found
 
 
 @pytest.mark.parametrize("groups", [["a", None, "b"], [0.0, np.nan, 1.0]])
@@ -126,7 +132,7 @@ def test_a_group_is_wrong_if_any_of_its_rows_is():
     assert half is None
     mixed = threshold_for(np.arange(400) % 2 / 2, np.full(400, True), 0.05, groups=groups)  # scores 0 and 0.5
     assert (mixed.threshold, mixed.accepted) == (0.5, 200)
-    with pytest.raises(ValueError, match=r"groups have shape \(3,\) and scores have \(400,\)"):
+    with pytest.raises(ValueError, match=r"groups has the shape \(3,\); it must hold one .* for each of 400 rows"):
         threshold_for(scores, np.full(400, True), 0.05, groups=[1, 2, 3])
 
 
