@@ -23,7 +23,20 @@ from bayesian_text_classification.report import Sources
 from bayesian_text_classification.report.recipe import recipe
 
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
+CSV = "text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n"
 ARMS = ("frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature")
+
+
+def mostly_right(probabilities):
+    """Labels for which a quarter of the answers is wrong, so that a temperature can be fitted on any processor."""
+    return [int(answer ^ (i % 4 == 0)) for i, answer in enumerate(probabilities.argmax(1))]
+
+
+def write(folder, labels):
+    """The texts in `my-texts.csv`, and with these labels in `labeled.jsonl`."""
+    rows = [{"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)]
+    (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "my-texts.csv").write_text(CSV)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +45,7 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("it's mine")
     rows = [{"words": text, "class": int(i % 5 in (0, 2)) if i % 7 else 1} for i, text in enumerate(TEXTS)]
     (folder / "my texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    (folder / "my-texts.csv").write_text(CSV)
     return folder
 
 
@@ -143,10 +156,7 @@ def independent(request, tiny, tokenizer, tmp_path_factory):
     problem = {"problem_type": "multi_label_classification"} if len(names) > 1 else {}
     for part in (tiny("bert", **labels, **problem), tokenizer):
         part.save_pretrained(folder / "model")
-    cells = [["joy", "anger"], [], ["fear"], ["joy"]] if len(names) > 1 else [1, 0, 0, 1]
-    rows = [{"text": text, "label": cells[i % 4]} for i, text in enumerate(TEXTS)]
-    (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    write(folder, ([["joy", "anger"], [], ["fear"], ["joy"]] if len(names) > 1 else [1, 0, 0, 1]) * 5)
     ours = load(folder / "model")
     data = labeled_texts_for(ours, folder / "labeled.jsonl")
     found = compare(ours, data, num_samples=10, seed=3)
@@ -186,10 +196,7 @@ def without(tiny, tokenizer, tmp_path_factory):
     for part in (tiny("llama", attention_dropout=0.0, pad_token_id=0), tokenizer):
         part.save_pretrained(folder / "model")
     ours = load(folder / "model")
-    answers = ours.predict_proba(TEXTS, dropout=0.1, num_samples=10).argmax(1)  # a quarter of the labels is wrong
-    rows = [{"text": text, "label": int(answers[i] ^ (i % 4 == 0))} for i, text in enumerate(TEXTS)]
-    (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    write(folder, mostly_right(ours.predict_proba(TEXTS, dropout=0.1, num_samples=10)))
     found = compare(ours, labeled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3, dropout=0.1)
     return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}), folder
 
@@ -236,10 +243,7 @@ def together(request, tiny, tokenizer, tmp_path_factory):
     if request.param == "saved":
         ours.save_pretrained(folder / "all")
         ours = load(folder / "all")
-    answers = ours.predict_proba(TEXTS).argmax(1)  # a quarter of the labels is wrong
-    rows = [{"text": text, "label": int(answers[i] ^ (i % 4 == 0))} for i, text in enumerate(TEXTS)]
-    (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    write(folder, mostly_right(ours.predict_proba(TEXTS)))
     found = compare(ours, labeled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3)
     names = (str(folder / "all"), ()) if request.param == "saved" else (paths[0], tuple(paths[1:]))
     return found, Sources(names[0], {"seed": 3}, str(folder / "labeled.jsonl"), {}, names[1]), folder
@@ -279,14 +283,11 @@ def taught(request, tiny, tokenizer, tmp_path_factory):
         for part in (tiny(kind, num_labels=2), tokenizer):
             part.save_pretrained(folder / name)
     fitted = load(folder / "plain")
-    answers = fitted.predict_proba(TEXTS, num_samples=0).argmax(1)
-    labels = [int(answer ^ (i % 4 == 0)) for i, answer in enumerate(answers)]  # a quarter of them is wrong
+    labels = mostly_right(fitted.predict_proba(TEXTS, num_samples=0))
     fitted.calibrate(TEXTS, labels, num_samples=0)
     fitted.save_pretrained(folder / "calibrated")
     ours, student = load(folder / "model"), load(folder / request.param)
-    rows = [{"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)]
-    (folder / "labeled.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (folder / "my-texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    write(folder, labels)
     data = labeled_texts_for(ours, folder / "labeled.jsonl")
     found = compare(ours, data, student=student, num_samples=10, seed=3, arms=["bayesian"])
     names = {"student": str(folder / request.param), "student_calibrated": request.param == "calibrated"}

@@ -107,6 +107,23 @@ def test_noise_explains_less_of_a_sum_the_further_it_exceeds_the_noise():
     assert gap_sum(0.05, noise=0.02).by_chance == gap_sum(0.05, noise=0.02, **SURE).by_chance == 0
 
 
+def coverage(drawn, key):
+    """Share of 100 intervals that hold the truth, how many there are, and their width relative to the values' range."""
+    measure = MEASURE[key]
+    many = drawn(np.random.default_rng(0), 400_000)
+    truth = measure.value(many[0]) - measure.value(many[1])
+    found = []
+    for seed in range(100):
+        arms = drawn(np.random.default_rng(seed), 872)
+        one = difference(measure, *(resample(arm, seed=seed, measures=[measure]) for arm in arms))
+        found.append((one.value, one.low, one.high))
+    values, low, high = np.transpose(found)
+    known = ~np.isnan(low)
+    held = (low <= truth) & (truth <= high)
+    width = (high - low)[known].mean() / np.subtract(*np.quantile(values, [0.975, 0.025]))
+    return held[known].mean(), known.sum(), width
+
+
 @pytest.mark.parametrize("key", ["ece", "class_wise_ece"])
 @pytest.mark.parametrize("sharpness", [1.15, 1.3, 2.2])
 def test_differences_from_a_calibrated_arm_cover_the_truth(key, sharpness):
@@ -117,47 +134,31 @@ def test_differences_from_a_calibrated_arm_cover_the_truth(key, sharpness):
         labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
         return [Predictions.of(special.softmax(s * logits, 1), labels) for s in (sharpness, 1.0)]
 
-    measure, held, given, widths, values = MEASURE[key], 0, 0, [], []
-    many = drawn(np.random.default_rng(0), 400_000)
-    truth = measure.value(many[0]) - measure.value(many[1])
-    for seed in range(100):
-        found = difference(
-            measure, *(resample(one, seed=seed, measures=[measure]) for one in drawn(np.random.default_rng(seed), 872))
-        )
-        held += found.low <= truth <= found.high
-        given += not np.isnan(found.low)
-        values.append(found.value)
-        widths.extend([found.high - found.low] if found.low == found.low else [])
+    held, given, width = coverage(drawn, key)
     assert given == 100 if key == "ece" else given >= 20
-    assert held >= 0.88 * given and np.mean(widths) < 1.4 * np.subtract(*np.quantile(values, [0.975, 0.025]))
+    assert held >= 0.88 and width < 1.4
 
 
-SHAPES = {  # the probability that an answer is right, as a function of its confidence
-    "top": lambda confidence: np.where(confidence > 0.9, 0.9 + 0.3 * (confidence - 0.9), confidence),
-    "in turn": lambda confidence: confidence + 0.05 * np.where(np.floor(10 * confidence) % 2, 1, -1),
-    "all": lambda confidence: confidence - 0.06,
-}
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_differences_cover_the_truth_for_gaps_that_no_temperature_fits(shape):
-    """Only at the highest confidences, or up and down in turn, or everywhere; compared with a calibrated arm."""
+@pytest.mark.parametrize(
+    "right",
+    [
+        lambda confidence: confidence - 0.06,
+        lambda confidence: np.where(confidence > 0.9, 0.9 + 0.3 * (confidence - 0.9), confidence),
+        lambda confidence: confidence + 0.05 * np.where(np.floor(10 * confidence) % 2, 1, -1),
+    ],
+    ids=["all too high", "only the highest", "up and down"],
+)
+def test_differences_cover_the_truth_for_gaps_that_no_temperature_fits(right):
+    """`right` is the probability that an answer is right, by its confidence. A calibrated arm has that confidence."""
 
     def drawn(random, rows):
         confidence = special.expit(np.abs(random.normal(0, 2.5, rows)))
-        right = np.clip(SHAPES[shape](confidence), 0.5, 1 - 1e-6)
-        labels = (random.random(rows) >= right).astype(int)
-        return [Predictions.of(np.stack([p, 1 - p], 1), labels) for p in (np.minimum(confidence, 1 - 1e-6), right)]
+        calibrated = np.clip(right(confidence), 0.5, 1 - 1e-6)
+        labels = (random.random(rows) >= calibrated).astype(int)
+        return [Predictions.of(np.stack([p, 1 - p], 1), labels) for p in (np.minimum(confidence, 1 - 1e-6), calibrated)]
 
-    measure, ends = MEASURE["ece"], []
-    many = drawn(np.random.default_rng(0), 400_000)
-    truth = measure.value(many[0]) - measure.value(many[1])
-    for seed in range(100):
-        rows = [resample(one, seed=seed, measures=[measure]) for one in drawn(np.random.default_rng(seed), 872)]
-        found = difference(measure, *rows)
-        ends.append((found.low, found.high))
-    low, high = np.transpose(ends)
-    assert np.mean((low <= truth) & (truth <= high)) >= 0.88
+    held, given, width = coverage(drawn, "ece")
+    assert held >= 0.88 and given == 100 and width < 1.4
 
 
 def test_confidences_on_both_sides_of_an_edge():
