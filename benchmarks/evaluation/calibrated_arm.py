@@ -12,9 +12,11 @@ from functools import partial
 
 import numpy as np
 from bayesian_text_classification.evaluation.statistics.estimates import difference, resample
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.pipeline.temperature import fit_temperature
 
 from benchmarks.attack import MANY, MEASURE, at_temperature, softmax_world, tempered, width
+from benchmarks.common import Array
 from benchmarks.results import table, write_section
 from benchmarks.simulation import over_seeds
 
@@ -37,10 +39,10 @@ MORE_CLASSES = {
 CASES = {"ece": AGAINST_CALIBRATED, "class_wise_ece": AGAINST_CALIBRATED | MORE_CLASSES}
 
 
-def against_calibrated(seed: int, case: str, key: str, fitted: bool) -> tuple[float, float, float, bool, float]:
-    """Value, interval and verdict of a difference from a calibrated arm, and the temperature of that arm."""
-    arm, texts, classes = CASES[key][case]
-    first, second = softmax_world(np.random.default_rng(seed), texts, classes, arm, arm if fitted else (1.0, 0.0))
+def compared(
+    first: Predictions, second: Predictions, key: str, seed: int, fitted: bool
+) -> tuple[float, float, float, bool, float]:
+    """Value, interval and verdict of a difference, and the temperature that the second arm gets, if any."""
     temperature = fit_temperature(second.probabilities, second.labels) if fitted else 1.0
     arms = (first, tempered(second) if fitted else second)
     drawn = [resample(one, seed=seed, measures=[MEASURE[key]]) for one in arms]
@@ -48,20 +50,32 @@ def against_calibrated(seed: int, case: str, key: str, fitted: bool) -> tuple[fl
     return found.value, found.low, found.high, found.verdict != "cannot tell", temperature
 
 
+def true_difference(first: Predictions, second: Predictions, key: str, temperatures: Array) -> float:
+    """The difference on many rows, averaged over the temperatures that the second arm gets."""
+    measure, grid = MEASURE[key], np.unique(np.linspace(temperatures.min(), temperatures.max(), 9))
+    values = [measure.value(at_temperature(second, one)) for one in grid]
+    return measure.value(first) - float(np.interp(temperatures, grid, values).mean())
+
+
+def against_calibrated(seed: int, case: str, key: str, fitted: bool) -> tuple[float, float, float, bool, float]:
+    """The difference from a calibrated arm, as `compared` returns it."""
+    arm, texts, classes = CASES[key][case]
+    first, second = softmax_world(np.random.default_rng(seed), texts, classes, arm, arm if fitted else (1.0, 0.0))
+    return compared(first, second, key, seed, fitted)
+
+
 def one_calibrated_rows(key: str, runs: int) -> list[list[str]]:
     """Intervals of a difference if one arm is calibrated, so that its ECE is all noise."""
-    measure, rows = MEASURE[key], []
+    rows = []
     for (case, (arm, texts, classes)), fitted in itertools.product(CASES[key].items(), (False, True)):
         found = over_seeds(partial(against_calibrated, case=case, key=key, fitted=fitted), runs, case)
         known = np.array([one for one in found if not np.isnan(one[1])])
         value, low, high, told, temperatures = known.T
-        first, second = softmax_world(np.random.default_rng(0), MANY, classes, arm, arm if fitted else (1.0, 0.0))
-        grid = np.linspace(temperatures.min(), temperatures.max(), 9)
-        base = np.interp(temperatures, grid, [measure.value(at_temperature(second, one)) for one in grid]).mean()
-        truth = measure.value(first) - base
+        many = softmax_world(np.random.default_rng(0), MANY, classes, arm, arm if fitted else (1.0, 0.0))
+        truth = true_difference(*many, key, temperatures)
         rows.append(
             [
-                f"the interval of a difference in {measure.title} holds the truth",
+                f"the interval of a difference in {MEASURE[key].title} holds the truth",
                 f"{case}, compared with {'its temperature' if fitted else 'the true ones'}; {texts} texts; "
                 f"{abs(truth) / value.std():.1f} standard errors, significant in {told.mean():.0%}; "
                 f"width {width(known[:, :4])}; interval in {len(value) / runs:.0%}",

@@ -4,8 +4,8 @@
 
 By simulation, with known truth. Each row has a confidence of an arm and the probability that its answer is right; the
 shape is that probability as a function of the confidence. The other arm is calibrated, with that probability as its
-confidence, or it is the same arm with its own temperature. A width is that of the mean interval, as a share of the
-range that holds 95% of the values.
+confidence, or it is the same arm with a temperature that was fitted on these rows. A width is that of the mean
+interval, as a share of the range that holds 95% of the values.
 """
 
 import argparse
@@ -14,17 +14,25 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from bayesian_text_classification.evaluation.statistics.estimates import difference, resample
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
-from bayesian_text_classification.pipeline.temperature import fit_temperature
 from scipy import special
 
-from benchmarks.attack import MANY, MEASURE, at_temperature, tempered, width
+from benchmarks.attack import MANY, MEASURE, width
 from benchmarks.common import Array
+from benchmarks.evaluation.calibrated_arm import compared, true_difference
 from benchmarks.results import table, write_section
 from benchmarks.simulation import over_seeds
 
 TEXTS = 872
+HEADER = (
+    "the arm's gaps",
+    "compared with",
+    "difference in",
+    "truth, standard errors",
+    "interval holds it",
+    "width",
+    "significant",
+)
 LOWEST, HIGHEST = 0.5 + 1e-6, 1 - 1e-6  # confidences; at .5, two classes would be tied
 # The probability that an answer is right, as a function of its confidence.
 SHAPES: dict[str, Callable[[Array], Array]] = {
@@ -62,38 +70,24 @@ def arms_of(random: np.random.Generator, rows: int, shape: str) -> tuple[Predict
 
 
 def of_shape(seed: int, shape: str, key: str, fitted: bool) -> tuple[float, float, float, bool, float]:
-    """Value, interval and verdict of a difference, and the temperature of the other arm."""
+    """The difference from the calibrated arm, or from the same arm with a temperature, as `compared` returns it."""
     first, calibrated = arms_of(np.random.default_rng(seed), TEXTS, shape)
-    temperature = fit_temperature(first.probabilities, first.labels) if fitted else 1.0
-    second = tempered(first) if fitted else calibrated
-    drawn = [resample(one, seed=seed, measures=[MEASURE[key]]) for one in (first, second)]
-    found = difference(MEASURE[key], *drawn)
-    return found.value, found.low, found.high, found.verdict != "cannot tell", temperature
+    return compared(first, first if fitted else calibrated, key, seed, fitted)
 
 
 def shape_rows(key: str, runs: int) -> list[list[str]]:
     """How often the interval holds the truth, for each shape and both other arms."""
-    measure, rows = MEASURE[key], []
+    rows = []
     for shape, fitted in itertools.product(SHAPES, (False, True)):
         found = np.array(over_seeds(partial(of_shape, shape=shape, key=key, fitted=fitted), runs, shape))
         value, low, high, told, temperatures = found.T
         first, calibrated = arms_of(np.random.default_rng(0), MANY, shape)
-        if fitted:
-            grid = np.linspace(temperatures.min(), temperatures.max(), 9)
-            base = np.interp(temperatures, grid, [measure.value(at_temperature(first, one)) for one in grid]).mean()
-        else:
-            base = measure.value(calibrated)
-        truth = measure.value(first) - base
+        truth = true_difference(first, first if fitted else calibrated, key, temperatures)
+        held = (low <= truth) & (truth <= high)
+        other = "itself, with a temperature" if fitted else "a calibrated arm"
+        apart = f"{truth / value.std():+.1f}"
         rows.append(
-            [
-                shape,
-                "its temperature" if fitted else "a calibrated arm",
-                measure.title,
-                f"{truth / value.std():+.1f}",
-                f"{np.mean((low <= truth) & (truth <= high)):.1%}",
-                width(found[:, :4]),
-                f"{told.mean():.0%}",
-            ]
+            [shape, other, MEASURE[key].title, apart, f"{held.mean():.1%}", width(found[:, :4]), f"{told.mean():.0%}"]
         )
     return rows
 
@@ -103,17 +97,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=500)
     runs = parser.parse_args().runs
-    header = [
-        "the arm's gaps",
-        "compared with",
-        "difference in",
-        "truth, standard errors",
-        "interval holds it",
-        "width",
-        "significant",
-    ]
     rows = [row for key in ("ece", "class_wise_ece") for row in shape_rows(key, runs)]
-    body = f"{runs} runs of each case, {TEXTS} texts. Intervals of 95%.\n\n" + table(header, rows)
+    body = f"{runs} runs of each case, {TEXTS} texts. Intervals of 95%.\n\n" + table(HEADER, rows)
     write_section(
         "Differences by the shape of the gaps", f"python -m benchmarks.evaluation.gap_shapes --runs {runs}", body
     )
