@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bayesian_text_classification.pipeline.inputs import text_hash
+from bayesian_text_classification.pipeline.inputs import text_hash, text_key
 from bayesian_text_classification.pipeline.targets import labeled
 
 from benchmarks.common import Array, read_texts
@@ -69,7 +69,8 @@ def tests_of(args: argparse.Namespace, teacher: Any) -> tuple[list[str], Array]:
 def chosen_texts(args: argparse.Namespace, tests: set[str], most: int) -> list[str]:
     """At most `most` distinct texts to learn from, in an order that does not depend on the files."""
     found = {text for path in args.texts for text in read_texts(path)} - tests
-    return sorted((text for text in found if len(text.split()) >= args.least_words), key=text_hash)[:most]
+    long = (text for text in found if len(text.split()) >= args.least_words)
+    return sorted(long, key=lambda text: text_hash(text_key(text)))[:most]
 
 
 def kept(args: argparse.Namespace, what: str, measure: Callable[[], Array]) -> Array:

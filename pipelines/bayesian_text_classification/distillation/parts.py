@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..pipeline.inputs import spaced_once, text_and_pair, text_key
+from ..pipeline.inputs import text_and_pair, text_key
 
 LEAST, FEW = 100, 1_000  # distinct texts: fewer are refused, or warned about
 
@@ -38,7 +38,7 @@ def parts_of(texts: Sequence[Any]) -> Parts:
     distinct: dict[str, Any] = {}
     for i, item in enumerate(texts):
         text_and_pair(item, i)  # an error names the text
-        distinct.setdefault(spaced_once(text_key(item)), item)
+        distinct.setdefault(text_key(item), item)
     order = sorted(distinct, key=lambda key: hashlib.blake2b(key.encode(), digest_size=16).digest())
     if len(order) < LEAST:
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..pipeline.inputs import text_key
+from ..pipeline.inputs import text_and_pair
 from ..pipeline.options import Options
 from ..pipeline.pipeline import BayesianTextClassificationPipeline
 from ..pipeline.sampled import passes_of
@@ -44,7 +44,8 @@ def targets_of(
     Raises:
         ValueError: The outputs are not finite, or the folder belongs to scores with another key.
     """
-    digest = short_hash(json.dumps([dict(key), [text_key(text) for text in texts]], sort_keys=True, default=str))
+    given = [text_and_pair(text, i) for i, text in enumerate(texts)]  # as they are: white space may change a score
+    digest = short_hash(json.dumps([dict(key), given], sort_keys=True, default=str))
     path = None if folder is None else folder / _FILE
     if path is not None and path.exists():
         try:

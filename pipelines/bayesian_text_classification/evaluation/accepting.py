@@ -105,7 +105,7 @@ def _label_thresholds(comparison: Comparison, arm: Arm, target: float) -> dict[s
 
 def _of_texts(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> list[str]:
     """Thresholds of the score."""
-    p, lines = arm.probabilities, []
+    lines: list[str] = []
     scores, correct = answers_of(comparison, arm)
     found = [
         (target, threshold_for(scores, correct, target, confidence=CONFIDENCE, groups=comparison.groups))
@@ -126,7 +126,7 @@ def _of_texts(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> lis
     missed = [target for target, threshold in found if threshold is None]
     if missed:
         lines.append(
-            f"On {number_of_texts(len(p))}, no threshold was found that keeps the error among accepted texts below "
+            f"On {distinct_texts(comparison)}, no threshold was found that keeps the error among accepted texts below "
             f"{listed([percent(target) for target in missed], 'or')} with {CONFIDENCE:.0%} confidence. "
             f"{_reachable(scores, correct, missed, comparison.groups)}"
         )
@@ -149,7 +149,7 @@ def _of_labels(comparison: Comparison, arm: Arm, targets: Sequence[float]) -> li
     if missed:
         needed = listed([f"{rows_for(0.0, target, CONFIDENCE):,}" for target in missed])
         lines.append(
-            f"On {number_of_texts(len(arm.probabilities))}, no label has a threshold that keeps the error among the "
+            f"On {distinct_texts(comparison)}, no label has a threshold that keeps the error among the "
             f"texts that get it below {listed([percent(target) for target in missed], 'or')} with {CONFIDENCE:.0%} "
             f"confidence. That takes at least {needed} texts above the threshold of the label, and more if some of "
             "them are wrong."
@@ -216,3 +216,8 @@ def listed(words: Sequence[str], last: str = "and") -> str:
 def number_of_texts(number: int, adjective: str = "") -> str:
     """A number of texts in words."""
     return f"{number:,} {adjective}{' ' * bool(adjective)}{'text' if number == 1 else 'texts'}"
+
+
+def distinct_texts(comparison: Comparison) -> str:
+    """The number of distinct measured texts in words."""
+    return number_of_texts(comparison.distinct, "distinct" * (comparison.distinct < len(comparison.labels)))

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from .accepting import Limit, accepting, answers_of, called, limit_of, number_of_texts
+from .accepting import Limit, accepting, answers_of, called, distinct_texts, limit_of, number_of_texts
 from .arms import Arm, of_student
 from .comparison import Comparison
 from .heads import ENTROPY, ONE_LABEL, ArmName
@@ -53,16 +53,16 @@ def verdict(comparison: Comparison, targets: Sequence[float] | None = None) -> V
     `targets` are the error rates among accepted texts for which thresholds are searched; see `accepting`.
     """
     before, after, best = comparison.arm("frequentist"), comparison.rival, comparison.arm(comparison.recommended)
-    rows, keys = len(comparison.labels), [measure.key for measure in comparison.head.measures]
+    keys = [measure.key for measure in comparison.head.measures]
     lines = [
         *_miscalibrated(comparison),
         *_why(comparison),
         _calibration(comparison),
         _sentence(comparison, "ece", after),
     ]
-    if comparison.distinct < rows:
+    if comparison.distinct < len(comparison.labels):
         lines.append(
-            f"{number_of_texts(comparison.distinct, 'distinct')} among {rows:,}. Copies say nothing new, so intervals, "
+            f"{distinct_texts(comparison)} among {len(comparison.labels):,}. Copies say nothing new, so intervals, "
             "verdicts and thresholds count each text once."
         )
     if comparison.distinct < LEAST_ROWS:
@@ -108,7 +108,7 @@ def _headline(comparison: Comparison) -> str:
     words = WORDS[comparison.head]
     if not comparison.conclusive:
         return (
-            f"No recommendation on {number_of_texts(len(comparison.labels))}: it takes at least {words.answers} from "
+            f"No recommendation on {distinct_texts(comparison)}: it takes at least {words.answers} from "
             f"each model, and there are fewer.{_needed(comparison)}"
         )
     nll, ece = ((before.estimates[key].value, best.estimates[key].value) for key in ("nll", "ece"))
@@ -147,11 +147,12 @@ def _needed(comparison: Comparison) -> str:
     """How many texts a recommendation would take; empty if that is not known."""
     if comparison.head is not ONE_LABEL:
         return ""
+    groups = np.arange(len(comparison.labels)) if comparison.groups is None else comparison.groups
     right = [answers_of(comparison, arm)[1] for arm in comparison.arms if arm.name in comparison.head.candidates]
-    fewest = min(min(int(one.sum()), int((~one).sum())) for one in right)
+    fewest = min(len(np.unique(groups[answers])) for one in right for answers in (one, ~one))
     if not 0 < fewest < LEAST_ROWS:
         return ""
-    return f" At these rates, that is about {rounded(-(-len(right[0]) * LEAST_ROWS // fewest)):,} texts."
+    return f" At these rates, that is about {rounded(-(-comparison.distinct * LEAST_ROWS // fewest)):,} texts."
 
 
 def _outcome(comparison: Comparison) -> Literal["change", "keep", "unknown"]:
@@ -176,7 +177,7 @@ def _miscalibrated(comparison: Comparison) -> list[str]:
     what = (high if gap > 0 else low) if abs(gap) > ece / 2 else "miscalibrated in both directions"
     return [
         f"The ordinary model is {what}: {means.format(confidence, share)}. Its ECE of {ece:.4f} is above the range "
-        f"that sampling noise gives a perfectly calibrated model on {number_of_texts(len(comparison.labels))} (up to "
+        f"that sampling noise gives a perfectly calibrated model on {distinct_texts(comparison)} (up to "
         f"{noise:.4f})."
     ]
 
@@ -220,7 +221,7 @@ def _calibration(comparison: Comparison) -> str:
     )
     difference = after.differences["ece"].verdict
     if difference == "cannot tell":
-        texts = number_of_texts(len(comparison.labels))
+        texts = distinct_texts(comparison)
         how = "worse" if after.differences["ece"].value > 0 else "better"
         return f"On {texts}, {_lowered(subject)} not significantly {how} calibrated. {off}"
     return f"{subject} significantly {difference} calibrated. {off}"
@@ -241,7 +242,7 @@ def _already_calibrated(comparison: Comparison) -> list[str]:
     ece = "Both ECEs are" if both else f"The {IN_SENTENCE[calibrated[0].name]} ECE is"
     noise = (
         f"{ece} in the range that sampling noise gives a perfectly calibrated model on "
-        f"{number_of_texts(len(comparison.labels))}: {which}."
+        f"{distinct_texts(comparison)}: {which}."
     )
     if comparison.head is not ONE_LABEL:
         found = [line for arm in calibrated for line in _in_spite_of_ece(comparison, arm)]

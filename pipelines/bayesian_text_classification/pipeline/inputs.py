@@ -109,19 +109,18 @@ def _is_unicode(text: str) -> bool:
 
 
 def text_key(item: Any) -> str:
-    """A str that is the same for two texts, or two pairs of texts, in any form, only if they are the same."""
+    """A str that is the same for two texts, or two pairs, in any form, only if they differ in white space at most."""
     text, pair = text_and_pair(item, 0)
-    return text if pair is None else "\0" + json.dumps([text, pair])
+    return _spaced_once(text) if pair is None else "\0" + json.dumps([_spaced_once(text), _spaced_once(pair)])
 
 
-def spaced_once(key: str) -> str:
-    """A text's key with single spaces, so that texts that differ in white space alone are one text."""
-    return " ".join(key.split())
+def _spaced_once(text: str) -> str:
+    return " ".join(text.split())
 
 
 def text_hash(key: str) -> int:
-    """A 64-bit hash of a text's key, in place of the text. It does not depend on white space."""
-    return int.from_bytes(hashlib.blake2b(spaced_once(key).encode(), digest_size=8).digest(), "little")
+    """A 64-bit hash of a text's key (`text_key`), in place of the text."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
 
 
 def halves_of_rows(keys: Sequence[str]) -> NDArray[np.bool_]:

@@ -69,10 +69,11 @@ def section(comparison: Comparison, found: Verdict, settings: ReportSettings) ->
         cells = [arm.estimates[key] for key in _KEYS]
         shown = [f"{cell.value:.4f}" + f" ({cell.low:.4f} to {cell.high:.4f})" * cell.known for cell in cells]
         lines.append("| " + " | ".join([TITLES[arm.name], *shown]) + " |")
+    distinct = f" ({comparison.distinct:,} distinct)" * (comparison.distinct < len(comparison.labels))
     samples = f" with {comparison.rival.cost.passes} samples" if comparison.sampled else ""
     return (
         "## Calibration\n\n"
-        f"Measured on {len(comparison.labels):,} texts of {settings.dataset_name}"
+        f"Measured on {len(comparison.labels):,} texts{distinct} of {settings.dataset_name}"
         f"{samples}. 95% intervals are in parentheses, if there are enough errors for one.\n\n"
         + "\n".join(lines)
         + "\n\n"

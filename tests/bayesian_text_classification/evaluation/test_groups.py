@@ -129,6 +129,19 @@ def test_a_comparison_of_copies_has_the_verdicts_of_the_distinct_texts():
     ]
 
 
+def test_sentences_about_copies_count_distinct_texts():
+    """30 texts, each three times: too few for a recommendation or a threshold, however often they are repeated."""
+    labels, first, second = drawn(30, 2)
+    rows, samples = np.tile(np.arange(30), 3), np.stack([second, second], 2)
+    once = verdict(compare_outputs(Outputs(labels, first, samples)))
+    often = verdict(compare_outputs(Outputs(labels[rows], first[rows], samples[rows], groups=rows)))
+    assert once.headline.startswith("No recommendation on 30 texts: ") and "At these rates" in once.headline
+    assert often.headline == once.headline.replace("30 texts", "30 distinct texts")
+    threshold = "no threshold was found"
+    (line,), (other,) = ([line for line in one.advice if threshold in line] for one in (once, often))
+    assert line.startswith("On 30 texts, ") and other == line.replace("On 30 texts", "On 30 distinct texts")
+
+
 def test_wrong_groups_raise():
     labels, first, second = drawn(30, 2)
     with pytest.raises(ValueError, match=r"groups has the shape \(3,\); it must hold one .* for each of 30 rows"):

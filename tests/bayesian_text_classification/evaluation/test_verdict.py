@@ -18,7 +18,8 @@ from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 from scipy import special
 
-TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
+FIVE = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"]
+TEXTS = [f"{text}, {end}" for end in ("I think", "she says", "they wrote", "again") for text in FIVE]
 DATA = LabeledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
 
 
@@ -100,7 +101,7 @@ def test_twenty_texts_give_no_threshold(comparison):
     # Without errors, k accepted texts show an error rate below 5% with 90% confidence if .95^k <= .1: 45 of 57 texts.
     assert "At these rates, 5% would take at least about 57 texts." in lines[-1]
     (line,) = [line for line in advice(comparison, [0.2]) if "below 20%" in line]
-    assert "keeps the error among accepted texts" in line
+    assert line.startswith("The error is below 20% without a threshold")  # .8^20 is .01
 
 
 def test_the_threshold_to_deploy_is_the_first_that_is_needed():
@@ -320,11 +321,9 @@ def test_a_model_can_be_off_in_both_directions():
     )
 
 
-def test_verdict_warns_below_20_texts(comparison):
-    one = replace(comparison, labels=comparison.labels[:1], groups=None)
-    found = verdict(
-        with_differences(one, ece=Difference(0.1, float("nan"), float("nan"), "cannot tell", None, enough=False))
-    )
+def test_verdict_warns_below_20_texts():
+    p = np.array([[0.9, 0.1]])
+    found = verdict(compare_outputs(Outputs(np.array([0]), p, np.stack([p, p], 2))))
     assert found.lines[0].startswith("On 1 text, ")
     assert "too few right or wrong answers for an interval" in found.lines[1]
     assert found.lines[2].startswith("No difference is called significant on fewer than 20 texts")

@@ -27,7 +27,7 @@ def test_the_hub_client_reads_the_results(comparison):
     assert (ece.dataset_type, ece.dataset_config, ece.dataset_split) == ("nyu-mll/glue", "sst2", "validation")
     assert found["accuracy, Frequentist"].metric_value == comparison.arm("frequentist").estimates["accuracy"].value
     assert card.data.model_name == "me/mine"
-    assert "Measured on 20 texts of nyu-mll/glue with 10 samples" in card.text
+    assert "Measured on 20 texts (5 distinct) of nyu-mll/glue with 10 samples" in card.text
     assert card.text.count("\n| ") == 6
     (row,) = [line for line in card.text.splitlines() if line.startswith("| Bayesian | ")]
     assert "nan" not in card.text and row.count("(") == 1  # of twenty texts accuracy alone has an interval

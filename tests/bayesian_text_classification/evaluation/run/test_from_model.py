@@ -15,6 +15,7 @@ from bayesian_text_classification.evaluation.verdict import verdict
 from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.pipeline import onednn_linear
 from bayesian_text_classification.pipeline.calibration import Calibration
+from bayesian_text_classification.pipeline.inputs import text_key
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.pipeline.uncertainty import over_classes
@@ -44,6 +45,17 @@ def test_frequentist_arm_equals_the_stock_pipeline(comparison, stock):
     # The stock pipeline computes in half precision if the weights are half precision.
     np.testing.assert_allclose(comparison.arms[0].probabilities, expected, atol=5e-3)
     assert comparison.arms[0].cost.dropout_sites == comparison.arms[0].cost.dropout_calls == 0
+
+
+def test_texts_that_differ_in_white_space_alone_are_one_text(classifier):
+    """The tokenizer drops it, so they have the same scores and say nothing new."""
+    spaced = [TEXTS, [f" {text}" for text in TEXTS], [text.replace(" ", " \t\n") for text in TEXTS]]
+    texts = [text for part in spaced for text in part]
+    comparison = compare(classifier, LabeledTexts("copies", texts, DATA.labels * 3, []), num_samples=2)
+    assert comparison.distinct == len(TEXTS)
+    assert list(comparison.groups) == [*comparison.groups[: len(TEXTS)]] * 3
+    assert text_key({"text": "a  b\n", "text_pair": "c\t d"}) == text_key({"text": "a b", "text_pair": "c d"})
+    assert text_key({"text": "a", "text_pair": "b c"}) != text_key({"text": "a b", "text_pair": "c"})
 
 
 def test_bayesian_arm_equals_the_pipeline(comparison, classifier):
