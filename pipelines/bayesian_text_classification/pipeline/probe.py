@@ -1,9 +1,9 @@
 """Finds out which dropout calls a classifier makes, what their inputs hold, and how texts may share a batch.
 
 A forward pass in full `train()` mode shows which dropout calls exist. The same pass with those calls made the identity
-must equal `eval()` and leave the random state unchanged. Otherwise the model has randomness that cannot be keyed. The
-batch dimension of a site is inferred from its input shapes, then confirmed by changing one text of three. If the rows
-of a site cannot be separated, every row runs by itself.
+must equal `eval()` and leave the random state unchanged. Otherwise a module does more than dropout, which has no keyed
+mask. The batch dimension of a site is inferred from its input shapes, then confirmed by changing one text of three. If
+the rows of a site cannot be separated, every row runs by itself.
 """
 
 from collections import Counter
@@ -62,7 +62,8 @@ class Found:
         plan: How to answer each dropout call in a stochastic pass.
         sites: Every dropout site that full `train()` mode activates at the rates of the probe, in order of first call,
             with its own rate in the model.
-        hidden_randomness: Path of the first module with randomness that is not a dropout call; None if there is none.
+        beyond_dropout: Path of a module that does more than dropout in `train()` mode, the first that draws random
+            numbers if any does; None if there is none.
         needs_equal_lengths: Whether padding is ruled out.
         attention_alone: Whether there are sites, and all of them drop attention weights. Sites of a LoRA adapter do not
             count.
@@ -70,7 +71,7 @@ class Found:
 
     plan: Plan
     sites: tuple[DropoutSite, ...]
-    hidden_randomness: str | None
+    beyond_dropout: str | None
     needs_equal_lengths: bool
     attention_alone: bool
 
@@ -94,7 +95,7 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool, rates: Rates = OWN
     with unmoved_random_state():
         forward.logits(pair, may_draw=True)  # BigBird replaces some of its own modules at its first short text
         names = {module: name for name, module in forward.model.named_modules()}
-        active, hidden, expected = _full_train_calls(forward, pair, names, rates)
+        active, beyond, expected = _full_train_calls(forward, pair, names, rates)
         calls, active = _turn_on(forward, pair, names, active, expected, rates)
         # A different number of texts reveals the batch dimension; a different length reveals the position dimensions.
         more_texts, long_texts = (_calls(forward, inputs, len(calls), rates) for inputs in (triple, longer))
@@ -120,16 +121,17 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool, rates: Rates = OWN
         # unknown.
         needs_equal_lengths |= alone or longer["input_ids"].shape[1] <= pair["input_ids"].shape[1]
         needs_equal_lengths |= can_pad and _padding_matters(forward, plan, encode, short, long, rates)
-    return Found(plan, _sites(calls, plan), hidden, needs_equal_lengths, kinds == {True})
+    return Found(plan, _sites(calls, plan), beyond, needs_equal_lengths, kinds == {True})
 
 
 def _full_train_calls(
     forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str], rates: Rates
 ) -> tuple[set[_Key], str | None, Tensor]:
-    """The active dropout calls of full `train()` mode, as in `_ordinals`, any hidden randomness, and the logits.
+    """The active dropout calls of full `train()` mode, as in `_ordinals`, what is beyond dropout, and the logits.
 
     With each of those calls made the identity, the pass must equal `eval()` and draw no random numbers. If it does, the
-    second value is None; otherwise it is the path of the module where this fails. The logits are those of `eval()`.
+    second value is None; otherwise it is the path of a module where this fails, or the name of the model if it takes
+    several. The logits are those of `eval()`.
     """
     name = type(forward.model).__name__
     expected, draws = first_to_draw(lambda: forward.logits(inputs, may_draw=True), names)
@@ -141,10 +143,15 @@ def _full_train_calls(
         except ValueError as error:
             reason = in_one_line(error)
             raise ValueError(f"{name} cannot run in train() mode on a short text: {reason}") from error
-    hidden = None
-    if draws is not None or _distance(actual, expected) > _rounding(expected):  # the same kernels on the same shapes
-        hidden = draws or name
-    return {key for key, call in zip(_ordinals(calls), calls, strict=True) if call.on}, hidden, expected
+        beyond = draws
+        if draws is None and _distance(actual, expected) > _rounding(expected):  # the same kernels on the same shapes
+            modules = {path: module for module, path in names.items()}
+            changing = (
+                path for path in _training(modules) if _changes_logits(forward, inputs, modules, path, expected)
+            )
+            beyond = next(changing, "")
+    active = {key for key, call in zip(_ordinals(calls), calls, strict=True) if call.on}
+    return active, name if beyond == "" else beyond, expected
 
 
 def _turn_on(

@@ -139,7 +139,7 @@ class StochasticTwin(_Twin):
 
     Attributes:
         pilots: How much the samples vary; see `TextSampler.spread`.
-        hidden_randomness: Path of the first module with randomness that is not a dropout call; None if there is none.
+        beyond_dropout: Path of a module that does more than dropout in `train()` mode; None if there is none.
         needs_equal_lengths: Whether padding is ruled out. It is if padding changes a text's output (with or without
             dropout), or if a site that all texts share has a shape that depends on the length.
         loops_over_samples: Whether a site has no batch dimension, so samples cannot be rows of one batch.
@@ -169,17 +169,17 @@ class StochasticTwin(_Twin):
         if inserts and found.attention_alone:
             add_output_dropout(self._model, {site.name for site in found.sites})
             found = probe(self._forward, encode, can_pad=can_pad, rates=rates)
-        if found.hidden_randomness is not None:
+        if found.beyond_dropout is not None:
             warnings.warn(
-                f"{type(model).__name__} has randomness that is not dropout, in {found.hidden_randomness!r}: with "
-                "every dropout call off, train() mode still differs from eval(). This randomness stays off, and so "
-                "does any dropout that cannot be on without it. Neither contributes to the samples.",
+                f"{type(model).__name__} does more than dropout in train() mode, in {found.beyond_dropout!r}: even "
+                "without dropout, it draws random numbers or gives other logits than in eval() mode. That stays off, "
+                "and so does any dropout that cannot be on without it. Neither contributes to the samples.",
                 UserWarning,
                 stacklevel=2,
             )
         self._plan, self._own_sites = found.plan, found.sites
         self.pilots: dict[Hashable, Spread] = {}
-        self.hidden_randomness = found.hidden_randomness
+        self.beyond_dropout = found.beyond_dropout
         self.needs_equal_lengths = found.needs_equal_lengths
         self.loops_over_samples = found.plan.loops_over_samples
         self.loops_over_texts = found.plan.loops_over_texts

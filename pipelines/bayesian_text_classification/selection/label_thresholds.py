@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from .groups import checked_groups, of_groups
-from .thresholds import Threshold, bits, threshold_for, upper_bound
+from .thresholds import Threshold, bits, check_shares, threshold_for, upper_bound
 
 
 def label_thresholds(
@@ -62,9 +62,8 @@ def label_thresholds(
         raise ValueError("there are no rows; pass at least one")
     if groups is not None:
         groups = checked_groups(groups, len(scores))
-    for name, value in (("precision", precision), ("recall", recall), ("confidence", confidence)):
-        if value is not None and not 0 < value < 1:
-            raise ValueError(f"{name}={value!r}; it must lie between 0 and 1")
+    given = {"recall": recall} if precision is None else {"precision": precision}
+    check_shares(**given, confidence=confidence)
     if np.isnan(scores).any():
         row, label = np.argwhere(np.isnan(scores))[0]
         raise ValueError(f"scores[{row}][{label}] is NaN, which cannot be ranked; remove that row")

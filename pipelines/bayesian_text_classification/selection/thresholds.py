@@ -1,6 +1,7 @@
 """Choose a score threshold that keeps the error rate among accepted texts below a target."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -79,9 +80,7 @@ def threshold_for(
     """
     scores = np.asarray(scores, np.float64)
     correct = bits(correct, "correct must hold True or False for each row; np.equal(predicted, labels) gives that")
-    for name, value in (("target", target), ("confidence", confidence)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name}={value!r}; it must lie between 0 and 1")
+    check_shares(target=target, confidence=confidence)
     if scores.ndim != 1 or scores.shape != correct.shape or not scores.size:
         raise ValueError(f"scores have shape {scores.shape} and correct has {correct.shape}; pass one of each per row")
     if np.isnan(scores).any():
@@ -114,6 +113,13 @@ def threshold_for(
         int(errors[last]),
         float(bounds[last]),
     )
+
+
+def check_shares(**values: Any) -> None:
+    """Raise ValueError, with the name, unless each value is a number between 0 and 1, both excluded."""
+    for name, value in values.items():
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < 1:
+            raise ValueError(f"{name}={value!r}; it must be a number between 0 and 1")
 
 
 def bits(values: Any, refusal: str) -> NDArray[np.bool_]:

@@ -227,7 +227,7 @@ def test_calls_match_those_of_train_mode(case, active_calls):
 
 def test_only_dropout_is_random(case):
     for variant in case.variants.values():
-        assert variant.twin.hidden_randomness == HIDDEN.get(case.type)
+        assert variant.twin.beyond_dropout == HIDDEN.get(case.type)
         assert len(variant.warnings) == (case.type in HIDDEN)
 
 

@@ -196,7 +196,7 @@ def test_a_code_path_that_depends_on_the_masks_raises(encode, twin_of, samples, 
         samples(twin, encode([" ".join(["film"] * 20)]), 40)
 
 
-@pytest.mark.filterwarnings("ignore:.*has randomness that is not dropout")
+@pytest.mark.filterwarnings("ignore:.*does more than dropout")
 def test_another_code_path_raises_if_some_dropout_stays_off(encode, twin_of, samples, own):
     """There is no way to know which of the new calls must stay off."""
 

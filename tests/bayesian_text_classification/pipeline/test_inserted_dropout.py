@@ -191,7 +191,7 @@ def test_an_attention_that_must_stay_off_stays_off(own, twin_of, encode, texts):
             p = 0.2 if self.training else 0.0
             return F.scaled_dot_product_attention(shifted, x, x, dropout_p=p)
 
-    with pytest.warns(UserWarning, match="randomness that is not dropout"):
+    with pytest.warns(UserWarning, match="does more than dropout"):
         twin = twin_of(own(nn.Sequential(Gated(), nn.Dropout(0.0))), inserts=True)
     assert [site.kind for site in twin.sites(INSERTED)] == ["dropout"]
 

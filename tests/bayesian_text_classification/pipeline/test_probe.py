@@ -42,7 +42,7 @@ def test_the_sites_match_the_calls_of_train_mode(
     truth = active_calls(copy.deepcopy(model).train(), encode([texts[0]]))
     assert calls_of(twin) == truth
     assert truth == EXPECTED[architecture, attention][0]
-    assert twin.hidden_randomness is None
+    assert twin.beyond_dropout is None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -165,16 +165,16 @@ class TrainingOnly(nn.Module):
 
 def test_hidden_randomness_is_located(twin_of, same_random_state, own):
     """The probe draws from the global random state here, and restores it."""
-    with pytest.warns(UserWarning, match=r"randomness.*'subject'"), same_random_state():
+    with pytest.warns(UserWarning, match=r"more than dropout.*'subject'"), same_random_state():
         twin = twin_of(own(Noisy()))
-    assert twin.hidden_randomness == "subject"
+    assert twin.beyond_dropout == "subject"
     assert twin.sites() == ()
 
 
 def test_hidden_randomness_inside_an_attention_is_located(twin_of, own):
-    with pytest.warns(UserWarning, match=r"randomness.*'subject\.1'"):
+    with pytest.warns(UserWarning, match=r"more than dropout.*'subject\.1'"):
         twin = twin_of(own(nn.Sequential(nn.Identity(), NoisyAttention())))
-    assert twin.hidden_randomness == "subject.1"
+    assert twin.beyond_dropout == "subject.1"
 
 
 def test_samples_stay_keyed_if_an_attention_hides_randomness(encode, twin_of, samples, own, texts):
@@ -188,8 +188,9 @@ def test_samples_stay_keyed_if_an_attention_hides_randomness(encode, twin_of, sa
 
 
 def test_a_model_that_computes_something_else_in_train_mode_is_detected(twin_of, own):
-    with pytest.warns(UserWarning, match="train"):
-        assert twin_of(own(TrainingOnly())).hidden_randomness is not None
+    with pytest.warns(UserWarning, match=r"does more than dropout in train\(\) mode, in 'subject\.1'") as seen:
+        assert twin_of(own(nn.Sequential(nn.Dropout(0.1), TrainingOnly()))).beyond_dropout == "subject.1"
+    assert "randomness" not in str(seen[0].message)  # it is not random
 
 
 class ScalingAttention(nn.Module):
@@ -224,4 +225,4 @@ def test_what_else_a_module_does_in_train_mode_stays_off_as_the_warning_says(enc
 def test_models_of_transformers_have_no_hidden_randomness(tiny, twin_of, recwarn):
     for architecture in ("bert", "bart", "xlnet", "deberta-v2", "gpt2"):
         twin_of(tiny(architecture), can_pad=architecture != "gpt2")
-    assert not [warning for warning in recwarn if "randomness" in str(warning.message)]
+    assert not [warning for warning in recwarn if "more than dropout" in str(warning.message)]

@@ -76,8 +76,8 @@ def test_hidden_randomness_of_numpy_and_python_is_detected(draw, twin_of, same_r
         def forward(self, x):
             return x * (1 + 1e-9 * DRAWS[draw](x)) if self.training else x
 
-    with pytest.warns(UserWarning, match="randomness"), same_random_state():
-        assert twin_of(own(nn.Sequential(nn.Dropout(0.1), Noise()))).hidden_randomness == "subject.1"
+    with pytest.warns(UserWarning, match="more than dropout"), same_random_state():
+        assert twin_of(own(nn.Sequential(nn.Dropout(0.1), Noise()))).beyond_dropout == "subject.1"
 
 
 class BuildsItself(nn.Module):

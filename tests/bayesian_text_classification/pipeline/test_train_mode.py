@@ -9,7 +9,7 @@ def test_layerdrop_stays_off(tiny, encode, twin_of, recwarn, samples, calls_of, 
     assert calls_of(twin) == 24
     assert torch.equal(samples(twin, inputs, 20), samples(twin_of(tiny("bart")), inputs, 20))
     assert (dropped.model.encoder.layerdrop, dropped.config.encoder_layerdrop) == (0.5, 0.5)
-    assert not [warning for warning in recwarn if "randomness" in str(warning.message)]
+    assert not [warning for warning in recwarn if "more than dropout" in str(warning.message)]
 
 
 def test_gradient_checkpointing_stays_off(tiny, encode, twin_of, samples, texts):
@@ -50,7 +50,7 @@ MOVING = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*has randomness that is not dropout")
+@pytest.mark.filterwarnings("ignore:.*does more than dropout")
 @pytest.mark.parametrize("name", MOVING)
 def test_buffers_that_training_updates_do_not_change(name, encode, twin_of, same_model, samples, own, texts):
     """The twin shares these buffers with the caller."""
@@ -66,7 +66,7 @@ def test_batchnorm_stays_in_eval_mode(encode, twin_of, own, texts):
     twin, inputs = twin_of(model), encode(texts)
     with torch.no_grad():
         torch.testing.assert_close(twin.logits(inputs), model(**inputs)["logits"])
-    assert twin.hidden_randomness is None
+    assert twin.beyond_dropout is None
 
 
 class Jitter(nn.Module):
@@ -85,7 +85,7 @@ class Jitter(nn.Module):
 
 def test_jitter_stays_off_and_keeps_its_value(encode, twin_of, calls_of, own):
     twin = twin_of(own(Jitter()))
-    assert (twin.hidden_randomness, calls_of(twin)) == (None, 1)
+    assert (twin.beyond_dropout, calls_of(twin)) == (None, 1)
     assert twin._model.subject.jitter_noise == 0.25
 
 

@@ -85,10 +85,10 @@ def test_all_rows_are_accepted_if_all_are_right():
     assert (found.threshold, found.accepted, found.errors) == (0.7, 500, 0)
 
 
-@pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan")])
+@pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan"), "0.1", None, True, [0.1]])
 @pytest.mark.parametrize("name", ["target", "confidence"])
 def test_target_or_confidence_out_of_range_raises(name, value):
-    with pytest.raises(ValueError, match=f"{name}=.*; it must lie between 0 and 1"):
+    with pytest.raises(ValueError, match=f"{name}=.*; it must be a number between 0 and 1"):
         threshold_for(np.ones(3), np.ones(3, bool), **{"target": 0.1, name: value})
 
 
