@@ -118,7 +118,7 @@ def threshold_for(
 def check_shares(**values: Any) -> None:
     """Raise ValueError, with the name, unless each value is a number between 0 and 1, both excluded."""
     for name, value in values.items():
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < 1:
+        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
             raise ValueError(f"{name}={value!r}; it must be a number between 0 and 1")
 
 
