@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from ...metric import load_metric_module
 from ...pipeline.temperature import SMALLEST
 from .intervals import distinct
+from .rank_statistics import tied
 
 BINS = 10
+ROUNDING = 2.0**-20  # relative error of a probability that was computed in float32, with some room for a temperature
 
 Array = NDArray[np.float64]
 Bins = NDArray[np.intp]
@@ -114,14 +116,16 @@ class Predictions:
 
     @cached_property
     def doubt(self) -> Array:
-        """1 minus the confidence. *Shape:* (rows,)."""
-        return 1 - self.confidence
+        """1 minus the confidence; equal for rows that differ by the rounding of float32. *Shape:* (rows,)."""
+        return tied(1 - self.confidence, ROUNDING * 2 * self.confidence * (1 - self.confidence))
 
     @cached_property
     def entropy(self) -> Array:
-        """Predictive entropy in nats. *Shape:* (rows,)."""
+        """Predictive entropy in nats; equal for rows that differ by the rounding of float32. *Shape:* (rows,)."""
         p = self.probabilities
-        return np.asarray(-(p * np.log(np.where(p > 0, p, 1))).sum(1))
+        log = np.log(np.where(p > 0, p, 1))
+        entropy = np.asarray(-(p * log).sum(1))
+        return tied(entropy, ROUNDING * (p * np.abs(log + entropy[:, None])).sum(1))  # of first order in the p
 
     @cached_property
     def columns(self) -> list[tuple[Array, Array]]:

@@ -1,5 +1,7 @@
 """Statistics of the order of rows by a score. Weights say how often each row counts, for many resamples at once."""
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,10 +46,32 @@ def false_positive_rate(scores: Array, positive: Array, weights: Array, recall: 
     return np.where(found[:, -1] > 0, share, np.nan)
 
 
+def tied(key: Array, rounding: Array) -> Array:
+    """The key, where rows that differ by no more than the rounding of the lowest of them get its value.
+
+    No two rows further apart than that become equal, however dense the rows between them are.
+
+    Args:
+        key: *Shape:* (rows,).
+        rounding: How far apart equal keys may be because of rounding. *Shape:* (rows,).
+    """
+    order = np.argsort(key, kind="stable")
+    ordered, most = key[order], key[order] + rounding[order]
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] > most[:-1], [True]]))
+    for start, end in itertools.pairwise(first):
+        while end - start > 1:
+            stop = start + int(np.searchsorted(ordered[start:end], most[start], side="right"))
+            ordered[start:stop] = ordered[start]
+            start = stop
+    found = np.empty_like(key)
+    found[order] = ordered
+    return found
+
+
 def weights_by_key(key: Array, weights: Array, flag: Array) -> tuple[Array, Array]:
     """Weights of flagged rows and of others by ascending key. *Shape:* (resamples, distinct keys) both.
 
-    Rows with equal keys share a column. Keys are rounded to 12 digits of the largest one. Otherwise an entropy that is
+    Rows with equal keys share a column. Keys are rounded to 12 digits of the largest one. Otherwise a key that is
     summed in another order would break a tie.
     """
     size = float(np.abs(key).max())
