@@ -108,7 +108,10 @@ class ScopedPipeline(SampledPipeline):
             known, own = np.ones(len(texts), dtype=bool), set(keys)
             kept = [item for item in held_out if text_key(item) not in own]
             if left := len(held_out) - len(kept):
-                warnings.warn(f"held_out shares {left:,} texts with texts; they are left out of held_out", stacklevel=2)
+                warnings.warn(
+                    f"{left:,} of the {len(held_out):,} held_out texts left out, because texts has them too",
+                    stacklevel=2,
+                )
             held_out = kept
         self._warn_of_learned(texts if held_out is None else held_out, "too many ordinary texts will seem new")
         counts = len(set(keys[known])), len(set(map(text_key, held_out)) if held_out is not None else set(keys[~known]))
