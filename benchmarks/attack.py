@@ -1,10 +1,11 @@
-"""Statistics where an adversary looks: fitted temperatures, repeated texts, few errors, few samples.
+"""Statistics where an adversary looks: fitted temperatures, repeated texts, few errors.
 
     python -m benchmarks.attack [--runs N]
 
 By simulation, with known truth. Verdicts on copies and thresholds get N runs each, everything else a quarter as many. A
 width is that of the mean interval, as a share of the range that holds 95% of the values. Other attacks have files of
-their own: `evaluation/null_verdicts.py` and `evaluation/calibrated_arm.py`.
+their own: `evaluation/null_verdicts.py`, `evaluation/calibrated_arm.py`, `evaluation/gap_shapes.py` and
+`pipeline/few_samples.py`.
 """
 
 import argparse
@@ -12,17 +13,14 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from bayesian_text_classification import TASK, load_labeled_texts
 from bayesian_text_classification.evaluation.fits import Temperatures
 from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES, Measure
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.pipeline.temperature import apply_temperature
-from bayesian_text_classification.pipeline.uncertainty import over_classes
 from bayesian_text_classification.selection import threshold_for
 from scipy import special
 from tqdm import trange
-from transformers import pipeline
 
 from benchmarks.common import Array
 from benchmarks.evaluation.verdict import HARMS, World, of_one, pilot
@@ -32,7 +30,6 @@ from benchmarks.simulation import over_seeds
 MEASURE = {measure.key: measure for measure in MEASURES}
 MANY = 1_000_000  # rows that give the truth
 EFFECT = 3.5  # of the true difference that must be found, in standard errors
-WORDS = ("a", "good", "film", "bad", "very", "not", "it", "was", "what", "the", "and", "but", "long", "dull", "fine")
 
 
 def main() -> None:
@@ -46,11 +43,9 @@ def main() -> None:
         *(copies_row(key, known, runs) for key in ("nll", "brier", "accuracy") for known in (True, False)),
         *(threshold_row(copies, known, runs) for copies, known in ((1, True), (5, True), (5, False))),
         *(aurc_row(texts, runs // 4) for texts in (300, 500)),
-        *score_rows((4, 10, 20)),
     ]
-    body = (
-        f"{runs} runs of a verdict on copies or a threshold, {runs // 4} of everything else but samples.\n\n"
-        + table(["question", "case", "asked", "measured"], rows)
+    body = f"{runs} runs of a verdict on copies or a threshold, {runs // 4} of everything else.\n\n" + table(
+        ["question", "case", "asked", "measured"], rows
     )
     write_section("Where an adversary looks", f"python -m benchmarks.attack --runs {runs}", body)
 
@@ -200,42 +195,6 @@ def sampled(draw: Callable[[int], tuple[Array, np.ndarray]], measure: Measure, r
     known = [one for one in found if one.known]
     low, high, values = (np.array([getattr(one, name) for one in known]) for name in ("low", "high", "value"))
     return low, high, values
-
-
-def score_rows(counts: tuple[int, ...]) -> list[list[str]]:
-    """Bias of the winner's score, which the same samples pick, and of the uncertainty, for the embedded model."""
-    ours = pipeline(TASK)
-    texts = load_labeled_texts("hard", ours.model.config.id2label).texts
-    limit = over_classes(ours.sample_proba(texts, num_samples=400, seed=10**6))
-    rows, asked = [], "mean score minus the limit of the same label's probability"
-    for count in counts:
-        found = [
-            over_classes(ours.sample_proba(texts, num_samples=count, seed=seed)) for seed in trange(5, desc="bias")
-        ]
-        case = f"{len(texts)} reviews, {count} samples"
-        bias = np.mean([one.mean.max(1) - picked(limit.mean, one.mean.argmax(1)) for one in found])
-        rows.append([asked, case, "0", f"{bias:+.4f}"])
-        for name in ("mutual_information", "predictive_entropy"):
-            share = np.mean([getattr(one, name).mean() for one in found]) / getattr(limit, name).mean()
-            rows.append([f"mean {name.replace('_', ' ')}, of its limit", case, "100%", f"{share:.0%}"])
-        apart = np.array([one.mutual_information - limit.mutual_information for one in found])
-        added = np.array([(one.std**2 / (count - 1) / np.maximum(one.mean, 1e-9)).sum(1) / 2 for one in found])
-        for name, error in (("as it is", apart), ("with the delta method's correction", apart + added)):
-            rmse = float(np.sqrt((error**2).mean()))
-            rows.append(["root mean square error of the mutual information", f"{case}, {name}", "", f"{rmse:.4f}"])
-    for tolerance in (0.05, 0.02):
-        bias = []
-        for seed in trange(3, desc="tolerance"):
-            results = ours(texts, num_samples=100, tolerance=tolerance, seed=seed)
-            ids = np.array([ours.model.config.label2id[one["label"]] for one in results])
-            bias.append(np.array([one["score"] for one in results]) - picked(limit.mean, ids))
-        rows.append([asked, f"{len(texts)} reviews, tolerance {tolerance}", "0", f"{np.mean(bias):+.4f}"])
-    return rows
-
-
-def picked(probabilities: Array, classes: Array) -> Array:
-    """The probability of one class in each row."""
-    return np.take_along_axis(probabilities, classes[:, None], 1)[:, 0]
 
 
 if __name__ == "__main__":
