@@ -158,7 +158,7 @@ class BayesianTextClassificationPipeline(OnePassPipeline):
 
             - label, score: the winning label and its probability, averaged over the samples. The same samples pick the
               label, so the score is too high on average: by 0.008 with 4 samples and 0.001 with 10 (300 reviews, two
-              classes; `benchmarks/attack.py`).
+              classes; `benchmarks/pipeline/few_samples.py`).
             - score_std: standard deviation of that probability over the samples.
             - standard_error: standard error of the score as an estimate of the mean over infinitely many samples, at
               most the winner's `score_std`; None for one sample. It also rests on `spread`, which a pilot measures
