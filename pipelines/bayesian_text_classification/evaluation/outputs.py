@@ -255,7 +255,7 @@ def numbered(groups: Any) -> NDArray[np.intp] | None:
     """The groups as numbers from 0; None if no two rows belong together. *Shape:* (rows,)."""
     if groups is None:
         return None
-    names, member = np.unique(np.asarray(groups), return_inverse=True)
+    names, member = np.unique(checked_groups(groups, len(groups)), return_inverse=True)
     return None if len(names) == len(member) else np.asarray(member, np.intp)
 
 

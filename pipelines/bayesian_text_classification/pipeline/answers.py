@@ -13,8 +13,8 @@ from .uncertainty import Uncertainty
 Threshold = float | Mapping[str, float] | None
 
 _NO_SAMPLES = "one ordinary pass cannot show whether the text or the model is uncertain"
-# Samples agree if at most this share of the total uncertainty comes from their differences, and no probability has a
-# larger standard deviation. The share alone is small for samples of 0.65 and 0.35, whose winners differ.
+# Samples agree if at most this share of the total uncertainty comes from their differences, and at most this share of
+# them has another winner. The first one alone is small for samples of 0.65 and 0.35.
 _AGREEMENT = 0.1
 
 
@@ -216,11 +216,12 @@ def _below(score: float, threshold: float, blame: str) -> str | None:
 def _blame(summary: Uncertainty, text: int, num_samples: int) -> str:
     """What the samples say about the uncertainty of a text."""
     assert summary.expected_entropy is not None and summary.mutual_information is not None
+    assert summary.agreement is not None
     model, data = float(summary.mutual_information[text].sum()), float(summary.expected_entropy[text].sum())
     if num_samples == 1:
         return "one sample cannot show whether the text or the model is uncertain; take more samples"
     if model > data:
         return "its samples disagree: training did not settle how to classify it"
-    if model > _AGREEMENT * (model + data) or summary.std[text].max() > _AGREEMENT:
-        return "its samples differ, but each of them is uncertain too: the text may fit several labels"
+    if model > _AGREEMENT * (model + data) or summary.agreement[text] < 1 - _AGREEMENT:
+        return "its samples differ, but most of the uncertainty is in the text: it may fit several labels"
     return "its samples agree: more samples would not make it more confident"

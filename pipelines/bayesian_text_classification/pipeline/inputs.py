@@ -109,12 +109,13 @@ def _is_unicode(text: str) -> bool:
 
 
 def text_key(item: Any) -> str:
-    """A str that is the same for two texts, or two pairs, in any form, only if they differ in white space at most."""
+    """A str that is equal for two texts, or two pairs, in any form, if they differ in nothing but white space."""
     text, pair = text_and_pair(item, 0)
-    return _spaced_once(text) if pair is None else "\0" + json.dumps([_spaced_once(text), _spaced_once(pair)])
+    return spaced_once(text) if pair is None else "\0" + json.dumps([spaced_once(text), spaced_once(pair)])
 
 
-def _spaced_once(text: str) -> str:
+def spaced_once(text: str) -> str:
+    """The text with single spaces for all white space."""
     return " ".join(text.split())
 
 

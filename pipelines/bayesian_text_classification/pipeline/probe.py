@@ -63,7 +63,7 @@ class Found:
         sites: Every dropout site that full `train()` mode activates at the rates of the probe, in order of first call,
             with its own rate in the model.
         beyond_dropout: Path of a module that does more than dropout in `train()` mode, the first that draws random
-            numbers if any does; None if there is none.
+            numbers if any does, or the name of the model if it takes several; None if there is none.
         needs_equal_lengths: Whether padding is ruled out.
         attention_alone: Whether there are sites, and all of them drop attention weights. Sites of a LoRA adapter do not
             count.
@@ -127,7 +127,7 @@ def probe(forward: Forward, encode: Encode, *, can_pad: bool, rates: Rates = OWN
 def _full_train_calls(
     forward: Forward, inputs: Inputs, names: Mapping[nn.Module, str], rates: Rates
 ) -> tuple[set[_Key], str | None, Tensor]:
-    """The active dropout calls of full `train()` mode, as in `_ordinals`, what is beyond dropout, and the logits.
+    """The active dropout calls of full `train()` mode, as in `_ordinals`, what else the mode does, and the logits.
 
     With each of those calls made the identity, the pass must equal `eval()` and draw no random numbers. If it does, the
     second value is None; otherwise it is the path of a module where this fails, or the name of the model if it takes
@@ -167,7 +167,8 @@ def _turn_on(
     Most code also calls dropout in `eval()` mode, with p and `training=False`. Those calls need no flag, and the flags
     of their owners stay off (LayerDrop lives in such owners). Attention passes p = 0 unless its own flag is set. If the
     flag of an owner would also turn on randomness that no mask can key, or change the logits in another way, the whole
-    owner stays off. `expected` holds the logits of `eval()` mode.
+    owner stays off. If it takes several flags to change them, all owners that need one do. `expected` holds the logits
+    of `eval()` mode.
     """
     modules = {name: module for module, name in names.items()}
     missing: set[_Key] = set()
@@ -176,7 +177,8 @@ def _turn_on(
         more = {draws} if draws is not None and modules[draws].training else set()
         missing = active - set(_ordinals(calls))
         if not more and not missing and _distance(logits, expected) > _rounding(expected):
-            more = {name for name in _training(modules) if _changes_logits(forward, inputs, modules, name, expected)}
+            on = _training(modules)
+            more = {name for name in on if _changes_logits(forward, inputs, modules, name, expected)} or set(on)
         if more:
             for owner in more:
                 modules[owner].training = False

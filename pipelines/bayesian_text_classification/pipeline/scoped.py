@@ -109,7 +109,7 @@ class ScopedPipeline(SampledPipeline):
             kept = [item for item in held_out if text_key(item) not in own]
             if left := len(held_out) - len(kept):
                 warnings.warn(
-                    f"{left:,} of the {len(held_out):,} held_out texts left out, because texts has them too",
+                    f"left out {left:,} of the {len(held_out):,} texts in held_out, because they are also in texts",
                     stacklevel=2,
                 )
             held_out = kept

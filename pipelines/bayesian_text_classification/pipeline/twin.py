@@ -171,9 +171,9 @@ class StochasticTwin(_Twin):
             found = probe(self._forward, encode, can_pad=can_pad, rates=rates)
         if found.beyond_dropout is not None:
             warnings.warn(
-                f"{type(model).__name__} does more than dropout in train() mode, in {found.beyond_dropout!r}: even "
-                "without dropout, it draws random numbers or gives other logits than in eval() mode. That stays off, "
-                "and so does any dropout that cannot be on without it. Neither contributes to the samples.",
+                f"{type(model).__name__} does more than dropout in train() mode, in {found.beyond_dropout!r}: with "
+                "every dropout call off, it draws random numbers or gives other logits than in eval() mode. That stays "
+                "off, and so does any dropout that cannot be on without it. Neither contributes to the samples.",
                 UserWarning,
                 stacklevel=2,
             )

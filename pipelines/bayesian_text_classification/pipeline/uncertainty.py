@@ -4,6 +4,7 @@ Samples have the shape (texts, classes, samples), as in BaaL. Arithmetic is in f
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,8 @@ class Uncertainty:
         predictive_entropy: H(m), total uncertainty; None for raw outputs, which have no entropy.
         expected_entropy: mean_t H(p_t), the part that comes from the data (aleatoric).
         mutual_information: H(m) - mean_t H(p_t) >= 0, the part that comes from the model (epistemic, BALD).
+        agreement: Share of the samples whose most probable class is that of their average; of one label, those on the
+            same side of 0.5. None for raw outputs. *Shape:* (texts,).
     """
 
     mean: Array
@@ -40,6 +43,7 @@ class Uncertainty:
     predictive_entropy: Array | None
     expected_entropy: Array | None
     mutual_information: Array | None
+    agreement: Array | None = None
 
 
 def summarized(
@@ -149,7 +153,7 @@ def _scaled(
     assert summary.predictive_entropy is not None and summary.mutual_information is not None
     before = summary.predictive_entropy
     model = total * np.divide(summary.mutual_information, before, out=np.zeros_like(total), where=before > 0)
-    return Uncertainty(q, moved.std(2), error, total, total - model, model)
+    return Uncertainty(q, moved.std(2), error, total, total - model, model, summary.agreement)
 
 
 def _moved(
@@ -256,7 +260,13 @@ def _with_entropies(
 ) -> Uncertainty:
     # H is concave, so the difference is non-negative, but rounding may put it a few 1e-17 below zero.
     model = np.maximum(total - data, 0.0)
-    return Uncertainty(mean, p.std(2), _error(p, group_size, spread), total, data, model)
+    agreement = (_winner(p) == _winner(mean)[:, None]).mean(1)
+    return Uncertainty(mean, p.std(2), _error(p, group_size, spread), total, data, model, agreement)
+
+
+def _winner(p: Array) -> NDArray[Any]:
+    """The most probable class, or whether the only label applies. *Shape:* (texts,) or (texts, samples)."""
+    return p[:, 0] > 0.5 if p.shape[1] == 1 else p.argmax(1)
 
 
 def _error(p: Array, group_size: int, spread: Spread | None) -> Array:

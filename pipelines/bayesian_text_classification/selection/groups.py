@@ -5,9 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..pipeline.inputs import spaced_once
+
 
 def checked_groups(groups: Any, rows: int, name: str = "groups") -> NDArray[Any]:
-    """The group of each row. *Shape:* (rows,).
+    """The group of each row. Texts that differ only in white space are one group. *Shape:* (rows,).
 
     Raises:
         ValueError: There is not one group for each row, or one is None or NaN.
@@ -19,6 +21,8 @@ def checked_groups(groups: Any, rows: int, name: str = "groups") -> NDArray[Any]
         missing = [one is None or one != one for one in array.tolist()]
         if any(missing):
             raise ValueError(f"{name}[{missing.index(True)}] is missing; give each row its group, such as its text")
+    if array.dtype.kind in "UO":
+        return np.array([spaced_once(one) if isinstance(one, str) else one for one in array.tolist()], array.dtype)
     return array
 
 

@@ -1,13 +1,13 @@
 """Choose a score threshold that keeps the error rate among accepted texts below a target."""
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from ..pipeline.inputs import shown
 from .groups import checked_groups, of_groups
 
 # `threshold_for` tests at most this many steps. It starts at the fewest rows at which half the errors that the target
@@ -118,8 +118,12 @@ def threshold_for(
 def check_shares(**values: Any) -> None:
     """Raise ValueError, with the name, unless each value is a number between 0 and 1, both excluded."""
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < 1:
-            raise ValueError(f"{name}={value!r}; it must be a number between 0 and 1")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float | np.integer | np.floating)
+            or not 0 < value < 1
+        ):
+            raise ValueError(f"{name} is {shown(value)}; it must be a number between 0 and 1")
 
 
 def bits(values: Any, refusal: str) -> NDArray[np.bool_]:

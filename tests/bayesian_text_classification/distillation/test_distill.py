@@ -315,6 +315,8 @@ def test_stopped_training_continues_with_the_scores_that_are_kept(teacher, tmp_p
     assert all(options.get("num_samples") == 0 for options in calls), "another student of the same scores"
     with pytest.raises(ValueError, match="has the scores of another model, other texts or other options"):
         teacher.distill(TEXTS, **arguments, num_samples=4)
+    with pytest.raises(ValueError, match="other texts"):  # a tokenizer may see the white space
+        teacher.distill([f" {text}" for text in TEXTS], **arguments)
 
 
 def counted(function, calls):

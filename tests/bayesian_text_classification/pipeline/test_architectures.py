@@ -28,8 +28,8 @@ REFUSED = {
     "layoutlmv2": (ImportError, "detectron2"),
     "reformer": (ValueError, r"cannot run in train\(\) mode on a short text: .*axial_pos_shape"),
 }
-# Modules with randomness in train() mode that is not dropout and has no mask.
-HIDDEN = {"phimoe": "model.layers.0.mlp.router"}
+# Modules that do more than dropout in train() mode.
+BEYOND = {"phimoe": "model.layers.0.mlp.router"}
 
 REMARKS = {
     "big_bird": "full attention for every text: a short text switches the model permanently, and the probe is short",
@@ -227,8 +227,8 @@ def test_calls_match_those_of_train_mode(case, active_calls):
 
 def test_only_dropout_is_random(case):
     for variant in case.variants.values():
-        assert variant.twin.beyond_dropout == HIDDEN.get(case.type)
-        assert len(variant.warnings) == (case.type in HIDDEN)
+        assert variant.twin.beyond_dropout == BEYOND.get(case.type)
+        assert len(variant.warnings) == (case.type in BEYOND)
 
 
 def test_samples_of_a_text_differ(case):
@@ -313,7 +313,7 @@ def test_attention_implementations_give_the_same_samples(case):
 
 
 @pytest.mark.parametrize("case", INSERTING, indirect=True)
-@pytest.mark.filterwarnings("ignore:.*randomness that is not dropout")
+@pytest.mark.filterwarnings("ignore:.*does more than dropout")
 def test_inserted_dropout_equals_that_of_a_config_with_the_rate(case):
     """Where the config reaches the same calls, each pass is the same to the bit."""
     same = []

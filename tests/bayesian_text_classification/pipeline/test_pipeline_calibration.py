@@ -391,7 +391,9 @@ def test_text_below_threshold_gets_a_reason_and_no_label(ours):
         ([0.99, 0.01], "its samples disagree"),
         ([0.85, 0.15], "its samples differ, but"),
         ([0.65, 0.35], "its samples differ, but"),
-        ([0.55, 0.45], "its samples agree"),
+        ([0.55, 0.45], "its samples differ, but"),
+        ([0.85, 0.75], "its samples agree"),
+        ([0.6] * 9 + [0.45], "its samples agree"),  # one of ten
         ([0.5, 0.5], "its samples agree"),
         ([0.6], "one sample cannot show"),
     ],

@@ -139,7 +139,7 @@ def test_half_precision_gives_no_false_padding_alarm(tiny, encode):
     assert not StochasticTwin(tiny("bert"), encode, dtype=torch.bfloat16).needs_equal_lengths
 
 
-# --- hidden randomness ------------------------------------------------------------------------------------------------
+# --- more than dropout ------------------------------------------------------------------------------------------------
 
 
 class Noisy(nn.Module):
@@ -148,7 +148,7 @@ class Noisy(nn.Module):
 
 
 class NoisyAttention(nn.Module):
-    """Hidden randomness in a module whose flag must be set, because its attention dropout depends on it."""
+    """Randomness in a module whose flag must be set, because its attention dropout depends on it."""
 
     def forward(self, x):
         if self.training:
@@ -163,7 +163,7 @@ class TrainingOnly(nn.Module):
         return x * 2 if self.training else x
 
 
-def test_hidden_randomness_is_located(twin_of, same_random_state, own):
+def test_a_module_that_draws_is_located(twin_of, same_random_state, own):
     """The probe draws from the global random state here, and restores it."""
     with pytest.warns(UserWarning, match=r"more than dropout.*'subject'"), same_random_state():
         twin = twin_of(own(Noisy()))
@@ -171,13 +171,13 @@ def test_hidden_randomness_is_located(twin_of, same_random_state, own):
     assert twin.sites() == ()
 
 
-def test_hidden_randomness_inside_an_attention_is_located(twin_of, own):
+def test_an_attention_that_draws_is_located(twin_of, own):
     with pytest.warns(UserWarning, match=r"more than dropout.*'subject\.1'"):
         twin = twin_of(own(nn.Sequential(nn.Identity(), NoisyAttention())))
     assert twin.beyond_dropout == "subject.1"
 
 
-def test_samples_stay_keyed_if_an_attention_hides_randomness(encode, twin_of, samples, own, texts):
+def test_samples_stay_keyed_if_an_attention_draws(encode, twin_of, samples, own, texts):
     """The warning says that it stays off. So samples repeat, and the global random state does not change."""
     with pytest.warns(UserWarning, match="stays off"):
         twin = twin_of(own(NoisyAttention()))
@@ -191,6 +191,36 @@ def test_a_model_that_computes_something_else_in_train_mode_is_detected(twin_of,
     with pytest.warns(UserWarning, match=r"does more than dropout in train\(\) mode, in 'subject\.1'") as seen:
         assert twin_of(own(nn.Sequential(nn.Dropout(0.1), TrainingOnly()))).beyond_dropout == "subject.1"
     assert "randomness" not in str(seen[0].message)  # it is not random
+
+
+class Inner(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.1) if self.training else x
+
+
+class Outer(nn.Module):
+    """Computes something else only if the flag of its child is set too."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Inner()
+
+    def forward(self, x):
+        x = self.inner(x)
+        return F.dropout(x * 2 if self.inner.training else x, 0.1) if self.training else x
+
+
+def test_what_takes_several_flags_stays_off(encode, twin_of, samples, own, texts):
+    """No module changes the logits alone. Left on, every sample would have twice the activations."""
+    model = own(Outer())
+    with pytest.warns(UserWarning, match=r"in 'Own': with every dropout call off, it .* That stays off"):
+        twin = twin_of(model)
+    inputs = encode(texts)
+    drawn = samples(twin, inputs)
+    with torch.no_grad():
+        expected = model.eval()(**inputs)["logits"]
+    assert twin.sites() == ()
+    torch.testing.assert_close(drawn, expected[:, None].expand_as(drawn))
 
 
 class ScalingAttention(nn.Module):
@@ -222,7 +252,7 @@ def test_what_else_a_module_does_in_train_mode_stays_off_as_the_warning_says(enc
     torch.testing.assert_close(mean, expected, rtol=0, atol=0.1)
 
 
-def test_models_of_transformers_have_no_hidden_randomness(tiny, twin_of, recwarn):
+def test_models_of_transformers_do_nothing_but_dropout(tiny, twin_of, recwarn):
     for architecture in ("bert", "bart", "xlnet", "deberta-v2", "gpt2"):
         twin_of(tiny(architecture), can_pad=architecture != "gpt2")
     assert not [warning for warning in recwarn if "more than dropout" in str(warning.message)]

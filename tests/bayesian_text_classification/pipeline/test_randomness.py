@@ -71,7 +71,7 @@ def test_a_model_that_only_draws_for_long_texts_raises_there(
 
 
 @pytest.mark.parametrize("draw", ["numpy", "python"])
-def test_hidden_randomness_of_numpy_and_python_is_detected(draw, twin_of, same_random_state, own):
+def test_draws_from_numpy_and_python_are_detected(draw, twin_of, same_random_state, own):
     class Noise(nn.Module):
         def forward(self, x):
             return x * (1 + 1e-9 * DRAWS[draw](x)) if self.training else x

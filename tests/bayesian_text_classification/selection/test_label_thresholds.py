@@ -69,9 +69,9 @@ def test_a_label_without_a_threshold_is_left_out():
     [
         ({}, "give precision= or recall="),
         ({"precision": 0.5, "recall": 0.5}, "and not both"),
-        ({"precision": 1.0}, "precision=1.0; it must be a number between 0 and 1"),
-        ({"precision": "0.9"}, "precision='0.9'; it must be a number between"),
-        ({"recall": 0.5, "confidence": 0}, "confidence=0; it must"),
+        ({"precision": 1.0}, "precision is 1.0 (float); it must be a number between 0 and 1"),
+        ({"precision": "0.9"}, "precision is '0.9' (str); it must be a number"),
+        ({"recall": 0.5, "confidence": 0}, "confidence is 0 (int); it must"),
         ({"recall": 0.5, "names": ["a"]}, "there are 1 names"),
         (
             {"recall": 0.5, "groups": np.zeros(7)},

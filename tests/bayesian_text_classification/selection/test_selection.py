@@ -85,10 +85,10 @@ def test_all_rows_are_accepted_if_all_are_right():
     assert (found.threshold, found.accepted, found.errors) == (0.7, 500, 0)
 
 
-@pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan"), "0.1", None, True, [0.1]])
+@pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, float("nan"), "0.1", None, True, [0.1], 10**400, np.zeros((3, 30))])
 @pytest.mark.parametrize("name", ["target", "confidence"])
 def test_target_or_confidence_out_of_range_raises(name, value):
-    with pytest.raises(ValueError, match=f"{name}=.*; it must be a number between 0 and 1"):
+    with pytest.raises(ValueError, match=f"^{name} is .*; it must be a number between 0 and 1$"):
         threshold_for(np.ones(3), np.ones(3, bool), **{"target": 0.1, name: value})
 
 
@@ -122,6 +122,8 @@ def test_copies_count_once():
     once = threshold_for(scores, correct, 0.05)
     assert threshold_for(scores[copies], correct[copies], 0.05, groups=texts[copies]) == once
     assert threshold_for(scores[copies], correct[copies], 0.05) != once
+    spaced = [f" {text}\n" if i % 2 else text.replace(" ", "  ") for i, text in enumerate(texts[copies])]
+    assert threshold_for(scores[copies], correct[copies], 0.05, groups=spaced) == once
 
 
 def test_a_group_is_wrong_if_any_of_its_rows_is():

@@ -53,8 +53,8 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
       calibrated, the true difference may be larger than d by that noise, and the upper end extends by it. If `mine` may
       be calibrated too, the same labels make part of its noise, so the upper end extends by less. It extends up to the
       upper end of `mine` alone and up to `most`, because `theirs` is not negative. The lower end mirrors that.
-    - The same noise makes d too small, so where the interval is clear of 0, its other end moves along. No verdict
-      changes by that, and intervals of large differences are narrower.
+    - The same noise makes d too small, so where the interval is clear of 0, its other end moves along. This
+      changes no verdict, and intervals of large differences are narrower.
 
     `benchmarks/evaluation/` shows how often the interval is right: `calibrated_arm.py`, `gap_shapes.py`,
     `null_verdicts.py` and `verdict.py`.

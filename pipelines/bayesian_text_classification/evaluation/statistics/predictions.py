@@ -18,7 +18,7 @@ from .intervals import distinct
 from .rank_statistics import tied
 
 BINS = 10
-ROUNDING = 2.0**-20  # relative error of a probability that was computed in float32, with some room for a temperature
+ROUNDING = 2.0**-21  # relative error of a logit or an exponential in float32, with some room for its inputs
 
 Array = NDArray[np.float64]
 Bins = NDArray[np.intp]
@@ -117,7 +117,10 @@ class Predictions:
     @cached_property
     def doubt(self) -> Array:
         """1 minus the confidence; equal for rows that differ by the rounding of float32. *Shape:* (rows,)."""
-        return tied(1 - self.confidence, ROUNDING * 2 * self.confidence * (1 - self.confidence))
+        doubt, error = 1 - self.confidence, self._rounding
+        own = np.take_along_axis(error, self.probabilities.argmax(1)[:, None], 1)[:, 0]
+        others = (self.probabilities * error).sum(1) - self.confidence * own
+        return tied(doubt, self.confidence * (doubt * own + others))  # of first order in the errors
 
     @cached_property
     def entropy(self) -> Array:
@@ -125,7 +128,13 @@ class Predictions:
         p = self.probabilities
         log = np.log(np.where(p > 0, p, 1))
         entropy = np.asarray(-(p * log).sum(1))
-        return tied(entropy, ROUNDING * (p * np.abs(log + entropy[:, None])).sum(1))  # of first order in the p
+        return tied(entropy, (p * np.abs(log + entropy[:, None]) * self._rounding).sum(1))
+
+    @cached_property
+    def _rounding(self) -> Array:
+        """Relative error of each probability in float32, which grows with its logit. *Shape:* (rows, classes)."""
+        p = self.probabilities
+        return np.asarray(ROUNDING * (4 - np.log(np.where(p > 0, p, 1))))
 
     @cached_property
     def columns(self) -> list[tuple[Array, Array]]:

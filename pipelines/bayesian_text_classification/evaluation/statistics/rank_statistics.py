@@ -57,7 +57,7 @@ def tied(key: Array, rounding: Array) -> Array:
     """
     order = np.argsort(key, kind="stable")
     ordered, most = key[order], key[order] + rounding[order]
-    first = np.flatnonzero(np.concatenate([[True], ordered[1:] > most[:-1], [True]]))
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] > np.maximum.accumulate(most)[:-1], [True]]))
     for start, end in itertools.pairwise(first):
         while end - start > 1:
             stop = start + int(np.searchsorted(ordered[start:end], most[start], side="right"))

@@ -118,17 +118,23 @@ def test_confidences_that_differ_by_rounding_are_ties():
     assert MEASURE["aurc"].value(rows) == pytest.approx(rows.errors / 100, abs=0.02)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.4, 3.0])
-@pytest.mark.parametrize("first", [[0.7, 0.2, 0.1], [0.999, 0.0007, 0.0003], [0.3334, 0.3333, 0.3333]])
-def test_confidences_that_float32_rounds_apart_are_ties(first, temperature):
-    """One classifier's answers are all equally sure, but their float32 softmax differs by an ulp or two."""
+LOGITS = [[1.5, 0.2, -0.6], [8.0, -3.0, -2.0], [0.0, 0.0, 0.0], [3.0, 1.0, -2.0], [4.0, -4.0], [10.0, -10.0]]
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 5.0])
+@pytest.mark.parametrize("logits", LOGITS)
+def test_confidences_that_float32_rounds_apart_are_ties(logits, temperature):
+    """One classifier is always equally sure, but its logits and their softmax are rounded in float32."""
     random = np.random.default_rng(0)
-    rounded = np.float32(first) * (1 + random.integers(-2, 3, (400, 3)) * np.float32(2**-24))
+    moved = np.float32(logits) * (1 + random.uniform(-1, 1, (400, len(logits))).astype(np.float32) * np.float32(2**-23))
+    rounded = np.float32(softmax(moved, 1) * (1 + random.integers(-1, 2, moved.shape) * 2**-24))
     labels = (np.arange(400) % 4 == 0) * 1
     rows = Predictions.of(apply_temperature(rounded, temperature), labels)
-    assert len(np.unique(rows.probabilities[:, 1])) > 3
-    assert MEASURE["error_auroc"].value(rows) == pytest.approx(0.5, abs=1e-12)
-    assert MEASURE["aurc"].value(rows) == pytest.approx(0.25, abs=1e-12)
+    assert len(np.unique(rounded[:, 1])) > 2
+    if logits[0] > 0:
+        assert MEASURE["error_auroc"].value(rows) == pytest.approx(0.5, abs=1e-12)
+        assert MEASURE["aurc"].value(rows) == pytest.approx(0.25, abs=1e-12)
+    assert len(np.unique(rows.doubt)) == len(np.unique(rows.entropy)) == 1
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 12.0])
@@ -138,8 +144,11 @@ def test_other_confidences_are_no_ties(scale):
     logits = random.normal(0, scale, (2_000, 2))
     p, labels = softmax(logits, 1), random.integers(0, 2, 2_000)
     rows = Predictions.of(p, labels)
-    sure = -np.abs(logits[:, 0] - logits[:, 1])
-    assert MEASURE["error_auroc"].value(rows) == pytest.approx(roc_auc_score(1 - rows.correct, sure), abs=1e-4)
+    sure = np.abs(logits[:, 0] - logits[:, 1])
+    assert MEASURE["error_auroc"].value(rows) == pytest.approx(roc_auc_score(1 - rows.correct, -sure), abs=1e-4)
+    assert roc_auc_score(1 - rows.correct, rows.doubt) == pytest.approx(
+        roc_auc_score(1 - rows.correct, -sure), abs=1e-4
+    )
 
 
 def test_every_measure_of_cost_has_one_floor():

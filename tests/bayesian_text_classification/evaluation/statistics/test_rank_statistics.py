@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.statistics.rank_statistics import auroc, false_positive_rate
+from bayesian_text_classification.evaluation.statistics.rank_statistics import auroc, false_positive_rate, tied
 from sklearn.metrics import roc_auc_score, roc_curve
 
 
@@ -44,3 +44,13 @@ def test_only_positive_or_only_negative_rows_give_nan():
     for positive in (np.zeros(3), np.ones(3)):
         assert np.isnan(auroc(scores, positive, ones)).all()
         assert np.isnan(false_positive_rate(scores, positive, ones, 0.95)).all()
+
+
+def test_ties_are_no_wider_than_the_rounding():
+    dense = np.arange(30) / 10
+    np.testing.assert_allclose(tied(dense, np.full(30, 0.45)), np.repeat([0, 0.5, 1, 1.5, 2, 2.5], 5))
+    np.testing.assert_array_equal(tied(dense[::-1], np.zeros(30)), dense[::-1])
+
+
+def test_the_rounding_of_the_lowest_row_counts():
+    np.testing.assert_array_equal(tied(np.array([0.9, 0, 0.1, 1.1]), np.array([0.01, 1, 0.01, 0.01])), [0, 0, 0, 1.1])
