@@ -67,10 +67,11 @@ def tests_of(args: argparse.Namespace, teacher: Any) -> tuple[list[str], Array]:
 
 
 def chosen_texts(args: argparse.Namespace, tests: set[str], most: int) -> list[str]:
-    """At most `most` distinct texts to learn from, in an order that does not depend on the files."""
-    found = {text for path in args.texts for text in read_texts(path)} - tests
-    long = (text for text in found if len(text.split()) >= args.least_words)
-    return sorted(long, key=lambda text: text_hash(text_key(text)))[:most]
+    """At most `most` distinct texts to learn from, none of the tests, in an order that does not depend on the files."""
+    found = {text_key(text): text for text in sorted({text for path in args.texts for text in read_texts(path)})}
+    others = found.keys() - set(map(text_key, tests))
+    long = [key for key in others if len(key.split()) >= args.least_words]
+    return [found[key] for key in sorted(long, key=text_hash)][:most]
 
 
 def kept(args: argparse.Namespace, what: str, measure: Callable[[], Array]) -> Array:
