@@ -190,6 +190,7 @@ def _reachable(
         f"Among the most confident {listed([f'{share:.0%}' for share in errors])} of the texts, "
         f"{listed([f'{error:.1%}' for error in errors.values()])} of the answers are wrong."
     )
+    takes: list[str] = []
     hopeless = []
     for target in targets:
         # Of all these shares, the one that needs the fewest: a stricter target then never takes fewer texts.
@@ -197,9 +198,10 @@ def _reachable(
         if needs:
             needed = rounded(math.ceil(min(needs)))
             number = f"at least about {needed:,}" if needed > len(scores) else "more"
-            line += f" At these rates, {percent(target)} would take {number} texts."
+            takes.append(f"{percent(target)} {number}" if takes else f"{percent(target)} would take {number} texts")
         elif all(lower_bound(wrong[share], accepted[share], CONFIDENCE) > target for share in _SHARES):
             hopeless.append(percent(target))
+    line += f" At these rates, {listed(takes)}." if takes else ""
     return line + (f" More texts would hardly help to get below {listed(hopeless, 'or')}." if hopeless else "")
 
 
