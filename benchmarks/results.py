@@ -23,6 +23,7 @@ HEADINGS = {  # and how the titles below them start
         "Verdicts where nothing differs",
         "Differences from a calibrated arm",
         "Differences by the shape of the gaps",
+        "Differences by a mild temperature",
         "Independent labels",
         "Where an adversary looks",
         "The whole comparison",
