@@ -82,7 +82,7 @@ class Temperatures(Fit):
         speeds = np.unique(np.clip(speed + error * _AROUND, 1 / MOST, 1 / LEAST))
         middle = int(np.argmin(np.abs(speeds - speed)))
         around = tuple(rows if k == middle else at(1 / one) for k, one in enumerate(speeds))
-        return replace(rows, fitted=FittedTemperature(at(self.left_out), moves, error, speeds, around, middle))
+        return replace(rows, fitted=FittedTemperature(at(self.left_out), at(1.0), moves, error, speeds, around, middle))
 
 
 @dataclass(frozen=True)

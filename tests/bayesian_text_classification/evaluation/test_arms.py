@@ -158,6 +158,34 @@ def test_a_temperature_that_a_model_needs_is_still_called_better():
     assert told >= 85
 
 
+@pytest.mark.parametrize(("sharpness", "told"), [(1.1, 0), (1.2, 0.2), (1.4, 0.9)])
+def test_the_gain_of_a_mild_temperature_is_covered(sharpness, told):
+    """It is a square, which symmetric noise covered in 82 to 90%: low values seemed more certain than they are."""
+    temperatures, found = [], []
+    for seed in range(-1, 200):
+        random = np.random.default_rng(seed + 1)
+        logits = random.normal(0, 1.8, (200_000 if seed < 0 else 872, 2))
+        labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+        plain = Predictions.of(special.softmax(sharpness * logits, 1), labels)
+        if seed < 0:
+            many = plain
+            continue
+        fit = Temperatures.fitted(plain.probabilities, labels)
+        temperatures.append(fit.temperature)
+        found.append(beside(MEASURE["nll"], fit.predictions(plain.probabilities, labels), plain))
+    grid = np.linspace(min(temperatures), max(temperatures), 9)
+    losses = [Predictions.of(apply_temperature(many.probabilities, one), many.labels).nll.mean() for one in grid]
+    truth = np.interp(temperatures, grid, losses).mean() - many.nll.mean()
+    assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.92
+    assert np.mean([one.verdict == "better" for one in found]) >= told
+
+
+def test_the_gain_is_the_same_in_either_direction():
+    plain, tempered = calibrated_arms(0)
+    there, back = beside(MEASURE["nll"], tempered, plain), beside(MEASURE["nll"], plain, tempered)
+    assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
+
+
 def test_a_temperature_from_other_rows_adds_no_noise():
     plain, _ = calibrated_arms(0)
     others, labels = calibrated_arms(1)[0], plain.labels

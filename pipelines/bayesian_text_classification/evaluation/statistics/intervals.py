@@ -158,6 +158,28 @@ def widened(interval: Interval, value: float, spread: float) -> Interval:
     return value - math.hypot(value - interval[0], more), value + math.hypot(interval[1] - value, more)
 
 
+def gain_interval(value: float, interval: Interval, cost: float) -> Interval:
+    """Interval for what a temperature that was fitted on the rows changes in the loss that it minimizes.
+
+    Let the temperature be d standard errors from 1, and its fit z, so z is normal around d. On the rows, the loss gains
+    `c z^2`. On new rows the fit costs `c` on average, so the truth is `c - c d^2`, and the leave-one-out value is about
+    `2 c - c z^2`. For small d that is skewed, and it varies most where it is lowest. The root of the gain is stable
+    (Bartlett 1947): its standard deviation is that of the value divided by twice the root, and at least `sqrt(c)`.
+
+    Args:
+        value: The loss with the temperature, leave-one-out, minus that without.
+        interval: An interval for the mean of the paired differences, around `value`.
+        cost: c, which is half the curvature of the loss times the squared standard error of the fit. The upper end
+            allows for half as much again, because it is an estimate.
+    """
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    root, least = math.sqrt(max(2 * cost - value, 0.0)), math.sqrt(cost)
+    if not cost:
+        return interval
+    more, less = (max(abs(value - end) / (2 * max(root, least)), z * least) for end in interval)
+    return cost - (root + more) ** 2, 1.5 * cost - max(root - less, 0.0) ** 2
+
+
 def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:
     """Judge a difference by its 95% interval on this many rows. `enough` says whether a verdict is possible at all."""
     significant = enough and (low > _ROUNDING or high < -_ROUNDING)

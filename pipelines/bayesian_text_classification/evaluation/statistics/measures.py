@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .predictions import Array, Bins, Predictions, Sums, Values, Weighted, unweighted
 from .rank_statistics import auroc, weights_by_key
 from .strategies import (
+    FittedLoss,
     Gaps,
     MetricsOwn,
     Ratio,
@@ -165,10 +166,6 @@ def mean_of(per_row: Callable[[Predictions], Array]) -> Values:
     return lambda data: np.asarray(data.weights @ per_row(data.rows.unseen) / data.total)
 
 
-def _row_mean(key: str, title: str, per_row: Callable[[Predictions], Array], most: float) -> Measure:
-    return Measure(key, title, False, mean_of(per_row), RowMean(per_row), most)
-
-
 def _squared_gaps(rows: Predictions, bins: Bins, p: Array, y: Array, sums: Sums) -> Squares:
     gap = sums.gaps[0] / np.maximum(sums.counts[0], 1)
     noise = float(_noise(unweighted(rows), bins, y, sums, gap)[0]) / len(y)
@@ -203,8 +200,8 @@ def _total(parts: Sequence[Squares]) -> Squares:
 MEASURES = (
     Measure("ece", "ECE", False, ece, MetricsOwn(errors_of_confidence)),
     Measure("accuracy", "accuracy", True, mean_of(lambda rows: rows.correct), RightShare()),
-    _row_mean("nll", "NLL", lambda rows: rows.nll, np.inf),
-    _row_mean("brier", "Brier", lambda rows: rows.brier, 2.0),
+    Measure("nll", "NLL", False, mean_of(lambda rows: rows.nll), FittedLoss(lambda rows: rows.nll), np.inf),
+    Measure("brier", "Brier", False, mean_of(lambda rows: rows.brier), RowMean(lambda rows: rows.brier), 2.0),
     Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, Gaps(errors_of_classes)),
     Measure("l2_ece", "l2 ECE, debiased", False, root_squared_ece, RootOfSquares(squares_of_confidence)),
     Measure("brier_reliability", "Brier: reliability", False, reliability, RowSquares(squares_of_reliability), 2.0),

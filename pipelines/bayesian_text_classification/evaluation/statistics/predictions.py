@@ -199,6 +199,7 @@ class FittedTemperature(Fitted):
 
     Attributes:
         left_out: The rows, each at the temperature that the other groups give.
+        before: The rows without a temperature.
         influence: Influence of each row on 1/T. *Shape:* (rows,).
         error: Standard error of 1/T.
         speeds: Ascending values of 1/T around the fitted one. *Shape:* (temperatures,).
@@ -207,11 +208,18 @@ class FittedTemperature(Fitted):
     """
 
     left_out: Predictions
+    before: Predictions
     influence: Array
     error: float
     speeds: Array
     around: tuple[Predictions, ...]
     middle: int
+
+    def is_of(self, base: Predictions) -> bool:
+        """Whether these are the rows of `base` at a temperature."""
+        return self.before.probabilities.shape == base.probabilities.shape and np.allclose(
+            self.before.probabilities, base.probabilities, rtol=0, atol=1e-12
+        )
 
     @cached_property
     def _whole(self) -> "list[Weighted]":

@@ -23,6 +23,7 @@ from .gap_sums import CLEARLY, GapSum, gaps_interval
 from .intervals import (
     LEVEL,
     Interval,
+    gain_interval,
     mean_interval,
     normal_interval,
     paired_shares,
@@ -31,7 +32,7 @@ from .intervals import (
     widened,
     wilson,
 )
-from .predictions import BINS, Array, Predictions
+from .predictions import BINS, Array, FittedTemperature, Predictions
 
 NO_INTERVAL = (math.nan, math.nan)
 _NOISY = 8  # standard errors of noise in a sum, from which on its interval covers too little
@@ -166,6 +167,23 @@ class RowMean(Strategy):
 
     def _unseen(self, rows: Predictions) -> Array:
         return self.per_row(rows.unseen)
+
+
+class FittedLoss(RowMean):
+    """Hall's interval for the mean of the loss that a temperature minimizes, and `gain_interval` for what it gains."""
+
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
+        """That of the gain if one arm is the other at a temperature that was fitted on the rows."""
+        if _is_at_temperature(drawn.rows, base.rows):
+            return self._gain(values[0] - values[1], drawn.rows, base.rows)
+        if _is_at_temperature(base.rows, drawn.rows):
+            low, high = self._gain(values[1] - values[0], base.rows, drawn.rows)
+            return -high, -low
+        return super().difference(key, values, drawn, base)
+
+    def _gain(self, value: float, rows: Predictions, base: Predictions) -> Interval:
+        interval, spread = _paired(value, rows, base, self._unseen)
+        return gain_interval(value, interval, spread / math.sqrt(2))
 
 
 @dataclass(frozen=True)
@@ -304,12 +322,24 @@ class RootOfSquares(Strategy):
 def _paired_mean(
     value: float, rows: Predictions, base: Predictions, per_row: Callable[[Predictions], Array]
 ) -> Interval:
-    """Hall's interval for the mean of the paired differences, around `value`."""
+    """Hall's interval for the mean of the paired differences, around `value`, with all noise of the fits."""
+    interval, spread = _paired(value, rows, base, per_row)
+    return widened(interval, value, spread)
+
+
+def _paired(
+    value: float, rows: Predictions, base: Predictions, per_row: Callable[[Predictions], Array]
+) -> tuple[Interval, float]:
+    """Hall's interval for the mean of the paired differences, around `value`, and the noise that it leaves out."""
     (mine, spread), (theirs, other) = _noise_of_fit(rows, per_row), _noise_of_fit(base, per_row)
     apart = per_row(rows) + mine - per_row(base) - theirs
     low, high = mean_interval(rows.over_draws(apart))
     shift = value - float(apart.mean())
-    return widened((low + shift, high + shift), value, math.hypot(spread, other))
+    return (low + shift, high + shift), math.hypot(spread, other)
+
+
+def _is_at_temperature(rows: Predictions, base: Predictions) -> bool:
+    return isinstance(rows.fitted, FittedTemperature) and rows.fitted.is_of(base)
 
 
 def _noise_of_fit(rows: Predictions, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:

@@ -7,6 +7,7 @@ import pytest
 from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
 from bayesian_text_classification.evaluation.statistics.intervals import (
     RESAMPLES,
+    gain_interval,
     judged,
     mean_interval,
     share_interval,
@@ -310,3 +311,11 @@ def test_accuracy_verdict_matches_mcnemars_exact_test(lost, gained, verdict):
     assert (exact < 0.05) == (verdict == "worse")
     assert found.low < found.value < found.high or lost + gained == 0
     assert found.low < 0 and (found.high > 0) == (verdict == "cannot tell")
+
+
+def test_interval_of_a_gain_by_hand():
+    """Three standard errors from 1 at a cost of 1: 2 - 3^2 = -7, with the spread 2 * 3. The root is 3 with spread 1."""
+    half = 1.96 * 6
+    assert gain_interval(-7.0, (-7 - half, -7 + half), 1.0) == pytest.approx((1 - 4.96**2, 1.5 - 1.04**2), abs=1e-3)
+    assert gain_interval(2.0, (2.0, 2.0), 1.0) == pytest.approx((1 - 1.96**2, 1.5), abs=1e-3)  # no gain at all
+    assert gain_interval(-1.0, (-2.0, 0.0), 0.0) == (-2.0, 0.0)
