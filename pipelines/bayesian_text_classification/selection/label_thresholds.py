@@ -61,7 +61,7 @@ def label_thresholds(
     if not len(scores):
         raise ValueError("there are no rows; pass at least one")
     if groups is not None:
-        groups = checked_groups(groups, len(scores))
+        groups = np.unique(checked_groups(groups, len(scores)), return_inverse=True)[1]  # once for all labels
     given = {"recall": recall} if precision is None else {"precision": precision}
     check_shares(**given, confidence=confidence)
     if np.isnan(scores).any():

@@ -170,14 +170,14 @@ def gain_interval(value: float, interval: Interval, cost: float) -> Interval:
         value: The loss with the temperature, leave-one-out, minus that without.
         interval: An interval for the mean of the paired differences, around `value`.
         cost: c, which is half the curvature of the loss times the squared standard error of the fit. The upper end
-            allows for half as much again, because it is an estimate.
+            allows for half as much again, because it is an estimate, and is never below the value.
     """
-    z = float(stats.norm.ppf((1 + LEVEL) / 2))
-    root, least = math.sqrt(max(2 * cost - value, 0.0)), math.sqrt(cost)
     if not cost:
         return interval
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    root, least = math.sqrt(max(2 * cost - value, 0.0)), math.sqrt(cost)
     more, less = (max(abs(value - end) / (2 * max(root, least)), z * least) for end in interval)
-    return cost - (root + more) ** 2, 1.5 * cost - max(root - less, 0.0) ** 2
+    return cost - (root + more) ** 2, max(1.5 * cost - max(root - less, 0.0) ** 2, value)
 
 
 def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:

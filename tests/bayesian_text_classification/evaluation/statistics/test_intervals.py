@@ -317,5 +317,6 @@ def test_interval_of_a_gain_by_hand():
     """Three standard errors from 1 at a cost of 1: 2 - 3^2 = -7, with the spread 2 * 3. The root is 3 with spread 1."""
     half = 1.96 * 6
     assert gain_interval(-7.0, (-7 - half, -7 + half), 1.0) == pytest.approx((1 - 4.96**2, 1.5 - 1.04**2), abs=1e-3)
-    assert gain_interval(2.0, (2.0, 2.0), 1.0) == pytest.approx((1 - 1.96**2, 1.5), abs=1e-3)  # no gain at all
+    assert gain_interval(1.0, (0.0, 2.0), 1.0) == pytest.approx((1 - 2.96**2, 1.5), abs=1e-3)
+    assert gain_interval(2.0, (2.0, 2.0), 1.0) == pytest.approx((1 - 1.96**2, 2.0), abs=1e-3)  # no gain at all
     assert gain_interval(-1.0, (-2.0, 0.0), 0.0) == (-2.0, 0.0)
