@@ -24,6 +24,7 @@ HEADINGS = {  # and how the titles below them start
         "Differences from a calibrated arm",
         "Differences by the shape of the gaps",
         "Differences by a mild temperature",
+        "The least width",
         "Independent labels",
         "Where an adversary looks",
         "The whole comparison",

@@ -1,0 +1,116 @@
+"""How narrow an interval for a difference of two ECEs can be, if it has to hold whatever the gaps are.
+
+    python -m benchmarks.evaluation.least_width [--runs N]
+
+Two arms have as many gaps as there are bins. The observed gaps are normal around the true ones, with a standard error
+of 1, and those of both arms in a bin are correlated. The measure is the sum of the absolute gaps of the first arm minus
+that of the second. The first arm's gaps have one size and random signs, and the second arm is calibrated.
+
+The mean length of an interval is the integral, over all values t, of the probability that it contains t (Pratt 1961).
+An interval that holds 95% for all gaps is a test at 5% of each t. So it contains t at least as often as the most
+powerful test accepts gaps whose difference is t (Neyman and Pearson 1933). The gaps for t have one size in each arm,
+and random signs. Any choice of them gives a bound, and a better choice would raise it.
+"""
+
+import argparse
+import itertools
+import math
+from functools import partial
+
+import numpy as np
+from bayesian_text_classification.evaluation.statistics.gap_sums import GapSum, gaps_interval
+from bayesian_text_classification.evaluation.statistics.intervals import RESAMPLES
+from scipy import integrate, special
+
+from benchmarks.attack import width
+from benchmarks.common import Array
+from benchmarks.results import table, write_section
+from benchmarks.simulation import over_seeds
+
+# Number of gaps, correlation of the arms, and size of the first arm's gaps in standard errors.
+CASES = ((5, 0.5, 0.0), (10, 0.0, 0.0), (10, 0.5, 0.0), (10, 0.9, 0.0), (30, 0.5, 0.0), (10, 0.5, 1.0), (10, 0.5, 3.0),
+         (30, 0.5, 1.0), (30, 0.5, 3.0))  # fmt: skip
+HEADER = ("number of gaps", "correlation", "size of the first arm's gaps", "least width, 95%", "least width, 92%",
+          "ours, 95%", "ours holds the truth")  # fmt: skip
+DRAWS = 20_000  # for the bound
+SIZES = np.linspace(0, 6, 41)  # standard errors, up to which gaps may be mistaken for others
+Sizes = tuple[float, float]  # of the gaps of both arms
+
+
+def noise(random: np.random.Generator, draws: int, gaps: int, correlation: float) -> tuple[Array, Array]:
+    """Noise of the gaps of both arms. *Shape:* (draws, gaps) each."""
+    first, own = random.normal(size=(2, draws, gaps))
+    return first, correlation * first + math.sqrt(1 - correlation**2) * own
+
+
+def likelihood(first: Array, second: Array, sizes: Sizes, correlation: float) -> Array:
+    """Log likelihood of gaps of these sizes and of random signs, up to a constant. *Shape:* (draws,)."""
+    terms = []
+    for one, other in itertools.product((-1, 1), (-1, 1)):
+        x, y = first - one * sizes[0], second - other * sizes[1]
+        terms.append((x**2 - 2 * correlation * x * y + y**2) / (-2 * (1 - correlation**2)))
+    return np.asarray(special.logsumexp(terms, axis=0).sum(1))
+
+
+def accepts(other: Sizes, true: Sizes, gaps: int, correlation: float, level: float) -> float:
+    """How often the most powerful test at `level` accepts gaps of the sizes `other`."""
+    random, ratios = np.random.default_rng(0), []
+    for sizes in (other, true):
+        place = noise(random, DRAWS, gaps, correlation)
+        found = [one + size * random.choice([-1, 1], one.shape) for one, size in zip(place, sizes, strict=True)]
+        ratios.append(likelihood(*found, other, correlation) - likelihood(*found, true, correlation))
+    return min(float(np.mean(ratios[1] >= np.quantile(ratios[0], level))), 1 - level)  # all ratios are 0 for `true`
+
+
+def least_length(gaps: int, correlation: float, off: float, level: float) -> float:
+    """A bound for the mean length, over the signs, of an interval that holds `1 - level` whatever the gaps are."""
+
+    def most(others: list[Sizes]) -> float:
+        return max(accepts(other, (off, 0.0), gaps, correlation, level) for other in others)
+
+    upper = [most([(off + size, 0.0)]) for size in SIZES]
+    lower = [most([(off, size), (off - size, 0.0)] if size <= off else [(off, size)]) for size in SIZES]
+    return gaps * float(integrate.trapezoid(lower, SIZES) + integrate.trapezoid(upper, SIZES))
+
+
+def ours(seed: int, gaps: int, correlation: float, off: float) -> tuple[float, float, float, bool]:
+    """The difference, the ends of our interval, and whether it is clear of 0."""
+    random = np.random.default_rng(seed)
+    by_chance = gaps * math.sqrt(2 / math.pi)
+    first, second = noise(random, 1, gaps, correlation)
+    first = first + off * random.choice([-1, 1], gaps)
+    again = noise(random, RESAMPLES, gaps, correlation)
+    mine, theirs = (
+        GapSum(float(np.abs(one).sum()), np.abs(one + more).sum(1), by_chance)
+        for one, more in zip((first, second), again, strict=True)
+    )
+    low, high = gaps_interval(mine, theirs, most=math.inf)
+    return mine.value - theirs.value, low, high, low > 0 or high < 0
+
+
+def row(gaps: int, correlation: float, off: float, runs: int) -> list[str]:
+    """The bounds and our interval, as shares of the range that holds 95% of the differences."""
+    case = partial(ours, gaps=gaps, correlation=correlation, off=off)
+    found = np.array(over_seeds(case, runs, f"{gaps} gaps, {correlation}, {off}"))
+    first, second = noise(np.random.default_rng(0), 5 * DRAWS, gaps, correlation)
+    spread = np.subtract(*np.quantile(np.abs(first + off).sum(1) - np.abs(second).sum(1), [0.975, 0.025]))
+    least = (f"{least_length(gaps, correlation, off, level) / spread:.2f}" for level in (0.05, 0.08))
+    held = np.mean((found[:, 1] <= gaps * off) & (gaps * off <= found[:, 2]))
+    return [str(gaps), str(correlation), f"{off:g}", *least, width(found), f"{held:.1%}"]
+
+
+def main() -> None:
+    """Measure, and write a section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=2_000)
+    runs = parser.parse_args().runs
+    body = (
+        f"{runs} runs of each case. A width is that of the mean interval, as a share of the range that holds 95% of "
+        "the differences. No interval that holds whatever the gaps are is narrower than the least width.\n\n"
+    )
+    body += table(HEADER, [row(*case, runs) for case in CASES])
+    write_section("The least width of an interval", f"python -m benchmarks.evaluation.least_width --runs {runs}", body)
+
+
+if __name__ == "__main__":
+    main()
