@@ -158,19 +158,9 @@ def test_a_temperature_that_a_model_needs_is_still_called_better():
     assert told >= 85
 
 
-@pytest.mark.parametrize(
-    ("key", "sharpness", "told"),
-    [
-        ("nll", 1.1, 0),
-        ("nll", 1.2, 0.2),
-        ("nll", 1.4, 0.9),
-        ("brier", 1.1, 0),
-        ("brier", 1.2, 0.1),
-        ("brier", 1.4, 0.5),
-    ],
-)
-def test_the_gain_of_a_mild_temperature_is_covered(key, sharpness, told):
-    """It is skewed. Symmetric noise covered 82 to 90%: low values seemed more certain than they are."""
+@pytest.mark.parametrize(("sharpness", "told"), [(1.1, 0), (1.2, 0.2), (1.4, 0.9)])
+def test_the_gain_of_a_mild_temperature_is_covered(sharpness, told):
+    """It is a square, which symmetric noise covered in 82 to 90%: low values seemed more certain than they are."""
     temperatures, found = [], []
     for seed in range(-1, 200):
         random = np.random.default_rng(seed + 1)
@@ -182,19 +172,17 @@ def test_the_gain_of_a_mild_temperature_is_covered(key, sharpness, told):
             continue
         fit = Temperatures.fitted(plain.probabilities, labels)
         temperatures.append(fit.temperature)
-        found.append(beside(MEASURE[key], fit.predictions(plain.probabilities, labels), plain))
+        found.append(beside(MEASURE["nll"], fit.predictions(plain.probabilities, labels), plain))
     grid = np.linspace(min(temperatures), max(temperatures), 9)
-    tempered = [Predictions.of(apply_temperature(many.probabilities, one), many.labels) for one in grid]
-    losses = [MEASURE[key].value(one) for one in tempered]
-    truth = np.interp(temperatures, grid, losses).mean() - MEASURE[key].value(many)
-    assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.9
+    losses = [Predictions.of(apply_temperature(many.probabilities, one), many.labels).nll.mean() for one in grid]
+    truth = np.interp(temperatures, grid, losses).mean() - many.nll.mean()
+    assert np.mean([one.low <= truth <= one.high for one in found]) >= 0.92
     assert np.mean([one.verdict == "better" for one in found]) >= told
 
 
-@pytest.mark.parametrize("key", ["nll", "brier"])
-def test_the_gain_is_the_same_in_either_direction(key):
+def test_the_gain_is_the_same_in_either_direction():
     plain, tempered = calibrated_arms(0)
-    there, back = beside(MEASURE[key], tempered, plain), beside(MEASURE[key], plain, tempered)
+    there, back = beside(MEASURE["nll"], tempered, plain), beside(MEASURE["nll"], plain, tempered)
     assert (there.value, there.low, there.high) == pytest.approx((-back.value, -back.high, -back.low))
 
 

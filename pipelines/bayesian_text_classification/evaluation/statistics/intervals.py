@@ -158,31 +158,26 @@ def widened(interval: Interval, value: float, spread: float) -> Interval:
     return value - math.hypot(value - interval[0], more), value + math.hypot(interval[1] - value, more)
 
 
-def gain_interval(value: float, interval: Interval, away: Array, covariance: Array, curvature: float) -> Interval:
-    """Interval for what a temperature that was fitted on the rows changes in a mean loss, such as the Brier score.
+def gain_interval(value: float, interval: Interval, cost: float) -> Interval:
+    """Interval for what a temperature that was fitted on the rows changes in the loss that it minimizes.
 
-    Let x be the distance of the fitted 1/T from 1, and y that of the loss' own minimum on these rows. With the
-    curvature k, the loss changes by `k ((x - y)^2 - y^2) / 2`. If T minimizes the loss, as it does the NLL, that is
-    `-k x^2 / 2`. Near 0 the change is skewed, and its spread over the rows is smallest where it is lowest. A profile
-    likelihood interval holds there: the range of the change over the ellipse of (x, y) at z standard errors (Venzon and
-    Moolgavkar 1988). So the interval for the mean moves by how much that range differs from its linear approximation.
+    Let the temperature be d standard errors from 1, and its fit z, so z is normal around d. On the rows, the loss gains
+    `c z^2`. On new rows the fit costs `c` on average, so the truth is `c - c d^2`, and the leave-one-out value is about
+    `2 c - c z^2`. For small d that is skewed, and it varies most where it is lowest. The root of the gain is stable
+    (Bartlett 1947): its standard deviation is that of the value divided by twice the root, and at least `sqrt(c)`.
 
     Args:
         value: The loss with the temperature, leave-one-out, minus that without.
         interval: An interval for the mean of the paired differences, around `value`.
-        away: x and y. *Shape:* (2,).
-        covariance: Their covariance. *Shape:* (2, 2).
-        curvature: k. On new rows the fit costs k times half the variance of x. Both ends allow for half of that more,
-            because it is an estimate.
+        cost: c, which is half the curvature of the loss times the squared standard error of the fit. The upper end
+            allows for half as much again, because it is an estimate, and is never below the value.
     """
-    z, angles = float(stats.norm.ppf((1 + LEVEL) / 2)), np.linspace(0, 2 * np.pi, 361)
-    sizes, axes = np.linalg.eigh(covariance)
-    dx, dy = z * (axes * np.sqrt(np.maximum(sizes, 0))) @ np.stack([np.cos(angles), np.sin(angles)])
-    linear = curvature * ((away[0] - away[1]) * dx - away[0] * dy)
-    change = linear + curvature * dx * (dx - 2 * dy) / 2
-    low, high = interval[0] + change.min() - linear.min(), interval[1] + change.max() - linear.max()
-    room = curvature * covariance[0, 0] / 4
-    return min(float(low - room), value), max(float(high + room), value)
+    if not cost:
+        return interval
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    root, least = math.sqrt(max(2 * cost - value, 0.0)), math.sqrt(cost)
+    more, less = (max(abs(value - end) / (2 * max(root, least)), z * least) for end in interval)
+    return cost - (root + more) ** 2, max(1.5 * cost - max(root - less, 0.0) ** 2, value)
 
 
 def judged(value: float, low: float, high: float, higher_is_better: bool, rows: int, *, enough: bool) -> Difference:

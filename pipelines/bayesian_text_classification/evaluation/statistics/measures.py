@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .predictions import Array, Bins, Predictions, Sums, Values, Weighted, unweighted
 from .rank_statistics import auroc, weights_by_key
 from .strategies import (
+    FittedLoss,
     Gaps,
     MetricsOwn,
     Ratio,
@@ -199,7 +200,7 @@ def _total(parts: Sequence[Squares]) -> Squares:
 MEASURES = (
     Measure("ece", "ECE", False, ece, MetricsOwn(errors_of_confidence)),
     Measure("accuracy", "accuracy", True, mean_of(lambda rows: rows.correct), RightShare()),
-    Measure("nll", "NLL", False, mean_of(lambda rows: rows.nll), RowMean(lambda rows: rows.nll), np.inf),
+    Measure("nll", "NLL", False, mean_of(lambda rows: rows.nll), FittedLoss(lambda rows: rows.nll), np.inf),
     Measure("brier", "Brier", False, mean_of(lambda rows: rows.brier), RowMean(lambda rows: rows.brier), 2.0),
     Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, Gaps(errors_of_classes)),
     Measure("l2_ece", "l2 ECE, debiased", False, root_squared_ece, RootOfSquares(squares_of_confidence)),

@@ -22,7 +22,6 @@ ROUNDING = 2.0**-21  # relative error of a logit or an exponential in float32, w
 
 Array = NDArray[np.float64]
 Bins = NDArray[np.intp]
-PerRow = Callable[["Predictions"], Array]
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ class Fitted(ABC):
     left_out: "Predictions"
 
     @abstractmethod
-    def noise(self, per_row: PerRow) -> tuple[Array, float]:
+    def noise(self, per_row: Callable[["Predictions"], Array]) -> tuple[Array, float]:
         """What to add to the values of a mean over rows, and the standard deviation of what that leaves out.
 
         The first is the slope by what was fitted times each row's influence on it. The second is that of half the
@@ -226,33 +225,18 @@ class FittedTemperature(Fitted):
     def _whole(self) -> "list[Weighted]":
         return [unweighted(rows) for rows in self.around]
 
-    def noise(self, per_row: PerRow) -> tuple[Array, float]:
+    def noise(self, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
         """See `Fitted.noise`; what was fitted is 1/T."""
-        slopes, curvatures = self._curve(per_row)
-        return float(slopes.mean()) * self.influence, abs(float(curvatures.mean())) * self.error**2 / math.sqrt(2)
-
-    def away(self, per_row: PerRow) -> tuple[Array, Array, float] | None:
-        """How far the fitted 1/T and the minimum of a mean loss are from 1, their covariance, and the loss' curvature.
-
-        The minimum is that of the quadratic around the fitted 1/T. None if the loss has none there.
-        *Shape:* (2,) and (2, 2).
-        """
-        slopes, curvatures = self._curve(per_row)
-        curvature = float(curvatures.mean())
-        if not curvature > 0:
-            return None
-        step, speed = -float(slopes.mean()) / curvature, self.speeds[self.middle]
-        moves = [self.influence, -(slopes + step * curvatures) / curvature]
-        covariance = np.cov([self.before.over_draws(one) for one in moves]) / self.before.draws
-        return np.array([speed - 1, speed + step - 1]), covariance, curvature
-
-    def _curve(self, per_row: PerRow) -> tuple[Array, Array]:
-        """First and second derivative of each row's value by 1/T, at the fitted one. *Shape:* (rows,) both."""
-        near = np.unique(np.clip(self.middle + np.array([-2, 0, 2]), 0, len(self.speeds) - 1))  # a standard error apart
-        values = np.stack([per_row(self.around[k]) for k in near])
-        line = np.polyfit(self.speeds[near] - self.speeds[self.middle], values, len(near) - 1)
-        none = np.zeros(values.shape[1])
-        return (line[-2] if len(near) > 1 else none), (2 * line[0] if len(near) > 2 else none)
+        near = np.clip(self.middle + np.array([-2, 0, 2]), 0, len(self.speeds) - 1)  # one standard error apart
+        slope = curvature = 0.0
+        if near[0] < near[2]:
+            line = np.polyfit(
+                self.speeds[near] - self.speeds[self.middle],
+                [float(per_row(self.around[k]).mean()) for k in near],
+                min(len(set(near)) - 1, 2),
+            )
+            slope, curvature = line[-2], 2 * line[0] if len(line) > 2 else 0.0
+        return slope * self.influence, abs(curvature) * self.error**2 / math.sqrt(2)
 
     def refitted(self, rows: Predictions, measures: "Sequence[Values]", weights: Array) -> Array:
         """See `Fitted.refitted`. The temperatures are rounded to half a standard error."""
@@ -322,6 +306,7 @@ class Sums:
 
 
 Values = Callable[[Weighted], Array]
+PerRow = Callable[[Predictions], Array]
 
 
 def bins_of(values: Array) -> Bins:

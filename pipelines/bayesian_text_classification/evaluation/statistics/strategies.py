@@ -32,7 +32,7 @@ from .intervals import (
     widened,
     wilson,
 )
-from .predictions import BINS, Array, FittedTemperature, PerRow, Predictions
+from .predictions import BINS, Array, FittedTemperature, Predictions
 
 NO_INTERVAL = (math.nan, math.nan)
 _NOISY = 8  # standard errors of noise in a sum, from which on its interval covers too little
@@ -153,7 +153,7 @@ class RowMean(Strategy):
     resamples_difference = False
     from_left_out = True
 
-    per_row: PerRow
+    per_row: Callable[[Predictions], Array]
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """Hall's interval for the mean."""
@@ -162,25 +162,28 @@ class RowMean(Strategy):
         return widened(mean_interval(values), value, spread)
 
     def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
-        """Hall's interval for the mean of the paired differences.
-
-        It is that of a gain if one arm is the other one at a temperature that was fitted on the rows.
-        """
-        value = values[0] - values[1]
-        if fitted := _temperature_between(base.rows, drawn.rows):
-            return self._gain(value, fitted, drawn.rows, base.rows)
-        if fitted := _temperature_between(drawn.rows, base.rows):
-            low, high = self._gain(-value, fitted, base.rows, drawn.rows)
-            return -high, -low
-        return _paired_mean(value, drawn.rows, base.rows, self._unseen)
-
-    def _gain(self, value: float, fitted: FittedTemperature, rows: Predictions, base: Predictions) -> Interval:
-        interval, spread = _paired(value, rows, base, self._unseen)
-        away = fitted.away(self.per_row)
-        return gain_interval(value, interval, *away) if away else widened(interval, value, spread)
+        """Hall's interval for the mean of the paired differences."""
+        return _paired_mean(values[0] - values[1], drawn.rows, base.rows, self._unseen)
 
     def _unseen(self, rows: Predictions) -> Array:
         return self.per_row(rows.unseen)
+
+
+class FittedLoss(RowMean):
+    """Hall's interval for the mean of the loss that a temperature minimizes, and `gain_interval` for what it gains."""
+
+    def difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
+        """That of the gain if one arm is the other at a temperature that was fitted on the rows."""
+        if _is_at_temperature(drawn.rows, base.rows):
+            return self._gain(values[0] - values[1], drawn.rows, base.rows)
+        if _is_at_temperature(base.rows, drawn.rows):
+            low, high = self._gain(values[1] - values[0], base.rows, drawn.rows)
+            return -high, -low
+        return super().difference(key, values, drawn, base)
+
+    def _gain(self, value: float, rows: Predictions, base: Predictions) -> Interval:
+        interval, spread = _paired(value, rows, base, self._unseen)
+        return gain_interval(value, interval, spread / math.sqrt(2))
 
 
 @dataclass(frozen=True)
@@ -316,13 +319,17 @@ class RootOfSquares(Strategy):
         return values[0] - values[1] - half_width, values[0] - values[1] + half_width
 
 
-def _paired_mean(value: float, rows: Predictions, base: Predictions, per_row: PerRow) -> Interval:
+def _paired_mean(
+    value: float, rows: Predictions, base: Predictions, per_row: Callable[[Predictions], Array]
+) -> Interval:
     """Hall's interval for the mean of the paired differences, around `value`, with all noise of the fits."""
     interval, spread = _paired(value, rows, base, per_row)
     return widened(interval, value, spread)
 
 
-def _paired(value: float, rows: Predictions, base: Predictions, per_row: PerRow) -> tuple[Interval, float]:
+def _paired(
+    value: float, rows: Predictions, base: Predictions, per_row: Callable[[Predictions], Array]
+) -> tuple[Interval, float]:
     """Hall's interval for the mean of the paired differences, around `value`, and the noise that it leaves out."""
     (mine, spread), (theirs, other) = _noise_of_fit(rows, per_row), _noise_of_fit(base, per_row)
     apart = per_row(rows) + mine - per_row(base) - theirs
@@ -331,13 +338,11 @@ def _paired(value: float, rows: Predictions, base: Predictions, per_row: PerRow)
     return (low + shift, high + shift), math.hypot(spread, other)
 
 
-def _temperature_between(before: Predictions, after: Predictions) -> FittedTemperature | None:
-    """The temperature that was fitted on the rows `before` and gives those `after`. None if there is none."""
-    fitted = after.fitted
-    return fitted if isinstance(fitted, FittedTemperature) and fitted.is_of(before) else None
+def _is_at_temperature(rows: Predictions, base: Predictions) -> bool:
+    return isinstance(rows.fitted, FittedTemperature) and rows.fitted.is_of(base)
 
 
-def _noise_of_fit(rows: Predictions, per_row: PerRow) -> tuple[Array, float]:
+def _noise_of_fit(rows: Predictions, per_row: Callable[[Predictions], Array]) -> tuple[Array, float]:
     """The noise of a scaling that was fitted on these rows; see `Fitted.noise`. Zeros if it was not."""
     return (np.zeros(len(rows.labels)), 0.0) if rows.fitted is None else rows.fitted.noise(per_row)
 
