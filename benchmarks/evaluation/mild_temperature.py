@@ -8,25 +8,62 @@ width is that of the mean interval, as a share of the range that holds 95% of th
 
 import argparse
 import itertools
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions
+from scipy import special
 
 from benchmarks.attack import MANY, MEASURE, softmax_world, width
 from benchmarks.evaluation.calibrated_arm import compared, true_difference
 from benchmarks.results import table, write_section
 from benchmarks.simulation import over_seeds
 
-# The arm, as in `softmax_world`, and the number of texts and of classes.
+Draw = Callable[[np.random.Generator, int, int], Predictions]  # of a number of texts and of classes
+
+
+def scaled(sharpness: float, errors: float = 0.0) -> Draw:
+    """The true logits plus errors of a size, times a sharpness: up to the errors, one temperature is right."""
+    return lambda random, texts, classes: softmax_world(random, texts, classes, (sharpness, errors))[0]
+
+
+def mixed(sharpness: float, share: float, others: float) -> Draw:
+    """The true logits times a sharpness for a share of the texts, and times another one for the others."""
+
+    def draw(random: np.random.Generator, texts: int, classes: int) -> Predictions:
+        logits = random.normal(0, 1.8, (texts, classes))
+        labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+        factors = np.where(random.random((texts, 1)) < share, sharpness, others)
+        return Predictions.of(special.softmax(factors * logits, 1), labels)
+
+    return draw
+
+
+def mislabeled(share: float) -> Draw:
+    """A confident model that is calibrated, but for a share of the labels that are drawn by chance."""
+
+    def draw(random: np.random.Generator, texts: int, classes: int) -> Predictions:
+        logits = random.normal(0, 5, (texts, classes))
+        labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+        labels = np.where(random.random(texts) < share, random.integers(0, classes, texts), labels)
+        return Predictions.of(special.softmax(logits, 1), labels)
+
+    return draw
+
+
 CASES = {
-    "the true logits": ((1.0, 0.0), 872, 2),
-    "1.05 times the true logits": ((1.05, 0.0), 872, 2),
-    "1.1 times the true logits": ((1.1, 0.0), 872, 2),
-    "1.2 times the true logits": ((1.2, 0.0), 872, 2),
-    "1.4 times the true logits": ((1.4, 0.0), 872, 2),
-    "0.85 times the true logits": ((0.85, 0.0), 872, 3),
-    "1.1 times the true logits, with errors": ((1.1, 0.3), 400, 3),
-    "1.2 times the true logits, with errors": ((1.2, 0.3), 200, 5),
+    "the true logits": (scaled(1.0), 872, 2),
+    "1.05 times the true logits": (scaled(1.05), 872, 2),
+    "1.1 times the true logits": (scaled(1.1), 872, 2),
+    "1.2 times the true logits": (scaled(1.2), 872, 2),
+    "1.4 times the true logits": (scaled(1.4), 872, 2),
+    "0.85 times the true logits": (scaled(0.85), 872, 3),
+    "1.1 times the true logits, with errors": (scaled(1.1, 0.3), 400, 3),
+    "1.2 times the true logits, with errors": (scaled(1.2, 0.3), 200, 5),
+    "3 times the true logits for 30% of the texts, half of them for the others": (mixed(3.0, 0.3, 0.5), 300, 2),
+    "2.2 times the true logits for 30% of the texts, half of them for the others": (mixed(2.2, 0.3, 0.5), 600, 2),
+    "the true logits, and 5% of the labels drawn by chance": (mislabeled(0.05), 300, 2),
 }
 KEYS = ("nll", "brier", "brier_reliability")
 HEADER = ("the model", "difference in", "truth, standard errors", "interval holds it", "width", "significant")
@@ -34,8 +71,8 @@ HEADER = ("the model", "difference in", "truth, standard errors", "interval hold
 
 def of_case(seed: int, case: str, key: str) -> tuple[float, float, float, bool, float]:
     """The difference of the model from itself with a temperature, as `compared` returns it."""
-    arm, texts, classes = CASES[case]
-    (plain,) = softmax_world(np.random.default_rng(seed), texts, classes, arm)
+    draw, texts, classes = CASES[case]
+    plain = draw(np.random.default_rng(seed), texts, classes)
     return compared(plain, plain, key, seed, fitted=True)
 
 
@@ -43,8 +80,8 @@ def case_row(case: str, key: str, runs: int) -> list[str]:
     """How often the interval holds the truth, and how often there is a verdict."""
     found = np.array(over_seeds(partial(of_case, case=case, key=key), runs, f"{case}, {key}"))
     value, low, high, told, temperatures = found.T
-    arm, texts, classes = CASES[case]
-    (many,) = softmax_world(np.random.default_rng(0), MANY, classes, arm)
+    draw, texts, classes = CASES[case]
+    many = draw(np.random.default_rng(0), MANY, classes)
     truth = true_difference(many, many, key, temperatures)
     return [
         f"{case}; {texts} texts, {classes} classes",
