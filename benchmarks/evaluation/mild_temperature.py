@@ -52,6 +52,7 @@ def mislabeled(share: float) -> Draw:
     return draw
 
 
+# What draws the model, and the number of texts and of classes.
 CASES = {
     "the true logits": (scaled(1.0), 872, 2),
     "1.05 times the true logits": (scaled(1.05), 872, 2),
@@ -61,8 +62,8 @@ CASES = {
     "0.85 times the true logits": (scaled(0.85), 872, 3),
     "1.1 times the true logits, with errors": (scaled(1.1, 0.3), 400, 3),
     "1.2 times the true logits, with errors": (scaled(1.2, 0.3), 200, 5),
-    "3 times the true logits for 30% of the texts, half of them for the others": (mixed(3.0, 0.3, 0.5), 300, 2),
-    "2.2 times the true logits for 30% of the texts, half of them for the others": (mixed(2.2, 0.3, 0.5), 600, 2),
+    "3 times the true logits for 30% of the texts, .5 times for the others": (mixed(3.0, 0.3, 0.5), 300, 2),
+    "2.2 times the true logits for 30% of the texts, .5 times for the others": (mixed(2.2, 0.3, 0.5), 600, 2),
     "the true logits, and 5% of the labels drawn by chance": (mislabeled(0.05), 300, 2),
 }
 KEYS = ("nll", "brier", "brier_reliability")

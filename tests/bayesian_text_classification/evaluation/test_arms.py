@@ -160,7 +160,7 @@ def test_a_temperature_that_a_model_needs_is_still_called_better():
 
 @pytest.mark.parametrize(("sharpness", "told"), [(1.1, 0), (1.2, 0.2), (1.4, 0.9)])
 def test_the_gain_of_a_mild_temperature_is_covered(sharpness, told):
-    """It is a square, which symmetric noise covered in 82 to 90%: low values seemed more certain than they are."""
+    """It is a square, which symmetric noise covered in 82 to 90%: small gains seemed more certain than they are."""
     temperatures, found = [], []
     for seed in range(-1, 200):
         random = np.random.default_rng(seed + 1)
