@@ -7,6 +7,8 @@ from .predictions import Array
 
 # Chosen by simulation: differences from a calibrated arm are covered, and null differences are rarely significant.
 CLEARLY = 2.5  # standard errors that a sum may exceed its noise, or a distance be too small, by chance
+_OFTEN = 0.9  # standard errors that the sum of a calibrated arm often exceeds its noise
+_CALIBRATED = -0.5, 0.2  # standard errors above its noise: the arm surely is calibrated, and that is no longer sure
 _SHARED = 1 / 3  # share of the noise of one sum that the other one has too
 
 
@@ -25,10 +27,25 @@ class GapSum:
     noise: float
 
     @property
-    def by_chance(self) -> float:
-        """How much of the sum may be noise: all of `noise` for a sum up to that, nothing 2.5 standard errors above."""
-        beyond, clear = max(self.value - self.noise, 0.0), CLEARLY * self.standard_error
-        return self.noise * (1 - min(beyond / clear, 1.0)) if clear else self.noise * (not beyond)
+    def bias(self) -> float:
+        """How much of the sum may be noise.
+
+        All of `noise` for a sum up to .9 standard errors above it, and less up to 2.5. The resamples show what noise
+        adds to an arm that is off, and too little of what it adds to a calibrated one, so the larger of both counts.
+        """
+        return max(self.noise * self._fades(_OFTEN, CLEARLY), float(self.resampled.mean()) - self.value)
+
+    @property
+    def calibrated(self) -> float:
+        """How sure it is that the arm is calibrated: 1 for a sum far below its noise, 0 for one above it."""
+        return self._fades(*_CALIBRATED)
+
+    def _fades(self, start: float, end: float) -> float:
+        """1 up to `start`, 0 from `end` on, and linear between: in standard errors that the sum exceeds its noise."""
+        excess, error = self.value - self.noise, self.standard_error
+        if not error:
+            return float(excess <= 0)
+        return min(max((end - excess / error) / (end - start), 0.0), 1.0)
 
     @property
     def standard_error(self) -> float:
@@ -49,15 +66,15 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     - Suppose one arm is overconfident and the other is underconfident. Then noise in the labels decides which one looks
       better, and resamples vary too little around that outcome. Their mean shows it, because it is closer to 0. So the
       end near 0 extends by the distance of the mean from d, as far as the verdict depends on it.
-    - The sum of a calibrated arm is all noise, and that of an arm with large gaps has none. If `theirs` may be
-      calibrated, the true difference may be larger than d by that noise, and the upper end extends by it. If `mine` may
-      be calibrated too, the same labels make part of its noise, so the upper end extends by less. It extends up to the
-      upper end of `mine` alone and up to `most`, because `theirs` is not negative. The lower end mirrors that.
-    - The same noise makes d too small, so where the interval is clear of 0, its other end moves along. This
-      changes no verdict, and intervals of large differences are narrower.
+    - The sum of a calibrated arm is all noise, and that of an arm with large gaps has none. The true difference may be
+      larger than d by the noise in `theirs`, and the upper end extends by it. The same labels make part of the noise in
+      `mine`, so the upper end extends by less if there is any. It extends up to the upper end of `mine` alone and up to
+      `most`, because `theirs` is not negative. The lower end mirrors that.
+    - Suppose `theirs` surely is calibrated. Then d is too small by that noise. If the interval is clear of 0, its other
+      end moves along. This changes no verdict, and intervals of large differences are narrower.
 
     `benchmarks/evaluation/` shows how often the interval is right: `calibrated_arm.py`, `gap_shapes.py`,
-    `null_verdicts.py` and `verdict.py`.
+    `least_width.py`, `null_verdicts.py` and `verdict.py`.
 
     Args:
         mine: The sum from which the other one is subtracted.
@@ -67,13 +84,14 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     value, apart = mine.value - theirs.value, mine.resampled - theirs.resampled
     low, high = normal_interval(value, apart)
     pull = float(apart.mean()) - value
-    lower = max(min(mine.by_chance - _SHARED * theirs.by_chance, low + min(theirs.high, most)), 0.0)
-    higher = max(min(theirs.by_chance - _SHARED * mine.by_chance, min(mine.high, most) - high), 0.0)
+    lower = max(min(mine.bias - _SHARED * theirs.bias, low + min(theirs.high, most)), 0.0)
+    higher = max(min(theirs.bias - _SHARED * mine.bias, min(mine.high, most) - high), 0.0)
     low, high = (
         min(_toward_zero(low, max(-pull, 0.0)), low - lower),
         max(-_toward_zero(-high, max(pull, 0.0)), high + higher),
     )
-    return _from_zero(low, higher, value), -_from_zero(-high, lower, -value)
+    low_along, high_along = higher * theirs.calibrated, lower * mine.calibrated
+    return _from_zero(low, low_along, value), -_from_zero(-high, high_along, -value)
 
 
 def _from_zero(low: float, distance: float, value: float) -> float:

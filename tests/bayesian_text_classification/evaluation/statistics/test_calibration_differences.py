@@ -91,6 +91,10 @@ SURE = {"spread": 0.0}
         # d - z s = 0.0052. It moves to twice that, and the verdict stays what it is.
         (gap_sum(0.0748), gap_sum(0.05, noise=0.05, **SURE), 1.0, (0.0104, 0.0944)),
         (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 0.09, (0.0804, 0.1196)),
+        # The other arm is a little less surely calibrated, and the lower end moves by 2/7 of its noise.
+        (gap_sum(0.11), gap_sum(0.01, noise=0.01, spread=0.001), 1.0, (0.0852, 0.1276)),
+        # The other arm is off, and noise adds 0.004 to its resamples, as it may have added to the sum.
+        (gap_sum(0.15), gap_sum(0.05, around=0.054, **SURE), 1.0, (0.0804, 0.1236)),
         # Both may be noise, and a third of it is the same.
         (gap_sum(0.05, noise=0.05), gap_sum(0.05, noise=0.05, **SURE), 1.0, (-0.05, 0.0529)),
     ],
@@ -102,9 +106,39 @@ def test_interval_of_a_difference_of_gaps(mine, theirs, most, expected):
 
 
 def test_noise_explains_less_of_a_sum_the_further_it_exceeds_the_noise():
-    assert gap_sum(0.02, noise=0.02).by_chance == gap_sum(0.01, noise=0.02).by_chance == 0.02
-    assert gap_sum(0.0325, noise=0.02).by_chance == pytest.approx(0.01)  # 1.25 of 2.5 standard errors
-    assert gap_sum(0.05, noise=0.02).by_chance == gap_sum(0.05, noise=0.02, **SURE).by_chance == 0
+    assert gap_sum(0.028, noise=0.02).bias == gap_sum(0.01, noise=0.02).bias == 0.02
+    assert gap_sum(0.037, noise=0.02).bias == pytest.approx(0.01)  # 1.7 standard errors, half way from .9 to 2.5
+    assert gap_sum(0.05, noise=0.02).bias == gap_sum(0.05, noise=0.02, **SURE).bias == 0
+    assert gap_sum(0.05, noise=0.02, around=0.053).bias == pytest.approx(0.003)
+
+
+def test_an_arm_is_surely_calibrated_only_if_its_sum_is_below_its_noise():
+    assert gap_sum(0.05, noise=0.1).calibrated == gap_sum(0.095, noise=0.1).calibrated == 1
+    assert gap_sum(0.1, noise=0.1).calibrated == pytest.approx(2 / 7)
+    assert gap_sum(0.102, noise=0.1).calibrated == pytest.approx(0, abs=1e-9)
+    assert (gap_sum(0.1, noise=0.1, **SURE).calibrated, gap_sum(0.101, noise=0.1, **SURE).calibrated) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "first", "second"), [(10, 2, 1), (10, 3, 1), (30, 2, 1), (10, 2, 0), (30, 3, 0), (10, 1, 1)]
+)
+def test_differences_cover_the_truth_for_gaps_of_any_signs(gaps, first, second):
+    """Gaps of these sizes in standard errors, observed with normal noise.
+
+    If the lower end moved along for every `theirs`, 82% were covered for 2 and 1. If what noise may add faded from the
+    noise itself on, 85% were covered for 30 gaps of 3 and 0.
+    """
+    random, held = np.random.default_rng(0), 0
+    for _ in range(500):
+        own, shared = random.normal(size=(2, gaps)), random.normal(size=gaps)
+        again, again_shared = random.normal(size=(300, 2, gaps)), random.normal(size=(300, 1, gaps))
+        observed = np.sqrt(0.5) * (own + shared) + np.array([[first], [second]]) * random.choice([-1, 1], (2, gaps))
+        drawn = np.abs(observed + np.sqrt(0.5) * (again + again_shared)).sum(2)
+        noise = gaps * np.sqrt(2 / np.pi)
+        arms = [GapSum(float(np.abs(observed[k]).sum()), drawn[:, k], noise) for k in (0, 1)]
+        low, high = gaps_interval(*arms, most=np.inf)
+        held += low <= gaps * (first - second) <= high
+    assert held >= 450
 
 
 def coverage(drawn, key):
@@ -126,7 +160,7 @@ def coverage(drawn, key):
 
 @pytest.mark.parametrize("key", ["ece", "class_wise_ece"])
 @pytest.mark.parametrize(
-    ("sharpness", "errors", "widest"), [(1.15, 0, 1.4), (1.3, 0, 1.4), (2.2, 0, 1.2), (1.6, 0.5, 1.3)]
+    ("sharpness", "errors", "widest"), [(1.15, 0, 1.4), (1.3, 0, 1.4), (2.2, 0, 1.2), (1.6, 0.5, 1.5)]
 )
 def test_differences_from_a_calibrated_arm_cover_the_truth(key, sharpness, errors, widest):
     """Its ECE is all noise, which pulls the difference toward 0. `d +- z s` covered 63 to 85 of 100."""
@@ -162,7 +196,7 @@ def test_differences_cover_the_truth_for_gaps_that_no_temperature_fits(right, ke
         return [Predictions.of(np.stack([p, 1 - p], 1), labels) for p in (np.minimum(confidence, 1 - 1e-6), calibrated)]
 
     held, given, width = coverage(drawn, key)
-    assert held >= 0.88 and given == 100 and width < 1.4
+    assert held >= 0.88 and given == 100 and width < 1.6
 
 
 def test_confidences_on_both_sides_of_an_edge():
