@@ -8,7 +8,7 @@ from .predictions import Array
 # Chosen by simulation: differences from a calibrated arm are covered, and null differences are rarely significant.
 CLEARLY = 2.5  # standard errors that a sum may exceed its noise, or a distance be too small, by chance
 _OFTEN = 0.9  # standard errors that the sum of a calibrated arm often exceeds its noise
-_CALIBRATED = -0.5, 0.2  # standard errors above its noise: the arm surely is calibrated, and that is no longer sure
+_CALIBRATED = -0.5, 0.2  # standard errors above its noise: up to the first an arm counts as calibrated, then less
 _SHARED = 1 / 3  # share of the noise of one sum that the other one has too
 
 
@@ -37,7 +37,7 @@ class GapSum:
 
     @property
     def calibrated(self) -> float:
-        """How sure it is that the arm is calibrated: 1 for a sum far below its noise, 0 for one above it."""
+        """How far the arm counts as calibrated: 1 for a sum clearly below its noise, 0 for one above it."""
         return self._fades(*_CALIBRATED)
 
     def _fades(self, start: float, end: float) -> float:
@@ -70,8 +70,8 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
       larger than d by the noise in `theirs`, and the upper end extends by it. The same labels make part of the noise in
       `mine`, so the upper end extends by less if there is any. It extends up to the upper end of `mine` alone and up to
       `most`, because `theirs` is not negative. The lower end mirrors that.
-    - Suppose `theirs` surely is calibrated. Then d is too small by that noise. If the interval is clear of 0, its other
-      end moves along. This changes no verdict, and intervals of large differences are narrower.
+    - If the sum of `theirs` is below its noise, d is too small by that noise. So where the interval is clear of 0, its
+      lower end moves along. This changes no verdict, and intervals of large differences are narrower.
 
     `benchmarks/evaluation/` shows how often the interval is right: `calibrated_arm.py`, `gap_shapes.py`,
     `least_width.py`, `null_verdicts.py` and `verdict.py`.

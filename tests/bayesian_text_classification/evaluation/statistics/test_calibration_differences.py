@@ -91,7 +91,7 @@ SURE = {"spread": 0.0}
         # d - z s = 0.0052. It moves to twice that, and the verdict stays what it is.
         (gap_sum(0.0748), gap_sum(0.05, noise=0.05, **SURE), 1.0, (0.0104, 0.0944)),
         (gap_sum(0.15), gap_sum(0.05, noise=0.05, **SURE), 0.09, (0.0804, 0.1196)),
-        # The other arm is a little less surely calibrated, and the lower end moves by 2/7 of its noise.
+        # The other sum is its noise, which counts as calibrated to 2/7, so the lower end moves by that part.
         (gap_sum(0.11), gap_sum(0.01, noise=0.01, spread=0.001), 1.0, (0.0852, 0.1276)),
         # The other arm is off, and noise adds 0.004 to its resamples, as it may have added to the sum.
         (gap_sum(0.15), gap_sum(0.05, around=0.054, **SURE), 1.0, (0.0804, 0.1236)),
@@ -112,7 +112,7 @@ def test_noise_explains_less_of_a_sum_the_further_it_exceeds_the_noise():
     assert gap_sum(0.05, noise=0.02, around=0.053).bias == pytest.approx(0.003)
 
 
-def test_an_arm_is_surely_calibrated_only_if_its_sum_is_below_its_noise():
+def test_an_arm_counts_as_calibrated_if_its_sum_is_below_its_noise():
     assert gap_sum(0.05, noise=0.1).calibrated == gap_sum(0.095, noise=0.1).calibrated == 1
     assert gap_sum(0.1, noise=0.1).calibrated == pytest.approx(2 / 7)
     assert gap_sum(0.102, noise=0.1).calibrated == pytest.approx(0, abs=1e-9)
