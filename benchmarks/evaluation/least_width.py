@@ -4,7 +4,8 @@
 
 Two arms have as many gaps as there are bins. The observed gaps are normal around the true ones, with a known standard
 error of 1, and those of both arms in a bin are correlated. The measure is the sum of the absolute gaps of the first arm
-minus that of the second. The gaps of an arm have one size and random signs. An arm whose gaps are 0 is calibrated.
+minus that of the second. The gaps of an arm have one size and random signs. An arm whose gaps are 0 is calibrated. In
+the second table, the second arm has gaps in a few bins only.
 
 The mean length of an interval is the integral, over all values t, of the probability that it contains t (Pratt 1961).
 An interval that holds 95% for all gaps is a test at 5% of each t. So it contains t at least as often as the most
@@ -33,8 +34,12 @@ CASES = (
     (10, 0.5, (2.0, 1.0)), (10, 0.9, (2.0, 1.0)), (30, 0.5, (2.0, 1.0)), (10, 0.5, (3.0, 2.0)),
     (5, 0.95, (2.0, 1.0)), (100, 0.9, (1.0, 0.5)),
 )  # fmt: skip
+# Number of gaps, correlation of the arms, size of the first arm's gaps, and number and size of the second arm's gaps.
+FEW = ((10, 0.5, 1.0, 2, 5.0), (30, 0.5, 1.0, 6, 5.0), (10, 0.5, 5.0, 1, 5.0), (30, 0.5, 5.0, 3, 5.0))
 HEADER = ("number of gaps", "correlation", "sizes of the gaps", "least width, 95%", "least width, 92%", "ours, 95%",
           "ours holds the truth", "first is higher", "second is higher")  # fmt: skip
+FEW_HEADER = ("number of gaps", "correlation", "sizes of the gaps", "truth", "ours, 95%", "ours holds the truth",
+              "first is higher", "second is higher")  # fmt: skip
 DRAWS = 20_000  # for the bound
 CHANGES = np.linspace(0, 6, 41)  # of a size, in standard errors. A larger change than 6 would only raise the bound.
 Sizes = tuple[float, float]  # of the gaps of both arms
@@ -78,32 +83,43 @@ def least_length(gaps: int, correlation: float, true: Sizes, level: float) -> fl
     return gaps * float(integrate.trapezoid(lower, CHANGES) + integrate.trapezoid(upper, CHANGES))
 
 
-def ours(seed: int, gaps: int, correlation: float, true: Sizes) -> tuple[float, float]:
-    """The ends of our interval."""
-    random, sums = np.random.default_rng(seed), []
+def ours(seed: int, sizes: tuple[Array, Array], correlation: float) -> tuple[float, float]:
+    """The ends of our interval. `sizes` has those of the gaps of both arms. *Shape:* (gaps,) each."""
+    random, sums, gaps = np.random.default_rng(seed), [], len(sizes[0])
     observed, again = noise(random, 1, gaps, correlation), noise(random, RESAMPLES, gaps, correlation)
-    for size, one, more in zip(true, observed, again, strict=True):
+    for size, one, more in zip(sizes, observed, again, strict=True):
         seen, calibrated = one + size * random.choice([-1, 1], gaps), gaps * math.sqrt(2 / math.pi)
         sums.append(GapSum(float(np.abs(seen).sum()), np.abs(seen + more).sum(1), calibrated))
     return gaps_interval(*sums, most=math.inf)
 
 
+def measured(sizes: tuple[Array, Array], correlation: float, runs: int, title: str) -> tuple[float, list[str]]:
+    """The range that holds 95% of the differences, and the cells about our interval."""
+    low, high = np.array(over_seeds(partial(ours, sizes=sizes, correlation=correlation), runs, title)).T
+    random = np.random.default_rng(0)
+    both = noise(random, 5 * DRAWS, len(sizes[0]), correlation)
+    first, second = (
+        np.abs(one + size * random.choice([-1, 1], one.shape)).sum(1) for size, one in zip(sizes, both, strict=True)
+    )
+    spread, truth = float(np.subtract(*np.quantile(first - second, [0.975, 0.025]))), sizes[0].sum() - sizes[1].sum()
+    held, width = np.mean((low <= truth) & (truth <= high)), f"{(high - low).mean() / spread:.2f}"
+    return spread, [width, f"{held:.1%}", f"{np.mean(low > 0):.1%}", f"{np.mean(high < 0):.1%}"]
+
+
 def row(gaps: int, correlation: float, true: Sizes, runs: int) -> list[str]:
     """The bounds and our interval, as shares of the range that holds 95% of the differences."""
-    case = partial(ours, gaps=gaps, correlation=correlation, true=true)
-    low, high = np.array(over_seeds(case, runs, f"{gaps} gaps, {correlation}, {true}")).T
-    random = np.random.default_rng(0)
-    both = noise(random, 5 * DRAWS, gaps, correlation)
-    first, second = (
-        np.abs(one + size * random.choice([-1, 1], one.shape)).sum(1) for size, one in zip(true, both, strict=True)
-    )
-    spread = np.subtract(*np.quantile(first - second, [0.975, 0.025]))
+    sizes = np.full(gaps, true[0]), np.full(gaps, true[1])
+    spread, cells = measured(sizes, correlation, runs, f"{gaps} gaps, {correlation}, {true}")
     least = (f"{least_length(gaps, correlation, true, level) / spread:.2f}" for level in (0.05, 0.08))
-    truth = gaps * (true[0] - true[1])
-    held = np.mean((low <= truth) & (truth <= high))
-    sizes, width = f"{true[0]:g} and {true[1]:g}", f"{(high - low).mean() / spread:.2f}"
-    told = (f"{np.mean(low > 0):.1%}", f"{np.mean(high < 0):.1%}")
-    return [str(gaps), str(correlation), sizes, *least, width, f"{held:.1%}", *told]
+    return [str(gaps), str(correlation), f"{true[0]:g} and {true[1]:g}", *least, *cells]
+
+
+def few_row(gaps: int, correlation: float, first: float, count: int, second: float, runs: int) -> list[str]:
+    """Our interval if all gaps of the second arm are in a few bins."""
+    sizes = np.full(gaps, first), np.where(np.arange(gaps) < count, second, 0.0)
+    name = f"{first:g} in all, and {second:g} in {count}"
+    _, cells = measured(sizes, correlation, runs, f"{gaps} gaps, {correlation}, {name}")
+    return [str(gaps), str(correlation), name, f"{gaps * first - count * second:+g}", *cells]
 
 
 def main() -> None:
@@ -118,6 +134,8 @@ def main() -> None:
         "higher if the difference is significant.\n\n"
     )
     body += table(HEADER, [row(*case, runs) for case in CASES])
+    body += "\n\nAll gaps of the second arm are in a few bins:\n\n"
+    body += table(FEW_HEADER, [few_row(*case, runs) for case in FEW])
     write_section("The least width of an interval", f"python -m benchmarks.evaluation.least_width --runs {runs}", body)
 
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from .intervals import Interval, normal_interval
 from .predictions import Array
 
-# Chosen by simulation: differences from a calibrated arm are covered, and null differences are rarely significant.
+# Chosen by simulation: differences from an arm that is calibrated or a little off are covered, and null differences are
+# rarely significant.
 CLEARLY = 2.5  # standard errors that a sum may exceed its noise, or a distance be too small, by chance
-_OFTEN = 0.9  # standard errors that the sum of a calibrated arm often exceeds its noise
-_CALIBRATED = -0.5, 0.2  # standard errors above its noise: up to the first an arm counts as calibrated, then less
+_USUAL = 0.9  # standard errors that the sum of a calibrated arm often exceeds its noise
+_CALIBRATED = -0.5, 0.2  # standard errors above its noise up to which an arm counts as calibrated, fully and at all
 _SHARED = 1 / 3  # share of the noise of one sum that the other one has too
 
 
@@ -28,20 +29,27 @@ class GapSum:
 
     @property
     def bias(self) -> float:
-        """How much of the sum may be noise.
+        """How much noise may have added to the sum.
 
-        All of `noise` for a sum up to .9 standard errors above it, and less up to 2.5. The resamples show what noise
-        adds to an arm that is off, and too little of what it adds to a calibrated one, so the larger of both counts.
+        All of `noise` for a sum up to 0.9 standard errors above it, less beyond, and nothing from 2.5 on. The resamples
+        show what noise adds to an arm that is off, and too little of what it adds to a calibrated one. The larger of
+        the two counts. An arm whose gaps are all in a few bins has more noise than either says.
         """
-        return max(self.noise * self._fades(_OFTEN, CLEARLY), float(self.resampled.mean()) - self.value)
+        return max(self.noise * self._left(_USUAL, CLEARLY), float(self.resampled.mean()) - self.value)
 
     @property
     def calibrated(self) -> float:
-        """How far the arm counts as calibrated: 1 for a sum clearly below its noise, 0 for one above it."""
-        return self._fades(*_CALIBRATED)
+        """To what degree the arm counts as calibrated.
 
-    def _fades(self, start: float, end: float) -> float:
-        """1 up to `start`, 0 from `end` on, and linear between: in standard errors that the sum exceeds its noise."""
+        1 for a sum at least 0.5 standard errors below its noise, 0 from 0.2 standard errors above it on.
+        """
+        return self._left(*_CALIBRATED)
+
+    def _left(self, start: float, end: float) -> float:
+        """1 up to `start`, 0 from `end` on, and linear between: in standard errors that the sum exceeds its noise.
+
+        If all resamples are equal, 1 up to the noise and 0 above it.
+        """
         excess, error = self.value - self.noise, self.standard_error
         if not error:
             return float(excess <= 0)
@@ -66,12 +74,16 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     - Suppose one arm is overconfident and the other is underconfident. Then noise in the labels decides which one looks
       better, and resamples vary too little around that outcome. Their mean shows it, because it is closer to 0. So the
       end near 0 extends by the distance of the mean from d, as far as the verdict depends on it.
-    - The sum of a calibrated arm is all noise, and that of an arm with large gaps has none. The true difference may be
-      larger than d by the noise in `theirs`, and the upper end extends by it. The same labels make part of the noise in
-      `mine`, so the upper end extends by less if there is any. It extends up to the upper end of `mine` alone and up to
-      `most`, because `theirs` is not negative. The lower end mirrors that.
-    - If the sum of `theirs` is below its noise, d is too small by that noise. So where the interval is clear of 0, its
-      lower end moves along. This changes no verdict, and intervals of large differences are narrower.
+    - The sum of a calibrated arm is all noise, and that of an arm with large gaps in all bins has none. The true
+      difference may be larger than d by the noise in `theirs`, and the upper end extends by it. The same labels make
+      part of the noise in `mine`, so the upper end extends by less if there is any. It extends up to the upper end of
+      `mine` alone and up to `most`, because `theirs` is not negative. The lower end mirrors that.
+    - If `theirs` is calibrated, d is too small by its noise. So where the interval is clear of 0, its lower end moves
+      along, to the degree that `theirs` counts as calibrated. This changes no verdict, and intervals of large
+      differences are narrower.
+
+    If the gaps of one arm are in a few bins and those of the other in all, the first arm looks worse than it is, and
+    the interval holds the truth too rarely.
 
     `benchmarks/evaluation/` shows how often the interval is right: `calibrated_arm.py`, `gap_shapes.py`,
     `least_width.py`, `null_verdicts.py` and `verdict.py`.
