@@ -32,10 +32,10 @@ class GapSum:
         """How much noise may have added to the sum.
 
         All of `noise` for a sum up to 0.9 standard errors above it, less beyond, and nothing from 2.5 on. The resamples
-        show what noise adds to an arm that is off, and too little of what it adds to a calibrated one. The larger of
-        the two counts. An arm whose gaps are all in a few bins has more noise than either says.
+        show what noise adds to an arm that is off, and too little of what it adds to a calibrated one. So the larger of
+        the two is used. An arm whose gaps are all in a few bins has more noise than either says.
         """
-        return max(self.noise * self._left(_USUAL, CLEARLY), float(self.resampled.mean()) - self.value)
+        return max(self.noise * self._remaining(_USUAL, CLEARLY), float(self.resampled.mean()) - self.value)
 
     @property
     def calibrated(self) -> float:
@@ -43,9 +43,9 @@ class GapSum:
 
         1 for a sum at least 0.5 standard errors below its noise, 0 from 0.2 standard errors above it on.
         """
-        return self._left(*_CALIBRATED)
+        return self._remaining(*_CALIBRATED)
 
-    def _left(self, start: float, end: float) -> float:
+    def _remaining(self, start: float, end: float) -> float:
         """1 up to `start`, 0 from `end` on, and linear between: in standard errors that the sum exceeds its noise.
 
         If all resamples are equal, 1 up to the noise and 0 above it.
