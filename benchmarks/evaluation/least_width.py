@@ -88,8 +88,9 @@ def ours(seed: int, sizes: tuple[Array, Array], correlation: float) -> tuple[flo
     random, sums, gaps = np.random.default_rng(seed), [], len(sizes[0])
     observed, again = noise(random, 1, gaps, correlation), noise(random, RESAMPLES, gaps, correlation)
     for size, one, more in zip(sizes, observed, again, strict=True):
-        seen, calibrated = one + size * random.choice([-1, 1], gaps), gaps * math.sqrt(2 / math.pi)
-        sums.append(GapSum(float(np.abs(seen).sum()), np.abs(seen + more).sum(1), calibrated))
+        seen = (one + size * random.choice([-1, 1], gaps))[0]
+        calibrated = np.full(gaps, math.sqrt(2 / math.pi))
+        sums.append(GapSum(float(np.abs(seen).sum()), np.abs(seen + more).sum(1), np.abs(seen), calibrated))
     return gaps_interval(*sums, most=math.inf)
 
 

@@ -18,7 +18,7 @@ from .measures import MEASURES, Measure, ece
 from .predictions import Array, Predictions, Values, Weighted
 from .strategies import NO_INTERVAL, Gaps, Resamples
 
-_NUMBERS = 10_000_000  # total probabilities that `noise_of` processes; more rows mean fewer rounds
+_NUMBERS = 10_000_000  # total probabilities that `noises_of` processes; more rows mean fewer rounds
 
 
 def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> Resamples:
@@ -46,9 +46,9 @@ def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
             for measure, part in zip(wanted, again, strict=True):
                 refits[measure.key].append(part)
     values = {key: np.concatenate(parts) for key, parts in found.items()}
-    noise = noise_of(rows, seed=seed, measures=measures)
+    noises = noises_of(rows, seed=seed, measures=measures)
     if rows.fitted is None:
-        return Resamples(rows, seed, values, noise)
+        return Resamples(rows, seed, values, noises)
     corrections = {}
     for measure in wanted:
         refitted, moved = np.concatenate(refits[measure.key], axis=1)
@@ -59,7 +59,7 @@ def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
         lost = float((moved - value).mean())  # exactly 0 where the scaling does not matter
         corrections[measure.key] = float(np.clip(value + lost - gained, 0.0, measure.most)) - value
         values[measure.key] = refitted - gained + corrections[measure.key]
-    return Resamples(rows, seed, values, noise, corrections)
+    return Resamples(rows, seed, values, noises, corrections)
 
 
 def _needs_resamples(measure: Measure, rows: Predictions) -> bool:
@@ -67,19 +67,20 @@ def _needs_resamples(measure: Measure, rows: Predictions) -> bool:
     return way.resamples_interval or way.resamples_difference or (rows.fitted is not None and not way.from_left_out)
 
 
-def noise_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, float]:
-    """Expected value of each sum of absolute gaps, by its key, if the probabilities of these rows were right.
+def noises_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, Array]:
+    """Expected gaps of each sum of absolute gaps, by its key, if the probabilities of these rows were right.
 
     Labels are drawn from the probabilities, with the same random numbers for every arm. Copies of a text get one label.
+    *Shape:* (bins,) each.
     """
-    wanted = [measure for measure in measures if isinstance(measure.strategy, Gaps)]
+    wanted = {measure.key: measure.strategy for measure in measures if isinstance(measure.strategy, Gaps)}
     if not wanted:
         return {}
     rounds = int(np.clip(_NUMBERS // rows.probabilities.size, 4, 100))
-    sums = dict.fromkeys((measure.key for measure in wanted), 0.0)
+    sums: dict[str, Array] = {}
     for drawn in rows.as_if_right(np.random.default_rng([seed % 2**64, 1]), rounds):
-        for measure in wanted:
-            sums[measure.key] += float(measure.values(drawn).sum()) / rounds
+        for key, strategy in wanted.items():
+            sums[key] = sums.get(key, 0.0) + strategy.gaps(drawn).sum(0) / rounds
     return sums
 
 

@@ -1,6 +1,9 @@
 """The interval for a difference of two sums of absolute gaps, such as two ECEs."""
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from .intervals import Interval, normal_interval
 from .predictions import Array
@@ -10,6 +13,7 @@ from .predictions import Array
 CLEARLY = 2.5  # standard errors that a sum may exceed its noise, or a distance be too small, by chance
 _USUAL = 0.9  # standard errors that the sum of a calibrated arm often exceeds its noise
 _CALIBRATED = -0.5, 0.2  # standard errors above its noise up to which an arm counts as calibrated, fully and at all
+_OFF = 2.5, 3.0  # standard errors of a gap up to which its bin counts fully, and from which on not at all
 _SHARED = 1 / 3  # share of the noise of one sum that the other one has too
 
 
@@ -20,12 +24,20 @@ class GapSum:
     Attributes:
         value: The sum.
         resampled: The sum on resamples of the rows. *Shape:* (resamples,).
-        noise: What the sum would be if the arm were calibrated, from sampling noise alone.
+        gaps: The absolute gaps. Their sum is `value`, but for the correction of a fit. *Shape:* (bins,).
+        noises: What the gaps would be on average if the arm were calibrated, from sampling noise alone. *Shape:*
+            (bins,).
     """
 
     value: float
     resampled: Array
-    noise: float
+    gaps: Array
+    noises: Array
+
+    @property
+    def noise(self) -> float:
+        """What the sum would be if the arm were calibrated."""
+        return float(self.noises.sum())
 
     @property
     def bias(self) -> float:
@@ -33,9 +45,26 @@ class GapSum:
 
         All of `noise` for a sum up to 0.9 standard errors above it, less beyond, and nothing from 2.5 on. The resamples
         show what noise adds to an arm that is off, and too little of what it adds to a calibrated one. So the larger of
-        the two is used. An arm whose gaps are all in a few bins has more noise than either says.
+        the two is used.
         """
-        return max(self.noise * self._remaining(_USUAL, CLEARLY), float(self.resampled.mean()) - self.value)
+        added = self.noise * _remaining(self.value - self.noise, self.standard_error, _USUAL, CLEARLY)
+        return max(added, float(self.resampled.mean()) - self.value)
+
+    @property
+    def bias_of_rest(self) -> float:
+        """How much noise may have added in the bins that are not clearly off, judged by these bins alone.
+
+        A bin counts up to a gap of 2.5 standard errors, partly beyond, and not at all from 3 on.
+        """
+        errors = self.noises * math.sqrt(math.pi / 2)  # the mean size of a normal gap is sqrt(2 / pi) of them
+        sizes = np.divide(self.gaps, errors, out=np.full(len(errors), np.inf), where=errors > 0)
+        counted = np.clip((_OFF[1] - sizes) / (_OFF[1] - _OFF[0]), 0, 1)
+        noise, all_errors = float(counted @ self.noises), float(np.linalg.norm(errors))
+        if not noise:
+            return 0.0
+        excess = self.value - float((1 - counted) @ self.gaps) - noise
+        share = float(np.linalg.norm(counted * errors)) / all_errors
+        return noise * _remaining(excess, share * self.standard_error, _USUAL, CLEARLY)
 
     @property
     def calibrated(self) -> float:
@@ -43,17 +72,7 @@ class GapSum:
 
         1 for a sum at least 0.5 standard errors below its noise, 0 from 0.2 standard errors above it on.
         """
-        return self._remaining(*_CALIBRATED)
-
-    def _remaining(self, start: float, end: float) -> float:
-        """1 up to `start`, 0 from `end` on, and linear between: in standard errors that the sum exceeds its noise.
-
-        If all resamples are equal, 1 up to the noise and 0 above it.
-        """
-        excess, error = self.value - self.noise, self.standard_error
-        if not error:
-            return float(excess <= 0)
-        return min(max((end - excess / error) / (end - start), 0.0), 1.0)
+        return _remaining(self.value - self.noise, self.standard_error, *_CALIBRATED)
 
     @property
     def standard_error(self) -> float:
@@ -74,16 +93,16 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     - Suppose one arm is overconfident and the other is underconfident. Then noise in the labels decides which one looks
       better, and resamples vary too little around that outcome. Their mean shows it, because it is closer to 0. So the
       end near 0 extends by the distance of the mean from d, as far as the verdict depends on it.
-    - The sum of a calibrated arm is all noise, and that of an arm with large gaps in all bins has none. The true
-      difference may be larger than d by the noise in `theirs`, and the upper end extends by it. The same labels make
-      part of the noise in `mine`, so the upper end extends by less if there is any. It extends up to the upper end of
-      `mine` alone and up to `most`, because `theirs` is not negative. The lower end mirrors that.
+    - The sum of a calibrated arm is all noise, and a large gap has none. The true difference may be larger than d by
+      the noise in `theirs`, and the upper end extends by it. The same labels make part of the noise in `mine`, so the
+      upper end extends by less if there is any. It extends up to the upper end of `mine` alone and up to `most`,
+      because `theirs` is not negative. The lower end mirrors that.
+    - A sum may be large because of a few bins alone. Then its size says nothing about the noise in the others. So the
+      upper end extends at least by how much more noise `theirs` may have than `mine` in the bins that are not clearly
+      off. The lower end mirrors that.
     - If `theirs` is calibrated, d is too small by its noise. So where the interval is clear of 0, its lower end moves
       along, to the degree that `theirs` counts as calibrated. This changes no verdict, and intervals of large
       differences are narrower.
-
-    If the gaps of one arm are in a few bins and those of the other in all, the first arm looks worse than it is, and
-    the interval holds the truth too rarely.
 
     `benchmarks/evaluation/` shows how often the interval is right: `calibrated_arm.py`, `gap_shapes.py`,
     `least_width.py`, `null_verdicts.py` and `verdict.py`.
@@ -96,14 +115,25 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     value, apart = mine.value - theirs.value, mine.resampled - theirs.resampled
     low, high = normal_interval(value, apart)
     pull = float(apart.mean()) - value
-    lower = max(min(mine.bias - _SHARED * theirs.bias, low + min(theirs.high, most)), 0.0)
-    higher = max(min(theirs.bias - _SHARED * mine.bias, min(mine.high, most) - high), 0.0)
+    more = mine.bias_of_rest - theirs.bias_of_rest
+    lower = max(min(max(mine.bias - _SHARED * theirs.bias, more), low + min(theirs.high, most)), 0.0)
+    higher = max(min(max(theirs.bias - _SHARED * mine.bias, -more), min(mine.high, most) - high), 0.0)
     low, high = (
         min(_toward_zero(low, max(-pull, 0.0)), low - lower),
         max(-_toward_zero(-high, max(pull, 0.0)), high + higher),
     )
     low_along, high_along = higher * theirs.calibrated, lower * mine.calibrated
     return _from_zero(low, low_along, value), -_from_zero(-high, high_along, -value)
+
+
+def _remaining(excess: float, error: float, start: float, end: float) -> float:
+    """1 for an excess up to `start` standard errors, 0 from `end` on, and linear between.
+
+    With an error of 0, 1 up to 0 and 0 above it.
+    """
+    if not error:
+        return float(excess <= 0)
+    return min(max((end - excess / error) / (end - start), 0.0), 1.0)
 
 
 def _from_zero(low: float, distance: float, value: float) -> float:

@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from .label_predictions import pooled
 from .measures import (
     MEASURES,
     Measure,
     class_wise_ece,
     errors_of_classes,
+    gaps_of_classes,
     mean_of,
     reliability,
     resolution,
@@ -26,6 +29,12 @@ def pooled_ece(data: Weighted) -> Array:
     return pooled(data.column_sums).error()
 
 
+def gaps_of_pairs(data: Weighted) -> Array:
+    """The parts of `pooled_ece`: the absolute gap of each bin. *Shape:* (resamples, bins)."""
+    sums = pooled(data.column_sums)
+    return np.asarray(np.abs(sums.gaps) / sums.counts.sum(1, keepdims=True))
+
+
 def _per_label(values: Values) -> Values:
     """A sum over the labels as their mean."""
     return lambda data: values(data) / data.rows.probabilities.shape[1]
@@ -40,11 +49,11 @@ def _squares_per_label(of: Callable[[Predictions], Squares]) -> RowSquares:
 
 
 LABEL_MEASURES = (
-    Measure("ece", "ECE", False, pooled_ece, GapsOfFewBins(errors_of_classes)),
+    Measure("ece", "ECE", False, pooled_ece, GapsOfFewBins(errors_of_classes, gaps_of_pairs)),
     Measure("accuracy", "accuracy", True, mean_of(lambda rows: rows.correct), LabelShare()),
     _ONE_LABEL["nll"],
     replace(_ONE_LABEL["brier"], most=1.0),
-    Measure("class_wise_ece", "label-wise ECE", False, class_wise_ece, Gaps(errors_of_classes)),
+    Measure("class_wise_ece", "label-wise ECE", False, class_wise_ece, Gaps(errors_of_classes, gaps_of_classes)),
     replace(
         _ONE_LABEL["brier_reliability"],
         values=_per_label(reliability),

@@ -91,6 +91,17 @@ def resolution(data: Weighted) -> Array:
     return np.asarray(np.sum([one(sums) for sums in data.column_sums], axis=0) / data.total)
 
 
+def gaps_of_confidence(data: Weighted) -> Array:
+    """The parts of `ece`: the absolute gap of each bin. *Shape:* (resamples, bins)."""
+    return np.asarray(np.abs(data.confidence_sums.gaps) / data.total[:, None])
+
+
+def gaps_of_classes(data: Weighted) -> Array:
+    """The parts of `class_wise_ece`: the absolute gap of each bin of each class. *Shape:* (resamples, all bins)."""
+    gaps = np.concatenate([np.abs(sums.gaps) for sums in data.column_sums], axis=1)
+    return np.asarray(gaps / (data.total[:, None] * len(data.column_sums)))
+
+
 def errors_of_confidence(rows: Predictions) -> Array:
     """Confidence minus whether the predicted class is right. *Shape:* (rows, 1)."""
     return np.asarray(rows.confidence - rows.correct)[:, None]
@@ -198,11 +209,11 @@ def _total(parts: Sequence[Squares]) -> Squares:
 
 
 MEASURES = (
-    Measure("ece", "ECE", False, ece, MetricsOwn(errors_of_confidence)),
+    Measure("ece", "ECE", False, ece, MetricsOwn(errors_of_confidence, gaps_of_confidence)),
     Measure("accuracy", "accuracy", True, mean_of(lambda rows: rows.correct), RightShare()),
     Measure("nll", "NLL", False, mean_of(lambda rows: rows.nll), FittedLoss(lambda rows: rows.nll), np.inf),
     Measure("brier", "Brier", False, mean_of(lambda rows: rows.brier), RowMean(lambda rows: rows.brier), 2.0),
-    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, Gaps(errors_of_classes)),
+    Measure("class_wise_ece", "class-wise ECE", False, class_wise_ece, Gaps(errors_of_classes, gaps_of_classes)),
     Measure("l2_ece", "l2 ECE, debiased", False, root_squared_ece, RootOfSquares(squares_of_confidence)),
     Measure("brier_reliability", "Brier: reliability", False, reliability, RowSquares(squares_of_reliability), 2.0),
     Measure("brier_resolution", "Brier: resolution", True, resolution, RowSquares(squares_of_resolution)),

@@ -32,7 +32,7 @@ from .intervals import (
     widened,
     wilson,
 )
-from .predictions import BINS, Array, FittedTemperature, Predictions
+from .predictions import BINS, Array, FittedTemperature, Predictions, Weighted, unweighted
 
 NO_INTERVAL = (math.nan, math.nan)
 _NOISY = 8  # standard errors of noise in a sum, from which on its interval covers too little
@@ -46,7 +46,8 @@ class Resamples:
         rows: The data.
         seed: Seed of the draws; equal seeds draw equal rows.
         values: Values on 1,000 resamples for each measure that needs them, by its key. *Shape:* (1,000,) each.
-        noise: Value that sampling noise by itself would give each sum of absolute gaps on these rows, by its key.
+        noises: What sampling noise by itself would give each bin of each sum of absolute gaps on these rows, by the key
+            of the sum. *Shape:* (bins,) each.
         corrections: What to add to each measure that is not a mean over rows, by its key, because a scaling was fitted
             on these rows. Empty without such a scaling.
     """
@@ -54,7 +55,7 @@ class Resamples:
     rows: Predictions
     seed: int = 0
     values: Mapping[str, Array] = field(default_factory=dict)
-    noise: Mapping[str, float] = field(default_factory=dict)
+    noises: Mapping[str, Array] = field(default_factory=dict)
     corrections: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
@@ -192,9 +193,11 @@ class Gaps(Strategy):
 
     Attributes:
         errors: Function of the rows: each probability minus whether its event happened. *Shape:* (rows, columns).
+        gaps: Function of weighted rows: what each bin adds to the sum. *Shape:* (resamples, bins).
     """
 
     errors: Callable[[Predictions], Array]
+    gaps: Callable[[Weighted], Array]
 
     def interval(self, key: str, value: float, drawn: Resamples) -> Interval:
         """The interval of `metrics/ece`; none if the bias is too large for it."""
@@ -209,14 +212,15 @@ class Gaps(Strategy):
         is the noise, which does not depend on that chance.
         """
         for value, one in zip(values, (drawn, base), strict=True):
-            noisy = one.noise[key] > _NOISY * float(one.values[key].std(ddof=1))
+            noisy = float(one.noises[key].sum()) > _NOISY * float(one.values[key].std(ddof=1))
             if noisy and math.isnan(self.interval(key, value, one)[0]):
                 return NO_INTERVAL
         return self._difference(key, values, drawn, base)
 
     def _difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
         mine, theirs = (
-            GapSum(value, one.values[key], one.noise[key]) for value, one in zip(values, (drawn, base), strict=True)
+            GapSum(value, one.values[key], self.gaps(unweighted(one.rows))[0], one.noises[key])
+            for value, one in zip(values, (drawn, base), strict=True)
         )
         return gaps_interval(mine, theirs, most=self._most(drawn.rows, base.rows))
 

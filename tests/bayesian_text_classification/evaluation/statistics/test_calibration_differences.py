@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noise_of, resample
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noises_of, resample
 from bayesian_text_classification.evaluation.statistics.gap_sums import GapSum, gaps_interval
 from bayesian_text_classification.evaluation.statistics.intervals import mean_interval
-from bayesian_text_classification.evaluation.statistics.predictions import Predictions
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions, Weighted
 from bayesian_text_classification.metric import load_metric_module
 from interval_cases import MEASURE, beside, pair
 from scipy import special, stats
@@ -63,7 +63,7 @@ def test_noise_correction_rarely_makes_uncalibrated_arms_significant():
 def gap_sum(value, noise=0.0, around=None, spread=0.01):
     """A sum whose resamples have this mean and standard deviation."""
     drawn = (around if around is not None else value) + spread * np.sqrt(0.5) * np.array([-1.0, 1.0])
-    return GapSum(value, drawn, noise)
+    return GapSum(value, drawn, np.array([value]), np.array([noise]))
 
 
 SURE = {"spread": 0.0}
@@ -119,28 +119,84 @@ def test_an_arm_counts_as_calibrated_if_its_sum_is_below_its_noise():
     assert (gap_sum(0.1, noise=0.1, **SURE).calibrated, gap_sum(0.101, noise=0.1, **SURE).calibrated) == (1, 0)
 
 
+def test_bins_that_are_clearly_off_say_nothing_about_the_others():
+    spread = 0.01 * np.sqrt(0.5) * np.array([-1.0, 1.0])
+    # 0.2 is 8 standard errors of its bin: only the other bin and its noise are left, and its gap is that noise.
+    one = GapSum(0.22, 0.22 + spread, np.array([0.2, 0.02]), np.array([0.02, 0.02]))
+    assert (one.bias, one.bias_of_rest) == (0, pytest.approx(0.02))
+    # 2.75 standard errors of its bin are half way from 2.5 to 3: half of the bin is left, and 1 1/2 bins of noise. The
+    # standard error is that of 1 1/4 of 2 bins. The rest exceeds its noise by 1.7 of them, half way from .9 to 2.5.
+    gap = 2.75 * 0.02 * np.sqrt(np.pi / 2)
+    error = (gap / 2 + 0.02 - 0.03) / 1.7 / np.sqrt(1.25 / 2)
+    half = GapSum(gap + 0.02, gap + 0.02 + error / 0.01 * spread, np.array([gap, 0.02]), np.array([0.02, 0.02]))
+    assert half.bias_of_rest == pytest.approx(0.015)
+    assert gap_sum(0.1, noise=0.01).bias_of_rest == 0  # no bin is left
+    assert gap_sum(0.1, noise=0.0).bias_of_rest == 0  # nor where there is no noise
+
+
+def test_an_interval_extends_by_the_noise_that_the_other_arm_has_more_of():
+    """One bin of `off` is clearly off. Its other bin may be all noise, and `even` has no noise left."""
+    spread = 0.001 * np.sqrt(0.5) * np.array([-1.0, 1.0])
+    off = GapSum(0.22, 0.22 + spread, np.array([0.2, 0.02]), np.array([0.02, 0.02]))
+    even = GapSum(0.3, 0.3 - spread, np.array([0.15, 0.15]), np.array([0.02, 0.02]))
+    assert (off.bias, even.bias, off.bias_of_rest, even.bias_of_rest) == (0, 0, pytest.approx(0.02), 0)
+    plain = 0.002 * 1.96
+    assert gaps_interval(even, off, most=np.inf) == pytest.approx((0.08 - plain, 0.08 + plain + 0.02), abs=1e-5)
+    assert gaps_interval(off, even, most=np.inf) == pytest.approx((-0.08 - plain - 0.02, -0.08 + plain), abs=1e-5)
+
+
+def test_a_difference_takes_the_gaps_and_the_noise_of_each_bin_from_the_rows():
+    random = np.random.default_rng(0)
+    confidence = random.uniform(0.5, 1, 3_000)
+    right = np.where(confidence >= 0.9, confidence - 0.15, confidence)
+    labels, sums, drawn = (random.random(3_000) < right).astype(int), [], []
+    for p in (confidence, right + 0.07):
+        rows, bins = Predictions.of(np.stack([1 - p, p], 1), labels), (p * 10).astype(int)
+        drawn.append(resample(rows, measures=[MEASURE["ece"]]))
+        gaps, noises = np.abs(np.bincount(bins, p - labels, 10)) / 3_000, drawn[-1].noises["ece"]
+        assert noises == pytest.approx(np.sqrt(np.bincount(bins, p * (1 - p), 10) * 2 / np.pi) / 3_000, rel=0.3)
+        sums.append(GapSum(gaps.sum(), drawn[-1].values["ece"], gaps, noises))
+    found = difference(MEASURE["ece"], *drawn)
+    assert (found.low, found.high) == pytest.approx(gaps_interval(*sums, most=1))
+    assert sums[0].bias_of_rest > 0.005 > 2 * sums[0].bias  # so the interval depends on the bins
+
+
+def in_first(gaps, count, size):
+    """Gaps that are 0 but in the first bins."""
+    return np.where(np.arange(gaps) < count, size, 0.0)
+
+
 @pytest.mark.parametrize(
-    ("gaps", "first", "second", "widest"),
-    [(10, 2, 1, 1.4), (10, 3, 1, 1.4), (30, 2, 1, 1.45), (10, 2, 0, 1.4), (30, 3, 0, 1.8)],
+    ("first", "second", "widest"),
+    [
+        (np.full(10, 2), np.full(10, 1), 1.45),
+        (np.full(10, 3), np.full(10, 1), 1.45),
+        (np.full(30, 2), np.full(30, 1), 1.5),
+        (np.full(10, 2), np.zeros(10), 1.4),
+        (np.full(30, 3), np.zeros(30), 1.8),
+        (np.full(10, 5), in_first(10, 1, 5), 1.7),
+        (np.full(30, 5), in_first(30, 3, 5), 2.1),
+    ],
 )
-def test_differences_cover_the_truth_for_gaps_of_any_signs(gaps, first, second, widest):
+def test_differences_cover_the_truth_for_gaps_of_any_signs(first, second, widest):
     """Gaps of these sizes in standard errors, observed with normal noise.
 
     If the lower end moved along for every `theirs`, 82% were covered for 2 and 1. If what noise may add faded from the
-    noise itself on, 85% were covered for 30 gaps of 3 and 0. If no end moved along, the width was 1.9 in that case.
+    noise itself on, 85% were covered for 30 gaps of 3 and 0. If no end moved along, the width was 1.9 in that case. If
+    bins that are clearly off counted for the others too, 54 and 86% were covered in the last two cases.
     """
-    random, found, sums = np.random.default_rng(0), [], []
+    random, found, sums, gaps = np.random.default_rng(0), [], [], len(first)
     for _ in range(1_000):
         own, shared = random.normal(size=(2, gaps)), random.normal(size=gaps)
         again, again_shared = random.normal(size=(300, 2, gaps)), random.normal(size=(300, 1, gaps))
-        observed = np.sqrt(0.5) * (own + shared) + np.array([[first], [second]]) * random.choice([-1, 1], (2, gaps))
+        observed = np.sqrt(0.5) * (own + shared) + np.stack([first, second]) * random.choice([-1, 1], (2, gaps))
         drawn = np.abs(observed + np.sqrt(0.5) * (again + again_shared)).sum(2)
-        noise = gaps * np.sqrt(2 / np.pi)
-        arms = [GapSum(float(np.abs(observed[k]).sum()), drawn[:, k], noise) for k in (0, 1)]
+        sizes, noises = np.abs(observed), np.full(gaps, np.sqrt(2 / np.pi))
+        arms = [GapSum(float(sizes[k].sum()), drawn[:, k], sizes[k], noises) for k in (0, 1)]
         found.append(gaps_interval(*arms, most=np.inf))
         sums.append(arms[0].value - arms[1].value)
-    low, high = np.transpose(found)
-    assert np.mean((low <= gaps * (first - second)) & (gaps * (first - second) <= high)) >= 0.91
+    (low, high), truth = np.transpose(found), first.sum() - second.sum()
+    assert np.mean((low <= truth) & (truth <= high)) >= 0.91
     assert np.mean(high - low) / np.subtract(*np.quantile(sums, [0.975, 0.025])) < widest
 
 
@@ -264,9 +320,17 @@ def test_false_positive_rate_of_squares_is_at_most_nominal(draw):
 
 def test_noise_matches_the_metrics_null_value():
     rows, _ = pair(300, 3)
-    found = noise_of(rows)
+    found = noises_of(rows)
     null = load_metric_module().bootstrap(rows.probabilities, rows.labels).null
-    assert found["ece"] == pytest.approx(null, rel=0.1) and set(found) == {"ece", "class_wise_ece"}
+    assert found["ece"].sum() == pytest.approx(null, rel=0.1) and set(found) == {"ece", "class_wise_ece"}
+
+
+@pytest.mark.parametrize("key", ["ece", "class_wise_ece"])
+def test_gaps_add_up_to_the_measure(key):
+    random = np.random.default_rng(0)
+    rows, _ = pair(200, 3)
+    data = Weighted(rows, random.multinomial(200, np.full(200, 1 / 200), 5).astype(float))
+    assert MEASURE[key].strategy.gaps(data).sum(1) == pytest.approx(MEASURE[key].values(data))
 
 
 def test_rows_that_are_all_right_do_not_justify_high_confidence():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation.heads import INDEPENDENT_LABELS
-from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noise_of, resample
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noises_of, resample
 from bayesian_text_classification.evaluation.statistics.label_measures import LABEL_MEASURES
 from bayesian_text_classification.evaluation.statistics.label_predictions import LabelPredictions, effective_counts
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
@@ -64,7 +64,7 @@ def test_noise_of_a_calibrated_model_has_the_correlation_of_its_labels():
         random = np.random.default_rng(0)
         drawn = [LabelPredictions.of(*texts_with_labels(random, 400, shared=shared)) for _ in range(150)]
         expected[shared] = np.mean([MEASURE["ece"].value(rows) for rows in drawn])
-        found[shared] = np.mean([noise_of(rows, measures=[MEASURE["ece"]])["ece"] for rows in drawn[:20]])
+        found[shared] = np.mean([noises_of(rows, measures=[MEASURE["ece"]])["ece"].sum() for rows in drawn[:20]])
         assert found[shared] == pytest.approx(expected[shared], rel=0.06)
         bands = [INDEPENDENT_LABELS.null_ece(resample(rows, measures=[])) for rows in drawn[:60]]
         inside = [band.low <= MEASURE["ece"].value(rows) <= band.high for rows, band in zip(drawn, bands, strict=False)]
