@@ -35,7 +35,11 @@ CASES = (
     (5, 0.95, (2.0, 1.0)), (100, 0.9, (1.0, 0.5)),
 )  # fmt: skip
 # Number of gaps, correlation of the arms, size of the first arm's gaps, and number and size of the second arm's gaps.
-FEW = ((10, 0.5, 1.0, 2, 5.0), (30, 0.5, 1.0, 6, 5.0), (10, 0.5, 5.0, 1, 5.0), (30, 0.5, 5.0, 3, 5.0))
+FEW = (
+    (10, 0.5, 1.0, 1, 5.0), (10, 0.5, 1.0, 2, 5.0), (10, 0.5, 1.0, 4, 5.0), (10, 0.9, 1.0, 1, 8.0),
+    (10, 0.5, 0.8, 1, 10.0), (10, 0.5, 5.0, 1, 5.0), (30, 0.5, 1.0, 3, 5.0), (30, 0.5, 1.0, 5, 5.0),
+    (30, 0.5, 1.0, 6, 5.0), (30, 0.5, 5.0, 3, 5.0),
+)  # fmt: skip
 HEADER = ("number of gaps", "correlation", "sizes of the gaps", "least width, 95%", "least width, 92%", "ours, 95%",
           "ours holds the truth", "first is higher", "second is higher")  # fmt: skip
 FEW_HEADER = ("number of gaps", "correlation", "sizes of the gaps", "truth", "ours, 95%", "ours holds the truth",

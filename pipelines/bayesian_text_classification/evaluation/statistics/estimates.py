@@ -18,7 +18,7 @@ from .measures import MEASURES, Measure, ece
 from .predictions import Array, Predictions, Values, Weighted
 from .strategies import NO_INTERVAL, Gaps, Resamples
 
-_NUMBERS = 10_000_000  # total probabilities that `noises_of` processes; more rows mean fewer rounds
+_NUMBERS = 10_000_000  # total probabilities that `noise_by_bin` processes; more rows mean fewer rounds, down to 50
 
 
 def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> Resamples:
@@ -46,9 +46,9 @@ def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
             for measure, part in zip(wanted, again, strict=True):
                 refits[measure.key].append(part)
     values = {key: np.concatenate(parts) for key, parts in found.items()}
-    noises = noises_of(rows, seed=seed, measures=measures)
+    noise = noise_by_bin(rows, seed=seed, measures=measures)
     if rows.fitted is None:
-        return Resamples(rows, seed, values, noises)
+        return Resamples(rows, seed, values, noise)
     corrections = {}
     for measure in wanted:
         refitted, moved = np.concatenate(refits[measure.key], axis=1)
@@ -59,7 +59,7 @@ def resample(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = 
         lost = float((moved - value).mean())  # exactly 0 where the scaling does not matter
         corrections[measure.key] = float(np.clip(value + lost - gained, 0.0, measure.most)) - value
         values[measure.key] = refitted - gained + corrections[measure.key]
-    return Resamples(rows, seed, values, noises, corrections)
+    return Resamples(rows, seed, values, noise, corrections)
 
 
 def _needs_resamples(measure: Measure, rows: Predictions) -> bool:
@@ -67,7 +67,7 @@ def _needs_resamples(measure: Measure, rows: Predictions) -> bool:
     return way.resamples_interval or way.resamples_difference or (rows.fitted is not None and not way.from_left_out)
 
 
-def noises_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, Array]:
+def noise_by_bin(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] = MEASURES) -> dict[str, Array]:
     """Expected gaps of each sum of absolute gaps, by its key, if the probabilities of these rows were right.
 
     Labels are drawn from the probabilities, with the same random numbers for every arm. Copies of a text get one label.
@@ -76,7 +76,7 @@ def noises_of(rows: Predictions, *, seed: int = 0, measures: Sequence[Measure] =
     wanted = {measure.key: measure.strategy for measure in measures if isinstance(measure.strategy, Gaps)}
     if not wanted:
         return {}
-    rounds = int(np.clip(_NUMBERS // rows.probabilities.size, 4, 100))
+    rounds = int(np.clip(_NUMBERS // rows.probabilities.size, 50, 100))
     sums: dict[str, Array] = {}
     for drawn in rows.as_if_right(np.random.default_rng([seed % 2**64, 1]), rounds):
         for key, strategy in wanted.items():

@@ -13,7 +13,7 @@ from .predictions import Array
 CLEARLY = 2.5  # standard errors that a sum may exceed its noise, or a distance be too small, by chance
 _USUAL = 0.9  # standard errors that the sum of a calibrated arm often exceeds its noise
 _CALIBRATED = -0.5, 0.2  # standard errors above its noise up to which an arm counts as calibrated, fully and at all
-_OFF = 2.5, 3.0  # standard errors of a gap up to which its bin counts fully, and from which on not at all
+_OFF = 2.5, 3.0  # in standard errors of a gap: its bin counts fully below the first, not at all above the second
 _SHARED = 1 / 3  # share of the noise of one sum that the other one has too
 
 
@@ -25,19 +25,19 @@ class GapSum:
         value: The sum.
         resampled: The sum on resamples of the rows. *Shape:* (resamples,).
         gaps: The absolute gaps. Their sum is `value`, but for the correction of a fit. *Shape:* (bins,).
-        noises: What the gaps would be on average if the arm were calibrated, from sampling noise alone. *Shape:*
+        noise_by_bin: What the gaps would be on average if the arm were calibrated, from sampling noise alone. *Shape:*
             (bins,).
     """
 
     value: float
     resampled: Array
     gaps: Array
-    noises: Array
+    noise_by_bin: Array
 
     @property
     def noise(self) -> float:
         """What the sum would be if the arm were calibrated."""
-        return float(self.noises.sum())
+        return float(self.noise_by_bin.sum())
 
     @property
     def bias(self) -> float:
@@ -45,7 +45,7 @@ class GapSum:
 
         All of `noise` for a sum up to 0.9 standard errors above it, less beyond, and nothing from 2.5 on. The resamples
         show what noise adds to an arm that is off, and too little of what it adds to a calibrated one. So the larger of
-        the two is used.
+        the two is used. An arm whose gaps are all in a few bins has more noise than either says: see `bias_of_rest`.
         """
         added = self.noise * _remaining(self.value - self.noise, self.standard_error, _USUAL, CLEARLY)
         return max(added, float(self.resampled.mean()) - self.value)
@@ -54,16 +54,18 @@ class GapSum:
     def bias_of_rest(self) -> float:
         """How much noise may have added in the bins that are not clearly off, judged by these bins alone.
 
-        A bin counts up to a gap of 2.5 standard errors, partly beyond, and not at all from 3 on.
+        A bin counts up to a gap of 2.5 standard errors, partly beyond, and not at all from 3 on. Its share of the
+        variance of the sum is that of the noise.
         """
-        errors = self.noises * math.sqrt(math.pi / 2)  # the mean size of a normal gap is sqrt(2 / pi) of them
+        errors = self.noise_by_bin * math.sqrt(math.pi / 2)  # the mean size of a normal gap is sqrt(2 / pi) of them
         sizes = np.divide(self.gaps, errors, out=np.full(len(errors), np.inf), where=errors > 0)
         counted = np.clip((_OFF[1] - sizes) / (_OFF[1] - _OFF[0]), 0, 1)
-        noise, all_errors = float(counted @ self.noises), float(np.linalg.norm(errors))
+        noise = float(counted @ self.noise_by_bin)
         if not noise:
             return 0.0
         excess = self.value - float((1 - counted) @ self.gaps) - noise
-        share = float(np.linalg.norm(counted * errors)) / all_errors
+        shares = errors / errors.max()  # their squares cannot underflow
+        share = float(np.linalg.norm(counted * shares) / np.linalg.norm(shares))
         return noise * _remaining(excess, share * self.standard_error, _USUAL, CLEARLY)
 
     @property
@@ -99,7 +101,9 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
       because `theirs` is not negative. The lower end mirrors that.
     - A sum may be large because of a few bins alone. Then its size says nothing about the noise in the others. So the
       upper end extends at least by how much more noise `theirs` may have than `mine` in the bins that are not clearly
-      off. The lower end mirrors that.
+      off. The lower end mirrors that. This holds the truth too rarely if `mine` is off a little in all bins: then it
+      may seem to have all of its noise, and has little. Subtracting only a third of it would cover that case, but make
+      intervals from a calibrated arm much wider.
     - If `theirs` is calibrated, d is too small by its noise. So where the interval is clear of 0, its lower end moves
       along, to the degree that `theirs` counts as calibrated. This changes no verdict, and intervals of large
       differences are narrower.
@@ -115,15 +119,19 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     value, apart = mine.value - theirs.value, mine.resampled - theirs.resampled
     low, high = normal_interval(value, apart)
     pull = float(apart.mean()) - value
-    more = mine.bias_of_rest - theirs.bias_of_rest
-    lower = max(min(max(mine.bias - _SHARED * theirs.bias, more), low + min(theirs.high, most)), 0.0)
-    higher = max(min(max(theirs.bias - _SHARED * mine.bias, -more), min(mine.high, most) - high), 0.0)
+    lower = max(min(_noisier(mine, theirs), low + min(theirs.high, most)), 0.0)
+    higher = max(min(_noisier(theirs, mine), min(mine.high, most) - high), 0.0)
     low, high = (
         min(_toward_zero(low, max(-pull, 0.0)), low - lower),
         max(-_toward_zero(-high, max(pull, 0.0)), high + higher),
     )
     low_along, high_along = higher * theirs.calibrated, lower * mine.calibrated
     return _from_zero(low, low_along, value), -_from_zero(-high, high_along, -value)
+
+
+def _noisier(one: GapSum, other: GapSum) -> float:
+    """By how much noise may have added more to `one` than to `other`."""
+    return max(one.bias - _SHARED * other.bias, one.bias_of_rest - other.bias_of_rest)
 
 
 def _remaining(excess: float, error: float, start: float, end: float) -> float:

@@ -46,8 +46,8 @@ class Resamples:
         rows: The data.
         seed: Seed of the draws; equal seeds draw equal rows.
         values: Values on 1,000 resamples for each measure that needs them, by its key. *Shape:* (1,000,) each.
-        noises: What sampling noise by itself would give each bin of each sum of absolute gaps on these rows, by the key
-            of the sum. *Shape:* (bins,) each.
+        noise_by_bin: For each sum of absolute gaps, by its key: the mean gap of each bin if the arm were calibrated.
+            *Shape:* (bins,) each.
         corrections: What to add to each measure that is not a mean over rows, by its key, because a scaling was fitted
             on these rows. Empty without such a scaling.
     """
@@ -55,7 +55,7 @@ class Resamples:
     rows: Predictions
     seed: int = 0
     values: Mapping[str, Array] = field(default_factory=dict)
-    noises: Mapping[str, Array] = field(default_factory=dict)
+    noise_by_bin: Mapping[str, Array] = field(default_factory=dict)
     corrections: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
@@ -212,14 +212,14 @@ class Gaps(Strategy):
         is the noise, which does not depend on that chance.
         """
         for value, one in zip(values, (drawn, base), strict=True):
-            noisy = float(one.noises[key].sum()) > _NOISY * float(one.values[key].std(ddof=1))
+            noisy = float(one.noise_by_bin[key].sum()) > _NOISY * float(one.values[key].std(ddof=1))
             if noisy and math.isnan(self.interval(key, value, one)[0]):
                 return NO_INTERVAL
         return self._difference(key, values, drawn, base)
 
     def _difference(self, key: str, values: tuple[float, float], drawn: Resamples, base: Resamples) -> Interval:
         mine, theirs = (
-            GapSum(value, one.values[key], self.gaps(unweighted(one.rows))[0], one.noises[key])
+            GapSum(value, one.values[key], self.gaps(unweighted(one.rows))[0], one.noise_by_bin[key])
             for value, one in zip(values, (drawn, base), strict=True)
         )
         return gaps_interval(mine, theirs, most=self._most(drawn.rows, base.rows))

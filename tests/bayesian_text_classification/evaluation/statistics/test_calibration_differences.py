@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
-from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noises_of, resample
+from bayesian_text_classification.evaluation.fits import Temperatures
+from bayesian_text_classification.evaluation.statistics import strategies
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noise_by_bin, resample
 from bayesian_text_classification.evaluation.statistics.gap_sums import GapSum, gaps_interval
 from bayesian_text_classification.evaluation.statistics.intervals import mean_interval
-from bayesian_text_classification.evaluation.statistics.predictions import Predictions, Weighted
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions, Weighted, unweighted
 from bayesian_text_classification.metric import load_metric_module
+from bayesian_text_classification.pipeline.temperature import apply_temperature
 from interval_cases import MEASURE, beside, pair
 from scipy import special, stats
 
@@ -132,17 +135,34 @@ def test_bins_that_are_clearly_off_say_nothing_about_the_others():
     assert half.bias_of_rest == pytest.approx(0.015)
     assert gap_sum(0.1, noise=0.01).bias_of_rest == 0  # no bin is left
     assert gap_sum(0.1, noise=0.0).bias_of_rest == 0  # nor where there is no noise
+    # A bin without noise is clearly off: the rest has a gap of .02, 1 standard error of .02 above its noise.
+    sure = GapSum(0.24, 0.24 + 2 * spread, np.array([0.2, 0.04]), np.array([0.0, 0.02]))
+    assert sure.bias_of_rest == pytest.approx(0.02 * 1.5 / 1.6)
+    # A fit lowered the value by .012. All of it counts for the rest, which then exceeds its noise by 1.4.
+    fitted = GapSum(0.228, 0.228 + spread / 0.01 * 0.008 / 1.4, np.array([0.2, 0.04]), np.array([0.0, 0.02]))
+    assert fitted.bias_of_rest == pytest.approx(0.02 * 1.1 / 1.6)
+
+
+def test_noise_that_is_too_small_to_square_is_noise():
+    """Probabilities of 1e-170 have it."""
+    one = GapSum(1e-170, np.full(2, 1e-170), np.array([1e-170, 0.0]), np.array([1e-170, 0.0]))
+    assert one.bias_of_rest == 1e-170
 
 
 def test_an_interval_extends_by_the_noise_that_the_other_arm_has_more_of():
-    """One bin of `off` is clearly off. Its other bin may be all noise, and `even` has no noise left."""
+    """One bin of `off` is clearly off. Its other bin may be all noise, and `even` has less noise left, or none."""
     spread = 0.001 * np.sqrt(0.5) * np.array([-1.0, 1.0])
     off = GapSum(0.22, 0.22 + spread, np.array([0.2, 0.02]), np.array([0.02, 0.02]))
     even = GapSum(0.3, 0.3 - spread, np.array([0.15, 0.15]), np.array([0.02, 0.02]))
     assert (off.bias, even.bias, off.bias_of_rest, even.bias_of_rest) == (0, 0, pytest.approx(0.02), 0)
     plain = 0.002 * 1.96
-    assert gaps_interval(even, off, most=np.inf) == pytest.approx((0.08 - plain, 0.08 + plain + 0.02), abs=1e-5)
-    assert gaps_interval(off, even, most=np.inf) == pytest.approx((-0.08 - plain - 0.02, -0.08 + plain), abs=1e-5)
+    left = GapSum(0.303, 0.303 - spread, np.array([0.15, 0.15, 0.003]), np.array([0.02, 0.02, 0.003]))
+    assert (left.bias, left.bias_of_rest) == (0, pytest.approx(0.003))
+    for other, more in ((even, 0.02), (left, 0.017)):
+        value = other.value - 0.22
+        found = gaps_interval(other, off, most=np.inf)
+        assert found == pytest.approx((value - plain, value + plain + more), abs=1e-5)
+        assert gaps_interval(off, other, most=np.inf) == pytest.approx((-found[1], -found[0]))
 
 
 def test_a_difference_takes_the_gaps_and_the_noise_of_each_bin_from_the_rows():
@@ -153,12 +173,25 @@ def test_a_difference_takes_the_gaps_and_the_noise_of_each_bin_from_the_rows():
     for p in (confidence, right + 0.07):
         rows, bins = Predictions.of(np.stack([1 - p, p], 1), labels), (p * 10).astype(int)
         drawn.append(resample(rows, measures=[MEASURE["ece"]]))
-        gaps, noises = np.abs(np.bincount(bins, p - labels, 10)) / 3_000, drawn[-1].noises["ece"]
-        assert noises == pytest.approx(np.sqrt(np.bincount(bins, p * (1 - p), 10) * 2 / np.pi) / 3_000, rel=0.3)
-        sums.append(GapSum(gaps.sum(), drawn[-1].values["ece"], gaps, noises))
+        gaps, noise = np.abs(np.bincount(bins, p - labels, 10)) / 3_000, drawn[-1].noise_by_bin["ece"]
+        assert noise == pytest.approx(np.sqrt(np.bincount(bins, p * (1 - p), 10) * 2 / np.pi) / 3_000, rel=0.3)
+        sums.append(GapSum(gaps.sum(), drawn[-1].values["ece"], gaps, noise))
     found = difference(MEASURE["ece"], *drawn)
     assert (found.low, found.high) == pytest.approx(gaps_interval(*sums, most=1))
-    assert sums[0].bias_of_rest > 0.005 > 2 * sums[0].bias  # so the interval depends on the bins
+    assert sums[0].bias_of_rest > 2 * sums[0].bias  # so the interval depends on the bins
+
+
+def test_gaps_with_a_fitted_temperature_are_those_at_the_common_one(monkeypatch):
+    sums, random = [], np.random.default_rng(0)
+    monkeypatch.setattr(strategies, "gaps_interval", lambda *both, most: sums.extend(both) or (0, 0))
+    p, labels = random.dirichlet(np.ones(2), 200), random.integers(0, 2, 200)
+    fit = Temperatures.fitted(p, labels)
+    rows = fit.predictions(p, labels)
+    drawn = resample(rows, measures=[MEASURE["ece"]])
+    difference(MEASURE["ece"], drawn, drawn)
+    at_common = Predictions.of(apply_temperature(p, fit.temperature), labels)
+    assert sums[0].gaps == pytest.approx(MEASURE["ece"].strategy.gaps(unweighted(at_common))[0])
+    assert sums[0].value == estimate(MEASURE["ece"], drawn).value != pytest.approx(sums[0].gaps.sum())
 
 
 def in_first(gaps, count, size):
@@ -183,7 +216,7 @@ def test_differences_cover_the_truth_for_gaps_of_any_signs(first, second, widest
 
     If the lower end moved along for every `theirs`, 82% were covered for 2 and 1. If what noise may add faded from the
     noise itself on, 85% were covered for 30 gaps of 3 and 0. If no end moved along, the width was 1.9 in that case. If
-    bins that are clearly off counted for the others too, 54 and 86% were covered in the last two cases.
+    bins that are clearly off counted for the others too, 86 and 54% were covered in the last two cases.
     """
     random, found, sums, gaps = np.random.default_rng(0), [], [], len(first)
     for _ in range(1_000):
@@ -191,8 +224,8 @@ def test_differences_cover_the_truth_for_gaps_of_any_signs(first, second, widest
         again, again_shared = random.normal(size=(300, 2, gaps)), random.normal(size=(300, 1, gaps))
         observed = np.sqrt(0.5) * (own + shared) + np.stack([first, second]) * random.choice([-1, 1], (2, gaps))
         drawn = np.abs(observed + np.sqrt(0.5) * (again + again_shared)).sum(2)
-        sizes, noises = np.abs(observed), np.full(gaps, np.sqrt(2 / np.pi))
-        arms = [GapSum(float(sizes[k].sum()), drawn[:, k], sizes[k], noises) for k in (0, 1)]
+        sizes, noise = np.abs(observed), np.full(gaps, np.sqrt(2 / np.pi))
+        arms = [GapSum(float(sizes[k].sum()), drawn[:, k], sizes[k], noise) for k in (0, 1)]
         found.append(gaps_interval(*arms, most=np.inf))
         sums.append(arms[0].value - arms[1].value)
     (low, high), truth = np.transpose(found), first.sum() - second.sum()
@@ -320,17 +353,38 @@ def test_false_positive_rate_of_squares_is_at_most_nominal(draw):
 
 def test_noise_matches_the_metrics_null_value():
     rows, _ = pair(300, 3)
-    found = noises_of(rows)
+    found = noise_by_bin(rows)
     null = load_metric_module().bootstrap(rows.probabilities, rows.labels).null
     assert found["ece"].sum() == pytest.approx(null, rel=0.1) and set(found) == {"ece", "class_wise_ece"}
+
+
+def test_noise_of_each_bin_is_that_of_a_normal_gap():
+    random = np.random.default_rng(0)
+    p = special.softmax(random.normal(0, 1, (20_000, 3)), 1)
+    found = noise_by_bin(Predictions.of(p, p.argmax(1)))
+    expected = [np.sqrt(np.bincount((one * 10).astype(int), one * (1 - one), 10) * 2 / np.pi) for one in p.T]
+    assert found["class_wise_ece"] == pytest.approx(np.concatenate(expected) / 60_000, rel=0.3)
 
 
 @pytest.mark.parametrize("key", ["ece", "class_wise_ece"])
 def test_gaps_add_up_to_the_measure(key):
     random = np.random.default_rng(0)
-    rows, _ = pair(200, 3)
+    p = random.dirichlet(np.ones(3), 200)
+    rows = Predictions.of(p, random.integers(0, 3, 200))
     data = Weighted(rows, random.multinomial(200, np.full(200, 1 / 200), 5).astype(float))
-    assert MEASURE[key].strategy.gaps(data).sum(1) == pytest.approx(MEASURE[key].values(data))
+    gaps = MEASURE[key].strategy.gaps(data)
+    assert gaps.shape == (5, 10 if key == "ece" else 30)
+    assert gaps.sum(1) == pytest.approx(MEASURE[key].values(data))
+
+
+def test_a_gap_is_that_of_its_bin_and_class():
+    rows = Predictions.of(np.array([[0.75, 0.15, 0.1], [0.05, 0.45, 0.5], [0.22, 0.43, 0.35]]), np.array([0, 1, 1]))
+    found = MEASURE["class_wise_ece"].strategy.gaps(unweighted(rows))[0].reshape(3, 10) * 9
+    expected = np.zeros((3, 10))
+    expected[0, [0, 2, 7]] = 0.05, 0.22, 0.25
+    expected[1, [1, 4]] = 0.15, 2 - 0.45 - 0.43
+    expected[2, [1, 3, 5]] = 0.1, 0.35, 0.5  # a bin holds its lower edge
+    assert found == pytest.approx(expected)
 
 
 def test_rows_that_are_all_right_do_not_justify_high_confidence():

@@ -281,9 +281,9 @@ def test_interval_of_a_difference_contains_it(seed):
     rows, base = pair(60, seed, tilt=seed / 2, noise=2)
     drawn = [resample(rows), resample(base)]
     for shift in (0.0, 1.0, -1.0):
-        noises = {key: value + shift / 10 for key, value in drawn[0].noises.items()}
+        noises = {key: value + shift / 10 for key, value in drawn[0].noise_by_bin.items()}
         for key, measure in MEASURE.items():
-            found = difference(measure, replace(drawn[0], noises=noises), drawn[1])
+            found = difference(measure, replace(drawn[0], noise_by_bin=noises), drawn[1])
             assert found.low <= found.value <= found.high, (key, shift)
 
 

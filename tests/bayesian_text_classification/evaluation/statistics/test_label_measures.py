@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation.heads import INDEPENDENT_LABELS
-from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noises_of, resample
+from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, noise_by_bin, resample
 from bayesian_text_classification.evaluation.statistics.label_measures import LABEL_MEASURES
 from bayesian_text_classification.evaluation.statistics.label_predictions import LabelPredictions, effective_counts
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
-from bayesian_text_classification.evaluation.statistics.predictions import Predictions
+from bayesian_text_classification.evaluation.statistics.predictions import Predictions, Weighted
 from bayesian_text_classification.metric import load_metric_module
 from scipy import special, stats
 from sklearn.metrics import brier_score_loss, hamming_loss, log_loss
@@ -37,6 +37,15 @@ def test_values_are_those_of_the_metric_and_of_scikit_learn():
     assert found == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(("key", "bins"), [("ece", 10), ("class_wise_ece", 60)])
+def test_gaps_add_up_to_the_measure(key, bins):
+    random = np.random.default_rng(0)
+    rows = LabelPredictions.of(*texts_with_labels(random, 200))
+    data = Weighted(rows, random.multinomial(200, np.full(200, 1 / 200), 5).astype(float))
+    gaps = MEASURE[key].strategy.gaps(data)
+    assert gaps.shape == (5, bins) and gaps.sum(1) == pytest.approx(MEASURE[key].values(data))
+
+
 def test_one_label_has_the_brier_parts_of_two_classes():
     p, y = texts_with_labels(np.random.default_rng(0), 500, labels=1)
     one, two = LabelPredictions.of(p, y), Predictions.of(np.hstack([1 - p, p]), y[:, 0])
@@ -64,7 +73,7 @@ def test_noise_of_a_calibrated_model_has_the_correlation_of_its_labels():
         random = np.random.default_rng(0)
         drawn = [LabelPredictions.of(*texts_with_labels(random, 400, shared=shared)) for _ in range(150)]
         expected[shared] = np.mean([MEASURE["ece"].value(rows) for rows in drawn])
-        found[shared] = np.mean([noises_of(rows, measures=[MEASURE["ece"]])["ece"].sum() for rows in drawn[:20]])
+        found[shared] = np.mean([noise_by_bin(rows, measures=[MEASURE["ece"]])["ece"].sum() for rows in drawn[:20]])
         assert found[shared] == pytest.approx(expected[shared], rel=0.06)
         bands = [INDEPENDENT_LABELS.null_ece(resample(rows, measures=[])) for rows in drawn[:60]]
         inside = [band.low <= MEASURE["ece"].value(rows) <= band.high for rows, band in zip(drawn, bands, strict=False)]
