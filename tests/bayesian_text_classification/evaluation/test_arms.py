@@ -23,6 +23,7 @@ def calibrated_arms(seed, rows=400):
     return Predictions.of(p, labels), Temperatures.fitted(p, labels).predictions(p, labels)
 
 
+@pytest.mark.slow  # many simulated runs
 def test_a_temperature_that_a_calibrated_model_does_not_need_is_rarely_called_worse():
     """The rows share the temperature that is fitted on them. Taken for independent, they made it "worse" in 35%."""
     told, bare = {"nll": 0, "brier": 0}, 0
@@ -34,6 +35,7 @@ def test_a_temperature_that_a_calibrated_model_does_not_need_is_rarely_called_wo
     assert max(told.values()) <= 18 < 60 < bare
 
 
+@pytest.mark.slow  # many simulated runs
 @pytest.mark.parametrize("classes", [2, 3])
 def test_no_measure_is_called_different_for_a_temperature_that_is_not_needed(classes):
     """Two classes keep the order of the rows, so AUROC and AURC must be equal. Asked: 5%; at most 5 of 50."""
@@ -158,6 +160,7 @@ def test_a_temperature_that_a_model_needs_is_still_called_better():
     assert told >= 85
 
 
+@pytest.mark.slow  # many simulated runs
 @pytest.mark.parametrize(("sharpness", "told"), [(1.1, 0), (1.2, 0.2), (1.4, 0.9)])
 def test_the_gain_of_a_mild_temperature_is_covered(sharpness, told):
     """It is a square, which symmetric noise covered in 82 to 90%: small gains seemed more certain than they are."""

@@ -54,6 +54,7 @@ def test_the_value_is_that_of_the_procedure_on_fresh_texts(key):
     assert np.mean(apparent) < np.mean(corrected)
 
 
+@pytest.mark.slow  # many simulated runs
 def test_a_calibrated_model_is_rarely_called_better_with_platt_scaling():
     """It is worse, by the noise of ten fitted numbers, and may be called that."""
     told = dict.fromkeys(MEASURE, 0)

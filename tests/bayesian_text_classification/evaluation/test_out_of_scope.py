@@ -30,6 +30,7 @@ def test_values_match_scikit_learn():
     assert first.differences == {}
 
 
+@pytest.mark.slow  # many simulated runs
 def test_intervals_cover_the_truth_and_equal_detectors_rarely_differ():
     pairs = [found(drawn(seed, noise=0.3)) for seed in range(300)]
     spread = np.sqrt(1 + 0.3**2)

@@ -250,6 +250,7 @@ def coverage(drawn, key):
     return held[known].mean(), known.sum(), width
 
 
+@pytest.mark.slow  # many simulated runs
 @pytest.mark.parametrize("key", ["ece", "class_wise_ece"])
 @pytest.mark.parametrize(
     ("sharpness", "errors", "widest"), [(1.15, 0, 1.4), (1.3, 0, 1.4), (2.2, 0, 1.2), (1.6, 0.5, 1.4)]
@@ -268,6 +269,7 @@ def test_differences_from_a_calibrated_arm_cover_the_truth(key, sharpness, error
     assert held >= 0.88 and width < widest
 
 
+@pytest.mark.slow  # many simulated runs
 @pytest.mark.parametrize("key", ["ece", "class_wise_ece"])
 @pytest.mark.parametrize(
     "right",
