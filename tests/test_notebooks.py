@@ -25,6 +25,7 @@ def executed(name, folder, monkeypatch, **variables):
     return text, [base64.b64decode(o["data"]["image/png"]) for o in outputs if "image/png" in o.get("data", {})]
 
 
+@pytest.mark.slow  # every cell: half a minute
 def test_the_2021_experiment_notebook_runs(tmp_path, monkeypatch):
     text, pictures = executed("trust.ipynb", tmp_path, monkeypatch)
     assert "20 sites in train() mode" in text

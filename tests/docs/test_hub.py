@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from documents import ROOT, blocks
 from environments import WITH_COMMAND, only, run
 from hub_server import Hub
@@ -19,6 +20,7 @@ def shell(command, folder):
     )
 
 
+@pytest.mark.slow  # starts many processes that import torch
 def test_pushed_repositories_load_as_described(tiny, tokenizer, tmp_path):
     for part in (tiny("bert", num_labels=2), tokenizer):
         part.save_pretrained(tmp_path / "my-model")
