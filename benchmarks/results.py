@@ -15,7 +15,12 @@ Each section starts with the command that measures it again, and the machine tha
 HEADINGS = {  # and how the titles below them start
     "Time and memory": ("Import", "Inference", "Cost by length", "Latency", "Memory", "Cost of"),
     "Many texts": ("What a million texts cost", "A million texts", "Ray", "Soak", "The demo"),
-    "Standard errors": ("Coverage of the standard error", "Standard errors of other models", "Few samples"),
+    "Standard errors": (
+        "Coverage of the standard error",
+        "Standard errors of other models",
+        "Few samples",
+        "Samples that disagree",
+    ),
     "Calibration": ("Platt scaling",),
     "The metric `ece`": ("The metric", "Coverage of the metric"),
     "Verdicts": (

@@ -402,10 +402,10 @@ def _print_tables(comparison: "Comparison", data: "LabeledTexts") -> None:
     from bayesian_text_classification.evaluation.comparison import error_rates
 
     print_table(_arms_table(comparison.arms, data.size))
-    if data.groups:
+    if data.kinds:
         first, last = comparison.arm("frequentist"), comparison.rival
-        before = error_rates(first.probabilities, comparison.labels, data.groups)
-        after = error_rates(last.probabilities, comparison.labels, data.groups)
+        before = error_rates(first.probabilities, comparison.labels, data.kinds)
+        after = error_rates(last.probabilities, comparison.labels, data.kinds)
         groups = new_table("error rate by group")
         groups.add_column("")
         for arm in (first, last):

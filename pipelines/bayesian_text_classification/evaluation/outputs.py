@@ -109,8 +109,7 @@ class Outputs:
         one_dropout: Whether all samples were drawn at that dropout.
         groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
             nothing new, so intervals, verdicts and thresholds count each group once, and no text is measured with a
-            scaling that its copies were fitted on. None: every row
-            counts. *Shape:* (texts,).
+            scaling that its copies were fitted on. None: every row counts. *Shape:* (texts,).
         outside_groups: The same for the out-of-scope texts. *Shape:* (out-of-scope texts,).
         novelty: Distances from a scope, next to `outside`; None without a scope.
         notes: What else to know about the run, one sentence each.

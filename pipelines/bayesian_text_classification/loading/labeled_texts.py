@@ -32,7 +32,8 @@ class LabeledTexts:
         name: Source of the texts.
         texts: N texts, or pairs in the form `{"text": ..., "text_pair": ...}`.
         labels: N class ids of the model; for independent labels, N sets of them.
-        groups: N group names if the data has a column `kind`, else empty.
+        kinds: N names of the kinds of texts if the data has a column `kind`, else empty. The report has an error rate
+            for each kind.
         text_column: Column that the texts were read from, or None.
         label_column: Column that the labels were read from, or None.
         split: Split of a dataset on the Hub, or None.
@@ -43,7 +44,7 @@ class LabeledTexts:
     name: str
     texts: list[Any]
     labels: list[Any]
-    groups: list[str]
+    kinds: list[str]
     text_column: str | None = None
     label_column: str | None = None
     split: str | None = None
@@ -59,19 +60,19 @@ class LabeledTexts:
         return f"a random {count:,} of {whole:,} texts"
 
     def sample(self, count: int) -> "LabeledTexts":
-        """A random part of so many texts, always the same one, in their order; with groups, equal parts of each group.
+        """A random part of so many texts, always the same one, in their order; with kinds, equal parts of each kind.
 
-        All texts if there are no more. A group that has too few texts leaves its place to the others.
+        All texts if there are no more. A kind that has too few texts leaves its place to the others.
         """
         if count >= len(self.texts):
             return self
         random = np.random.default_rng(0)
-        groups = np.asarray(self.groups or [""] * len(self.texts))
-        # The k-th of each group in a random order comes before all k+1-st ones.
-        turn = np.empty(len(groups))
-        for name in np.unique(groups):
-            turn[random.permutation(np.flatnonzero(groups == name))] = np.arange((groups == name).sum())
-        rows = np.sort(np.lexsort((random.random(len(groups)), turn))[:count]).tolist()
+        kinds = np.asarray(self.kinds or [""] * len(self.texts))
+        # The k-th of each kind in a random order comes before all k+1-st ones.
+        turn = np.empty(len(kinds))
+        for name in np.unique(kinds):
+            turn[random.permutation(np.flatnonzero(kinds == name))] = np.arange((kinds == name).sum())
+        rows = np.sort(np.lexsort((random.random(len(kinds)), turn))[:count]).tolist()
         return replace(self._rows(rows), part_of=len(self.texts) if self.part_of is None else self.part_of)
 
     def halves(self) -> "tuple[LabeledTexts, LabeledTexts]":
@@ -86,8 +87,8 @@ class LabeledTexts:
 
     def _rows(self, rows: Sequence[int]) -> "LabeledTexts":
         texts, labels = ([values[i] for i in rows] for values in (self.texts, self.labels))
-        groups = [self.groups[i] for i in rows] if self.groups else []
-        return replace(self, texts=texts, labels=labels, groups=groups)
+        kinds = [self.kinds[i] for i in rows] if self.kinds else []
+        return replace(self, texts=texts, labels=labels, kinds=kinds)
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ def load_labeled_texts(
     table, split = _read(source, config, split)
     text_column, label_column = labeled_columns(source, table.columns, text_column, text_pair_column, label_column)
     texts = _items(source, table, text_column, text_pair_column)
-    groups = [str(name) for name in table.columns.get("kind", [])]
-    _check_unicode(source, "kind", groups)
+    kinds = [str(name) for name in table.columns.get("kind", [])]
+    _check_unicode(source, "kind", kinds)
     read: Callable[..., list[Any]] = label_ids
     if multi_label:
         read = label_lists
@@ -161,7 +162,7 @@ def load_labeled_texts(
     labels = read(table.columns[label_column], id2label, source, class_names=table.class_names.get(label_column, []))
     if multi_label:
         labels = [set(one) for one in labels]  # which cannot be mistaken for a row of zeros and ones
-    data = LabeledTexts(source, texts, labels, groups, text_column, label_column, split, text_pair_column)
+    data = LabeledTexts(source, texts, labels, kinds, text_column, label_column, split, text_pair_column)
     return data if max_texts is None else data.sample(max_texts)
 
 

@@ -16,6 +16,7 @@ _NO_SAMPLES = "one ordinary pass cannot show whether the text or the model is un
 # Samples agree if at most this share of the total uncertainty comes from their differences, and at most this share of
 # them has another winner. The first one alone is small for samples of 0.65 and 0.35.
 _AGREEMENT = 0.1
+_FEW = 10  # fewer samples may agree by chance
 
 
 def winning_labels(
@@ -210,7 +211,12 @@ def _certainty(row: NDArray[np.floating]) -> float:
 
 def _below(score: float, threshold: float, blame: str) -> str | None:
     """The reason why a text gets no label; None if its score reaches the threshold."""
-    return f"score {score:.3f} is below the threshold {threshold:g}; {blame}" if score < threshold else None
+    if score >= threshold:
+        return None
+    # Rounded, but not so much that the score looks as high as the threshold.
+    forms = (f"{score:.3f}", f"{threshold:g}"), (repr(float(score)), repr(float(threshold)))
+    said, limit = next(form for form in forms if float(form[0]) < float(form[1]))
+    return f"score {said} is below the threshold {limit}; {blame}"
 
 
 def _blame(summary: Uncertainty, text: int, num_samples: int) -> str:
@@ -224,4 +230,6 @@ def _blame(summary: Uncertainty, text: int, num_samples: int) -> str:
         return "its samples disagree: training did not settle how to classify it"
     if model > _AGREEMENT * (model + data) or summary.agreement[text] < 1 - _AGREEMENT:
         return "its samples differ, but most of the uncertainty is in the text: it may fit several labels"
+    if num_samples < _FEW:
+        return f"its {num_samples} samples agree, which so few may do by chance"
     return "its samples agree: more samples would not make it more confident"

@@ -65,7 +65,17 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         except Exception as error:
             if not may_blame_text(error):
                 raise
-            raise InputError(f"an input: {cannot_run(error)}", {0: cannot_run(error)}) from error
+            reason = self._too_long(model_inputs) or cannot_run(error)
+            raise InputError(f"an input: {reason}", {0: reason}) from error
+
+    def _too_long(self, model_inputs: Any) -> str | None:
+        """The reason why the model cannot run on inputs that are longer than its limit; None for others."""
+        limit, length = self.truncation.get("max_length"), model_inputs["input_ids"].shape[-1]
+        if limit is None or length <= limit:
+            return None
+        return (
+            f"it has {length:,} tokens, and the model takes {limit:,}; to drop the rest, pass **classifier.truncation"
+        )
 
     def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Postprocess as the stock pipeline does; raise InputError if the outputs are not finite."""
@@ -77,6 +87,11 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         """Accept PEFT models too: the stock check looks them up by the name of the task."""
         if type(self.model).__name__ != "PeftModelForSequenceClassification":
             super().check_model_type(supported_models)
+
+    @property
+    def truncation(self) -> dict[str, Any]:
+        """Tokenizer options that truncate to the model's limit; empty if there is none."""
+        return {}
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -124,8 +124,8 @@ _SHOWN = {
 
 
 def _groups(comparison: Comparison, data: LabeledTexts) -> dict[str, Any] | None:
-    if not data.groups:
+    if not data.kinds:
         return None
-    rates = [error_rates(arm.probabilities, comparison.labels, data.groups) for arm in comparison.arms]
+    rates = [error_rates(arm.probabilities, comparison.labels, data.kinds) for arm in comparison.arms]
     rows = [[name, *(f"{rate[name]:.1%}" for rate in rates)] for name in rates[0]]
     return {"arms": [TITLES[arm.name] for arm in comparison.arms], "rows": rows}

@@ -133,8 +133,8 @@ def _arm(arm: Arm, comparison: Comparison, data: LabeledTexts) -> dict[str, Any]
             comparison.names[label]: {key: asdict(one) for key, one in found.items()}
             for label, found in arm.by_label.items()
         }
-    if data.groups:
-        entry["error_rate_by_kind"] = error_rates(arm.probabilities, comparison.labels, data.groups)
+    if data.kinds:
+        entry["error_rate_by_kind"] = error_rates(arm.probabilities, comparison.labels, data.kinds)
     return entry
 
 

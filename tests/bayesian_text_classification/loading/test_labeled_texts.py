@@ -44,8 +44,8 @@ def test_unclosed_quote_in_tsv_does_not_swallow_the_next_rows(tmp_path):
 @pytest.mark.parametrize(("name", "texts", "groups"), [("reviews", 3_000, 3), ("hard", 300, 6)])
 def test_embedded_texts_have_groups_and_named_labels(name, texts, groups):
     data = load_labeled_texts(name, NAMES)
-    assert len(data.texts) == len(data.groups) == texts and data.name == name
-    assert set(Counter(data.groups).values()) == {texts // groups}
+    assert len(data.texts) == len(data.kinds) == texts and data.name == name
+    assert set(Counter(data.kinds).values()) == {texts // groups}
     assert sum(data.labels) * 2 == len(data.labels)
     assert load_texts(name).texts == data.texts
     with pytest.raises(DataError, match=f"split=test is for datasets on the Hub, and {name} is embedded; leave it out"):
@@ -63,9 +63,9 @@ def test_a_sample_is_an_equal_part_of_each_group_in_the_order_of_the_rows():
     data = LabeledTexts("d", [f"text {i}" for i in range(90)], list(range(90)), ["a", "b", "c", "c", "c", "c"] * 15)
     part = data.sample(30)
     assert part == data.sample(30) and part.part_of == 90 and part.sample(30) is part
-    assert Counter(part.groups) == {"a": 10, "b": 10, "c": 10}
+    assert Counter(part.kinds) == {"a": 10, "b": 10, "c": 10}
     assert part.labels == sorted(part.labels) and part.texts == [f"text {i}" for i in part.labels]
-    assert Counter(data.sample(50).groups) == {"a": 15, "b": 15, "c": 20}  # there are no more of a and b
+    assert Counter(data.sample(50).kinds) == {"a": 15, "b": 15, "c": 20}  # there are no more of a and b
     assert data.sample(90) is data and data.sample(1_000) is data and data.part_of is None
     assert data.sample(45).sample(30).part_of == 90
     assert (data.size, part.size, data.sample(1).size) == (
@@ -73,14 +73,14 @@ def test_a_sample_is_an_equal_part_of_each_group_in_the_order_of_the_rows():
         "a random 30 of 90 texts",
         "a random 1 of 90 texts",
     )
-    assert sorted(Counter(data.sample(31).groups).values()) == [10, 10, 11]
+    assert sorted(Counter(data.sample(31).kinds).values()) == [10, 10, 11]
 
 
 @given(st.integers(1, 40), st.integers(1, 50))
 def test_a_sample_has_as_many_texts_as_asked_for(texts, count):
     data = LabeledTexts("d", [str(i) for i in range(texts)], list(range(texts)), [])
     part = data.sample(count)
-    assert len(part.texts) == min(texts, count) == len(set(part.texts)) and part.groups == []
+    assert len(part.texts) == min(texts, count) == len(set(part.texts)) and part.kinds == []
 
 
 def test_max_texts_takes_a_sample():
@@ -292,7 +292,7 @@ def test_values_that_only_look_like_numbers_raise(value):
 
 def test_group_name_may_be_empty(tmp_path):
     (tmp_path / "a.csv").write_text('text,label,kind\nfine,1,""\n')
-    assert load_labeled_texts(str(tmp_path / "a.csv"), {0: "NO", 1: "YES"}).groups == [""]
+    assert load_labeled_texts(str(tmp_path / "a.csv"), {0: "NO", 1: "YES"}).kinds == [""]
 
 
 EMOTIONS = {0: "joy", 1: "anger", 2: "fear"}

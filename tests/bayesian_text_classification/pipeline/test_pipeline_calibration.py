@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from bayesian_text_classification.pipeline.answers import ranked_labels
+from bayesian_text_classification.pipeline.answers import ordinary_labels, ranked_labels
 from bayesian_text_classification.pipeline.calibration import Calibration
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
@@ -392,9 +392,10 @@ def test_text_below_threshold_gets_a_reason_and_no_label(ours):
         ([0.85, 0.15], "its samples differ, but"),
         ([0.65, 0.35], "its samples differ, but"),
         ([0.55, 0.45], "its samples differ, but"),
-        ([0.85, 0.75], "its samples agree"),
-        ([0.6] * 9 + [0.45], "its samples agree"),  # one of ten
-        ([0.5, 0.5], "its samples agree"),
+        ([0.85, 0.75], "its 2 samples agree, which so few may do by chance"),
+        ([0.6] * 9, "its 9 samples agree"),
+        ([0.6] * 9 + [0.45], "its samples agree:"),  # one of ten
+        ([0.5] * 10, "its samples agree:"),
         ([0.6], "one sample cannot show"),
     ],
 )
@@ -404,6 +405,21 @@ def test_reasons_name_what_the_samples_show(first_class, said):
         over_classes(samples), {0: "A", 1: "B"}, samples.shape[2], top_k=1, own_entropies=False, threshold=0.9
     )
     assert said in result["reason"]
+
+
+@pytest.mark.parametrize(
+    ("score", "threshold", "said"),
+    [
+        (0.5494, 0.55, "score 0.549 is below the threshold 0.55;"),
+        (0.5496, 0.55, "score 0.5496 is below the threshold 0.55;"),
+        (0.55, 0.5500001, "score 0.55 is below the threshold 0.5500001;"),
+    ],
+)
+def test_a_score_never_looks_as_high_as_the_threshold(score, threshold, said):
+    (found,) = ordinary_labels(
+        np.array([[score, 1 - score]]), {0: "A", 1: "B"}, top_k=1, legacy=True, threshold=threshold
+    )
+    assert found["reason"].startswith(said)
 
 
 def test_top_k_keeps_labels_of_abstained_texts(ours):

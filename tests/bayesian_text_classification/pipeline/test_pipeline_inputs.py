@@ -8,6 +8,7 @@ import weakref
 import pytest
 from bayesian_text_classification.pipeline import text_sampler as module
 from bayesian_text_classification.pipeline.encoding import Encoder
+from bayesian_text_classification.pipeline.errors import InputError
 from pipeline_cases import EAGER, KEYS, LAZY, PAIRS, TASK, TEXTS, assert_close, of_length
 from transformers import pipeline
 
@@ -178,6 +179,17 @@ def test_truncation_does_not_change_the_tokenizer(small):
     small([of_length(600), "good"], num_samples=1)
     assert len(small.tokenizer(of_length(600))["input_ids"]) == 600
     assert before == (small.tokenizer._tokenizer.truncation, small.tokenizer._tokenizer.padding)
+
+
+def test_one_ordinary_pass_says_how_to_drop_what_is_too_long(tiny, bayesian):
+    """Like the stock pipeline, it does not truncate by itself."""
+    ours = bayesian(tiny("bert", num_labels=3, max_position_embeddings=20), num_samples=0)
+    advice = r"has 38 tokens, the model takes 20; to drop the rest, pass \*\*classifier\.truncation"
+    with pytest.raises(InputError, match=rf"^input 0: it {advice}$"):
+        ours(of_length(38))
+    with pytest.raises(InputError, match=rf"^input 1: it {advice}$"):
+        ours(["good", of_length(38)], batch_size=2)
+    assert ours(of_length(38), **ours.truncation) == ours(of_length(20))
 
 
 @pytest.mark.parametrize("architecture", ["roberta", "mpnet"])

@@ -343,7 +343,7 @@ def test_arms_of_other_heads_and_of_saved_classifiers_are_shown_too(tiny, bayesi
     first, both = [5, "frequentist", "frequentist_platt"], ["bayesian", "bayesian_platt"]
     assert events_of(independent, labels, num_samples=2) == [*first, 10, "baal", 10, *both]
     one_output = bayesian(tiny("bert", num_labels=1, problem_type="multi_label_classification"))
-    assert events_of(one_output, replace(DATA, groups=[]), num_samples=2) == [*first, 10, "baal", 10, *both]
+    assert events_of(one_output, replace(DATA, kinds=[]), num_samples=2) == [*first, 10, "baal", 10, *both]
     assert events_of(one_output, DATA, calibration=DATA, num_samples=0) == [5, "frequentist", 5, "frequentist_platt"]
     ours = bayesian([tiny("bert"), tiny("distilbert")], num_samples=6, posterior="ensemble+dropout")
     first = [5, "frequentist", "frequentist_temperature"]
