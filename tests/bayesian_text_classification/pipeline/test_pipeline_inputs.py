@@ -184,7 +184,7 @@ def test_truncation_does_not_change_the_tokenizer(small):
 def test_one_ordinary_pass_says_how_to_drop_what_is_too_long(tiny, bayesian):
     """Like the stock pipeline, it does not truncate by itself."""
     ours = bayesian(tiny("bert", num_labels=3, max_position_embeddings=20), num_samples=0)
-    advice = r"has 38 tokens, the model takes 20; to drop the rest, pass \*\*classifier\.truncation"
+    advice = r"has 38 tokens, and the model takes 20; to drop the rest, pass \*\*classifier\.truncation"
     with pytest.raises(InputError, match=rf"^input 0: it {advice}$"):
         ours(of_length(38))
     with pytest.raises(InputError, match=rf"^input 1: it {advice}$"):
