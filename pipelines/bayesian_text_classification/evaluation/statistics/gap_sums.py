@@ -40,18 +40,19 @@ class GapSum:
         return float(self.noise_by_bin.sum())
 
     @property
-    def bias(self) -> float:
+    def possible_noise(self) -> float:
         """How much noise may have added to the sum.
 
         All of `noise` for a sum up to 0.9 standard errors above it, less beyond, and nothing from 2.5 on. The resamples
         show what noise adds to an arm that is off, and too little of what it adds to a calibrated one. So the larger of
-        the two is used. An arm whose gaps are all in a few bins has more noise than either says: see `bias_of_rest`.
+        the two is used. An arm whose gaps are all in a few bins has more noise than either says: see
+        `possible_noise_of_rest`.
         """
-        added = self.noise * _remaining(self.value - self.noise, self.standard_error, _USUAL, CLEARLY)
+        added = self.noise * _faded(self.value - self.noise, self.standard_error, _USUAL, CLEARLY)
         return max(added, float(self.resampled.mean()) - self.value)
 
     @property
-    def bias_of_rest(self) -> float:
+    def possible_noise_of_rest(self) -> float:
         """How much noise may have added in the bins that are not clearly off, judged by these bins alone.
 
         A bin counts up to a gap of 2.5 standard errors, partly beyond, and not at all from 3 on. Its share of the
@@ -66,7 +67,7 @@ class GapSum:
         excess = self.value - float((1 - counted) @ self.gaps) - noise
         shares = errors / errors.max()  # their squares cannot underflow
         share = float(np.linalg.norm(counted * shares) / np.linalg.norm(shares))
-        return noise * _remaining(excess, share * self.standard_error, _USUAL, CLEARLY)
+        return noise * _faded(excess, share * self.standard_error, _USUAL, CLEARLY)
 
     @property
     def calibrated(self) -> float:
@@ -74,7 +75,7 @@ class GapSum:
 
         1 for a sum at least 0.5 standard errors below its noise, 0 from 0.2 standard errors above it on.
         """
-        return _remaining(self.value - self.noise, self.standard_error, *_CALIBRATED)
+        return _faded(self.value - self.noise, self.standard_error, *_CALIBRATED)
 
     @property
     def standard_error(self) -> float:
@@ -92,21 +93,21 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
 
     It starts from `d +- z s`, with the standard deviation s of the resamples, and extends.
 
-    - Suppose one arm is overconfident and the other is underconfident. Then noise in the labels decides which one looks
-      better, and resamples vary too little around that outcome. Their mean shows it, because it is closer to 0. So the
-      end near 0 extends by the distance of the mean from d, as far as the verdict depends on it.
-    - The sum of a calibrated arm is all noise, and a large gap has none. The true difference may be larger than d by
-      the noise in `theirs`, and the upper end extends by it. The same labels make part of the noise in `mine`, so the
-      upper end extends by less if there is any. It extends up to the upper end of `mine` alone and up to `most`,
-      because `theirs` is not negative. The lower end mirrors that.
-    - A sum may be large because of a few bins alone. Then its size says nothing about the noise in the others. So the
-      upper end extends at least by how much more noise `theirs` may have than `mine` in the bins that are not clearly
-      off. The lower end mirrors that. This holds the truth too rarely if `mine` is off a little in all bins: then it
-      may seem to have all of its noise, and has little. Subtracting only a third of it would cover that case, but make
-      intervals from a calibrated arm much wider.
-    - If `theirs` is calibrated, d is too small by its noise. So where the interval is clear of 0, its lower end moves
-      along, to the degree that `theirs` counts as calibrated. This changes no verdict, and intervals of large
-      differences are narrower.
+    - *Kink.* Suppose one arm is overconfident and the other is underconfident. Then noise in the labels decides which
+      one looks better, and resamples vary too little around that outcome. Their mean shows it, because it is closer to
+      0. So the end near 0 extends by the distance of the mean from d, as far as the verdict depends on it.
+    - *Noise.* The sum of a calibrated arm is all noise, and a large gap has none. The true difference may be larger
+      than d by the noise in `theirs`, and the upper end extends by it. The same labels make part of the noise in
+      `mine`, so the upper end extends by less if there is any. It extends up to the upper end of `mine` alone and up to
+      `most`, because `theirs` is not negative. The lower end mirrors that.
+    - *Few bins.* A sum may be large because of a few bins alone. Then its size says nothing about the noise in the
+      others. So the upper end extends at least by how much more noise `theirs` may have than `mine` in the bins that
+      are not clearly off. The lower end mirrors that. This holds the truth too rarely if `mine` is off a little in all
+      bins: then it may seem to have all of its noise, and has little. Subtracting only a third of it would cover that
+      case, but find fewer true differences and make intervals from a calibrated arm much wider.
+    - *Moving along.* If `theirs` is calibrated, d is too small by its noise. So where the interval is clear of 0, its
+      lower end moves along, to the degree that `theirs` counts as calibrated. This changes no verdict, and intervals of
+      large differences are narrower.
 
     `benchmarks/evaluation/` shows how often the interval is right: `calibrated_arm.py`, `gap_shapes.py`,
     `least_width.py`, `null_verdicts.py` and `verdict.py`.
@@ -118,23 +119,26 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     """
     value, apart = mine.value - theirs.value, mine.resampled - theirs.resampled
     low, high = normal_interval(value, apart)
-    pull = float(apart.mean()) - value
+    pull = float(apart.mean()) - value  # kink
+    # Noise and few bins.
     lower = max(min(_noisier(mine, theirs), low + min(theirs.high, most)), 0.0)
     higher = max(min(_noisier(theirs, mine), min(mine.high, most) - high), 0.0)
     low, high = (
         min(_toward_zero(low, max(-pull, 0.0)), low - lower),
         max(-_toward_zero(-high, max(pull, 0.0)), high + higher),
     )
+    # Moving along.
     low_along, high_along = higher * theirs.calibrated, lower * mine.calibrated
     return _from_zero(low, low_along, value), -_from_zero(-high, high_along, -value)
 
 
 def _noisier(one: GapSum, other: GapSum) -> float:
     """By how much noise may have added more to `one` than to `other`."""
-    return max(one.bias - _SHARED * other.bias, one.bias_of_rest - other.bias_of_rest)
+    whole = one.possible_noise - _SHARED * other.possible_noise
+    return max(whole, one.possible_noise_of_rest - other.possible_noise_of_rest)
 
 
-def _remaining(excess: float, error: float, start: float, end: float) -> float:
+def _faded(excess: float, error: float, start: float, end: float) -> float:
     """1 for an excess up to `start` standard errors, 0 from `end` on, and linear between.
 
     With an error of 0, 1 up to 0 and 0 above it.

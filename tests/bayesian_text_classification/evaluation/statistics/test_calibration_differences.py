@@ -109,10 +109,12 @@ def test_interval_of_a_difference_of_gaps(mine, theirs, most, expected):
 
 
 def test_noise_explains_less_of_a_sum_the_further_it_exceeds_the_noise():
-    assert gap_sum(0.028, noise=0.02).bias == gap_sum(0.01, noise=0.02).bias == 0.02
-    assert gap_sum(0.037, noise=0.02).bias == pytest.approx(0.01)  # 1.7 standard errors, half way from .9 to 2.5
-    assert gap_sum(0.05, noise=0.02).bias == gap_sum(0.05, noise=0.02, **SURE).bias == 0
-    assert gap_sum(0.05, noise=0.02, around=0.053).bias == pytest.approx(0.003)
+    assert gap_sum(0.028, noise=0.02).possible_noise == gap_sum(0.01, noise=0.02).possible_noise == 0.02
+    assert gap_sum(0.037, noise=0.02).possible_noise == pytest.approx(
+        0.01
+    )  # 1.7 standard errors, half way from .9 to 2.5
+    assert gap_sum(0.05, noise=0.02).possible_noise == gap_sum(0.05, noise=0.02, **SURE).possible_noise == 0
+    assert gap_sum(0.05, noise=0.02, around=0.053).possible_noise == pytest.approx(0.003)
 
 
 def test_an_arm_counts_as_calibrated_if_its_sum_is_below_its_noise():
@@ -126,27 +128,27 @@ def test_bins_that_are_clearly_off_say_nothing_about_the_others():
     spread = 0.01 * np.sqrt(0.5) * np.array([-1.0, 1.0])
     # 0.2 is 8 standard errors of its bin: only the other bin and its noise are left, and its gap is that noise.
     one = GapSum(0.22, 0.22 + spread, np.array([0.2, 0.02]), np.array([0.02, 0.02]))
-    assert (one.bias, one.bias_of_rest) == (0, pytest.approx(0.02))
+    assert (one.possible_noise, one.possible_noise_of_rest) == (0, pytest.approx(0.02))
     # 2.75 standard errors of its bin are half way from 2.5 to 3: half of the bin is left, and 1 1/2 bins of noise. The
     # standard error is that of 1 1/4 of 2 bins. The rest exceeds its noise by 1.7 of them, half way from .9 to 2.5.
     gap = 2.75 * 0.02 * np.sqrt(np.pi / 2)
     error = (gap / 2 + 0.02 - 0.03) / 1.7 / np.sqrt(1.25 / 2)
     half = GapSum(gap + 0.02, gap + 0.02 + error / 0.01 * spread, np.array([gap, 0.02]), np.array([0.02, 0.02]))
-    assert half.bias_of_rest == pytest.approx(0.015)
-    assert gap_sum(0.1, noise=0.01).bias_of_rest == 0  # no bin is left
-    assert gap_sum(0.1, noise=0.0).bias_of_rest == 0  # nor where there is no noise
+    assert half.possible_noise_of_rest == pytest.approx(0.015)
+    assert gap_sum(0.1, noise=0.01).possible_noise_of_rest == 0  # no bin is left
+    assert gap_sum(0.1, noise=0.0).possible_noise_of_rest == 0  # nor where there is no noise
     # A bin without noise is clearly off: the rest has a gap of .02, 1 standard error of .02 above its noise.
     sure = GapSum(0.24, 0.24 + 2 * spread, np.array([0.2, 0.04]), np.array([0.0, 0.02]))
-    assert sure.bias_of_rest == pytest.approx(0.02 * 1.5 / 1.6)
+    assert sure.possible_noise_of_rest == pytest.approx(0.02 * 1.5 / 1.6)
     # A fit lowered the value by .012. All of it counts for the rest, which then exceeds its noise by 1.4.
     fitted = GapSum(0.228, 0.228 + spread / 0.01 * 0.008 / 1.4, np.array([0.2, 0.04]), np.array([0.0, 0.02]))
-    assert fitted.bias_of_rest == pytest.approx(0.02 * 1.1 / 1.6)
+    assert fitted.possible_noise_of_rest == pytest.approx(0.02 * 1.1 / 1.6)
 
 
 def test_noise_that_is_too_small_to_square_is_noise():
     """Probabilities of 1e-170 have it."""
     one = GapSum(1e-170, np.full(2, 1e-170), np.array([1e-170, 0.0]), np.array([1e-170, 0.0]))
-    assert one.bias_of_rest == 1e-170
+    assert one.possible_noise_of_rest == 1e-170
 
 
 def test_an_interval_extends_by_the_noise_that_the_other_arm_has_more_of():
@@ -154,10 +156,15 @@ def test_an_interval_extends_by_the_noise_that_the_other_arm_has_more_of():
     spread = 0.001 * np.sqrt(0.5) * np.array([-1.0, 1.0])
     off = GapSum(0.22, 0.22 + spread, np.array([0.2, 0.02]), np.array([0.02, 0.02]))
     even = GapSum(0.3, 0.3 - spread, np.array([0.15, 0.15]), np.array([0.02, 0.02]))
-    assert (off.bias, even.bias, off.bias_of_rest, even.bias_of_rest) == (0, 0, pytest.approx(0.02), 0)
+    assert (off.possible_noise, even.possible_noise, off.possible_noise_of_rest, even.possible_noise_of_rest) == (
+        0,
+        0,
+        pytest.approx(0.02),
+        0,
+    )
     plain = 0.002 * 1.96
     left = GapSum(0.303, 0.303 - spread, np.array([0.15, 0.15, 0.003]), np.array([0.02, 0.02, 0.003]))
-    assert (left.bias, left.bias_of_rest) == (0, pytest.approx(0.003))
+    assert (left.possible_noise, left.possible_noise_of_rest) == (0, pytest.approx(0.003))
     for other, more in ((even, 0.02), (left, 0.017)):
         value = other.value - 0.22
         found = gaps_interval(other, off, most=np.inf)
@@ -178,7 +185,7 @@ def test_a_difference_takes_the_gaps_and_the_noise_of_each_bin_from_the_rows():
         sums.append(GapSum(gaps.sum(), drawn[-1].values["ece"], gaps, noise))
     found = difference(MEASURE["ece"], *drawn)
     assert (found.low, found.high) == pytest.approx(gaps_interval(*sums, most=1))
-    assert sums[0].bias_of_rest > 2 * sums[0].bias  # so the interval depends on the bins
+    assert sums[0].possible_noise_of_rest > 2 * sums[0].possible_noise  # so the interval depends on the bins
 
 
 def test_gaps_with_a_fitted_temperature_are_those_at_the_common_one(monkeypatch):
