@@ -37,7 +37,7 @@ def parts_of(texts: Sequence[Any]) -> Parts:
         raise ValueError("texts is a single text; pass a list of texts (load_texts reads them from a file)")
     distinct: dict[str, Any] = {}
     for i, item in enumerate(texts):
-        text_and_pair(item, i)  # an error names the text
+        text_and_pair(item, f"input {i}")  # an error names the text
         distinct.setdefault(text_key(item), item)
     order = sorted(distinct, key=lambda key: hashlib.blake2b(key.encode(), digest_size=16).digest())
     if len(order) < LEAST:

@@ -44,7 +44,8 @@ def targets_of(
     Raises:
         ValueError: The outputs are not finite, or the folder belongs to scores with another key.
     """
-    given = [text_and_pair(text, i) for i, text in enumerate(texts)]  # as they are: white space may change a score
+    # The texts as they are: white space may change a score.
+    given = [text_and_pair(text, f"input {i}") for i, text in enumerate(texts)]
     digest = short_hash(json.dumps([dict(key), given], sort_keys=True, default=str))
     path = None if folder is None else folder / _FILE
     if path is not None and path.exists():

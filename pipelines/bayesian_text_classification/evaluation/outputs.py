@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..pipeline.rates import Dropout
-from ..selection.groups import checked_groups
+from ..selection.groups import Groups, checked_groups
 from .arms import Cost, Labels, Probabilities
 
 NO_SAMPLES = "there are no samples."
@@ -107,9 +107,10 @@ class Outputs:
         dropout: The option `dropout` of the samples.
         dropout_rate: Mean dropout rate of the samples, which a saved calibration must match.
         one_dropout: Whether all samples were drawn at that dropout.
-        groups: What rows belong together, such as the texts themselves. Copies of a text have equal scores and say
-            nothing new, so intervals, verdicts and thresholds count each group once, and no text is measured with a
-            scaling that its copies were fitted on. None: every row counts. *Shape:* (texts,).
+        groups: What rows belong together: their texts, pairs (`{"text": ..., "text_pair": ...}`), or other names or
+            numbers. Copies of a text have equal scores and say nothing new, so intervals, verdicts and thresholds
+            count each group once, and no text is measured with a scaling that its copies were fitted on. None: every
+            row counts. *Shape:* (texts,).
         outside_groups: The same for the out-of-scope texts. *Shape:* (out-of-scope texts,).
         novelty: Distances from a scope, next to `outside`; None without a scope.
         notes: What else to know about the run, one sentence each.
@@ -131,8 +132,8 @@ class Outputs:
     costs: dict[str, Cost] = field(default_factory=dict)
     members: MemberOutputs | None = None
     saved: Probabilities | None = None
-    groups: NDArray[Any] | None = None
-    outside_groups: NDArray[Any] | None = None
+    groups: Groups | None = None
+    outside_groups: Groups | None = None
     novelty: Novelty | None = None
     names: Sequence[str] | None = None
     dropout: Dropout = None
@@ -172,6 +173,8 @@ class Outputs:
                 check("outside[1]", self.outside[1], others, classes, None)
             if self.outside_groups is not None:
                 checked_groups(self.outside_groups, others, "outside_groups")
+        elif self.outside_groups is not None:
+            raise ValueError("outside must be given, as outside_groups is")
         if self.novelty is not None:
             if self.outside is None:
                 raise ValueError("outside must be given, as novelty is")
@@ -250,12 +253,12 @@ def _check_beside(name: str, values: Probabilities | None, other: str, given: ob
         raise ValueError(f"{name} must be {f'None, as {other} is' if given is None else f'given, as {other} is'}")
 
 
-def numbered(groups: Any) -> NDArray[np.intp] | None:
+def numbered(groups: Groups | None) -> NDArray[np.intp] | None:
     """The groups as numbers from 0; None if no two rows belong together. *Shape:* (rows,)."""
     if groups is None:
         return None
-    names, member = np.unique(checked_groups(groups, len(groups)), return_inverse=True)
-    return None if len(names) == len(member) else np.asarray(member, np.intp)
+    member = checked_groups(groups, len(groups))
+    return None if member.max() == len(member) - 1 else member
 
 
 def _check_labels(name: str, labels: Labels, texts: int, classes: int) -> None:

@@ -129,7 +129,7 @@ class ConformalPipeline(ScopedPipeline):
         _check_kind(activation, self.model.config, by, score)
         texts, targets = labeled(texts, labels, self.model.config, activation)
         for i, item in enumerate(texts):
-            text_and_pair(item, i)  # an error names the text
+            text_and_pair(item, f"input {i}")  # an error names the text
         count = len(texts) if targets.ndim == 1 else int(targets.any(1).sum())
         if count < texts_needed(coverage):
             refuse_number(count, coverage)

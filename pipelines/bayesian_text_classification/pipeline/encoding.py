@@ -93,7 +93,7 @@ class Encoder:
         if multiple is not None and not (is_int(multiple) and multiple >= 1):
             raise ValueError(f"pad_to_multiple_of={multiple!r}; it must be an integer of at least 1")
         pair_for_all = options.pop("text_pair", None)
-        pairs = [text_and_pair(item, first + i) for i, item in enumerate(items)]
+        pairs = [text_and_pair(item, f"input {first + i}") for i, item in enumerate(items)]
         texts, seconds = (
             [text for text, _ in pairs],
             [pair_for_all if second is None else second for _, second in pairs],

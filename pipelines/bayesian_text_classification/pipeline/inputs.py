@@ -76,8 +76,8 @@ class LazyResults:
         return self._results()
 
 
-def text_and_pair(item: Any, index: int) -> tuple[str, str | None]:
-    """An item's text, and its second text if it is a pair. Raises ValueError with `index` for any other item."""
+def text_and_pair(item: Any, name: str = "the input") -> tuple[str, str | None]:
+    """An item's text, and its second text if it is a pair. Raises ValueError with its `name` for any other item."""
     pair = None
     if isinstance(item, list) and len(item) == 1 and isinstance(item[0], list) and len(item[0]) == 2:
         text, pair = item[0]  # the legacy form of a pair
@@ -86,16 +86,16 @@ def text_and_pair(item: Any, index: int) -> tuple[str, str | None]:
     else:
         text = item
     if not isinstance(text, str) or not (pair is None or isinstance(pair, str)):
-        raise ValueError(f"input {index} is {shown(item)}; {_ITEM}")
+        raise ValueError(f"{name} is {shown(item)}; {_ITEM}")
     for part in (text, pair or ""):
         if not _is_unicode(part):
-            raise ValueError(f"input {index} is {shown(item)}; remove its lone surrogate (half of a character)")
+            raise ValueError(f"{name} is {shown(item)}; remove its lone surrogate (half of a character)")
     return text, pair
 
 
 def shown(value: Any) -> str:
-    """A value as shown in error messages: shortened, with its type."""
-    text = repr(value)
+    """A value as shown in error messages: in one line, shortened, with its type."""
+    text = " ".join(repr(value).splitlines())
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
@@ -108,9 +108,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def text_key(item: Any) -> str:
-    """A str that is equal for two texts, or two pairs, in any form, if they differ in nothing but white space."""
-    text, pair = text_and_pair(item, 0)
+def text_key(item: Any, name: str = "the input") -> str:
+    """A str that is equal for two texts, or two pairs, in any form, if they differ in nothing but white space.
+
+    Raises ValueError as `text_and_pair`.
+    """
+    text, pair = text_and_pair(item, name)
     return spaced_once(text) if pair is None else "\0" + json.dumps([spaced_once(text), spaced_once(pair)])
 
 

@@ -39,7 +39,7 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         except (TypeError, ValueError):
             # The stock pipeline or its tokenizer misread the input. If an item is to blame, name it.
             for index, item in enumerate(items_of(inputs) if form != "stream" else ()):
-                text_and_pair(item, index)
+                text_and_pair(item, f"input {index}")
             raise
         except LookupError:  # the stock pipeline cannot split the outputs of a batch of some models (XLNet)
             if form != "list" or kwargs.get("batch_size", self._batch_size) in (None, 1):

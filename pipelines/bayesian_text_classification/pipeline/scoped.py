@@ -98,7 +98,7 @@ class ScopedPipeline(SampledPipeline):
         if labels is not None:
             texts, targets = labeled(texts, labels, self.model.config, head)
         for i, item in enumerate(texts):
-            text_and_pair(item, i)  # an error names the text
+            text_and_pair(item, f"input {i}")  # an error names the text
         keys = np.array(list(map(text_key, texts)), dtype=object)
         if held_out is None:
             half = first_half(keys)

@@ -251,7 +251,7 @@ def _at(values: NDArray[np.float64] | None, place: int | tuple[int, int]) -> flo
 
 
 def _shortened(item: Any) -> str:
-    text = " | ".join(part for part in text_and_pair(item, 0) if part is not None)
+    text = " | ".join(part for part in text_and_pair(item) if part is not None)
     return text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} ..."
 
 

@@ -1,34 +1,37 @@
 """Rows that belong together, such as copies of a text, and count once."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set, Sized
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..pipeline.inputs import spaced_once, text_key
+from ..pipeline.inputs import shown, spaced_once, text_key
+
+# The group of each row: texts, pairs, or other names, in a list, an array or a column.
+Groups = Collection[Any]
+
+_UNORDERED = (str, bytes, bytearray, memoryview, Mapping, Set)  # iterables that are no list of names
 
 
-def checked_groups(groups: Any, rows: int, name: str = "groups") -> NDArray[np.intp]:
+def checked_groups(groups: Groups, rows: int, name: str = "groups") -> NDArray[np.intp]:
     """The number of each row's group, from 0 in the order of the rows. *Shape:* (rows,).
 
-    Groups are texts, pairs (`{"text": ..., "text_pair": ...}`), or any names or numbers. Texts that differ only in
-    white space are one group.
+    Groups are texts, pairs (`{"text": ..., "text_pair": ...}` or tuples), or other names or numbers. Texts that differ
+    only in white space are one group.
 
     Raises:
-        ValueError: There is not one group for each row, or one is missing (None, NaN or NA).
+        ValueError: There is not one group for each row, or one is missing (None, NaN or NA), or one is no name.
     """
-    given = [] if isinstance(groups, (str, Mapping)) or not np.iterable(groups) else list(groups)
-    if len(given) != rows or not all(isinstance(one, (Hashable, Mapping)) for one in given):
-        found = np.array(groups, dtype=object).shape
-        raise ValueError(
-            f"{name} has the shape {found}; it must hold one name or number for each of {rows} rows, such as its text"
-        )
-    missing = [i for i, one in enumerate(given) if _is_missing(one)]
-    if missing:
-        raise ValueError(f"{name}[{missing[0]}] is missing; give each row its group, such as its text")
+    wanted = f"it must hold one name or number for each of {rows} rows, such as its text"
+    if isinstance(groups, _UNORDERED) or not (isinstance(groups, Iterable) and isinstance(groups, Sized)):
+        raise ValueError(f"{name} is {shown(groups)}; {wanted}; pass a list")
+    shape = tuple(groups.shape) if hasattr(groups, "shape") else (len(groups),)
+    if shape != (rows,):
+        raise ValueError(f"{name} has the shape {shape}; {wanted}")
     numbers: dict[Any, int] = {}
-    return np.array([numbers.setdefault(_key(one), len(numbers)) for one in given], dtype=np.intp)
+    keys = (_key(one, f"{name}[{i}]") for i, one in enumerate(_plain(groups)))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
 
 
 def of_groups(
@@ -42,10 +45,30 @@ def of_groups(
     return highest, right
 
 
-def _key(group: Any) -> Any:
-    if isinstance(group, Mapping):
-        return text_key(group)
-    return spaced_once(group) if isinstance(group, str) else group
+def _plain(values: Any) -> Any:
+    """An array, column or scalar of NumPy, pandas, PyTorch or Arrow as Python's own values; others as they are."""
+    for method in ("tolist", "to_pylist", "as_py"):
+        if hasattr(values, method):
+            return getattr(values, method)()
+    return values
+
+
+def _key(group: Any, name: str) -> Any:
+    """What is equal for two groups if they are one. Raises ValueError with the `name` of a value that is no group."""
+    key = _plain(group)
+    if isinstance(key, str):
+        return spaced_once(key)
+    if isinstance(key, Mapping):
+        return text_key(key, name)
+    if isinstance(key, tuple):
+        return tuple(_key(part, name) for part in key)
+    try:
+        hash(key)
+    except TypeError:
+        raise ValueError(f"{name} is {shown(group)}, which is no name; pass a text, a number or a tuple") from None
+    if _is_missing(key):
+        raise ValueError(f"{name} is missing; give each row its group, such as its text")
+    return key
 
 
 def _is_missing(group: Any) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from .groups import checked_groups, of_groups
+from .groups import Groups, checked_groups, of_groups
 from .thresholds import Threshold, bits, check_shares, threshold_for, upper_bound
 
 
@@ -19,7 +19,7 @@ def label_thresholds(
     precision: float | None = None,
     recall: float | None = None,
     confidence: float = 0.9,
-    groups: NDArray[Any] | None = None,
+    groups: Groups | None = None,
 ) -> dict[str, Threshold]:
     """Find a threshold for each label that keeps its precision, or its recall, with probability >= `confidence`.
 
@@ -37,7 +37,8 @@ def label_thresholds(
         precision: Smallest share of accepted texts that have the label, in (0, 1). Give this or `recall`.
         recall: Smallest share of the texts with the label that are accepted, in (0, 1).
         confidence: Probability that the target is kept, in (0, 1).
-        groups: What rows belong together, such as the texts themselves; None: each row counts. *Shape:* (rows,).
+        groups: What rows belong together: their texts, pairs (`{"text": ..., "text_pair": ...}`), or other names or
+            numbers. None: each row counts. *Shape:* (rows,).
 
     Returns:
         The thresholds by name, without the labels that have none. In each, `target` and `bound` are error rates: of the
@@ -45,7 +46,8 @@ def label_thresholds(
         `classifier.threshold = {name: found.threshold for name, found in thresholds.items()}`.
 
     Raises:
-        ValueError: Not exactly one target is given, one is out of range, the arrays do not match, or a score is NaN.
+        ValueError: Not exactly one target is given, one is out of range, the arrays do not match, a score is NaN, or a
+            group is missing.
     """
     scores = np.asarray(scores, np.float64)
     happened = bits(labels, "labels must be rows of 0 and 1, one for each label, such as [[1, 0], [1, 1]]")
@@ -61,7 +63,7 @@ def label_thresholds(
     if not len(scores):
         raise ValueError("there are no rows; pass at least one")
     if groups is not None:
-        groups = np.unique(checked_groups(groups, len(scores)), return_inverse=True)[1]  # once for all labels
+        groups = checked_groups(groups, len(scores))  # once for all labels
     given = {"recall": recall} if precision is None else {"precision": precision}
     check_shares(**given, confidence=confidence)
     if np.isnan(scores).any():

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from ..pipeline.inputs import shown
-from .groups import checked_groups, of_groups
+from .groups import Groups, checked_groups, of_groups
 
 # `threshold_for` tests at most this many steps. It starts at the fewest rows at which half the errors that the target
 # allows would pass. If there are too few rows for that, it starts where no errors would pass.
@@ -45,7 +45,7 @@ def threshold_for(
     target: float,
     *,
     confidence: float = 0.9,
-    groups: NDArray[Any] | None = None,
+    groups: Groups | None = None,
 ) -> Threshold | None:
     """Find the lowest threshold at which P(wrong | score >= threshold) <= target, with probability >= `confidence`.
 
@@ -69,7 +69,8 @@ def threshold_for(
         correct: Whether the predicted label was right. *Shape:* (rows,).
         target: Largest error rate among accepted texts, in (0, 1).
         confidence: Probability that the target is kept, in (0, 1).
-        groups: What rows belong together, such as the texts themselves; None: each row counts. *Shape:* (rows,).
+        groups: What rows belong together: their texts, pairs (`{"text": ..., "text_pair": ...}`), or other names or
+            numbers. None: each row counts. *Shape:* (rows,).
 
     Returns:
         The threshold, or None if there is none: too few rows, or too many errors among the most confident.

@@ -151,3 +151,7 @@ def test_wrong_groups_raise():
         missing = {"outside": (first, None), name: np.array([*range(29), None], object)}
         with pytest.raises(ValueError, match=rf"{name}\[29\] is missing; give each row its group"):
             Outputs(labels, first, **missing)
+    with pytest.raises(ValueError, match=r"groups is .*generator.* pass a list"):
+        Outputs(labels, first, groups=(i for i in range(30)))
+    with pytest.raises(ValueError, match="outside must be given, as outside_groups is"):
+        Outputs(labels, first, outside_groups=range(30))

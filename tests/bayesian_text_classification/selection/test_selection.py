@@ -106,58 +106,6 @@ def test_ones_and_the_comparison_that_the_error_names_are_taken():
     assert threshold_for(np.ones(100), np.equal(names, names.tolist()), 0.1) == found
 
 
-@pytest.mark.parametrize("groups", [["a", None, "b"], [0.0, np.nan, 1.0]])
-def test_a_missing_group_raises(groups):
-    with pytest.raises(ValueError, match=r"groups\[1\] is missing; give each row its group"):
-        threshold_for(np.ones(3), [True] * 3, 0.1, groups=np.asarray(groups, object))
-
-
-class NeitherEqualNorNot:
-    """Like pandas' NA: a comparison with it has no truth value."""
-
-    def __eq__(self, other):
-        return self
-
-    def __bool__(self):
-        raise TypeError("boolean value of NA is ambiguous")
-
-    __hash__ = object.__hash__
-
-
-def test_a_missing_value_of_pandas_raises():
-    with pytest.raises(ValueError, match=r"groups\[0\] is missing; give each row its group"):
-        threshold_for(np.ones(2), [True] * 2, 0.1, groups=[NeitherEqualNorNot(), "a"])
-
-
-@pytest.mark.parametrize(
-    "names",
-    [
-        [{"text": f"a {i}", "text_pair": "b"} for i in range(100)],
-        [(f"a {i}", "b") for i in range(100)],
-        [i if i % 2 else f"text {i}" for i in range(100)],
-        np.arange(100, dtype=np.float32),
-    ],
-    ids=["pairs", "tuples", "mixed", "numbers"],
-)
-def test_pairs_and_any_names_are_groups(names):
-    scores, right = np.linspace(0.5, 1, 100), np.arange(100) > 3
-    once = threshold_for(scores, right, 0.1)
-    assert threshold_for(scores, right, 0.1, groups=names) == once
-    assert threshold_for(np.tile(scores, 3), np.tile(right, 3), 0.1, groups=[*names] * 3) == once
-
-
-def test_pairs_that_differ_in_white_space_are_copies():
-    pairs = [{"text": f"a {i}", "text_pair": f"b {i}"} for i in range(100)]
-    spaced = [{"text": f" a  {i}", "text_pair": f"b {i}\n"} for i in range(100)]
-    found = threshold_for(np.ones(200), np.full(200, True), 0.1, groups=pairs + spaced)
-    assert found.rows == 100
-
-
-def test_rows_of_an_array_are_no_groups():
-    with pytest.raises(ValueError, match=r"groups has the shape \(3, 2\); it must hold one name or number for each"):
-        threshold_for(np.ones(3), [True] * 3, 0.1, groups=np.ones((3, 2)))
-
-
 def test_copies_count_once():
     """Truth: the threshold of the distinct rows."""
     random = np.random.default_rng(0)
