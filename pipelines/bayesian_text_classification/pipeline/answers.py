@@ -213,9 +213,10 @@ def _below(score: float, threshold: float, blame: str) -> str | None:
     """The reason why a text gets no label; None if its score reaches the threshold."""
     if score >= threshold:
         return None
-    # Rounded, but not so much that the score looks as high as the threshold.
-    forms = (f"{score:.3f}", f"{threshold:g}"), (repr(float(score)), repr(float(threshold)))
-    said, limit = next(form for form in forms if float(form[0]) < float(form[1]))
+    for digits in range(3, 18):  # rounded, but not so much that the score looks as high as the threshold
+        said, limit = f"{score:.{digits}f}", f"{threshold:.{max(digits, 6)}g}"
+        if float(said) < float(limit):
+            break
     return f"score {said} is below the threshold {limit}; {blame}"
 
 

@@ -23,16 +23,20 @@ NOT_FINITE = "the model's outputs for it are NaN or infinite"
 
 def not_finite(bad: Sequence[int], count: int) -> InputError:
     """The error for the inputs `bad` out of `count`."""
-    which = f"input {bad[0]}: {NOT_FINITE} ({len(bad)} of {count} inputs)" if bad else f"an input: {NOT_FINITE}"
-    message = f"{which}; the model's weights are damaged or need a wider dtype"
+    which = _first_of(bad, count) if bad else "an input"
+    message = f"{which}: {NOT_FINITE}; the model's weights are damaged or need a wider dtype"
     return InputError(message, dict.fromkeys(bad, NOT_FINITE))
 
 
 def unrunnable(reasons: Mapping[int, str], count: int) -> InputError:
     """The error for inputs, out of `count`, that the model cannot run on, with the reason for each."""
-    first = min(reasons)
-    others = f" ({len(reasons)} of {count} inputs)" if len(reasons) > 1 else ""
-    return InputError(f"input {first}: {reasons[first]}{others}", reasons)
+    failed = sorted(reasons)
+    return InputError(f"{_first_of(failed, count)}: {reasons[failed[0]]}", reasons)
+
+
+def _first_of(failed: Sequence[int], count: int) -> str:
+    """The first of the inputs that failed, and how many did if others failed too."""
+    return f"input {failed[0]}" + (f" ({len(failed)} of {count} inputs fail)" if len(failed) > 1 else "")
 
 
 def form_of(inputs: Any) -> Form:

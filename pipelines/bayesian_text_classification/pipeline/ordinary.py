@@ -65,16 +65,18 @@ class OrdinaryPipeline(TextClassificationPipeline):  # type: ignore[misc]  # unt
         except Exception as error:
             if not may_blame_text(error):
                 raise
-            reason = self._too_long(model_inputs) or cannot_run(error)
+            reason = self._why(error, model_inputs)
             raise InputError(f"an input: {reason}", {0: reason}) from error
 
-    def _too_long(self, model_inputs: Any) -> str | None:
-        """The reason why the model cannot run on inputs that are longer than its limit; None for others."""
-        limit, length = self.truncation.get("max_length"), model_inputs["input_ids"].shape[-1]
+    def _why(self, error: Exception, model_inputs: Any) -> str:
+        """The error as the reason why a text fails, and how to shorten the text if it is longer than the limit."""
+        limit, mask = self.truncation.get("max_length"), model_inputs.get("attention_mask")
+        length = model_inputs["input_ids"].shape[-1] if mask is None else int(mask.sum(-1).max())
         if limit is None or length <= limit:
-            return None
+            return cannot_run(error)
         return (
-            f"it has {length:,} tokens, and the model takes {limit:,}; to drop the rest, pass **classifier.truncation"
+            f"{cannot_run(error)}; it has {length:,} tokens, more than the limit of {limit:,}; to drop the rest, "
+            "call classifier(texts, **classifier.truncation)"
         )
 
     def postprocess(self, model_outputs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -412,7 +412,9 @@ def test_reasons_name_what_the_samples_show(first_class, said):
     [
         (0.5494, 0.55, "score 0.549 is below the threshold 0.55;"),
         (0.5496, 0.55, "score 0.5496 is below the threshold 0.55;"),
-        (0.55, 0.5500001, "score 0.55 is below the threshold 0.5500001;"),
+        (0.55, 0.5500001, "score 0.5500000 is below the threshold 0.5500001;"),
+        (0.899996, 0.9, "score 0.899996 is below the threshold 0.9;"),
+        (1 - 2**-53, 1.0, "score 0.9999999999999999 is below the threshold 1;"),
     ],
 )
 def test_a_score_never_looks_as_high_as_the_threshold(score, threshold, said):

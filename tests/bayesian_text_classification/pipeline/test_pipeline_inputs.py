@@ -1,7 +1,9 @@
 """Inputs that the pipeline accepts, the shapes of its results, and truncation."""
 
+import copy
 import itertools
 import json
+import re
 import warnings
 import weakref
 
@@ -184,12 +186,30 @@ def test_truncation_does_not_change_the_tokenizer(small):
 def test_one_ordinary_pass_says_how_to_drop_what_is_too_long(tiny, bayesian):
     """Like the stock pipeline, it does not truncate by itself."""
     ours = bayesian(tiny("bert", num_labels=3, max_position_embeddings=20), num_samples=0)
-    advice = r"has 38 tokens, and the model takes 20; to drop the rest, pass \*\*classifier\.truncation"
-    with pytest.raises(InputError, match=rf"^input 0: it {advice}$"):
+    length = "it has 38 tokens, more than the limit of 20; to drop the rest, "
+    ends = re.escape(f"; {length}call classifier(texts, **classifier.truncation)")
+    with pytest.raises(InputError, match=rf"^input 0: the model cannot run on it: .*{ends}$"):
         ours(of_length(38))
-    with pytest.raises(InputError, match=rf"^input 1: it {advice}$"):
+    with pytest.raises(InputError, match=rf"^input 1: the model cannot run on it: .*{ends}$"):
         ours(["good", of_length(38)], batch_size=2)
+    with pytest.raises(InputError, match=rf"^input 0 \(2 of 3 inputs fail\): the model cannot run on it: .*{ends}$"):
+        ours([of_length(38), "good", of_length(50)])
     assert ours(of_length(38), **ours.truncation) == ours(of_length(20))
+
+
+def test_a_text_that_fails_for_another_reason_keeps_that_reason(tiny, tokenizer):
+    """T5 takes texts of any length, but not a token that its embeddings lack."""
+    own = copy.deepcopy(tokenizer)
+    own.model_max_length = 20
+    own.add_tokens(["unheard"])
+    ours = pipeline(TASK, model=tiny("t5", vocab_size=len(tokenizer)), tokenizer=own, num_samples=0)
+    cause = "the model cannot run on it: index out of range in self"
+    with pytest.raises(InputError, match=f"^input 0: {cause}$"):
+        ours("unheard")
+    with pytest.raises(InputError, match=f"^input 0: {cause}$"):
+        ours("unheard", padding="max_length", max_length=30)  # the padding is not the text's
+    with pytest.raises(InputError, match=rf"^input 0: {cause}; it has 2\d tokens, more than the limit of 20; "):
+        ours(of_length(20) + " unheard")
 
 
 @pytest.mark.parametrize("architecture", ["roberta", "mpnet"])
