@@ -2,7 +2,7 @@
 
     python -m benchmarks.pipeline.disagreement
 
-The same samples pick a label and estimate its score. Each text has random logits, and each sample adds noise of a size
+The same samples pick a label and estimate its score. Each text has random logits, and each sample adds normal noise
 to them. The limit is the mean of 4,000 samples. Samples are independent, as with `masks="bernoulli"`.
 """
 
@@ -46,7 +46,8 @@ def main() -> None:
     for classes, noise in tqdm(CASES):
         spread, found = bias(classes, noise, texts)
         rows.append([f"{classes} classes, noise {noise:g}", f"{spread:.2f}", *(f"{one:+.3f}" for one in found)])
-    body = f"{texts} texts. The bias is that of the score of the winning label.\n\n"
+    body = f"{texts} texts. Each sample adds normal noise to the logits. "
+    body += "The bias is that of the score of the winning label.\n\n"
     body += table(["case", "spread of the samples", *(f"bias, {count} samples" for count in COUNTS)], rows)
     write_section("Samples that disagree", f"python -m benchmarks.pipeline.disagreement --texts {texts}", body)
 

@@ -406,13 +406,13 @@ def _print_tables(comparison: "Comparison", data: "LabeledTexts") -> None:
         first, last = comparison.arm("frequentist"), comparison.rival
         before = error_rates(first.probabilities, comparison.labels, data.kinds)
         after = error_rates(last.probabilities, comparison.labels, data.kinds)
-        groups = new_table("error rate by group")
-        groups.add_column("")
+        kinds = new_table("error rate by kind")
+        kinds.add_column("")
         for arm in (first, last):
-            groups.add_column(TITLES[arm.name], justify="right")
+            kinds.add_column(TITLES[arm.name], justify="right")
         for name in before:
-            groups.add_row(escape(name), f"{before[name]:.1%}", f"{after[name]:.1%}")
-        print_table(groups)
+            kinds.add_row(escape(name), f"{before[name]:.1%}", f"{after[name]:.1%}")
+        print_table(kinds)
 
 
 def _print_code(title: str, code: str) -> None:

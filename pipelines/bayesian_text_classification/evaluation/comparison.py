@@ -293,9 +293,9 @@ def _sweep(outputs: Outputs, labels: Labels, seed: int) -> Sweep | None:
     return sample_sweep(pool, labels[rows], np.asarray(outputs.ordinary)[rows], seed=seed, all_texts=len(labels))
 
 
-def error_rates(probabilities: Probabilities, labels: Labels, groups: Sequence[str]) -> dict[str, float]:
-    """Share of misclassified texts (or labels) in each group, by the group's name."""
-    names, rows = np.asarray(groups), head_of(labels).predictions(np.asarray(probabilities), np.asarray(labels))
+def error_rates(probabilities: Probabilities, labels: Labels, kinds: Sequence[str]) -> dict[str, float]:
+    """Share of misclassified texts (or labels) of each kind, by its name."""
+    names, rows = np.asarray(kinds), head_of(labels).predictions(np.asarray(probabilities), np.asarray(labels))
     wrong = 1 - rows.correct
     return {str(name): float(wrong[names == name].mean()) for name in np.unique(names)}
 

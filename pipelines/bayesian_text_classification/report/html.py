@@ -63,7 +63,7 @@ def as_html(
             }
             for one in comparison.out_of_scope
         ],
-        groups=_groups(comparison, data),
+        kinds=_kinds(comparison, data),
         note_on_measures=note_on_measures(comparison),
         tables=tables(comparison, data, names),
         settings=[
@@ -123,7 +123,7 @@ _SHOWN = {
 }
 
 
-def _groups(comparison: Comparison, data: LabeledTexts) -> dict[str, Any] | None:
+def _kinds(comparison: Comparison, data: LabeledTexts) -> dict[str, Any] | None:
     if not data.kinds:
         return None
     rates = [error_rates(arm.probabilities, comparison.labels, data.kinds) for arm in comparison.arms]

@@ -72,8 +72,8 @@ def note_on_measures(comparison: Comparison) -> str:
         "the value. (For the parts of the Brier score, the difference may still be significant.) No significant "
         "difference: the interval of the difference contains 0, or there is too little data: a verdict needs "
         f"{verdict}. The number in parentheses is how many texts it would take to detect a difference this large (80% "
-        f"power). Of the {count} verdicts on a model that is in truth equally good, at least one is significant in "
-        "10 to 16% of reports. Choose the measures you care about before you look."
+        f"power). Of the {count} verdicts on a second model that is in truth equally good, at least one is "
+        "significant in 10 to 16% of runs. Choose the measures you care about before you look."
     )
 
 

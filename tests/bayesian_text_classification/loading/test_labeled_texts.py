@@ -41,11 +41,11 @@ def test_unclosed_quote_in_tsv_does_not_swallow_the_next_rows(tmp_path):
     assert load_labeled_texts(str(path), NAMES).texts == ['" a quote that never ends', "next"]
 
 
-@pytest.mark.parametrize(("name", "texts", "groups"), [("reviews", 3_000, 3), ("hard", 300, 6)])
-def test_embedded_texts_have_groups_and_named_labels(name, texts, groups):
+@pytest.mark.parametrize(("name", "texts", "kinds"), [("reviews", 3_000, 3), ("hard", 300, 6)])
+def test_embedded_texts_have_kinds_and_named_labels(name, texts, kinds):
     data = load_labeled_texts(name, NAMES)
     assert len(data.texts) == len(data.kinds) == texts and data.name == name
-    assert set(Counter(data.kinds).values()) == {texts // groups}
+    assert set(Counter(data.kinds).values()) == {texts // kinds}
     assert sum(data.labels) * 2 == len(data.labels)
     assert load_texts(name).texts == data.texts
     with pytest.raises(DataError, match=f"split=test is for datasets on the Hub, and {name} is embedded; leave it out"):

@@ -119,10 +119,11 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
     """
     value, apart = mine.value - theirs.value, mine.resampled - theirs.resampled
     low, high = normal_interval(value, apart)
-    pull = float(apart.mean()) - value  # kink
-    # Noise and few bins.
+    pull = float(apart.mean()) - value
+    # Noise and few bins: how far the ends extend.
     lower = max(min(_noisier(mine, theirs), low + min(theirs.high, most)), 0.0)
     higher = max(min(_noisier(theirs, mine), min(mine.high, most) - high), 0.0)
+    # Kink: the farther of that end and the pulled one.
     low, high = (
         min(_toward_zero(low, max(-pull, 0.0)), low - lower),
         max(-_toward_zero(-high, max(pull, 0.0)), high + higher),
@@ -133,7 +134,7 @@ def gaps_interval(mine: GapSum, theirs: GapSum, *, most: float) -> Interval:
 
 
 def _noisier(one: GapSum, other: GapSum) -> float:
-    """By how much noise may have added more to `one` than to `other`."""
+    """How much more noise may have added to `one` than to `other`."""
     whole = one.possible_noise - _SHARED * other.possible_noise
     return max(whole, one.possible_noise_of_rest - other.possible_noise_of_rest)
 

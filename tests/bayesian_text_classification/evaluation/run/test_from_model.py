@@ -379,7 +379,7 @@ def test_nan_probabilities_raise_and_name_the_row(tiny, bayesian, tokenizer):
         compare(bayesian(model), DATA, num_samples=2)
 
 
-def test_error_rates_by_group():
+def test_error_rates_by_kind():
     p = np.array([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3]])
     assert error_rates(p, [1, 0, 0], ["x", "x", "y"]) == {"x": 0.5, "y": 0.0}
 
