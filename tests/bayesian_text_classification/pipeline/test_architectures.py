@@ -191,17 +191,22 @@ def words_tokenizer():
     return tokenizer_of_words()
 
 
+# One type of each kind: encoders (one sums positions relatively, one has local layers), decoders (one with a router that
+# draws at random), encoder-decoders, batch at dimension 1, a text at a time. The tests of all others are slow.
+USUAL = {"bart", "bert", "canine", "deberta-v2", "falcon", "gpt2", "llama", "modernbert", "phimoe", "t5", "xlnet"}
+
+
+def cases(names, more=""):
+    """Parameters for these types, those that are not among the usual ones marked as slow."""
+    return [pytest.param(name + more, marks=[] if name in USUAL else pytest.mark.slow) for name in names]
+
+
 PLAIN = [name for name in TYPES if name not in REFUSED]
-WITH_LORA = [f"{name} with LoRA" for name in LORA]
+OWN_DROPOUT = [*cases(PLAIN), *cases(LORA, " with LoRA")]
+INSERTING = cases(PLAIN, " with dropout=0.1")
 
 
-USUAL = ("bert", "deberta-v2", "falcon", "gpt2", "llama", "modernbert", "qwen3", "t5")  # the others take minutes
-INSERTING = [
-    pytest.param(f"{name} with dropout=0.1", marks=[] if name in USUAL else pytest.mark.slow) for name in PLAIN
-]
-
-
-@pytest.fixture(scope="module", params=[*PLAIN, *WITH_LORA, *INSERTING])
+@pytest.fixture(scope="module", params=[*OWN_DROPOUT, *INSERTING])
 def case(request, same_model, same_random_state):
     return Case(request.param, same_model, same_random_state)
 
@@ -209,7 +214,7 @@ def case(request, same_model, same_random_state):
 # --- the checks -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", [*PLAIN, *WITH_LORA], indirect=True)
+@pytest.mark.parametrize("case", OWN_DROPOUT, indirect=True)
 def test_calls_match_those_of_train_mode(case, active_calls):
     for variant in case.variants.values():
         trained = copy.deepcopy(variant.model).train()
@@ -261,7 +266,7 @@ def test_a_text_has_the_same_samples_alone_and_in_a_batch(case):
             torch.testing.assert_close(found[row], variant.samples([text])[0], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("case", [*PLAIN, *WITH_LORA], indirect=True)
+@pytest.mark.parametrize("case", OWN_DROPOUT, indirect=True)
 def test_features_are_the_same_alone_and_in_a_batch(case):
     """One pass gives them with the logits, and different texts have different ones."""
     for variant in case.variants.values():
@@ -275,7 +280,7 @@ def test_features_are_the_same_alone_and_in_a_batch(case):
         assert (found[0] - found[1]).norm() > 1e-3 * found[0].norm()
 
 
-@pytest.mark.parametrize("case", [*PLAIN, *WITH_LORA], indirect=True)
+@pytest.mark.parametrize("case", OWN_DROPOUT, indirect=True)
 def test_special_tokens_in_a_text_do_not_stop_the_other_texts(case, words_tokenizer):
     """Each row gets what it gets alone: a score, or an error of its own."""
     variant = next(iter(case.variants.values()))
@@ -339,7 +344,7 @@ def test_flash_attention_becomes_eager_if_there_is_no_sdpa(name):
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("case", WITH_LORA, indirect=True)
+@pytest.mark.parametrize("case", cases(LORA, " with LoRA"), indirect=True)
 def test_adapters_are_among_the_sites(case):
     for variant in case.variants.values():
         assert sum("lora_dropout" in site.name for site in variant.sites) >= 4
@@ -399,7 +404,7 @@ def test_the_table_has_exactly_the_types_of_transformers(request):
         assert list(rows_in_docs()) == sorted(TYPES)
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", cases(PLAIN))
 def test_the_table_is_up_to_date(name, table, same_model, same_random_state):
     case, inserting = (Case(one, same_model, same_random_state) for one in (name, f"{name} with dropout=0.1"))
     cells = [name, ", ".join(case.variants), *case.cells(), *inserting.cells()[:2], REMARKS.get(name, "")]
