@@ -1,7 +1,7 @@
 """Every kind of classifier goes through every door, or gets one line that says what to do instead.
 
 `docs/reference/classifiers.md` holds the table. To rewrite it, run
-`python -m pytest tests/bayesian_text_classification/test_doors.py --write-docs`.
+`python -m pytest -m '' tests/bayesian_text_classification/test_doors.py --write-docs`.
 """
 
 import json
@@ -49,6 +49,9 @@ KINDS[ENSEMBLE] = lambda tiny: [
 ]
 INSERTED = "with `dropout=0.1`"
 KINDS |= {f"{kind} {INSERTED}": KINDS[kind] for kind in NO_DROPOUT}
+# These differ from another kind in their architecture or size alone.
+SLOW = {f"{kind}{more}" for kind in NO_DROPOUT if kind != "Llama" for more in ("", f" {INSERTED}")}
+SLOW |= {"two classes", "150 classes"}
 
 
 def adapted(model):
@@ -230,7 +233,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in KINDS])
 @pytest.mark.filterwarnings("ignore")
 def test_doors(kind, tiny, tokenizer, tmp_path, request):
     case = Case(kind, tiny, tokenizer, tmp_path)

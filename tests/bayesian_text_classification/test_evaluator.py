@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import datasets
 import evaluate
 import numpy as np
@@ -10,6 +7,7 @@ import transformers
 from bayesian_text_classification import TASK, embedded_model
 from bayesian_text_classification.evaluator import BayesianTextClassificationEvaluator
 from bayesian_text_classification.metric import load_metric_module
+from processes import each_alone
 from transformers import pipeline
 
 TEXTS = ["A wonderful film.", "Dull and far too long.", "I loved it.", "Not good, not good at all.", "Fine."]
@@ -40,7 +38,7 @@ EXPRESSIONS = {
 
 
 @pytest.fixture(scope="module")
-def ours(classifier):
+def ours():
     return evaluate.evaluator(TASK)
 
 
@@ -277,25 +275,22 @@ def test_labels_without_scores_are_enough_for_label_metrics(ours, metrics):
     assert result["share"] == 0.6
 
 
-NAMES = ("bayesian_text_classification", "bayesian_text_classification.evaluator", "evaluate")
+MODULES = ("bayesian_text_classification", "bayesian_text_classification.evaluator", "evaluate")
+ORDERS = {"with": [MODULES, MODULES[::-1]], "without": [MODULES[::2], MODULES[::-2]]}  # each two, in both orders
 
 
-@pytest.mark.parametrize("order", [NAMES, NAMES[::-1]])
-def test_evaluate_knows_the_task_after_imports_in_any_order(order, tmp_path, monkeypatch):
-    """Each two of the three modules, in both orders."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    code = "\n".join(f"import {name}" for name in order)
-    code += "\nprint(type(evaluate.evaluator('bayesian-text-classification')).__name__)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stdout.strip() == "BayesianTextClassificationEvaluator", run.stderr
-
-
-@pytest.mark.parametrize("order", [NAMES[::2], NAMES[::-2]])
-def test_only_the_evaluator_module_registers_the_task(order, tmp_path, monkeypatch):
+def test_only_the_evaluator_module_registers_the_task_in_any_order_of_imports(tmp_path):
     """Whether a task exists must not depend on the order of two unrelated imports."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    code = "\n".join(f"import {name}" for name in order)
-    code += "\nfrom evaluate.evaluator import SUPPORTED_EVALUATOR_TASKS as known"
-    code += "\nprint('bayesian-text-classification' in known)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stdout.strip() == "False", run.stderr
+    asked = "\nfrom evaluate.evaluator import SUPPORTED_EVALUATOR_TASKS as known, evaluator\n" + (
+        f"print(type(evaluator({TASK!r})).__name__ if {TASK!r} in known else None)"
+    )
+    programs = {
+        f"{kind} {i}": "\n".join(f"import {name}" for name in order) + asked
+        for kind, orders in ORDERS.items()
+        for i, order in enumerate(orders)
+    }
+    said = each_alone(programs, HF_HOME=str(tmp_path))
+    assert {name: lines.strip() for name, lines in said.items()} == {
+        "with 0": "BayesianTextClassificationEvaluator", "with 1": "BayesianTextClassificationEvaluator",
+        "without 0": "None", "without 1": "None",
+    }  # fmt: skip

@@ -2,7 +2,6 @@ import ast
 import csv
 import importlib
 import json
-import os
 import pickle
 import pkgutil
 import re
@@ -14,20 +13,15 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from processes import each_alone
 
 HEAVY = ["baal", "evaluate", "matplotlib", "datasets", "pyarrow.parquet", "scipy.stats", "typer"]
 
 
-@pytest.fixture
-def quiet(tmp_path):
-    """A separate cache, because importing copies the metric to Evaluate's cache."""
-    return {"HF_MODULES_CACHE": str(tmp_path / "modules")}
-
-
-def test_importing_registers_the_task_and_loads_nothing_heavy(python, quiet):
-    code = f"""
+# Each runs in a process that has imported torch and transformers only.
+PROGRAMS = {
+    "heavy": f"""
 import sys
-import tarfile
 from transformers.pipelines import PIPELINE_REGISTRY  # in some versions, it loads scipy.stats by itself
 before = set(sys.modules)
 import bayesian_text_classification as package
@@ -35,12 +29,8 @@ assert package.TASK == "bayesian-text-classification"
 targeted = PIPELINE_REGISTRY.check_task(package.TASK)[1]
 assert targeted["impl"] is package.BayesianTextClassificationPipeline
 print([name for name in {HEAVY} if name in set(sys.modules) - before])
-"""
-    assert python(code, **quiet) == "[]\n"
-
-
-def test_every_public_name_exists_and_dir_shows_only_these(python, quiet):
-    code = """
+""",
+    "names": """
 import bayesian_text_classification as package
 assert dir(package) == sorted(package.__all__)
 for name in package.__all__:
@@ -52,8 +42,72 @@ except AttributeError as error:
     print(error)
 from importlib.metadata import version
 assert package.__version__ == version("bayesian-text-classification")
-"""
-    assert python(code, **quiet) == "module 'bayesian_text_classification' has no attribute 'nothing'\n"
+""",
+    "random state": """
+import random
+import numpy as np
+import torch
+before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+import bayesian_text_classification
+after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
+""",
+    "twice": """
+import importlib
+import logging
+import sys
+import warnings
+warnings.simplefilter("error", UserWarning)
+import transformers
+messages = []
+handler = logging.Handler()
+handler.emit = lambda record: messages.append(record.getMessage())
+logging.getLogger("transformers").addHandler(handler)
+import bayesian_text_classification
+importlib.reload(bayesian_text_classification)
+for name in [name for name in sys.modules if name.startswith("bayesian_text_classification")]:
+    del sys.modules[name]
+import bayesian_text_classification
+assert messages == [], messages
+transformers.logging.set_verbosity_error()  # it warns that no model was named
+transformers.logging.disable_progress_bar()
+classifier = transformers.pipeline("bayesian-text-classification", num_samples=2)
+print(type(classifier).__name__, classifier.model.config.id2label, classifier("good")[0]["num_samples"])
+""",
+    "command": """
+import runpy
+import sys
+sys.argv = ["-m", "--help"]
+runpy.run_module("bayesian_text_classification", run_name="__main__")
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What each of these programs prints. They have their own cache, because importing copies the metrics there."""
+    cache = str(tmp_path_factory.mktemp("cache") / "modules")
+    return each_alone(PROGRAMS, HF_MODULES_CACHE=cache, HF_HUB_OFFLINE="1", COLUMNS="100")
+
+
+def test_importing_registers_the_task_and_loads_nothing_heavy(said):
+    assert said["heavy"] == "[]\n"
+
+
+def test_every_public_name_exists_and_dir_shows_only_these(said):
+    assert said["names"] == "module 'bayesian_text_classification' has no attribute 'nothing'\n"
+
+
+def test_importing_prints_nothing_and_leaves_the_random_state(said):
+    assert said["random state"] == ""
+
+
+def test_second_import_works_and_is_silent_and_the_task_is_found_by_name(said):
+    assert said["twice"] == "BayesianTextClassificationPipeline {0: 'NEGATIVE', 1: 'POSITIVE'} 2\n"
+
+
+def test_the_package_runs_as_the_command(said):
+    assert "evaluate" in said["command"] and "predict" in said["command"] and "Traceback" not in said["command"]
 
 
 def test_type_checkers_see_the_lazy_imports(package):
@@ -96,14 +150,6 @@ def test_documented_import_paths_still_work():
     )
 
 
-def test_the_package_runs_as_the_command(quiet):
-    done = subprocess.run(
-        [sys.executable, "-m", "bayesian_text_classification", "--help"],
-        capture_output=True, text=True, env={**os.environ, **quiet, "COLUMNS": "100"},
-    )  # fmt: skip
-    assert done.returncode == 0 and "evaluate" in done.stdout and "predict" in done.stdout, done.stderr
-
-
 def test_help_and_typos_import_nothing_heavy(python):
     code = """
 import sys
@@ -116,55 +162,6 @@ except SystemExit as ended:
     print(ended.code, [name for name in ("torch", "transformers", "numpy") if name in sys.modules])
 """
     assert python(code) == "2 []\n"
-
-
-def test_importing_prints_nothing_and_leaves_the_random_state(python, quiet):
-    code = """
-import random
-import numpy as np
-import torch
-before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-import bayesian_text_classification
-after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
-"""
-    assert python(code, **quiet) == ""
-
-
-def test_second_import_works_and_is_silent(python, quiet):
-    code = """
-import importlib
-import logging
-import sys
-import tarfile
-import warnings
-warnings.simplefilter("error", UserWarning)
-import transformers
-messages = []
-handler = logging.Handler()
-handler.emit = lambda record: messages.append(record.getMessage())
-logging.getLogger("transformers").addHandler(handler)
-import bayesian_text_classification
-importlib.reload(bayesian_text_classification)
-for name in [name for name in sys.modules if name.startswith("bayesian_text_classification")]:
-    del sys.modules[name]
-import bayesian_text_classification
-assert messages == [], messages
-from transformers import pipeline
-print(pipeline("bayesian-text-classification", num_samples=2)("good")[0]["num_samples"])
-"""
-    assert python(code, **quiet) == "2\n"
-
-
-def test_pipeline_finds_the_task_by_name_after_import(python, quiet):
-    code = """
-from transformers import pipeline
-import bayesian_text_classification
-classifier = pipeline("bayesian-text-classification")
-print(type(classifier).__name__, classifier.model.config.id2label)
-"""
-    expected = "BayesianTextClassificationPipeline {0: 'NEGATIVE', 1: 'POSITIVE'}\n"
-    assert python(code, HF_HUB_OFFLINE="1", **quiet) == expected
 
 
 def test_embedded_model_is_small_and_in_float16():
@@ -227,8 +224,9 @@ def test_library_errors_name_arguments_and_never_command_flags(package):
         if "spaces" in path.parts:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
+        lines = raised(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.lineno in raised(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.lineno in lines:
                 assert not re.search(r"(?<![\w-])--([a-z]|$)", node.value), f"{path.name}:{node.lineno}: {node.value}"
 
 
