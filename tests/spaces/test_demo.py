@@ -5,7 +5,6 @@ import importlib.util
 import re
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -232,6 +231,7 @@ class Watch:
 
     def __init__(self, app, monkeypatch):
         self.begun, self.calls, self.ends, compare = 0, 0, [], app.compare
+        self.ended = threading.Condition()
 
         def watched(*given, progress, **options):
             def counted(rows):
@@ -242,20 +242,23 @@ class Watch:
             try:
                 result = compare(*given, progress=counted, **options)
             except BaseException as error:
-                self.ends.append(type(error))
+                self.end(type(error))
                 raise
-            self.ends.append(None)
+            self.end(None)
             return result
 
         monkeypatch.setattr(app, "compare", watched)
 
+    def end(self, how):
+        with self.ended:
+            self.ends.append(how)
+            self.ended.notify_all()
+
     def wait(self, number):
         """Wait until `number` comparisons have ended, and return how they ended."""
-        for _ in range(600):
-            if len(self.ends) >= number:
-                return self.ends
-            time.sleep(0.1)
-        raise AssertionError(f"after a minute {len(self.ends)} comparisons have ended, with {self.calls} calls")
+        with self.ended:
+            assert self.ended.wait_for(lambda: len(self.ends) >= number, timeout=60), f"{self.calls} calls in a minute"
+            return self.ends
 
 
 def test_closing_a_comparison_stops_its_sampling(app, monkeypatch):
@@ -279,6 +282,7 @@ def here(app):
     page.close()
 
 
+@pytest.mark.slow  # a browser
 def test_stop_ends_the_work_and_later_runs_are_answered(app, here, monkeypatch, tmp_path):
     watch = Watch(app, monkeypatch)
     with opened(here) as page:
@@ -322,6 +326,7 @@ def test_stop_ends_the_work_and_later_runs_are_answered(app, here, monkeypatch, 
         assert watch.ends == [app.Stopped, None]
 
 
+@pytest.mark.slow  # a browser
 def test_stop_works_while_the_request_to_join_the_queue_is_pending(app, here, monkeypatch):
     watch, held = Watch(app, monkeypatch), []
     with opened(here) as page:
@@ -345,6 +350,7 @@ def test_stop_works_while_the_request_to_join_the_queue_is_pending(app, here, mo
         assert page.inner_text("#comparison-result").strip() == "Stopped." and watch.begun == 0
 
 
+@pytest.mark.slow  # a browser
 def test_leaving_the_page_ends_the_work(app, here, monkeypatch):
     watch = Watch(app, monkeypatch)
     with opened(here) as page:
@@ -367,6 +373,7 @@ def test_the_api_has_two_functions_and_returns_error_messages(app, here):
     assert "Upload a csv" in client.predict(None, api_name="/compare_csv")[0]
 
 
+@pytest.mark.slow  # a browser
 def test_an_answer_that_takes_long_fades_the_last_one_and_shows_the_time(app, here, monkeypatch):
     ready, cut = threading.Event(), app.cut
     last, timer = (
@@ -394,6 +401,7 @@ def address(tmp_path_factory):
         yield address
 
 
+@pytest.mark.slow  # a browser
 def test_the_page_in_a_browser(address, tmp_path):
     with opened(address, color_scheme="light") as page:
         errors = []
@@ -464,6 +472,7 @@ def test_the_page_in_a_browser(address, tmp_path):
         assert errors == []
 
 
+@pytest.mark.slow  # a browser
 def test_the_page_on_a_phone_with_the_dark_theme(address, tmp_path):
     with opened(address, viewport={"width": 390, "height": 844}, color_scheme="dark") as page:
         page.wait_for_selector("#words")
@@ -499,6 +508,7 @@ def test_the_page_on_a_phone_with_the_dark_theme(address, tmp_path):
             assert ends[0] <= ends[1] + 1
 
 
+@pytest.mark.slow  # a browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_enough_contrast(app, address, theme):
     with opened(f"{address}?__theme={theme}") as page:
