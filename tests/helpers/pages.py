@@ -71,6 +71,15 @@ def served(folder, home, python=sys.executable):
 
 
 @contextlib.contextmanager
+def launched(app):
+    """Serve the page of an `app.py` from this process, and yield its address."""
+    page = app.build()
+    _, address, _ = page.launch(prevent_thread_lock=True, quiet=True, share=False)
+    yield address
+    page.close()
+
+
+@contextlib.contextmanager
 def served_metric(name, tmp_path_factory):
     """Start the page that `push metric user/NAME` published, with only the packages of its requirements and gradio."""
     copy = copy_of_space("metric", tmp_path_factory.mktemp("hub") / "metric", f"user/{name}")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bayesian_text_classification.metric import load_metric_module, metric_folder
 from gradio_client import Client
-from pages import ARTEFACTS, CONTRASTS, opened, served_metric
+from pages import ARTEFACTS, CONTRASTS, launched, opened, served_metric
 
 sys.path.insert(0, str(metric_folder()))  # a Space runs in its own folder
 import app
@@ -218,6 +218,7 @@ def page(address):
         yield page
 
 
+@pytest.mark.slow  # a browser
 def test_the_page_in_a_browser(page, tmp_path):
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -251,6 +252,7 @@ def test_the_page_in_a_browser(page, tmp_path):
     assert errors == []
 
 
+@pytest.mark.slow  # a browser
 def test_the_page_on_the_dark_theme(page, address):
     page.goto(f"{address}?__theme=dark")
     page.click("#example")
@@ -270,6 +272,7 @@ def test_the_page_on_the_dark_theme(page, address):
     assert found[3] == 0  # transparent
 
 
+@pytest.mark.slow  # a browser
 def test_the_page_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     heights = {page.locator(name).bounding_box()["height"] for name in ("#file", "#example", "#measure")}
@@ -289,6 +292,7 @@ def test_the_page_on_a_phone(page):
     assert place["y"] >= 0 and place["y"] + place["height"] <= 844
 
 
+@pytest.mark.slow  # a browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_enough_contrast(page, address, theme):
     page.goto(f"{address}?__theme={theme}")
@@ -314,6 +318,7 @@ def test_text_has_enough_contrast(page, address, theme):
     assert min(page.evaluate(CONTRASTS, ".refusal")) >= 4.5
 
 
+@pytest.mark.slow  # a browser
 def test_the_number_of_bins_can_be_set_by_keyboard_and_cleared(page):
     page.click("#example")
     page.wait_for_selector("#value")
@@ -328,17 +333,18 @@ def test_the_number_of_bins_can_be_set_by_keyboard_and_cleared(page):
     page.wait_for_function("document.querySelector('#result').innerText.includes('Give the number of bins')")
 
 
-def test_the_api_has_one_function_and_returns_error_messages(address):
+def test_the_api_has_one_function_and_returns_error_messages():
     assert {fn.api_name for fn in app.build().fns.values() if fn.api_visibility != "private"} == {"run"}
-    client = Client(address, verbose=False)
-    for place, given, said in (
-        (0, None, "There are no rows"),
-        (1, "every other class", "is not one of the choices"),
-        (1, None, "is not one of the choices"),
-        (2, None, "Give the number of bins"),
-        (2, 0, "Give the number of bins"),
-        (2, 10**9, "Give the number of bins"),
-    ):
-        inputs = ["label,p\n1,0.75", *options(), False, False]
-        inputs[place] = given
-        assert said in client.predict(*inputs, api_name="/run")[0]
+    with launched(app) as address:
+        client = Client(address, verbose=False)
+        for place, given, said in (
+            (0, None, "There are no rows"),
+            (1, "every other class", "is not one of the choices"),
+            (1, None, "is not one of the choices"),
+            (2, None, "Give the number of bins"),
+            (2, 0, "Give the number of bins"),
+            (2, 10**9, "Give the number of bins"),
+        ):
+            inputs = ["label,p\n1,0.75", *options(), False, False]
+            inputs[place] = given
+            assert said in client.predict(*inputs, api_name="/run")[0]

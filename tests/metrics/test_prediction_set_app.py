@@ -10,7 +10,7 @@ import pytest
 from bayesian_text_classification.loading.labels import joined_labels
 from bayesian_text_classification.metric import load_metric_module, metric_folder
 from gradio_client import Client
-from pages import ARTEFACTS, CONTRASTS, opened, served_metric
+from pages import ARTEFACTS, CONTRASTS, launched, opened, served_metric
 
 NAME = "prediction_set_coverage"
 module = load_metric_module(NAME)
@@ -187,6 +187,7 @@ def page(address):
         yield page
 
 
+@pytest.mark.slow  # a browser
 def test_the_page_in_a_browser(page, tmp_path):
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -211,6 +212,7 @@ def test_the_page_in_a_browser(page, tmp_path):
     assert errors == []
 
 
+@pytest.mark.slow  # a browser
 def test_the_page_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     page.click("#example")
@@ -221,6 +223,7 @@ def test_the_page_on_a_phone(page):
     assert page.evaluate("scrollY") > 0  # to the result
 
 
+@pytest.mark.slow  # a browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_has_enough_contrast(page, address, theme):
     page.goto(f"{address}?__theme={theme}")
@@ -247,9 +250,10 @@ def test_text_has_enough_contrast(page, address, theme):
     assert min(page.evaluate(CONTRASTS, ".refusal")) >= 4.5
 
 
-def test_the_api_has_one_function_and_returns_error_messages(app, address):
+def test_the_api_has_one_function_and_returns_error_messages(app):
     assert {fn.api_name for fn in app.build().fns.values() if fn.api_visibility != "private"} == {"run"}
-    client = Client(address, verbose=False)
-    assert value_in(client.predict(THREE, "", "", api_name="/run")[0]) == "66.7%"
-    assert "There are no rows" in client.predict(None, "", "", api_name="/run")[0]
-    assert "Give the level in percent" in client.predict(THREE, None, "9", api_name="/run")[0]
+    with launched(app) as address:
+        client = Client(address, verbose=False)
+        assert value_in(client.predict(THREE, "", "", api_name="/run")[0]) == "66.7%"
+        assert "There are no rows" in client.predict(None, "", "", api_name="/run")[0]
+        assert "Give the level in percent" in client.predict(THREE, None, "9", api_name="/run")[0]

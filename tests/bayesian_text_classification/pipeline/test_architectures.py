@@ -191,7 +191,7 @@ def words_tokenizer():
     return tokenizer_of_words()
 
 
-# One type of each kind: encoders (one sums positions relatively, one has local layers), decoders (one with a router that
+# One type of each kind: encoders (one with relative positions, one with local layers), decoders (one with a router that
 # draws at random), encoder-decoders, batch at dimension 1, a text at a time. The tests of all others are slow.
 USUAL = {"bart", "bert", "canine", "deberta-v2", "falcon", "gpt2", "llama", "modernbert", "phimoe", "t5", "xlnet"}
 

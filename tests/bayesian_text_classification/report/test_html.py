@@ -106,6 +106,7 @@ def test_a_given_verdict_is_not_computed_again(comparison, data, tmp_path, monke
     assert json.loads((tmp_path / "new" / "report.json").read_text())["advice"] == known.advice
 
 
+@pytest.mark.slow  # a browser
 @pytest.mark.parametrize(
     ("name", "width", "scheme"),
     [("desktop", 1280, "light"), ("dark", 1280, "dark"), ("phone", 390, "light"), ("phone-dark", 390, "dark")],
