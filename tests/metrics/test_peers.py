@@ -3,11 +3,8 @@
 `benchmarks/metrics/peers.py` writes a table of their wrong values, because these change with their releases.
 """
 
-import calibration as verified
-import netcal.metrics
 import numpy as np
 import pytest
-import relplot
 import torch
 from baal.utils.metrics import ECE as BaalECE
 from bayesian_text_classification.metric import load_metric_module
@@ -68,21 +65,30 @@ def test_norms_equal_torchmetrics(data, norm, theirs):
     assert value == pytest.approx(peer.item(), abs=1e-6)
 
 
+@pytest.mark.slow  # needs the extra dev
 def test_l1_and_max_equal_netcal(data):
+    import netcal.metrics
+
     rows, labels = data
     for peer, norm in ((netcal.metrics.ECE, "l1"), (netcal.metrics.MCE, "max")):
         value = ece.expected_calibration_error(rows[:, 1], labels, norm=norm, binary=True)
         assert value == pytest.approx(peer(10).measure(rows[:, 1], labels), abs=1e-12)
 
 
+@pytest.mark.slow  # needs the extra dev
 def test_quantile_bins_equal_relplot(data):
+    import relplot
+
     rows, labels = data
     rows, labels = rows[:3000], labels[:3000]
     value = ece.expected_calibration_error(rows[:, 1], labels, binning="quantile", binary=True)
     assert value == pytest.approx(relplot.metrics.binnedECE(rows[:, 1], labels, nbins=10), abs=2e-3)
 
 
+@pytest.mark.slow  # needs the extra dev
 def test_l2_and_debiasing_equal_the_code_of_kumar_et_al(data):
+    import calibration as verified
+
     rows, labels = data
     bins = verified.get_equal_prob_bins(rows[:, 1], num_bins=10)
     binned = verified.bin(list(zip(rows[:, 1], labels, strict=True)), bins)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow  # starts a cluster, and workers that import torch
 ray = pytest.importorskip("ray")
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "bayesian-text-classification"
-ROWS = 6 * WINDOW + 17
+ROWS = 2 * WINDOW + 17
 OPTIONS = {"num_samples": 10, "seed": 3}
 
 
@@ -101,7 +101,7 @@ def assert_alike(path, other):
         assert [getattr(cell, "expected", cell) for cell in row] == known
 
 
-@pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 7), (4, 13)])
+@pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 7)])
 def test_each_row_appears_once_with_the_answers_of_one_process(workers, blocks, folder, rows, alone):
     dataset = ray.data.from_items(rows, override_num_blocks=blocks)
     assert_same(predict_dataset(dataset, folder, workers=workers, **OPTIONS).take_all(), rows, alone)
@@ -146,7 +146,7 @@ def test_merged_bin_sums_of_shards_give_the_error_of_the_whole(folder, rows):
         both = np.stack([1 - np.array(positive), positive], 1)
         return ece.bin_sums(both, [row["truth"] for row in good])
 
-    shards = [shard.take_all() for shard in predict_dataset(dataset, folder, workers=2, **OPTIONS).split(3)]
+    shards = [shard.take_all() for shard in predict_dataset(dataset, folder, workers=2, **OPTIONS).split(2)]
     assert sum(map(len, shards)) == ROWS and all(shards)
     whole = sorted((row for shard in shards for row in shard), key=lambda row: row["id"])
     merged = sum(sums(shard) for shard in shards)
