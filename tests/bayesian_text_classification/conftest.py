@@ -3,6 +3,7 @@
 import pytest
 import torch
 from bayesian_text_classification.pipeline.twin import StochasticTwin
+from environments import Bare
 from torch import nn
 
 
@@ -71,6 +72,14 @@ def samples():
 def calls_of():
     """Counts the dropout calls that a twin's sites make in one pass."""
     return lambda twin: sum(site.calls for site in twin.sites())
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory):
+    """Runs programs where only torch and transformers are installed, and returns what they print."""
+    bare = Bare(tmp_path_factory.mktemp("bare"))
+    yield bare
+    bare.close()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import torch
 from bayesian_text_classification import load
 from bayesian_text_classification.pipeline.handler import EndpointHandler
 from bayesian_text_classification.pipeline.prediction_sets import uniforms_of
-from environments import only, run
 from transformers import AutoModelForSequenceClassification, pipeline
 
 WHAT, HOW = ("film", "story", "plot", "cast"), ("good", "bad", "long", "dull", "fine", "odd")
@@ -289,7 +288,7 @@ def test_missing_or_damaged_sets_are_a_warning(fitted, tmp_path):
         assert again.prediction_sets is None and again.coverage is None and "prediction_set" not in again("a")[0]
 
 
-def test_a_saved_folder_needs_no_package(fitted, tmp_path):
+def test_a_saved_folder_needs_no_package(fitted, bare, tmp_path):
     copy.copy(fitted[4]).save_pretrained(tmp_path / "model")
     code = """
 import sys
@@ -297,7 +296,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 own = pipeline("bayesian-text-classification", model=sys.argv[1], trust_remote_code=True)
 print([entry["label"] for entry in own("the film was good", num_samples=4, coverage=0.95)[0]["prediction_set"]])
 """
-    shown = run(only(tmp_path / "alone", "torch", "transformers"), code, tmp_path / "model")
+    shown = bare(code, tmp_path / "model")
     expected = fitted[4]("the film was good", num_samples=4, coverage=0.95)[0]["prediction_set"]
     assert shown.strip() == str([entry["label"] for entry in expected])
 

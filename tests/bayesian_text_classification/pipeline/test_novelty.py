@@ -11,7 +11,6 @@ import pytest
 import torch
 from bayesian_text_classification import load
 from bayesian_text_classification.pipeline.handler import EndpointHandler
-from environments import only, run
 from transformers import AutoModelForSequenceClassification, pipeline
 
 WHAT, HOW = ("film", "story", "plot", "cast"), ("good", "bad", "long", "dull", "fine", "odd")
@@ -273,7 +272,7 @@ def test_novelty_that_is_nan_is_an_error(scoped, monkeypatch):
         scoped("a film", num_samples=0)
 
 
-def test_a_saved_folder_needs_no_package(scoped, tmp_path):
+def test_a_saved_folder_needs_no_package(scoped, bare, tmp_path):
     ours = copy.copy(scoped)
     ours.save_pretrained(tmp_path / "model")
     code = """
@@ -282,7 +281,7 @@ from transformers import pipeline
 own = pipeline("bayesian-text-classification", model=sys.argv[1], trust_remote_code=True)
 print(own("the film was good", num_samples=0)[0]["novelty_p_value"])
 """
-    shown = run(only(tmp_path / "alone", "torch", "transformers"), code, tmp_path / "model")
+    shown = bare(code, tmp_path / "model")
     assert float(shown) == scoped("the film was good", num_samples=0)[0]["novelty_p_value"]
 
 

@@ -1,26 +1,13 @@
 """Publishing through the real clients to a local test Hub, and loading from it in another environment."""
 
 import json
-import os
 
-import forks
 import pytest
-from environments import only, run
-from hub_server import READER, Hub
+from bayesian_text_classification import load
+from hub_server import READER, WRITER, Hub
 from pipeline_cases import TASK, TEXTS, assert_close
+from pushed import environment_of
 from transformers import pipeline
-
-PUSH = """
-import json, sys
-import bayesian_text_classification
-from transformers import pipeline
-classifier = pipeline("bayesian-text-classification", model=sys.argv[1],
-                      pipeline_class=bayesian_text_classification.BayesianTextClassificationPipeline)
-try:
-    print(json.dumps(classifier.push_to_hub("user/mine", **json.loads(sys.argv[2]))))
-except Exception as error:
-    print(json.dumps(f"{type(error).__name__}: {error}"))
-"""
 
 LOAD = """
 import json, sys
@@ -39,31 +26,29 @@ def hub():
 @pytest.fixture(scope="module")
 def saved(tiny, tokenizer, tmp_path_factory):
     """A saved pipeline and its answers."""
-    import bayesian_text_classification  # noqa: F401
-
     folder = tmp_path_factory.mktemp("saved")
     ours = pipeline(TASK, model=tiny("bert", num_labels=3), tokenizer=tokenizer, num_samples=10, threshold=0.4)
     ours.save_pretrained(folder)
     return folder, ours(TEXTS)
 
 
-def push(hub, folder, home, token=None, **options):
-    variables = hub.environment(home, **({} if token is None else {"token": token}))
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    code, out, err = forks.run(PUSH, folder, json.dumps(options), **environment, **variables)
-    assert code == 0, err
-    return json.loads(out.splitlines()[-1])
+def push(hub, folder, home, token=WRITER, **options):
+    """The address of the commit, or the error."""
+    with environment_of(hub, home, token):
+        try:
+            return load(folder).push_to_hub("user/mine", **options)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
 
 
-def test_a_pushed_pipeline_loads_without_the_package(hub, saved, tmp_path):
+def test_a_pushed_pipeline_loads_without_the_package(hub, saved, bare, tmp_path):
     folder, expected = saved
     address = push(hub, folder, tmp_path / "here", private=True, commit_message="First")
     assert address.startswith(f"{hub.endpoint}/user/mine/commit/")
     repository = hub.repositories["model", "user/mine"]
     assert repository.private and repository.messages == ["initial commit", "First"]  # everything in one commit
     assert {"config.json", "model.safetensors", "handler.py", "pipeline.py", "README.md"} <= set(repository.files)
-    bare = only(tmp_path / "environment", "torch", "transformers")
-    printed = run(bare, LOAD, json.dumps(TEXTS), **hub.environment(tmp_path / "there"))
+    printed = bare(LOAD, json.dumps(TEXTS), **hub.environment(tmp_path / "there"))
     results, module = json.loads(printed.splitlines()[-1])
     assert_close(results, expected)
     assert module.startswith("transformers_modules.user.mine.")

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import bayesian_text_classification
@@ -12,9 +11,11 @@ import pytest
 from bayesian_text_classification import BayesianTextClassificationPipeline
 from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.pipeline.handler import EndpointHandler
-from environments import only, run
+from environments import only
 from hub_server import WRITER, Hub
+from huggingface_hub import hf_api
 from pipeline_cases import TASK, TEXTS, assert_close
+from pushed import environment_of
 from transformers import pipeline
 from transformers.dynamic_module_utils import check_imports, get_relative_import_files
 
@@ -31,12 +32,6 @@ print(json.dumps([classifier(texts), classifier.sample_proba(texts).tolist(), cl
 """
 
 
-@pytest.fixture(scope="session")
-def bare(tmp_path_factory):
-    """An interpreter with only torch and transformers."""
-    return only(tmp_path_factory.mktemp("bare") / "environment", "torch", "transformers")
-
-
 @pytest.fixture
 def tuned(tiny, tokenizer):
     """A pipeline in which every option differs from its default."""
@@ -50,7 +45,7 @@ def test_answers_are_the_same_without_the_package_and_after_saving_again(tuned, 
     tuned.save_pretrained(tmp_path / "first")
     expected, folder = tuned(TEXTS), tmp_path / "first"
     for name in ("second", "third"):
-        printed = run(bare, LOAD, folder, tmp_path / name, json.dumps(TEXTS), HF_HOME=str(tmp_path / "home"))
+        printed = bare(LOAD, folder, tmp_path / name, json.dumps(TEXTS))
         results, samples, temperature = json.loads(printed.splitlines()[-1])
         assert_close(results, expected)
         np.testing.assert_allclose(samples, tuned.sample_proba(TEXTS), atol=1e-5)
@@ -64,7 +59,7 @@ def test_answers_are_the_same_without_the_package_and_after_saving_again(tuned, 
 def test_the_bare_interpreter_does_not_have_our_packages(bare):
     code = "import importlib.util as u; print([u.find_spec(n) is not None for n in {}])"
     names = ["torch", "transformers", "numpy", "bayesian_text_classification", "evaluate", "baal", "scipy", "peft"]
-    assert run(bare, code.format(names)).strip() == str([True] * 3 + [False] * 5)
+    assert bare(code.format(names)).strip() == str([True] * 3 + [False] * 5)
 
 
 def test_options_are_saved_and_explicit_ones_take_precedence(tuned, tmp_path):
@@ -229,15 +224,27 @@ def adapted(tiny, tokenizer, tmp_path):
     return make
 
 
+@pytest.fixture(scope="module")
+def with_peft(tmp_path_factory):
+    """What a program in the bare interpreter does to find peft too."""
+    site = only(tmp_path_factory.mktemp("peft") / "environment", "peft").parents[1].glob("lib/python*/site-packages")
+    return f"""
+import sys
+sys.path.append({str(next(site))!r})
+from transformers.utils import is_peft_available
+is_peft_available.cache_clear()
+"""
+
+
 @pytest.mark.parametrize("name", ["default", "mine"])
-def test_an_adapter_is_saved_with_its_base(name, adapted, tmp_path):
-    python, ours = only(tmp_path / "environment", "torch", "transformers", "peft"), adapted(name)
+def test_an_adapter_is_saved_with_its_base(name, adapted, bare, with_peft, tmp_path):
+    ours = adapted(name)
     assert ours.model.active_peft_config.base_model_name_or_path == str(tmp_path / "bäse")
     ours.temperature = 1.5
     ours.save_pretrained(tmp_path / "first")
     for path in (tmp_path / "first").rglob("*.json"):
         assert str(tmp_path) not in json.dumps(json.loads(path.read_text()), ensure_ascii=False), path
-    printed = run(python, LOAD, tmp_path / "first", tmp_path / "again", json.dumps(TEXTS), HF_HOME=str(tmp_path / "h"))
+    printed = bare(with_peft + LOAD, tmp_path / "first", tmp_path / "again", json.dumps(TEXTS))
     results, samples, temperature = json.loads(printed.splitlines()[-1])
     assert_close(results, ours(TEXTS))
     np.testing.assert_allclose(samples, ours.sample_proba(TEXTS), atol=1e-5)
@@ -331,7 +338,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    printed = run(bare, code, tmp_path / "saved", HF_HOME=str(tmp_path / "home"))
+    printed = bare(code, tmp_path / "saved")
     assert printed.strip() == "this model has a LoRA adapter, which needs peft: pip install peft"
 
 
@@ -362,31 +369,23 @@ def test_a_models_own_code_is_saved_unless_a_name_collides(tiny, tokenizer, bare
             assert not (tmp_path / "refused").exists()
         else:
             ours.save_pretrained(tmp_path / "saved")
-            printed = run(bare, LOAD, tmp_path / "saved", tmp_path / "again", json.dumps(TEXTS), HF_HOME=str(tmp_path))
+            printed = bare(LOAD, tmp_path / "saved", tmp_path / "again", json.dumps(TEXTS))
             assert_close(json.loads(printed.splitlines()[-1])[0], ours(TEXTS))
 
 
-def test_a_private_adapter_without_a_token_says_how_to_log_in(adapted, tmp_path):
+def test_a_private_adapter_without_a_token_says_how_to_log_in(adapted, tmp_path, monkeypatch):
     adapted().save_pretrained(tmp_path / "saved")
     files = {path.relative_to(tmp_path / "saved").as_posix(): path.read_bytes()
              for path in (tmp_path / "saved").rglob("*") if path.is_file()}  # fmt: skip
-    code = """
-import json, sys
-import bayesian_text_classification as b
-from transformers import pipeline
-options = json.loads(sys.argv[1])
-try:
-    ours = pipeline(b.TASK, model="user/mine", pipeline_class=b.BayesianTextClassificationPipeline, **options)
-    print(ours.sampling.num_samples)
-except OSError as error:
-    print(error)
-"""
+    chosen = {"model": "user/mine", "pipeline_class": BayesianTextClassificationPipeline}
     with Hub() as hub:
+        monkeypatch.setattr(hf_api.api, "endpoint", hub.endpoint)  # peft asks this object, which is made on import
         hub.add("model", "user/mine", files, private=True)
-        given = hub.environment(tmp_path / "home", None)
-        said = run(sys.executable, code, json.dumps({"token": WRITER}), **given)
-        assert said.startswith("the adapter of user/mine did not load") and "HF_TOKEN" in said and WRITER not in said
-        assert run(sys.executable, code, "{}", **hub.environment(tmp_path / "home2")) == "10\n"
+        with environment_of(hub, tmp_path / "home", None), pytest.raises(OSError, match="HF_TOKEN") as error:
+            pipeline(TASK, **chosen, token=WRITER)
+        assert str(error.value).startswith("the adapter of user/mine did not load") and WRITER not in str(error.value)
+        with environment_of(hub, tmp_path / "home2"):
+            assert pipeline(TASK, **chosen).sampling.num_samples == 10
 
 
 ENDPOINT = """
@@ -435,7 +434,7 @@ def test_the_endpoint_answers_like_the_pipeline_and_rejects_bad_requests(tuned, 
         "the input is 5 (int)": {"inputs": 5},
     }
     (tmp_path / "requests.json").write_text(json.dumps([*good, *bad.values()]))
-    printed = run(bare, ENDPOINT, tmp_path / "saved", tmp_path / "requests.json", HF_HOME=str(tmp_path / "home"))
+    printed = bare(ENDPOINT, tmp_path / "saved", tmp_path / "requests.json")
     answers = json.loads(printed.splitlines()[-1])
     for answer, request in zip(answers, good, strict=False):
         parameters = {**request.get("parameters", {})}
@@ -454,7 +453,7 @@ def test_the_endpoint_limit_counts_the_saved_number_of_samples(tuned, bare, tmp_
     many = BayesianTextClassificationPipeline(model=tuned.model, tokenizer=tuned.tokenizer, num_samples=60_000)
     many.save_pretrained(tmp_path / "saved")
     (tmp_path / "requests.json").write_text(json.dumps([{"inputs": ["x", "y"]}]))
-    printed = run(bare, ENDPOINT, tmp_path / "saved", tmp_path / "requests.json", HF_HOME=str(tmp_path / "home"))
+    printed = bare(ENDPOINT, tmp_path / "saved", tmp_path / "requests.json")
     assert json.loads(printed.splitlines()[-1])[0].startswith("2 x 60,000 passes")
 
 
@@ -462,4 +461,4 @@ def test_an_incomplete_copy_names_the_missing_file(tuned, bare, tmp_path):
     tuned.save_pretrained(tmp_path / "saved")
     shutil.move(tmp_path / "saved" / "masks.py", tmp_path / "masks.py")
     with pytest.raises(AssertionError, match=r"masks\.py"):
-        run(bare, LOAD, tmp_path / "saved", tmp_path / "again", "[]", HF_HOME=str(tmp_path / "home"))
+        bare(LOAD, tmp_path / "saved", tmp_path / "again", "[]")
