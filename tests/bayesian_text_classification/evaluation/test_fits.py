@@ -36,11 +36,11 @@ def test_copies_are_left_out_together():
     np.testing.assert_allclose(twice.fitted.left_out.probabilities[0], exact, atol=0.01)
 
 
-@pytest.mark.parametrize("key", ["nll", "brier", "ece"])
-def test_the_value_is_that_of_the_procedure_on_fresh_texts(key):
+@pytest.mark.parametrize(("key", "runs"), [("nll", 40), ("brier", 40), ("ece", 12)])
+def test_the_value_is_that_of_the_procedure_on_fresh_texts(key, runs):
     """Fit on 250 texts, then measure 250 others: without a correction the ECE would be a sixth too small."""
     measure, corrected, fresh, apparent = MEASURE[key], [], [], []
-    for seed in range(40):
+    for seed in range(runs):
         random = np.random.default_rng(seed)
         p, y = world(random, 250)
         fit = PlattPairs.fitted(p, y)
@@ -49,7 +49,7 @@ def test_the_value_is_that_of_the_procedure_on_fresh_texts(key):
         apparent.append(measure.value(LabelPredictions.of(rows.probabilities, y)))
         q, z = world(random, 250)
         fresh.append(measure.value(LabelPredictions.of(fit.scaling.apply(q), z)))
-    noise = np.std(fresh) / np.sqrt(40)
+    noise = np.std(fresh) / np.sqrt(runs)
     assert abs(np.mean(corrected) - np.mean(fresh)) < 2.5 * noise
     assert np.mean(apparent) < np.mean(corrected)
 

@@ -57,7 +57,7 @@ def test_sets_are_fitted_on_one_half_and_measured_on_the_other(comparison):
 def test_the_interval_of_the_difference_in_size_holds_the_truth():
     """The mean over many draws is the truth; 95% intervals hold it in most draws, not in all."""
     differences = []
-    for seed in range(200):
+    for seed in range(60):
         labels, ordinary, samples = drawn(160, 5, 2, seed)
         arms = [
             SimpleNamespace(name=f"{i}", scaling=1, probabilities=p) for i, p in enumerate((ordinary, samples.mean(2)))

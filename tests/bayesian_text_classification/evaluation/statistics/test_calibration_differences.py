@@ -48,19 +48,19 @@ def as_wrong(random):
     return labels, np.where(said == 1, 0.85, 0.15), np.where(up, confidence + 0.1, 0.9 - confidence)
 
 
-def test_arms_with_opposite_errors_are_rarely_significant():
-    """Label noise decides which one looks better: `d +- z s` was significant in 1 of 8 cases, 1 of 3 for n = 50."""
-    assert max(told_share(opposite, ("ece", "class_wise_ece")).values()) <= 0.1
-
-
-def test_more_confident_of_two_calibrated_arms_is_rarely_significant():
-    """Noise favors it: `d +- z s` was significant in 1 of 10 cases, and in 1 of 4 for the class-wise ECE."""
-    assert max(told_share(calibrated, ("ece", "class_wise_ece")).values()) <= 0.05
-
-
-def test_noise_correction_rarely_makes_uncalibrated_arms_significant():
-    """Noise favors the more confident arm by 2/3 of a standard error if both are calibrated, but not here."""
-    assert max(told_share(as_wrong, ("ece", "class_wise_ece")).values()) <= 0.1
+@pytest.mark.parametrize(
+    ("draw", "most"),
+    [
+        # Noise favors the more confident arm: `d +- z s` was significant in 1 of 10 cases, 1 of 4 for the class-wise ECE.
+        (calibrated, 0.05),
+        # Label noise decides which one looks better: `d +- z s` was significant in 1 of 8 cases, 1 of 3 for n = 50.
+        pytest.param(opposite, 0.1, marks=pytest.mark.slow),
+        # Noise favors the more confident arm by 2/3 of a standard error if both are calibrated, but not here.
+        pytest.param(as_wrong, 0.1, marks=pytest.mark.slow),
+    ],
+)
+def test_arms_whose_ranks_are_noise_are_rarely_significant(draw, most):
+    assert max(told_share(draw, ("ece", "class_wise_ece")).values()) <= most
 
 
 def gap_sum(value, noise=0.0, around=None, spread=0.01):
@@ -304,13 +304,13 @@ def test_confidences_on_both_sides_of_an_edge():
     """The arms differ by .002, but one has two bins and the other only one. Their gaps cancel in that one."""
     random, held = np.random.default_rng(0), 0
     confidence = np.where(np.arange(1_000) < 500, [[0.699], [0.701]], [[0.701], [0.7015]])
-    for seed in range(100):
+    for seed in range(30):
         labels = (random.random(1_000) > np.where(np.arange(1_000) < 500, 0.6, 0.8)).astype(int)
         arms = [Predictions.of(np.stack([p, 1 - p], 1), labels) for p in confidence]
         drawn = [resample(one, seed=seed, measures=[MEASURE["ece"]]) for one in arms]
         found = difference(MEASURE["ece"], *drawn)
         held += found.low <= 0.099 - 0.00125 <= found.high
-    assert held >= 85
+    assert held >= 26
 
 
 def test_a_class_wise_difference_has_no_interval_where_a_value_has_none():
