@@ -1,19 +1,38 @@
 """Publish to the test Hub with the command."""
 
+import contextlib
+import importlib
+import logging
 import os
+from unittest import mock
 
-import forks
+from commands import asked
 from hub_server import READER, WRITER, Hub
+from huggingface_hub import close_session, constants
 
 
-def push(hub, home, *arguments, token=WRITER, before="", **variables):
-    """Run `bayesian-text-classification push` in a separate process. Returns exit code, stdout and stderr.
+@contextlib.contextmanager
+def environment_of(hub, home, token=WRITER, **variables):
+    """This process uses the Hub, as one that starts in its environment with these `variables`."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    with mock.patch.dict(os.environ, {**others, **hub.environment(home, token), **variables}, clear=True):
+        importlib.reload(constants)  # reads the environment again
+        close_session()
+        try:
+            yield
+        finally:
+            close_session()
+    importlib.reload(constants)
 
-    `before` is code that runs first. `variables` are added to its environment.
+
+def push(hub, home, *arguments, token=WRITER, **variables):
+    """Run `bayesian-text-classification push`. Returns exit code, stdout and stderr.
+
+    `variables` are added to its environment.
     """
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    environment |= {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", **hub.environment(home, token), **variables}
-    code, out, err = forks.command("push", *arguments, before=before, **environment)
+    with environment_of(hub, home, token, **variables):
+        code, out, err = asked("push", *arguments)
+    logging.disable(logging.NOTSET)  # the command silences libraries
     for secret in (WRITER, READER):
         assert secret not in out + err
     return code, out, err

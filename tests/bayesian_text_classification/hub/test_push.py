@@ -2,21 +2,26 @@
 
 import contextlib
 import json
+import os
 import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import forks
 import pytest
+from bayesian_text_classification.hub import metric_upload
+from bayesian_text_classification.hub import push as push_upload
 from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.loading.fingerprint import fingerprint
 from bayesian_text_classification.metric import metric_folder
 from bayesian_text_classification.pipeline.publishing import files_of
 from environments import only, run
 from hub_server import READER, Hub
-from huggingface_hub import ModelCard
-from pushed import push
+from huggingface_hub import ModelCard, get_session
+from pushed import environment_of, push
 
+pushing = sys.modules[push_upload.__module__]  # the module, which its function hides
 ROWS = [[0.05, 0.95], [0.0, 1.0], [0.7, 0.3]], [1, 0, 0]
 
 
@@ -34,8 +39,10 @@ def error_of(result):
     return lines[0]
 
 
-def test_pushed_metric_needs_only_evaluate_to_load(hub, tmp_path):
-    code, out, err = push(hub, tmp_path / "here", "metric", "user/ece", "--message", "First")
+def test_pushed_metrics_need_only_evaluate_to_load(hub, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= hub.environment(tmp_path / "here")
+    code, out, err = forks.command("push", "metric", "user/ece", "--message", "First", **environment)
     assert code == 0, err
     repository = hub.repositories["space", "user/ece"]
     assert out.startswith(hub.endpoint) and len(out.splitlines()) == 1
@@ -43,27 +50,21 @@ def test_pushed_metric_needs_only_evaluate_to_load(hub, tmp_path):
     for path in metric_folder().iterdir():
         if path.is_file():
             assert repository.files[path.name] == path.read_bytes()
-    load = (
-        "import evaluate, json, sys; m = evaluate.load('user/ece'); p, y = json.loads(sys.argv[1]);"
-        "print(m.compute(predictions=p, references=y)['ece'])"
-    )
-    python = only(tmp_path / "environment", "evaluate")
-    printed = run(python, load, json.dumps(ROWS), **hub.environment(tmp_path / "there", None))
-    assert float(printed.splitlines()[-1]) == pytest.approx((abs(0.95 - 1 + 1 - 0) + 0.3) / 3)
-
-
-def test_the_name_of_the_repository_chooses_the_metric(hub, tmp_path):
     name = "prediction_set_coverage"
-    code, _, err = push(hub, tmp_path / "here", "metric", f"user/{name}")
+    code, _, err = push(hub, tmp_path / "here", "metric", f"user/{name}")  # the repository's name chooses the metric
     assert code == 0, err
     files = hub.repositories["space", f"user/{name}"].files
     assert files[f"{name}.py"] == (metric_folder(name) / f"{name}.py").read_bytes() and "ece.py" not in files
     load = (
-        f"import evaluate; m = evaluate.load('user/{name}', 'multilabel');"
+        "import evaluate, json, sys; m = evaluate.load('user/ece'); p, y = json.loads(sys.argv[1]);"
+        "print(m.compute(predictions=p, references=y)['ece']);"
+        f"m = evaluate.load('user/{name}', 'multilabel');"
         "print(m.compute(predictions=[[0], []], references=[[0, 1], [1]])['coverage'])"
     )
     python = only(tmp_path / "environment", "evaluate")
-    assert run(python, load, **hub.environment(tmp_path / "there", None)).splitlines()[-1] == "0.25"
+    printed = run(python, load, json.dumps(ROWS), **hub.environment(tmp_path / "there", None))
+    ece, coverage = map(float, printed.splitlines()[-2:])
+    assert ece == pytest.approx((abs(0.95 - 1 + 1 - 0) + 0.3) / 3) and coverage == 0.25
 
 
 @pytest.fixture
@@ -189,11 +190,11 @@ def test_existing_code_is_not_replaced_and_requirements_are_kept(hub, model, tmp
 
 def test_concurrent_commit_is_not_lost(hub, tmp_path):
     repository = hub.add("space", "user/ece", {"README.md": b"theirs"}, sdk="gradio")
-    hub.fail("preupload", 3.0)  # leaves time for the other commit
+    hub.fail("preupload", 0.3)  # leaves time for the other commit
     with ThreadPoolExecutor(1) as pool:
         pushed = pool.submit(push, hub, tmp_path, "metric", "user/ece")
         while not any("preupload" in line for line in hub.requests):
-            time.sleep(0.05)
+            time.sleep(0.01)
         repository.commit({"README.md": b"newer"})
         assert "somebody else changed user/ece in the meantime; try again" in error_of(pushed.result())
     assert repository.files == {"README.md": b"newer"}
@@ -325,22 +326,19 @@ def test_failed_push_gives_one_line_and_changes_nothing_and_a_retry_works(hub, t
     assert "ece.py" in hub.repositories["space", "user/ece"].files
 
 
-def test_push_waits_for_a_slow_hub(hub, tmp_path):
-    hub.fail("repos/create", 2.0, times=1)
-    hub.fail("commit/main", 2.0, times=1)
-    code, out, err = push(hub, tmp_path, "metric", "user/ece")
-    assert code == 0 and out.startswith(hub.endpoint), err
-    assert "ece.py" in hub.repositories["space", "user/ece"].files
-
-
 @pytest.mark.parametrize("path", ["GET /api/spaces/user/ece", "repos/create", "commit/main"])
-def test_hanging_hub_times_out(hub, tmp_path, path):
-    hub.fail(path, 60.0)
-    impatient = "import sys, bayesian_text_classification.hub as h; sys.modules[h.__name__ + '.push'].PATIENCE = 2.0; "
-    said = error_of(push(hub, tmp_path, "metric", "user/ece", before=impatient))
+def test_hanging_hub_times_out_and_a_slow_one_does_not(hub, tmp_path, path, monkeypatch):
+    hub.fail(path, 0.4, times=1)  # seconds
+    monkeypatch.setattr(pushing, "PATIENCE", 0.2)
+    said = error_of(push(hub, tmp_path, "metric", "user/ece"))
     assert "the connection to the Hub failed (ReadTimeout" in said and "try again" in said
     for repository in hub.repositories.values():
         assert set(repository.files) == {".gitattributes"}
+    monkeypatch.undo()
+    hub.fail(path, 0.4, times=1)
+    code, out, err = push(hub, tmp_path, "metric", "user/ece")
+    assert code == 0 and out.startswith(hub.endpoint), err
+    assert "ece.py" in hub.repositories["space", "user/ece"].files
 
 
 def test_damaged_token_is_not_printed(hub, tmp_path):
@@ -356,28 +354,19 @@ def test_unreachable_hub_gives_one_line(hub, tmp_path):
 
 def test_push_restores_the_timeout_of_huggingface_hub(hub, tmp_path):
     """huggingface_hub has one client per process, so a changed timeout would affect other requests."""
-    code = """
-import sys
-from pathlib import Path
-from huggingface_hub import get_session
-from bayesian_text_classification.hub import metric_upload, push
-before = get_session().timeout
-push(metric_upload("user/ece"), "user/ece")
-print(get_session().timeout == before)
-"""
-    assert run(sys.executable, code, **hub.environment(tmp_path / "home")).splitlines()[-1] == "True"
+    with environment_of(hub, tmp_path / "home"):
+        before = get_session().timeout
+        pushing.push(metric_upload("user/ece"), "user/ece")
+        assert get_session().timeout == before
 
 
 def test_two_pushes_at_once_restore_the_timeout():
-    from bayesian_text_classification.hub.push import PATIENCE, PatientSession
-    from huggingface_hub import get_session
-
-    before, patient = get_session().timeout, PatientSession()
+    before, patient = get_session().timeout, pushing.PatientSession()
     with contextlib.ExitStack() as second:
         with patient:
             second.enter_context(patient)
-            assert get_session().timeout.read == PATIENCE
-        assert get_session().timeout.read == PATIENCE  # the second push is not done
+            assert get_session().timeout.read == pushing.PATIENCE
+        assert get_session().timeout.read == pushing.PATIENCE  # the second push is not done
     assert get_session().timeout == before
 
 
