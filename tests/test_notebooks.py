@@ -3,15 +3,16 @@
 import base64
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 
 
 def executed(name, folder, monkeypatch, **variables):
     """Run a notebook with its outputs removed. Returns what its cells print, and its pictures."""
+    import nbformat
+    from nbclient import NotebookClient
+
     for key, value in {"NOTEBOOK_TEXTS": "12", "HF_HUB_OFFLINE": "1", **variables}.items():
         monkeypatch.setenv(key, str(value))
     notebook = nbformat.read(FOLDER / name, as_version=4)
@@ -25,7 +26,7 @@ def executed(name, folder, monkeypatch, **variables):
     return text, [base64.b64decode(o["data"]["image/png"]) for o in outputs if "image/png" in o.get("data", {})]
 
 
-@pytest.mark.slow  # every cell: half a minute
+@pytest.mark.slow  # a kernel, and every cell: half a minute
 def test_the_2021_experiment_notebook_runs(tmp_path, monkeypatch):
     text, pictures = executed("trust.ipynb", tmp_path, monkeypatch)
     assert "20 sites in train() mode" in text
@@ -38,6 +39,7 @@ def test_the_2021_experiment_notebook_runs(tmp_path, monkeypatch):
     assert len(pictures) == 2 and all(len(picture) > 10_000 for picture in pictures)
 
 
+@pytest.mark.slow  # a kernel
 def test_the_out_of_scope_notebook_runs(tmp_path, monkeypatch, tiny, tokenizer):
     intents = ["balance", "translate", "weather"]
     words = {"balance": "how much money is in my account", "translate": "how do you say it in french",

@@ -16,6 +16,7 @@ from hub_server import Hub
 REPORT, EXPERIMENTS = ROOT / "docs" / "how-to" / "report.md", ROOT / "docs" / "explanation" / "experiments.md"
 
 
+@pytest.mark.slow  # a process with the embedded model and the test Hub
 def test_the_2021_command_runs_on_a_hub_like_the_real_one(tiny, tokenizer, tmp_path):
     import pyarrow
     import pyarrow.parquet
@@ -84,11 +85,18 @@ def test_the_first_command_reproduces_the_table_offline(tmp_path):
     assert (tmp_path / "bayesian-report" / "reliability.png").stat().st_size > 10_000
 
 
-def test_the_readme_shows_the_table_of_the_experiment(classifier):
-    """The passes of the Bayesian arms take minutes; the ordinary model is measured again."""
-    title = "3,000 review sentences, 20 samples"
-    whole, short = rows(table(EXPERIMENTS, title)), rows(table(README, title))
+TITLE = "3,000 review sentences, 20 samples"
+
+
+def test_the_readme_shows_the_table_of_the_experiment():
+    whole, short = rows(table(EXPERIMENTS, TITLE)), rows(table(README, TITLE))
+    assert len(whole) == 5
     assert {arm: numbers[:3] for arm, numbers in whole.items()} == {arm: numbers[:3] for arm, numbers in short.items()}
+
+
+@pytest.mark.slow  # a pass over 3,000 sentences
+def test_the_ordinary_model_has_the_measures_of_the_table(classifier):
+    whole = rows(table(EXPERIMENTS, TITLE))
     data = load_labeled_texts("reviews", classifier.model.config.id2label)
     found = measured(classifier.predict_proba(data.texts, num_samples=0), data.labels)
     assert found == pytest.approx(whole["Frequentist"][:4], abs=5e-4)

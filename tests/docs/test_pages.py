@@ -97,7 +97,11 @@ def run_lines(code):
                 assert command.strip().startswith(NOT_RUN), line
 
 
-@pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] * (page != README)) for page in PYTHON_PAGES],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 @pytest.mark.usefixtures("loud_libraries")
 @pytest.mark.filterwarnings("ignore:.*are few for a student")
 @pytest.mark.filterwarnings("ignore:the student is no closer")

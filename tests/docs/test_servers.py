@@ -32,6 +32,7 @@ def served(tiny, tokenizer, tmp_path):
     return tmp_path, classifier
 
 
+@pytest.mark.slow  # a server
 def test_the_fastapi_recipe_serves_calibrated_scores_without_this_package(served):
     folder, classifier = served
     (block,) = [block for block in blocks(PAGE) if block.title == "serve.py"]

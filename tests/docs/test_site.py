@@ -9,6 +9,7 @@ import pytest
 from documents import ROOT
 
 pytest.importorskip("mkdocs", reason="the documentation needs the extra [docs]")
+pytestmark = pytest.mark.slow  # builds the site
 
 
 @pytest.fixture(scope="module")

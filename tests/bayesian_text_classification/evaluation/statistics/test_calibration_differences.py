@@ -51,7 +51,7 @@ def as_wrong(random):
 @pytest.mark.parametrize(
     ("draw", "most"),
     [
-        # Noise favors the more confident arm: `d +- z s` was significant in 1 of 10 cases, 1 of 4 for the class-wise ECE.
+        # Noise favors the more confident arm: `d +- z s` was significant in 1 of 10 cases, class-wise in 1 of 4.
         (calibrated, 0.05),
         # Label noise decides which one looks better: `d +- z s` was significant in 1 of 8 cases, 1 of 3 for n = 50.
         pytest.param(opposite, 0.1, marks=pytest.mark.slow),
