@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from fractions import Fraction
@@ -215,17 +216,11 @@ def test_sums_of_shards_add_up():
         whole + 3
 
 
-def test_sums_can_be_pickled_across_unrelated_processes(tmp_path):
-    code = (
-        "import pickle, sys; from bayesian_text_classification.metric import load_metric_module\n"
-        "sums = load_metric_module().bin_sums([0.25, 0.75], [0, 1], binary=True)\n"
-        "open(sys.argv[1], 'wb').write(pickle.dumps(sums))"
-    )
-    read = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).ece)"
-    for program in (code, read):
-        done = subprocess.run([sys.executable, "-c", program, tmp_path / "sums"], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "0.25"
+def test_pickled_sums_can_be_read_where_the_metric_was_not_loaded():
+    """They name a function of the package that can be imported, not the module that it makes from a path."""
+    sums = ece.bin_sums([0.25, 0.75], [0, 1], binary=True)
+    assert type(sums).__module__.encode() not in pickle.dumps(sums)
+    assert pickle.loads(pickle.dumps(sums)).ece == 0.25
 
 
 def test_arrow_float16_has_the_tolerance_of_float16():
