@@ -1,7 +1,6 @@
 """Students: what they learn, what they keep, and what is refused."""
 
 import copy
-import json
 import random
 
 import numpy as np
@@ -22,6 +21,7 @@ pytestmark = [
 ]
 
 TEXTS = random_texts(200)
+MORE = ["llama", "modernbert", "xlnet"]
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +82,11 @@ def test_record_says_what_was_done(teacher, student):
     assert Distillation.of_saved({**found.saved(), "of_a_later_version": 1}) == found
 
 
-def test_saved_student_is_an_ordinary_checkpoint(student, tmp_path, python):
+def test_saved_student_is_an_ordinary_checkpoint(student, tmp_path):
     student.save_pretrained(tmp_path / "student")
-    code = """if True:
-        import json, sys
-        from transformers import pipeline
-        stock = pipeline("text-classification", model=sys.argv[1])
-        print(json.dumps(stock(json.loads(sys.argv[2]))))
-        assert "bayesian_text_classification" not in sys.modules
-    """
-    answers = json.loads(python(code, tmp_path / "student", json.dumps(TEXTS[:5])))
+    answers = pipeline("text-classification", model=str(tmp_path / "student"))(
+        TEXTS[:5]
+    )  # trusts no code of the folder
     expected = student(TEXTS[:5])
     for one, other in zip(answers, expected, strict=True):
         assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-6)
@@ -260,7 +255,7 @@ def test_an_adapter_is_distilled_into_ordinary_weights(tiny, bayesian):
     assert hasattr(model, "peft_config")
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "bart", "llama", "modernbert", "xlnet"])
+@pytest.mark.parametrize("kind", ["gpt2", "bart", *(pytest.param(kind, marks=pytest.mark.slow) for kind in MORE)])
 def test_other_architectures(tiny, bayesian, kind):
     """GPT-2 and Llama have no padding here, so a step is made of single texts."""
     student = bayesian(tiny(kind), num_samples=2).distill(TEXTS[:120], epochs=1, learning_rate=1e-3)
