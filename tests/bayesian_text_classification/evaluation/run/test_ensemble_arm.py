@@ -203,7 +203,7 @@ def test_the_verdict_recommends_an_ensemble_and_says_what_it_costs():
 
 
 def test_an_ensemble_that_costs_accuracy_is_warned_about():
-    labels, ordinary, members, _ = drawn()
+    labels, ordinary, members, _ = drawn(300)
     worse = verdict(compare_outputs(Outputs(labels, members[:, :, 0], members=MemberOutputs(1 - members))))
     assert any("With the ensemble: Warning: it costs accuracy here: " in line for line in worse.lines)
     assert any(line.startswith("Warning for ensemble: Brier: from ") for line in worse.lines)

@@ -261,7 +261,7 @@ def test_a_student_that_is_not_better_is_not_recommended():
 
 
 def test_every_significant_loss_of_a_student_is_said():
-    labels, _, samples, student = drawn()
+    labels, _, samples, student = drawn(300)
     found = compare_outputs(Outputs(labels, samples[:, :, 0], samples, student=StudentOutputs(1 - student)))
     said = verdict(found)
     assert any(line.startswith("With the student, NLL: from ") and "significantly worse" in line for line in said.lines)
