@@ -7,7 +7,7 @@ from bayesian_text_classification.pipeline.platt import fit_platt, influence_on_
 from bayesian_text_classification.pipeline.scaling import PlattScaling, TemperatureScaling, scaling_of_saved
 from bayesian_text_classification.pipeline.temperature import fit_bias_corrected
 from bayesian_text_classification.pipeline.uncertainty import over_labels
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special
 from sklearn.linear_model import LogisticRegression
@@ -86,6 +86,7 @@ def test_the_order_of_texts_does_not_change():
         assert (np.argsort(scaled[:, k]) == np.argsort(p[:, k])).all()
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 5), st.integers(1, 12), st.integers(0, 99))
 def test_any_labels_give_finite_pairs(labels, texts, seed):
     random = np.random.default_rng(seed)

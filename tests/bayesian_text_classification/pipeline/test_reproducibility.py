@@ -47,7 +47,7 @@ def kind(request, tiny, tokenizer):
     return sides, lambda text: alone(json.dumps(text))
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(
     batch=st.lists(texts, min_size=2, max_size=9),
     batch_size=st.none() | st.integers(1, 9),
@@ -76,27 +76,27 @@ def test_texts_samples_and_seeds_give_different_results(kind):
     assert np.abs(other - found[0]).max() > 1e-3
 
 
-def test_samples_are_the_same_in_another_process(tiny, tokenizer, python, tmp_path):
-    """The other process loads a model of each kind from its folder."""
+def test_samples_are_the_same_in_another_process(tiny, tokenizer, classifier, python, tmp_path):
+    """The other process, with other threads, loads the embedded model, and a model of each kind from its folder."""
     from transformers import pipeline
 
     batch = ["a film", "no great merit , but with all its heart", {"text": "a film", "text_pair": "in the right place"}]
-    expected = []
+    ours = [classifier]
     for kind, (architecture, settings_) in KINDS.items():
         model = tiny(architecture, **settings_)
         model.save_pretrained(tmp_path / kind)
         tokenizer.save_pretrained(tmp_path / kind)
-        ours = pipeline("bayesian-text-classification", model=model, tokenizer=tokenizer)
-        expected.append(ours.sample_proba(batch[::-1], **OPTIONS)[::-1])
+        ours.append(pipeline("bayesian-text-classification", model=model, tokenizer=tokenizer))
     code = """
 import json, sys
 import bayesian_text_classification
 from transformers import pipeline
 folders, batch, options = map(json.loads, sys.argv[1:])
-classifiers = [pipeline("bayesian-text-classification", model=folder) for folder in folders]
+classifiers = [pipeline("bayesian-text-classification", model=folder) for folder in [None, *folders]]
 print(json.dumps([classifier.sample_proba(batch, **options).tolist() for classifier in classifiers]))
 """
-    folders = [str(tmp_path / kind) for kind in KINDS]
-    found = json.loads(python(code, json.dumps(folders), json.dumps(batch), json.dumps(OPTIONS)))
-    for there, here in zip(found, expected, strict=True):
-        np.testing.assert_allclose(there, here, rtol=0, atol=1e-5)
+    arguments = [str(tmp_path / kind) for kind in KINDS], batch, OPTIONS
+    found = json.loads(python(code, *map(json.dumps, arguments), OMP_NUM_THREADS="2"))
+    for there, here in zip(found, ours, strict=True):
+        expected = here.sample_proba(batch[::-1], **OPTIONS)[::-1]
+        np.testing.assert_allclose(there, expected, rtol=0, atol=1e-5)

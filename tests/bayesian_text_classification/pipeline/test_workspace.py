@@ -34,6 +34,7 @@ def test_requests_under_one_name_share_memory():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has these limits")
+@pytest.mark.slow  # a process of its own
 def test_passes_use_freed_memory_again():
     """Each page that the system hands out anew is a fault. Without `keep_freed_memory`, there are 91,000."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
