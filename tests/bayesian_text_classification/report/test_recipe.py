@@ -3,9 +3,9 @@
 import ast
 import contextlib
 import csv
+import functools
 import io
 import json
-import os
 import shlex
 import shutil
 from dataclasses import replace
@@ -39,19 +39,56 @@ def write(folder, labels):
     (folder / "my-texts.csv").write_text(CSV)
 
 
+def cases(kinds, arms, quick):
+    """Each kind of model with each of its arms. Those that are not named as quick are slow."""
+    return [
+        pytest.param(kind, arm, id=f"{kind}-{arm}", marks=() if f"{kind}-{arm}" in quick else pytest.mark.slow)
+        for kind in kinds
+        for arm in arms
+    ]
+
+
+def pasted(code):
+    """The names after the Python code, which shows a result."""
+    space = {}
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        exec(code, space)
+    assert "'score': " in shown.getvalue()
+    return space
+
+
+def classified_by(command, source, here):
+    """The rows that the pasted lines write, in the folder `here`, for the texts in the folder `source`."""
+    shutil.rmtree(here / "calibrated", ignore_errors=True)  # from the Python code
+    (here / "my-texts.csv").symlink_to(source / "my-texts.csv")
+    for line in command.splitlines():
+        name, *arguments = shlex.split(line)
+        done = commands.asked(*arguments)
+        assert name == "bayesian-text-classification" and done.exit_code == 0, done
+    with (here / "classified.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def scores_in(rows, column="score"):
+    return [float(row[column]) for row in rows]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with labeled texts in columns of unusual names, some of them with a wrong label."""
+    """A folder with texts."""
     folder = tmp_path_factory.mktemp("it's mine")
-    rows = [{"words": text, "class": int(i % 5 in (0, 2)) if i % 7 else 1} for i, text in enumerate(TEXTS)]
-    (folder / "my texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (folder / "my-texts.csv").write_text(CSV)
     return folder
 
 
 @pytest.fixture(scope="module")
-def saved(classifier, place):
-    classifier.uncalibrated().save_pretrained(place / "model")
+def saved(tiny, tokenizer, place):
+    """A model in half precision, and labeled texts in columns of unusual names, some of them with a wrong label."""
+    for part in (tiny("bert", num_labels=2).half(), tokenizer):
+        part.save_pretrained(place / "model")
+    labels = mostly_right(load(place / "model").predict_proba(TEXTS))
+    rows = [{"words": text, "class": label} for text, label in zip(TEXTS, labels, strict=True)]
+    (place / "my texts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return place / "model"
 
 
@@ -91,12 +128,12 @@ def scores_of(comparison, arm):
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_the_python_code_gives_the_numbers_of_the_report(arm, comparison, sources, tmp_path, monkeypatch):
+def test_the_code_and_the_commands_give_the_numbers_of_the_report(
+    arm, comparison, sources, place, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    space = {}
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        exec(recipe(chosen(comparison, arm), sources).python, space)
-    assert "'score': " in shown.getvalue()
+    code = recipe(chosen(comparison, arm), sources)
+    space = pasted(code.python)
     results = space["classifier"](TEXTS)
     scores = [one["score"] for one in results]
     np.testing.assert_allclose(scores, scores_of(comparison, arm), atol=NEAR[arm])
@@ -105,22 +142,10 @@ def test_the_python_code_gives_the_numbers_of_the_report(arm, comparison, source
         assert 0 < space["classifier"]("good " * 700)[0]["score"] < 1
     again = load(tmp_path / "calibrated") if "temperature" in arm else space["classifier"]
     np.testing.assert_allclose(again.predict_proba(TEXTS, seed=3), comparison.arm(arm).probabilities, atol=1e-5)
-
-
-@pytest.mark.parametrize("arm", ARMS)
-def test_the_commands_give_the_numbers_of_the_report(arm, comparison, sources, place, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    os.symlink(place / "my-texts.csv", tmp_path / "my-texts.csv")
-    lines = recipe(chosen(comparison, arm), sources).command.splitlines()
+    rows = classified_by(code.command, place, tmp_path)
+    lines = code.command.splitlines()
     assert len(lines) == 1 + ("temperature" in arm)
-    for line in lines:
-        name, *arguments = shlex.split(line)
-        done = commands.asked(*arguments)
-        assert name == "bayesian-text-classification" and done.exit_code == 0, done
-    written = (tmp_path / "classified.csv").read_text().splitlines()
-    column = written[0].split(",").index("score")
-    scores = [float(line.split(",")[column]) for line in written[1:]]
-    np.testing.assert_allclose(scores, scores_of(comparison, arm), atol=NEAR[arm])
+    np.testing.assert_allclose(scores_in(rows), scores_of(comparison, arm), atol=NEAR[arm])
     if "temperature" in arm:
         done = commands.asked(*shlex.split(lines[0])[1:])
         assert commands.refused(done).startswith("--output calibrated already holds a classifier; pass --force")
@@ -130,63 +155,55 @@ def test_the_commands_give_the_numbers_of_the_report(arm, comparison, sources, p
 @pytest.mark.parametrize("arm", ["frequentist", "bayesian_temperature"])
 def test_code_and_commands_set_the_threshold_of_the_report(arm, comparison, sources, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    os.symlink(place / "my-texts.csv", tmp_path / "my-texts.csv")
     scores = np.sort(scores_of(comparison, arm))
     limit = Limit(float(scores[3:5].mean()), 0.05)
-    code, space = recipe(chosen(comparison, arm), sources, limit), {}
+    code = recipe(chosen(comparison, arm), sources, limit)
     assert f"classifier.threshold = {limit.threshold!r}  # error among accepted texts below 5%, with 90%" in code.python
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(code.python, space)
+    space = pasted(code.python)
     assert [one["abstained"] for one in space["classifier"](TEXTS)].count(True) == 4
     if "temperature" in arm:
         assert load(tmp_path / "calibrated").threshold == limit.threshold
-        shutil.rmtree(tmp_path / "calibrated")
-    for line in code.command.splitlines():
-        assert commands.asked(*shlex.split(line)[1:]).exit_code == 0
-    with (tmp_path / "classified.csv").open(newline="") as file:
-        assert [row["abstained"] for row in csv.DictReader(file)].count("True") == 4
+    rows = classified_by(code.command, place, tmp_path)
+    assert [row["abstained"] for row in rows].count("True") == 4
 
 
-@pytest.fixture(scope="module", params=["several", "alone"])
-def independent(request, tiny, tokenizer, tmp_path_factory):
+@pytest.fixture(scope="module")
+def independent(tiny, tokenizer, tmp_path_factory):
     """The comparison of a model of independent labels, or with one output, and what it was made from."""
-    folder = tmp_path_factory.mktemp("independent")
-    names = {0: "joy", 1: "anger", 2: "fear"} if request.param == "several" else {0: "spam"}
-    labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    problem = {"problem_type": "multi_label_classification"} if len(names) > 1 else {}
-    for part in (tiny("bert", **labels, **problem), tokenizer):
-        part.save_pretrained(folder / "model")
-    write(folder, ([["joy", "anger"], [], ["fear"], ["joy"]] if len(names) > 1 else [1, 0, 0, 1]) * 5)
-    ours = load(folder / "model")
-    data = labeled_texts_for(ours, folder / "labeled.jsonl")
-    found = compare(ours, data, num_samples=10, seed=3)
-    return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}), folder
+
+    @functools.cache
+    def made(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        names = {0: "joy", 1: "anger", 2: "fear"} if kind == "several" else {0: "spam"}
+        labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
+        problem = {"problem_type": "multi_label_classification"} if len(names) > 1 else {}
+        for part in (tiny("bert", **labels, **problem), tokenizer):
+            part.save_pretrained(folder / "model")
+        write(folder, ([["joy", "anger"], [], ["fear"], ["joy"]] if len(names) > 1 else [1, 0, 0, 1]) * 5)
+        ours = load(folder / "model")
+        data = labeled_texts_for(ours, folder / "labeled.jsonl")
+        found = compare(ours, data, num_samples=10, seed=3)
+        return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}), folder
+
+    return made
 
 
-def classified_by(command, source, here):
-    """The rows that the pasted lines write, in the folder `here`, for the texts in the folder `source`."""
-    shutil.rmtree(here / "calibrated", ignore_errors=True)  # from the Python code
-    os.symlink(source / "my-texts.csv", here / "my-texts.csv")
-    for line in command.splitlines():
-        done = commands.asked(*shlex.split(line)[1:])
-        assert done.exit_code == 0, done
-    with (here / "classified.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.mark.parametrize("arm", ["frequentist", "frequentist_platt", "bayesian", "bayesian_platt"])
-def test_code_and_commands_for_independent_labels(arm, independent, tmp_path, monkeypatch):
-    found, sources, folder = independent
+@pytest.mark.parametrize(
+    ("kind", "arm"),
+    cases(
+        ("several", "alone"),
+        ("frequentist", "frequentist_platt", "bayesian", "bayesian_platt"),
+        quick=("several-frequentist", "several-bayesian_platt", "alone-frequentist_platt"),
+    ),
+)
+def test_code_and_commands_for_independent_labels(kind, arm, independent, tmp_path, monkeypatch):
+    found, sources, folder = independent(kind)
     monkeypatch.chdir(tmp_path)
     code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
-    space = {}
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        exec(code.python, space)
-    assert "'score': " in shown.getvalue()
-    np.testing.assert_allclose(space["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
+    np.testing.assert_allclose(pasted(code.python)["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
     columns = [f"score_{name}" for name in found.names] if len(found.names) > 1 else ["score"]
-    scores = [[float(row[name]) for name in columns] for row in classified_by(code.command, folder, tmp_path)]
-    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    rows = classified_by(code.command, folder, tmp_path)
+    np.testing.assert_allclose(np.transpose([scores_in(rows, name) for name in columns]), expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -201,18 +218,15 @@ def without(tiny, tokenizer, tmp_path_factory):
     return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}), folder
 
 
-@pytest.mark.parametrize("arm", ["bayesian", "bayesian_temperature"])
+@pytest.mark.parametrize("arm", [pytest.param("bayesian", marks=pytest.mark.slow), "bayesian_temperature"])
 def test_code_and_commands_for_inserted_dropout(arm, without, tmp_path, monkeypatch):
     found, sources, folder = without
     monkeypatch.chdir(tmp_path)
     code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
     assert "num_samples=10, dropout=0.1, seed=3" in code.python and "--dropout 0.1" in code.command
-    space = {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(code.python, space)
-    np.testing.assert_allclose(space["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
-    scores = [float(row["score"]) for row in classified_by(code.command, folder, tmp_path)]
-    np.testing.assert_allclose(scores, expected.max(1), atol=1e-5)
+    np.testing.assert_allclose(pasted(code.python)["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
+    rows = classified_by(code.command, folder, tmp_path)
+    np.testing.assert_allclose(scores_in(rows), expected.max(1), atol=1e-5)
     assert "num_samples=10, dropout=0.1)" in advice(chosen(found, arm))[0]
 
 
@@ -231,97 +245,107 @@ def test_samples_at_several_dropouts_promise_no_numbers_of_one_classifier(withou
     assert not any("no single classifier" in line for lines in others for line in lines)
 
 
-@pytest.fixture(scope="module", params=["listed", "saved"])
-def together(request, tiny, tokenizer, tmp_path_factory):
+@pytest.fixture(scope="module")
+def together(tiny, tokenizer, tmp_path_factory):
     """The comparison of an ensemble, given as a list or as a saved folder, and what it was made from."""
-    folder = tmp_path_factory.mktemp("together")
-    paths = [str(folder / name) for name in ("one", "two", "three")]
-    for path, kind in zip(paths, ("bert", "distilbert", "bert"), strict=True):
-        for part in (tiny(kind, num_labels=2), tokenizer):
-            part.save_pretrained(path)
-    ours = load(paths)
-    if request.param == "saved":
-        ours.save_pretrained(folder / "all")
-        ours = load(folder / "all")
-    write(folder, mostly_right(ours.predict_proba(TEXTS)))
-    found = compare(ours, labeled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3)
-    names = (str(folder / "all"), ()) if request.param == "saved" else (paths[0], tuple(paths[1:]))
-    return found, Sources(names[0], {"seed": 3}, str(folder / "labeled.jsonl"), {}, names[1]), folder
+
+    @functools.cache
+    def made(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        paths = [str(folder / name) for name in ("one", "two", "three")]
+        for path, architecture in zip(paths, ("bert", "distilbert", "bert"), strict=True):
+            for part in (tiny(architecture, num_labels=2), tokenizer):
+                part.save_pretrained(path)
+        ours = load(paths)
+        if kind == "saved":
+            ours.save_pretrained(folder / "all")
+            ours = load(folder / "all")
+        write(folder, mostly_right(ours.predict_proba(TEXTS)))
+        found = compare(ours, labeled_texts_for(ours, folder / "labeled.jsonl"), num_samples=10, seed=3)
+        names = (str(folder / "all"), ()) if kind == "saved" else (paths[0], tuple(paths[1:]))
+        return found, Sources(names[0], {"seed": 3}, str(folder / "labeled.jsonl"), {}, names[1]), folder
+
+    return made
 
 
-@pytest.mark.parametrize("arm", ["frequentist", "bayesian", "ensemble", "ensemble_temperature"])
-def test_code_and_commands_for_ensembles(arm, together, tmp_path, monkeypatch):
-    found, sources, folder = together
+@pytest.mark.parametrize(
+    ("kind", "arm"),
+    cases(
+        ("listed", "saved"),
+        ("frequentist", "bayesian", "ensemble", "ensemble_temperature"),
+        quick=("listed-frequentist", "listed-ensemble_temperature", "saved-bayesian"),
+    ),
+)
+def test_code_and_commands_for_ensembles(kind, arm, together, tmp_path, monkeypatch):
+    found, sources, folder = together(kind)
     monkeypatch.chdir(tmp_path)
     code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
     listed = bool(sources.ensemble) and arm.startswith("ensemble")
     assert code.command.count("--ensemble ") == (2 if listed else 0)
-    space = {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(code.python, space)
+    space = pasted(code.python)
     assert len(space["classifier"].members) == (1 if sources.ensemble and not listed else 3)
     np.testing.assert_allclose(space["classifier"].predict_proba(TEXTS), expected, atol=1e-5)
-    scores = [float(row["score"]) for row in classified_by(code.command, folder, tmp_path)]
-    np.testing.assert_allclose(scores, expected.max(1), atol=1e-5)
+    rows = classified_by(code.command, folder, tmp_path)
+    np.testing.assert_allclose(scores_in(rows), expected.max(1), atol=1e-5)
 
 
 def test_a_first_model_that_brings_options_is_loaded_with_the_others(together):
-    found, sources, _ = together
-    if not sources.ensemble:
-        pytest.skip("a saved ensemble is one folder")
+    found, sources, _ = together("listed")
     for arm in ("frequentist", "bayesian"):
         code = recipe(chosen(found, arm), replace(sources, together=True))
         assert code.python.count("one") == code.python.count("two") and code.command.count("--ensemble ") == 2
     assert "posterior='dropout'" in code.python and "--posterior dropout" in code.command
 
 
-@pytest.fixture(scope="module", params=["plain", "calibrated"])
-def taught(request, tiny, tokenizer, tmp_path_factory):
+@pytest.fixture(scope="module")
+def taught(tiny, tokenizer, tmp_path_factory):
     """The comparison of a model with a student, saved with a calibration or without, and what it was made from."""
-    folder = tmp_path_factory.mktemp("taught")
-    for name, kind in (("model", "bert"), ("plain", "distilbert")):
-        for part in (tiny(kind, num_labels=2), tokenizer):
-            part.save_pretrained(folder / name)
-    fitted = load(folder / "plain")
-    labels = mostly_right(fitted.predict_proba(TEXTS, num_samples=0))
-    fitted.calibrate(TEXTS, labels, num_samples=0)
-    fitted.save_pretrained(folder / "calibrated")
-    ours, student = load(folder / "model"), load(folder / request.param)
-    write(folder, labels)
-    data = labeled_texts_for(ours, folder / "labeled.jsonl")
-    found = compare(ours, data, student=student, num_samples=10, seed=3, arms=["bayesian"])
-    names = {"student": str(folder / request.param), "student_calibrated": request.param == "calibrated"}
-    return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}, **names), folder
+
+    @functools.cache
+    def made(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        for name, architecture in (("model", "bert"), ("plain", "distilbert")):
+            for part in (tiny(architecture, num_labels=2), tokenizer):
+                part.save_pretrained(folder / name)
+        fitted = load(folder / "plain")
+        labels = mostly_right(fitted.predict_proba(TEXTS, num_samples=0))
+        fitted.calibrate(TEXTS, labels, num_samples=0)
+        fitted.save_pretrained(folder / "calibrated")
+        ours, student = load(folder / "model"), load(folder / kind)
+        write(folder, labels)
+        data = labeled_texts_for(ours, folder / "labeled.jsonl")
+        found = compare(ours, data, student=student, num_samples=10, seed=3, arms=["bayesian"])
+        names = {"student": str(folder / kind), "student_calibrated": kind == "calibrated"}
+        return found, Sources(str(folder / "model"), {"seed": 3}, str(folder / "labeled.jsonl"), {}, **names), folder
+
+    return made
 
 
-@pytest.mark.parametrize("arm", ["frequentist", "bayesian", "student", "student_temperature"])
-def test_code_and_commands_for_students(arm, taught, tmp_path, monkeypatch):
-    found, sources, folder = taught
+@pytest.mark.parametrize(
+    ("kind", "arm"),
+    cases(
+        ("plain", "calibrated"),
+        ("frequentist", "bayesian", "student", "student_temperature"),
+        quick=("plain-student_temperature", "calibrated-bayesian", "calibrated-student"),
+    ),
+)
+def test_code_and_commands_for_students(kind, arm, taught, tmp_path, monkeypatch):
+    found, sources, folder = taught(kind)
     monkeypatch.chdir(tmp_path)
-    os.symlink(folder / "my-texts.csv", tmp_path / "my-texts.csv")
     code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
     used = sources.student if arm.startswith("student") else sources.model
     bare = arm.startswith("student") and sources.student_calibrated
     options = f"num_samples={0 if 'bayesian' not in arm else 10}, seed=3{', threshold=None' * bare}"
     assert code.python.count(f"load({used!r}, {options}){'.uncalibrated()' * bare}\n") == 1
-    space = {}
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        exec(code.python, space)
-    assert "'score': " in shown.getvalue()
     name = "student" if arm.startswith("student") else "classifier"
-    np.testing.assert_allclose(space[name].predict_proba(TEXTS), expected, atol=1e-5)
-    lines = code.command.splitlines()
-    assert ("--uncalibrated" in lines[0]) == bare
-    shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)
-    for line in lines:
-        assert commands.asked(*shlex.split(line)[1:]).exit_code == 0
-    with (tmp_path / "classified.csv").open(newline="") as file:
-        scores = [float(row["score"]) for row in csv.DictReader(file)]
-    np.testing.assert_allclose(scores, expected.max(1), atol=1e-5)
+    np.testing.assert_allclose(pasted(code.python)[name].predict_proba(TEXTS), expected, atol=1e-5)
+    assert ("--uncalibrated" in code.command.splitlines()[0]) == bare
+    rows = classified_by(code.command, folder, tmp_path)
+    np.testing.assert_allclose(scores_in(rows), expected.max(1), atol=1e-5)
 
 
 def test_a_student_from_nowhere_has_no_code(taught):
-    found, sources, _ = taught
+    found, sources, _ = taught("calibrated")
     unknown = replace(sources, student=None)
     assert recipe(chosen(found, "student_temperature"), unknown) is None
     assert recipe(chosen(found, "frequentist_temperature"), unknown) is not None
@@ -337,9 +361,7 @@ def test_a_student_from_nowhere_has_no_code(taught):
 
 def test_the_thresholds_of_labels_are_accepted_as_they_are_said(independent):
     """The dict in the advice is one that a call takes, and it accepts only what it promises."""
-    found, sources, _ = independent
-    if len(found.names) == 1:
-        pytest.skip("a model with one output has one threshold")
+    found, sources, _ = independent("several")
     p = np.random.default_rng(0).uniform(size=(4_000, 3))
     outputs = Outputs((np.random.default_rng(1).random(p.shape) < p).astype(int), p, names=found.names)
     said = [line for line in advice(compare_outputs(outputs)) if line.startswith("For ")]
@@ -402,42 +424,48 @@ def test_pairs_of_texts_name_their_columns(comparison):
     assert "id2label, text_column='premise', text_pair_column='hypothesis')" in code.python
 
 
-@pytest.fixture(scope="module", params=[{"num_samples": 4}, {"num_samples": 8, "tolerance": 0.2}, {"num_samples": 0}])
-def with_settings(request, saved, place):
+WAYS = {"samples": {"num_samples": 4}, "tolerance": {"num_samples": 8, "tolerance": 0.2}, "none": {"num_samples": 0}}
+
+
+@pytest.fixture(scope="module")
+def with_settings(saved, place):
     """The comparison of a classifier that was saved with a calibration, a threshold and options of calls."""
-    ours = load(saved, **request.param)
-    ours.calibrate(TEXTS[:5], [1, 0, 0, 1, 1])
-    ours.threshold = 0.6
-    folder = place / f"mine {sorted(request.param.items())}"
-    ours.save_pretrained(folder)
-    model = load(folder)
-    columns = {"text_column": "words", "label_column": "class"}
-    data = load_labeled_texts(place / "my texts.jsonl", model.model.config.id2label, **columns)
-    found = compare(model, data, num_samples=10, seed=3)
-    options = {"seed": 3} | ({"tolerance": None} if "tolerance" in request.param else {})
-    return found, Sources(str(folder), options, str(place / "my texts.jsonl"), columns, calibrated=True)
+
+    @functools.cache
+    def made(kind):
+        ours = load(saved, **WAYS[kind])
+        ours.calibrate(TEXTS[:5], mostly_right(ours.predict_proba(TEXTS[:5])))
+        ours.threshold = 0.6
+        ours.save_pretrained(place / kind)
+        model = load(place / kind)
+        columns = {"text_column": "words", "label_column": "class"}
+        data = load_labeled_texts(place / "my texts.jsonl", model.model.config.id2label, **columns)
+        found = compare(model, data, num_samples=10, seed=3)
+        options = {"seed": 3} | ({"tolerance": None} if kind == "tolerance" else {})
+        return found, Sources(str(place / kind), options, str(place / "my texts.jsonl"), columns, calibrated=True)
+
+    return made
 
 
-@pytest.mark.parametrize("arm", [*ARMS, "saved"])
-def test_code_and_commands_for_a_classifier_with_settings(arm, with_settings, place, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "arm"),
+    cases(
+        WAYS,
+        (*ARMS, "saved"),
+        quick=("samples-saved", "tolerance-frequentist", "tolerance-bayesian_temperature", "tolerance-saved",
+               "none-bayesian", "none-saved"),
+    ),
+)  # fmt: skip
+def test_code_and_commands_for_a_classifier_with_settings(kind, arm, with_settings, place, tmp_path, monkeypatch):
     """Only "as saved" has its calibration, threshold, number of samples and tolerance."""
-    found, sources = with_settings
+    found, sources = with_settings(kind)
     monkeypatch.chdir(tmp_path)
-    os.symlink(place / "my-texts.csv", tmp_path / "my-texts.csv")
     code, expected = recipe(chosen(found, arm), sources), found.arm(arm).probabilities
-    space = {}
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(code.python, space)
-    results = space["classifier"](TEXTS)
+    results = pasted(code.python)["classifier"](TEXTS)
     np.testing.assert_allclose([one["score"] for one in results], expected.max(1), atol=NEAR.get(arm, 1e-5))
     assert ("abstained" in results[0]) == (arm == "saved")
-    shutil.rmtree(tmp_path / "calibrated", ignore_errors=True)
-    for line in code.command.splitlines():
-        done = commands.asked(*shlex.split(line)[1:])
-        assert done.exit_code == 0, done
-    with (tmp_path / "classified.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    np.testing.assert_allclose([float(row["score"]) for row in rows], expected.max(1), atol=NEAR.get(arm, 1e-5))
+    rows = classified_by(code.command, place, tmp_path)
+    np.testing.assert_allclose(scores_in(rows), expected.max(1), atol=NEAR.get(arm, 1e-5))
     assert ("abstained" in rows[0]) == (arm == "saved")
 
 
