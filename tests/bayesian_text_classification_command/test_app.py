@@ -310,7 +310,7 @@ def test_rank_refuses_bad_input_in_one_line(tmp_path, monkeypatch, capsys, loud_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "scored.csv"]
 
 
-@pytest.mark.parametrize("moment", ["torch", "matplotlib", "baal"])
+@pytest.mark.parametrize("moment", ["torch", pytest.param("matplotlib", marks=pytest.mark.slow), "baal"])
 def test_ctrl_c_gives_one_line_at_any_moment(moment, tmp_path):
     """While the package is imported, while the command imports its dependencies, and while it samples."""
     (tmp_path / f"{moment}.py").write_text("import time\nprint('here', flush=True)\ntime.sleep(60)\n")

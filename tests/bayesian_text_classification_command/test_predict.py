@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import json
 import lzma
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import time
 from pathlib import Path
 
@@ -41,12 +43,13 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.filterwarnings("always::UserWarning")
 def test_warnings_are_one_line(tmp_path, classifier):
     ours = classifier.uncalibrated()
     ours.temperature = 1.3
     ours.save_pretrained(tmp_path)
-    done = run("A film.", "--num-samples", 0, "--model", tmp_path, text=True)
-    assert done.returncode == 0
+    done = asked("A film.", "--num-samples", 0, "--model", tmp_path)
+    assert done.exit_code == 0
     (line,) = done.stderr.splitlines()
     assert re.fullmatch(
         r"warning: ordinary scores \(--num-samples 0\) are not calibrated, only sampled scores are; to calibrate them "
@@ -69,11 +72,11 @@ def test_file_names_that_are_too_long_give_one_line(tmp_path):
 
 
 def test_texts_are_classified_in_a_table():
-    done = run("A wonderful film.", "<b>[red]Dull[/red]</b>\x1b[31m", "--num-samples", 10)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.decode().splitlines()
+    done = asked("A wonderful film.", "<b>[red]Dull[/red]</b>\x1b[31m", "--num-samples", 10)
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
     assert any("A wonderful film." in line and "POSITIVE" in line for line in lines)
-    assert any(r"<b>[red]Dull[/red]</b>\x1b[31m" in line for line in lines) and b"\x1b" not in done.stdout
+    assert any(r"<b>[red]Dull[/red]</b>\x1b[31m" in line for line in lines) and "\x1b" not in done.stdout
 
 
 def test_predict_reads_stdin_and_writes_stdout():
@@ -88,21 +91,26 @@ def test_predict_reads_stdin_and_writes_stdout():
     assert done.stderr.decode() == "3 rows, 1 of them with an error: the text is empty\n"
 
 
-def test_empty_stdin_gives_empty_stdout():
-    done = run("--input", "-", "--output", "-", "--output-format", "csv", "--num-samples", 2, input=b"")
-    assert done.returncode == 0 and done.stdout.startswith(b"text,label,score,")
-    assert len(done.stdout.splitlines()) == 1 and done.stderr == b"0 rows\n"
+def test_empty_stdin_gives_empty_stdout(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    done = asked("--input", "-", "--output", "-", "--output-format", "csv", "--num-samples", 2)
+    assert done.exit_code == 0 and done.stdout.startswith("text,label,score,")
+    assert len(done.stdout.splitlines()) == 1 and done.stderr == "0 rows\n"
 
 
-def test_closing_stdout_early_is_handled():
-    first = subprocess.Popen(
-        [COMMAND, "predict", "--input", "-", "--output", "-", "--num-samples", "1"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    first.stdout.close()
-    _, said = first.communicate(b"good\n" * 3_000)
-    others = [line for line in said.splitlines() if b" per second" not in line]  # a slow machine says how far it is
-    assert first.returncode == 141 and not others
+@pytest.mark.parametrize(
+    ("stdout", "code", "said"),
+    [
+        ("reader, stdout = os.pipe(); os.close(reader)", 141, []),  # as after `| head`
+        ("stdout = os.open('/dev/full', os.O_WRONLY)", 2, ["error: cannot write stdout: No space left on device"]),
+    ],
+)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is Linux's")
+def test_a_stdout_that_takes_nothing_ends_the_run(stdout, code, said, tmp_path):
+    (tmp_path / "mine.txt").write_text("good\n" * 1_500)
+    arguments = ("predict", "--input", tmp_path / "mine.txt", "--output", "-", "--num-samples", "1")
+    done = forks.command(*arguments, before=f"import os; {stdout}; os.dup2(stdout, 1); ", **os.environ)
+    assert done.returncode == code and done.stderr.splitlines() == said, done
 
 
 # Bad rows of every kind, by file, with the expected value of the column `error`.
@@ -286,7 +294,7 @@ def test_interrupts_work_while_connecting_to_a_cluster(name, code, word):
         app.run = lambda: connect("local")
         command.main()
     """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = forks.run(textwrap.dedent(program), **os.environ)
     assert (done.returncode, done.stderr) == (code, f"{word}\n")
 
 
@@ -317,20 +325,8 @@ def test_an_interrupted_run_says_how_to_resume(tmp_path):
     assert process.returncode == 130 and out == b""
     assert said.endswith(b"interrupted; run the same command with --resume to continue\n")
     assert not output.exists() and (tmp_path / "answers.csv.partial").exists()
-    again = subprocess.run([*command[:-1]], env=environment, capture_output=True, check=False)
-    assert again.returncode == 2
-    assert b"answers.csv.partial is left from an earlier run; --resume continues it" in again.stderr
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is Linux's")
-def test_a_full_disk_gives_one_line():
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [COMMAND, "predict", "--input", "-", "--output", "-", "--num-samples", "1"],
-            input=b"good\n", stdout=full, stderr=subprocess.PIPE, check=False,
-        )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [b"error: cannot write stdout: No space left on device"]
+    left = refused(asked("--input", path, "--output", output, "--num-samples", 10))
+    assert "answers.csv.partial is left from an earlier run; --resume continues it" in left
 
 
 def test_messages_contain_no_texts(tmp_path):
