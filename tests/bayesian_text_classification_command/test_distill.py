@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sysconfig
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,8 @@ def test_a_file_of_texts_becomes_a_folder_for_a_stock_pipeline(model, texts, tmp
         assert one["label"] == other["label"] and one["score"] == pytest.approx(other["score"], abs=1e-6)
 
 
-@pytest.mark.filterwarnings("always::UserWarning")
 def test_warnings_of_a_student_are_shown(model, texts, tmp_path):
+    warnings.simplefilter("always", UserWarning)
     training = ("--epochs", "1", "--learning-rate", "10", "--num-samples", "2", "--output", tmp_path / "student")
     done = asked("distill", "--model", model, "--input", texts, *training)
     assert done.exit_code == 0
