@@ -328,13 +328,14 @@ def test_failed_push_gives_one_line_and_changes_nothing_and_a_retry_works(hub, t
 
 @pytest.mark.parametrize("path", ["GET /api/spaces/user/ece", "repos/create", "commit/main"])
 def test_hanging_hub_times_out_and_a_slow_one_does_not(hub, tmp_path, path, monkeypatch):
-    hub.fail(path, 0.4, times=1)  # seconds
+    hub.fail(path, 60.0)  # seconds
     monkeypatch.setattr(pushing, "PATIENCE", 0.2)
     said = error_of(push(hub, tmp_path, "metric", "user/ece"))
     assert "the connection to the Hub failed (ReadTimeout" in said and "try again" in said
     for repository in hub.repositories.values():
         assert set(repository.files) == {".gitattributes"}
     monkeypatch.undo()
+    hub.failures.clear()
     hub.fail(path, 0.4, times=1)
     code, out, err = push(hub, tmp_path, "metric", "user/ece")
     assert code == 0 and out.startswith(hub.endpoint), err
