@@ -84,12 +84,11 @@ def test_damaged_progress_file_is_refused(tmp_path, damage):
 @pytest.mark.skipif(os.name != "posix", reason="file locks need POSIX")
 def test_two_runs_cannot_write_the_same_file(tmp_path):
     blocks = begun(tmp_path / "a.csv")
-    code = "import sys; from pathlib import Path; from bayesian_text_classification.files.journal import Journal;"
-    code += "Journal(Path(sys.argv[1]), {'seed': 0}, b'', resume=True)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "a.csv")], capture_output=True, text=True, check=False
-    )
-    assert "another run is writing" in done.stderr
+    with pytest.raises(JournalError, match="another run is writing"):
+        begun(tmp_path / "a.csv", resume=True)
+    code = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.csv.partial"], capture_output=True, check=False)
+    assert b"BlockingIOError" in done.stderr  # the lock holds for other processes
     blocks.append(b"one\n", 1, Counter(), {})
     blocks.finish(move)
     assert (tmp_path / "a.csv").read_bytes() == b"head\none\n"
@@ -122,15 +121,16 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="file size limits need POSIX")
 def test_full_disk_at_the_start_is_refused_in_one_line(tmp_path):
-    code = "import resource, sys; from pathlib import Path; "
-    code += "from bayesian_text_classification.files.journal import Journal; "
-    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); Journal(Path(sys.argv[1]), {}, b'head', resume=False)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "a.csv")], capture_output=True, text=True, check=False
-    )
-    assert done.stderr.splitlines()[-1].endswith(
-        f"JournalError: {tmp_path / 'a.csv'} cannot be written: File too large"
-    )
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(JournalError) as told:
+            begun(tmp_path / "a.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(told.value) == f"{tmp_path / 'a.csv'} cannot be written: File too large"
     begun(tmp_path / "a.csv").finish(move)
     assert (tmp_path / "a.csv").read_bytes() == b"head\n"
 

@@ -232,7 +232,7 @@ def test_csv_written_by_python_is_read_back_unchanged(cells):
     assert [tuple(row.values()) for row in found] == cells and not any(errors)
 
 
-@tried(300)
+@tried(100)
 @given(st.lists(st.dictionaries(CELLS, CELLS | st.none() | st.integers() | st.lists(st.floats(allow_nan=False)))))
 def test_json_written_by_python_is_read_back_unchanged(objects):
     found, errors = read("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects).encode(), ".jsonl")
