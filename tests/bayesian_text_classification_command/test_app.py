@@ -9,7 +9,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import commands
 import forks
+import huggingface_hub
 import pandas
 import pytest
 from bayesian_text_classification import __version__
@@ -20,12 +22,18 @@ from bayesian_text_classification_command import app
 from bayesian_text_classification_command.console import for_shell, with_flags
 from typer.main import get_command
 
+pytestmark = pytest.mark.usefixtures("loud_libraries")
 COMMAND = str(Path(sysconfig.get_path("scripts")) / "bayesian-text-classification")
 
 
 def run(*arguments, before="", **variables):
     """Run the command in a forked process that has the libraries imported. `before` is code that runs first."""
     return forks.command(*arguments, before=before, **{**os.environ, **variables})
+
+
+def asked(*arguments):
+    """Run the command in this process, with a result like that of `run`."""
+    return forks.Done(*commands.asked(*arguments))
 
 
 def started(*arguments, **variables):
@@ -191,8 +199,9 @@ def test_usage_errors_are_one_line_and_name_the_option(arguments, message, monke
 )
 def test_bad_input_gives_one_line(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     Path("d.csv").write_text("text,label\nfine,maybe\n")
-    assert error_line(run("evaluate", *arguments, HF_HUB_OFFLINE="1")).startswith(message)
+    assert error_line(asked("evaluate", *arguments)).startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +226,7 @@ def test_a_missing_file_is_reported_before_the_libraries_are_imported(arguments)
 @pytest.mark.parametrize("address", ["https://example.com/a.csv", "hf://datasets/me/mine/a.csv"])
 def test_addresses_are_refused_with_what_works(address):
     words = f"{address} is an address; pass a local file, or the id of a dataset on the Hub (user/name)"
-    assert error_line(run("evaluate", "--dataset", address)) == words
+    assert error_line(asked("evaluate", "--dataset", address)) == words
 
 
 @pytest.mark.parametrize("option", ["--model", "--dataset"])
@@ -231,14 +240,14 @@ def test_an_unreachable_hub_gives_one_line(option, tmp_path):
 
 def test_an_unwritable_output_is_refused_before_the_work(tmp_path):
     (tmp_path / "out").write_text("")
-    message = error_line(run("evaluate", "--output", tmp_path / "out"))
+    message = error_line(asked("evaluate", "--output", tmp_path / "out"))
     assert message == f"cannot write to --output {tmp_path / 'out'}: {tmp_path / 'out'} is a file; choose a folder"
-    message = error_line(run("evaluate", "--output", "/proc/self"))  # not even root can create files in this folder
+    message = error_line(asked("evaluate", "--output", "/proc/self"))  # not even root can create files in this folder
     assert message.startswith("cannot write to --output /proc/self: ")
 
 
 def test_a_run_that_fails_leaves_no_folder(tmp_path):
-    error_line(run("evaluate", "--dataset", tmp_path / "none.csv", "--output", tmp_path / "out" / "deep"))
+    error_line(asked("evaluate", "--dataset", tmp_path / "none.csv", "--output", tmp_path / "out" / "deep"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -251,7 +260,7 @@ def test_an_unwritable_report_gives_one_line_after_the_table(tmp_path):
     (tmp_path / "out" / "report.html").mkdir(parents=True)
     (tmp_path / "out" / "report.json").write_text("{}")  # of an earlier report
     (tmp_path / "d.csv").write_text("text,label\nfine,1\n")
-    done = run("evaluate", "--dataset", tmp_path / "d.csv", "--num-samples", 1, "--output", tmp_path / "out")
+    done = asked("evaluate", "--dataset", tmp_path / "d.csv", "--num-samples", 1, "--output", tmp_path / "out")
     *_, error = done.stderr.splitlines()
     assert (done.returncode, error) == (2, f"error: cannot write to {tmp_path / 'out'}: Is a directory")
     assert "1 text, 1 sample" in done.stdout
@@ -262,18 +271,20 @@ def test_a_failing_comparison_gives_one_line(tmp_path, tiny, tokenizer):
     for owner in (tiny("bert"), tokenizer):
         owner.save_pretrained(tmp_path / "m")
     (tmp_path / "d.csv").write_text("text,label\nan <odd> film,1\n")
-    done = run("evaluate", "--model", tmp_path / "m", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out")
+    done = asked("evaluate", "--model", tmp_path / "m", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out")
     assert error_line(done) == "input 0: the model cannot run on it: index out of range in self"
 
 
 TEXTS = ["a wonderful film", "dull", "I would have to say that it has its moments, and hours", 'so, "so"']
 
 
-@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    "ending", ["csv", *(pytest.param(one, marks=pytest.mark.slow) for one in ("jsonl", "parquet"))]
+)
 def test_rank_orders_rows_by_the_pipelines_uncertainty(ending, tmp_path, classifier):
     rows = pandas.DataFrame({"id": [10, 11, 12, 13], "sentence": TEXTS, "note": ["x", "ü", "", "\n"]})
     rows.to_csv(tmp_path / "in.csv", index=False)
-    done = run("rank", "--input", tmp_path / "in.csv", "--output", tmp_path / f"out.{ending}")
+    done = asked("rank", "--input", tmp_path / "in.csv", "--output", tmp_path / f"out.{ending}")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", f"{tmp_path / f'out.{ending}'}\n")
     read = {
         "csv": pandas.read_csv,
@@ -348,7 +359,7 @@ def test_a_model_without_dropout_is_evaluated_without_samples(tmp_path, tiny, to
     rows = "".join(f"film {i},LABEL_{i % 2}\n" for i in range(60))
     (tmp_path / "d.csv").write_text(f"text,label\n{rows}")
     data = ("--model", tmp_path / "m", "--dataset", tmp_path / "d.csv")
-    done = run("evaluate", *data, "--target-error", 0.97, "--output", tmp_path / "out")
+    done = asked("evaluate", *data, "--target-error", 0.97, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     for words in (
         "60 texts\n",
@@ -361,10 +372,10 @@ def test_a_model_without_dropout_is_evaluated_without_samples(tmp_path, tiny, to
     assert json.loads((tmp_path / "out" / "report.json").read_text())["settings"]["num_samples"] == 0
     (tmp_path / "t.csv").write_text("text\nfilm\n")
     for command in ("rank", "predict"):
-        refused = run(command, *data[:2], "--input", tmp_path / "t.csv", "--output", tmp_path / "o.csv")
+        refused = asked(command, *data[:2], "--input", tmp_path / "t.csv", "--output", tmp_path / "o.csv")
         assert "has no active dropout" in error_line(refused)
     assert not (tmp_path / "o.csv").exists()
-    predicted = run("predict", *data[:2], "--num-samples", 0, "A film.")
+    predicted = asked("predict", *data[:2], "--num-samples", 0, "A film.")
     assert predicted.returncode == 0 and "LABEL_" in predicted.stdout
 
 
