@@ -7,7 +7,6 @@ import transformers
 from bayesian_text_classification import TASK, embedded_model
 from bayesian_text_classification.evaluator import BayesianTextClassificationEvaluator
 from bayesian_text_classification.metric import load_metric_module
-from processes import each_alone
 from transformers import pipeline
 
 TEXTS = ["A wonderful film.", "Dull and far too long.", "I loved it.", "Not good, not good at all.", "Fine."]
@@ -273,24 +272,3 @@ def test_labels_without_scores_are_enough_for_label_metrics(ours, metrics):
     mapping = {"LABEL_0": 0, "LABEL_1": 1}
     result = ours.compute(winner_only, DATA, metric=metrics["share"](), label_mapping=mapping)
     assert result["share"] == 0.6
-
-
-MODULES = ("bayesian_text_classification", "bayesian_text_classification.evaluator", "evaluate")
-ORDERS = {"with": [MODULES, MODULES[::-1]], "without": [MODULES[::2], MODULES[::-2]]}  # each two, in both orders
-
-
-def test_only_the_evaluator_module_registers_the_task_in_any_order_of_imports(tmp_path):
-    """Whether a task exists must not depend on the order of two unrelated imports."""
-    asked = "\nfrom evaluate.evaluator import SUPPORTED_EVALUATOR_TASKS as known, evaluator\n" + (
-        f"print(type(evaluator({TASK!r})).__name__ if {TASK!r} in known else None)"
-    )
-    programs = {
-        f"{kind} {i}": "\n".join(f"import {name}" for name in order) + asked
-        for kind, orders in ORDERS.items()
-        for i, order in enumerate(orders)
-    }
-    said = each_alone(programs, HF_HOME=str(tmp_path))
-    assert {name: lines.strip() for name, lines in said.items()} == {
-        "with 0": "BayesianTextClassificationEvaluator", "with 1": "BayesianTextClassificationEvaluator",
-        "without 0": "None", "without 1": "None",
-    }  # fmt: skip

@@ -83,6 +83,22 @@ runpy.run_module("bayesian_text_classification", run_name="__main__")
 }
 
 
+# Evaluate's evaluator, after imports of each two of three modules in both orders.
+MODULES = ("bayesian_text_classification", "bayesian_text_classification.evaluator", "evaluate")
+EVALUATOR = """
+from evaluate.evaluator import SUPPORTED_EVALUATOR_TASKS as known, evaluator
+task = "bayesian-text-classification"
+print(type(evaluator(task)).__name__ if task in known else None)
+"""
+ORDERS = {
+    "with": MODULES,
+    "with, backwards": MODULES[::-1],
+    "without": MODULES[::2],
+    "without, backwards": MODULES[::-2],
+}
+PROGRAMS |= {kind: "\n".join(f"import {name}" for name in order) + EVALUATOR for kind, order in ORDERS.items()}
+
+
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
     """What each of these programs prints. They have their own cache, because importing copies the metrics there."""
@@ -104,6 +120,12 @@ def test_importing_prints_nothing_and_leaves_the_random_state(said):
 
 def test_second_import_works_and_is_silent_and_the_task_is_found_by_name(said):
     assert said["twice"] == "BayesianTextClassificationPipeline {0: 'NEGATIVE', 1: 'POSITIVE'} 2\n"
+
+
+@pytest.mark.parametrize("kind", ORDERS)
+def test_only_the_evaluator_module_registers_the_task_in_any_order_of_imports(kind, said):
+    """Whether a task exists must not depend on the order of two unrelated imports."""
+    assert said[kind].strip() == ("None" if kind.startswith("without") else "BayesianTextClassificationEvaluator")
 
 
 def test_the_package_runs_as_the_command(said):
