@@ -83,6 +83,18 @@ def bare(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def few_resamples():
+    """Comparisons draw 100 resamples instead of 1,000, for tests that do not depend on the ends of intervals."""
+    from bayesian_text_classification.evaluation.statistics import estimates, intervals
+    from bayesian_text_classification.metric import load_metric_module
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (intervals, estimates, load_metric_module()):
+            patch.setattr(module, "RESAMPLES", 100)
+        yield
+
+
+@pytest.fixture(scope="module")
 def small(tiny, tokenizer):
     """Our pipeline with a tiny BERT of three classes, for tests that do not depend on what the model predicts."""
     import bayesian_text_classification  # noqa: F401  # registers the task

@@ -13,6 +13,8 @@ from bayesian_text_classification.loading import LabeledTexts
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.report import ReportSettings, write_report
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 
 def drawn(rows=600, samples=20, seed=0):
     """An overconfident model and samples around it with a calibrated mean; labels follow the true probabilities."""

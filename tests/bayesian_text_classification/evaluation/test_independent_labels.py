@@ -7,6 +7,8 @@ from bayesian_text_classification.evaluation.outputs import Calibration
 from bayesian_text_classification.evaluation.sample_sweep import sample_sweep
 from scipy import special
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 
 def drawn(texts=300, labels=4, samples=10, scale=1.8, seed=0, noise=0.7):
     random = np.random.default_rng(seed)

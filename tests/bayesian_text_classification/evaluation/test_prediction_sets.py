@@ -14,6 +14,8 @@ from bayesian_text_classification.report import ReportSettings, write_report
 from scipy.special import softmax
 from scipy.stats import betabinom
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 
 def drawn(rows=600, classes=6, samples=4, seed=0):
     """Labels, an ordinary model, and samples whose mean is closer to the truth."""

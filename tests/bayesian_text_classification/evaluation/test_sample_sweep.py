@@ -6,6 +6,8 @@ from bayesian_text_classification.evaluation.sample_sweep import group_order, ro
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from interval_cases import MEASURE
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 
 def drawn(texts=40, samples=30, concentration=1.0):
     random = np.random.default_rng(0)

@@ -18,6 +18,8 @@ from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature
 from scipy import special
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 FIVE = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"]
 TEXTS = [f"{text}, {end}" for end in ("I think", "she says", "they wrote", "again") for text in FIVE]
 DATA = LabeledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])

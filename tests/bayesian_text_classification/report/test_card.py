@@ -7,6 +7,8 @@ from bayesian_text_classification.report import ReportSettings
 from bayesian_text_classification.report.card import model_card
 from huggingface_hub import ModelCard
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
 DATA = LabeledTexts("texts", TEXTS, [1, 0, 1, 0, 1] * 4, [])
 

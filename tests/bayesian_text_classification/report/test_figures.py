@@ -21,6 +21,8 @@ from bayesian_text_classification.report.figures import (
     sweep_curves,
 )
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"]
 DATA = LabeledTexts("five texts", TEXTS, [1, 0, 1, 0, 1], [])
 

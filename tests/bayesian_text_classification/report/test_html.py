@@ -11,6 +11,8 @@ from bayesian_text_classification.report import ReportSettings, Sources, write
 from bayesian_text_classification.report.html import as_html
 from pages import ARTEFACTS, opened
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 MARKUP = "<script>document.title = 'taken'</script><img src=x onerror=alert(1)> & so \u202e on"
 TEXTS = [MARKUP, "dull and far too long", "not as bad as they say", "I want my money back", "a wonderful film"] * 4
 SETTINGS = ReportSettings("<u>mine</u>", "five <b>texts</b>", seed=0)

@@ -22,6 +22,8 @@ from bayesian_text_classification.loading.problem import labeled_texts_for
 from bayesian_text_classification.report import Sources
 from bayesian_text_classification.report.recipe import recipe
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"] * 4
 CSV = "text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n"
 ARMS = ("frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature")

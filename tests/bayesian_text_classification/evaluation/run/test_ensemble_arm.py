@@ -15,6 +15,8 @@ from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
 from bayesian_text_classification.pipeline.uncertainty import over_classes
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TEXTS = [f"{word} film, number {i}" for i in range(4) for word in ("a good", "a bad", "an odd")]
 DATA = LabeledTexts("texts", TEXTS, [1, 0, 1] * 4, [])
 OTHER = LabeledTexts("others", ["awful", "a joy", "so so"], [0, 1, 0], [])

@@ -21,6 +21,8 @@ from bayesian_text_classification.pipeline.temperature import apply_temperature,
 from bayesian_text_classification.pipeline.uncertainty import over_classes
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TEXTS = [
     "a wonderful film",
     "dull and far too long",

@@ -18,6 +18,8 @@ from commands import asked
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 WHAT, HOW = ("film", "story", "plot", "cast"), ("good", "bad", "long", "dull", "fine", "odd")
 TEXTS = [f"{start} {what} was {how}" for start in ("the", "that", "this", "a") for what in WHAT for how in HOW]
 STRANGE = [f"{i} {j} . . ! SELECT * FROM t{i}" for i in range(5) for j in range(6)]

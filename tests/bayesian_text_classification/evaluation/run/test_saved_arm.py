@@ -11,6 +11,8 @@ from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.pipeline.calibration import Calibration
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TEXTS = ["a wonderful film", "dull and far too long", "not as bad as they say", "I want my money back", "fine"]
 DATA = LabeledTexts("five texts", TEXTS, [1, 0, 1, 0, 1], [])
 

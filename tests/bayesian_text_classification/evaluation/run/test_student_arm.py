@@ -14,6 +14,8 @@ from bayesian_text_classification.pipeline.temperature import apply_temperature,
 from bayesian_text_classification.pipeline.uncertainty import over_classes
 from transformers import pipeline
 
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
 TEXTS = [f"{word} film, number {i}" for i in range(10) for word in ("a good", "a bad", "an odd")]
 OTHER = LabeledTexts("others", ["awful", "a joy", "so so"], [0, 1, 0], [])
 STRANGE = ["what is the weather", "book a table"]
