@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 from bayesian_text_classification.evaluation.fits import Temperatures
+from bayesian_text_classification.evaluation.statistics import intervals
 from bayesian_text_classification.evaluation.statistics.estimates import difference, estimate, resample
-from bayesian_text_classification.evaluation.statistics.intervals import weights_of_resamples
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions, Weighted
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
@@ -94,8 +94,9 @@ def test_the_ece_of_a_fitted_temperature_is_that_of_fresh_rows(key, sharpness):
 
 
 @pytest.mark.parametrize("groups", [pytest.param(None, marks=pytest.mark.slow), np.arange(400) // 2])
-def test_resamples_of_a_fitted_temperature_are_those_of_refits(groups):
+def test_resamples_of_a_fitted_temperature_are_those_of_refits(groups, monkeypatch):
     """Truth: fit again on every resample, and measure it and the rows there."""
+    monkeypatch.setattr(intervals, "RESAMPLES", 400)
     random = np.random.default_rng(0)
     logits = random.normal(0, 1.8, (400, 3))
     p, labels = special.softmax(1.5 * logits, 1), (logits + random.gumbel(size=logits.shape)).argmax(1)
@@ -103,7 +104,7 @@ def test_resamples_of_a_fitted_temperature_are_those_of_refits(groups):
     keys = ("ece", "class_wise_ece", "brier_resolution", "aurc")
     found = resample(rows, measures=[MEASURE[key] for key in keys])
     refits, corrections = {key: [] for key in keys}, {key: [] for key in keys}
-    for weights in itertools.chain(*weights_of_resamples(400, 0, groups)):
+    for weights in itertools.chain(*intervals.weights_of_resamples(400, 0, groups)):
         chosen = np.repeat(np.arange(400), weights.astype(int))
         temperature = fit_temperature(p[chosen], labels[chosen])
         moved = Predictions.of(apply_temperature(p, temperature), labels)
@@ -116,7 +117,7 @@ def test_resamples_of_a_fitted_temperature_are_those_of_refits(groups):
         ours, truth = found.values[key], np.array(refits[key])
         assert ours.std() == pytest.approx(truth.std(), rel=0.07), key
         assert np.corrcoef(ours, truth)[0, 1] > 0.8, key  # a refit may move a row into another bin
-        error = np.std(corrections[key]) / np.sqrt(1_000)
+        error = np.std(corrections[key]) / np.sqrt(400)
         assert found.corrections[key] == pytest.approx(np.mean(corrections[key]), abs=4 * error + 1e-4), key
 
 

@@ -92,7 +92,7 @@ def taught(classifier):
     return compare(classifier, DATA, num_samples=4, seed=3, student=classifier, out_of_scope=["2 + 2 = 4"])
 
 
-@pytest.mark.parametrize("arm", ["student", "student_temperature"])
+@pytest.mark.parametrize("arm", ["student", pytest.param("student_temperature", marks=pytest.mark.slow)])
 def test_a_recommended_student_is_in_every_picture(arm, taught):
     test_the_recommended_arm_is_in_every_picture(arm, replace(taught, out_of_scope=[]))
     shown = {picture.name: picture.figure for picture in pictures(taught)}
@@ -102,7 +102,11 @@ def test_a_recommended_student_is_in_every_picture(arm, taught):
     assert set(COLORS) == {name for name in TITLES if name != "scope"}
 
 
-@pytest.mark.parametrize("arm", ["frequentist", "frequentist_temperature", "bayesian", "bayesian_temperature"])
+@pytest.mark.parametrize(
+    "arm",
+    ["frequentist", "bayesian_temperature"]
+    + [pytest.param(arm, marks=pytest.mark.slow) for arm in ("frequentist_temperature", "bayesian")],
+)
 def test_the_recommended_arm_is_in_every_picture(arm, comparison):
     for picture in pictures(replace(comparison, recommendation=Recommendation(arm))):
         words = [text.get_text() for axes in picture.figure.axes for text in axes.texts]

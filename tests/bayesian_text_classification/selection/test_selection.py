@@ -38,7 +38,13 @@ def drawn(rows, random, spread=3.2, sharpness=2.0):
 
 @pytest.mark.parametrize(
     ("target", "rows", "spread", "often"),
-    [(0.05, 872, 3.2, 0.95), (0.1, 300, 3.2, 0.95), (0.02, 3_000, 3.2, 0.9), (0.1, 872, 1.6, 0.7), (0.05, 300, 1.6, 0)],
+    [
+        (0.05, 872, 3.2, 0.95),
+        (0.1, 300, 3.2, 0.95),
+        pytest.param(0.02, 3_000, 3.2, 0.9, marks=pytest.mark.slow),
+        (0.1, 872, 1.6, 0.7),
+        (0.05, 300, 1.6, 0),
+    ],
 )
 def test_threshold_keeps_its_target_with_the_stated_confidence(target, rows, spread, often):
     """Simulate with a known truth: the error rate among the accepted of 400,000 texts."""
@@ -134,9 +140,9 @@ def test_a_group_is_wrong_if_any_of_its_rows_is():
 
 @pytest.mark.parametrize("copies", [1, 5])
 def test_thresholds_of_repeated_texts_keep_their_target(copies):
-    """At most 10 of 100 may miss a target of 10%; without `groups`, five copies miss it far more often."""
+    """At most 40 of 400 may miss a target of 10%; without `groups`, five copies miss it far more often."""
     random, missed = np.random.default_rng(0), {"with groups": 0, "without": 0}
-    for _ in range(1_000):
+    for _ in range(400):
         scores = random.uniform(0, 1, 200)
         correct = random.random(200) < 0.75 + 0.25 * scores
         rows = np.tile(np.arange(200), copies)
@@ -144,8 +150,9 @@ def test_thresholds_of_repeated_texts_keep_their_target(copies):
             found = threshold_for(scores[rows], correct[rows], 0.1, groups=groups)
             # P(wrong | score >= t) is 0.25 (1 - t) / 2
             missed[name] += found is not None and 0.25 * (1 - found.threshold) / 2 > 0.1
-    assert missed["with groups"] <= 110
-    assert (missed["without"] > 120) == (copies == 5)
+
+    assert missed["with groups"] <= 48
+    assert (missed["without"] > 60) == (copies == 5)
 
 
 def test_mismatched_arrays_raise():
