@@ -150,7 +150,6 @@ def test_thresholds_of_repeated_texts_keep_their_target(copies):
             found = threshold_for(scores[rows], correct[rows], 0.1, groups=groups)
             # P(wrong | score >= t) is 0.25 (1 - t) / 2
             missed[name] += found is not None and 0.25 * (1 - found.threshold) / 2 > 0.1
-
     assert missed["with groups"] <= 48
     assert (missed["without"] > 60) == (copies == 5)
 
