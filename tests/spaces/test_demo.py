@@ -273,6 +273,33 @@ def test_closing_a_comparison_stops_its_sampling(app, monkeypatch):
     assert watch.calls == before < 60 * (1 + 2 * app.LABELED_SAMPLES)
 
 
+def test_the_buttons_of_a_comparison_wait_for_each_other(app):
+    """Without a browser: what a click changes, and what it ends."""
+    page = app.build()
+    ids = {block.elem_id: key for key, block in page.blocks.items() if getattr(block, "elem_id", None)}
+    steps, runs = list(page.fns.values()), []
+    for name, work, given in (("compare", "compare_csv", ["file", None]), ("example", "compare_example", [None])):
+        (begun,) = (step for step in steps if (ids[name], "click") in step.targets)
+        line, diagrams, report, *buttons, event = begun.fn()
+        assert "Waiting in the queue ..." in line and diagrams["visible"] is report["visible"] is False
+        assert [button["interactive"] for button in buttons] == [False, False, True] and not event.is_set()
+        (run,) = (step for step in steps if step.trigger_after == begun._id)
+        assert run.name == work and [one.elem_id for one in run.inputs] == given
+        assert (run.concurrency_id, run.concurrency_limit) == ("comparison", 1) and not begun.queue
+        (end,) = (step for step in steps if step.trigger_after == run._id)
+        results = (app.waiting(0.5), app.status("Stopped.")), (app.refusal("no file"), app.gr.skip())
+        for shown, expected in results:  # what was shown as the run ended, and what is shown then
+            left, *_, mine, example, stop = end.fn(shown)
+            assert left == expected
+            assert [button["interactive"] for button in (mine, example, stop)] == [True, True, False]
+            assert stop["value"] == "Stop"
+        runs.append(run._id)
+    clicks = [step for step in steps if (ids["stop"], "click") in step.targets]
+    (told,) = (step for step in clicks if step.fn and not step.cancels)
+    told.fn(event)
+    assert event.is_set() and [step.cancels for step in clicks if step.cancels] == [runs]
+
+
 @pytest.fixture(scope="module")
 def here(app):
     """The page served by this process."""
