@@ -21,6 +21,9 @@ settings.load_profile("unhurried")
 
 # The tests compare bits with the stock pipeline in float32 on a CPU, and a GPU would be the default.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+# Nothing is loaded from the Hub: Evaluate would ask it for a metric first, three times, half a second apart.
+for _name in ("HF_HUB_OFFLINE", "HF_EVALUATE_OFFLINE"):
+    os.environ.setdefault(_name, "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # each worker and its children have one core
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

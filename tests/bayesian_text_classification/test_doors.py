@@ -49,9 +49,9 @@ KINDS[ENSEMBLE] = lambda tiny: [
 ]
 INSERTED = "with `dropout=0.1`"
 KINDS |= {f"{kind} {INSERTED}": KINDS[kind] for kind in NO_DROPOUT}
-# These differ from another kind in their architecture or size alone.
+# These differ from another kind in their architecture, size or calibration alone.
 SLOW = {f"{kind}{more}" for kind in NO_DROPOUT if kind != "Llama" for more in ("", f" {INSERTED}")}
-SLOW |= {"two classes", "150 classes"}
+SLOW |= {"two classes", "150 classes", "saved with a calibration"}
 
 
 def adapted(model):
@@ -235,6 +235,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in KINDS])
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("few_resamples")
 def test_doors(kind, tiny, tokenizer, tmp_path, request):
     case = Case(kind, tiny, tokenizer, tmp_path)
     found = {}

@@ -1,12 +1,14 @@
 """Fixtures for the tests of the command."""
 
-import importlib
-
 import pytest
+from bayesian_text_classification.evaluation.statistics import estimates, intervals
+from bayesian_text_classification.metric import load_metric_module
+from bayesian_text_classification.report import write
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Reports without pictures, which take more time than all else. One run in its own process has them."""
-    report = importlib.import_module("bayesian_text_classification.report.write")
-    monkeypatch.setattr(report, "pictures", lambda comparison: [])
+def quick_reports(monkeypatch):
+    """No pictures and 100 resamples, not 1,000. One run in its own process has them."""
+    monkeypatch.setattr(write, "pictures", lambda comparison: [])
+    for module in (intervals, estimates, load_metric_module()):
+        monkeypatch.setattr(module, "RESAMPLES", 100)
