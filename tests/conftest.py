@@ -24,8 +24,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""
 # Nothing is loaded from the Hub: Evaluate would ask it for a metric first, three times, half a second apart.
 for _name in ("HF_HUB_OFFLINE", "HF_EVALUATE_OFFLINE"):
     os.environ.setdefault(_name, "1")
-if "PYTEST_XDIST_WORKER" in os.environ:  # each worker and its children have one core
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tiny models are faster on one thread, and many times faster where other work shares the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell makes background jobs and their children ignore interrupts, but some tests send them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -95,7 +95,7 @@ class Hub:
     def environment(self, home, token=WRITER):
         """Environment variables for a process that uses this Hub."""
         variables = {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1",
-                     "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
+                     "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0", "HF_EVALUATE_OFFLINE": "0"}  # fmt: skip
         return variables | ({} if token is None else {"HF_TOKEN": token})
 
 

@@ -152,15 +152,23 @@ def test_defaults(folders):
     assert (one.sampling.num_samples, len(one.members)) == (20, 3)
 
 
+@pytest.fixture(scope="module")
+def saved(ours, tmp_path_factory):
+    """The folder of a saved ensemble."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    ours.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize(("posterior", "count"), [("dropout", 20), ("ensemble", 3), ("ensemble+dropout", 21)])
-def test_a_posterior_has_one_default_in_every_place(folders, ours, tmp_path, posterior, count):
-    ours.save_pretrained(tmp_path)
+def test_a_posterior_has_one_default_in_every_place(folders, ours, saved, tmp_path, posterior, count):
     assert load(folders, posterior=posterior).sampling.num_samples == count
-    assert load(tmp_path, posterior=posterior).sampling.num_samples == count
-    assert load(tmp_path, posterior=posterior, num_samples=6 - 3 * (count == 3)).sampling.num_samples in (3, 6)
-    for classifier in (ours, load(tmp_path)):
+    again = load(saved, posterior=posterior)
+    assert again.sampling.num_samples == count
+    assert load(saved, posterior=posterior, num_samples=6 - 3 * (count == 3)).sampling.num_samples in (3, 6)
+    for classifier in (ours, load(saved)):
         assert classifier.sample_proba(TEXTS[:1], posterior=posterior).shape[2] == count
-    load(tmp_path, posterior=posterior).save_pretrained(tmp_path / "again")
+    again.save_pretrained(tmp_path / "again")
     assert load(tmp_path / "again").sampling.num_samples == count
 
 

@@ -211,8 +211,9 @@ def test_a_shallow_copy_with_another_model_leaves_the_original_alone(small, tiny
     assert small.batch_tokens == tokens and other.batch_tokens == 7
 
 
-def test_standard_pipeline_arguments_are_accepted(package):
-    folder = str(package / "embedded" / "model")
+def test_standard_pipeline_arguments_are_accepted(small, tmp_path):
+    folder = str(tmp_path)
+    small.model.save_pretrained(folder), small.tokenizer.save_pretrained(folder)
     ours = pipeline(
         TASK, model=folder, tokenizer=AutoTokenizer.from_pretrained(folder), revision=None, use_fast=True, token=None,
         device="cpu", trust_remote_code=False, model_kwargs={"attn_implementation": "eager"}, num_samples=2,

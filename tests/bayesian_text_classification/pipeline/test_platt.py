@@ -86,7 +86,7 @@ def test_the_order_of_texts_does_not_change():
         assert (np.argsort(scaled[:, k]) == np.argsort(p[:, k])).all()
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.integers(1, 5), st.integers(1, 12), st.integers(0, 99))
 def test_any_labels_give_finite_pairs(labels, texts, seed):
     random = np.random.default_rng(seed)

@@ -104,9 +104,8 @@ def test_code_of_an_earlier_version_is_removed(tuned, tmp_path):
     assert code == needed | {"pipeline.py", "mine.py"}
 
 
-def test_no_local_path_is_saved(tmp_path):
+def test_no_local_path_is_saved(classifier, tmp_path):
     """Regression test: saving the default model wrote the path of its registration into `config.json`."""
-    classifier = pipeline(TASK)
     classifier.save_pretrained(tmp_path / "saved")
     package = str(Path(bayesian_text_classification.__file__).parent)
     for path in (tmp_path / "saved").iterdir():
