@@ -8,14 +8,19 @@ from unittest import mock
 
 from commands import asked
 from hub_server import READER, WRITER, Hub
-from huggingface_hub import close_session, constants
+from huggingface_hub import HfApi, close_session, constants
 
 
 @contextlib.contextmanager
 def environment_of(hub, home, token=WRITER, **variables):
     """This process uses the Hub, as one that starts in its environment with these `variables`."""
     others = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    with mock.patch.dict(os.environ, {**others, **hub.environment(home, token), **variables}, clear=True):
+    # Clients that were made earlier, as peft's and that of Transformers, ask this Hub too.
+    endpoint = property(lambda client: hub.endpoint, lambda client, value: None)
+    with (
+        mock.patch.dict(os.environ, {**others, **hub.environment(home, token), **variables}, clear=True),
+        mock.patch.object(HfApi, "endpoint", endpoint, create=True),
+    ):
         importlib.reload(constants)  # reads the environment again
         close_session()
         try:

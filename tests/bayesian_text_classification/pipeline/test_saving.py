@@ -13,7 +13,6 @@ from bayesian_text_classification.loading.classifiers import load_classifier
 from bayesian_text_classification.pipeline.handler import EndpointHandler
 from environments import only
 from hub_server import WRITER, Hub
-from huggingface_hub import hf_api
 from pipeline_cases import TASK, TEXTS, assert_close
 from pushed import environment_of
 from transformers import pipeline
@@ -372,13 +371,12 @@ def test_a_models_own_code_is_saved_unless_a_name_collides(tiny, tokenizer, bare
             assert_close(json.loads(printed.splitlines()[-1])[0], ours(TEXTS))
 
 
-def test_a_private_adapter_without_a_token_says_how_to_log_in(adapted, tmp_path, monkeypatch):
+def test_a_private_adapter_without_a_token_says_how_to_log_in(adapted, tmp_path):
     adapted().save_pretrained(tmp_path / "saved")
     files = {path.relative_to(tmp_path / "saved").as_posix(): path.read_bytes()
              for path in (tmp_path / "saved").rglob("*") if path.is_file()}  # fmt: skip
     chosen = {"model": "user/mine", "pipeline_class": BayesianTextClassificationPipeline}
     with Hub() as hub:
-        monkeypatch.setattr(hf_api.api, "endpoint", hub.endpoint)  # peft asks this object, which is made on import
         hub.add("model", "user/mine", files, private=True)
         with environment_of(hub, tmp_path / "home", None), pytest.raises(OSError, match="HF_TOKEN") as error:
             pipeline(TASK, **chosen, token=WRITER)
