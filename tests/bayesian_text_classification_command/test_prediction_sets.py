@@ -10,14 +10,20 @@ from tables import read, write
 pytestmark = pytest.mark.usefixtures("loud_libraries")
 
 
+def on(folder):
+    """The options for the tiny model and the labeled texts."""
+    return ["--model", folder / "tiny", "--dataset", folder / "labeled.csv"]
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """160 reviews with labels, and the embedded classifier with sets for ordinary scores, saved by the command."""
+def folder(tiny_model, tmp_path_factory):
+    """160 reviews with labels, and a tiny model without and with sets for ordinary scores."""
     folder = tmp_path_factory.mktemp("data")
+    (folder / "tiny").symlink_to(tiny_model)
     data = load_labeled_texts("reviews", {0: "NEGATIVE", 1: "POSITIVE"}, max_texts=160)
     names = ["NEGATIVE", "POSITIVE"]
     write(folder / "labeled.csv", ["text", "label"], zip(data.texts, [names[k] for k in data.labels], strict=True))
-    common = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", folder / "model"]
+    common = [*on(folder), "--num-samples", 0, "--output", folder / "model"]
     done = asked("calibrate", *common, "--coverage", 0.9)
     assert done.exit_code == 0, done
     assert "prediction sets with a coverage of 0.9: lac, 80 texts\n" in done.stdout
@@ -25,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 def test_half_of_the_texts_calibrate_and_the_others_fit_the_sets(folder):
-    again, ours = load(folder / "model"), load(num_samples=0)
+    again, ours = load(folder / "model"), load(folder / "tiny", num_samples=0)
     first, second = load_labeled_texts(str(folder / "labeled.csv"), ours.model.config.id2label).halves()
     assert len(first.texts) == len(second.texts) == 80
     ours.calibrate(second.texts, second.labels)
@@ -35,7 +41,7 @@ def test_half_of_the_texts_calibrate_and_the_others_fit_the_sets(folder):
 
 
 def test_all_texts_fit_the_sets_without_a_calibration(folder, tmp_path):
-    common = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", tmp_path / "a"]
+    common = [*on(folder), "--num-samples", 0, "--output", tmp_path / "a"]
     done = asked("calibrate", *common, "--method", "none", "--coverage", 0.95, "--coverage-by", "class")
     assert done.exit_code == 0 and "0.95: lac by class, 160 texts (2 classes: 2 by their own" in done.stdout
     again = load(tmp_path / "a")
@@ -76,32 +82,32 @@ def test_predict_adds_a_column(folder, tmp_path):
     ],
 )
 def test_what_cannot_work_is_refused(folder, options, message, tmp_path):
-    common = ["--dataset", folder / "labeled.csv", "--num-samples", 0, "--output", tmp_path / "a"]
+    common = [*on(folder), "--num-samples", 0, "--output", tmp_path / "a"]
     assert refused(asked("calibrate", *common, *options)).startswith(message)
     assert not (tmp_path / "a").exists()
 
 
 def test_predict_without_sets_is_refused(folder, tmp_path):
-    files = ["--input", folder / "labeled.csv", "--output", tmp_path / "a.csv"]
+    files = ["--model", folder / "tiny", "--input", folder / "labeled.csv", "--output", tmp_path / "a.csv"]
     assert refused(asked("predict", *files, "--coverage", 0.9)).startswith(
         "--coverage 0.9 needs prediction sets; fit them with calibrate --coverage, or pass no --coverage"
     )
 
 
 def test_advice_is_a_command(folder, tmp_path):
-    plain = ["--dataset", folder / "labeled.csv", "--method", "none", "--coverage", 0.9, "--num-samples", 0]
+    plain = [*on(folder), "--method", "none", "--coverage", 0.9, "--num-samples", 0]
     assert asked("calibrate", *plain, "--output", tmp_path / "a").exit_code == 0
     files = ["--model", tmp_path / "a", "--input", folder / "labeled.csv", "--output", tmp_path / "a.csv"]
     assert refused(asked("predict", *files, "--num-samples", 2, "--coverage", 0.9)).endswith(
         "they are for ordinary scores (--num-samples 0); fit them with calibrate --coverage 0.9 --num-samples 2"
     )
-    done = asked("calibrate", *plain[:4], "--coverage", 0.9, "--num-samples", 2, "--output", tmp_path / "b")
+    done = asked("calibrate", *plain[:6], "--coverage", 0.9, "--num-samples", 2, "--output", tmp_path / "b")
     assert done.exit_code == 0
     assert asked("predict", "--model", tmp_path / "b", *files[2:], "--coverage", 0.9).exit_code == 0
 
 
 def test_evaluate_measures_sets(folder, tmp_path):
-    data = ["--dataset", folder / "labeled.csv", "--num-samples", 2, "--arms", "bayesian"]
+    data = [*on(folder), "--num-samples", 2, "--arms", "bayesian"]
     done = asked("evaluate", *data, "--coverage", 0.9, "--output", tmp_path / "report")
     assert done.exit_code == 0 and "They are fitted on 80 of the texts and measured on" in done.stdout
     report = json.loads((tmp_path / "report" / "report.json").read_text())

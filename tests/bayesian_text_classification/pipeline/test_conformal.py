@@ -288,19 +288,6 @@ def test_missing_or_damaged_sets_are_a_warning(fitted, tmp_path):
         assert again.prediction_sets is None and again.coverage is None and "prediction_set" not in again("a")[0]
 
 
-def test_a_saved_folder_needs_no_package(fitted, bare, tmp_path):
-    copy.copy(fitted[4]).save_pretrained(tmp_path / "model")
-    code = """
-import sys
-from transformers import AutoModelForSequenceClassification, pipeline
-own = pipeline("bayesian-text-classification", model=sys.argv[1], trust_remote_code=True)
-print([entry["label"] for entry in own("the film was good", num_samples=4, coverage=0.95)[0]["prediction_set"]])
-"""
-    shown = bare(code, tmp_path / "model")
-    expected = fitted[4]("the film was good", num_samples=4, coverage=0.95)[0]["prediction_set"]
-    assert shown.strip() == str([entry["label"] for entry in expected])
-
-
 @pytest.mark.parametrize("outputs", [3, 1])
 def test_independent_labels_have_sets_that_bound_what_is_missed(bayesian, tiny, outputs):
     config = {"num_labels": outputs, "problem_type": "multi_label_classification" if outputs > 1 else None}

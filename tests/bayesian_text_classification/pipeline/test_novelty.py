@@ -272,19 +272,6 @@ def test_novelty_that_is_nan_is_an_error(scoped, monkeypatch):
         scoped("a film", num_samples=0)
 
 
-def test_a_saved_folder_needs_no_package(scoped, bare, tmp_path):
-    ours = copy.copy(scoped)
-    ours.save_pretrained(tmp_path / "model")
-    code = """
-import sys
-from transformers import pipeline
-own = pipeline("bayesian-text-classification", model=sys.argv[1], trust_remote_code=True)
-print(own("the film was good", num_samples=0)[0]["novelty_p_value"])
-"""
-    shown = bare(code, tmp_path / "model")
-    assert float(shown) == scoped("the film was good", num_samples=0)[0]["novelty_p_value"]
-
-
 @pytest.mark.parametrize(("problem", "outputs"), [("multi_label_classification", 3), (None, 1), ("regression", 1)])
 def test_every_head_has_novelty(bayesian, tiny, problem, outputs):
     ours = bayesian(tiny("bert", num_labels=outputs, problem_type=problem), num_samples=0)

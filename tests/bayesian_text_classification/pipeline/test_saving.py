@@ -41,16 +41,24 @@ def tuned(tiny, tokenizer):
 
 
 def test_answers_are_the_same_without_the_package_and_after_saving_again(tuned, bare, tmp_path):
+    """Options, temperature, threshold, prediction sets and scope."""
+    texts = [f"{text} {word} {other}" for text in TEXTS for word in ("so", "good", "bad", "long") for other in "abcd"]
+    tuned.conformalize(texts, [0, 1, 2, 1] * 12, coverage=0.7)
+    tuned.learn_scope(texts)
     tuned.save_pretrained(tmp_path / "first")
     expected, folder = tuned(TEXTS), tmp_path / "first"
+    kept = [([entry["label"] for entry in row["prediction_set"]], row["novelty_p_value"]) for row in expected]
+    assert "abstained" in expected[0]
     for name in ("second", "third"):
         printed = bare(LOAD, folder, tmp_path / name, json.dumps(TEXTS))
         results, samples, temperature = json.loads(printed.splitlines()[-1])
         assert_close(results, expected)
+        found = [([entry["label"] for entry in row["prediction_set"]], row["novelty_p_value"]) for row in results]
+        assert found == kept
         np.testing.assert_allclose(samples, tuned.sample_proba(TEXTS), atol=1e-5)
         assert temperature == 1.5
-        for kept in ("config.json", "README.md", "handler.py", "pipeline.py", "masks.py"):
-            assert (tmp_path / name / kept).read_bytes() == (tmp_path / "first" / kept).read_bytes(), kept
+        for file in ("config.json", "README.md", "handler.py", "pipeline.py", "masks.py"):
+            assert (tmp_path / name / file).read_bytes() == (tmp_path / "first" / file).read_bytes(), file
         assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / name).iterdir()}
         folder = tmp_path / name
 
