@@ -57,13 +57,18 @@ def test_a_missing_column_is_reported_before_the_libraries_are_imported(command,
 
 def test_nothing_slow_is_imported(files, python):
     heavy = ("torch", "transformers", "pandas", "datasets", "bayesian_text_classification")
-    for command in COMMANDS:
-        arguments = [*command, files[-1], "--text-column", "nope"]
-        code = (
-            f"import sys; sys.argv[1:] = {arguments}\nfrom bayesian_text_classification_command import main\n"
-            f"try: main()\nexcept SystemExit as ended: print(ended.code, sorted(set({heavy}) & set(sys.modules)))"
-        )
-        assert python(code) == "2 []\n"
+    lines = [[*command, files[-1], "--text-column", "nope"] for command in COMMANDS]
+    code = f"""
+import sys
+from bayesian_text_classification_command import main
+for line in {lines}:
+    sys.argv[1:] = line
+    try:
+        main()
+    except SystemExit as ended:
+        print(ended.code, sorted(set({heavy}) & set(sys.modules)))
+"""
+    assert python(code) == "2 []\n" * len(COMMANDS)
 
 
 @pytest.mark.parametrize("wrong", COLUMNS)

@@ -107,8 +107,8 @@ def test_empty_stdin_gives_empty_stdout(monkeypatch):
 )
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is Linux's")
 def test_a_stdout_that_takes_nothing_ends_the_run(stdout, code, said, tmp_path):
-    (tmp_path / "mine.txt").write_text("good\n" * 1_500)
-    arguments = ("predict", "--input", tmp_path / "mine.txt", "--output", "-", "--num-samples", "1")
+    (tmp_path / "mine.txt").write_text("good\n" * 20)
+    arguments = ("predict", "--input", tmp_path / "mine.txt", "--output", "-", "--num-samples", "0")
     done = forks.command(*arguments, before=f"import os; {stdout}; os.dup2(stdout, 1); ", **os.environ)
     assert done.returncode == code and done.stderr.splitlines() == said, done
 
@@ -145,7 +145,7 @@ def test_bad_rows_get_an_error_and_do_not_stop_the_run(kind, tmp_path):
     lines = [b"text"] * (kind == "csv") + [line for row in bad for line in (row, good)]
     path, output = tmp_path / f"mine.{kind}", tmp_path / "answers.jsonl"
     path.write_bytes(b"\n".join(lines) + b"\n")
-    done = asked("--input", path, "--output", output, "--num-samples", 2)
+    done = asked("--input", path, "--output", output, "--num-samples", 0)
     assert done.exit_code == 3, done
     assert done.stderr.startswith(f"{2 * len(bad)} rows, {len(bad)} of them with an error: ")
     assert done.stdout == f"{output}\n"
@@ -162,7 +162,7 @@ def test_nulls_in_parquet_files_get_an_error(tmp_path):
         {"id": [1, 2, 3], "text": ["good film", None, ""], "when": pyarrow.array([0, 1, 2], "date32")}
     )
     pyarrow.parquet.write_table(table, tmp_path / "mine.parquet")
-    done = asked("--input", tmp_path / "mine.parquet", "--output", tmp_path / "a.parquet", "--num-samples", 2)
+    done = asked("--input", tmp_path / "mine.parquet", "--output", tmp_path / "a.parquet", "--num-samples", 0)
     assert done.exit_code == 3
     found = pyarrow.parquet.read_table(tmp_path / "a.parquet")
     assert found.select(["id", "text", "when"]).equals(table)
@@ -175,10 +175,10 @@ def test_nulls_in_parquet_files_get_an_error(tmp_path):
 def test_compressed_input_and_output_are_supported(tmp_path, ending, pack, unpack):
     (tmp_path / f"mine.csv{ending}").write_bytes(pack(b"id,text\n7,good film\n"))
     output = tmp_path / f"answers.tsv{ending}"
-    done = asked("--input", tmp_path / f"mine.csv{ending}", "--output", output, "--num-samples", 2)
+    done = asked("--input", tmp_path / f"mine.csv{ending}", "--output", output, "--num-samples", 0)
     assert refused(done).startswith("cells of ") and "may contain tabs" in done.stderr
     output = tmp_path / f"answers.csv{ending}"
-    assert asked("--input", tmp_path / f"mine.csv{ending}", "--output", output, "--num-samples", 2).exit_code == 0
+    assert asked("--input", tmp_path / f"mine.csv{ending}", "--output", output, "--num-samples", 0).exit_code == 0
     assert unpack(output.read_bytes()).splitlines()[1].startswith(b"7,good film,POSITIVE,0.")
 
 
@@ -229,7 +229,7 @@ def test_refusals_are_one_line_and_change_nothing(arguments, words, tmp_path, mo
 def test_an_empty_prefix_means_no_prefix(tmp_path):
     """For example from an unset variable in a script."""
     (tmp_path / "mine.txt").write_text("good film\n")
-    done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--prefix", "", "--num-samples", 1)
+    done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--prefix", "", "--num-samples", 0)
     assert done.exit_code == 0 and list(rows_of(tmp_path / "a.csv")[0])[:2] == ["text", "label"]
 
 

@@ -47,7 +47,7 @@ def kind(request, tiny, tokenizer):
     return sides, lambda text: alone(json.dumps(text))
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     batch=st.lists(texts, min_size=2, max_size=9),
     batch_size=st.none() | st.integers(1, 9),
