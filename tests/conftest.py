@@ -47,24 +47,10 @@ _ENCODER = {**_DECODER, "max_position_embeddings": 64}
 # Settings of a two-layer model per architecture (three for ModernBERT, which has local and global layers).
 SETTINGS = {
     "albert": {**_ENCODER, "embedding_size": 16, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
-    "bart": {
-        "d_model": 32,
-        "encoder_layers": 2,
-        "decoder_layers": 2,
-        "encoder_attention_heads": 4,
-        "decoder_attention_heads": 4,
-        "encoder_ffn_dim": 64,
-        "decoder_ffn_dim": 64,
-        "max_position_embeddings": 64,
-        "dropout": 0.1,
-        "attention_dropout": 0.1,
-        "activation_dropout": 0.1,
-        "classifier_dropout": 0.1,
-        "pad_token_id": 0,
-        "bos_token_id": 101,
-        "eos_token_id": 102,
-        "decoder_start_token_id": 102,
-    },
+    "bart": {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
+             "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 64,
+             "dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1, "classifier_dropout": 0.1,
+             "pad_token_id": 0, "bos_token_id": 101, "eos_token_id": 102, "decoder_start_token_id": 102},
     "bert": _ENCODER,
     "canine": {**_ENCODER, "num_hash_buckets": 64, "local_transformer_stride": 16, "pad_token_id": 0},
     "deberta-v2": {**_ENCODER, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pad_token_id": 0},
@@ -73,15 +59,8 @@ SETTINGS = {
     "fnet": {**_DECODER, "max_position_embeddings": 64, "pad_token_id": 0},
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "pad_token_id": None},
     "llama": {**_ENCODER, "num_key_value_heads": 2, "attention_dropout": 0.1, "pad_token_id": None},
-    "modernbert": {
-        **_ENCODER,
-        "num_hidden_layers": 3,
-        "attention_dropout": 0.1,
-        "embedding_dropout": 0.1,
-        "mlp_dropout": 0.1,
-        "classifier_dropout": 0.1,
-        "pad_token_id": 0,
-    },
+    "modernbert": {**_ENCODER, "num_hidden_layers": 3, "attention_dropout": 0.1, "embedding_dropout": 0.1,
+                   "mlp_dropout": 0.1, "classifier_dropout": 0.1, "pad_token_id": 0},
     "eurobert": {**_ENCODER, "num_key_value_heads": 2},
     "mpnet": {**_ENCODER, "pad_token_id": 0},
     "qwen3": {**_ENCODER, "num_key_value_heads": 2, "head_dim": 8},
@@ -143,6 +122,18 @@ def tokenizer():
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(PACKAGE / "embedded" / "model")
+
+
+@pytest.fixture(scope="session")
+def saved_to(tokenizer):
+    """Saves a model and the embedded tokenizer, and returns the folder: `saved_to(folder, tiny("bert"))`."""
+
+    def save(folder, model):
+        for part in (model, tokenizer):
+            part.save_pretrained(folder)
+        return folder
+
+    return save
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,19 @@ def small_stock(small):
     return pipeline("text-classification", model=small.model, tokenizer=small.tokenizer)
 
 
+@pytest.fixture
+def exported(bayesian, tmp_path):
+    """Exports a model with a calibration of its ordinary scores, and returns the folder."""
+
+    def export(model, calibration, to="transformers", **options):
+        classifier = bayesian(model, num_samples=0, **options)
+        classifier.calibration = calibration
+        classifier.export(tmp_path / "served", to=to)
+        return tmp_path / "served"
+
+    return export
+
+
 @pytest.fixture(scope="module")
 def roberta_tokenizer():
     """A tokenizer like RoBERTa's: padding is token 1, and it has no length limit."""

@@ -15,12 +15,7 @@ def quick_reports(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tiny, tokenizer, tmp_path_factory):
+def tiny_model(tiny, saved_to, tmp_path_factory):
     """The folder of a tiny model with the embedded model's labels, for what does not depend on the answers."""
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    for part in (
-        tiny("bert", id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1}),
-        tokenizer,
-    ):
-        part.save_pretrained(folder)
-    return folder
+    model = tiny("bert", id2label={0: "NEGATIVE", 1: "POSITIVE"}, label2id={"NEGATIVE": 0, "POSITIVE": 1})
+    return saved_to(tmp_path_factory.mktemp("tiny") / "model", model)

@@ -161,10 +161,7 @@ USAGE = [
         for value in ("", " ")
     ),
     *(
-        (
-            ["evaluate", "--device", value],
-            f"Invalid value for '--device': {value!r}; this machine has only cpu",
-        )
+        (["evaluate", "--device", value], f"Invalid value for '--device': {value!r}; this machine has only cpu")
         for value in ("", "-1", "nonsense", "meta", "cuda", "cuda:99")  # conftest hides all GPUs
     ),
     *(
@@ -266,10 +263,9 @@ def test_an_unwritable_report_gives_one_line_after_the_table(tmp_path):
     assert "1 text, 1 sample" in done.stdout
 
 
-def test_a_failing_comparison_gives_one_line(tmp_path, tiny, tokenizer):
+def test_a_failing_comparison_gives_one_line(tmp_path, tiny, tokenizer, saved_to):
     tokenizer.add_special_tokens({"additional_special_tokens": ["<odd>"]})
-    for owner in (tiny("bert"), tokenizer):
-        owner.save_pretrained(tmp_path / "m")
+    saved_to(tmp_path / "m", tiny("bert"))
     (tmp_path / "d.csv").write_text("text,label\nan <odd> film,1\n")
     done = asked("evaluate", "--model", tmp_path / "m", "--dataset", tmp_path / "d.csv", "--output", tmp_path / "out")
     assert error_line(done) == "input 0: the model cannot run on it: index out of range in self"
@@ -353,21 +349,14 @@ def test_the_command_ignores_an_unwritable_evaluate_cache(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_model_without_dropout_is_evaluated_without_samples(tmp_path, tiny, tokenizer):
-    tiny("llama", attention_dropout=0.0).save_pretrained(tmp_path / "m")
-    tokenizer.save_pretrained(tmp_path / "m")
+def test_a_model_without_dropout_is_evaluated_without_samples(tmp_path, tiny, saved_to):
+    saved_to(tmp_path / "m", tiny("llama", attention_dropout=0.0))
     rows = "".join(f"film {i},LABEL_{i % 2}\n" for i in range(60))
     (tmp_path / "d.csv").write_text(f"text,label\n{rows}")
     data = ("--model", tmp_path / "m", "--dataset", tmp_path / "d.csv")
     done = asked("evaluate", *data, "--target-error", 0.97, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    for words in (
-        "60 texts\n",
-        "Recommended: ",
-        "In Python:",
-        "below 97%",
-        "Nothing was sampled: the model has no",
-    ):
+    for words in ("60 texts\n", "Recommended: ", "In Python:", "below 97%", "Nothing was sampled: the model has no"):
         assert words in done.stdout
     assert json.loads((tmp_path / "out" / "report.json").read_text())["settings"]["num_samples"] == 0
     (tmp_path / "t.csv").write_text("text\nfilm\n")

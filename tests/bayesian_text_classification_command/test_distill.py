@@ -24,11 +24,8 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def model(tiny, tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model") / "model"
-    tiny("bert", hidden_dropout_prob=0.3).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def model(tiny, saved_to, tmp_path_factory):
+    return saved_to(tmp_path_factory.mktemp("model") / "model", tiny("bert", hidden_dropout_prob=0.3))
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +101,8 @@ def test_too_few_texts_say_how_many_are_needed(model, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_way_out_of_a_model_without_dropout_is_an_option(tiny, tokenizer, texts, tmp_path):
-    folder = tmp_path / "model"
-    tiny("llama", attention_dropout=0.0, pad_token_id=0).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def test_the_way_out_of_a_model_without_dropout_is_an_option(tiny, saved_to, texts, tmp_path):
+    folder = saved_to(tmp_path / "model", tiny("llama", attention_dropout=0.0, pad_token_id=0))
     line = refused(asked("distill", "--model", folder, "--input", texts, "--output", tmp_path / "out"))
     assert "--dropout 0.1" in line
 

@@ -1,6 +1,5 @@
 """Commands at other dropout rates than the model's own."""
 
-import csv
 import json
 
 import commands
@@ -8,40 +7,34 @@ import numpy as np
 import pytest
 from bayesian_text_classification import load
 from commands import refused
+from tables import read, write
 
 pytestmark = pytest.mark.usefixtures("loud_libraries")
 TEXTS = [f"{word} film, number {i}" for i in range(10) for word in ("a good", "a bad", "an odd")]
 
 
 @pytest.fixture(scope="module")
-def folder(tiny, tokenizer, tmp_path_factory):
+def folder(tiny, saved_to, tmp_path_factory):
     """A model without dropout, one with it, texts, and labels of which the first model gets three in four right."""
     folder = tmp_path_factory.mktemp("dropout")
     models = {"still": tiny("llama", num_labels=2, attention_dropout=0.0, pad_token_id=0), "own": tiny("bert")}
     for name, model in models.items():
-        for part in (model, tokenizer):
-            part.save_pretrained(folder / name)
+        saved_to(folder / name, model)
     answers = load(folder / "still").predict_proba(TEXTS, num_samples=0).argmax(1)
     rows = [(text, int(answer) ^ (i % 4 == 0)) for i, (text, answer) in enumerate(zip(TEXTS, answers, strict=True))]
-    with (folder / "labeled.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *rows])
-    (folder / "texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    write(folder / "labeled.csv", ["text", "label"], rows)
+    write(folder / "texts.csv", ["text"], [[text] for text in TEXTS])
     return folder
-
-
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_predict_and_rank_sample_a_model_without_dropout(folder, tmp_path):
     here = ["--model", folder / "still", "--input", folder / "texts.csv", "--num-samples", 4, "--dropout", 0.1]
     assert commands.asked("predict", *here, "--output", tmp_path / "a.csv").exit_code == 0
     expected = load(folder / "still", dropout=0.1)(TEXTS, num_samples=4)
-    scores = [float(row["score"]) for row in rows_of(tmp_path / "a.csv")]
+    scores = [float(row["score"]) for row in read(tmp_path / "a.csv")]
     np.testing.assert_allclose(scores, [one["score"] for one in expected], rtol=0, atol=1e-6)
     assert commands.asked("rank", *here, "--output", tmp_path / "b.csv").exit_code == 0
-    assert len(rows_of(tmp_path / "b.csv")) == len(TEXTS)
+    assert len(read(tmp_path / "b.csv")) == len(TEXTS)
 
 
 def test_calibrate_chooses_the_dropout(folder, tmp_path):
@@ -49,7 +42,7 @@ def test_calibrate_chooses_the_dropout(folder, tmp_path):
     done = commands.asked("calibrate", *data, "--dropout", "auto", "--output", tmp_path / "chosen")
     assert done.exit_code == 0, done
     chosen, expected = load(tmp_path / "chosen"), load(folder / "still", num_samples=4)
-    labels = [int(row["label"]) for row in rows_of(folder / "labeled.csv")]
+    labels = [int(row["label"]) for row in read(folder / "labeled.csv")]
     expected.calibrate(TEXTS, labels, dropout="auto")
     assert chosen.sampling == expected.sampling and chosen.calibration == expected.calibration
     done = commands.asked("calibrate", *data, "--dropout", 0.2, "--output", tmp_path / "fixed")

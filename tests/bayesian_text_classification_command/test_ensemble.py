@@ -1,6 +1,5 @@
 """Commands on several models as one."""
 
-import csv
 import json
 
 import commands
@@ -9,23 +8,22 @@ import pytest
 from bayesian_text_classification import load
 from bayesian_text_classification.report import recipe as recipe_module
 from commands import refused
+from tables import read, write
 
 pytestmark = pytest.mark.usefixtures("loud_libraries")
 TEXTS = [f"{word} film, number {i}" for i in range(10) for word in ("a good", "a bad", "an odd")]
 
 
 @pytest.fixture(scope="module")
-def folder(tiny, tokenizer, tmp_path_factory):
+def folder(tiny, saved_to, tmp_path_factory):
     """Two models and texts."""
     folder = tmp_path_factory.mktemp("ensemble")
     for name, kind in (("one", "bert"), ("two", "distilbert")):
-        for part in (tiny(kind, num_labels=2), tokenizer):
-            part.save_pretrained(folder / name)
+        saved_to(folder / name, tiny(kind, num_labels=2))
     answers = load([folder / "one", folder / "two"]).predict_proba(TEXTS).argmax(1)
     rows = [(text, int(answer) ^ (i % 4 == 0)) for i, (text, answer) in enumerate(zip(TEXTS, answers, strict=True))]
-    with (folder / "labeled.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *rows])
-    (folder / "texts.csv").write_text("text\n" + "\n".join(f'"{text}"' for text in TEXTS) + "\n")
+    write(folder / "labeled.csv", ["text", "label"], rows)
+    write(folder / "texts.csv", ["text"], [[text] for text in TEXTS])
     return folder
 
 
@@ -34,16 +32,11 @@ def both(folder):
     return ["--model", folder / "one", "--ensemble", folder / "two"]
 
 
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def test_predict_averages_the_models(folder, both, tmp_path):
     files = ["--input", folder / "texts.csv", "--output", tmp_path / "a.csv"]
     assert commands.asked("predict", *both, *files).exit_code == 0
     expected = np.mean([load(folder / name).predict_proba(TEXTS, num_samples=0) for name in ("one", "two")], axis=0)
-    scores = [float(row["score"]) for row in rows_of(tmp_path / "a.csv")]
+    scores = [float(row["score"]) for row in read(tmp_path / "a.csv")]
     np.testing.assert_allclose(scores, expected.max(1), rtol=0, atol=1e-6)
 
 

@@ -1,12 +1,12 @@
 """Commands on models of independent labels, with one output, and of numbers; and outputs that exist already."""
 
-import csv
 import json
 import re
 
 import commands
 import numpy as np
 import pytest
+import tables
 from bayesian_text_classification import BayesianTextClassificationPipeline, load
 from bayesian_text_classification.loading.labels import label_lists
 from bayesian_text_classification.loading.problem import labeled_texts_for
@@ -19,7 +19,7 @@ ROWS = [(f"text number {i}", "joy,anger" if i % 3 == 0 else "" if i % 3 == 1 els
 
 
 @pytest.fixture
-def folders(tiny, tokenizer, tmp_path):
+def folders(tiny, tokenizer, saved_to, tmp_path):
     """Folders of models, by name, next to a csv with labels for each."""
     names = {0: "joy", 1: "anger", 2: "fear"}
     named = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
@@ -29,11 +29,8 @@ def folders(tiny, tokenizer, tmp_path):
         "number": tiny("bert", num_labels=1, problem_type="regression"),
         "one": tiny("bert", num_labels=3),
     }
-    best = (
-        BayesianTextClassificationPipeline(model=models["one"], tokenizer=tokenizer)
-        .predict_proba([text for text, _ in ROWS], num_samples=0)
-        .argmax(1)
-    )
+    one = BayesianTextClassificationPipeline(model=models["one"], tokenizer=tokenizer)
+    best = one.predict_proba([text for text, _ in ROWS], num_samples=0).argmax(1)
     labels = {
         "several": [label for _, label in ROWS],
         "one": [int(label + (i % 3 == 0)) % 3 for i, label in enumerate(best)],  # two of three answers are right
@@ -41,21 +38,14 @@ def folders(tiny, tokenizer, tmp_path):
         "number": [i % 2 for i in range(20)],
     }
     for name, model in models.items():
-        for part in (model, tokenizer):
-            part.save_pretrained(tmp_path / name)
-        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
-            rows = [(text, label) for (text, _), label in zip(ROWS, labels[name], strict=True)]
-            csv.writer(file).writerows([("text", "label"), *rows])
+        saved_to(tmp_path / name, model)
+        rows = [(text, label) for (text, _), label in zip(ROWS, labels[name], strict=True)]
+        tables.write(tmp_path / f"{name}.csv", ["text", "label"], rows)
     return tmp_path
 
 
 def lines(done):
     return done.stdout.splitlines()
-
-
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_independent_labels_from_calibration_to_ranking(folders):
@@ -73,7 +63,7 @@ def test_independent_labels_from_calibration_to_ranking(folders):
         "predict", "--model", folders / "c", "--input", data, "--output", folders / "out.csv", *limits
     )
     assert done.exit_code == 0, done.stderr
-    found = rows_of(folders / "out.csv")
+    found = tables.read(folders / "out.csv")
     for row, scores in zip(found, p, strict=True):
         assert [float(row[f"score_{name}"]) for name in ("joy", "anger", "fear")] == pytest.approx(scores, abs=1e-6)
     assert [row["predicted_labels"] for row in found].count("joy") in range(9, 12)
@@ -84,7 +74,8 @@ def test_independent_labels_from_calibration_to_ranking(folders):
     for over in ("mean", "max"):
         done = commands.asked("rank", "--model", model, "--input", data, "--output", folders / f"{over}.csv",
                               "--num-samples", 4, "--over-labels", over)  # fmt: skip
-        assert done.exit_code == 0 and [int(row["rank"]) for row in rows_of(folders / f"{over}.csv")] == [*range(1, 21)]
+        ranks = [int(row["rank"]) for row in tables.read(folders / f"{over}.csv")]
+        assert done.exit_code == 0 and ranks == [*range(1, 21)]
 
 
 def test_one_output_is_calibrated_and_ranked(folders):
@@ -123,10 +114,7 @@ def test_what_a_model_cannot_do_is_said_first(model, arguments, words, folders, 
     [
         (("--threshold", 0.5), "pass a threshold for each, such as --threshold joy=0.8"),
         (("--threshold", "hate=0.5"), "threshold has 'hate', which is not a label of the model"),
-        (
-            ("--threshold", "joy=.5", "--threshold", "joy=.6"),
-            "--threshold names joy more than once",
-        ),
+        (("--threshold", "joy=.5", "--threshold", "joy=.6"), "--threshold names joy more than once"),
         (("--threshold", "joy=nan"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),
         (("--threshold", "joy=1.5"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),
         (("--threshold", "joy=high"), "it must be one number from 0 to 1, or LABEL=NUMBER for each label"),
@@ -192,11 +180,10 @@ def test_a_report_goes_to_a_folder_of_its_own(folders):
     assert "holds other files; choose a new folder, or that of an earlier report" in refused(done)
 
 
-def test_names_with_commas_and_other_traps_keep_their_decisions(tiny, tokenizer, tmp_path):
+def test_names_with_commas_and_other_traps_keep_their_decisions(tiny, saved_to, tmp_path):
     names = {0: "std", 1: "fear, or worry", 2: "a=b"}
     labels = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
-    for part in (tiny("bert", problem_type="multi_label_classification", **labels), tokenizer):
-        part.save_pretrained(tmp_path / "m")
+    saved_to(tmp_path / "m", tiny("bert", problem_type="multi_label_classification", **labels))
     limits = [word for name in names.values() for word in ("--threshold", f"{name}=0")]
     done = commands.asked("predict", "--model", tmp_path / "m", "a text", "--num-samples", 0, *limits)
     assert done.exit_code == 0 and all(name in done.stdout for name in names.values())
@@ -204,7 +191,7 @@ def test_names_with_commas_and_other_traps_keep_their_decisions(tiny, tokenizer,
     (tmp_path / "in.txt").write_text("a text\n")
     common = ("predict", "--model", tmp_path / "m", "--input", tmp_path / "in.txt", "--num-samples", 0, "--output")
     assert commands.asked(*common, tmp_path / "out.csv", *limits).exit_code == 0
-    (row,) = rows_of(tmp_path / "out.csv")
+    (row,) = tables.read(tmp_path / "out.csv")
     assert label_lists([row["predicted_labels"]], names, "mine") == [[0, 1, 2]]
     said = refused(commands.asked("predict", "--model", tmp_path / "m", "a text", "--threshold", 0.5))
     assert "such as --threshold std=0.8" in said

@@ -1,11 +1,11 @@
 """Pairs of texts in files: every command takes their second column."""
 
-import csv
 import json
 
 import commands
 import numpy as np
 import pytest
+import tables
 from bayesian_text_classification import load, load_labeled_texts, predict_file
 from commands import refused
 
@@ -16,28 +16,21 @@ COLUMNS = ("--text-column", "premise", "--text-pair-column", "hypothesis")
 
 
 @pytest.fixture
-def folder(tiny, tokenizer, tmp_path):
+def folder(tiny, saved_to, tmp_path):
     """A model of pairs and a csv with labels, of which two of three are the model's own answers."""
-    for part in (tiny("bert", num_labels=3), tokenizer):
-        part.save_pretrained(tmp_path / "nli")
+    saved_to(tmp_path / "nli", tiny("bert", num_labels=3))
     best = load(tmp_path / "nli").predict_proba(ITEMS, num_samples=0).argmax(1)
     labels = [int(label + (i % 3 == 0)) % 3 for i, label in enumerate(best)]
-    with (tmp_path / "nli.csv").open("w", newline="") as file:
-        rows = [(*pair, label) for pair, label in zip(PAIRS, labels, strict=True)]
-        csv.writer(file).writerows([("premise", "hypothesis", "label"), *rows])
+    rows = [(*pair, label) for pair, label in zip(PAIRS, labels, strict=True)]
+    tables.write(tmp_path / "nli.csv", ["premise", "hypothesis", "label"], rows)
     return tmp_path
-
-
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_predict_scores_the_pair(folder):
     ours, common = load(folder / "nli"), ("predict", "--model", folder / "nli", "--num-samples", 4)
     done = commands.asked(*common, "--input", folder / "nli.csv", *COLUMNS, "--output", folder / "out.csv")
     assert done.exit_code == 0, done.stderr
-    scores = np.array([float(row["predicted_score"]) for row in rows_of(folder / "out.csv")])
+    scores = np.array([float(row["predicted_score"]) for row in tables.read(folder / "out.csv")])
     both = ours.predict_proba(ITEMS, num_samples=4).max(1)
     np.testing.assert_allclose(scores, both, atol=1e-5)
     assert np.abs(scores - ours.predict_proba([text for text, _ in PAIRS], num_samples=4).max(1)).max() > 1e-4
@@ -101,7 +94,7 @@ def test_calibrate_evaluate_rank_and_push_take_pairs(folder, monkeypatch):
     done = commands.asked("rank", *model, "--input", folder / "nli.csv", *COLUMNS, "--num-samples", 4, "--output",
                           "ranked.csv")  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    assert sorted((row["premise"], row["hypothesis"]) for row in rows_of(folder / "ranked.csv")) == sorted(PAIRS)
+    assert sorted((row["premise"], row["hypothesis"]) for row in tables.read(folder / "ranked.csv")) == sorted(PAIRS)
 
     done = commands.asked("push", "pipeline", "me/nli", *model, "--calibration-dataset", folder / "nli.csv", *COLUMNS,
                           "--num-samples", 0, "--dry-run")  # fmt: skip

@@ -1,6 +1,5 @@
 """`bayesian-text-classification predict`: its arguments, output and files, with valid and invalid input."""
 
-import csv
 import gzip
 import io
 import json
@@ -20,6 +19,7 @@ import forks
 import pyarrow
 import pyarrow.parquet
 import pytest
+import tables
 from bayesian_text_classification.scale import cluster
 from bayesian_text_classification_command import predict
 from commands import refused
@@ -36,11 +36,6 @@ def run(*arguments, **options):
 def asked(*arguments):
     """Run the command in this process."""
     return commands.asked("predict", *arguments)
-
-
-def rows_of(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.filterwarnings("always::UserWarning")
@@ -230,7 +225,7 @@ def test_an_empty_prefix_means_no_prefix(tmp_path):
     """For example from an unset variable in a script."""
     (tmp_path / "mine.txt").write_text("good film\n")
     done = asked("--input", tmp_path / "mine.txt", "--output", tmp_path / "a.csv", "--prefix", "", "--num-samples", 0)
-    assert done.exit_code == 0 and list(rows_of(tmp_path / "a.csv")[0])[:2] == ["text", "label"]
+    assert done.exit_code == 0 and list(tables.read(tmp_path / "a.csv")[0])[:2] == ["text", "label"]
 
 
 @pytest.mark.parametrize(("name", "output"), [("stdin", "a.csv"), ("stdout", "-")])
@@ -304,11 +299,11 @@ def test_columns_depend_on_threshold_and_samples(tmp_path):
     done = asked(*common, tmp_path / "a.csv", "--threshold", 0.9, "--num-samples", 20)
     assert done.exit_code == 0
     assert "2 rows, 1 of them without a label\n" in done.stderr
-    sure, unsure = rows_of(tmp_path / "a.csv")
+    sure, unsure = tables.read(tmp_path / "a.csv")
     assert (sure["label"], sure["abstained"], sure["reason"]) == ("POSITIVE", "False", "")
     assert (unsure["label"], unsure["abstained"]) == ("", "True") and unsure["reason"] and unsure["candidate"]
     assert asked(*common, tmp_path / "b.csv", "--num-samples", 0, "--prefix", "stock_").exit_code == 0
-    assert list(rows_of(tmp_path / "b.csv")[0]) == ["text", "stock_label", "stock_score", "stock_error"]
+    assert list(tables.read(tmp_path / "b.csv")[0]) == ["text", "stock_label", "stock_score", "stock_error"]
 
 
 def test_an_interrupted_run_says_how_to_resume(tmp_path):

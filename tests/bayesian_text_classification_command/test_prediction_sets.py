@@ -68,10 +68,7 @@ def test_predict_adds_a_column(folder, tmp_path):
     ("options", "message"),
     [
         (["--coverage", 1.5], "--coverage 1.5; it must lie between 0 and 1"),
-        (
-            ["--coverage", 0.99],
-            "--coverage 0.99 needs at least 198 labeled texts, half of them to fit the sets",
-        ),
+        (["--coverage", 0.99], "--coverage 0.99 needs at least 198 labeled texts, half of them to fit the sets"),
         (
             ["--coverage", 0.995, "--method", "none"],
             "--coverage 0.995 needs at least 199 labeled texts, and the prediction sets have 160; fit them on more "

@@ -20,12 +20,11 @@ NEAR = Closeness(kl=0.01, rms=0.02, agreement=0.99)
 
 
 @pytest.fixture(scope="module")
-def folder(tiny, tokenizer, tmp_path_factory):
+def folder(tiny, saved_to, tmp_path_factory):
     """A model that is wrong, a student that is right four times out of five, and texts with labels."""
     folder = tmp_path_factory.mktemp("student")
     for name, kind in (("model", "bert"), ("plain", "distilbert")):
-        for part in (tiny(kind, num_labels=2), tokenizer):
-            part.save_pretrained(folder / name)
+        saved_to(folder / name, tiny(kind, num_labels=2))
     student = load(folder / "plain", num_samples=0)
     # As `distill` does.
     student._distillation = Distillation("weights", "teacher", {"num_samples": 20}, False, 3, 1, {}, NEAR, NEAR)
@@ -92,12 +91,11 @@ def test_quick_and_no_arms_keep_the_student(folder, both, tmp_path):
 
 
 @pytest.mark.parametrize("labels", [("bad", "good"), (0, 1)])
-def test_labels_in_another_order_are_read_by_name_or_give_no_code(labels, folder, tmp_path, tiny, tokenizer):
+def test_labels_in_another_order_are_read_by_name_or_give_no_code(labels, folder, tmp_path, tiny, saved_to):
     """An id is another label to the student, so its temperature would be fitted to wrong labels."""
     for name, kind, order in (("model", "bert", ["bad", "good"]), ("student", "distilbert", ["good", "bad"])):
         own = {"id2label": dict(enumerate(order)), "label2id": {label: i for i, label in enumerate(order)}}
-        for part in (tiny(kind, num_labels=2, **own), tokenizer):
-            part.save_pretrained(tmp_path / name)
+        saved_to(tmp_path / name, tiny(kind, num_labels=2, **own))
     answers = load(tmp_path / "student").predict_proba(TEXTS, num_samples=0).argmax(1)
     ids = [int(answer) ^ (i % 5 != 0) for i, answer in enumerate(answers)]  # of the model
     write(tmp_path / "labeled.csv", ["text", "label"], [(text, labels[i]) for text, i in zip(TEXTS, ids, strict=True)])
@@ -115,9 +113,8 @@ def test_labels_in_another_order_are_read_by_name_or_give_no_code(labels, folder
         assert space["student"].calibration["ordinary"].temperature == pytest.approx(expected, rel=1e-3)
 
 
-def test_students_that_are_no_other_model_of_the_same_labels_are_refused(folder, tiny, tokenizer, tmp_path):
-    for part in (tiny("bert", num_labels=3), tokenizer):
-        part.save_pretrained(tmp_path / "three")
+def test_students_that_are_no_other_model_of_the_same_labels_are_refused(folder, tiny, saved_to, tmp_path):
+    saved_to(tmp_path / "three", tiny("bert", num_labels=3))
     data = ["--dataset", folder / "labeled.csv", "--output", tmp_path / "report"]
     model = ["evaluate", "--model", folder / "model"]
     line = refused(commands.asked(*model, "--student", folder / "model", *data))

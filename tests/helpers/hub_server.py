@@ -129,6 +129,10 @@ def _card_errors(content, kind):
     return errors
 
 
+class _RefusedError(Exception):
+    """What is answered: message, status and, if there is one, the code of the error."""
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # else each body waits 40 ms for the headers to be acknowledged
@@ -180,7 +184,11 @@ class _Handler(BaseHTTPRequestHandler):
         for pattern, method in _ROUTES:
             found = re.fullmatch(pattern, line)
             if found:
-                return getattr(self, method)(*found.groups())
+                try:
+                    return getattr(self, method)(*found.groups())
+                except _RefusedError as refused:
+                    message, status, *code = refused.args
+                    return self._json({"error": message}, status, **({"X-Error-Code": code[0]} if code else {}))
         return self._json({"error": f"the test Hub does not know {line}"}, 404)
 
     def _chunks(self):
@@ -209,26 +217,29 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def _repository(self, kind, name):
-        """The repository, or None (after sending an error) if it does not exist for this user."""
+        """The repository, if it exists for this user."""
         repository = self.hub.repositories.get((kind, name))
         if repository is None or (repository.private and self._user != name.split("/")[0]):
-            status = 404 if self._user else 401
-            self._json({"error": "Repository not found"}, status, **{"X-Error-Code": "RepoNotFound"})
-            return None
+            raise _RefusedError("Repository not found", 404 if self._user else 401, "RepoNotFound")
         return repository
 
-    def _may_write(self, name):
+    def _at(self, kind, name, revision):
+        """The repository, and the hash and the files of this revision."""
+        repository = self._repository(kind, name)
+        sha, files = repository.at(revision)
+        if sha is None:
+            raise _RefusedError("Invalid rev id", 404, "RevisionNotFound")
+        return repository, sha, files
+
+    def _check_write(self, name):
         if self._user is None:
-            self._json({"error": "Invalid username or password."}, 401)
-        elif self._user != name.split("/")[0]:
-            self._json({"error": f"You don't have the rights to write to {name}"}, 403)
-        else:
-            return True
-        return False
+            raise _RefusedError("Invalid username or password.", 401)
+        if self._user != name.split("/")[0]:
+            raise _RefusedError(f"You don't have the rights to write to {name}", 403)
 
     def whoami(self):
         if self._user is None:
-            return self._json({"error": "Invalid username or password."}, 401)
+            raise _RefusedError("Invalid username or password.", 401)
         role = "write" if self._user == "user" else "read"
         return self._json({"type": "user", "name": self._user, "orgs": [],
                            "auth": {"accessToken": {"role": role, "displayName": "test"}}})  # fmt: skip
@@ -237,8 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = json.loads(self.body)
         kind, owner = wanted.get("type", "model"), wanted.get("organization") or self._user
         name = f"{owner}/{wanted['name']}"
-        if not self._may_write(name):
-            return None
+        self._check_write(name)
         place = {"model": "", "dataset": "datasets/", "space": "spaces/"}[kind]
         answer = {"url": f"{self.hub.endpoint}/{place}{name}", "name": name, "id": "1"}
         if (kind, name) in self.hub.repositories:
@@ -250,12 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json(answer)
 
     def info(self, kind, name, revision=None):
-        repository = self._repository(KINDS[kind], name)
-        if repository is None:
-            return None
-        sha, files = repository.at(revision or "main")
-        if sha is None:
-            return self._json({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+        repository, sha, files = self._at(KINDS[kind], name, revision or "main")
         siblings = [{"rfilename": path} for path in files]
         return self._json(
             {"_id": "1", "id": name, "modelId": name, "sha": sha, "private": repository.private, "tags": [],
@@ -264,16 +269,11 @@ class _Handler(BaseHTTPRequestHandler):
         )  # fmt: skip
 
     def tree(self, kind, name, revision, folder=None):
-        repository = self._repository(KINDS[kind], name)
-        if repository is None:
-            return None
-        sha, files = repository.at(revision)
-        if sha is None:
-            return self._json({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+        _, _, files = self._at(KINDS[kind], name, revision)
         start = f"{folder}/" if folder else ""
         found = {path: content for path, content in files.items() if path.startswith(start)}
         if folder and not found:
-            return self._json({"error": "no such folder"}, 404, **{"X-Error-Code": "EntryNotFound"})
+            raise _RefusedError("no such folder", 404, "EntryNotFound")
         if self.query.get("recursive", ["false"])[0].lower() == "true":
             folders = {"/".join(path.split("/")[:n]) for path in found for n in range(1, path.count("/") + 1)}
         else:
@@ -283,17 +283,14 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json([*entries, *(_entry(path, content) for path, content in found.items())])
 
     def paths_info(self, kind, name, revision):
-        repository = self._repository(KINDS[kind], name)
-        if repository is None:
-            return None
-        _, files = repository.at(revision)
+        _, files = self._repository(KINDS[kind], name).at(revision)
         text = self.body.decode()
         wanted = json.loads(text)["paths"] if text.startswith("{") else re.findall(r"paths=([^&]*)", unquote(text))
         return self._json([_entry(path, files[path]) for path in wanted if path in (files or {})])
 
     def preupload(self, kind, name, revision):
-        if not self._may_write(name) or self._repository(KINDS[kind], name) is None:
-            return None
+        self._check_write(name)
+        self._repository(KINDS[kind], name)
         modes = [
             {"path": one["path"], "uploadMode": "lfs" if one["size"] >= LARGE else "regular", "shouldIgnore": False}
             for one in json.loads(self.body)["files"]
@@ -314,14 +311,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json({})
 
     def commit(self, kind, name, revision):
-        if not self._may_write(name):
-            return None
-        repository = self._repository(KINDS[kind], name)
-        if repository is None:
-            return None
-        head, files = repository.at(revision)
-        if head is None:
-            return self._json({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+        self._check_write(name)
+        repository, head, files = self._at(KINDS[kind], name, revision)
         files, message = dict(files), ""
         for line in self.body.splitlines():
             entry = json.loads(line)
@@ -340,9 +331,8 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json({"commitUrl": f"{self.hub.endpoint}/{name}/commit/{sha}", "commitOid": sha})
 
     def branch(self, kind, name, branch):
-        repository = self._repository(KINDS[kind], name) if self._may_write(name) else None
-        if repository is None:
-            return None
+        self._check_write(name)
+        repository = self._repository(KINDS[kind], name)
         if branch in repository.heads:
             return self._json({"error": "Reference already exists"}, 409)
         repository.heads[branch] = repository.heads["main"]
@@ -355,12 +345,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._json({"errors": errors, "warnings": []}, 400 if errors else 200)
 
     def resolve(self, kind, name, revision, path):
-        repository = self._repository(KINDS[kind or "models"], name)
-        if repository is None:
-            return None
-        sha, files = repository.at(revision)
-        if sha is None:
-            return self._json({"error": "Invalid rev id"}, 404, **{"X-Error-Code": "RevisionNotFound"})
+        _, sha, files = self._at(KINDS[kind or "models"], name, revision)
         if path not in files:
             headers = {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": sha}
             return self._json({"error": "Entry not found"}, 404, **headers)

@@ -13,14 +13,24 @@ def beside(measure, rows, base):
     return difference(measure, *(resample(one, measures=[]) for one in (rows, base)))
 
 
+def chances(logits):
+    """The probabilities of two classes. *Shape:* (rows, 2, ...)."""
+    p = 1 / (1 + np.exp(-logits))
+    return np.stack([1 - p, p], 1)
+
+
+def truth(rows, seed, spread=2):
+    """A generator, logits of the second of two classes, and labels that follow them."""
+    random = np.random.default_rng(seed)
+    z = random.normal(0, spread, rows)
+    return random, z, (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
+
+
 def pair(rows, seed, tilt=0.0, noise=0.3):
     """Two models on the same labels, with separate noise. The first model's logits are 1 + `tilt` times as large."""
-    random = np.random.default_rng(seed)
-    z = random.normal(0, 1.5, rows)
-    labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
+    random, z, labels = truth(rows, seed, 1.5)
 
     def scored(factor):
-        p = 1 / (1 + np.exp(-factor * (1.3 * z + noise * random.normal(size=rows))))
-        return Predictions.of(np.stack([1 - p, p], 1), labels)
+        return Predictions.of(chances(factor * (1.3 * z + noise * random.normal(size=rows))), labels)
 
     return scored(1.0 + tilt), scored(1.0)

@@ -123,10 +123,7 @@ def test_ensemble_is_distilled_into_one_model(tiny, bayesian, tokenizer):
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"problem_type": "multi_label_classification", "num_labels": 3},
-        {"num_labels": 1},
-    ],
+    [{"problem_type": "multi_label_classification", "num_labels": 3}, {"num_labels": 1}],
     ids=["independent labels", "one output"],
 )
 def test_other_heads(tiny, bayesian, settings):

@@ -26,18 +26,7 @@ TEMPERATURE = {"ordinary": TemperatureScaling(T)}
 PLATT = {"ordinary": PlattScaling((0.5, 1.3, 2.0), (0.7, 0.0, -1.1))}
 
 # Types that have no ordinary pass, with the error that a user gets.
-WITHOUT_PASS = {
-    "layoutlmv2": (ImportError, "detectron2"),
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+WITHOUT_PASS = {"layoutlmv2": (ImportError, "detectron2")}
 
 
 def logits_of(model, tokenizer, texts):
@@ -64,19 +53,6 @@ def stock_scores(folder, texts):
     names = served.model.config.id2label
     answers = [{entry["label"]: entry["score"] for entry in answer} for answer in served(list(texts))]
     return np.array([[answer[names[i]] for i in range(len(names))] for answer in answers])
-
-
-@pytest.fixture
-def exported(bayesian, tmp_path):
-    """Exports a model with a calibration of its ordinary scores, and returns the folder."""
-
-    def make_folder(model, calibration, **options):
-        classifier = bayesian(model, num_samples=0, **options)
-        classifier.calibration = calibration
-        classifier.export(tmp_path / "served")
-        return tmp_path / "served"
-
-    return make_folder
 
 
 # --- every architecture ---------------------------------------------------------------------------------------------
@@ -120,26 +96,23 @@ def test_weights_of_lower_precision_are_written_in_float32(dtype, tiny, exported
     np.testing.assert_allclose(stock_scores(folder, TEXTS), expected, rtol=0, atol=1e-6)
 
 
-def test_biases_are_added(tiny, exported, tokenizer):
-    model, biases = tiny("bert", num_labels=3), (0.5, -0.75, 0.25)
-    folder = exported(model, {"ordinary": TemperatureScaling(T, biases)})
-    expected = softmax(logits_of(model, tokenizer, TEXTS) / T + biases)
-    np.testing.assert_allclose(stock_scores(folder, TEXTS), expected, rtol=0, atol=1e-6)
+LABELS = {"num_labels": 3, "problem_type": "multi_label_classification"}
+BIASES, SLOPED = (0.5, -0.75, 0.25), PLATT["ordinary"]
 
 
-def test_slopes_and_biases_of_independent_labels(tiny, exported, tokenizer):
-    model = tiny("roberta", num_labels=3, problem_type="multi_label_classification")
-    folder = exported(model, PLATT)
-    line = PLATT["ordinary"]
-    expected = sigmoid(logits_of(model, tokenizer, TEXTS) * line.slopes + line.biases)
-    np.testing.assert_allclose(stock_scores(folder, TEXTS), expected, rtol=0, atol=1e-6)
-
-
-def test_one_output(tiny, exported, tokenizer):
-    model = tiny("distilbert", num_labels=1)
-    folder = exported(model, {"ordinary": PlattScaling((0.6,), (-1.5,))})
-    expected = sigmoid(logits_of(model, tokenizer, TEXTS) * 0.6 - 1.5)
-    np.testing.assert_allclose(stock_scores(folder, TEXTS), expected, rtol=0, atol=1e-6)
+@pytest.mark.parametrize(
+    ("name", "settings", "scaling", "scores"),
+    [
+        ("bert", {"num_labels": 3}, TemperatureScaling(T, BIASES), lambda logits: softmax(logits / T + BIASES)),
+        ("roberta", LABELS, SLOPED, lambda logits: sigmoid(logits * SLOPED.slopes + SLOPED.biases)),
+        ("distilbert", {"num_labels": 1}, PlattScaling((0.6,), (-1.5,)), lambda logits: sigmoid(logits * 0.6 - 1.5)),
+    ],
+    ids=["biases", "independent labels", "one output"],
+)
+def test_slopes_and_biases(name, settings, scaling, scores, tiny, exported, tokenizer):
+    model = tiny(name, **settings)
+    expected = scores(logits_of(model, tokenizer, TEXTS))
+    np.testing.assert_allclose(stock_scores(exported(model, {"ordinary": scaling}), TEXTS), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "t5"])
@@ -182,12 +155,12 @@ def test_a_calibrated_classifier_from_a_folder(tiny, bayesian, tokenizer, tmp_pa
 def test_the_code_of_a_saved_folder_exports_too(tiny, bayesian, tokenizer, tmp_path):
     """Its calibration has classes of its own."""
     classifier = bayesian(tiny("bert", num_labels=3), num_samples=0)
-    classifier.calibration = {"ordinary": TemperatureScaling(T, (0.5, -0.75, 0.25))}
+    classifier.calibration = {"ordinary": TemperatureScaling(T, BIASES)}
     classifier.save_pretrained(tmp_path / "calibrated")
     copied = pipeline(model=str(tmp_path / "calibrated"), trust_remote_code=True)
     assert type(copied) is not type(classifier)
     copied.export(tmp_path / "served")
-    expected = softmax(logits_of(classifier.model, tokenizer, TEXTS) / T + [0.5, -0.75, 0.25])
+    expected = softmax(logits_of(classifier.model, tokenizer, TEXTS) / T + BIASES)
     np.testing.assert_allclose(stock_scores(tmp_path / "served", TEXTS), expected, rtol=0, atol=1e-6)
 
 

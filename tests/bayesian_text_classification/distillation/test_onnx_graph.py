@@ -1,5 +1,6 @@
 """ONNX graphs: ONNX Runtime gives the calibrated logits of PyTorch, alone and in padded batches of any length."""
 
+import functools
 import sys
 
 import numpy as np
@@ -22,16 +23,9 @@ TEMPERATURE = {"ordinary": TemperatureScaling(T)}
 
 
 @pytest.fixture
-def graph(bayesian, tmp_path):
+def graph(exported):
     """Exports a model as a graph, and returns the folder."""
-
-    def make_folder(model, calibration, **options):
-        classifier = bayesian(model, num_samples=0, **options)
-        classifier.calibration = calibration
-        classifier.export(tmp_path / "graph", to="onnx")
-        return tmp_path / "graph"
-
-    return make_folder
+    return functools.partial(exported, to="onnx")
 
 
 def runtime_logits(folder, texts):

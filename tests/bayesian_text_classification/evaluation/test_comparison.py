@@ -6,27 +6,21 @@ import numpy as np
 import pytest
 from bayesian_text_classification.evaluation import compare_outputs, verdict
 from bayesian_text_classification.evaluation.comparison import GrowingComparison
-from bayesian_text_classification.evaluation.outputs import Calibration, MemberOutputs, Outputs
+from bayesian_text_classification.evaluation.outputs import Calibration, MemberOutputs, Outputs, StudentOutputs
 from bayesian_text_classification.evaluation.statistics.measures import MEASURES
 from bayesian_text_classification.evaluation.statistics.predictions import Predictions
 from bayesian_text_classification.loading import LabeledTexts
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature, leave_one_out
 from bayesian_text_classification.report import ReportSettings, write_report
+from interval_cases import chances, truth
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
 
 def drawn(rows=600, samples=20, seed=0):
     """An overconfident model and samples around it with a calibrated mean; labels follow the true probabilities."""
-    random = np.random.default_rng(seed)
-    z = random.normal(0, 2, rows)
-    labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
-
-    def probabilities(logits):
-        p = 1 / (1 + np.exp(-logits))
-        return np.stack([1 - p, p], 1)
-
-    return labels, probabilities(2 * z), probabilities((2 * z)[:, None] + random.normal(0, 3, (rows, samples)))
+    random, z, labels = truth(rows, seed)
+    return labels, chances(2 * z), chances((2 * z)[:, None] + random.normal(0, 3, (rows, samples)))
 
 
 @pytest.fixture(scope="module")
@@ -50,25 +44,30 @@ def test_arms_have_the_measures_of_their_arrays(comparison):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("name", "changes", "message"),
     [
-        ({"samples": drawn()[2][:5]}, r"members.samples has the shape \(5, 2, 20\)"),
-        ({"averaged": drawn()[1]}, "members.averaged must be None, as calibration is"),
-        ({"outside": drawn()[2]}, "members.outside must be None, as outside is"),
-        ({"samples": -drawn()[2]}, "members.samples must hold probabilities"),
+        ("members", {"samples": drawn()[2][:5]}, r"members.samples has the shape \(5, 2, 20\)"),
+        ("members", {"averaged": drawn()[1]}, "members.averaged must be None, as calibration is"),
+        ("members", {"outside": drawn()[2]}, "members.outside must be None, as outside is"),
+        ("members", {"samples": -drawn()[2]}, "members.samples must hold probabilities"),
+        ("student", {"ordinary": drawn()[1][:5]}, r"student.ordinary has the shape \(5, 2\)"),
+        ("student", {"calibration": drawn()[1]}, "student.calibration must be None, as calibration is"),
+        ("student", {"outside": drawn()[1]}, "student.outside must be None, as outside is"),
+        ("student", {"ordinary": -drawn()[1]}, "student.ordinary must hold probabilities"),
     ],
 )
-def test_arrays_of_members_are_checked(changes, message):
+def test_arrays_of_members_and_of_a_student_are_checked(name, changes, message):
     labels, ordinary, samples = drawn()
+    p, kind = samples.mean(2), MemberOutputs if name == "members" else StudentOutputs
+    own = {"samples": samples} if name == "members" else {"ordinary": p}
     with pytest.raises(ValueError, match=message):
-        Outputs(labels, ordinary, members=MemberOutputs(**{"samples": samples, **changes}))
-    p = samples.mean(2)
-    given = {"calibration": Calibration(labels, ordinary), "outside": (ordinary, None)}
-    whole = Outputs(labels, ordinary, members=MemberOutputs(samples, p, samples), **given)
-    assert compare_outputs(whole).arm("ensemble").cost.passes == 20
-    for lacking in (MemberOutputs(samples, p), MemberOutputs(samples, None, samples)):
+        Outputs(labels, ordinary, **{name: kind(**{**own, **changes})})
+    given, (first,) = {"calibration": Calibration(labels, ordinary), "outside": (ordinary, None)}, own.values()
+    found = compare_outputs(Outputs(labels, ordinary, **{name: kind(first, p, first)}, **given))
+    assert found.arm("ensemble" if name == "members" else "student").cost.passes == (20 if name == "members" else 1)
+    for lacking in (kind(first, p), kind(first, None, first)):
         with pytest.raises(ValueError, match="must be given, as "):
-            Outputs(labels, ordinary, members=lacking, **given)
+            Outputs(labels, ordinary, **{name: lacking}, **given)
 
 
 def test_a_comparison_without_samples_has_two_arms():

@@ -30,10 +30,10 @@ def comparison(classifier):
     return compare(classifier, DATA, num_samples=10)
 
 
-def with_differences(comparison, **differences):
-    """The comparison with other differences of the Bayesian arm."""
+def with_differences(comparison, name="bayesian", **differences):
+    """The comparison with other differences of this arm."""
     arms = [
-        replace(arm, differences={**arm.differences, **differences}) if arm.name == "bayesian" else arm
+        replace(arm, differences={**arm.differences, **differences}) if arm.name == name else arm
         for arm in comparison.arms
     ]
     return replace(comparison, arms=tuple(arms))
@@ -42,23 +42,17 @@ def with_differences(comparison, **differences):
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        (
-            Difference(-0.03, -0.05, -0.01, "better", None),
-            "The Bayesian model is significantly better calibrated. On average its confidence",
-        ),
-        (
-            Difference(0.03, 0.01, 0.05, "worse", None),
-            "The Bayesian model is significantly worse calibrated. On average its confidence",
-        ),
+        (Difference(-0.03, -0.05, -0.01, "better", None), "The Bayesian model is significantly better"),
+        (Difference(0.03, 0.01, 0.05, "worse", None), "The Bayesian model is significantly worse"),
         (
             Difference(-0.01, -0.03, 0.01, "cannot tell", 1234),
-            "On 20 texts, the Bayesian model is not significantly better calibrated. On average its",
+            "On 20 texts, the Bayesian model is not significantly better",
         ),
     ],
 )
 def test_the_first_lines_state_the_verdict_on_the_ece(told, words, comparison):
     first, second, *_ = verdict(with_differences(comparison, ece=told)).lines
-    assert first.startswith(words)
+    assert first.startswith(f"{words} calibrated. On average its confidence")
     before, after = (comparison.arm(name).estimates["ece"].value for name in ("frequentist", "bayesian"))
     assert first.endswith(
         f"off by {100 * after:.1f} percentage points, compared with {100 * before:.1f} for the ordinary model."
@@ -76,14 +70,10 @@ def test_the_first_lines_state_the_verdict_on_the_ece(told, words, comparison):
 
 def test_a_significant_loss_of_accuracy_gives_a_warning(comparison):
     lost = Difference(-0.02, -0.03, -0.01, "worse", None)
-    assert any(
-        line.startswith("Warning: sampling costs accuracy here")
-        for line in verdict(with_differences(comparison, accuracy=lost)).lines
-    )
-    assert not any(
-        "costs accuracy" in line
-        for line in verdict(with_differences(comparison, accuracy=replace(lost, verdict="cannot tell"))).lines
-    )
+    lines = verdict(with_differences(comparison, accuracy=lost)).lines
+    assert any(line.startswith("Warning: sampling costs accuracy here") for line in lines)
+    open_ = replace(lost, verdict="cannot tell")
+    assert not any("costs accuracy" in line for line in verdict(with_differences(comparison, accuracy=open_)).lines)
 
 
 def test_undefined_measures_are_labeled_not_defined(comparison):
@@ -153,11 +143,8 @@ def test_every_significant_loss_has_a_sentence(comparison):
     for key, title in (("aurc", "AURC"), ("class_wise_ece", "class-wise ECE")):
         lines = verdict(with_differences(comparison, **{key: worse})).lines
         assert any(line.startswith(f"Warning for Bayesian: {title}: from ") for line in lines)
-    arms = tuple(
-        replace(arm, differences={**arm.differences, "brier": worse}) if arm.name == "bayesian_temperature" else arm
-        for arm in comparison.arms
-    )
-    lines = verdict(replace(comparison, arms=arms, recommendation=Recommendation("bayesian_temperature"))).lines
+    changed = with_differences(comparison, "bayesian_temperature", brier=worse)
+    lines = verdict(replace(changed, recommendation=Recommendation("bayesian_temperature"))).lines
     assert any(line.startswith("Warning for Bayesian + temperature: Brier: from ") for line in lines)
     assert not any(line.startswith("Warning for") for line in verdict(comparison).lines)
 
@@ -188,32 +175,15 @@ def test_the_headline_has_the_recommendation_its_effect_and_its_cost(arm, words,
         assert f"from {before:.4f} to {after:.4f}" in found.headline
 
 
-@pytest.mark.parametrize(
-    ("arm", "how", "accept"),
-    [
-        (
-            "frequentist",
-            "Use classifier(texts, num_samples=0).",
-            "classifier(texts, num_samples=0, threshold=0.9) keeps",
-        ),
-        (
-            "frequentist_temperature",
-            "Call classifier.calibrate(texts, labels, num_samples=0), which finds a temperature of 0.5 on these texts",
-            "classifier(texts, num_samples=0, threshold=0.987805) at that temperature keeps",
-        ),
-        (
-            "bayesian",
-            "Use classifier(texts, num_samples=10).",
-            "classifier(texts, num_samples=10, threshold=0.9) keeps",
-        ),
-        (
-            "bayesian_temperature",
-            "Call classifier.calibrate(texts, labels, num_samples=10), which finds a temperature of 0.5 on these texts",
-            "classifier(texts, num_samples=10, threshold=0.987805) at that temperature keeps",
-        ),
-    ],
-)
-def test_the_threshold_is_that_of_the_recommended_arm(arm, how, accept, comparison):
+@pytest.mark.parametrize("tempered", [False, True])
+@pytest.mark.parametrize(("arm", "samples"), [("frequentist", 0), ("bayesian", 10)])
+def test_the_threshold_is_that_of_the_recommended_arm(arm, samples, tempered, comparison):
+    call, how = f"num_samples={samples}", f"Use classifier(texts, num_samples={samples})."
+    accept = f"classifier(texts, {call}, threshold=0.9) keeps"
+    if tempered:
+        arm = f"{arm}_temperature"
+        how = f"Call classifier.calibrate(texts, labels, {call}), which finds a temperature of 0.5 on these texts"
+        accept = f"classifier(texts, {call}, threshold=0.987805) at that temperature keeps"
     p = {True: np.tile([0.1, 0.9], (400, 1)), False: np.tile([0.4, 0.6], (400, 1))}
     p[True][360:] = [0.51, 0.49]  # wrong
     told = {"nll": Difference(0.0, -0.1, 0.1, "cannot tell", None)}

@@ -56,11 +56,7 @@ def test_format_is_derived_from_the_name(name, expected):
 )
 def test_rows_are_read_unchanged(kind, content):
     found, errors = read(content.encode(), kind)
-    assert found == [
-        {"id": "1", "text": "a, b"},
-        {"id": "2", "text": "two\nlines"},
-        {"id": "3", "text": 'say "x"'},
-    ]
+    assert found == [{"id": "1", "text": "a, b"}, {"id": "2", "text": "two\nlines"}, {"id": "3", "text": 'say "x"'}]
     assert errors == [None] * 3
 
 

@@ -68,11 +68,9 @@ def test_pushed_metrics_need_only_evaluate_to_load(hub, tmp_path):
 
 
 @pytest.fixture
-def model(tiny, tokenizer, tmp_path):
+def model(tiny, saved_to, tmp_path):
     """A folder with a model that has no card."""
-    for part in (tiny("bert", num_labels=2, id2label={0: "bad", 1: "good"}), tokenizer):
-        part.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    return saved_to(tmp_path / "model", tiny("bert", num_labels=2, id2label={0: "bad", 1: "good"}))
 
 
 @pytest.fixture

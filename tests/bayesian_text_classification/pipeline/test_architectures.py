@@ -47,59 +47,12 @@ REMARKS = {
 
 # Types in which inserted dropout reaches other calls than the rates of the config: most decoders, whose outputs of
 # attention and MLP are dropped too; others do without a call, or without a module, where the rate is 0.
-OTHER_SITES = [
-    "arcee",
-    "axk1",
-    "axk2",
-    "cohere_compass_text",
-    "ctrl",
-    "deepseek_v2",
-    "deepseek_v3",
-    "diffllama",
-    "eurobert",
-    "exaone4",
-    "flaubert",
-    "gemma",
-    "gemma2",
-    "gemma3",
-    "gemma3_text",
-    "glm",
-    "glm4",
-    "gpt_oss",
-    "helium",
-    "hunyuan_v1_dense",
-    "hunyuan_v1_moe",
-    "jamba",
-    "jetmoe",
-    "llama",
-    "minicpm3",
-    "minimax",
-    "ministral",
-    "ministral3",
-    "mistral",
-    "mistral4",
-    "mixtral",
-    "modernbert",
-    "modernvbert",
-    "mpt",
-    "nemotron",
-    "olmo",
-    "olmo2",
-    "olmo3",
-    "phimoe",
-    "qwen2",
-    "qwen2_moe",
-    "qwen3",
-    "qwen3_5",
-    "qwen3_5_text",
-    "qwen3_moe",
-    "qwen3_next",
-    "smollm3",
-    "xlm",
-    "xlnet",
-    "zamba",
-    "zamba2",
-]
+OTHER_SITES = ["arcee", "axk1", "axk2", "cohere_compass_text", "ctrl", "deepseek_v2", "deepseek_v3", "diffllama",
+               "eurobert", "exaone4", "flaubert", "gemma", "gemma2", "gemma3", "gemma3_text", "glm", "glm4", "gpt_oss",
+               "helium", "hunyuan_v1_dense", "hunyuan_v1_moe", "jamba", "jetmoe", "llama", "minicpm3", "minimax",
+               "ministral", "ministral3", "mistral", "mistral4", "mixtral", "modernbert", "modernvbert", "mpt",
+               "nemotron", "olmo", "olmo2", "olmo3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_5", "qwen3_5_text",
+               "qwen3_moe", "qwen3_next", "smollm3", "xlm", "xlnet", "zamba", "zamba2"]  # fmt: skip
 
 # Types whose eager attention never drops weights, whatever the rate. So only `sdpa` has a call to insert dropout into.
 MORE_IN_SDPA = {"falcon"} if Version(transformers.__version__) < Version("5.25") else set()
@@ -175,15 +128,6 @@ class Case:
         flags = [twin.needs_equal_lengths, twin.loops_over_samples or twin.loops_over_texts]
         counts = [str(len(variant.sites)), str(variant.calls)]
         return [*counts, ", ".join(dims), *("yes" if flag else "no" for flag in flags)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors this small are slower on several threads, a hundred times slower if the cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -110,10 +110,7 @@ def test_another_way_warns_once_or_is_refused(fitted):
         other, advice = copy.copy(ours), str(caught.value).rpartition("; call ")[2]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the default calls have no sets
-            exec(
-                advice,
-                {"classifier": other, "texts": TEXTS, "labels": LABELS},
-            )
+            exec(advice, {"classifier": other, "texts": TEXTS, "labels": LABELS})
         assert "prediction_set" in other("a", **call)[0]
     with pytest.raises(ValueError, match=r"activation='softmax'; load the classifier with function_to_apply='sigmoid'"):
         ours("a", num_samples=4, function_to_apply="sigmoid", coverage=0.8)

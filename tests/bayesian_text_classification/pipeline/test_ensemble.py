@@ -42,12 +42,9 @@ def models(tiny):
 
 
 @pytest.fixture(scope="module")
-def folders(models, tokenizer, tmp_path_factory):
+def folders(models, saved_to, tmp_path_factory):
     folder = tmp_path_factory.mktemp("members")
-    for i, model in enumerate(models):
-        for part in (model, tokenizer):
-            part.save_pretrained(folder / str(i))
-    return [folder / str(i) for i in range(len(models))]
+    return [saved_to(folder / str(i), model) for i, model in enumerate(models)]
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,12 @@ def model(tiny):
 
 
 @pytest.fixture(scope="module")
-def adapters(model, tokenizer, tmp_path_factory):
+def adapters(model, saved_to, tmp_path_factory):
     """The folders of a base, of a copy of it, and of two LoRA adapters on it."""
     from peft import LoraConfig, get_peft_model
 
     folder = tmp_path_factory.mktemp("adapters")
-    for part in (model, tokenizer):
-        part.save_pretrained(folder / "base")
-        part.save_pretrained(folder / "copy")
+    saved_to(folder / "base", model), saved_to(folder / "copy", model)
     for seed in range(2):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -74,9 +72,8 @@ def test_a_listed_classifier_keeps_the_adapter_that_was_saved_with_it(adapters, 
         np.testing.assert_allclose(both.sample_proba(TEXTS)[:, :, k], alone, rtol=0, atol=1e-6)
 
 
-def test_adapters_may_bring_the_head_that_their_base_lacks(adapters, model, tokenizer, tmp_path):
-    model.base_model.save_pretrained(tmp_path / "encoder")
-    tokenizer.save_pretrained(tmp_path / "encoder")
+def test_adapters_may_bring_the_head_that_their_base_lacks(adapters, model, saved_to, tmp_path):
+    saved_to(tmp_path / "encoder", model.base_model)
     ours = load(tmp_path / "encoder", adapters=[adapters / "0", adapters / "1"])
     expected = load(adapters / "base", adapters=[adapters / "0", adapters / "1"])
     np.testing.assert_allclose(ours.sample_proba(TEXTS), expected.sample_proba(TEXTS), rtol=0, atol=1e-6)

@@ -2,9 +2,9 @@
 
 import copy
 import json
-import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -40,10 +40,8 @@ def test_calibrate_fits_the_temperature_of_the_averaged_probabilities(ours):
     expected = fit_temperature(p, np.array(LABELS))
     assert ours.calibrate(MANY, LABELS) == ours.temperature == pytest.approx(expected)
     assert ours.temperature != 1
-    again = ours.calibrate(
-        MANY, [["bad", "fine", "good"][i] for i in LABELS]
-    )  # the current temperature does not affect the fit
-    assert again == pytest.approx(expected)
+    names = [["bad", "fine", "good"][i] for i in LABELS]
+    assert ours.calibrate(MANY, names) == pytest.approx(expected)  # whatever the current temperature
 
 
 def test_all_keys_belong_to_the_calibrated_score(ours):
@@ -159,24 +157,18 @@ def test_calibration_is_saved_with_the_model_but_not_in_the_callers_config(ours,
     assert f"sampled scores, temperature {temperatures['dropout']:.4g} (balanced masks" in card
 
 
-def test_temperature_of_an_old_save_is_that_of_sampled_scores(ours, tmp_path):
+def test_temperature_and_threshold_of_an_old_save_are_for_sampled_scores(ours, tmp_path):
     ours.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    config["bayesian_text_classification"] = {"temperature": 1.5, "num_samples": 10}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    loaded = pipeline(TASK, model=str(tmp_path), pipeline_class=type(ours))
-    assert loaded.temperature == 1.5 and list(loaded.calibration) == ["dropout"]
-    expected = apply_temperature(ours.predict_proba(TEXTS), 1.5)
-    np.testing.assert_allclose(loaded.predict_proba(TEXTS), expected, atol=1e-6)
-
-
-def test_threshold_of_an_old_save_is_for_sampled_scores(ours, tmp_path):
-    ours.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text())
-    config["bayesian_text_classification"] = {"temperature": 1.5, "num_samples": 10, "threshold": 0.9}
-    (tmp_path / "config.json").write_text(json.dumps(config))
     saved = {"model": str(tmp_path), "pipeline_class": type(ours)}
-    assert pipeline(TASK, **saved).threshold == 0.9
+    for old in ({}, {"threshold": 0.9}):
+        config["bayesian_text_classification"] = {"temperature": 1.5, "num_samples": 10, **old}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        loaded = pipeline(TASK, **saved)
+        assert loaded.temperature == 1.5 and list(loaded.calibration) == ["dropout"]
+        assert loaded.threshold == old.get("threshold")
+        expected = apply_temperature(ours.predict_proba(TEXTS), 1.5)
+        np.testing.assert_allclose(loaded.predict_proba(TEXTS), expected, atol=1e-6)
     with pytest.warns(UserWarning, match=r"threshold=0\.9 is dropped: it was chosen for sampled scores"):
         assert pipeline(TASK, **saved, num_samples=0).threshold is None
     with pytest.warns(
@@ -313,13 +305,8 @@ def test_threads_that_calibrate_other_scores_keep_both(ours, monkeypatch):
 
     monkeypatch.setattr(Calibration, "replaced", slowly)
     ours.predict_proba(MANY)  # what is made at first use
-    threads = [
-        threading.Thread(target=ours.calibrate, args=(MANY, labels), kwargs={"num_samples": count}) for count in (0, 4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda count: ours.calibrate(MANY, labels, num_samples=count), (0, 4)))
     assert set(ours.calibration) == {"ordinary", "dropout"}
 
 

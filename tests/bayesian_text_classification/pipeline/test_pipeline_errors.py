@@ -1,5 +1,7 @@
 """Error messages for wrong inputs and options."""
 
+import functools
+
 import datasets
 import numpy as np
 import pandas
@@ -52,20 +54,11 @@ def test_errors_number_the_items_of_a_stream_from_its_start(small, monkeypatch):
 def test_unknown_option_raises_with_the_closest_match(wrong, small):
     nearest = {"num_sample": "num_samples", "nsamples": "num_samples", "truncate": "truncation", "topk": "top_k",
                "seeds": "seed", "maxlength": "max_length"}[wrong]  # fmt: skip
-    match = f"'{wrong}'.*'{nearest}'"
-    with pytest.raises(TypeError, match=match):
-        small(TEXTS, **{wrong: 3})
-    with pytest.raises(TypeError, match=match):
-        small(TEXTS, num_samples=0, **{wrong: 3})
-    with pytest.raises(TypeError, match=match):
-        small.predict_proba(TEXTS, **{wrong: 3})
-    with pytest.raises(TypeError, match=match):
-        pipeline(TASK, model=small.model, tokenizer=small.tokenizer, **{wrong: 3})
-
-
-def test_unknown_option_for_a_stream_raises_immediately(small):
-    with pytest.raises(TypeError, match="num_sample"):
-        small((text for text in TEXTS), num_sample=3)
+    made = functools.partial(pipeline, TASK, model=small.model, tokenizer=small.tokenizer)
+    calls = [functools.partial(one, TEXTS) for one in (small, small.predict_proba)]
+    for call in (*calls, functools.partial(small, TEXTS, num_samples=0), made):
+        with pytest.raises(TypeError, match=f"'{wrong}'.*'{nearest}'"):
+            call(**{wrong: 3})
 
 
 @pytest.mark.parametrize(
@@ -150,16 +143,23 @@ def test_batch_size_out_of_range_raises(batch_size, num_samples, small):
         pipeline(TASK, model=small.model, tokenizer=small.tokenizer, batch_size=batch_size)
 
 
-@pytest.mark.parametrize("first_sample", [-5, 1.5, "a", True])
-def test_first_sample_out_of_range_raises(first_sample, small):
-    with pytest.raises(ValueError, match="first_sample"):
-        small.sample_proba(TEXTS, first_sample=first_sample)
-
-
-def test_top_k_raises_for_arrays(small):
-    for method in (small.sample_proba, small.predict_proba):
-        with pytest.raises(TypeError, match="top_k"):
-            method(TEXTS, top_k=2)
+@pytest.mark.parametrize(
+    ("call", "kind", "shown"),
+    [
+        (lambda ours: ours((text for text in TEXTS), num_sample=3), TypeError, "num_sample"),  # before the first text
+        (lambda ours: ours(TEXTS, pad_to_multiple_of=0), ValueError, "pad_to_multiple_of=0"),
+        (lambda ours: ours.sample_proba(TEXTS, num_samples=0), ValueError, "num_samples=0"),
+        (lambda ours: ours.sample_proba(TEXTS, top_k=2), TypeError, "top_k"),
+        (lambda ours: ours.predict_proba(TEXTS, top_k=2), TypeError, "top_k"),
+        *(
+            (lambda ours, first=first: ours.sample_proba(TEXTS, first_sample=first), ValueError, "first_sample")
+            for first in (-5, 1.5, "a", True)
+        ),
+    ],
+)
+def test_calls_that_cannot_be_answered_raise(call, kind, shown, small):
+    with pytest.raises(kind, match=shown):
+        call(small)
 
 
 @pytest.mark.parametrize("option", ["return_offsets_mapping", "return_special_tokens_mask", "return_length"])
@@ -167,21 +167,11 @@ def test_extra_tokenizer_outputs_are_ignored(option, small):
     assert_close(small(TEXTS, **{option: True}), small(TEXTS))
 
 
-def test_pad_to_multiple_of_zero_raises(small):
-    with pytest.raises(ValueError, match="pad_to_multiple_of=0"):
-        small(TEXTS, pad_to_multiple_of=0)
-
-
 def test_numpy_integers_are_accepted(small):
     """For example from `for seed in np.arange(3)`."""
     found = small(TEXTS, num_samples=np.int64(3), seed=np.int32(4))
     assert found == small(TEXTS, num_samples=3, seed=4)
     assert type(found[0]["num_samples"]) is int
-
-
-def test_sample_proba_with_zero_samples_raises(small):
-    with pytest.raises(ValueError, match="num_samples=0"):
-        small.sample_proba(TEXTS, num_samples=0)
 
 
 def test_model_without_dropout_raises_at_the_first_sampled_call(tiny, bayesian, tokenizer):

@@ -172,10 +172,9 @@ def test_lora_adapters_are_sampled(lora, bayesian):
     assert_close(ours(MANY), [ours(text)[0] for text in MANY])
 
 
-def test_saved_adapter_folder_can_be_loaded(lora, bayesian, tiny, tokenizer, tmp_path):
+def test_saved_adapter_folder_can_be_loaded(lora, bayesian, tiny, saved_to, tmp_path):
     base = tiny("bert", num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    base.save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
+    saved_to(tmp_path / "base", base)
     adapted = lora()
     adapted.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
     adapted.save_pretrained(tmp_path / "adapter")

@@ -1,6 +1,6 @@
 """The same text, seed and model give the same result across batches, threads and padding."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -66,18 +66,9 @@ def test_left_padding_gives_the_same_result(tiny, tokenizer, bayesian):
 
 def test_threads_give_the_same_results_as_sequential_calls(small):
     expected = [small(text, seed=i)[0] for i, text in enumerate(MANY)]
-    found: list = [None] * len(MANY)
-
-    def work(worker):
-        for i in range(worker, len(MANY), 4):
-            found[i] = small([MANY[i], of_length(5 + i)], seed=i)[0]
-
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert_close(found, expected)
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda i: small([MANY[i], of_length(5 + i)], seed=i)[0], range(len(MANY)))
+    assert_close(list(found), expected)
 
 
 def test_global_random_state_does_not_change(tiny, bayesian, same_random_state):

@@ -76,7 +76,7 @@ def test_texts_samples_and_seeds_give_different_results(kind):
     assert np.abs(other - found[0]).max() > 1e-3
 
 
-def test_samples_are_the_same_in_another_process(tiny, tokenizer, classifier, python, tmp_path):
+def test_samples_are_the_same_in_another_process(tiny, tokenizer, saved_to, classifier, python, tmp_path):
     """The other process, with other threads, loads the embedded model, and a model of each kind from its folder."""
     from transformers import pipeline
 
@@ -84,8 +84,7 @@ def test_samples_are_the_same_in_another_process(tiny, tokenizer, classifier, py
     ours = [classifier]
     for kind, (architecture, settings_) in KINDS.items():
         model = tiny(architecture, **settings_)
-        model.save_pretrained(tmp_path / kind)
-        tokenizer.save_pretrained(tmp_path / kind)
+        saved_to(tmp_path / kind, model)
         ours.append(pipeline("bayesian-text-classification", model=model, tokenizer=tokenizer))
     code = """
 import json, sys

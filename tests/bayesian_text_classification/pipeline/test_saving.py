@@ -206,16 +206,15 @@ def test_saving_to_a_file_or_with_push_to_hub_raises(tuned, tmp_path):
 
 
 @pytest.fixture
-def adapted(tiny, tokenizer, tmp_path):
+def adapted(tiny, tokenizer, saved_to, tmp_path):
     """Makes a pipeline with a LoRA adapter (its head is trained too) on a base model in a folder."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForSequenceClassification
 
     def make(name="default"):
-        folder = tmp_path / "bäse"
-        tiny("bert", num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        still = tiny("bert", num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        folder = saved_to(tmp_path / "bäse", still)
         base = AutoModelForSequenceClassification.from_pretrained(folder)
         config = LoraConfig(task_type="SEQ_CLS", r=4, lora_dropout=0.2, target_modules=["query", "value"])
         with torch.random.fork_rng(devices=[]):
@@ -348,7 +347,7 @@ except ImportError as error:
     assert printed.strip() == "this model has a LoRA adapter, which needs peft: pip install peft"
 
 
-def test_a_models_own_code_is_saved_unless_a_name_collides(tiny, tokenizer, bare, tmp_path):
+def test_a_models_own_code_is_saved_unless_a_name_collides(tiny, tokenizer, saved_to, bare, tmp_path):
     from transformers import AutoModelForSequenceClassification
 
     source = (
@@ -360,9 +359,7 @@ def test_a_models_own_code_is_saved_unless_a_name_collides(tiny, tokenizer, bare
         "        return out\n"
     )
     for name in ("mine", "masks"):
-        folder = tmp_path / name
-        for part in (tiny("bert", num_labels=3), tokenizer):
-            part.save_pretrained(folder)
+        folder = saved_to(tmp_path / name, tiny("bert", num_labels=3))
         (folder / f"{name}.py").write_text(source)
         config = json.loads((folder / "config.json").read_text())
         config["auto_map"] = {"AutoModelForSequenceClassification": f"{name}.Mine"}

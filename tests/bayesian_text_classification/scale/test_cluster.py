@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tables
 from bayesian_text_classification.files.journal import JournalError
 from bayesian_text_classification.files.readers import WINDOW
 from bayesian_text_classification.files.sources import SourceError, source_of
@@ -52,12 +53,9 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def folder(tiny, tokenizer, tmp_path_factory):
+def folder(tiny, saved_to, tmp_path_factory):
     """The folder of a tiny model."""
-    folder = tmp_path_factory.mktemp("model")
-    for part in (tiny("bert", num_labels=2), tokenizer):
-        part.save_pretrained(folder)
-    return str(folder)
+    return str(saved_to(tmp_path_factory.mktemp("model"), tiny("bert", num_labels=2)))
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +97,15 @@ def assert_alike(path, other):
     found, expected = ([[number(cell) for cell in row] for row in cells(path)] for path in (path, other))
     for row, known in zip(found, expected, strict=True):
         assert [getattr(cell, "expected", cell) for cell in row] == known
+
+
+def assert_workers_agree(classifier, folder, path, kind=".csv", **options):
+    """Check that workers write the cells of one process for this file, to the file "many"."""
+    one, many = path.with_name(f"one{kind}"), path.with_name(f"many{kind}")
+    found = predict_file(classifier, path, many, cluster=Cluster(folder), **options)
+    assert found == predict_file(classifier, path, one, **options)
+    assert_alike(many, one)
+    return found
 
 
 @pytest.mark.parametrize(("workers", "blocks"), [(1, 1), (2, 7)])
@@ -160,10 +167,7 @@ def test_files_match_those_written_by_one_process(kind, folder, rows, tmp_path):
 
     path = tmp_path / f"mine{kind}"
     if kind == ".csv":
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["id", "text", "truth"])
-            writer.writeheader()
-            writer.writerows(rows)
+        tables.write(path, ["id", "text", "truth"], [row.values() for row in rows])
     elif kind == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     else:
@@ -183,9 +187,8 @@ def test_files_match_those_written_by_one_process(kind, folder, rows, tmp_path):
             assert float(left["score"]) == pytest.approx(float(right["score"]), abs=1e-5)
 
 
-def test_workers_load_an_ensemble(folder, tiny, tokenizer, tmp_path, monkeypatch):
-    for part in (tiny("distilbert", num_labels=2), tokenizer):
-        part.save_pretrained(tmp_path / "other")
+def test_workers_load_an_ensemble(folder, tiny, saved_to, tmp_path, monkeypatch):
+    saved_to(tmp_path / "other", tiny("distilbert", num_labels=2))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.csv").write_text("text\n" + "\n".join(f"good film {i}" for i in range(40)) + "\n")
     models = [folder, "other"]  # workers run elsewhere
@@ -266,22 +269,16 @@ def test_workers_use_the_defaults_and_calibration_of_the_pipeline(folder, tmp_pa
     classifier.calibration = Calibration({"dropout": TemperatureScaling(0.3), "ordinary": TemperatureScaling(4.0)})
     classifier.threshold = 0.6
     for options in ({}, {"threshold": 0.6, "num_samples": 0}):
-        for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
-            source = source_of(str(tmp_path / "mine.txt"))
-            predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster, **options)
-        assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
-        assert b"abstained" in (tmp_path / "a.csv").read_bytes()
+        assert_workers_agree(classifier, folder, tmp_path / "mine.txt", **options)
+        assert b"abstained" in (tmp_path / "many.csv").read_bytes()
 
 
 def test_workers_use_the_scope_of_the_pipeline(folder, rows, tmp_path):
     (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n0 1 2 3 4 5 6 7 8 9 . ! !\n")
     classifier = load_classifier(folder, num_samples=2)
     classifier.learn_scope([row["text"] for row in rows[:200] if row["text"]])
-    for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
-        source = source_of(str(tmp_path / "mine.txt"))
-        predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster, novelty_level=0.1)
-    assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
-    assert b"novelty_p_value,abstained" in (tmp_path / "b.csv").read_bytes()
+    assert_workers_agree(classifier, folder, tmp_path / "mine.txt", novelty_level=0.1)
+    assert b"novelty_p_value,abstained" in (tmp_path / "many.csv").read_bytes()
 
 
 def test_workers_use_the_prediction_sets_of_the_pipeline(folder, rows, tmp_path):
@@ -289,12 +286,9 @@ def test_workers_use_the_prediction_sets_of_the_pipeline(folder, rows, tmp_path)
     classifier = load_classifier(folder, num_samples=2)
     texts = [row["text"] for row in rows[:200] if row["text"]]
     classifier.conformalize(texts, [i % 2 for i in range(len(texts))], coverage=0.8, score="aps")
-    for coverage in ({}, {"coverage": 0.9}):
-        for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
-            source = source_of(str(tmp_path / "mine.txt"))
-            predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster, **coverage)
-        assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
-        assert b"prediction_set" in (tmp_path / "b.csv").read_bytes()
+    for options in ({}, {"coverage": 0.9}):
+        assert_workers_agree(classifier, folder, tmp_path / "mine.txt", **options)
+        assert b"prediction_set" in (tmp_path / "many.csv").read_bytes()
 
 
 @pytest.mark.parametrize("by_call", [True, False])
@@ -302,28 +296,21 @@ def test_workers_sample_at_the_dropout_of_the_pipeline_or_the_call(by_call, fold
     (tmp_path / "mine.txt").write_text("good film\nbad film\nnever a dull joy\n")
     classifier = load_classifier(folder, dropout=None if by_call else "2x")
     options = {"num_samples": 4, **({"dropout": "2x"} if by_call else {})}
-    for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
-        source = source_of(str(tmp_path / "mine.txt"))
-        predict_file(classifier, source, tmp_path / name, ".csv", cluster=cluster, **options)
-    assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
+    assert_workers_agree(classifier, folder, tmp_path / "mine.txt", **options)
     plain = load_classifier(folder)(["good film"], num_samples=4)[0]["score"]
-    with (tmp_path / "b.csv").open(newline="") as file:
-        assert float(next(csv.DictReader(file))["score"]) != pytest.approx(plain, abs=1e-5)
+    assert float(tables.read(tmp_path / "many.csv")[0]["score"]) != pytest.approx(plain, abs=1e-5)
 
 
-def test_too_many_workers_raise_instead_of_waiting(folder, tmp_path):
+def test_too_many_or_too_large_workers_raise_instead_of_waiting(folder, tmp_path, monkeypatch):
+    def refused(message, **options):
+        output, cluster = tmp_path / f"{[*options]}.csv", Cluster(folder, **options)
+        with pytest.raises(ValueError, match=message):
+            predict_file(load_classifier(folder), tmp_path / "mine.txt", output, cluster=cluster)
+
     (tmp_path / "mine.txt").write_text("good\n")
-    with pytest.raises(ValueError, match=r"5 workers with 1 CPU each: the cluster has room for 4 \(its"):
-        predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv",
-                     cluster=Cluster(folder, workers=5))  # fmt: skip
-
-
-def test_worker_must_fit_on_one_machine(folder, tmp_path, monkeypatch):
-    (tmp_path / "mine.txt").write_text("good\n")
+    refused(r"5 workers with 1 CPU each: the cluster has room for 4 \(its", workers=5)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}] * 4)
-    with pytest.raises(ValueError, match=r"1 workers with 2 CPU each: the cluster has room for 0 .* 1 CPU; 1 CPU"):
-        predict_file(load_classifier(folder), source_of(str(tmp_path / "mine.txt")), tmp_path / "a.csv", ".csv",
-                     cluster=Cluster(folder, cpus=2))  # fmt: skip
+    refused(r"1 workers with 2 CPU each: the cluster has room for 0 .* 1 CPU; 1 CPU", cpus=2)
 
 
 def test_damaged_file_gives_one_line_and_ray_settings_are_unchanged(folder, tmp_path):
@@ -354,19 +341,14 @@ def test_late_jsonl_field_with_the_name_of_an_added_column_is_an_error_of_its_ro
 def test_workers_classify_pairs_of_texts(kind, folder, tmp_path):
     pairs = [{"text": f"film {i}", "other": "good" if i % 3 else ""} for i in range(30)]
     if kind == ".csv":
-        with (tmp_path / "in.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["text", "other"])
-            writer.writeheader()
-            writer.writerows(pairs)
+        tables.write(tmp_path / "in.csv", ["text", "other"], [pair.values() for pair in pairs])
     else:
         (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
-    for name, cluster in (("one", None), ("many", Cluster(folder))):
-        found = predict_file(load_classifier(folder), tmp_path / f"in{kind}", tmp_path / f"{name}{kind}",
-                             text_pair_column="other", cluster=cluster, **OPTIONS)  # fmt: skip
-        assert found.errors == {"the second text is empty": 10}
-    assert_alike(tmp_path / f"many{kind}", tmp_path / f"one{kind}")
+    options = {"text_pair_column": "other", **OPTIONS}
+    found = assert_workers_agree(load_classifier(folder), folder, tmp_path / f"in{kind}", kind, **options)
+    assert found.errors == {"the second text is empty": 10}
     dataset = ray.data.from_items([pairs[1]])
-    (row,) = predict_dataset(dataset, folder, text_pair_column="other", **OPTIONS).take_all()
+    (row,) = predict_dataset(dataset, folder, **options).take_all()
     expected = load_classifier(folder)({"text": "film 1", "text_pair": "good"}, **OPTIONS)
     assert row["score"] == pytest.approx(expected["score"], abs=1e-5)
 
@@ -375,11 +357,8 @@ def test_workers_classify_pairs_of_texts(kind, folder, tmp_path):
 def test_saved_threshold_is_ignored_without_samples(folder, tmp_path):
     (tmp_path / "mine.txt").write_text("good film\n")
     classifier = load_classifier(folder, threshold=0.6)
-    for name, cluster in (("a.csv", None), ("b.csv", Cluster(folder))):
-        predict_file(classifier, source_of(str(tmp_path / "mine.txt")), tmp_path / name, ".csv",
-                     cluster=cluster, num_samples=0)  # fmt: skip
-    assert_alike(tmp_path / "b.csv", tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text().startswith("text,label,score,error\n")
+    assert_workers_agree(classifier, folder, tmp_path / "mine.txt", num_samples=0)
+    assert (tmp_path / "many.csv").read_text().startswith("text,label,score,error\n")
 
 
 @pytest.mark.parametrize(
@@ -421,10 +400,9 @@ def test_workers_that_cannot_load_their_model_raise_its_error(folder, tmp_path):
         classify_one_text(folder, tmp_path / "none", tmp_path / "b.csv")
 
 
-def test_workers_with_a_different_model_raise(tiny, tokenizer, folder, tmp_path):
+def test_workers_with_a_different_model_raise(tiny, saved_to, folder, tmp_path):
     """The journal records one model's fingerprint, so answers of another could be resumed under it."""
-    for part in (tiny("bert", num_labels=2, num_hidden_layers=1), tokenizer):
-        part.save_pretrained(tmp_path / "other")
+    saved_to(tmp_path / "other", tiny("bert", num_labels=2, num_hidden_layers=1))
     with pytest.raises(ValueError, match=r"the workers load a different model or dtype .*other"):
         classify_one_text(folder, tmp_path / "other", tmp_path / "b.csv")
     assert not (tmp_path / "b.csv").exists()

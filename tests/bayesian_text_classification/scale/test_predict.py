@@ -40,12 +40,9 @@ def sentences(count):
 
 
 @pytest.fixture(scope="module")
-def folder(tiny, tokenizer, tmp_path_factory):
+def folder(tiny, saved_to, tmp_path_factory):
     """The folder of a tiny model."""
-    folder = tmp_path_factory.mktemp("model")
-    for part in (tiny("bert", num_labels=2), tokenizer):
-        part.save_pretrained(folder)
-    return folder
+    return saved_to(tmp_path_factory.mktemp("model"), tiny("bert", num_labels=2))
 
 
 @pytest.fixture(scope="module")
@@ -525,22 +522,8 @@ def test_stream_is_flushed_after_each_window(small):
     assert out.flushed == 2 and len(out.getvalue().splitlines()) == WINDOW + 1
 
 
-_PARTS = [
-    b'"',
-    b",",
-    b"\n",
-    b"text",
-    b"\t",
-    b"{",
-    b"}",
-    b'{"text": "',
-    b'"}\n',
-    b"\xff",
-    b"good",
-    b" ",
-    b"\x00",
-    b"\\ud83d",
-]
+_PARTS = [b'"', b",", b"\n", b"text", b"\t", b"{", b"}", b'{"text": "', b'"}\n', b"\xff", b"good", b" ", b"\x00",
+          b"\\ud83d"]  # fmt: skip
 
 
 @tried(200)

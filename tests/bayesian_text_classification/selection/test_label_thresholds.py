@@ -73,10 +73,7 @@ def test_a_label_without_a_threshold_is_left_out():
         ({"precision": "0.9"}, "precision is '0.9' (str); it must be a number"),
         ({"recall": 0.5, "confidence": 0}, "confidence is 0 (int); it must"),
         ({"recall": 0.5, "names": ["a"]}, "there are 1 names"),
-        (
-            {"recall": 0.5, "groups": np.zeros(7)},
-            "groups has the shape (7,); it must hold one name",
-        ),
+        ({"recall": 0.5, "groups": np.zeros(7)}, "groups has the shape (7,); it must hold one name"),
         ({"recall": 0.5, "scores": np.empty((0, 2)), "labels": np.empty((0, 2))}, "there are no rows"),
         ({"recall": 0.5, "labels": np.full((300, 2), 0.5)}, "labels must be rows of 0 and 1, one for each label"),
         ({"recall": 0.5, "labels": [["a"], ["a", "b"]]}, "labels must be rows of 0 and 1, one for each label"),

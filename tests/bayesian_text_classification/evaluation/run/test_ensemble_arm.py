@@ -14,6 +14,7 @@ from bayesian_text_classification.pipeline.calibration import Calibration
 from bayesian_text_classification.pipeline.scaling import TemperatureScaling
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
 from bayesian_text_classification.pipeline.uncertainty import over_classes
+from interval_cases import chances, truth
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 
@@ -170,31 +171,17 @@ def test_further_passes_need_samples(tiny, bayesian):
 
 def drawn(rows=1_000):
     """An overconfident model, and three that are better and agree with the truth on average."""
-    random = np.random.default_rng(0)
-    z = random.normal(0, 2, rows)
-    labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
-
-    def probabilities(logits):
-        p = 1 / (1 + np.exp(-logits))
-        return np.stack([1 - p, p], 1)
-
-    members = probabilities(z[:, None] + random.normal(0, 0.3, (rows, 3)))
-    return labels, probabilities(3 * z + random.normal(0, 2, rows)), members, probabilities(random.normal(0, 1, 150))
+    random, z, labels = truth(rows, seed=0)
+    members = chances(z[:, None] + random.normal(0, 0.3, (rows, 3)))
+    return labels, chances(3 * z + random.normal(0, 2, rows)), members, chances(random.normal(0, 1, 150))
 
 
 def test_the_verdict_recommends_an_ensemble_and_says_what_it_costs():
     labels, ordinary, members, strange = drawn()
     outside = np.repeat(strange[:, :, None], 3, axis=2)
-    known = Known(labels, ordinary)
-    found = compare_outputs(
-        Outputs(
-            labels,
-            ordinary,
-            calibration=known,
-            outside=(strange, None),
-            members=MemberOutputs(members, members.mean(2), outside),
-        )
-    )
+    several = MemberOutputs(members, members.mean(2), outside)
+    given = {"calibration": Known(labels, ordinary), "outside": (strange, None)}
+    found = compare_outputs(Outputs(labels, ordinary, members=several, **given))
     told = verdict(found)
     assert found.recommended == "ensemble"
     assert told.headline.startswith("Recommended: ensemble. The NLL goes from ")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from bayesian_text_classification import load
-from bayesian_text_classification.evaluation import Calibration as Known
 from bayesian_text_classification.evaluation import Outputs, StudentOutputs, compare_outputs
 from bayesian_text_classification.evaluation.run import compare, outputs_of, total_rows
 from bayesian_text_classification.evaluation.verdict import verdict
@@ -12,6 +11,7 @@ from bayesian_text_classification.loading.labeled_texts import LabeledTexts
 from bayesian_text_classification.pipeline.inputs import text_hash, text_key
 from bayesian_text_classification.pipeline.temperature import apply_temperature, fit_temperature
 from bayesian_text_classification.pipeline.uncertainty import over_classes
+from interval_cases import chances, truth
 from transformers import pipeline
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -23,13 +23,12 @@ NAMES = {0: "bad", 1: "fine", 2: "good"}
 
 
 @pytest.fixture(scope="module")
-def places(tiny, tokenizer, tmp_path_factory):
+def places(tiny, saved_to, tmp_path_factory):
     """A model, and a student with its labels in another order."""
     folder, swapped = tmp_path_factory.mktemp("student"), {0: "good", 1: "bad", 2: "fine"}
     for name, kind, labels in (("model", "bert", NAMES), ("student", "distilbert", swapped)):
         own = {"id2label": labels, "label2id": {label: i for i, label in labels.items()}}
-        for part in (tiny(kind, num_labels=3, **own), tokenizer):
-            part.save_pretrained(folder / name)
+        saved_to(folder / name, tiny(kind, num_labels=3, **own))
     return folder
 
 
@@ -123,7 +122,7 @@ def test_rows_appear_as_they_are_known(model, student, data, samples):
 
 
 @pytest.mark.parametrize("kind", ["several", "alone"])
-def test_independent_labels_have_a_student_too(kind, tiny, tokenizer, bayesian, tmp_path):
+def test_independent_labels_have_a_student_too(kind, tiny, saved_to, bayesian, tmp_path):
     names = {0: "joy", 1: "anger"} if kind == "several" else {0: "spam"}
     other = {0: "anger", 1: "joy"} if kind == "several" else names
     labels = [["joy"], [], ["anger"]] * 10 if kind == "several" else [1, 0, 0] * 10
@@ -132,17 +131,15 @@ def test_independent_labels_have_a_student_too(kind, tiny, tokenizer, bayesian, 
         own = {"id2label": names, "label2id": {name: i for i, name in names.items()}}
         return tiny(architecture, **own, **({"problem_type": "multi_label_classification"} if len(names) > 1 else {}))
 
-    for part in (made("distilbert", other), tokenizer):
-        part.save_pretrained(tmp_path / "student")
+    saved_to(tmp_path / "student", made("distilbert", other))
     ours = bayesian(made("bert", names))
     found = compare(ours, LabeledTexts("texts", TEXTS, labels, []), student=load(tmp_path / "student"), num_samples=2)
     assert names_of(found)[:4] == ["frequentist", "frequentist_platt", "student", "student_platt"]
     if kind == "several":
         p = stock_probabilities(tmp_path / "student", TEXTS, names)
     else:
-        p = np.array(
-            [[one["score"]] for one in pipeline("text-classification", model=str(tmp_path / "student"))(TEXTS)]
-        )
+        stock = pipeline("text-classification", model=str(tmp_path / "student"))
+        p = np.array([[one["score"]] for one in stock(TEXTS)])
     np.testing.assert_allclose(found.arm("student").probabilities, p, rtol=0, atol=1e-6)
     assert "the student" in " ".join(verdict(found).lines)
 
@@ -221,16 +218,9 @@ def test_an_ensemble_has_a_student(tiny, bayesian, data, student):
 
 def drawn(rows=1_000):
     """An overconfident model, samples of it that are better, and a student that is as good as they are."""
-    random = np.random.default_rng(0)
-    z = random.normal(0, 2, rows)
-    labels = (random.random(rows) < 1 / (1 + np.exp(-z))).astype(int)
-
-    def probabilities(logits):
-        p = 1 / (1 + np.exp(-logits))
-        return np.stack([1 - p, p], 1)
-
-    samples = probabilities(z[:, None] + random.normal(0, 0.3, (rows, 20)))
-    return labels, probabilities(3 * z + random.normal(0, 2, rows)), samples, samples.mean(2)
+    random, z, labels = truth(rows, seed=0)
+    samples = chances(z[:, None] + random.normal(0, 0.3, (rows, 20)))
+    return labels, chances(3 * z + random.normal(0, 2, rows)), samples, samples.mean(2)
 
 
 def test_the_verdict_recommends_a_student_that_is_as_good_as_sampling():
@@ -271,22 +261,3 @@ def test_every_significant_loss_of_a_student_is_said():
     assert any(line.startswith("Warning for the student: Brier: from ") for line in said.lines)
     assert any(line.startswith("Warning: accuracy of the student minus that of sampling") for line in said.lines)
     assert len(set(said.lines)) == len(said.lines)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"ordinary": drawn()[3][:5]}, r"student.ordinary has the shape \(5, 2\)"),
-        ({"calibration": drawn()[1]}, "student.calibration must be None, as calibration is"),
-        ({"outside": drawn()[1]}, "student.outside must be None, as outside is"),
-        ({"ordinary": -drawn()[3]}, "student.ordinary must hold probabilities"),
-    ],
-)
-def test_arrays_of_a_student_are_checked(changes, message):
-    labels, ordinary, _, student = drawn()
-    with pytest.raises(ValueError, match=message):
-        Outputs(labels, ordinary, student=StudentOutputs(**{"ordinary": student, **changes}))
-    given = {"calibration": Known(labels, ordinary), "outside": (ordinary[:150], None)}
-    for lacking in (StudentOutputs(student, student), StudentOutputs(student, None, ordinary[:150])):
-        with pytest.raises(ValueError, match="must be given, as "):
-            Outputs(labels, ordinary, student=lacking, **given)

@@ -103,16 +103,23 @@ def test_bins_count_pairs_as_far_as_they_are_independent():
     assert effective_counts(apart)[5] == pytest.approx(20_000, rel=0.05)
 
 
-@pytest.mark.parametrize(("cases", "most"), [(20, 4), pytest.param(60, 9, marks=pytest.mark.slow)])
-def test_equally_good_models_are_rarely_called_different(cases, most):
-    """5% are 1 and 3; more than `most` have a probability of .003."""
-    told = dict.fromkeys(MEASURE, 0)
+@pytest.mark.parametrize(
+    ("cases", "most", "noise", "shape", "measures"),
+    [
+        # 5% are 1 and 3; more than these have a probability of .003.
+        (20, 4, 0.5, {"shared": 0.5}, LABEL_MEASURES),
+        pytest.param(60, 9, 0.5, {"shared": 0.5}, LABEL_MEASURES, marks=pytest.mark.slow),
+        (200, 16, 0.03, {"labels": 3}, [MEASURE["accuracy"]]),  # nearly equal
+    ],
+)
+def test_equally_good_models_are_rarely_called_different(cases, most, noise, shape, measures):
+    told = {measure.key: 0 for measure in measures}
     for seed in range(cases):
         random = np.random.default_rng(seed)
-        p, y = texts_with_labels(random, 300, shared=0.5)
-        arms = [special.expit(special.logit(p) + random.normal(0, 0.5, p.shape)) for _ in range(2)]
-        drawn = [resample(LabelPredictions.of(arm, y), seed=seed, measures=LABEL_MEASURES) for arm in arms]
-        for measure in LABEL_MEASURES:
+        p, y = texts_with_labels(random, 300, **shape)
+        arms = [special.expit(special.logit(p) + random.normal(0, noise, p.shape)) for _ in range(2)]
+        drawn = [resample(LabelPredictions.of(arm, y), seed=seed, measures=measures) for arm in arms]
+        for measure in measures:
             told[measure.key] += difference(measure, *drawn).verdict != "cannot tell"
     assert max(told.values()) <= most, told
 
@@ -140,17 +147,6 @@ def test_a_few_answers_that_flip_are_no_verdict_on_accuracy(labels):
     drawn = [resample(LabelPredictions.of(one, y), measures=[MEASURE["accuracy"]]) for one in (worse, p)]
     found = difference(MEASURE["accuracy"], *drawn)
     assert found.verdict == "cannot tell" and found.low < found.value < 0 < found.high
-
-
-def test_near_equal_models_are_rarely_called_different_in_accuracy():
-    told = 0
-    for seed in range(200):
-        random = np.random.default_rng(seed)
-        p, y = texts_with_labels(random, 300, labels=3)
-        arms = [special.expit(special.logit(p) + random.normal(0, 0.03, p.shape)) for _ in range(2)]
-        drawn = [resample(LabelPredictions.of(arm, y), measures=[MEASURE["accuracy"]]) for arm in arms]
-        told += difference(MEASURE["accuracy"], *drawn).verdict != "cannot tell"
-    assert told <= 16
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.5])
