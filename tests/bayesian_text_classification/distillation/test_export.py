@@ -96,6 +96,15 @@ def test_weights_of_lower_precision_are_written_in_float32(dtype, tiny, exported
     np.testing.assert_allclose(stock_scores(folder, TEXTS), expected, rtol=0, atol=1e-6)
 
 
+def test_buffers_of_lower_precision_are_computed_anew(tiny, exported, tokenizer):
+    """Rotary frequencies, which a checkpoint does not hold: its logits are near those of the model, not equal."""
+    model = tiny("llama", pad_token_id=0).bfloat16()
+    rounded = softmax(logits_of(copy.deepcopy(model).float(), tokenizer, TEXTS) / T)
+    found = stock_scores(exported(model, TEMPERATURE), TEXTS)
+    np.testing.assert_allclose(found, rounded, rtol=0, atol=1e-2)
+    assert np.abs(found - rounded).max() > 1e-5
+
+
 LABELS = {"num_labels": 3, "problem_type": "multi_label_classification"}
 BIASES, SLOPED = (0.5, -0.75, 0.25), PLATT["ordinary"]
 

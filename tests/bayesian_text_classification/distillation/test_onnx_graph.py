@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -84,6 +85,15 @@ def test_a_model_of_single_texts_is_refused(graph, tiny, tmp_path):
     with pytest.raises(ExportError, match=r'has no pad_token_id.*set "pad_token_id": 0 in the config.json'):
         graph(tiny("gpt2", num_labels=3), TEMPERATURE)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_the_model_is_shown_as_it_is(exported, tiny, monkeypatch):
+    def fail(*args):
+        raise ValueError("an error of the model")
+
+    monkeypatch.setattr(onnx_graph, "Forward", lambda model: SimpleNamespace(logits=fail))
+    with pytest.raises(ValueError, match="^an error of the model$"):
+        exported(tiny("bert", num_labels=3), TEMPERATURE, to="onnx")
 
 
 def test_another_answer_of_the_runtime_is_refused(graph, tiny, monkeypatch, tmp_path):

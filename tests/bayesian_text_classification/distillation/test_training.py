@@ -54,6 +54,16 @@ def test_texts_with_another_number_of_end_tokens_are_left_out(tiny, bayesian, to
     assert [example["labels"].tolist() for example in examples] == [[1, 0], [0, 0]]
 
 
+def test_a_new_adapter_changes_nothing_and_counts_twice(tiny):
+    """As in the paper of LoRA, it begins at zero; alpha is twice the rank."""
+    from bayesian_text_classification.distillation.training import RANK, with_lora
+
+    model = with_lora(tiny("bert"))
+    layer = model.base_model.model.bert.encoder.layer[0].attention.self.query
+    assert layer.scaling == {"default": 2.0} and layer.r == {"default": RANK}
+    assert not layer.lora_B["default"].weight.any() and layer.lora_A["default"].weight.any()
+
+
 def test_dropout_is_off_in_training(tiny, bayesian):
     """The teacher has averaged over it."""
     from bayesian_text_classification.distillation import training

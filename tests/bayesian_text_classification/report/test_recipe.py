@@ -330,6 +330,9 @@ def test_the_thresholds_of_labels_are_accepted_as_they_are_said(made):
     some = compare_outputs(Outputs(labels, flat, names=found.names))
     assert limit_of(some, some.arm("frequentist")) is None
     assert any(line.startswith("For 1 of 3 labels, a threshold keeps") for line in advice(some))
+    none = advice(compare_outputs(Outputs(1 - labels[:40], p[:40], names=found.names)))
+    assert not any(line.startswith("For ") for line in none)
+    assert any(line.startswith("On 40 texts, no label has a threshold") for line in none)
     ours = load(sources.model)
     (answers,) = ours(["a wonderful film"], num_samples=0, threshold=thresholds, top_k=None)
     assert [one["accepted"] for one in answers] == [one["score"] >= thresholds[one["label"]] for one in answers]

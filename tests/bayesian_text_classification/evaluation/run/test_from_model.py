@@ -391,6 +391,12 @@ def test_regression_models_are_refused(tiny, bayesian):
         compare(bayesian(tiny("bert", num_labels=1, problem_type="regression")), DATA)
 
 
+def test_independent_labels_of_one_name_are_refused(tiny, bayesian):
+    model = tiny("bert", id2label={0: "joy", 1: "joy"}, problem_type="multi_label_classification")
+    with pytest.raises(ValueError, match="two labels of the model have the same name"):
+        compare(bayesian(model), LabeledTexts("two", ["a", "b"], np.eye(2, dtype=int), []), num_samples=0)
+
+
 def test_decoder_without_a_pad_token_can_be_compared(tiny, bayesian):
     """GPT-2 rejects batches without `pad_token_id`, in BaaL's copy and in the twin."""
     classifier = bayesian(tiny("gpt2", num_labels=2))

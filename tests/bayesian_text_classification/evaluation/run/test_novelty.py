@@ -128,6 +128,8 @@ def test_novelty_that_is_no_better_is_not_deployed(comparison):
 def test_a_scope_without_other_texts_is_refused(classifier, data):
     with pytest.raises(ValueError, match="scope needs out_of_scope: texts that the scope is to tell apart"):
         compare(classifier, data, scope=TEXTS[24:], num_samples=0)
+    with pytest.raises(ValueError, match="all 2 texts to learn the scope from are also measured; pass other ones"):
+        compare(classifier, data, out_of_scope=STRANGE, scope=TEXTS[:2], num_samples=0)
 
 
 def test_the_code_learns_the_scope(comparison, data, tmp_path, monkeypatch):

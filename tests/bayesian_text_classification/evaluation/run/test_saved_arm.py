@@ -55,6 +55,15 @@ def test_a_saved_calibration_is_an_arm_of_its_own(comparison, classifier):
     assert "was not measured: nothing was sampled." in " ".join(verdict(plain).lines)
 
 
+def test_a_calibration_for_other_masks_is_no_arm(classifier):
+    ours = classifier.uncalibrated()
+    ours.calibration = Calibration({"dropout": TemperatureScaling(2.0, masks="bernoulli")})
+    found = compare(ours, DATA, num_samples=4)
+    assert "saved" not in [arm.name for arm in found.arms]
+    said = "The classifier was saved with a calibration, but not for its default, sampled scores"
+    assert any(line.startswith(said) for line in verdict(found).lines)
+
+
 @pytest.mark.parametrize(
     "options", [{"num_samples": 2}, {"tolerance": 0.2}, {"masks": "bernoulli"}, {"num_samples": 4}]
 )

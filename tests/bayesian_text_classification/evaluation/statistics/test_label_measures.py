@@ -37,6 +37,13 @@ def test_values_are_those_of_the_metric_and_of_scikit_learn():
     assert found == pytest.approx(expected, abs=1e-12)
 
 
+def test_rows_are_compared_on_the_label_that_one_of_them_has():
+    rows = LabelPredictions.of(*texts_with_labels(np.random.default_rng(0), 20))
+    one = rows.of_label(2)
+    assert rows.like(rows) is rows and one.like(rows) is one and one.like(rows.of_label(3)) is one
+    assert rows.like(one).label == 2 and (rows.like(one).probabilities == one.probabilities).all()
+
+
 @pytest.mark.parametrize(("key", "bins"), [("ece", 10), ("class_wise_ece", 60)])
 def test_gaps_add_up_to_the_measure(key, bins):
     random = np.random.default_rng(0)
