@@ -92,7 +92,7 @@ def test_an_error_of_the_model_is_shown_as_it_is(exported, tiny, monkeypatch):
         raise ValueError("an error of the model")
 
     monkeypatch.setattr(onnx_graph, "Forward", lambda model: SimpleNamespace(logits=fail))
-    with pytest.raises(ValueError, match="^an error of the model$"):
+    with pytest.raises(ValueError, match=r"^an error of the model$"):
         exported(tiny("bert", num_labels=3), TEMPERATURE, to="onnx")
 
 
